@@ -1,0 +1,45 @@
+"""The errors a user can meet, and the exit code of each.
+
+    DinoclassifyError     1
+    ├── UsageError        2   an argument or option that cannot be meant
+    ├── NoInputsError     4   PATHS name no picture
+    ├── ModelError        5   the model could not be loaded, or does not fit the device
+    └── OutputError       6   the rows could not be written
+
+A picture that cannot be classified is no error: it is a row with status ``failed``, and exit code 3.
+Every message is one line that names the thing and the cure; the command line prints nothing else.
+"""
+
+
+class DinoclassifyError(Exception):
+    """Something went wrong that a person can understand and mend."""
+
+    exit_code = 1
+
+
+class UsageError(DinoclassifyError):
+    """An argument or option is wrong."""
+
+    exit_code = 2
+
+
+class NoInputsError(DinoclassifyError):
+    """There is nothing to classify."""
+
+    exit_code = 4
+
+
+class ModelError(DinoclassifyError):
+    """The model cannot be found, is not a trained image classifier, or does not fit the device."""
+
+    exit_code = 5
+
+
+class OutputClosedError(Exception):
+    """The reader of stdout has gone, as `head` does when it has seen enough: the run ends quietly, with 0."""
+
+
+class OutputError(DinoclassifyError):
+    """The rows cannot be written where they should go."""
+
+    exit_code = 6

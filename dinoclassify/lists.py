@@ -1,0 +1,95 @@
+"""Lists of paths: text on stdin or in a file, NUL-separated or by line, and a column of a table."""
+
+import codecs
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader
+from typing import cast
+
+from dinoclassify.errors import UsageError
+
+STDIN = "-"
+
+
+def listed_paths(name: str, column: str | None = None, *, null: bool = False) -> Iterator[str]:
+    """The paths of a list, each as soon as it is complete.
+
+    Args:
+        name: ``-`` for stdin, a ``.csv`` or ``.parquet`` table, or any other file as text.
+        column: the column of a table; ``path`` if not given.
+        null: text is NUL-separated. Otherwise one path a line; lines may end in CRLF, empty ones are skipped.
+
+    Raises:
+        UsageError: the list cannot be read, or is not what its name says.
+    """
+    suffix = os.path.splitext(name)[1].lower()
+    try:
+        if suffix in _TABLES:
+            yield from _TABLES[suffix](name, column or "path")
+        elif column is not None:
+            raise UsageError(f"--column needs a .csv or .parquet table, not {name}")
+        elif name == STDIN:
+            yield from _text(cast(BufferedReader, sys.stdin.buffer), null=null)
+        else:
+            with open(name, "rb") as stream:
+                yield from _text(stream, null=null)
+    except OSError as error:
+        raise UsageError(f"cannot read the list {name}: {error.strerror or error}") from error
+
+
+def _text(stream: BufferedReader, *, null: bool) -> Iterator[str]:
+    pieces = _split_at_nul(stream) if null else (line.removesuffix(b"\n").removesuffix(b"\r") for line in stream)
+    for number, piece in enumerate(pieces):
+        path = piece.removeprefix(codecs.BOM_UTF8) if number == 0 else piece
+        if b"\0" in path:
+            raise UsageError("the list of paths is NUL-separated: add -0")
+        if path:
+            yield os.fsdecode(path)
+
+
+def _split_at_nul(stream: BufferedReader) -> Iterator[bytes]:
+    rest = b""
+    while chunk := stream.read1():
+        *complete, rest = (rest + chunk).split(b"\0")
+        yield from complete
+    yield rest
+
+
+def _csv_column(name: str, column: str) -> Iterator[str]:
+    import pandas as pd
+
+    try:
+        with pd.read_csv(
+            name,
+            chunksize=10_000,
+            dtype=str,
+            keep_default_na=False,  # a picture may well be called NA
+            encoding_errors="surrogateescape",
+        ) as chunks:
+            for chunk in chunks:
+                _require_column(name, column, chunk.columns)
+                yield from filter(None, chunk[column])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UsageError(f"{name} is not a CSV table: {error}") from error
+
+
+def _parquet_column(name: str, column: str) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(name) as table:
+            _require_column(name, column, table.schema_arrow.names)
+            for batch in table.iter_batches(columns=[column]):
+                yield from filter(None, batch.column(0).cast(pa.string()).to_pylist())
+    except pa.ArrowInvalid as error:
+        raise UsageError(f"{name} is not a Parquet table with paths in the column {column}: {error}") from error
+
+
+_TABLES: dict[str, Callable[[str, str], Iterator[str]]] = {".csv": _csv_column, ".parquet": _parquet_column}
+
+
+def _require_column(name: str, column: str, names: Iterable[str]) -> None:
+    if column not in (present := list(names)):
+        raise UsageError(f"{name} has no column {column}; choose one with --column: {', '.join(present)}")

@@ -1,0 +1,153 @@
+"""Rows -> a file or stdout. One format a file here, one line in `FORMATS`.
+
+A file is complete or it is not there: rows go to ``OUTPUT.partial`` beside it, which takes its name at the end. A run
+that stops early leaves the partial, with all the rows that were done.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import BinaryIO, Protocol, cast
+
+from dinoclassify.errors import OutputClosedError, OutputError, UsageError
+from dinoclassify.rows import Prediction
+
+FORMATS = {"csv": "CsvWriter", "jsonl": "JsonlWriter", "parquet": "ParquetWriter", "sqlite": "SqliteWriter"}
+_SUFFIXES = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+    ".db": "sqlite",
+}
+
+
+class Writer(Protocol):
+    """Writes predictions in one format, in the columns of ``rows.columns(top_k)``, to a file open for writing."""
+
+    def __init__(self, file: BinaryIO, top_k: int) -> None: ...
+
+    def write(self, prediction: Prediction) -> None:
+        """Write one row."""
+
+    def close(self) -> None:
+        """Write what is still held back. The file itself stays open."""
+
+
+def choose_format(output: str | None, name: str | None) -> str:
+    """The format by its name, else by the suffix of the output, else CSV."""
+    if name is not None:
+        return name
+    return _SUFFIXES.get(os.path.splitext(output or "")[1].lower(), "csv")
+
+
+def check_output(output: str | None, format_name: str) -> None:
+    """Find out what can be known before the work begins.
+
+    Raises:
+        OutputError: the folder of ``output`` is not there or may not be written to, or ``output`` is a folder.
+        UsageError: the format cannot go to stdout.
+    """
+    if output is None:
+        if sys.stdout is None:
+            raise OutputError("stdout is closed: name a file with --output")
+        if format_name == "sqlite":
+            raise UsageError("--format sqlite needs a file: name one with --output")
+        return
+    folder = os.path.dirname(os.path.realpath(output))
+    if not os.path.isdir(folder):
+        raise OutputError(f"cannot write {output}: there is no folder {folder}")
+    if os.path.isdir(output):
+        raise OutputError(f"cannot write {output}: it is a folder")
+    if not os.access(folder, os.W_OK) and not os.path.exists(output):
+        raise OutputError(f"cannot write {output}: the folder {folder} may not be written to")
+
+
+@contextmanager
+def open_output(output: str | None, format_name: str, top_k: int) -> Iterator[Callable[[Prediction], None]]:
+    """A function that writes a row to ``output``, or to stdout if that is None; at the end the file is in place.
+
+    Raises:
+        OutputError: the output cannot be written.
+        OutputClosedError: the reader of stdout has gone.
+    """
+    if output is None:
+        with _open_writer(sys.stdout.buffer, format_name, top_k, "stdout") as write:
+            yield write
+        return
+    with replacing(output) as file, _open_writer(file, format_name, top_k, output) as write:
+        yield write
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[BinaryIO]:
+    """A file to write, which takes the name ``path`` when the block ends well; otherwise it stays ``path.partial``.
+
+    What is no regular file, such as /dev/null or a named pipe, is written to as it is.
+    """
+    path = os.path.realpath(path)
+    with _reporting(path):
+        in_place = os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode)
+        partial = path if in_place else f"{path}.partial"
+        file = open(partial, "wb")  # noqa: SIM115 - closed below, where its errors can be told from the block's
+    try:
+        yield file
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        raise
+    with _reporting(path):
+        if in_place:
+            file.close()
+            return
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+        os.replace(partial, path)
+        _sync_folder(os.path.dirname(path))
+
+
+@contextmanager
+def _open_writer(file: BinaryIO, format_name: str, top_k: int, name: str) -> Iterator[Callable[[Prediction], None]]:
+    module = import_module(f"dinoclassify.writers.{format_name}")
+    make = cast(Callable[[BinaryIO, int], Writer], getattr(module, FORMATS[format_name]))
+    with _reporting(name):
+        writer = make(file, top_k)
+
+    def write(prediction: Prediction) -> None:
+        with _reporting(name):
+            writer.write(prediction)
+
+    try:
+        yield write
+    except (OutputError, OutputClosedError):
+        raise
+    except BaseException:
+        with _reporting(name):
+            writer.close()
+        raise
+    with _reporting(name):
+        writer.close()
+
+
+@contextmanager
+def _reporting(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise OutputClosedError from error
+    except OSError as error:
+        raise OutputError(f"cannot write {name}: {error.strerror or error}") from error
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,253 @@
+"""What counts as an input, and in which order inputs come."""
+
+import itertools
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dinoclassify.discover import Filters, Shard, discover
+from dinoclassify.errors import UsageError
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in."""
+    for name in (
+        "photos/b.jpg",
+        "photos/a.PNG",
+        "photos/notes.txt",
+        "photos/.hidden.jpg",
+        "photos/.cache/c.jpg",
+        "photos/2024/d.webp",
+        "photos/2024/raw/e.jpg",
+        "photos/[1].jpg",
+        "-rf.jpg",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def found(*paths: str, filters: Filters | None = None, files_from: str | None = None, null: bool = False) -> list[str]:
+    return [source.path for source in discover(paths, filters, files_from=files_from, null=null)]
+
+
+ALL = ["photos/2024/d.webp", "photos/2024/raw/e.jpg", "photos/[1].jpg", "photos/a.PNG", "photos/b.jpg"]
+
+
+def test_a_folder_is_walked_by_name_to_the_bottom(tree: Path) -> None:
+    assert found("photos") == ALL
+
+
+def test_the_prefix_stays_as_it_was_typed(tree: Path) -> None:
+    assert found("photos/") == ALL
+    assert found("./photos/2024/") == ["./photos/2024/d.webp", "./photos/2024/raw/e.jpg"]
+    assert found(str(tree / "photos/2024/raw")) == [str(tree / "photos/2024/raw/e.jpg")]
+    assert "./photos/b.jpg" in found(".")
+
+
+def test_named_paths_are_tried_whatever_they_are(tree: Path) -> None:
+    names = ["photos/notes.txt", "photos/.hidden.jpg", "nowhere.jpg", "photos/b.jpg", "photos/b.jpg", "-rf.jpg"]
+    assert found(*names) == names
+
+
+def test_hidden_entries_on_demand(tree: Path) -> None:
+    hidden = set(found("photos", filters=Filters(hidden=True))) - set(ALL)
+    assert hidden == {"photos/.hidden.jpg", "photos/.cache/c.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("photos/*.jpg", ["photos/[1].jpg", "photos/b.jpg"]),
+        ("photos/**/*.jpg", ["photos/[1].jpg", "photos/b.jpg", "photos/2024/raw/e.jpg"]),
+        ("photos/**", ["photos/[1].jpg", "photos/a.PNG", "photos/b.jpg", "photos/notes.txt", *ALL[:2]]),
+        ("**/raw/?.jpg", ["photos/2024/raw/e.jpg"]),
+        ("photos/*/raw/e.jpg", ["photos/2024/raw/e.jpg"]),
+        ("photos/20*", ["photos/2024/d.webp", "photos/2024/raw/e.jpg"]),
+        ("photos/2024/*/", ["photos/2024/raw/e.jpg"]),
+        ("photos/[ab].*", ["photos/a.PNG", "photos/b.jpg"]),
+        ("photos/[!ab]*.jpg", ["photos/[1].jpg"]),
+        ("photos/.h*", ["photos/.hidden.jpg"]),
+        ("./photos/b*", ["./photos/b.jpg"]),
+    ],
+)
+def test_globs(tree: Path, pattern: str, expected: list[str]) -> None:
+    assert sorted(found(pattern)) == sorted(expected)
+    assert found(f"{tree}/{pattern}") == [f"{tree}/{path}" for path in found(pattern)]
+
+
+def test_a_file_named_like_a_glob_is_that_file(tree: Path) -> None:
+    assert found("photos/[1].jpg") == ["photos/[1].jpg"]
+
+
+def test_a_glob_without_matches_is_said(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert found("photos/*.heic") == []
+    assert caplog.messages == ["nothing matches photos/*.heic"]
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "expected"),
+    [
+        (["*.jpg"], [], ["photos/2024/raw/e.jpg", "photos/[1].jpg", "photos/b.jpg"]),
+        ([], ["*.jpg"], ["photos/2024/d.webp", "photos/a.PNG"]),
+        ([], ["2024/"], ALL[2:]),
+        ([], ["/raw"], ALL),  # anchored: there is no raw in the folder named
+        ([], ["raw"], [ALL[0], *ALL[2:]]),
+        (["2024/"], ["*.webp"], ["photos/2024/raw/e.jpg"]),
+        (["*.jpg", "!b.*"], [], ["photos/2024/raw/e.jpg", "photos/[1].jpg"]),
+    ],
+)
+def test_include_and_exclude(tree: Path, include: list[str], exclude: list[str], expected: list[str]) -> None:
+    assert found("photos", filters=Filters(include, exclude)) == expected
+
+
+def test_include_and_exclude_hold_for_named_paths_and_globs(tree: Path) -> None:
+    filters = Filters(exclude=["*.PNG"])
+    assert found("photos/a.PNG", "photos/b.jpg", "photos/[ab].*", filters=filters) == ["photos/b.jpg", "photos/b.jpg"]
+
+
+def test_links_to_folders_are_followed_on_demand_and_never_in_circles(
+    tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tree / "photos/2024/loop").symlink_to(tree / "photos")
+    (tree / "elsewhere").mkdir()
+    (tree / "elsewhere/f.jpg").touch()
+    (tree / "photos/more").symlink_to(tree / "elsewhere")
+    (tree / "photos/link.jpg").symlink_to("b.jpg")
+    (tree / "photos/broken.jpg").symlink_to("gone")
+    (tree / "photos/folder.jpg").symlink_to(tree / "elsewhere")
+    links = ["photos/broken.jpg", "photos/link.jpg"]
+    assert found("photos") == sorted([*ALL, *links])
+    followed = found("photos", filters=Filters(follow=True))
+    assert followed == sorted([*ALL, *links, "photos/folder.jpg/f.jpg", "photos/more/f.jpg"])
+    assert caplog.messages == ["photos/2024/loop links to a folder above itself and is not entered again"]
+    assert found("photos/**/e.jpg") == ["photos/2024/raw/e.jpg"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down to a user who may not read")
+def test_an_unreadable_folder_is_an_input_of_its_own(tree: Path) -> None:
+    (tree / "photos/2024").chmod(0)
+    tree.chmod(0o755)
+    for folder in tree.parents:
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    code = "from dinoclassify.discover import *; os.setuid(65534); print(*(s.path for s in discover(['photos'])))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.split() == ["photos/2024", *ALL[2:]]
+
+
+def test_shards_are_disjoint_complete_and_do_not_depend_on_order(tree: Path) -> None:
+    parts = [found("photos", filters=Filters(shard=Shard(index, 3))) for index in (1, 2, 3)]
+    assert sorted(itertools.chain(*parts)) == ALL
+    assert found(*reversed(ALL), filters=Filters(shard=Shard(1, 3))) == parts[0][::-1]
+    assert "photos/b.jpg" in Shard(9, 16), "fixed for ever: a run may be repeated by a later version"
+
+
+def test_shards_are_about_equal() -> None:
+    names = [f"photos/{number:06}.jpg" for number in range(16_000)]
+    counts = [sum(name in Shard(index, 16) for name in names) for index in range(1, 17)]
+    assert min(counts) > 850
+    assert max(counts) < 1150
+
+
+def test_limit_takes_the_first(tree: Path) -> None:
+    assert found("photos", filters=Filters(limit=2)) == ALL[:2]
+
+
+def test_discovery_is_lazy(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = discover(["photos", "photos/**/*"])
+    assert next(sources).path == ALL[0]
+    (tree / "photos/z.jpg").touch()  # the folder being walked has been read, the ones after it have not
+    assert "photos/z.jpg" not in [next(sources).path for _ in ALL[1:]]
+    assert "photos/z.jpg" in [source.path for source in sources]
+
+
+@pytest.mark.parametrize(
+    ("content", "null", "expected"),
+    [
+        (b"a.jpg\nb c.jpg\n", False, ["a.jpg", "b c.jpg"]),
+        (b"a.jpg\r\n\r\n\nb.jpg", False, ["a.jpg", "b.jpg"]),
+        (b"\xef\xbb\xbfa.jpg\n", False, ["a.jpg"]),
+        (b"new\nline.jpg\0cr\r\0\0b.jpg", True, ["new\nline.jpg", "cr\r", "b.jpg"]),
+        (b"bad\xff.jpg\n", False, ["bad\udcff.jpg"]),
+        (b" lead.jpg \n#x.jpg\n*.jpg\n", False, [" lead.jpg ", "#x.jpg", "*.jpg"]),
+        (b"", False, []),
+    ],
+)
+def test_lists(tmp_path: Path, content: bytes, null: bool, expected: list[str]) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    assert found(files_from=str(tmp_path / "list.txt"), null=null) == expected
+    code = f"from dinoclassify.discover import *; print([s.path for s in discover(['-'], null={null})])"
+    done = subprocess.run([sys.executable, "-c", code], input=content, capture_output=True, check=True)
+    assert done.stdout.decode() == f"{expected}\n"
+
+
+def test_a_null_separated_list_read_by_line_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"a.jpg\0b.jpg\0")
+    with pytest.raises(UsageError, match="add -0"):
+        found(files_from=str(tmp_path / "list"))
+
+
+def test_a_list_on_stdin_streams() -> None:
+    code = "from dinoclassify.discover import *\nfor s in discover(['-'], null=True): print(s.path, flush=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for name in (b"a.jpg", b"b.jpg"):
+            process.stdin.write(name + b"\0")
+            process.stdin.flush()
+            assert process.stdout.readline() == name + b"\n"
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_tables(tmp_path: Path, suffix: str) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"path": ["NA", "a,b.jpg", "007", 'q".jpg'], "other": ["1.jpg", "2.jpg", "", "4.jpg"]})
+    name = str(tmp_path / f"table{suffix}")
+    table.to_csv(name, index=False) if suffix == ".csv" else table.to_parquet(name)
+    assert found(files_from=name) == ["NA", "a,b.jpg", "007", 'q".jpg']
+    assert [source.path for source in discover([], files_from=name, column="other")] == ["1.jpg", "2.jpg", "4.jpg"]
+    with pytest.raises(UsageError, match="has no column image; choose one with --column: path, other"):
+        list(discover([], files_from=name, column="image"))
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [
+        ("gone.txt", None, "cannot read the list gone.txt: No such file"),
+        ("gone.csv", None, "cannot read the list gone.csv: No such file"),
+        ("empty.csv", None, "empty.csv is not a CSV table"),
+        ("text.parquet", None, "text.parquet is not a Parquet table"),
+        ("list.txt", "path", "--column needs a .csv or .parquet table, not list.txt"),
+        (".", None, "cannot read the list .: Is a directory"),
+    ],
+)
+def test_lists_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, column: str | None, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.csv").touch()
+    Path("text.parquet").write_text("no table")
+    Path("list.txt").write_text("a.jpg")
+    with pytest.raises(UsageError, match=message):
+        list(discover([], files_from=name, column=column))
+
+
+def test_files_from_comes_after_the_paths(tree: Path) -> None:
+    (tree / "list.txt").write_text("x.jpg")
+    assert found("photos/b.jpg", files_from="list.txt") == ["photos/b.jpg", "x.jpg"]
+
+
+def test_nothing_is_logged_on_a_plain_walk(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    found("photos", "photos/**/*.jpg")
+    assert caplog.messages == []

@@ -1,0 +1,146 @@
+"""Files of rows: complete or not there."""
+
+import json
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.rows import Failure, Label, Prediction, columns, record
+from dinoclassify.writers import FORMATS, check_output, choose_format, open_output
+
+ROWS = [
+    Prediction("a,b.jpg", "ok", (Label("tench, Tinca tinca", 0, 0.75), Label("x", 1, 0.2)), size=1, mtime_ns=2**60),
+    Prediction("caf\udce9.jpg", "failed", failure=Failure("truncated", "image file is truncated")),
+]
+
+
+def write(path: Path, format_name: str) -> None:
+    with open_output(str(path), format_name, 2) as write_row:
+        for row in ROWS:
+            write_row(row)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_the_file_appears_at_the_end_and_whole(tmp_path: Path, format_name: str) -> None:
+    path = tmp_path / "out"
+    path.write_text("old")
+    with open_output(str(path), format_name, 2) as write_row:
+        write_row(ROWS[0])
+        assert path.read_text() == "old"
+        write_row(ROWS[1])
+    assert path.read_bytes() != b"old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_a_run_that_breaks_off_leaves_the_old_file_and_its_rows(tmp_path: Path, format_name: str) -> None:
+    path = tmp_path / "out"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012, SIM117 - the block is the run
+        with open_output(str(path), format_name, 2) as write_row:
+            write_row(ROWS[0])
+            raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    partial = tmp_path / "out.partial"
+    if format_name == "parquet":
+        assert pq.read_table(partial).num_rows == 1
+    elif format_name == "sqlite":
+        assert len(sqlite3.connect(partial).execute("SELECT * FROM predictions").fetchall()) == 1
+    else:
+        assert partial.read_bytes().endswith(b"\n")
+
+
+def test_parquet_is_typed(tmp_path: Path) -> None:
+    write(tmp_path / "out.parquet", "parquet")
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.column_names == list(columns(2))
+    assert {str(kind) for kind in table.schema.types} == {"string", "double", "int64"}
+    assert table.to_pylist() == [record(row, 2) for row in ROWS]
+
+
+def test_parquet_writes_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoclassify.writers.parquet.ROW_GROUP", 2)
+    with open_output(str(tmp_path / "out"), "parquet", 2) as write_row:
+        for _ in range(5):
+            write_row(ROWS[0])
+    metadata = pq.read_metadata(tmp_path / "out")
+    assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [2, 2, 1]
+
+
+def test_sqlite_is_typed(tmp_path: Path) -> None:
+    write(tmp_path / "out.db", "sqlite")
+    connection = sqlite3.connect(tmp_path / "out.db")
+    connection.row_factory = sqlite3.Row
+    rows = [dict(row) for row in connection.execute("SELECT * FROM predictions")]
+    assert rows == [record(row, 2) for row in ROWS]
+    types = connection.execute("SELECT typeof(score), typeof([index]), typeof(label) FROM predictions").fetchone()
+    assert tuple(types) == ("real", "integer", "text")
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    write(tmp_path / "out.jsonl", "jsonl")
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["status"] for line in lines] == ["ok", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("output", "name", "expected"),
+    [
+        (None, None, "csv"),
+        ("x.jsonl", None, "jsonl"),
+        ("x.NDJSON", None, "jsonl"),
+        ("x.parquet", None, "parquet"),
+        ("x.db", None, "sqlite"),
+        ("x.txt", None, "csv"),
+        ("x.csv", "jsonl", "jsonl"),
+        (None, "parquet", "parquet"),
+    ],
+)
+def test_formats_are_chosen(output: str | None, name: str | None, expected: str) -> None:
+    assert choose_format(output, name) == expected
+
+
+def test_what_cannot_be_written_is_found_out_first(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="there is no folder"):
+        check_output(str(tmp_path / "no" / "out.csv"), "csv")
+    with pytest.raises(OutputError, match="it is a folder"):
+        check_output(str(tmp_path), "csv")
+    with pytest.raises(UsageError, match="sqlite needs a file"):
+        check_output(None, "sqlite")
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("devices can be made by root alone")
+    write(device, "csv")
+    assert stat.S_ISCHR(device.stat().st_mode)
+    assert os.listdir(tmp_path) == ["null"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    write(tmp_path / "link.csv", "csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text().startswith("path,")
+
+
+@pytest.mark.parametrize("format_name", ["csv", "jsonl", "parquet"])
+def test_a_full_disk_is_said(format_name: str) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("/dev/full is not there")
+    with pytest.raises(OutputError, match="cannot write /dev/full: No space left on device"):
+        write(Path("/dev/full"), format_name)
+
+
+def test_an_error_of_the_run_is_not_taken_for_one_of_the_output(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), open_output(str(tmp_path / "out"), "csv", 1):
+        raise BrokenPipeError
