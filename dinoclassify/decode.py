@@ -1,0 +1,263 @@
+"""A file -> pixels. The only room that touches Pillow; whatever goes wrong becomes a `Failure`, never an exception.
+
+Two paths lead to the model's input. The exact one is what transformers does: decode in full, resize, crop. The
+default one lets libjpeg scale while it decodes, as long as twice the wanted size is left, and resizes the crop's
+window alone; the difference is the rounding of one resize.
+"""
+
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from io import BufferedReader
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError, features
+
+from dinoclassify.discover import Source
+from dinoclassify.preprocessing import AsIs, Preprocessing, Window
+from dinoclassify.rows import ErrorCode, Failure
+
+TURNED = 5  # EXIF orientations from here up swap width and height
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+
+MAX_PIXELS = 100_000_000  # 300 MB as RGB, in each worker
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # no other decoder is reached; JPEG opens MPO
+
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_FOREIGN = {
+    b"%PDF": "PDF",
+    b"%!PS": "PostScript",
+    b"8BPS": "Photoshop",
+    b"II\xbc": "JPEG XR",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\0\0\1\0": "icon",
+    b"<svg": "SVG",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of one source: pixels of 3 x H x W or a failure, never both; the file's size and time as read."""
+
+    source: Source
+    pixels: Pixels | None = None
+    failure: Failure | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+
+
+class _RefusedError(Exception):
+    """Ends the decoding of a picture with a code and a reason."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.failure = Failure(code, message)
+
+
+def decode(
+    source: Source, preprocessing: Preprocessing | AsIs, *, exact: bool = False, max_pixels: int = MAX_PIXELS
+) -> Decoded:
+    """The pixels of one picture as the model wants them: uint8 before normalising, or an `AsIs` processor's float32.
+
+    Args:
+        source: the file.
+        preprocessing: what to make of it.
+        exact: the same pixels as transformers' `load_image` and image processor give, to the bit. Otherwise JPEGs
+            are scaled while they are decoded, transparent pictures are laid on white and 16-bit ones scaled to 8.
+        max_pixels: a picture with more is refused before it is decoded.
+    """
+    size = mtime_ns = None
+    try:
+        with _open_regular(source.path) as stream:
+            status = os.fstat(stream.fileno())
+            size, mtime_ns = status.st_size, status.st_mtime_ns
+            with _identify(stream) as image:
+                if image.width * image.height > max_pixels:
+                    raise _RefusedError("too_large", f"{image.width} x {image.height} pixels, over {max_pixels}")
+                pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
+    except Exception as error:  # decoders raise nearly anything on broken data
+        return Decoded(source, failure=_failure(error), size=size, mtime_ns=mtime_ns)
+    return Decoded(source, pixels, size=size, mtime_ns=mtime_ns)
+
+
+def decoders() -> dict[str, str | None]:
+    """The version of each of Pillow's decoding libraries, None where it was built without."""
+    libraries = {"jpeg": "libjpeg_turbo", "png": "zlib", "webp": "webp", "tiff": "libtiff", "avif": "avif"}
+    return {name: features.version(library) for name, library in libraries.items()}
+
+
+def preprocess_exactly(rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing | AsIs) -> Pixels:
+    """The exact pixels, 3 x H' x W', of a picture that is decoded already: upright RGB, H x W x 3."""
+    return _preprocess(Image.fromarray(rgb), preprocessing, exact=True, max_pixels=MAX_PIXELS)
+
+
+def _open_regular(path: str) -> BufferedReader:
+    # Not to block on a FIFO, which opens at once for a reader that does not wait.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise _RefusedError("unreadable", "is a folder")
+        if not stat.S_ISREG(mode):
+            raise _RefusedError("unreadable", "is not a regular file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _identify(stream: BufferedReader) -> Image.Image:
+    """Open the picture, reading no more than its header."""
+    try:
+        return Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError:
+        stream.seek(0)
+        magic = stream.read(16)
+        stream.seek(0)
+    if not magic:
+        raise _RefusedError("not_image", "the file is empty")
+    if magic[4:8] == b"ftyp" and magic[8:12] in _HEIF_BRANDS:
+        return _open_heif(stream)
+    for prefix, name in _FOREIGN.items():
+        if magic.startswith(prefix):
+            raise _RefusedError("unsupported_format", f"{name} is not supported")
+    raise _RefusedError("not_image", "not a picture in a known format")
+
+
+def _open_heif(stream: BufferedReader) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile, register_heif_opener
+    except ImportError:
+        raise _RefusedError("unsupported_format", "HEIC needs: pip install 'dinoclassify[heif]'") from None
+    register_heif_opener()
+    return Image.open(stream, formats=[HeifImageFile.format])
+
+
+def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> Pixels:
+    if isinstance(preprocessing, AsIs):
+        return preprocessing(_upright_rgb(image, exact=exact))
+    orientation = _orientation(image)
+    full, used = image.size, None
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and not exact:
+        used = _scale_while_decoding(image, preprocessing, turned=orientation >= TURNED)
+    image = _upright_rgb(image, exact=exact)
+    width, height = image.size
+    box: Box = (0, 0, width, height)
+    if used is not None:
+        width, height = reversed(full) if orientation >= TURNED else full
+        box = _upright_box(used, image.size, orientation)
+    window = preprocessing.window(height, width)
+    if window.inside and not exact:
+        return _fit_window(image, box, window, preprocessing.resample)
+    if window.resized[0] * window.resized[1] > max_pixels:
+        raise _RefusedError("too_large", f"{width} x {height} pixels would be resized to over {max_pixels}")
+    return _fit(image, box, window, preprocessing.resample)
+
+
+def _fit(image: Image.Image, box: Box, window: Window, resample: int) -> Pixels:
+    """Resize the ``box`` of an upright RGB picture, then crop: with all of it, what transformers does to the bit."""
+    height, width = window.resized
+    image = image.resize((width, height), resample, box)
+    if window.size != window.resized:
+        image = image.crop((window.left, window.top, window.left + window.size[1], window.top + window.size[0]))
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def _fit_window(image: Image.Image, box: Box, window: Window, resample: int) -> Pixels:
+    """Resize only the part of ``box`` that the crop keeps: as `_fit`, but for rounding, and faster."""
+    left, top, right, bottom = box
+    x, y = (right - left) / window.resized[1], (bottom - top) / window.resized[0]
+    height, width = window.size
+    kept = (
+        left + window.left * x,
+        top + window.top * y,
+        min(left + (window.left + width) * x, right),
+        min(top + (window.top + height) * y, bottom),
+    )
+    return np.asarray(image.resize((width, height), resample, kept)).transpose(2, 0, 1)
+
+
+def _scale_while_decoding(
+    image: JpegImagePlugin.JpegImageFile, preprocessing: Preprocessing, *, turned: bool
+) -> tuple[float, float] | None:
+    """Have libjpeg decode at 1/2, 1/4 or 1/8 where twice the size wanted is left.
+
+    Gives the (right, bottom) up to which the decoded picture is used: its last column and row may be in part
+    beyond the edge. None where libjpeg cannot.
+    """
+    width, height = reversed(image.size) if turned else image.size
+    wanted = preprocessing.window(height, width).resized
+    drafted = image.draft(None, (2 * wanted[0], 2 * wanted[1]) if turned else (2 * wanted[1], 2 * wanted[0]))
+    return None if drafted is None else drafted[1][2:]
+
+
+def _upright_box(used: tuple[float, float], size: tuple[int, int], orientation: int) -> Box:
+    """The box that is used of an upright picture of ``size``, of which (right, bottom) is used as it is stored."""
+    width, height = reversed(used) if orientation >= TURNED else used
+    left = size[0] - width if orientation in {2, 3, 6, 7} else 0.0
+    top = size[1] - height if orientation in {3, 4, 7, 8} else 0.0
+    return left, top, left + width, top + height
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    with suppress(Exception):
+        orientation = int(image.getexif().get(0x0112, 1))
+        return orientation if orientation in range(1, 9) else 1
+    return 1
+
+
+def _upright_rgb(image: Image.Image, *, exact: bool) -> Image.Image:
+    image.load()
+    if _orientation(image) != 1:
+        with suppress(Exception):  # garbage in other tags does not make the picture worse
+            ImageOps.exif_transpose(image, in_place=True)
+    if image.mode == "RGB":
+        return image
+    if exact:
+        return image.convert("RGB")
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _to_8_bit(image)
+    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
+        return _on_white(image)
+    return image.convert("RGB")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """16-bit greys by 1/257, floats from their least to their greatest value: Pillow would clip both to white."""
+    values = np.asarray(image)
+    if values.dtype.kind == "f":
+        low, high = np.nanmin(values), np.nanmax(values)
+        values = np.nan_to_num((values - low) / max(high - low, np.finfo(values.dtype).tiny)) * 255
+    else:
+        values = values.clip(0, 65535) / 257
+    return Image.fromarray(values.round().astype(np.uint8))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image.convert("RGBA"))
+    return white.convert("RGB")
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, _RefusedError):
+        return error.failure
+    message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return Failure("vanished", "no such file")
+    if isinstance(error, MemoryError):
+        return Failure("out_of_memory", "not enough memory to decode it")
+    if isinstance(error, Image.DecompressionBombError):
+        return Failure("too_large", message)
+    if isinstance(error, OSError) and error.errno is not None:
+        return Failure("unreadable", os.strerror(error.errno))
+    if "truncated" in message:
+        return Failure("truncated", message)
+    return Failure("decode_error", message)

@@ -1,0 +1,102 @@
+"""Sources -> batches of pixels, decoded by worker processes.
+
+A PyTorch DataLoader whose batch sampler is the discovered stream itself: it hands lists of `Source` to the workers,
+and the dataset holds no paths. So discovery stays lazy, batches come back in order, and no more than
+`PREFETCH` batches a worker are ever under way.
+"""
+
+import itertools
+import os
+import signal
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dinoclassify.decode import Decoded, decode
+from dinoclassify.discover import Source
+from dinoclassify.preprocessing import AsIs, Preprocessing
+
+PREFETCH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A run of inputs in order, and the pixels of those that decoded.
+
+    ``inputs`` is what became of each, without its pixels; ``pixels`` is N x 3 x H x W, uint8 or an `AsIs` processor's
+    float32, with one row for each input that has no failure, in the same order.
+    """
+
+    inputs: list[Decoded]
+    pixels: Tensor
+
+
+class _Pictures(Dataset[Batch]):
+    """Decodes the lists of sources that it is asked for."""
+
+    def __init__(self, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> None:
+        self._preprocessing = preprocessing
+        self._exact = exact
+        self._max_pixels = max_pixels
+
+    def __getitems__(self, sources: list[Source]) -> Batch:
+        decoded = [
+            decode(source, self._preprocessing, exact=self._exact, max_pixels=self._max_pixels) for source in sources
+        ]
+        pixels = [item.pixels for item in decoded if item.pixels is not None]
+        stacked = np.stack(pixels) if pixels else np.empty((0, 3, 0, 0), np.uint8)
+        return Batch([replace(item, pixels=None) for item in decoded], torch.from_numpy(stacked))
+
+
+def load_batches(
+    sources: Iterable[Source],
+    preprocessing: Preprocessing | AsIs,
+    *,
+    batch_size: int,
+    workers: int,
+    exact: bool,
+    max_pixels: int,
+) -> Iterator[Batch]:
+    """Decode all sources, in order; the last batch may be short.
+
+    Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``.
+    """
+    if preprocessing.output_size is None:
+        batch_size = 1
+    yield from DataLoader(
+        _Pictures(preprocessing, exact=exact, max_pixels=max_pixels),
+        batch_sampler=_batched(sources, batch_size),
+        collate_fn=_as_is,
+        num_workers=workers,
+        prefetch_factor=PREFETCH,
+        worker_init_fn=_init_worker,
+    )
+
+
+def available_cpus() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _batched(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    iterator = iter(sources)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def _as_is(batch: Any) -> Any:  # DataLoader takes it for a function of a list; `__getitems__` has made the batch
+    return batch
+
+
+def _init_worker(_: int) -> None:
+    # Signals often reach the whole process group. The main process alone answers them, and ends its workers; they
+    # also end by themselves when it is gone.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # Pillow's remarks on odd files
