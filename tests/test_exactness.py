@@ -1,0 +1,119 @@
+"""The contract of --exact: the same pixels, and the same answers, as transformers itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+from checkpoints import CLASSES, FAMILIES
+from conftest import PHOTOS, SHARED
+from PIL import Image
+from transformers.image_utils import load_image
+
+from dinoclassify import Classifier
+from dinoclassify.decode import decode
+from dinoclassify.discover import Source
+from dinoclassify.models import open_model
+from dinoclassify.preprocessing import AsIs
+
+PICTURES = sorted(map(str, [*PHOTOS.glob("*.jpg"), *(SHARED / "photos").glob("n0*[05]_*.JPEG")]))
+
+
+@pytest.fixture(scope="module")
+def odd_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Pictures of unusual shapes and modes, made from a photograph."""
+    folder = tmp_path_factory.mktemp("odd")
+    photo = Image.open(PHOTOS / "chelsea.jpg")
+    made = {
+        "grey.png": photo.convert("L"),
+        "palette.gif": photo.quantize(64),
+        "alpha.png": photo.convert("RGBA").rotate(30, expand=True),
+        "cmyk.jpg": photo.convert("CMYK"),
+        "progressive.jpg": photo,
+        "small.png": photo.resize((20, 33)),
+        "wide.jpg": photo.resize((900, 61)),
+        "tall.webp": photo.resize((31, 640)),
+        "odd.jpg": photo.resize((1017, 765)),
+        "three.png": photo.resize((400, 3)),
+    }
+    for name, picture in made.items():
+        picture.save(folder / name, progressive=name == "progressive.jpg")
+    return sorted(map(str, folder.iterdir()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pixels_are_those_of_the_processor(
+    family: str, checkpoints: Callable[[str], Path], odd_pictures: list[str]
+) -> None:
+    folder = checkpoints(family)
+    processor = hf.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    preprocessing = open_model(str(folder)).preprocessing
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    for path in [*PICTURES[:8], *odd_pictures]:
+        decoded = decode(Source(path), preprocessing, exact=True)
+        assert decoded.failure is None, path
+        ours = (torch.tensor(decoded.pixels) - mean) / std
+        with Image.open(path) as picture:
+            theirs = processor(load_image(picture), return_tensors="pt")["pixel_values"][0]
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6, msg=path)
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "mobilevit"])
+def test_known_processors_are_read_as_numbers(family: str, checkpoints: Callable[[str], Path]) -> None:
+    preprocessing = open_model(str(checkpoints(family))).preprocessing
+    assert not isinstance(preprocessing, AsIs)
+    assert decode(Source(PICTURES[0]), preprocessing).pixels.dtype == np.uint8  # type: ignore[union-attr]  # it is there
+
+
+def test_a_processor_of_an_unknown_kind_runs_as_it_is(checkpoints: Callable[[str], Path]) -> None:
+    preprocessing = open_model(str(checkpoints("mobilevit"))).preprocessing
+    assert isinstance(preprocessing, AsIs)
+    assert preprocessing.output_size == (64, 64)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_are_those_of_the_pipeline(family: str, checkpoints: Callable[[str], Path]) -> None:
+    _assert_as_pipeline(checkpoints(family), PICTURES[:12], top_k=5, least_spread=0.01)
+
+
+def test_pictures_without_a_common_size_are_answered_one_by_one(
+    checkpoints: Callable[[str], Path], tmp_path: Path, odd_pictures: list[str]
+) -> None:
+    model = hf.AutoModelForImageClassification.from_pretrained(checkpoints("convnext"))
+    model.save_pretrained(tmp_path)
+    hf.CLIPImageProcessorPil(size={"shortest_edge": 64}, do_center_crop=False).save_pretrained(tmp_path)
+    _assert_as_pipeline(tmp_path, PICTURES[:5], top_k=5, least_spread=0.01)
+
+
+def test_full_size_dinov2_small_agrees_with_the_pipeline(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = hf.Dinov2Config(
+        hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14, layerscale_value=0.5
+    )
+    config.num_labels = 1000
+    model = hf.Dinov2ForImageClassification(config).eval()
+    torch.nn.init.normal_(model.classifier.weight, std=0.1)
+    model.save_pretrained(tmp_path)
+    hf.BitImageProcessorPil(
+        size={"shortest_edge": 256}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+    ).save_pretrained(tmp_path)
+    _assert_as_pipeline(tmp_path, PICTURES, top_k=5, least_spread=0.0)
+
+
+def _assert_as_pipeline(folder: Path, pictures: list[str], *, top_k: int, least_spread: float) -> None:
+    pipeline = hf.pipeline("image-classification", model=str(folder), device="cpu", top_k=top_k)
+    classifier = Classifier(str(folder), precision="fp32", device="cpu")
+    predictions = list(classifier.predict(pictures, top_k=top_k, exact=True))
+    assert [prediction.path for prediction in predictions] == pictures
+    label_to_index = pipeline.model.config.label2id or {}
+    best = []
+    for prediction, answer in zip(predictions, pipeline(pictures), strict=True):
+        assert prediction.status == "ok"
+        assert [label.index for label in prediction.top] == [label_to_index[entry["label"]] for entry in answer]
+        assert [label.label for label in prediction.top] == [entry["label"] for entry in answer]
+        assert [label.score for label in prediction.top] == pytest.approx([e["score"] for e in answer], abs=1e-5)
+        best.append(prediction.top[0].score)
+    assert max(best) - min(best) > least_spread, "the model tells no pictures apart: the comparison says nothing"
+    assert len(classifier.labels) in (CLASSES, 1000)
