@@ -1,0 +1,123 @@
+"""The public face: a loaded model that labels pictures."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from dinoclassify.catalogue import DEFAULT
+from dinoclassify.decode import MAX_PIXELS
+from dinoclassify.discover import Source, discover
+from dinoclassify.errors import UsageError
+from dinoclassify.loader import available_cpus, load_batches
+from dinoclassify.models import open_model
+from dinoclassify.pipeline import classify
+from dinoclassify.preprocessing import AsIs, Preprocessing
+from dinoclassify.rows import Prediction
+from dinoclassify.runtimes.pytorch import Precision, TorchRuntime, choose_device
+
+
+class Classifier:
+    """An image classifier on a device, ready to label pictures.
+
+        classifier = Classifier("small")
+        for prediction in classifier.predict(["photos/", "more/*.jpg"], top_k=3):
+            print(prediction.path, prediction.status, prediction.label, prediction.score)
+
+    Args:
+        model: a short name (``small``, ``base``, ``large``, ``giant``, each also with ``-reg``; ``builtin``), a hub id,
+            or a folder written as a path (``./my-model``).
+        revision: a commit, tag or branch of a hub model.
+        offline: never ask the network. A model in the cache needs none anyway.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        labels: names to use in place of the model's own, one a class.
+
+    Raises:
+        UsageError: an argument cannot be meant.
+        ModelError: the model cannot be used, see `dinoclassify.models.open_model`.
+    """
+
+    def __init__(
+        self,
+        model: str = DEFAULT,
+        *,
+        revision: str | None = None,
+        offline: bool = False,
+        device: str = "auto",
+        precision: Precision | Literal["auto"] = "auto",
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        self._device = choose_device(device)
+        self._model = open_model(model, revision=revision, offline=offline)
+        self.labels = tuple(labels) if labels is not None else self._model.labels
+        if len(self.labels) != len(self._model.labels):
+            raise UsageError(f"{len(self.labels)} labels for the {len(self._model.labels)} classes of {self.model}")
+        self._runtime = TorchRuntime(self._model, self._device, precision)
+
+    @property
+    def model(self) -> str:
+        """The model in full: ``builtin``, a hub id or the path of a folder."""
+        return self._model.name
+
+    @property
+    def revision(self) -> str | None:
+        """The commit of a hub model, the sha256 of the built-in one, None for a folder."""
+        return self._model.revision
+
+    @property
+    def preprocessing(self) -> Preprocessing | AsIs:
+        """What is done to a picture before the model sees it."""
+        return self._model.preprocessing
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, as torch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
+        return str(self._device)
+
+    @property
+    def precision(self) -> Precision:
+        """What the model computes in."""
+        return self._runtime.precision
+
+    def predict(
+        self,
+        inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Source],
+        *,
+        top_k: int = 1,
+        threshold: float = 0.0,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        exact: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Iterator[Prediction]:
+        """Label pictures lazily: one prediction for every input, in order, failures included.
+
+        Args:
+            inputs: files, folders (walked) and globs, one or many; or the sources that `discover` found.
+            top_k: how many labels each prediction gets.
+            threshold: a best score below it makes the prediction ``uncertain``.
+            batch_size: pictures in one forward pass; by default 8 on a CPU, 64 elsewhere.
+            workers: processes that decode; by default half the processors where the model runs on them too, else
+                all but one.
+            exact: decode and resize exactly as transformers does, rather than fast.
+            max_pixels: pictures with more fail as ``too_large``, undecoded.
+        """
+        on_cpu = self._device.type == "cpu"
+        cpus = available_cpus()
+        batches = load_batches(
+            _sources(inputs),
+            self.preprocessing,
+            batch_size=batch_size or (8 if on_cpu else 64),
+            workers=workers or max(1, cpus // 2 if on_cpu else cpus - 1),
+            exact=exact,
+            max_pixels=max_pixels,
+        )
+        return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold)
+
+
+def _sources(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Source]) -> Iterator[Source]:
+    for item in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
+        if isinstance(item, Source):
+            yield item
+        else:
+            yield from discover([os.fspath(item)])

@@ -1,0 +1,77 @@
+"""Fixtures shared by the tests."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from PIL import Image
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; tests of the network set it for themselves
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci")
+
+PHOTOS = Path(__file__).parent / "photos"
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+UNDO = {  # EXIF orientation -> how an upright picture is stored under it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+Cli = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Family -> a folder with a tiny checkpoint of it, made at first need. Not to be changed."""
+    from checkpoints import save_checkpoint
+
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    def get(family: str) -> Path:
+        folder = root / family
+        return folder if folder.exists() else save_checkpoint(family, folder)
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def tiny(checkpoints: Callable[[str], Path]) -> str:
+    """The path of a tiny DINOv2 classifier."""
+    return str(checkpoints("dinov2"))
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of data that is not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not there")
+    return SHARED
+
+
+@pytest.fixture
+def cli() -> Cli:
+    """Run the command as a user does, in a process of its own."""
+
+    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[bytes]:
+        environment = {**os.environ, **dict(options.pop("env", {}))}  # type: ignore[call-overload]  # a dict by use
+        return subprocess.run(  # type: ignore[call-overload,no-any-return]  # options are subprocess.run's own
+            [sys.executable, "-m", "dinoclassify", *map(str, arguments)],
+            capture_output=options.get("stdout") is None,
+            timeout=120,
+            env=environment,
+            **options,
+        )
+
+    return run

@@ -1,0 +1,176 @@
+"""Batches in, predictions out: one for each input, in order, each with its own answer."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PHOTOS
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from dinoclassify.discover import Source
+from dinoclassify.loader import Batch, load_batches
+from dinoclassify.pipeline import classify
+from dinoclassify.preprocessing import Preprocessing
+from dinoclassify.rows import Prediction
+
+TINY = Preprocessing(resize=(8, 8), crop=None, resample=0, mean=(0.0,) * 3, std=(1.0,) * 3)
+LABELS = [f"level {level}" for level in range(256)]
+
+
+def level_of(pixels: Tensor) -> Tensor:
+    """A runtime that names a picture's first grey: whose answer is whose can then be told."""
+    scores = torch.full((len(pixels), 256), 0.001)
+    scores[torch.arange(len(pixels)), pixels[:, 0, 0, 0].long()] = 0.7
+    scores[pixels[:, 0, 0, 0] == 255] = torch.nan
+    return scores
+
+
+def load(
+    paths: list[str] | Iterator[Source], *, batch_size: int = 4, workers: int = 2, preprocessing: Preprocessing = TINY
+) -> Iterator[Batch]:
+    sources = map(Source, paths) if isinstance(paths, list) else paths
+    return load_batches(
+        sources, preprocessing, batch_size=batch_size, workers=workers, exact=False, max_pixels=1_000_000
+    )
+
+
+def run(paths: list[str], *, batch_size: int = 4, workers: int = 2) -> list[Prediction]:
+    batches = load(paths, batch_size=batch_size, workers=workers)
+    return list(classify(batches, level_of, LABELS, top_k=2, threshold=0.5))
+
+
+@pytest.fixture(scope="module")
+def greys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("greys")
+    for level in range(256):
+        Image.new("L", (9, 9), level).save(folder / f"{level:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (3, 2), (8, 2), (1000, 1)])
+def test_every_input_gets_its_own_answer_in_order(greys: Path, batch_size: int, workers: int) -> None:
+    paths = [str(greys / f"{level:03}.png") for level in (*range(0, 255, 5), 3, 3)]
+    for position in (0, 7, 8, 20, 52):
+        paths.insert(position, f"gone-{position}.png")
+    predictions = run(paths, batch_size=batch_size, workers=workers)
+    assert [prediction.path for prediction in predictions] == paths
+    for path, prediction in zip(paths, predictions, strict=True):
+        if path.startswith("gone"):
+            assert (prediction.status, prediction.label) == ("failed", None)
+        else:
+            assert (prediction.status, prediction.index) == ("ok", int(Path(path).stem))
+            assert prediction.size == os.path.getsize(path)
+            assert prediction.mtime_ns == os.stat(path).st_mtime_ns
+
+
+@given(levels=st.lists(st.one_of(st.none(), st.integers(0, 255)), max_size=12), batch_size=st.integers(1, 5))
+def test_answers_are_never_mixed_up(levels: list[int | None], batch_size: int) -> None:
+    """The pipeline alone, on batches made here: None is a picture that did not decode."""
+    from dinoclassify.decode import Decoded
+    from dinoclassify.rows import Failure
+
+    items = [
+        Decoded(Source(str(n)), failure=Failure("truncated", "") if level is None else None)
+        for n, level in enumerate(levels)
+    ]
+    batches = []
+    for start in range(0, len(levels), batch_size):
+        good = [level for level in levels[start : start + batch_size] if level is not None]
+        pixels = torch.tensor(good, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+        batches.append(Batch(items[start : start + batch_size], pixels))
+    predictions = list(classify(batches, level_of, LABELS))
+    assert [prediction.path for prediction in predictions] == [str(n) for n in range(len(levels))]
+    for level, prediction in zip(levels, predictions, strict=True):
+        code = prediction.failure.code if prediction.failure else None
+        assert code == ("truncated" if level is None else "nonfinite" if level == 255 else None)
+        assert prediction.index == (None if code else level)
+
+
+def test_an_answer_that_is_no_number_is_a_failed_row(greys: Path) -> None:
+    white, grey = run([str(greys / "255.png"), str(greys / "009.png")])
+    assert white.failure is not None
+    assert (white.status, white.label, white.failure.code) == ("failed", None, "nonfinite")
+    assert white.size == os.path.getsize(greys / "255.png")
+    assert grey.index == 9
+
+
+def test_a_low_score_is_uncertain_and_keeps_its_label(greys: Path) -> None:
+    batches = list(load([str(greys / "009.png")]))
+    for threshold, status in [(0.0, "ok"), (0.69, "ok"), (0.71, "uncertain"), (1.0, "uncertain")]:
+        (prediction,) = classify(batches, level_of, LABELS, threshold=threshold)
+        assert (prediction.status, prediction.label) == (status, "level 9")
+
+
+def test_top_k_is_ranked_and_at_most_all(greys: Path) -> None:
+    batches = list(load([str(greys / "009.png")]))
+    (prediction,) = classify(batches, level_of, LABELS, top_k=1000)
+    assert len(prediction.top) == 256
+    assert prediction.top[0].index == 9
+    scores = [label.score for label in prediction.top]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_no_inputs_no_predictions() -> None:
+    assert run([]) == []
+
+
+def test_only_failures_need_no_model() -> None:
+    def refuse(pixels: Tensor) -> Tensor:
+        raise AssertionError("there is nothing to classify")
+
+    predictions = list(classify(load(["gone.jpg"] * 5), refuse, LABELS))
+    assert [prediction.status for prediction in predictions] == ["failed"] * 5
+
+
+def test_discovery_is_never_far_ahead(greys: Path) -> None:
+    asked = 0
+
+    def sources() -> Iterator[Source]:
+        nonlocal asked
+        for _ in range(10_000):
+            asked += 1
+            yield Source(str(greys / "009.png"))
+
+    batches = load(sources(), batch_size=4, workers=2)
+    for number in range(1, 6):
+        next(batches)
+        assert asked <= 4 * (number + 2 * 2), "two batches a worker, and the one in hand"
+    batches.close()  # type: ignore[attr-defined]  # it is a generator
+
+
+def test_pixels_are_uint8_and_the_last_batch_is_short(greys: Path) -> None:
+    batches = list(load([str(greys / f"{level:03}.png") for level in range(10)]))
+    assert [len(batch.pixels) for batch in batches] == [4, 4, 2]
+    assert {batch.pixels.dtype for batch in batches} == {torch.uint8}
+    assert {batch.pixels.shape[1:] for batch in batches} == {(3, 8, 8)}
+    assert all(item.pixels is None for batch in batches for item in batch.inputs)
+
+
+def test_pictures_of_many_sizes_come_one_by_one() -> None:
+    free = Preprocessing(resize=32, crop=None, resample=3, mean=(0.0,) * 3, std=(1.0,) * 3)
+    paths = sorted(map(str, PHOTOS.glob("*.jpg")))
+    batches = list(load(paths, preprocessing=free))
+    assert [len(batch.pixels) for batch in batches] == [1] * 5
+    assert len({batch.pixels.shape for batch in batches}) > 1
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_start_in_every_way(greys: Path, method: str) -> None:
+    previous = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(method, force=True)
+    try:
+        levels = [prediction.index for prediction in run([str(greys / f"{n:03}.png") for n in range(7)])]
+    finally:
+        multiprocessing.set_start_method(previous, force=True)
+    assert levels == list(range(7))
+
+
+def test_a_fork_safe_loader_starts_and_stops_again_and_again(greys: Path) -> None:
+    for _ in range(30):
+        assert len(run([str(greys / "001.png")], workers=1)) == 1
