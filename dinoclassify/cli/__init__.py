@@ -1,0 +1,92 @@
+"""The command line: arguments, help, messages and exit codes; the work is done below.
+
+Rooms are imported inside the commands, so that `--help` and `--version` wait for neither torch nor transformers.
+"""
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from types import FrameType
+from typing import Annotated, Never
+
+import typer
+
+import dinoclassify
+from dinoclassify.cli.doctor import doctor
+from dinoclassify.cli.models import models
+from dinoclassify.cli.predict import predict
+from dinoclassify.cli.terminal import Stopped, say
+from dinoclassify.errors import DinoclassifyError, OutputClosedError
+
+log = logging.getLogger("dinoclassify")
+
+_EPILOG = (
+    "Exit codes: 0 all rows ok or uncertain, 1 internal error, 2 wrong usage, 3 some rows failed, 4 no inputs found, "
+    "5 the model could not be loaded, 6 the output could not be written, 130/143 stopped by SIGINT/SIGTERM."
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,  # plain text in a pipe
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
+_ENVIRONMENT = "Each option can also be set by an environment variable: DINOCLASSIFY_TOP_K=5 is --top-k 5."
+for command in (predict, models, doctor):
+    app.command(
+        context_settings={"auto_envvar_prefix": "DINOCLASSIFY"}, epilog=_ENVIRONMENT if command is predict else None
+    )(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dinoclassify {dinoclassify.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Label folders of pictures with DINOv2, or any transformers image classifier."""
+
+
+def main() -> Never:
+    """Run the command line and exit."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # the remarks of libraries to programmers are nothing for people
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; gives the exit code. Whatever goes wrong is one line on stderr, and here alone."""
+    try:
+        return app(arguments, prog_name="dinoclassify", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        say(f"{error.format_message().replace('Value error, ', '')} See: dinoclassify --help")
+        return 2
+    except DinoclassifyError as error:
+        log.debug("%s", error, exc_info=error)
+        say(str(error))
+        return error.exit_code
+    except OutputClosedError:
+        # Python flushes stdout on its way out, and must find somebody there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Stopped as stop:
+        return 128 + stop.signal
+    except Exception as error:
+        log.debug("%s", error, exc_info=error)
+        say(f"internal error: {error or type(error).__name__}; --debug shows where")
+        return 1
+
+
+def _stop(number: int, _: FrameType | None) -> Never:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends the run at once
+    raise Stopped(number)

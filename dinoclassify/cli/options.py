@@ -1,0 +1,95 @@
+"""The options, each defined once, as types for the parameters of commands."""
+
+from functools import partial
+from typing import Annotated, Literal
+
+import typer
+
+from dinoclassify import discover
+
+# The help would repeat for each option what is true of all: that DINOCLASSIFY_<OPTION> sets it too.
+_input = partial(typer.Option, show_envvar=False, rich_help_panel="Input")
+_model = partial(typer.Option, show_envvar=False, rich_help_panel="Model")
+_answer = partial(typer.Option, show_envvar=False, rich_help_panel="Answer")
+_output = partial(typer.Option, show_envvar=False, rich_help_panel="Output")
+_run = partial(typer.Option, show_envvar=False, rich_help_panel="Run")
+
+
+def _number_or_auto(text: str) -> int | None:
+    """``auto`` -> None."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text} is neither auto nor a number from 1 up.")
+    return int(text)
+
+
+def _shard(text: str) -> discover.Shard:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise typer.BadParameter(f"{text} is not I/N with I from 1 to N.")
+    return discover.Shard(int(index), int(count))
+
+
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PATHS]...", help="Pictures, folders, quoted globs, or - for a list of paths on stdin."),
+]
+FilesFrom = Annotated[
+    str | None, _input(metavar="FILE", help="Read paths from a list, or from a .csv or .parquet table.")
+]
+Column = Annotated[
+    str | None, _input(metavar="NAME", help="The column of that table with the paths; path if not given.")
+]
+Null = Annotated[bool, _input("--null", "-0", help="Lists are NUL-separated, as find -print0 writes them.")]
+Include = Annotated[
+    list[str] | None, _input(metavar="PATTERN", help="Take only what matches this gitignore pattern; repeatable.")
+]
+Exclude = Annotated[
+    list[str] | None, _input(metavar="PATTERN", help="Leave out what matches this gitignore pattern; repeatable.")
+]
+Hidden = Annotated[bool, _input("--hidden", help="Take what has a name that starts with a dot, too.")]
+Follow = Annotated[bool, _input("--follow", help="Walk into symbolic links to folders.")]
+MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse pictures with more pixels.")]
+Shard = Annotated[
+    discover.Shard | None,
+    _input(parser=_shard, metavar="I/N", help="Take the I-th of N parts, chosen by a hash of the path."),
+]
+Limit = Annotated[int | None, _input(min=1, metavar="N", help="Take the first N inputs.")]
+
+Model = Annotated[
+    str, _model("--model", "-m", metavar="NAME|./DIR", help="A name that `models` lists, a hub id or a folder.")
+]
+Revision = Annotated[str | None, _model(metavar="REV", help="A commit, tag or branch of a hub model.")]
+Offline = Annotated[bool, _model("--offline", help="Never ask the network.")]
+Device = Annotated[str, _model(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
+PrecisionName = Annotated[Literal["auto", "fp32", "bf16", "fp16"], _model(help="The model's arithmetic.")]
+BatchSize = Annotated[
+    int | None, _model(parser=_number_or_auto, metavar="auto|N", help="Pictures in one forward pass.")
+]
+Workers = Annotated[
+    int | None, _model("--workers", "-j", parser=_number_or_auto, metavar="auto|N", help="Processes that decode.")
+]
+Exact = Annotated[bool, _model("--exact", help="Decode and resize exactly as transformers does.")]
+
+TopK = Annotated[int, _answer("--top-k", "-k", min=1, metavar="N", help="Labels in each row.")]
+Threshold = Annotated[
+    float, _answer(min=0, max=1, metavar="P", help="A row whose best score is lower is marked uncertain.")
+]
+Labels = Annotated[
+    str | None, _answer(metavar="FILE", help="Other names for the classes: one a line, or .csv, or .json.")
+]
+
+OutputFile = Annotated[
+    str, _output("--output", "-o", metavar="FILE|-", help="Write to this file, complete or not at all; - is stdout.")
+]
+Format = Annotated[
+    Literal["csv", "jsonl", "parquet", "sqlite"] | None,
+    _output("--format", "-f", envvar="DINOCLASSIFY_FORMAT", help="By default as the suffix of FILE says, else csv."),
+]
+
+Progress = Annotated[bool | None, _run("--progress/--no-progress", help="By default a bar if stderr is a terminal.")]
+Quiet = Annotated[bool, _run("--quiet", "-q", help="No summary, no warnings.")]
+Verbose = Annotated[bool, _run("--verbose", "-v", help="Say which model, device and precision are used.")]
+Debug = Annotated[bool, _run("--debug", help="Show tracebacks.")]
+AsJson = Annotated[bool, typer.Option("--json", envvar="DINOCLASSIFY_JSON", help="Print JSON.", show_envvar=False)]

@@ -1,0 +1,60 @@
+"""What people see: messages on stderr, tables on stdout."""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+
+
+class Stopped(BaseException):
+    """A signal asked the run to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
+
+
+def say(message: str) -> None:
+    """Print one line on stderr. Names from outside cannot break the line or steer the terminal."""
+    line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in message)
+    print(f"dinoclassify: {line}", file=sys.stderr, flush=True)
+
+
+class StderrHandler(logging.Handler):
+    """Log records as messages; with a traceback, if they have one, below."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        if record.exc_info:
+            print(logging.Formatter().formatException(record.exc_info), file=sys.stderr)
+        else:
+            say(record.getMessage())
+
+
+def set_up_log(*, quiet: bool = False, verbose: bool = False, debug: bool = False) -> None:
+    """Have the rooms' log printed: warnings, and more or less on demand."""
+    log = logging.getLogger("dinoclassify")
+    log.handlers = [StderrHandler()]
+    log.propagate = False
+    log.setLevel(logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
+
+
+def print_table(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
+    """Print rows of the same columns: boxed on a terminal, tab-separated in a pipe, or as JSON."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    names = list(rows[0])
+    cells = [["" if row[name] is None else str(row[name]) for name in names] for row in rows]
+    if not sys.stdout.isatty():
+        print(*("\t".join(line) for line in [names, *cells]), sep="\n")
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*names, box=box.SIMPLE_HEAD)
+    for line in cells:
+        table.add_row(*map(Text, line))
+    Console().print(table)

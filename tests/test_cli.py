@@ -1,0 +1,99 @@
+"""The other commands, the help, and the speed of it."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+import dinoclassify
+from dinoclassify.cli import run
+from dinoclassify.cli.terminal import print_table
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("command", ["", "predict", "models", "doctor"])
+def test_help_is_as_it_was_agreed(command: str, cli: Cli) -> None:
+    """After a change on purpose: `COLUMNS=100 dinoclassify COMMAND --help > tests/golden/help-COMMAND.txt`."""
+    done = cli(*command.split(), "--help", env={"COLUMNS": "100", "TERM": "dumb"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == (GOLDEN / f"help-{command or 'dinoclassify'}.txt").read_text()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["predict", "--help"], ["models", "-h"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "dinoclassify", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "dinoclassify" in imported
+    assert imported.isdisjoint({"torch", "transformers", "pandas", "numpy", "PIL", "pyarrow", "huggingface_hub"})
+
+
+def test_version(cli: Cli) -> None:
+    done = cli("--version")
+    assert done.stdout.decode() == f"dinoclassify {dinoclassify.__version__}\n"
+
+
+def test_no_arguments_print_the_help(cli: Cli) -> None:
+    done = cli()
+    assert b"Usage: dinoclassify" in done.stdout + done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_models_in_a_pipe_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("\t")[:2] == ["name", "model"]
+    assert lines[1].split("\t")[:4] == ["small", "facebook/dinov2-small-imagenet1k-1-layer", "22 M", "81.1"]
+    assert run(["models", "--json"]) == 0
+    names = [row["name"] for row in json.loads(capsys.readouterr().out)]
+    assert names == ["small", "base", "large", "giant", "small-reg", "base-reg", "large-reg", "giant-reg", "builtin"]
+
+
+def test_models_shows_what_is_cached(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    checkpoints: Callable[[str], Path],
+) -> None:
+    from test_models import put_into_cache
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = put_into_cache(tmp_path, checkpoints("dinov2"))
+    run(["models", "--json"])
+    cached = {row["name"]: row["on_this_machine"] for row in json.loads(capsys.readouterr().out)}
+    assert cached["small"] == str(snapshot)
+    assert cached["base"] is None
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(["doctor", "--json"]) == 0
+    findings = {(row["topic"], row["name"]): row for row in json.loads(capsys.readouterr().out)}
+    assert findings["version", "dinoclassify"]["found"] == dinoclassify.__version__
+    assert re.match(r"\d+ processors", findings["device", "cpu"]["found"])
+    assert findings["decoder", "jpeg"]["found"] != "missing"
+    monkeypatch.setattr("dinoclassify.doctor.find_spec", lambda _: None)
+    monkeypatch.setattr("dinoclassify.doctor.is_builtin_installed", lambda: False)
+    assert run(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "heif\tmissing\tpip install 'dinoclassify[heif]'" in out
+    assert "builtin\tmissing\tpip install 'dinoclassify[offline]'" in out
+
+
+def test_tables_on_a_terminal_are_boxed_and_take_names_as_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_table([{"name": "[bold]x[/red]", "found": None}], as_json=False)
+    out = capsys.readouterr().out
+    assert "[bold]x[/red]" in out
+    assert "─" in out

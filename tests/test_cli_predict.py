@@ -1,0 +1,299 @@
+"""The command as people use it: what it prints, where, and how it ends."""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from checkpoints import LABELS
+from conftest import PHOTOS, Cli
+from PIL import Image
+
+from dinoclassify.cli import run
+
+HEADER = "path,status,label,score,index,error_code,error,size,mtime_ns"
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def invoke(capfd: pytest.CaptureFixture[str]) -> Invoke:
+    """Run the command in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        code = run([*map(str, arguments)])
+        return (code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, with pictures good and bad."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(PHOTOS, "photos")
+    Path("photos/broken.jpg").write_bytes(Path("photos/coffee.jpg").read_bytes()[:9000])
+    Path("photos/text.png").write_text("not a picture")
+    return tmp_path
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+NAMES = ["broken.jpg", "camera.jpg", "chelsea.jpg", "coffee.jpg", "motorcycle_left.jpg", "rocket.jpg", "text.png"]
+
+
+def test_a_folder_with_bad_files(here: Path, tiny: str, invoke: Invoke) -> None:
+    code, out, err = invoke("predict", "photos", "-m", tiny)
+    assert code == 3
+    assert out.startswith(HEADER + "\n")
+    table = rows(out)
+    assert [row["path"] for row in table] == [f"photos/{name}" for name in NAMES]
+    assert [row["status"] for row in table] == ["failed", "ok", "ok", "ok", "ok", "ok", "failed"]
+    assert [row["error_code"] for row in table][:: len(NAMES) - 1] == ["truncated", "not_image"]
+    assert all(row["label"] in LABELS and 0 < float(row["score"]) <= 1 for row in table[1:-1])
+    assert all(row["label"] == row["score"] == row["index"] == "" for row in (table[0], table[-1]))
+    pattern = r"dinoclassify: 7 images: 5 ok, 2 failed \(1 truncated, 1 not_image\) in [\d.]+ s, [\d.]+ images/s\n"
+    assert re.fullmatch(pattern, err)
+
+
+def test_the_same_rows_in_every_format(here: Path, tiny: str, invoke: Invoke) -> None:
+    for name in ("out.csv", "out.jsonl", "out.parquet", "out.db"):
+        assert invoke("predict", "photos", "-m", tiny, "-k", "3", "-o", name)[:2] == (3, "")
+    table = rows(Path("out.csv").read_text())
+    objects = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [row["path"] for row in table] == [item["path"] for item in objects]
+    assert [row["label_3"] for row in table] == [item["top"][2]["label"] if item["top"] else "" for item in objects]
+    import pandas as pd
+
+    parquet = pd.read_parquet("out.parquet")
+    assert list(parquet) == list(table[0])
+    assert parquet["score_2"].fillna(-1).tolist() == [float(row["score_2"] or -1) for row in table]
+
+
+def test_file_output_has_a_sidecar(here: Path, tiny: str, invoke: Invoke) -> None:
+    code, out, err = invoke("predict", "photos", "-m", tiny, "-o", "out.csv", "--threshold", "0.999", "--exact")
+    assert (code, out) == (3, "")
+    assert err.endswith(" -> out.csv\n")
+    meta = json.loads(Path("out.csv.meta.json").read_text())
+    assert meta["counts"]["failed"] == 2
+    assert sum(meta["counts"].values()) == 7
+    assert meta["errors"] == {"truncated": 1, "not_image": 1}
+    assert meta["model"]["name"] == tiny
+    assert meta["model"]["labels"] == 7
+    assert meta["model"]["preprocessing"]["crop"] == [56, 56]
+    assert meta["options"]["threshold"] == 0.999
+    assert meta["options"]["exact"] is True
+    assert set(meta["versions"]) >= {"dinoclassify", "torch", "transformers", "pillow"}
+    assert sorted(os.listdir()) == ["out.csv", "out.csv.meta.json", "photos"]
+
+
+def test_quiet_and_verbose(here: Path, tiny: str, invoke: Invoke) -> None:
+    assert invoke("predict", "photos/coffee.jpg", "photos/*.gif", "-m", tiny, "-q")[2] == ""
+    err = invoke("predict", "photos/coffee.jpg", "photos/*.gif", "-m", tiny, "-v", "--precision", "fp32")[2]
+    assert f"dinoclassify: {tiny} on cpu in fp32\n" in err
+    assert "dinoclassify: nothing matches photos/*.gif\n" in err
+
+
+def test_threshold_and_labels(here: Path, tiny: str, invoke: Invoke) -> None:
+    Path("names.txt").write_text("\n".join("abcdefg"))
+    Path("names.json").write_text(json.dumps({str(n): letter for n, letter in enumerate("abcdefg")}))
+    Path("names.csv").write_text("index,label\n" + "".join(f"{n},{'abcdefg'[n]}\n" for n in reversed(range(7))))
+    plain = rows(invoke("predict", "photos/c*.jpg", "-m", tiny, "--threshold", "1")[1])
+    assert {row["status"] for row in plain} == {"uncertain"}
+    for name in ("names.txt", "names.json", "names.csv"):
+        named = rows(invoke("predict", "photos/c*.jpg", "-m", tiny, "--labels", name)[1])
+        assert [row["label"] for row in named] == ["abcdefg"[int(row["index"])] for row in plain]
+    Path("names.txt").write_text("too\nfew\n")
+    code, out, err = invoke("predict", "photos/c*.jpg", "-m", tiny, "--labels", "names.txt")
+    assert (code, out, err) == (2, "", f"dinoclassify: 2 labels for the 7 classes of {tiny}\n")
+
+
+def test_every_way_to_name_inputs(here: Path, tiny: str, invoke: Invoke) -> None:
+    Path("list.txt").write_text("photos/coffee.jpg\nphotos/rocket.jpg\n")
+    Path("table.csv").write_text("n,file\n1,photos/camera.jpg\n")
+
+    def paths(*arguments: str) -> list[str]:
+        return [row["path"].removeprefix("photos/") for row in rows(invoke("predict", "-m", tiny, "-q", *arguments)[1])]
+
+    assert paths("--files-from", "list.txt") == ["coffee.jpg", "rocket.jpg"]
+    assert paths("--files-from", "table.csv", "--column", "file") == ["camera.jpg"]
+    assert paths("photos", "--include", "c*", "--exclude", "*mera*") == ["chelsea.jpg", "coffee.jpg"]
+    assert paths("photos", "--limit", "2") == NAMES[:2]
+    assert sorted(paths("photos", "--shard", "1/2") + paths("photos", "--shard", "2/2")) == NAMES
+    assert paths("photos/**/c*.jpg", "photos/rocket.jpg") == ["camera.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg"]
+    assert paths("--", "photos/rocket.jpg", "-odd.jpg") == ["rocket.jpg", "-odd.jpg"]
+
+
+def test_lists_on_stdin(here: Path, tiny: str, cli: Cli) -> None:
+    names = b"photos/coffee.jpg\0photos/gone\nwith newline.jpg\0photos/rocket.jpg\0"
+    done = cli("predict", "-0", "-", "-m", tiny, "-f", "jsonl", "-q", input=names)
+    paths = [json.loads(line)["path"] for line in done.stdout.splitlines()]
+    assert paths == ["photos/coffee.jpg", "photos/gone\nwith newline.jpg", "photos/rocket.jpg"]
+    assert (done.returncode, done.stderr) == (3, b"")
+
+
+def test_options_from_the_environment(here: Path, tiny: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MODEL": tiny, "TOP_K": "2", "FORMAT": "jsonl", "EXCLUDE": "*.png b*", "QUIET": "1"}.items():
+        monkeypatch.setenv(f"DINOCLASSIFY_{name}", value)
+    code, out, err = invoke("predict", "photos")
+    assert (code, err) == (0, "")
+    assert [len(json.loads(line)["top"]) for line in out.splitlines()] == [2] * 5
+
+
+def test_top_k_is_at_most_the_number_of_classes(here: Path, tiny: str, invoke: Invoke) -> None:
+    assert "index_7,error_code" in invoke("predict", "photos/coffee.jpg", "-m", tiny, "-k", "100")[1]
+
+
+def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
+    Image.new("RGB", (300, 100)).save("large.png")
+    code, out, _ = invoke("predict", "large.png", "-m", tiny, "--max-pixels", "29999")
+    assert (code, rows(out)[0]["error_code"]) == (3, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["predict"], 2, "name pictures, folders or globs, - for a list on stdin, or --files-from a list"),
+        (["predict", "photos", "--top-k", "0"], 2, "Invalid value for '--top-k'"),
+        (["predict", "photos", "--threshold", "2"], 2, "Invalid value for '--threshold'"),
+        (["predict", "photos", "--shard", "3/2"], 2, "3/2 is not I/N with I from 1 to N."),
+        (["predict", "photos", "--workers", "none"], 2, "none is neither auto nor a number from 1 up."),
+        (["predict", "photos", "--format", "xml"], 2, "'xml' is not one of 'csv', 'jsonl', 'parquet', 'sqlite'."),
+        (["predict", "photos", "--precision", "int3"], 2, "'int3' is not one of"),
+        (["predict", "photos", "--no-such-option"], 2, "No such option: --no-such-option"),
+        (["predict", "photos", "--device", "gpu"], 2, "--device gpu: choose auto, cpu, cuda, cuda:N or mps"),
+        (["predict", "photos", "-m", "smal"], 2, "unknown model smal: choose small, base"),
+        (["predict", "photos", "-m", "TINY", "--revision", "v1"], 2, "--revision goes with models of the hub"),
+        (["predict", "photos", "-m", "TINY", "--labels", "gone.txt"], 2, "cannot read the labels gone.txt: No such"),
+        (["predict", "photos", "-m", "TINY", "-f", "sqlite"], 2, "--format sqlite needs a file"),
+        (["predict", "--files-from", "gone.txt"], 2, "cannot read the list gone.txt: No such file or directory"),
+        (["predict", "photos", "--column", "x", "--files-from", "photos/text.png"], 2, "--column needs a .csv or"),
+        (["no-such-command"], 2, "No such command 'no-such-command'."),
+        (["predict", "empty"], 4, "no pictures found in empty"),
+        (["predict", "empty/*.jpg", "empty"], 4, "no pictures found in empty/*.jpg empty"),
+        (["predict", "photos", "-m", "./gone"], 5, "there is no folder ./gone"),
+        (["predict", "photos", "-m", "owner/none", "--offline"], 5, "use --model builtin, or --model ./DIR"),
+        (["predict", "photos", "-m", "TINY", "-o", "gone/out.csv"], 6, "cannot write gone/out.csv: there is no folder"),
+        (["predict", "photos", "-m", "TINY", "-o", "photos"], 6, "cannot write photos: it is a folder"),
+        (["predict", "photos", "-m", "TINY", "-o", "/dev/full"], 6, "cannot write /dev/full: No space left on device"),
+    ],
+)
+def test_errors_are_one_line_with_a_code(
+    here: Path, tiny: str, invoke: Invoke, arguments: list[str], code: int, message: str
+) -> None:
+    Path("empty").mkdir()
+    actual, out, err = invoke(*(tiny if argument == "TINY" else argument for argument in arguments))
+    assert (actual, out) == (code, f"{HEADER}\n" if code == 4 else "")
+    lines = err.splitlines()
+    assert message in lines[-1]
+    assert all(line.startswith("dinoclassify: ") for line in lines)
+    assert len([line for line in lines if "nothing matches" not in line]) == 1
+    assert sorted(os.listdir()) == ["empty", "photos"]
+
+
+def test_nothing_found_leaves_an_old_file_alone(here: Path, invoke: Invoke) -> None:
+    """The day the disk is not mounted must not cost yesterday's labels."""
+    Path("empty").mkdir()
+    Path("out.csv").write_text("old")
+    assert invoke("predict", "empty", "-o", "out.csv")[0] == 4
+    assert Path("out.csv").read_text() == "old"
+    assert invoke("predict", "empty", "-o", "new.csv", "-k", "2")[0] == 4
+    assert Path("new.csv").read_text().startswith("path,status,label,score,index,label_2")
+
+
+def test_tracebacks_on_demand(here: Path, invoke: Invoke) -> None:
+    assert "Traceback" not in invoke("predict", "photos", "-m", "./gone")[2]
+    assert "Traceback" in invoke("predict", "photos", "-m", "./gone", "--debug")[2]
+
+
+def test_an_internal_error_is_one_line(here: Path, tiny: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoclassify.classifier.load_batches", lambda *_, **__: 1 / 0)
+    code, _, err = invoke("predict", "photos", "-m", tiny)
+    assert (code, err) == (1, "dinoclassify: internal error: division by zero; --debug shows where\n")
+
+
+def test_names_cannot_steer_the_terminal_or_break_the_line(here: Path, invoke: Invoke) -> None:
+    err = invoke("predict", "photos", "-m", "./\x1b[31mred\n[/red]")[2]
+    assert err == "dinoclassify: there is no folder ./\\x1b[31mred\\n[/red]\n"
+
+
+def test_a_closed_reader_ends_the_run_quietly(here: Path, tiny: str) -> None:
+    Path("list").write_text("photos/coffee.jpg\n" * 3000)
+    command = f"{sys.executable} -m dinoclassify predict --files-from list -m {tiny}"
+    started = time.monotonic()
+    script = f"{command} | head -n 3; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert (lines[0], len(lines), lines[-1]) == (HEADER, 4, "0")
+    assert time.monotonic() - started < 40
+
+
+def test_closed_stdout_is_said(here: Path, tiny: str) -> None:
+    command = f"{sys.executable} -m dinoclassify predict photos -m {tiny}"
+    done = subprocess.run(["bash", "-c", f"{command} >&-"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (6, "dinoclassify: stdout is closed: name a file with --output\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: signal.Signals, code: int) -> None:
+    Path("list").write_text("photos/coffee.jpg\n" * 100_000)
+    Path("out.csv").write_text("old")
+    arguments = ["predict", "--files-from", "list", "-m", tiny, "-o", "out.csv"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "dinoclassify", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        partial = Path("out.csv.partial")
+        for _ in range(600):
+            if partial.exists() and partial.stat().st_size > 1000:
+                break
+            time.sleep(0.1)
+        os.killpg(process.pid, number)
+        started = time.monotonic()
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert time.monotonic() - started < 10
+    assert re.fullmatch(
+        rf"dinoclassify: stopped by {number.name} after [\d,]+ rows; they are in out.csv.partial\n", err
+    )
+    assert Path("out.csv").read_text() == "old"
+    assert partial.read_bytes().endswith(b"\n")
+    assert len(rows(partial.read_text())) == int(err.split()[5].replace(",", ""))
+    assert subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True).stdout == b""
+
+
+def test_progress_is_for_terminals_alone(here: Path, tiny: str, cli: Cli) -> None:
+    done = cli("predict", "photos", "-m", tiny, "-o", "out.csv")
+    assert done.stderr.count(b"\n") == 1
+    assert b"\r" not in done.stderr
+    done = cli("predict", "photos", "-m", tiny, "-o", "out.csv", "--progress")
+    assert b"\r" in done.stderr
+    assert b"7/7" in done.stderr
+
+
+def test_exact_and_fast_differ_little(here: Path, tiny: str, invoke: Invoke) -> None:
+    common = ("predict", "photos/*.jpg", "-m", tiny, "--precision", "fp32")
+    fast, exact = rows(invoke(*common)[1]), rows(invoke(*common, "--exact")[1])
+    for one, other in zip(fast, exact, strict=True):
+        assert one["index"] == other["index"]
+        assert not one["score"] or float(one["score"]) == pytest.approx(float(other["score"]), abs=0.05)
+
+
+def test_batch_size_and_workers_do_not_change_the_rows(here: Path, tiny: str, invoke: Invoke) -> None:
+    common = ("predict", "photos", "-m", tiny, "--precision", "fp32", "-f", "jsonl")
+    expected = [json.loads(line) for line in invoke(*common)[1].splitlines()]
+    for options in (("--batch-size", "1"), ("-j", "2", "--batch-size", "3"), ("-j", "auto", "--batch-size", "auto")):
+        actual = [json.loads(line) for line in invoke(*common, *options)[1].splitlines()]
+        for one, other in zip(actual, expected, strict=True):
+            assert one.pop("score") == pytest.approx(other["score"], abs=2e-6)
+            assert one == {key: value for key, value in other.items() if key != "score"}

@@ -1,0 +1,50 @@
+"""EXIF orientation: applied once, and the same whichever way a picture is named."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import PHOTOS, UNDO, Cli
+from PIL import Image, ImageOps
+
+ORIENTATIONS = range(10)  # 0 and 9 are invalid, and mean upright
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One picture, without loss, stored under each orientation: all look the same."""
+    folder = tmp_path_factory.mktemp("turned")
+    picture = Image.open(PHOTOS / "coffee.jpg").crop((0, 0, 301, 222))
+    paths = []
+    for orientation in ORIENTATIONS:
+        path = folder / f"{orientation}.png"
+        stored = picture.transpose(UNDO[orientation]) if orientation in UNDO else picture
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stored.save(path, exif=exif)
+        with Image.open(path) as saved:
+            assert ImageOps.exif_transpose(saved).tobytes() == picture.tobytes()
+        paths.append(path)
+    return paths
+
+
+@pytest.mark.parametrize("exact", [(), ("--exact",)])
+@pytest.mark.parametrize("kind", ["files", "stdin", "glob", "list"])
+def test_all_orientations_give_the_same_row(
+    kind: str, exact: tuple[str, ...], turned: list[Path], checkpoints: Callable[[str], Path], cli: Cli, tmp_path: Path
+) -> None:
+    listed = "\n".join(map(str, turned)).encode()
+    (tmp_path / "list.txt").write_bytes(listed)
+    arguments: dict[str, list[str]] = {
+        "files": [*map(str, turned)],
+        "stdin": ["-"],
+        "glob": [str(turned[0].parent / "?.png")],
+        "list": ["--files-from", str(tmp_path / "list.txt")],
+    }
+    options = [*exact, "-m", str(checkpoints("dinov2")), "-k", "3", "-f", "jsonl", "-q"]
+    done = cli("predict", *arguments[kind], *options, input=listed if kind == "stdin" else b"")
+    assert (done.returncode, done.stderr) == (0, b"")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["path"] for row in rows] == [*map(str, turned)]
+    assert len({json.dumps(row["top"]) for row in rows}) == 1

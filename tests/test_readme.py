@@ -1,0 +1,130 @@
+"""README says what is so: its commands run, and its tables are the program's."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from conftest import PHOTOS
+
+from dinoclassify import errors
+from dinoclassify.catalogue import KNOWN
+from dinoclassify.cli import app
+from dinoclassify.rows import ErrorCode
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+SHELL = [text for language, text in BLOCKS if language == "sh"]
+
+
+def options(command: str) -> dict[str, list[str]]:
+    """Parameter -> the options that set it."""
+    parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]  # it is a group
+    return {
+        parameter.name: [*parameter.opts, *parameter.secondary_opts]
+        for parameter in parameters
+        if parameter.param_type_name == "option" and parameter.name != "help"
+    }
+
+
+def table(heading: str) -> list[list[str]]:
+    section = README.split(f"{heading}\n", 1)[1].split("\n#", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_the_two_set_up_commands_are_one_line_each() -> None:
+    assert BLOCKS[0][0] == "sh"
+    assert [text.count("\n") for text in SHELL[:2]] == [1, 1]
+    assert "predict tests/photos --model builtin" in SHELL[0]
+
+
+def test_the_output_shown_is_the_real_one(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from dinoclassify.cli import run
+
+    monkeypatch.chdir(Path(__file__).parents[1])
+    assert run(["predict", "tests/photos", "--model", "builtin"]) == 0
+    shown = BLOCKS[1][1].splitlines()
+    real = capfd.readouterr().out.splitlines()
+    assert shown[0] == real[0]
+    for one, other in zip(shown[1:6], real[1:], strict=True):
+        ours, theirs = one.split(","), other.split(",")
+        assert float(ours.pop(3)) == pytest.approx(float(theirs.pop(3)), abs=5e-3)
+        assert ours[:-1] == theirs[:-1]
+
+
+def test_every_option_is_documented_and_every_documented_option_is_there() -> None:
+    documented = {option for row in table("## Options of `predict`") for option in re.findall(r"`(--?[\w-]+)", row[0])}
+    assert documented == {option for names in options("predict").values() for option in names}
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) <= documented | {"--index-url"}
+
+
+def test_every_option_has_an_environment_variable_of_its_name() -> None:
+    for command in ("predict", "models", "doctor"):
+        for parameter in typer.main.get_command(app).commands[command].params:  # type: ignore[attr-defined]  # a group
+            if parameter.param_type_name == "option" and parameter.name != "help":
+                long = next(option for option in parameter.opts if option.startswith("--"))
+                name = parameter.envvar or f"DINOCLASSIFY_{parameter.name.upper()}"
+                assert name == f"DINOCLASSIFY_{long[2:].replace('-', '_').upper()}"
+
+
+def test_the_models_are_those_of_the_program() -> None:
+    rows = {row[0].split("`")[1]: row for row in table("## Models")}
+    assert list(rows) == [*KNOWN, "builtin"]
+    for name, known in KNOWN.items():
+        assert rows[name][1:] == [f"`{known.hub_id}`", f"{known.parameters} M", f"{known.top1} %"]
+
+
+def test_the_codes_are_those_of_the_program() -> None:
+    assert {row[0].strip("`") for row in table("### What happens to a bad file")} == set(ErrorCode.__args__)  # type: ignore[attr-defined]  # a Literal
+    documented = {int(code) for row in table("### Exit codes") for code in row[0].split(", ")}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")]
+    assert documented == {0, 3, 130, 143} | {kind.exit_code for kind in kinds}
+    for kind in kinds:
+        assert re.search(rf"{kind.__name__}\s+{kind.exit_code}\b", errors.__doc__ or ""), "the tree in errors.py"
+
+
+@pytest.mark.parametrize("line", SHELL[2].splitlines())
+def test_one_liners_run(line: str, tmp_path: Path) -> None:
+    for tool in ("jq", "sqlite3"):
+        if tool in line.split() and shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    shutil.copytree(PHOTOS, tmp_path / "photos")
+    (tmp_path / "yesterday").touch()
+    os.utime(tmp_path / "yesterday", (0, 0))
+    if "--files-from labels.parquet" in line:
+        import pandas as pd
+
+        pd.DataFrame({"path": ["photos/coffee.jpg"]}).to_parquet(tmp_path / "labels.parquet")
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DINOCLASSIFY_MODEL": "builtin",
+        "DINOCLASSIFY_EXCLUDE": "*.md",
+    }
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", line],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(text.startswith("dinoclassify: ") for text in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("code", [text for language, text in BLOCKS if language == "python"])
+def test_python_examples_run(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(PHOTOS, "photos")
+    Path("photos/broken.jpg").touch()
+    exec(code.replace('"small"', '"builtin"'), {})
+    out = capsys.readouterr().out
+    assert "photos/broken.jpg not_image the file is empty\n" in out
+    assert "photos/coffee.jpg ok espresso 0.93" in out
