@@ -89,6 +89,7 @@ class Classifier:
         workers: int | None = None,
         exact: bool = False,
         max_pixels: int = MAX_PIXELS,
+        live: bool = False,
     ) -> Iterator[Prediction]:
         """Label pictures lazily: one prediction for every input, in order, failures included.
 
@@ -101,6 +102,7 @@ class Classifier:
                 all but one.
             exact: decode and resize exactly as transformers does, rather than fast.
             max_pixels: pictures with more fail as ``too_large``, undecoded.
+            live: inputs come over time; answer those that are there without waiting for a full batch.
         """
         on_cpu = self._device.type == "cpu"
         cpus = available_cpus()
@@ -111,6 +113,7 @@ class Classifier:
             workers=workers or max(1, cpus // 2 if on_cpu else cpus - 1),
             exact=exact,
             max_pixels=max_pixels,
+            live=live,
         )
         return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold)
 

@@ -141,7 +141,10 @@ def _open_heif(stream: BufferedReader) -> Image.Image:
 
 def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> Pixels:
     if isinstance(preprocessing, AsIs):
-        return preprocessing(_upright_rgb(image, exact=exact))
+        pixels = preprocessing(_upright_rgb(image, exact=exact))
+        if preprocessing.output_size not in (None, pixels.shape[1:]):
+            raise _RefusedError("decode_error", f"the image processor makes it {pixels.shape[2]} x {pixels.shape[1]}")
+        return pixels
     orientation = _orientation(image)
     full, used = image.size, None
     if isinstance(image, JpegImagePlugin.JpegImageFile) and not exact:

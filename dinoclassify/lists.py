@@ -2,10 +2,8 @@
 
 import codecs
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
-from typing import cast
 
 from dinoclassify.errors import UsageError
 
@@ -29,10 +27,9 @@ def listed_paths(name: str, column: str | None = None, *, null: bool = False) ->
             yield from _TABLES[suffix](name, column or "path")
         elif column is not None:
             raise UsageError(f"--column needs a .csv or .parquet table, not {name}")
-        elif name == STDIN:
-            yield from _text(cast(BufferedReader, sys.stdin.buffer), null=null)
         else:
-            with open(name, "rb") as stream:
+            # Not sys.stdin: Python aborts on its way out if a thread still waits for that.
+            with open(0 if name == STDIN else name, "rb", closefd=name != STDIN) as stream:
                 yield from _text(stream, null=null)
     except OSError as error:
         raise UsageError(f"cannot read the list {name}: {error.strerror or error}") from error

@@ -7,9 +7,12 @@ and the dataset holds no paths. So discovery stays lazy, batches come back in or
 
 import itertools
 import os
+import queue
 import signal
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +26,7 @@ from dinoclassify.discover import Source
 from dinoclassify.preprocessing import AsIs, Preprocessing
 
 PREFETCH = 2
+LINGER = 0.1  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +66,27 @@ def load_batches(
     workers: int,
     exact: bool,
     max_pixels: int,
+    live: bool = False,
 ) -> Iterator[Batch]:
-    """Decode all sources, in order; the last batch may be short.
+    """Decode all sources, in order; the last batch may be short. An error of ``sources`` is raised after their batches.
 
-    Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``.
+    Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live`` no
+    picture waits for others that are still to come: batches may be short, or empty, at any time.
     """
     if preprocessing.output_size is None:
         batch_size = 1
+    errors: list[Exception] = []
+    sources = _until_error(sources, errors)
     yield from DataLoader(
         _Pictures(preprocessing, exact=exact, max_pixels=max_pixels),
-        batch_sampler=_batched(sources, batch_size),
+        batch_sampler=_batched_live(sources, batch_size) if live else _batched(sources, batch_size),
         collate_fn=_as_is,
         num_workers=workers,
         prefetch_factor=PREFETCH,
         worker_init_fn=_init_worker,
     )
+    if errors:
+        raise errors[0]
 
 
 def available_cpus() -> int:
@@ -84,9 +94,42 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _until_error(sources: Iterable[Source], errors: list[Exception]) -> Iterator[Source]:
+    """End the stream where it fails: what came before is answered first, and DataLoader is left in peace."""
+    try:
+        yield from sources
+    except Exception as error:
+        errors.append(error)
+
+
 def _batched(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
     iterator = iter(sources)
     while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def _batched_live(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    """Lists of up to ``size`` sources; a shorter one, or an empty, when none has come for `LINGER` seconds.
+
+    The DataLoader asks for lists before it gives batches back, so that it must not be kept waiting.
+    """
+    arrived: queue.Queue[Source | None] = queue.Queue(maxsize=size)
+
+    def read() -> None:
+        for source in sources:
+            arrived.put(source)
+        arrived.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        batch: list[Source] = []
+        with suppress(queue.Empty):
+            while len(batch) < size:
+                item = arrived.get(timeout=LINGER)
+                if item is None:
+                    yield batch
+                    return
+                batch.append(item)
         yield batch
 
 

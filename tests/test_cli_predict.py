@@ -142,6 +142,40 @@ def test_lists_on_stdin(here: Path, tiny: str, cli: Cli) -> None:
     assert (done.returncode, done.stderr) == (3, b"")
 
 
+def test_a_program_can_ask_picture_by_picture(here: Path, tiny: str) -> None:
+    command = [sys.executable, "-m", "dinoclassify", "predict", "-", "-m", tiny, "-f", "jsonl", "-q"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for name in ("coffee.jpg", "text.png", "rocket.jpg"):
+            print(f"photos/{name}", file=process.stdin, flush=True)
+            assert json.loads(process.stdout.readline())["path"] == f"photos/{name}"
+        process.stdin.close()
+    assert process.returncode == 3
+
+
+@pytest.mark.parametrize(("end", "code"), [("closed", 0), ("terminated", 143)])
+def test_a_run_can_end_while_its_list_goes_on(here: Path, tiny: str, end: str, code: int) -> None:
+    command = [sys.executable, "-m", "dinoclassify", "predict", "-", "-m", tiny, "-q"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write("photos/coffee.jpg\n" * 100)
+        process.stdin.flush()
+        assert [process.stdout.readline()[:5] for _ in range(3)] == ["path,", "photo", "photo"]
+        if end == "closed":
+            process.stdout.close()
+            process.stdin.write("photos/coffee.jpg\n" * 2000)
+            process.stdin.flush()
+        else:
+            process.terminate()
+        assert process.wait(timeout=30) == code
+        assert not re.search("Fatal|Traceback", process.stderr.read())
+
+
 def test_options_from_the_environment(here: Path, tiny: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"MODEL": tiny, "TOP_K": "2", "FORMAT": "jsonl", "EXCLUDE": "*.png b*", "QUIET": "1"}.items():
         monkeypatch.setenv(f"DINOCLASSIFY_{name}", value)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import queue
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from dinoclassify.discover import Source
+from dinoclassify.errors import UsageError
 from dinoclassify.loader import Batch, load_batches
 from dinoclassify.pipeline import classify
 from dinoclassify.preprocessing import Preprocessing
@@ -114,6 +116,40 @@ def test_top_k_is_ranked_and_at_most_all(greys: Path) -> None:
     assert prediction.top[0].index == 9
     scores = [label.score for label in prediction.top]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_live_inputs_are_answered_as_they_come(greys: Path) -> None:
+    """Each is asked for when the one before it has been answered: whoever waits for a full batch waits for ever."""
+    paths = [str(greys / f"{level:03}.png") for level in range(5)]
+    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+    batches = load_batches(
+        map(Source, iter(asked.get, "")), TINY, batch_size=4, workers=2, exact=False, max_pixels=10_000, live=True
+    )
+    asked.put(paths[0])
+    answers = []
+    for prediction in classify(batches, level_of, LABELS):
+        answers.append(prediction)
+        asked.put(paths[len(answers)] if len(answers) < 5 else "")
+    assert [prediction.index for prediction in answers] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_an_error_of_the_inputs_is_raised_after_the_answers(greys: Path, live: bool) -> None:
+    def sources() -> Iterator[Source]:
+        yield from [Source(str(greys / "005.png"))] * 9
+        raise UsageError("the list is odd")
+
+    batches = load_batches(sources(), TINY, batch_size=4, workers=2, exact=False, max_pixels=10_000, live=live)
+    predictions = classify(batches, level_of, LABELS)
+    assert [next(predictions).index for _ in range(9)] == [5] * 9
+    with pytest.raises(UsageError, match="the list is odd"):
+        next(predictions)
+
+
+def test_live_or_not_the_answers_are_the_same(greys: Path) -> None:
+    sources = [Source(str(greys / f"{level:03}.png")) for level in range(50)]
+    batches = load_batches(sources, TINY, batch_size=8, workers=2, exact=False, max_pixels=10_000, live=True)
+    assert list(classify(batches, level_of, LABELS)) == list(classify(load(iter(sources)), level_of, LABELS))
 
 
 def test_no_inputs_no_predictions() -> None:

@@ -72,6 +72,7 @@ def predict(
         raise UsageError("name pictures, folders or globs, - for a list on stdin, or --files-from a list")
     filters = Filters(include or (), exclude or (), hidden=hidden, follow=follow, shard=shard, limit=limit)
     discover_again = partial(discover, paths or [], filters, files_from=files_from, column=column, null=null)
+    on_stdin = DASH in (paths or []) or files_from == DASH
     file = None if output == DASH else output
     format_name = choose_format(file, output_format)
     check_output(file, format_name)
@@ -102,13 +103,13 @@ def predict(
         workers=workers,
         exact=exact,
         max_pixels=max_pixels,
+        live=on_stdin,
     )
     tally = _Tally()
     show_progress = sys.stderr.isatty() and not quiet if progress is None else progress
-    countable = DASH not in (paths or []) and files_from != DASH
     try:
         with open_output(file, format_name, top_k) as write:
-            for prediction in _with_progress(predictions, discover_again if countable else None, show_progress):
+            for prediction in _with_progress(predictions, None if on_stdin else discover_again, show_progress):
                 write(prediction)
                 tally.add(prediction)
     except Stopped as stop:
