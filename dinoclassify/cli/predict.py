@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.terminal import Stopped, say, set_up_log
-from dinoclassify.errors import NoInputsError, UsageError
+from dinoclassify.cli.terminal import Stopped, hush, say, set_up_log
+from dinoclassify.errors import NoInputsError, OutputClosedError, UsageError
 
 if TYPE_CHECKING:  # these wait for torch; see `dinoclassify.cli`
     from dinoclassify.discover import Source
@@ -115,6 +115,10 @@ def predict(
     except Stopped as stop:
         kept = f"; they are in {file}.partial" if file is not None else ""
         say(f"stopped by {signal.Signals(stop.signal).name} after {tally.total:,} rows{kept}")
+        hush()
+        raise
+    except OutputClosedError:
+        hush()
         raise
     tally.stop()
     if not quiet:

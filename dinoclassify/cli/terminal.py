@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,12 @@ def say(message: str) -> None:
     """Print one line on stderr. Names from outside cannot break the line or steer the terminal."""
     line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in message)
     print(f"dinoclassify: {line}", file=sys.stderr, flush=True)
+
+
+def hush() -> None:
+    """Discard what is printed from now on: queues that are torn down in the middle of a run print tracebacks."""
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
 
 
 class StderrHandler(logging.Handler):
