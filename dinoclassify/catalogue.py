@@ -3,11 +3,12 @@
 Nothing here imports torch or transformers, or asks the network.
 """
 
+import json
 import os
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 from dinoclassify.errors import UsageError
 
@@ -86,4 +87,37 @@ def cached_snapshot(hub_id: str, revision: str | None = None) -> str | None:
     try:
         return snapshot_download(hub_id, revision=revision, allow_patterns=list(MODEL_FILES), local_files_only=True)
     except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def find_flaw(folder: str) -> str | None:
+    """What makes a folder unfit to load a model from, in words, or None."""
+    config = os.path.join(folder, "config.json")
+    processors = [os.path.join(folder, f"{kind}_config.json") for kind in ("preprocessor", "processor")]
+    if not os.path.isfile(config):
+        return "is not a whole model, it has no config.json: fetch it again"
+    if not any(map(os.path.isfile, processors)):
+        return "has no preprocessor_config.json, which says how pictures are prepared: take it from its base model"
+    for path in filter(os.path.isfile, [config, *processors]):
+        settings = _read_json(path)
+        if not isinstance(settings, dict):
+            return f"is damaged: {os.path.basename(path)} is not a JSON object: fetch it again"
+        if settings.get("auto_map"):
+            return "brings Python code of its own, which is never run: use a model that is part of transformers"
+    index = os.path.join(folder, "model.safetensors.index.json")
+    shards = _read_json(index)["weight_map"].values() if os.path.isfile(index) else ["model.safetensors"]
+    lacking = sorted(shard for shard in set(shards) if not os.path.isfile(os.path.join(folder, shard)))
+    if lacking == ["model.safetensors"]:
+        return (
+            "has no model.safetensors: fetch it again; or if its weights are pickled (.bin), which can run code and "
+            "is never opened, save them as safetensors with save_pretrained"
+        )
+    return f"is not a whole model, it has no {lacking[0]}: fetch it again" if lacking else None
+
+
+def _read_json(path: str) -> Any:  # JSON is of every type
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except ValueError:
         return None

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from dinoclassify.catalogue import DEFAULT
-from dinoclassify.decode import MAX_PIXELS
-from dinoclassify.discover import Source, discover
+from dinoclassify.discover import MAX_PIXELS, Source, discover
 from dinoclassify.errors import UsageError
 from dinoclassify.loader import available_cpus, load_batches
 from dinoclassify.models import open_model
@@ -104,6 +103,10 @@ class Classifier:
             max_pixels: pictures with more fail as ``too_large``, undecoded.
             live: inputs come over time; answer those that are there without waiting for a full batch.
         """
+        if top_k < 1 or not 0 <= threshold <= 1:
+            raise UsageError(f"top_k {top_k} must be at least 1, threshold {threshold} from 0 to 1")
+        if min(1 if batch_size is None else batch_size, 1 if workers is None else workers, max_pixels) < 1:
+            raise UsageError("batch_size, workers and max_pixels must be at least 1")
         on_cpu = self._device.type == "cpu"
         cpus = available_cpus()
         batches = load_batches(

@@ -7,6 +7,7 @@ window alone; the difference is the rounding of one resize.
 
 import os
 import stat
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError, features
 
-from dinoclassify.discover import Source
+from dinoclassify.discover import MAX_PIXELS, Source
 from dinoclassify.preprocessing import AsIs, Preprocessing, Window
 from dinoclassify.rows import ErrorCode, Failure
 
@@ -24,10 +25,10 @@ TURNED = 5  # EXIF orientations from here up swap width and height
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
-MAX_PIXELS = 100_000_000  # 300 MB as RGB, in each worker
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # no other decoder is reached; JPEG opens MPO
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")  # what begins so is a picture, if damaged
 _FOREIGN = {
     b"%PDF": "PDF",
     b"%!PS": "PostScript",
@@ -36,8 +37,17 @@ _FOREIGN = {
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL ": "JPEG XL",
     b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
     b"\0\0\1\0": "icon",
+    b"icns": "icon",
     b"<svg": "SVG",
+    b"DDS ": "DDS",
+    b"qoif": "QOI",
+    b"\1\xda": "SGI",
+    b"\x59\xa6\x6a\x95": "Sun raster",
+    b"\x0a\5\1": "PCX",
+    b"SIMPLE  =": "FITS",
+    b"/* XPM": "XPM",
 }
 
 
@@ -86,6 +96,14 @@ def decode(
     return Decoded(source, pixels, size=size, mtime_ns=mtime_ns)
 
 
+def init_process() -> None:
+    """Make a process one for decoding: pixels are counted here, and remarks on odd files are not printed."""
+    Image.MAX_IMAGE_PIXELS = None
+    warnings.simplefilter("ignore")
+    with open(os.devnull, "wb") as nothing:  # libtiff and others write to stderr by themselves
+        os.dup2(nothing.fileno(), 2)
+
+
 def decoders() -> dict[str, str | None]:
     """The version of each of Pillow's decoding libraries, None where it was built without."""
     libraries = {"jpeg": "libjpeg_turbo", "png": "zlib", "webp": "webp", "tiff": "libtiff", "avif": "avif"}
@@ -122,6 +140,8 @@ def _identify(stream: BufferedReader) -> Image.Image:
         stream.seek(0)
     if not magic:
         raise _RefusedError("not_image", "the file is empty")
+    if magic.startswith(_MAGIC) or magic[8:12] == b"WEBP" or magic[4:12] in {b"ftypavif", b"ftypavis"}:
+        raise _RefusedError("decode_error", "its header is damaged, or it ends too early")
     if magic[4:8] == b"ftyp" and magic[8:12] in _HEIF_BRANDS:
         return _open_heif(stream)
     for prefix, name in _FOREIGN.items():
@@ -136,7 +156,10 @@ def _open_heif(stream: BufferedReader) -> Image.Image:
     except ImportError:
         raise _RefusedError("unsupported_format", "HEIC needs: pip install 'dinoclassify[heif]'") from None
     register_heif_opener()
-    return Image.open(stream, formats=[HeifImageFile.format])
+    try:
+        return Image.open(stream, formats=[HeifImageFile.format])
+    except UnidentifiedImageError:
+        raise _RefusedError("decode_error", "its header is damaged, or it ends too early") from None
 
 
 def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> Pixels:
@@ -145,9 +168,11 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
         if preprocessing.output_size not in (None, pixels.shape[1:]):
             raise _RefusedError("decode_error", f"the image processor makes it {pixels.shape[2]} x {pixels.shape[1]}")
         return pixels
-    orientation = _orientation(image)
-    full, used = image.size, None
+    full, orientation, used = image.size, 1, None
     if isinstance(image, JpegImagePlugin.JpegImageFile) and not exact:
+        # Of other formats the orientation must not be asked for yet: PNG decodes to find it, and the error of broken
+        # data would come here, never to come again.
+        orientation = _orientation(image)
         used = _scale_while_decoding(image, preprocessing, turned=orientation >= TURNED)
     image = _upright_rgb(image, exact=exact)
     width, height = image.size
@@ -156,11 +181,10 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
         width, height = reversed(full) if orientation >= TURNED else full
         box = _upright_box(used, image.size, orientation)
     window = preprocessing.window(height, width)
-    if window.inside and not exact:
-        return _fit_window(image, box, window, preprocessing.resample)
-    if window.resized[0] * window.resized[1] > max_pixels:
+    fit, made = (_fit_window, window.size) if window.inside and not exact else (_fit, window.resized)
+    if made[0] * made[1] > max_pixels:
         raise _RefusedError("too_large", f"{width} x {height} pixels would be resized to over {max_pixels}")
-    return _fit(image, box, window, preprocessing.resample)
+    return fit(image, box, window, preprocessing.resample)
 
 
 def _fit(image: Image.Image, box: Box, window: Window, resample: int) -> Pixels:
@@ -257,10 +281,8 @@ def _failure(error: Exception) -> Failure:
         return Failure("vanished", "no such file")
     if isinstance(error, MemoryError):
         return Failure("out_of_memory", "not enough memory to decode it")
-    if isinstance(error, Image.DecompressionBombError):
-        return Failure("too_large", message)
     if isinstance(error, OSError) and error.errno is not None:
         return Failure("unreadable", os.strerror(error.errno))
-    if "truncated" in message:
+    if "truncated" in message.lower():
         return Failure("truncated", message)
     return Failure("decode_error", message)

@@ -19,6 +19,8 @@ from dinoclassify.lists import STDIN, listed_paths
 
 log = logging.getLogger(__name__)
 
+MAX_PIXELS = 100_000_000  # of one picture: 300 MB as RGB, in each worker
+
 # What a folder walk takes. A path that is named, listed or matched by a glob is tried whatever its suffix.
 # fmt: off
 IMAGE_SUFFIXES = frozenset({
@@ -105,6 +107,10 @@ def discover(
             does not exist is no error here: it is an input, and gets its row.
     """
     filters = filters or Filters()
+    if column is not None and files_from is None:
+        raise UsageError("--column goes with --files-from and a table")
+    if null and files_from is None and STDIN not in (paths := list(paths)):
+        raise UsageError("-0 goes with a list: - for stdin, or --files-from")
     rules = _Rules(filters)
     listed = listed_paths(files_from, column, null=null) if files_from is not None else iter(())
     if files_from != STDIN:
@@ -129,26 +135,45 @@ def _expand(path: str, rules: _Rules, *, null: bool) -> Iterator[str]:
         yield path
 
 
-def _walk(folder: str, rules: _Rules, below: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    """The pictures in ``folder``, by name. A folder that cannot be read is itself an input, and so gets a row.
+@dataclass(slots=True)
+class _Level:
+    """A folder that is being walked: its path, the same from the folder the user named, and what is left in it."""
 
-    ``below`` is the path from the folder the user named, ``above`` the folders on the way, by device and inode.
-    """
-    try:
-        status = os.stat(folder)
-        entries = _entries(folder, hidden=rules.hidden)
-    except OSError:
+    path: str
+    below: str
+    identity: tuple[int, int]  # device and inode
+    entries: Iterator["os.DirEntry[str]"]
+
+
+def _walk(folder: str, rules: _Rules) -> Iterator[str]:
+    """The pictures in ``folder``, by name. A folder that cannot be read is itself an input, and so gets a row."""
+    levels: list[_Level] = []
+
+    def enter(path: str, below: str) -> bool:
+        try:
+            status = os.stat(path)
+            entries = _entries(path, hidden=rules.hidden)
+        except OSError:
+            return False
+        identity = (status.st_dev, status.st_ino)
+        if identity in (level.identity for level in levels):
+            log.warning("%s links to a folder above itself and is not entered again", path)
+        else:
+            levels.append(_Level(path, below, identity, iter(entries)))
+        return True
+
+    if not enter(folder, ""):
         yield folder
-        return
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        log.warning("%s links to a folder above itself and is not entered again", folder)
-        return
-    for entry in entries:
-        path, relative = os.path.join(folder, entry.name), below + entry.name
-        if entry.is_dir(follow_symlinks=rules.follow):
-            if rules.take(relative + "/"):
-                yield from _walk(path, rules, relative + "/", (*above, identity))
+    while levels:
+        level = levels[-1]
+        entry = next(level.entries, None)
+        if entry is None:
+            levels.pop()
+            continue
+        path, relative = os.path.join(level.path, entry.name), level.below + entry.name
+        if _is_folder(entry, follow=rules.follow):
+            if rules.take(relative + "/") and not enter(path, relative + "/"):
+                yield path
         elif _is_picture(entry) and rules.take(relative):
             yield path
 
@@ -176,16 +201,18 @@ def _matches(prefix: str, parts: Sequence[str], rules: _Rules) -> Iterator[str]:
     """The paths that match ``parts``, the components of a glob, below ``prefix`` (empty, or with a slash behind)."""
     part, rest = parts[0], parts[1:]
     if part == "**":
-        yield from _matches(prefix, rest or ["*"], rules)
-        for entry in _readable_entries(prefix, hidden=rules.hidden):
-            if entry.is_dir(follow_symlinks=False):
-                yield from _matches(f"{prefix}{entry.name}/", parts, rules)
+        below = [prefix]
+        while below:
+            folder = below.pop()
+            yield from _matches(folder, rest or ["*"], rules)
+            entries = _readable_entries(folder, hidden=rules.hidden)
+            below += [f"{folder}{entry.name}/" for entry in reversed(entries) if _is_folder(entry, follow=False)]
     elif _is_glob(part):
         for entry in _readable_entries(prefix, hidden=rules.hidden or part.startswith(".")):
             if fnmatch.fnmatchcase(entry.name, part):
                 if not rest:
                     yield prefix + entry.name
-                elif entry.is_dir():
+                elif _is_folder(entry, follow=True):
                     yield from _matches(f"{prefix}{entry.name}/", rest, rules)
     elif rest:
         yield from _matches(f"{prefix}{part}/", rest, rules)
@@ -222,4 +249,11 @@ def _is_glob(path: str) -> bool:
 def _is_picture(entry: "os.DirEntry[str]") -> bool:
     """Whether a walk takes the entry: its name has an image's suffix, and it is no link to a folder."""
     is_image = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
-    return is_image and not (entry.is_symlink() and entry.is_dir())
+    return is_image and not (entry.is_symlink() and _is_folder(entry, follow=True))
+
+
+def _is_folder(entry: "os.DirEntry[str]", *, follow: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError:  # a link to itself, or into a folder that may not be read: decode will say so
+        return False

@@ -15,7 +15,7 @@ import dinoclassify
 from dinoclassify.catalogue import is_builtin_installed
 from dinoclassify.decode import decoders
 from dinoclassify.loader import available_cpus
-from dinoclassify.runtimes.pytorch import choose_device, has_bf16
+from dinoclassify.runtimes.pytorch import choose_device, cpu_has_bf16
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where PyTorch's workers hand over their batches
 
@@ -45,7 +45,7 @@ def _versions() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     chosen = choose_device("auto")
     yield Finding("device", "auto", str(chosen))
-    bf16 = "fast" if has_bf16(torch.device("cpu")) else "not in hardware"
+    bf16 = "fast" if cpu_has_bf16() else "not in hardware"
     yield Finding("device", "cpu", f"{available_cpus()} processors, bf16 {bf16}")
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)

@@ -61,6 +61,7 @@ def _csv_column(name: str, column: str) -> Iterator[str]:
             name,
             chunksize=10_000,
             dtype=str,
+            index_col=False,  # not even where lines have a comma too many
             keep_default_na=False,  # a picture may well be called NA
             encoding_errors="surrogateescape",
         ) as chunks:

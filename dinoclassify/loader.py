@@ -10,7 +10,6 @@ import os
 import queue
 import signal
 import threading
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dinoclassify.decode import Decoded, decode
+from dinoclassify.decode import Decoded, decode, init_process
 from dinoclassify.discover import Source
 from dinoclassify.preprocessing import AsIs, Preprocessing
 
@@ -142,4 +141,4 @@ def _init_worker(_: int) -> None:
     # also end by themselves when it is gone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    warnings.simplefilter("ignore")  # Pillow's remarks on odd files
+    init_process()

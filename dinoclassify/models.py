@@ -4,26 +4,25 @@ Weights come from safetensors alone, code from transformers alone: nothing in a 
 cache starts without the network, and nothing here ever asks a question.
 """
 
-import glob
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 import transformers
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, PreTrainedConfig
 from transformers.utils import logging as hf_logging
 
 from dinoclassify import builtin
-from dinoclassify.catalogue import BUILTIN, KNOWN, MODEL_FILES, cached_snapshot, resolve
+from dinoclassify.catalogue import BUILTIN, KNOWN, MODEL_FILES, cached_snapshot, find_flaw, resolve
 from dinoclassify.errors import DinoclassifyError, ModelError, UsageError
 from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.processors import read_processor
@@ -81,15 +80,17 @@ def open_model(name: str, *, revision: str | None = None, offline: bool = False)
 
 def _snapshot(hub_id: str, revision: str | None, *, offline: bool) -> str:
     """The folder of a hub model: from the cache if it is all there, else downloaded."""
+    elsewhere = "use --model builtin, or --model ./DIR for a folder with a model in it"
     if os.path.isdir(hub_id):
         log.warning("using the hub's %s; for the folder of that name write ./%s", hub_id, hub_id)
+        elsewhere = f"write ./{hub_id} for the folder of that name, {elsewhere}"
     folder = cached_snapshot(hub_id, revision)
-    if folder is not None and _flaw(folder) is None:
+    if folder is not None and find_flaw(folder) is None:
         return folder
     wanted = hub_id if revision is None else f"{hub_id} at revision {revision}"
-    elsewhere = "use --model builtin, or --model ./DIR for a folder with a model in it"
+    lacking = f"{wanted} is not {'' if folder is None else 'whole '}in the cache"
     if offline or constants.HF_HUB_OFFLINE:
-        raise ModelError(f"{wanted} is not in the cache, and may not be fetched offline: {elsewhere}")
+        raise ModelError(f"{lacking}, and may not be fetched offline: {elsewhere}")
     try:
         return snapshot_download(hub_id, revision=revision, allow_patterns=list(MODEL_FILES))
     except RevisionNotFoundError as error:
@@ -100,13 +101,13 @@ def _snapshot(hub_id: str, revision: str | None, *, offline: bool) -> str:
         raise ModelError(f"the hub has no {hub_id} that is public; for a private model set HF_TOKEN") from error
     except Exception as error:  # every layer from DNS to the disk has its own
         reason = _first_line(error.__cause__ or error)
-        raise ModelError(f"{wanted} is not in the cache and cannot be fetched ({reason}): {elsewhere}") from error
+        raise ModelError(f"{lacking} and cannot be fetched ({reason}): {elsewhere}") from error
 
 
 def _open_folder(folder: str, name: str, *, revision: str | None) -> ImageClassifier:
     if not os.path.isdir(folder):
         raise ModelError(f"there is no folder {folder}")
-    if flaw := _flaw(folder):
+    if flaw := find_flaw(folder):
         raise ModelError(f"{name} {flaw}")
     with _loading(name):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -126,28 +127,6 @@ def _open_folder(folder: str, name: str, *, revision: str | None) -> ImageClassi
         preprocessing=preprocessing,
         load=partial(_load_weights, folder, name),
     )
-
-
-def _flaw(folder: str) -> str | None:
-    """What makes a folder unfit to load a model from, in words, or None."""
-    config = os.path.join(folder, "config.json")
-    processors = [os.path.join(folder, f"{kind}_config.json") for kind in ("preprocessor", "processor")]
-    if not os.path.isfile(config):
-        return "is not a whole model: it has no config.json"
-    if not any(map(os.path.isfile, processors)):
-        return "has no preprocessor_config.json, which says how pictures are prepared: take it from its base model"
-    for path in filter(os.path.isfile, [config, *processors]):
-        settings = _read_json(path)
-        if not isinstance(settings, dict):
-            return f"is damaged: {os.path.basename(path)} is not a JSON object"
-        if settings.get("auto_map"):
-            return "brings Python code of its own, which is never run: use a model that is part of transformers"
-    index = os.path.join(folder, "model.safetensors.index.json")
-    shards = _read_json(index)["weight_map"].values() if os.path.isfile(index) else ["model.safetensors"]
-    lacking = sorted(shard for shard in set(shards) if not os.path.isfile(os.path.join(folder, shard)))
-    if lacking and glob.glob(os.path.join(glob.escape(folder), "*.bin")):
-        return "has only pickled weights, which can run code: save them as safetensors with save_pretrained"
-    return f"is not a whole model: it has no {lacking[0]}" if lacking else None
 
 
 def _load_weights(folder: str, name: str) -> nn.Module:
@@ -190,20 +169,14 @@ def _loading(name: str) -> Iterator[None]:
         yield
     except DinoclassifyError:
         raise
+    except SafetensorError as error:
+        raise ModelError(f"the weights of {name} are damaged or cut short ({error}): fetch them again") from error
     except Exception as error:  # as many kinds as checkpoints have ways to be wrong
         raise ModelError(f"{name} cannot be loaded: {_first_line(error)}") from error
     finally:
         hf_logging.set_verbosity(verbosity)
         if bars:
             hf_logging.enable_progress_bar()
-
-
-def _read_json(path: str) -> Any:  # JSON is of every type
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except ValueError:
-        return None
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from dinoclassify.loader import Batch
 from dinoclassify.rows import Failure, Label, Prediction, Status
 from dinoclassify.runtimes import Runtime
 
-_NONFINITE = Failure("nonfinite", "the model's answer is not a number, in fp32 either")
+_NONFINITE = Failure("nonfinite", "the model's answer is not a number, not even in fp32")
 
 
 def classify(

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dinoclassify.decode import Pixels, preprocess_exactly
-from dinoclassify.errors import ModelError
 from dinoclassify.preprocessing import AsIs, ImageProcessor, PerChannel, Preprocessing, Size
 
+BILINEAR = 2  # transformers' choice where a processor names no filter
 CONVNEXT_WHOLE = 384  # from this size up ConvNeXT takes the whole picture, below it a central part
 
 
@@ -20,13 +20,15 @@ def read_processor(processor: ImageProcessor) -> Preprocessing | AsIs:
     """What ``processor`` does: as plain numbers, if that is all there is to it.
 
     Raises:
-        ModelError: it does not make one picture of three channels out of one picture.
+        ValueError: it does not make one picture of three channels out of one picture.
     """
     as_is = AsIs(processor, output_size=None)
     probes = [_noise(301, 211), _noise(97, 143)]
     expected = [preprocess_exactly(probe, as_is) for probe in probes]
     if any(values.ndim != 3 or values.shape[0] != 3 for values in expected):
-        raise ModelError("its image processor does not make one picture of three channels")
+        raise ValueError(
+            "its image processor does not make one picture of three channels, so that it cannot be used here"
+        )
     plain = _plain(processor)
     if plain is not None and all(map(_agree, (_normalised(probe, plain) for probe in probes), expected)):
         return plain
@@ -66,7 +68,7 @@ def _plain(processor: ImageProcessor) -> Preprocessing | None:
     return Preprocessing(
         resize=resize,
         crop=crop,
-        resample=int(setting("resample")),
+        resample=int(BILINEAR if setting("resample") is None else setting("resample")),
         mean=_per_channel((np.asarray(mean) + offset) / factor),
         std=_per_channel(np.asarray(std) * std_again / factor),
     )

@@ -44,9 +44,18 @@ def test_version(cli: Cli) -> None:
 
 
 def test_no_arguments_print_the_help(cli: Cli) -> None:
-    done = cli()
-    assert b"Usage: dinoclassify" in done.stdout + done.stderr
-    assert b"Traceback" not in done.stderr
+    done = cli(env={"COLUMNS": "100", "TERM": "dumb"})
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode().rstrip() == (GOLDEN / "help-dinoclassify.txt").read_text().rstrip()
+
+
+def test_tables_to_a_closed_pipe_and_a_full_disk() -> None:
+    command = f"{sys.executable} -m dinoclassify models"
+    done = subprocess.run(["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+    done = subprocess.run(["bash", "-c", f"{command} > /dev/full"], capture_output=True, text=True)
+    message = "dinoclassify: cannot write stdout: No space left on device\n"
+    assert (done.returncode, done.stderr) == (6, message)
 
 
 def test_models_in_a_pipe_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:

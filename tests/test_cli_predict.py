@@ -202,16 +202,18 @@ def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
         (["predict", "photos", "--threshold", "2"], 2, "Invalid value for '--threshold'"),
         (["predict", "photos", "--shard", "3/2"], 2, "3/2 is not I/N with I from 1 to N."),
         (["predict", "photos", "--workers", "none"], 2, "none is neither auto nor a number from 1 up."),
-        (["predict", "photos", "--format", "xml"], 2, "'xml' is not one of 'csv', 'jsonl', 'parquet', 'sqlite'."),
+        (["predict", "photos", "--format", "xml"], 2, "--format xml: choose csv, jsonl, parquet, sqlite"),
         (["predict", "photos", "--precision", "int3"], 2, "'int3' is not one of"),
         (["predict", "photos", "--no-such-option"], 2, "No such option: --no-such-option"),
         (["predict", "photos", "--device", "gpu"], 2, "--device gpu: choose auto, cpu, cuda, cuda:N or mps"),
         (["predict", "photos", "-m", "smal"], 2, "unknown model smal: choose small, base"),
         (["predict", "photos", "-m", "TINY", "--revision", "v1"], 2, "--revision goes with models of the hub"),
         (["predict", "photos", "-m", "TINY", "--labels", "gone.txt"], 2, "cannot read the labels gone.txt: No such"),
-        (["predict", "photos", "-m", "TINY", "-f", "sqlite"], 2, "--format sqlite needs a file"),
+        (["predict", "photos", "-m", "TINY", "-f", "sqlite"], 2, "--format sqlite needs a regular file"),
         (["predict", "--files-from", "gone.txt"], 2, "cannot read the list gone.txt: No such file or directory"),
         (["predict", "photos", "--column", "x", "--files-from", "photos/text.png"], 2, "--column needs a .csv or"),
+        (["predict", "photos", "--column", "x"], 2, "--column goes with --files-from and a table"),
+        (["predict", "photos", "-0"], 2, "-0 goes with a list: - for stdin, or --files-from"),
         (["no-such-command"], 2, "No such command 'no-such-command'."),
         (["predict", "empty"], 4, "no pictures found in empty"),
         (["predict", "empty/*.jpg", "empty"], 4, "no pictures found in empty/*.jpg empty"),
@@ -313,6 +315,64 @@ def test_progress_is_for_terminals_alone(here: Path, tiny: str, cli: Cli) -> Non
     done = cli("predict", "photos", "-m", tiny, "-o", "out.csv", "--progress")
     assert b"\r" in done.stderr
     assert b"7/7" in done.stderr
+
+
+def test_a_list_from_a_pipe_is_read_once(here: Path, tiny: str) -> None:
+    """The bar's total comes from a second look at the inputs, which a pipe does not allow."""
+    script = f"{sys.executable} -m dinoclassify predict --progress -m {tiny} -o out.csv --files-from <(cat list)"
+    Path("list").write_text("photos/coffee.jpg\n" * 500)
+    subprocess.run(["bash", "-c", script], check=True, capture_output=True, timeout=60)
+    assert len(rows(Path("out.csv").read_text())) == 500
+
+
+def test_warnings_are_said_once_and_above_the_bar(here: Path, tiny: str, invoke: Invoke) -> None:
+    arguments = ("predict", "photos/coffee.jpg", "photos/*.\x1b[31mgif", "-m", tiny, "-o", "out.csv", "--progress")
+    err = invoke(*arguments)[2]
+    assert err.count("nothing matches") == 1
+    assert "\x1b[31m" not in err
+    assert "dinoclassify: nothing matches photos/*.\\x1b[31mgif\n" in err
+
+
+def test_output_to_a_pipe_and_a_device(here: Path, tiny: str) -> None:
+    command = f"{sys.executable} -m dinoclassify predict photos -q -m {tiny}"
+    done = subprocess.run(["bash", "-c", f"{command} -o >(cat > copy.csv); sleep 1"], capture_output=True, timeout=60)
+    assert done.stderr == b""
+    assert len(rows(Path("copy.csv").read_text())) == 7
+    done = subprocess.run(["bash", "-c", f"{command} -o /dev/stdout | cat"], capture_output=True, timeout=60)
+    assert done.stdout == Path("copy.csv").read_bytes()
+    assert sorted(os.listdir()) == ["copy.csv", "photos"], "and no sidecar of a pipe"
+
+
+def test_what_libraries_print_does_not_reach_stderr(shared_data: Path, tiny: str, cli: Cli) -> None:
+    folder = shared_data / "hostile" / "pillow"
+    names = [path for path in sorted(folder.glob("crash-*.tif")) if path.is_file()]
+    assert len(names) > 5
+    done = cli("predict", *names, "-m", tiny)
+    assert done.returncode == 3
+    assert done.stderr.count(b"\n") == 1
+    assert len(rows(done.stdout.decode())) == len(names)
+
+
+def test_hidden_and_follow(here: Path, tiny: str, invoke: Invoke) -> None:
+    Path("more").mkdir()
+    shutil.copy("photos/coffee.jpg", "more/.hidden.jpg")
+    Path("photos/link").symlink_to(here / "more")
+    common = ("predict", "photos", "-m", tiny, "-q", "--include", ".*")
+    assert rows(invoke(*common, "--hidden")[1]) == rows(invoke(*common, "--follow")[1]) == []
+    (row,) = rows(invoke(*common, "--hidden", "--follow")[1])
+    assert (row["path"], row["status"]) == ("photos/link/.hidden.jpg", "ok")
+
+
+def test_the_sidecar_names_the_commit_of_a_hub_model(
+    here: Path, tiny: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_models import COMMIT, SMALL, put_into_cache
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "hub"))
+    put_into_cache(here / "hub", Path(tiny))
+    assert invoke("predict", "photos/coffee.jpg", "-o", "out.csv", "-q") == (0, "", "")
+    model = json.loads(Path("out.csv.meta.json").read_text())["model"]
+    assert (model["name"], model["revision"]) == (SMALL, COMMIT)
 
 
 def test_exact_and_fast_differ_little(here: Path, tiny: str, invoke: Invoke) -> None:

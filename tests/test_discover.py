@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,27 @@ def test_links_to_folders_are_followed_on_demand_and_never_in_circles(
     assert found("photos/**/e.jpg") == ["photos/2024/raw/e.jpg"]
 
 
+def test_a_link_to_itself_is_an_input(tree: Path) -> None:
+    (tree / "photos/self.jpg").symlink_to("self.jpg")
+    for follow in (False, True):
+        assert found("photos", filters=Filters(follow=follow)) == sorted([*ALL, "photos/self.jpg"])
+    assert found("photos/s*.jpg") == ["photos/self.jpg"]
+    assert found("photos/s*.jpg/x") == []
+
+
+def test_folders_may_lie_as_deep_as_the_system_lets_them(tree: Path) -> None:
+    folders = ["/".join("d" * depth) for depth in range(1, 1200)]
+    for folder in folders:
+        os.mkdir(folder)
+    deep = f"{folders[-1]}/x.jpg"
+    open(deep, "w").close()
+    walked, matched = found("d"), found("d/**/*.jpg")
+    os.unlink(deep)
+    for folder in reversed(folders):  # pytest's own cleaning does not reach that deep
+        os.rmdir(folder)
+    assert walked == matched == [deep]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down to a user who may not read")
 def test_an_unreadable_folder_is_an_input_of_its_own(tree: Path) -> None:
     (tree / "photos/2024").chmod(0)
@@ -240,6 +262,20 @@ def test_lists_that_cannot_be_read(
     Path("list.txt").write_text("a.jpg")
     with pytest.raises(UsageError, match=message):
         list(discover([], files_from=name, column=column))
+
+
+def test_a_comma_too_many_does_not_shift_the_columns(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,label\na.jpg,cat,\nb.jpg,dog,\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas says that it leaves out what has no column
+        assert found(files_from=str(tmp_path / "t.csv")) == ["a.jpg", "b.jpg"]
+
+
+def test_options_of_lists_need_a_list(tree: Path) -> None:
+    with pytest.raises(UsageError, match="--column goes with --files-from"):
+        discover(["photos"], column="x")
+    with pytest.raises(UsageError, match="-0 goes with a list"):
+        discover(["photos"], null=True)
 
 
 def test_files_from_comes_after_the_paths(tree: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from checkpoints import CLASSES, FAMILIES
+from checkpoints import FAMILIES
 from conftest import PHOTOS, SHARED
 from PIL import Image
 from transformers.image_utils import load_image
@@ -99,7 +99,7 @@ def test_full_size_dinov2_small_agrees_with_the_pipeline(tmp_path: Path) -> None
     hf.BitImageProcessorPil(
         size={"shortest_edge": 256}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
     ).save_pretrained(tmp_path)
-    _assert_as_pipeline(tmp_path, PICTURES, top_k=5, least_spread=0.0)
+    _assert_as_pipeline(tmp_path, PICTURES, top_k=5, least_spread=0.001)
 
 
 def _assert_as_pipeline(folder: Path, pictures: list[str], *, top_k: int, least_spread: float) -> None:
@@ -116,4 +116,3 @@ def _assert_as_pipeline(folder: Path, pictures: list[str], *, top_k: int, least_
         assert [label.score for label in prediction.top] == pytest.approx([e["score"] for e in answer], abs=1e-5)
         best.append(prediction.top[0].score)
     assert max(best) - min(best) > least_spread, "the model tells no pictures apart: the comparison says nothing"
-    assert len(classifier.labels) in (CLASSES, 1000)

@@ -60,6 +60,14 @@ def test_wrong_labels_are_refused(tiny: str) -> None:
         Classifier(tiny, labels=["only one"])
 
 
+@pytest.mark.parametrize(
+    "options", [{"top_k": 0}, {"threshold": 7}, {"batch_size": 0}, {"workers": -1}, {"max_pixels": 0}]
+)
+def test_wrong_arguments_are_refused(tiny: str, options: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        Classifier(tiny).predict([PHOTOS], **options)  # type: ignore[arg-type]  # each is an int, by its name
+
+
 def test_the_public_names_are_listed_and_there() -> None:
     assert all(hasattr(dinoclassify, name) for name in dinoclassify.__all__)
     assert not hasattr(dinoclassify, "no_such_name")

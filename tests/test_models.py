@@ -134,7 +134,7 @@ def test_offline(hub_cache: Path) -> None:
 def test_a_half_downloaded_cache_is_no_model(hub_cache: Path, checkpoints: Callable[[str], Path]) -> None:
     snapshot = put_into_cache(hub_cache, checkpoints("dinov2"))
     (snapshot / "model.safetensors").unlink()
-    assert "is not in the cache" in refusal("small")
+    assert "is not whole in the cache" in refusal("small")
 
 
 def test_a_missing_head_is_refused(copy: Path) -> None:
@@ -164,7 +164,7 @@ def test_pickles_are_never_opened(copy: Path, tmp_path: Path) -> None:
 
     (copy / "model.safetensors").unlink()
     torch.save({"classifier.weight": Evil()}, copy / "pytorch_model.bin")
-    assert "has only pickled weights, which can run code: save them as safetensors" in refusal(copy)
+    assert "if its weights are pickled (.bin), which can run code and is never opened, save them" in refusal(copy)
     assert not (tmp_path / "opened").exists()
 
 
@@ -188,9 +188,9 @@ def test_code_is_never_run(copy: Path, tmp_path: Path, file: str, monkeypatch: p
         (lambda folder: (folder / "config.json").unlink(), "it has no config.json"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json is not a JSON object"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "has no preprocessor_config.json"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "it has no model.safetensors"),
-        (lambda folder: os.truncate(folder / "model.safetensors", 9000), "cannot be loaded"),
-        (lambda folder: (folder / "model.safetensors").write_text("version https://git-lfs"), "cannot be loaded"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors: fetch it again"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 9000), "damaged or cut short"),
+        (lambda folder: (folder / "model.safetensors").write_text("version https://git-lfs"), "damaged or cut short"),
         (
             lambda folder: edit_json(folder / "config.json", model_type="bert"),
             "is a bert model, not an image classifier",
@@ -218,7 +218,7 @@ def test_a_missing_shard_is_named(copy: Path) -> None:
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
     assert open_model(str(copy)).load() is not None
     (copy / "model-00002-of-00002.safetensors").unlink()
-    assert "is not a whole model: it has no model-00002-of-00002.safetensors" in refusal(copy)
+    assert "is not a whole model, it has no model-00002-of-00002.safetensors: fetch it again" in refusal(copy)
 
 
 def test_a_multi_label_model(copy: Path) -> None:

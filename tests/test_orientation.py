@@ -8,6 +8,8 @@ import pytest
 from conftest import PHOTOS, UNDO, Cli
 from PIL import Image, ImageOps
 
+from dinoclassify import Classifier
+
 ORIENTATIONS = range(10)  # 0 and 9 are invalid, and mean upright
 
 
@@ -48,3 +50,14 @@ def test_all_orientations_give_the_same_row(
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["path"] for row in rows] == [*map(str, turned)]
     assert len({json.dumps(row["top"]) for row in rows}) == 1
+
+
+def test_the_model_would_tell_a_turned_picture(turned: list[Path], tiny: str, tmp_path: Path) -> None:
+    paths = []
+    for path in turned:
+        with Image.open(path) as picture:
+            picture.getexif().clear()
+            picture.convert("RGB").save(tmp_path / path.name)
+        paths.append(str(tmp_path / path.name))
+    scores = {prediction.score for prediction in Classifier(tiny).predict(paths)}
+    assert len(scores) == 8, "the rows above are the same because of the orientation, not in spite of it"

@@ -82,6 +82,14 @@ def test_jsonl_is_strict_and_complete(predictions: list[Prediction]) -> None:
     assert [item["path"] for item in objects] == [prediction.path for prediction in predictions]
 
 
+@given(PREDICTIONS)
+def test_jsonl_through_pandas(predictions: list[Prediction]) -> None:
+    table = pd.read_json(io.BytesIO(as_jsonl(predictions, 1)), lines=True, dtype=False)
+    assert table["path"].tolist() == [prediction.path for prediction in predictions]
+    labels = [None if pd.isna(label) else label for label in table["label"]]
+    assert labels == [prediction.label for prediction in predictions]
+
+
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 @settings(max_examples=25)
 @given(PREDICTIONS)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models import ImageClassifier
 from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.runtimes.pytorch import Precision, TorchRuntime, choose_device, has_bf16
+from dinoclassify.runtimes.pytorch import Precision, TorchRuntime, choose_device, cpu_has_bf16
 
 CPU = torch.device("cpu")
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
@@ -151,6 +151,6 @@ def test_auto_takes_the_best_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_auto_precision_is_half_where_the_cpu_is_made_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for fast, expected in [(True, "bf16"), (False, "fp32")]:
-        monkeypatch.setattr("dinoclassify.runtimes.pytorch.has_bf16", lambda _, value=fast: value)
+        monkeypatch.setattr("dinoclassify.runtimes.pytorch.cpu_has_bf16", lambda value=fast: value)
         assert runtime(Toy(), "auto").precision == expected  # type: ignore[arg-type]  # auto is for the runtime alone
-    assert isinstance(has_bf16(CPU), bool)
+    assert isinstance(cpu_has_bf16(), bool)

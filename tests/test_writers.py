@@ -110,7 +110,11 @@ def test_what_cannot_be_written_is_found_out_first(tmp_path: Path) -> None:
         check_output(str(tmp_path / "no" / "out.csv"), "csv")
     with pytest.raises(OutputError, match="it is a folder"):
         check_output(str(tmp_path), "csv")
-    with pytest.raises(UsageError, match="sqlite needs a file"):
+    with pytest.raises(UsageError, match="--format xml: choose csv, jsonl, parquet, sqlite"):
+        choose_format(None, "xml")
+    with pytest.raises(UsageError, match="sqlite needs a regular file"):
+        check_output("/dev/null", "sqlite")
+    with pytest.raises(UsageError, match="sqlite needs a regular file"):
         check_output(None, "sqlite")
 
 
@@ -139,6 +143,11 @@ def test_a_full_disk_is_said(format_name: str) -> None:
         pytest.skip("/dev/full is not there")
     with pytest.raises(OutputError, match="cannot write /dev/full: No space left on device"):
         write(Path("/dev/full"), format_name)
+
+
+def test_more_columns_than_sqlite_has_are_said(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="too many columns"), open_output(str(tmp_path / "out"), "sqlite", 700):
+        pass
 
 
 def test_an_error_of_the_run_is_not_taken_for_one_of_the_output(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from dinoclassify.cli.doctor import doctor
 from dinoclassify.cli.models import models
 from dinoclassify.cli.predict import predict
 from dinoclassify.cli.terminal import Stopped, say
-from dinoclassify.errors import DinoclassifyError, OutputClosedError
+from dinoclassify.errors import DinoclassifyError, OutputClosedError, OutputError
 
 log = logging.getLogger("dinoclassify")
 
@@ -28,7 +28,6 @@ _EPILOG = (
 )
 
 app = typer.Typer(
-    no_args_is_help=True,
     rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,  # plain text in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
@@ -46,13 +45,17 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
-    version: Annotated[
+    context: typer.Context,
+    _version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Label folders of pictures with DINOv2, or any transformers image classifier."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
 
 
 def main() -> Never:
@@ -67,7 +70,9 @@ def main() -> Never:
 def run(arguments: list[str]) -> int:
     """Run the command line; gives the exit code. Whatever goes wrong is one line on stderr, and here alone."""
     try:
-        return app(arguments, prog_name="dinoclassify", standalone_mode=False) or 0
+        code = app(arguments, prog_name="dinoclassify", standalone_mode=False) or 0
+        _flush_stdout()
+        return code
     except typer.TyperException as error:
         say(f"{error.format_message().replace('Value error, ', '')} See: dinoclassify --help")
         return 2
@@ -85,6 +90,17 @@ def run(arguments: list[str]) -> int:
         log.debug("%s", error, exc_info=error)
         say(f"internal error: {error or type(error).__name__}; --debug shows where")
         return 1
+
+
+def _flush_stdout() -> None:
+    """Write out what `print` has buffered while an error can still be told."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise OutputClosedError from error
+    except OSError as error:
+        raise OutputError(f"cannot write stdout: {error.strerror}") from error
 
 
 def _stop(number: int, _: FrameType | None) -> Never:

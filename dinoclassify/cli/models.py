@@ -9,7 +9,11 @@ def models(as_json: options.AsJson = False) -> None:
 
     With the accuracy on ImageNet-1k that their authors report, and where those lie that are on this machine.
     """
-    from dinoclassify.catalogue import BUILTIN, KNOWN, cached_snapshot, is_builtin_installed
+    from dinoclassify.catalogue import BUILTIN, KNOWN, cached_snapshot, find_flaw, is_builtin_installed
+
+    def where(hub_id: str) -> str | None:
+        folder = cached_snapshot(hub_id)
+        return folder if folder is not None and find_flaw(folder) is None else None
 
     rows: list[dict[str, object]] = [
         {
@@ -17,7 +21,7 @@ def models(as_json: options.AsJson = False) -> None:
             "model": known.hub_id,
             "parameters": f"{known.parameters} M",
             "imagenet_top1": known.top1,
-            "on_this_machine": cached_snapshot(known.hub_id),
+            "on_this_machine": where(known.hub_id),
         }
         for name, known in KNOWN.items()
     ]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from dinoclassify import discover
+from dinoclassify.writers import FORMATS
 
 # The help would repeat for each option what is true of all: that DINOCLASSIFY_<OPTION> sets it too.
 _input = partial(typer.Option, show_envvar=False, rich_help_panel="Input")
@@ -48,7 +49,7 @@ Include = Annotated[
 Exclude = Annotated[
     list[str] | None, _input(metavar="PATTERN", help="Leave out what matches this gitignore pattern; repeatable.")
 ]
-Hidden = Annotated[bool, _input("--hidden", help="Take what has a name that starts with a dot, too.")]
+Hidden = Annotated[bool, _input("--hidden", help="Also take entries whose name starts with a dot.")]
 Follow = Annotated[bool, _input("--follow", help="Walk into symbolic links to folders.")]
 MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse pictures with more pixels.")]
 Shard = Annotated[
@@ -84,8 +85,14 @@ OutputFile = Annotated[
     str, _output("--output", "-o", metavar="FILE|-", help="Write to this file, complete or not at all; - is stdout.")
 ]
 Format = Annotated[
-    Literal["csv", "jsonl", "parquet", "sqlite"] | None,
-    _output("--format", "-f", envvar="DINOCLASSIFY_FORMAT", help="By default as the suffix of FILE says, else csv."),
+    str | None,
+    _output(
+        "--format",
+        "-f",
+        envvar="DINOCLASSIFY_FORMAT",
+        metavar="|".join(FORMATS),
+        help="By default as the suffix of FILE says, else csv.",
+    ),
 ]
 
 Progress = Annotated[bool | None, _run("--progress/--no-progress", help="By default a bar if stderr is a terminal.")]

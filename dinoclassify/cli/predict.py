@@ -8,19 +8,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import typer
 
+from dinoclassify.catalogue import DEFAULT
 from dinoclassify.cli import options
-from dinoclassify.cli.terminal import Stopped, hush, say, set_up_log
+from dinoclassify.cli.terminal import COUNTER, Stopped, hush, say, set_up_log
+from dinoclassify.discover import MAX_PIXELS, Filters, Source, discover
 from dinoclassify.errors import NoInputsError, OutputClosedError, UsageError
-
-if TYPE_CHECKING:  # these wait for torch; see `dinoclassify.cli`
-    from dinoclassify.discover import Source
-    from dinoclassify.rows import Prediction
+from dinoclassify.rows import Prediction
+from dinoclassify.writers import check_output, choose_format, is_regular, open_output
 
 log = logging.getLogger("dinoclassify")
 
@@ -38,10 +38,10 @@ def predict(
     exclude: options.Exclude = None,
     hidden: options.Hidden = False,
     follow: options.Follow = False,
-    max_pixels: options.MaxPixels = 100_000_000,
+    max_pixels: options.MaxPixels = MAX_PIXELS,
     shard: options.Shard = None,
     limit: options.Limit = None,
-    model: options.Model = "small",
+    model: options.Model = DEFAULT,
     revision: options.Revision = None,
     offline: options.Offline = False,
     device: options.Device = "auto",
@@ -65,13 +65,11 @@ def predict(
     is a row with status `failed` and the reason.
     """
     set_up_log(quiet=quiet, verbose=verbose, debug=debug)
-    from dinoclassify.discover import Filters, discover
-    from dinoclassify.writers import check_output, choose_format, open_output
-
     if not paths and files_from is None:
         raise UsageError("name pictures, folders or globs, - for a list on stdin, or --files-from a list")
     filters = Filters(include or (), exclude or (), hidden=hidden, follow=follow, shard=shard, limit=limit)
     discover_again = partial(discover, paths or [], filters, files_from=files_from, column=column, null=null)
+    can_count = DASH not in (paths or []) and (files_from is None or os.path.isfile(files_from))
     on_stdin = DASH in (paths or []) or files_from == DASH
     file = None if output == DASH else output
     format_name = choose_format(file, output_format)
@@ -91,9 +89,8 @@ def predict(
 
     names = read_labels(labels) if labels is not None else None
     classifier = Classifier(model, revision=revision, offline=offline, device=device, precision=precision, labels=names)
-    if verbose:
-        name = f"{classifier.model} at {classifier.revision}" if classifier.revision else classifier.model
-        say(f"{name} on {classifier.device} in {classifier.precision}")
+    name = f"{classifier.model} at {classifier.revision}" if classifier.revision else classifier.model
+    log.info("%s on %s in %s", name, classifier.device, classifier.precision)
     top_k = min(top_k, len(classifier.labels))
     predictions = classifier.predict(
         chain([first], sources),
@@ -109,7 +106,7 @@ def predict(
     show_progress = sys.stderr.isatty() and not quiet if progress is None else progress
     try:
         with open_output(file, format_name, top_k) as write:
-            for prediction in _with_progress(predictions, None if on_stdin else discover_again, show_progress):
+            for prediction in _with_progress(predictions, discover_again if can_count else None, show_progress):
                 write(prediction)
                 tally.add(prediction)
     except Stopped as stop:
@@ -123,7 +120,7 @@ def predict(
     tally.stop()
     if not quiet:
         say(tally.summary() + (f" -> {file}" if file is not None else ""))
-    if file is not None:
+    if file is not None and is_regular(file):
         write_meta(
             file,
             classifier,
@@ -148,7 +145,7 @@ class _Tally:
     def total(self) -> int:
         return self.statuses.total()
 
-    def add(self, prediction: "Prediction") -> None:
+    def add(self, prediction: Prediction) -> None:
         self.statuses[prediction.status] += 1
         if prediction.failure is not None:
             self.errors[prediction.failure.code] += 1
@@ -167,19 +164,19 @@ class _Tally:
 
 
 def _with_progress(
-    predictions: "Iterable[Prediction]", discover_again: "Callable[[], Iterator[Source]] | None", show: bool
-) -> "Iterator[Prediction]":
+    predictions: Iterable[Prediction], discover_again: Callable[[], Iterator[Source]] | None, show: bool
+) -> Iterator[Prediction]:
     """Show a bar on stderr; its end comes from a second look at the inputs, while the first goes on."""
     if not show:
         yield from predictions
         return
     from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
 
-    with tqdm(predictions, unit=" images", dynamic_ncols=True) as bar, logging_redirect_tqdm([log]):
+    with tqdm(predictions, unit=" images", dynamic_ncols=True) as bar:
 
         def count() -> None:
-            bar.total = sum(1 for _ in discover_again()) if discover_again is not None else None
+            with suppress(Exception):  # the first look reports what is wrong
+                bar.total = sum(1 for _ in discover_again()) if discover_again is not None else None
 
-        threading.Thread(target=count, daemon=True).start()
+        threading.Thread(target=count, name=COUNTER, daemon=True).start()
         yield from bar

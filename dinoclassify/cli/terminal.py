@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+COUNTER = "count inputs"  # the thread that looks at the inputs a second time: it says nothing
+
 
 class Stopped(BaseException):
     """A signal asked the run to end."""
@@ -17,8 +19,10 @@ class Stopped(BaseException):
 
 def say(message: str) -> None:
     """Print one line on stderr. Names from outside cannot break the line or steer the terminal."""
+    from tqdm import tqdm
+
     line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in message)
-    print(f"dinoclassify: {line}", file=sys.stderr, flush=True)
+    tqdm.write(f"dinoclassify: {line}", file=sys.stderr)  # above the bar, if there is one
 
 
 def hush() -> None:
@@ -28,10 +32,12 @@ def hush() -> None:
 
 
 class StderrHandler(logging.Handler):
-    """Log records as messages; with a traceback, if they have one, below."""
+    """Prints log records as messages, or the traceback that they bring."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
+        if record.threadName == COUNTER:
+            return
         if record.exc_info:
             print(logging.Formatter().formatException(record.exc_info), file=sys.stderr)
         else:
@@ -62,6 +68,8 @@ def print_table(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
     from rich.text import Text
 
     table = Table(*names, box=box.SIMPLE_HEAD)
+    for column in table.columns:
+        column.overflow = "fold"
     for line in cells:
         table.add_row(*map(Text, line))
     Console().print(table)

@@ -36,10 +36,8 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies matrices in bf16 faster than in fp32."""
-    if device.type != "cpu":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+def cpu_has_bf16() -> bool:
+    """Whether the processor has instructions that multiply matrices in bf16."""
     flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # from torch 2.10
     return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
 
@@ -146,7 +144,7 @@ def _choose_precision(device: torch.device, module: nn.Module) -> Precision:
         return "fp16"
     matrices = sum(layer.weight.numel() for layer in module.modules() if isinstance(layer, nn.Linear))
     mostly_matrices = 2 * matrices > sum(parameter.numel() for parameter in module.parameters())
-    return "bf16" if has_bf16(device) and mostly_matrices else "fp32"
+    return "bf16" if cpu_has_bf16() and mostly_matrices else "fp32"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,29 +1,38 @@
-"""Rows -> a file or stdout. One format a file here, one line in `FORMATS`.
+"""Rows -> a file or stdout. One format a file here, one entry in `FORMATS`.
 
 A file is complete or it is not there: rows go to ``OUTPUT.partial`` beside it, which takes its name at the end. A run
 that stops early leaves the partial, with all the rows that were done.
 """
 
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import import_module
 from typing import BinaryIO, Protocol, cast
 
 from dinoclassify.errors import OutputClosedError, OutputError, UsageError
 from dinoclassify.rows import Prediction
 
-FORMATS = {"csv": "CsvWriter", "jsonl": "JsonlWriter", "parquet": "ParquetWriter", "sqlite": "SqliteWriter"}
-_SUFFIXES = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".sqlite": "sqlite",
-    ".sqlite3": "sqlite",
-    ".db": "sqlite",
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format: the class that writes it, in the file of its name here, and the suffixes of its files.
+
+    ``seeks``: it is not written from front to back, and so only to a regular file.
+    """
+
+    writer: str
+    suffixes: tuple[str, ...]
+    seeks: bool = False
+
+
+FORMATS = {
+    "csv": Format("CsvWriter", (".csv",)),
+    "jsonl": Format("JsonlWriter", (".jsonl", ".ndjson")),
+    "parquet": Format("ParquetWriter", (".parquet",)),
+    "sqlite": Format("SqliteWriter", (".sqlite", ".sqlite3", ".db"), seeks=True),
 }
 
 
@@ -40,10 +49,20 @@ class Writer(Protocol):
 
 
 def choose_format(output: str | None, name: str | None) -> str:
-    """The format by its name, else by the suffix of the output, else CSV."""
-    if name is not None:
-        return name
-    return _SUFFIXES.get(os.path.splitext(output or "")[1].lower(), "csv")
+    """The format by its name, else by the suffix of the output, else CSV.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    if name is not None and name not in FORMATS:
+        raise UsageError(f"--format {name}: choose {', '.join(FORMATS)}")
+    suffix = os.path.splitext(output or "")[1].lower()
+    return name or next((name for name, made in FORMATS.items() if suffix in made.suffixes), "csv")
+
+
+def is_regular(output: str) -> bool:
+    """Whether ``output`` is a regular file, or will be: not a device, a pipe or a folder."""
+    return os.path.isfile(output) or not os.path.exists(output)
 
 
 def check_output(output: str | None, format_name: str) -> None:
@@ -51,20 +70,20 @@ def check_output(output: str | None, format_name: str) -> None:
 
     Raises:
         OutputError: the folder of ``output`` is not there or may not be written to, or ``output`` is a folder.
-        UsageError: the format cannot go to stdout.
+        UsageError: the format goes to regular files alone, and ``output`` is none.
     """
+    if output is None and sys.stdout is None:
+        raise OutputError("stdout is closed: name a file with --output")
+    if FORMATS[format_name].seeks and (output is None or not is_regular(output)):
+        raise UsageError(f"--format {format_name} needs a regular file: name one with --output")
     if output is None:
-        if sys.stdout is None:
-            raise OutputError("stdout is closed: name a file with --output")
-        if format_name == "sqlite":
-            raise UsageError("--format sqlite needs a file: name one with --output")
         return
-    folder = os.path.dirname(os.path.realpath(output))
-    if not os.path.isdir(folder):
-        raise OutputError(f"cannot write {output}: there is no folder {folder}")
     if os.path.isdir(output):
         raise OutputError(f"cannot write {output}: it is a folder")
-    if not os.access(folder, os.W_OK) and not os.path.exists(output):
+    folder = os.path.dirname(os.path.realpath(output))
+    if is_regular(output) and not os.path.isdir(folder):
+        raise OutputError(f"cannot write {output}: there is no folder {folder}")
+    if is_regular(output) and not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {output}: the folder {folder} may not be written to")
 
 
@@ -90,9 +109,10 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 
     What is no regular file, such as /dev/null or a named pipe, is written to as it is.
     """
-    path = os.path.realpath(path)
+    in_place = not is_regular(path)
+    if not in_place:
+        path = os.path.realpath(path)  # a link stays one
     with _reporting(path):
-        in_place = os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode)
         partial = path if in_place else f"{path}.partial"
         file = open(partial, "wb")  # noqa: SIM115 - closed below, where its errors can be told from the block's
     try:
@@ -115,7 +135,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 @contextmanager
 def _open_writer(file: BinaryIO, format_name: str, top_k: int, name: str) -> Iterator[Callable[[Prediction], None]]:
     module = import_module(f"dinoclassify.writers.{format_name}")
-    make = cast(Callable[[BinaryIO, int], Writer], getattr(module, FORMATS[format_name]))
+    make = cast(Callable[[BinaryIO, int], Writer], getattr(module, FORMATS[format_name].writer))
     with _reporting(name):
         writer = make(file, top_k)
 
