@@ -102,10 +102,16 @@ def find_flaw(folder: str) -> str | None:
         settings = _read_json(path)
         if not isinstance(settings, dict):
             return f"is damaged: {os.path.basename(path)} is not a JSON object: fetch it again"
-        if settings.get("auto_map"):
+        nested = settings.get("image_processor")
+        if settings.get("auto_map") or (isinstance(nested, dict) and nested.get("auto_map")):
             return "brings Python code of its own, which is never run: use a model that is part of transformers"
+    shards = ["model.safetensors"]
     index = os.path.join(folder, "model.safetensors.index.json")
-    shards = _read_json(index)["weight_map"].values() if os.path.isfile(index) else ["model.safetensors"]
+    if os.path.isfile(index):
+        try:
+            shards = [os.fspath(shard) for shard in _read_json(index)["weight_map"].values()]
+        except (TypeError, KeyError, AttributeError):
+            return "is damaged: model.safetensors.index.json does not list the weights: fetch it again"
     lacking = sorted(shard for shard in set(shards) if not os.path.isfile(os.path.join(folder, shard)))
     if lacking == ["model.safetensors"]:
         return (
@@ -119,5 +125,5 @@ def _read_json(path: str) -> Any:  # JSON is of every type
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -175,6 +175,8 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
         orientation = _orientation(image)
         used = _scale_while_decoding(image, preprocessing, turned=orientation >= TURNED)
     image = _upright_rgb(image, exact=exact)
+    if preprocessing.on_white and "transparency" in image.info:
+        image = _on_white(image)
     width, height = image.size
     box: Box = (0, 0, width, height)
     if used is not None:
@@ -245,15 +247,13 @@ def _upright_rgb(image: Image.Image, *, exact: bool) -> Image.Image:
     if _orientation(image) != 1:
         with suppress(Exception):  # garbage in other tags does not make the picture worse
             ImageOps.exif_transpose(image, in_place=True)
-    if image.mode == "RGB":
-        return image
     if exact:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_8_bit(image)
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
         return _on_white(image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -184,7 +185,7 @@ def _glob(pattern: str, rules: _Rules) -> Iterator[str]:
     Files are taken as they match. A folder that matches is walked, unless the pattern has ``**``: then what lies
     below it is for the pattern to match.
     """
-    parts = pattern.split("/")
+    parts = re.sub(r"(\*\*/)+", "**/", pattern).split("/")  # else some paths would match in two ways
     matched = False
     for path in _matches("", parts, rules):
         matched = True
@@ -209,7 +210,7 @@ def _matches(prefix: str, parts: Sequence[str], rules: _Rules) -> Iterator[str]:
             below += [f"{folder}{entry.name}/" for entry in reversed(entries) if _is_folder(entry, follow=False)]
     elif _is_glob(part):
         for entry in _readable_entries(prefix, hidden=rules.hidden or part.startswith(".")):
-            if fnmatch.fnmatchcase(entry.name, part):
+            if fnmatch.fnmatchcase(entry.name, part.replace("[^", "[!")):
                 if not rest:
                     yield prefix + entry.name
                 elif _is_folder(entry, follow=True):

@@ -18,13 +18,13 @@ def read_labels(path: str) -> list[str]:
     readers = {".json": _from_json, ".csv": _from_csv}
     try:
         return readers.get(os.path.splitext(path)[1].lower(), _from_lines)(path)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "see `dinoclassify predict --help` for its form"
         raise UsageError(f"cannot read the labels {path}: {reason}") from error
 
 
 def _from_json(path: str) -> list[str]:
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:
         content = json.load(file)
     if isinstance(content, dict):
         content = [content[str(index)] for index in range(len(content))]

@@ -60,7 +60,7 @@ def _csv_column(name: str, column: str) -> Iterator[str]:
         with pd.read_csv(
             name,
             chunksize=10_000,
-            dtype=str,
+            dtype=object,  # text of any bytes
             index_col=False,  # not even where lines have a comma too many
             keep_default_na=False,  # a picture may well be called NA
             encoding_errors="surrogateescape",
@@ -81,7 +81,7 @@ def _parquet_column(name: str, column: str) -> Iterator[str]:
             _require_column(name, column, table.schema_arrow.names)
             for batch in table.iter_batches(columns=[column]):
                 yield from filter(None, batch.column(0).cast(pa.string()).to_pylist())
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise UsageError(f"{name} is not a Parquet table with paths in the column {column}: {error}") from error
 
 

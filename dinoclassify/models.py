@@ -142,7 +142,7 @@ def _load_weights(folder: str, name: str) -> nn.Module:
         )
     if wrong := sorted(str(key[0]) for key in info["mismatched_keys"]):
         raise ModelError(
-            f"{name} does not fit its config.json, in {wrong[0]}: do its labels (id2label) match its head?"
+            f"{name} does not fit its config.json, in {wrong[0]}: do its labels (id2label) and sizes match its weights?"
         )
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
@@ -154,9 +154,9 @@ def _load_weights(folder: str, name: str) -> nn.Module:
 
 def _labels(config: PreTrainedConfig, name: str) -> tuple[str, ...]:
     names = {int(index): str(label) for index, label in (config.id2label or {}).items()}
-    if sorted(names) != list(range(len(names))):
+    if not names or sorted(names) != list(range(len(names))):
         raise ModelError(f"{name} has no label for some classes: mend id2label in its config.json")
-    return tuple(names[index] for index in range(len(names)))
+    return tuple(names[index].encode("utf-8", "replace").decode("utf-8") for index in range(len(names)))
 
 
 @contextmanager

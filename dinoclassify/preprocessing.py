@@ -39,7 +39,7 @@ class Preprocessing:
     """Resize, centre crop, normalise: ``value = (pixel - mean) / std`` with pixels from 0 to 255.
 
     ``resize`` is a size, or the length that the shorter side gets, or None. ``resample`` is Pillow's number of the
-    filter.
+    filter. ``on_white``: a colour that is marked as transparent becomes white, in the exact way too.
     """
 
     resize: Size | int | None
@@ -47,6 +47,7 @@ class Preprocessing:
     resample: int
     mean: PerChannel
     std: PerChannel
+    on_white: bool = False
 
     @property
     def output_size(self) -> Size | None:

@@ -1,6 +1,6 @@
 """A transformers image processor -> a `Preprocessing`.
 
-The processor's settings are read into one, which is then held against the processor itself on two generated
+The processor's settings are read into one, which is then held against the processor itself on generated
 pictures: whatever a class does that its settings do not tell is found out here, and the processor runs `AsIs`.
 """
 
@@ -23,7 +23,7 @@ def read_processor(processor: ImageProcessor) -> Preprocessing | AsIs:
         ValueError: it does not make one picture of three channels out of one picture.
     """
     as_is = AsIs(processor, output_size=None)
-    probes = [_noise(301, 211), _noise(97, 143)]
+    probes = [_noise(301, 211), _noise(97, 143), _noise(40, 400)]
     expected = [preprocess_exactly(probe, as_is) for probe in probes]
     if any(values.ndim != 3 or values.shape[0] != 3 for values in expected):
         raise ValueError(
@@ -47,7 +47,7 @@ def _plain(processor: ImageProcessor) -> Preprocessing | None:
         size = dict(setting("size"))
         if size.get("height") and size.get("width"):
             resize = size["height"], size["width"]
-        elif size.get("shortest_edge"):
+        elif size.get("shortest_edge") and not size.get("longest_edge"):
             resize = size["shortest_edge"]
         else:
             return None
@@ -71,6 +71,7 @@ def _plain(processor: ImageProcessor) -> Preprocessing | None:
         resample=int(BILINEAR if setting("resample") is None else setting("resample")),
         mean=_per_channel((np.asarray(mean) + offset) / factor),
         std=_per_channel(np.asarray(std) * std_again / factor),
+        on_white=bool(setting("do_convert_rgb")),
     )
 
 

@@ -201,7 +201,7 @@ def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
         (["predict", "photos", "--top-k", "0"], 2, "Invalid value for '--top-k'"),
         (["predict", "photos", "--threshold", "2"], 2, "Invalid value for '--threshold'"),
         (["predict", "photos", "--shard", "3/2"], 2, "3/2 is not I/N with I from 1 to N."),
-        (["predict", "photos", "--workers", "none"], 2, "none is neither auto nor a number from 1 up."),
+        (["predict", "photos", "--workers", "none"], 2, "none is neither auto nor a number from 1 to 100,000."),
         (["predict", "photos", "--format", "xml"], 2, "--format xml: choose csv, jsonl, parquet, sqlite"),
         (["predict", "photos", "--precision", "int3"], 2, "'int3' is not one of"),
         (["predict", "photos", "--no-such-option"], 2, "No such option: --no-such-option"),
@@ -214,6 +214,10 @@ def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
         (["predict", "photos", "--column", "x", "--files-from", "photos/text.png"], 2, "--column needs a .csv or"),
         (["predict", "photos", "--column", "x"], 2, "--column goes with --files-from and a table"),
         (["predict", "photos", "-0"], 2, "-0 goes with a list: - for stdin, or --files-from"),
+        (["predict", "photos", "-j", "9999999999999999999999"], 2, "neither auto nor a number from 1 to 100,000."),
+        (["predict", "photos", "--limit", "9999999999999999999999"], 2, "Invalid value for '--limit'"),
+        (["predict", "photos", "-o", "photos/coffee.jpg"], 2, "photos/coffee.jpg would be written over an input"),
+        (["predict", "photos", "-m", "TINY", "-o", "newdir/"], 6, "cannot write newdir/: it is a folder"),
         (["no-such-command"], 2, "No such command 'no-such-command'."),
         (["predict", "empty"], 4, "no pictures found in empty"),
         (["predict", "empty/*.jpg", "empty"], 4, "no pictures found in empty/*.jpg empty"),
@@ -340,7 +344,10 @@ def test_output_to_a_pipe_and_a_device(here: Path, tiny: str) -> None:
     assert len(rows(Path("copy.csv").read_text())) == 7
     done = subprocess.run(["bash", "-c", f"{command} -o /dev/stdout | cat"], capture_output=True, timeout=60)
     assert done.stdout == Path("copy.csv").read_bytes()
-    assert sorted(os.listdir()) == ["copy.csv", "photos"], "and no sidecar of a pipe"
+    Path("all.csv").write_text("precious\n")
+    subprocess.run(["bash", "-c", f"{command} -o /dev/stdout >> all.csv"], timeout=60)
+    assert Path("all.csv").read_bytes() == b"precious\n" + done.stdout
+    assert sorted(os.listdir()) == ["all.csv", "copy.csv", "photos"], "and no sidecar of a pipe"
 
 
 def test_what_libraries_print_does_not_reach_stderr(shared_data: Path, tiny: str, cli: Cli) -> None:

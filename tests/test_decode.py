@@ -126,6 +126,8 @@ def test_transparent_pictures_lie_on_white(tmp_path: Path, photo: Image.Image) -
     palette.save(tmp_path / "palette.png", transparency=0)
     assert (pixels(tmp_path / "palette.png") == 255).all()
     assert pixels(tmp_path / "palette.png", exact=True)[:, 0, 0].tolist() == [255, 0, 0], "as transformers has it"
+    Image.new("RGB", (300, 300), "red").save(tmp_path / "key.png", transparency=(255, 0, 0))
+    assert (pixels(tmp_path / "key.png") == 255).all()
     Image.new("LA", (300, 300), (0, 0)).save(tmp_path / "la.png")
     assert (pixels(tmp_path / "la.png") == 255).all()
 

@@ -75,6 +75,8 @@ def test_hidden_entries_on_demand(tree: Path) -> None:
         ("photos/2024/*/", ["photos/2024/raw/e.jpg"]),
         ("photos/[ab].*", ["photos/a.PNG", "photos/b.jpg"]),
         ("photos/[!ab]*.jpg", ["photos/[1].jpg"]),
+        ("photos/[^ab]*.jpg", ["photos/[1].jpg"]),
+        ("photos/**/**/*.jpg", ["photos/[1].jpg", "photos/b.jpg", "photos/2024/raw/e.jpg"]),
         ("photos/.h*", ["photos/.hidden.jpg"]),
         ("./photos/b*", ["./photos/b.jpg"]),
     ],
@@ -269,6 +271,16 @@ def test_a_comma_too_many_does_not_shift_the_columns(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas says that it leaves out what has no column
         assert found(files_from=str(tmp_path / "t.csv")) == ["a.jpg", "b.jpg"]
+
+
+def test_tables_of_any_bytes_and_of_no_text(tmp_path: Path) -> None:
+    import pandas as pd
+
+    (tmp_path / "t.csv").write_bytes(b"path\nbad\xff.jpg\n")
+    assert found(files_from=str(tmp_path / "t.csv")) == ["bad\udcff.jpg"]
+    pd.DataFrame({"path": [["a"], ["b"]]}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(UsageError, match="is not a Parquet table with paths in the column path"):
+        found(files_from=str(tmp_path / "t.parquet"))
 
 
 def test_options_of_lists_need_a_list(tree: Path) -> None:

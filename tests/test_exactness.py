@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from dinoclassify import Classifier
 from dinoclassify.decode import decode
 from dinoclassify.discover import Source
 from dinoclassify.models import open_model
-from dinoclassify.preprocessing import AsIs
+from dinoclassify.preprocessing import AsIs, ImageProcessor, Preprocessing
+from dinoclassify.processors import read_processor
 
 PICTURES = sorted(map(str, [*PHOTOS.glob("*.jpg"), *(SHARED / "photos").glob("n0*[05]_*.JPEG")]))
 
@@ -31,6 +33,8 @@ def odd_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "palette.gif": photo.quantize(64),
         "alpha.png": photo.convert("RGBA").rotate(30, expand=True),
         "cmyk.jpg": photo.convert("CMYK"),
+        "la.png": photo.convert("LA"),
+        "16.png": photo.convert("I;16"),
         "progressive.jpg": photo,
         "small.png": photo.resize((20, 33)),
         "wide.jpg": photo.resize((900, 61)),
@@ -40,6 +44,8 @@ def odd_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     }
     for name, picture in made.items():
         picture.save(folder / name, progressive=name == "progressive.jpg")
+    photo.quantize(64).save(folder / "transparent.png", transparency=3)
+    photo.save(folder / "key.png", transparency=photo.getpixel((60, 60)))
     return sorted(map(str, folder.iterdir()))
 
 
@@ -65,6 +71,15 @@ def test_known_processors_are_read_as_numbers(family: str, checkpoints: Callable
     preprocessing = open_model(str(checkpoints(family))).preprocessing
     assert not isinstance(preprocessing, AsIs)
     assert decode(Source(PICTURES[0]), preprocessing).pixels.dtype == np.uint8  # type: ignore[union-attr]  # it is there
+
+
+def test_settings_that_are_not_understood_make_no_numbers(checkpoints: Callable[[str], Path]) -> None:
+    def read(**settings: Any) -> Preprocessing | AsIs:
+        return read_processor(cast(ImageProcessor, hf.CLIPImageProcessorPil(do_center_crop=False, **settings)))
+
+    assert isinstance(read(size={"shortest_edge": 64, "longest_edge": 120}), AsIs)
+    assert isinstance(read(size={"max_height": 64, "max_width": 64}), AsIs)
+    assert isinstance(read(do_pad=True, pad_size={"height": 3000, "width": 3000}), AsIs)
 
 
 def test_a_processor_of_an_unknown_kind_runs_as_it_is(checkpoints: Callable[[str], Path]) -> None:

@@ -152,7 +152,7 @@ def test_a_bare_backbone_is_refused(tmp_path: Path, checkpoints: Callable[[str],
 
 def test_labels_that_do_not_fit_the_head_are_refused(copy: Path) -> None:
     edit_json(copy / "config.json", id2label=None, label2id=None)
-    assert "do its labels (id2label) match its head?" in refusal(copy)
+    assert "do its labels (id2label) and sizes match its weights?" in refusal(copy)
     edit_json(copy / "config.json", id2label={"0": "a", "2": "b"})
     assert "has no label for some classes" in refusal(copy)
 
@@ -198,6 +198,16 @@ def test_code_is_never_run(copy: Path, tmp_path: Path, file: str, monkeypatch: p
         (lambda folder: edit_json(folder / "config.json", model_type="nonesuch"), "cannot be loaded"),
         (lambda folder: edit_json(folder / "config.json", problem_type="regression"), "gives measurements"),
         (lambda folder: shutil.rmtree(folder), "there is no folder"),
+        (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": []}'), "does not list"),
+        (lambda folder: (folder / "model.safetensors.index.json").write_text("{"), "does not list the weights"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "config.json is not a JSON object"),
+        (lambda folder: edit_json(folder / "config.json", id2label={}), "has no label for some classes"),
+        (
+            lambda folder: (folder / "processor_config.json").write_text(
+                '{"image_processor": {"auto_map": {"A": "b"}}}'
+            ),
+            "brings Python code of its own",
+        ),
     ],
 )
 def test_damaged_folders(copy: Path, spoil: Callable[[Path], object], message: str) -> None:
@@ -219,6 +229,11 @@ def test_a_missing_shard_is_named(copy: Path) -> None:
     assert open_model(str(copy)).load() is not None
     (copy / "model-00002-of-00002.safetensors").unlink()
     assert "is not a whole model, it has no model-00002-of-00002.safetensors: fetch it again" in refusal(copy)
+
+
+def test_a_label_that_is_no_text_is_mended(copy: Path) -> None:
+    edit_json(copy / "config.json", id2label={str(n): "\ud83d" if n == 3 else f"label {n}" for n in range(7)})
+    assert open_model(str(copy)).labels[3] == "?"
 
 
 def test_a_multi_label_model(copy: Path) -> None:

@@ -12,6 +12,7 @@ from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes.pytorch import Precision, TorchRuntime, choose_device, cpu_has_bf16
 
 CPU = torch.device("cpu")
+LABELS: tuple[str, ...] = ("a", "b", "c", "d")
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
 
 
@@ -42,9 +43,7 @@ def runtime(module: Toy, precision: Precision = "fp32", *, multi_label: bool = F
         return fresh
 
     preprocessing = Preprocessing(resize=(8, 8), crop=None, resample=3, mean=MEAN, std=STD)
-    return TorchRuntime(
-        ImageClassifier("toy", None, ("a", "b", "c", "d"), multi_label, preprocessing, load), CPU, precision
-    )
+    return TorchRuntime(ImageClassifier("toy", None, LABELS, multi_label, preprocessing, load), CPU, precision)
 
 
 def pictures(count: int) -> Tensor:
@@ -74,6 +73,7 @@ def test_multi_label_answers_are_sigmoids() -> None:
 def test_running_out_of_memory_halves_the_batch_and_loses_nothing(most: int, caplog: pytest.LogCaptureFixture) -> None:
     module, pixels = Toy(most), pictures(19)
     run = runtime(module)
+    module.sizes.clear()
     torch.testing.assert_close(run(pixels), expected(module, pixels).detach())
     assert sum(size for size in module.sizes if size <= most) == 19, "each picture once"
     assert all("going on with batches of" in message for message in caplog.messages)
@@ -85,6 +85,19 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing(most: int, cap
 def test_one_picture_that_does_not_fit_ends_the_run() -> None:
     with pytest.raises(ModelError, match="one picture with the model does not fit in the memory of cpu: try"):
         runtime(Toy(most=0))(pictures(4))
+
+
+def test_parts_that_do_not_fit_together_are_found_out_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("Input image size (8*8) doesn't match model (9*9).")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Toy, "forward", refuse)
+        with pytest.raises(ModelError, match=r"toy does not take the 8 x 8 pixels that its image processor makes: Inp"):
+            runtime(Toy())
+    monkeypatch.setattr("test_runtime.LABELS", ("too", "few"))
+    with pytest.raises(ModelError, match="toy names 2 classes and has 4"):
+        runtime(Toy())
 
 
 def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def run(arguments: list[str]) -> int:
         log.debug("%s", error, exc_info=error)
         say(str(error))
         return error.exit_code
-    except OutputClosedError:
+    except (OutputClosedError, SystemExit):  # Typer exits, and with 1, when it finds stdout closed
         # Python flushes stdout on its way out, and must find somebody there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0

@@ -1,5 +1,6 @@
 """The options, each defined once, as types for the parameters of commands."""
 
+import sys
 from functools import partial
 from typing import Annotated, Literal
 
@@ -7,6 +8,8 @@ import typer
 
 from dinoclassify import discover
 from dinoclassify.writers import FORMATS
+
+MOST = 100_000  # pictures in a batch, processes, labels in a row
 
 # The help would repeat for each option what is true of all: that DINOCLASSIFY_<OPTION> sets it too.
 _input = partial(typer.Option, show_envvar=False, rich_help_panel="Input")
@@ -20,8 +23,8 @@ def _number_or_auto(text: str) -> int | None:
     """``auto`` -> None."""
     if text == "auto":
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"{text} is neither auto nor a number from 1 up.")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise typer.BadParameter(f"{text} is neither auto nor a number from 1 to {MOST:,}.")
     return int(text)
 
 
@@ -56,7 +59,7 @@ Shard = Annotated[
     discover.Shard | None,
     _input(parser=_shard, metavar="I/N", help="Take the I-th of N parts, chosen by a hash of the path."),
 ]
-Limit = Annotated[int | None, _input(min=1, metavar="N", help="Take the first N inputs.")]
+Limit = Annotated[int | None, _input(min=1, max=sys.maxsize, metavar="N", help="Take the first N inputs.")]
 
 Model = Annotated[
     str, _model("--model", "-m", metavar="NAME|./DIR", help="A name that `models` lists, a hub id or a folder.")
@@ -73,7 +76,7 @@ Workers = Annotated[
 ]
 Exact = Annotated[bool, _model("--exact", help="Decode and resize exactly as transformers does.")]
 
-TopK = Annotated[int, _answer("--top-k", "-k", min=1, metavar="N", help="Labels in each row.")]
+TopK = Annotated[int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels in each row.")]
 Threshold = Annotated[
     float, _answer(min=0, max=1, metavar="P", help="A row whose best score is lower is marked uncertain.")
 ]

@@ -17,7 +17,7 @@ import typer
 from dinoclassify.catalogue import DEFAULT
 from dinoclassify.cli import options
 from dinoclassify.cli.terminal import COUNTER, Stopped, hush, say, set_up_log
-from dinoclassify.discover import MAX_PIXELS, Filters, Source, discover
+from dinoclassify.discover import IMAGE_SUFFIXES, MAX_PIXELS, Filters, Source, discover
 from dinoclassify.errors import NoInputsError, OutputClosedError, UsageError
 from dinoclassify.rows import Prediction
 from dinoclassify.writers import check_output, choose_format, is_regular, open_output
@@ -71,9 +71,11 @@ def predict(
     discover_again = partial(discover, paths or [], filters, files_from=files_from, column=column, null=null)
     can_count = DASH not in (paths or []) and (files_from is None or os.path.isfile(files_from))
     on_stdin = DASH in (paths or []) or files_from == DASH
-    file = None if output == DASH else output
+    file = None if output in (DASH, "") else output
     format_name = choose_format(file, output_format)
     check_output(file, format_name)
+    if file is not None and (os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES or file == files_from):
+        raise UsageError(f"--output {file} would be written over an input")
 
     sources = discover_again()
     first = next(sources, None)

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from dinoclassify.errors import OutputError
+
 COUNTER = "count inputs"  # the thread that looks at the inputs a second time: it says nothing
 
 
@@ -54,6 +56,8 @@ def set_up_log(*, quiet: bool = False, verbose: bool = False, debug: bool = Fals
 
 def print_table(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
     """Print rows of the same columns: boxed on a terminal, tab-separated in a pipe, or as JSON."""
+    if sys.stdout is None:
+        raise OutputError("stdout is closed")
     if as_json:
         print(json.dumps(rows, indent=2))
         return

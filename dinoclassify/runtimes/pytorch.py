@@ -68,6 +68,7 @@ class TorchRuntime:
         self._mean = torch.tensor(classifier.preprocessing.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(classifier.preprocessing.std, device=device).view(3, 1, 1)
         self._module = self._to_device(module, self.precision)
+        self._try_out()
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -80,6 +81,25 @@ class TorchRuntime:
         probabilities = logits.sigmoid() if self._classifier.multi_label else logits.softmax(dim=1)
         probabilities[bad] = torch.nan
         return probabilities
+
+    @torch.inference_mode()
+    def _try_out(self) -> None:
+        """Classify a black picture, to find out before the run begins whether the parts of the model fit together."""
+        size = self._classifier.preprocessing.output_size
+        if size is None:
+            return
+        name, labels = self._classifier.name, len(self._classifier.labels)
+        try:
+            classes = self._logits(self._module, torch.zeros((1, 3, *size), dtype=torch.uint8)).shape[1]
+        except ModelError:
+            raise
+        except Exception as error:  # whatever a model's forward may raise
+            made = f"{size[1]} x {size[0]}"
+            raise ModelError(
+                f"{name} does not take the {made} pixels that its image processor makes: {error}"
+            ) from error
+        if classes != labels:
+            raise ModelError(f"{name} names {labels} classes and has {classes}: mend id2label in its config.json")
 
     @cached_property
     def _fp32_module(self) -> nn.Module:

@@ -61,7 +61,9 @@ def choose_format(output: str | None, name: str | None) -> str:
 
 
 def is_regular(output: str) -> bool:
-    """Whether ``output`` is a regular file, or will be: not a device, a pipe or a folder."""
+    """Whether ``output`` is a regular file, or will be: not a device, a pipe, a folder or a name for an open file."""
+    if output.startswith(("/dev/", "/proc/")):
+        return False
     return os.path.isfile(output) or not os.path.exists(output)
 
 
@@ -78,7 +80,7 @@ def check_output(output: str | None, format_name: str) -> None:
         raise UsageError(f"--format {format_name} needs a regular file: name one with --output")
     if output is None:
         return
-    if os.path.isdir(output):
+    if os.path.isdir(output) or output.endswith("/"):
         raise OutputError(f"cannot write {output}: it is a folder")
     folder = os.path.dirname(os.path.realpath(output))
     if is_regular(output) and not os.path.isdir(folder):
@@ -114,7 +116,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         path = os.path.realpath(path)  # a link stays one
     with _reporting(path):
         partial = path if in_place else f"{path}.partial"
-        file = open(partial, "wb")  # noqa: SIM115 - closed below, where its errors can be told from the block's
+        file = open(partial, "ab" if in_place else "wb")  # noqa: SIM115 - closed below, where its errors can be told from the block's
     try:
         yield file
     except BaseException:
