@@ -17,8 +17,8 @@ import dinoclassify
 from dinoclassify.cli.doctor import doctor
 from dinoclassify.cli.models import models
 from dinoclassify.cli.predict import predict
-from dinoclassify.cli.terminal import Stopped, say
-from dinoclassify.errors import DinoclassifyError, OutputClosedError, OutputError
+from dinoclassify.cli.terminal import Stopped, say, writing_to_stdout
+from dinoclassify.errors import DinoclassifyError, OutputClosedError
 
 log = logging.getLogger("dinoclassify")
 
@@ -71,8 +71,8 @@ def run(arguments: list[str]) -> int:
     """Run the command line; gives the exit code. Whatever goes wrong is one line on stderr, and here alone."""
     try:
         code = app(arguments, prog_name="dinoclassify", standalone_mode=False) or 0
-        _flush_stdout()
-        return code
+        with writing_to_stdout():  # what Typer has printed
+            return code
     except typer.TyperException as error:
         say(f"{error.format_message().replace('Value error, ', '')} See: dinoclassify --help")
         return 2
@@ -90,17 +90,6 @@ def run(arguments: list[str]) -> int:
         log.debug("%s", error, exc_info=error)
         say(f"internal error: {error or type(error).__name__}; --debug shows where")
         return 1
-
-
-def _flush_stdout() -> None:
-    """Write out what `print` has buffered while an error can still be told."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError as error:
-        raise OutputClosedError from error
-    except OSError as error:
-        raise OutputError(f"cannot write stdout: {error.strerror}") from error
 
 
 def _stop(number: int, _: FrameType | None) -> Never:

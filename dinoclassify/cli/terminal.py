@@ -4,9 +4,10 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from dinoclassify.errors import OutputError
+from dinoclassify.errors import OutputClosedError, OutputError
 
 COUNTER = "count inputs"  # the thread that looks at the inputs a second time: it says nothing
 
@@ -54,6 +55,20 @@ def set_up_log(*, quiet: bool = False, verbose: bool = False, debug: bool = Fals
     log.setLevel(logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
 
 
+@contextmanager
+def writing_to_stdout() -> Iterator[None]:
+    """Write out what the block has printed, and raise what goes wrong with that as the errors of an output."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise OutputClosedError from error
+    except OSError as error:
+        raise OutputError(f"cannot write stdout: {error.strerror}") from error
+
+
+@writing_to_stdout()
 def print_table(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
     """Print rows of the same columns: boxed on a terminal, tab-separated in a pipe, or as JSON."""
     if sys.stdout is None:
