@@ -32,7 +32,7 @@ class Classifier:
         labels: names to use in place of the model's own, one a class.
 
     Raises:
-        UsageError: an argument cannot be meant.
+        UsageError: an argument is wrong.
         ModelError: the model cannot be used, see `dinoclassify.models.open_model`.
     """
 

@@ -1,7 +1,7 @@
 """The errors a user can meet, and the exit code of each.
 
     DinoclassifyError     1
-    ├── UsageError        2   an argument or option that cannot be meant
+    ├── UsageError        2   a wrong argument or option
     ├── NoInputsError     4   PATHS name no picture
     ├── ModelError        5   the model could not be loaded, or does not fit the device
     └── OutputError       6   the rows could not be written

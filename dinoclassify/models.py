@@ -57,7 +57,7 @@ def open_model(name: str, *, revision: str | None = None, offline: bool = False)
         offline: never ask the network. Without it the network is asked for what is not in the cache.
 
     Raises:
-        UsageError: the name is none.
+        UsageError: ``name`` is not a name, or ``revision`` is given for a model that has none.
         ModelError: there is no such model, or it is not one that can be used.
     """
     model = resolve(name)
