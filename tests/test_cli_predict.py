@@ -312,6 +312,17 @@ def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: s
     assert subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True).stdout == b""
 
 
+def test_a_signal_while_the_model_loads_is_said(here: Path, tiny: str) -> None:
+    command = [sys.executable, "-m", "dinoclassify", "predict", "photos", "-m", tiny]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.02)  # until it has begun to import torch
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert err == "dinoclassify: stopped by SIGINT\n"
+
+
 def test_progress_is_for_terminals_alone(here: Path, tiny: str, cli: Cli) -> None:
     done = cli("predict", "photos", "-m", tiny, "-o", "out.csv")
     assert done.stderr.count(b"\n") == 1

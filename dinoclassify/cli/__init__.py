@@ -85,6 +85,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Stopped as stop:
+        say(str(stop))  # once: a run that had begun to write has said it, with more, and hushed
         return 128 + stop.signal
     except Exception as error:
         log.debug("%s", error, exc_info=error)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -104,22 +103,9 @@ def predict(
         max_pixels=max_pixels,
         live=on_stdin,
     )
-    tally = _Tally()
     show_progress = sys.stderr.isatty() and not quiet if progress is None else progress
-    try:
-        with open_output(file, format_name, top_k) as write:
-            for prediction in _with_progress(predictions, discover_again if can_count else None, show_progress):
-                write(prediction)
-                tally.add(prediction)
-    except Stopped as stop:
-        kept = f"; they are in {file}.partial" if file is not None else ""
-        say(f"stopped by {signal.Signals(stop.signal).name} after {tally.total:,} rows{kept}")
-        hush()
-        raise
-    except OutputClosedError:
-        hush()
-        raise
-    tally.stop()
+    shown = _with_progress(predictions, discover_again if can_count else None) if show_progress else predictions
+    tally = _write_rows(shown, file, format_name, top_k)
     if not quiet:
         say(tally.summary() + (f" -> {file}" if file is not None else ""))
     if file is not None and is_regular(file):
@@ -132,6 +118,26 @@ def predict(
             seconds=tally.seconds,
         )
     return SOME_FAILED if tally.statuses["failed"] else 0
+
+
+def _write_rows(predictions: Iterable[Prediction], file: str | None, format_name: str, top_k: int) -> "_Tally":
+    """Write all rows and count them. When a signal ends that early, say where those are that were finished."""
+    tally = _Tally()
+    try:
+        with open_output(file, format_name, top_k) as write:
+            for prediction in predictions:
+                write(prediction)
+                tally.add(prediction)
+    except Stopped as stop:
+        kept = f"; they are in {file}.partial" if file is not None and is_regular(file) else ""
+        say(f"{stop} after {tally.total:,} rows{kept}")
+        hush()
+        raise
+    except OutputClosedError:
+        hush()
+        raise
+    tally.stop()
+    return tally
 
 
 class _Tally:
@@ -166,12 +172,9 @@ class _Tally:
 
 
 def _with_progress(
-    predictions: Iterable[Prediction], discover_again: Callable[[], Iterator[Source]] | None, show: bool
+    predictions: Iterable[Prediction], discover_again: Callable[[], Iterator[Source]] | None
 ) -> Iterator[Prediction]:
     """Show a bar on stderr; its end comes from a second look at the inputs, while the first goes on."""
-    if not show:
-        yield from predictions
-        return
     from tqdm import tqdm
 
     with tqdm(predictions, unit=" images", dynamic_ncols=True) as bar:
