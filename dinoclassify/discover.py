@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -122,7 +123,7 @@ def discover(
     )
     if filters.shard is not None:
         found = filter(filters.shard.__contains__, found)
-    return map(Source, itertools.islice(found, filters.limit))
+    return map(Source, itertools.islice(found, None if filters.limit is None else min(filters.limit, sys.maxsize)))
 
 
 def _expand(path: str, rules: _Rules, *, null: bool) -> Iterator[str]:
@@ -151,6 +152,7 @@ def _walk(folder: str, rules: _Rules) -> Iterator[str]:
     levels: list[_Level] = []
 
     def enter(path: str, below: str) -> bool:
+        """Go on in this folder, if it can be read."""
         try:
             status = os.stat(path)
             entries = _entries(path, hidden=rules.hidden)

@@ -183,6 +183,7 @@ def test_shards_are_about_equal() -> None:
 
 def test_limit_takes_the_first(tree: Path) -> None:
     assert found("photos", filters=Filters(limit=2)) == ALL[:2]
+    assert found("photos", filters=Filters(limit=10**30)) == ALL
 
 
 def test_discovery_is_lazy(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """The options, each defined once, as types for the parameters of commands."""
 
-import sys
 from functools import partial
 from typing import Annotated, Literal
 
@@ -59,7 +58,7 @@ Shard = Annotated[
     discover.Shard | None,
     _input(parser=_shard, metavar="I/N", help="Take the I-th of N parts, chosen by a hash of the path."),
 ]
-Limit = Annotated[int | None, _input(min=1, max=sys.maxsize, metavar="N", help="Take the first N inputs.")]
+Limit = Annotated[int | None, _input(min=1, metavar="N", help="Take the first N inputs.")]
 
 Model = Annotated[
     str, _model("--model", "-m", metavar="NAME|./DIR", help="A name that `models` lists, a hub id or a folder.")
