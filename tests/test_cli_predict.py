@@ -241,6 +241,13 @@ def test_errors_are_one_line_with_a_code(
     assert sorted(os.listdir()) == ["empty", "photos"]
 
 
+def test_a_list_is_not_written_over_under_another_name(here: Path, invoke: Invoke) -> None:
+    Path("list.txt").write_text("photos/coffee.jpg\n")
+    code, _, err = invoke("predict", "--files-from", "list.txt", "-o", "./photos/../list.txt")
+    assert (code, err) == (2, "dinoclassify: --output ./photos/../list.txt would be written over an input\n")
+    assert Path("list.txt").read_text() == "photos/coffee.jpg\n"
+
+
 def test_nothing_found_leaves_an_old_file_alone(here: Path, invoke: Invoke) -> None:
     """The day the disk is not mounted must not cost yesterday's labels."""
     Path("empty").mkdir()

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 import stat
+import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -127,6 +128,15 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     write(device, "csv")
     assert stat.S_ISCHR(device.stat().st_mode)
     assert os.listdir(tmp_path) == ["null"]
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="/dev/shm is not there")
+def test_a_file_in_dev_shm_is_a_file_like_any_other() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for _ in range(2):
+            write(Path(folder) / "out.csv", "csv")
+        assert (Path(folder) / "out.csv").read_text().count("path,status") == 1
+        assert os.listdir(folder) == ["out.csv"]
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def predict(
     file = None if output in (DASH, "") else output
     format_name = choose_format(file, output_format)
     check_output(file, format_name)
-    if file is not None and (os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES or file == files_from):
+    named = [*(paths or []), *filter(None, [files_from])]
+    if file is not None and _is_input(file, named):
         raise UsageError(f"--output {file} would be written over an input")
 
     sources = discover_again()
@@ -82,7 +83,7 @@ def predict(
         if file is None or not os.path.exists(file):  # never an empty file in the place of a good one
             with open_output(file, format_name, top_k):
                 pass
-        raise NoInputsError(f"no pictures found in {' '.join([*(paths or []), *filter(None, [files_from])])}")
+        raise NoInputsError(f"no pictures found in {' '.join(named)}")
 
     from dinoclassify.classifier import Classifier
     from dinoclassify.labels import read_labels
@@ -118,6 +119,12 @@ def predict(
             seconds=tally.seconds,
         )
     return SOME_FAILED if tally.statuses["failed"] else 0
+
+
+def _is_input(file: str, named: list[str]) -> bool:
+    """Whether ``file`` has the suffix of a picture, or is one of the files that were named."""
+    same = any(os.path.isfile(path) and os.path.isfile(file) and os.path.samefile(path, file) for path in named)
+    return same or os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
 
 
 def _write_rows(predictions: Iterable[Prediction], file: str | None, format_name: str, top_k: int) -> "_Tally":

@@ -62,7 +62,7 @@ def choose_format(output: str | None, name: str | None) -> str:
 
 def is_regular(output: str) -> bool:
     """Whether ``output`` is a regular file, or will be: not a device, a pipe, a folder or a name for an open file."""
-    if output.startswith(("/dev/", "/proc/")):
+    if output.startswith(("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")):
         return False
     return os.path.isfile(output) or not os.path.exists(output)
 
