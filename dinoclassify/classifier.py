@@ -12,7 +12,8 @@ from dinoclassify.models import open_model
 from dinoclassify.pipeline import classify
 from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.rows import Prediction
-from dinoclassify.runtimes.pytorch import Precision, TorchRuntime, choose_device
+from dinoclassify.runtimes import Precision, RuntimeName, choose_devices, open_runtime
+from dinoclassify.stages import Stages
 
 
 class Classifier:
@@ -27,8 +28,10 @@ class Classifier:
             or a folder written as a path (``./my-model``).
         revision: a commit, tag or branch of a hub model.
         offline: never ask the network. A model in the cache needs none anyway.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        device: ``auto``, ``cpu``, ``cuda`` (all GPUs of the machine, each with the model), ``cuda:N`` or ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``; see `dinoclassify.runtimes.int8` for the last.
+        runtime: ``auto``, ``torch`` or ``openvino``.
+        compiled: have `torch.compile` make code for the model: minutes, which pay on a long run.
         labels: names to use in place of the model's own, one a class.
 
     Raises:
@@ -44,14 +47,16 @@ class Classifier:
         offline: bool = False,
         device: str = "auto",
         precision: Precision | Literal["auto"] = "auto",
+        runtime: RuntimeName = "auto",
+        compiled: bool = False,
         labels: Sequence[str] | None = None,
     ) -> None:
-        self._device = choose_device(device)
+        devices = choose_devices(runtime, device, precision, compiled=compiled)
         self._model = open_model(model, revision=revision, offline=offline)
         self.labels = tuple(labels) if labels is not None else self._model.labels
         if len(self.labels) != len(self._model.labels):
             raise UsageError(f"{len(self.labels)} labels for the {len(self._model.labels)} classes of {self.model}")
-        self._runtime = TorchRuntime(self._model, self._device, precision)
+        self._runtime = open_runtime(self._model, runtime, devices, precision, compiled=compiled)
 
     @property
     def model(self) -> str:
@@ -70,8 +75,13 @@ class Classifier:
 
     @property
     def device(self) -> str:
-        """Where the model runs, as torch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
-        return str(self._device)
+        """Where the model runs, as torch names it: ``cpu``, ``cuda:1``, ``mps``; several stand with commas between."""
+        return self._runtime.device
+
+    @property
+    def runtime(self) -> str:
+        """What runs the model: ``torch`` or ``openvino``."""
+        return self._runtime.name
 
     @property
     def precision(self) -> Precision:
@@ -89,6 +99,7 @@ class Classifier:
         exact: bool = False,
         max_pixels: int = MAX_PIXELS,
         live: bool = False,
+        stages: Stages | None = None,
     ) -> Iterator[Prediction]:
         """Label pictures lazily: one prediction for every input, in order, failures included.
 
@@ -96,29 +107,33 @@ class Classifier:
             inputs: files, folders (walked) and globs, one or many; or the sources that `discover` found.
             top_k: how many labels each prediction gets.
             threshold: a best score below it makes the prediction ``uncertain``.
-            batch_size: pictures in one forward pass; by default 8 on a CPU, 64 elsewhere.
+            batch_size: pictures in one forward pass; by default what was measured to pay best in the runtime.
             workers: processes that decode; by default half the processors where the model runs on them too, else
                 all but one.
             exact: decode and resize exactly as transformers does, rather than fast.
             max_pixels: pictures with more fail as ``too_large``, undecoded.
             live: inputs come over time; answer those that are there without waiting for a full batch.
+            stages: a clock, which is told where the time goes.
         """
         if top_k < 1 or not 0 <= threshold <= 1:
             raise UsageError(f"top_k {top_k} must be at least 1, threshold {threshold} from 0 to 1")
         if min(1 if batch_size is None else batch_size, 1 if workers is None else workers, max_pixels) < 1:
             raise UsageError("batch_size, workers and max_pixels must be at least 1")
-        on_cpu = self._device.type == "cpu"
+        sources = _sources(inputs)
+        on_cpu = self.device == "cpu"
         cpus = available_cpus()
         batches = load_batches(
-            _sources(inputs),
+            stages.over("walk", sources) if stages is not None and not live else sources,
             self.preprocessing,
-            batch_size=batch_size or (8 if on_cpu else 64),
+            batch_size=batch_size or self._runtime.batch_size,
+            # The model's own threads want a processor each: with half as many workers they are not kept waiting.
             workers=workers or max(1, cpus // 2 if on_cpu else cpus - 1),
             exact=exact,
             max_pixels=max_pixels,
             live=live,
+            pinned=self.device.startswith("cuda"),
         )
-        return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold)
+        return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold, live=live, stages=stages)
 
 
 def _sources(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Source]) -> Iterator[Source]:

@@ -10,7 +10,9 @@ import stat
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, FileIO
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,9 @@ from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError, featur
 from dinoclassify.discover import MAX_PIXELS, Source
 from dinoclassify.preprocessing import AsIs, Preprocessing, Window
 from dinoclassify.rows import ErrorCode, Failure
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 TURNED = 5  # EXIF orientations from here up swap width and height
 
@@ -53,13 +58,40 @@ _FOREIGN = {
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of one source: pixels of 3 x H x W or a failure, never both; the file's size and time as read."""
+    """What became of one source: pixels of 3 x H x W or a failure, never both; the file's size and time as read.
+
+    ``read_seconds`` is how long it took the disk to give what was asked of it.
+    """
 
     source: Source
     pixels: Pixels | None = None
     failure: Failure | None = None
     size: int | None = None
     mtime_ns: int | None = None
+    read_seconds: float = 0.0
+
+
+class _TimedFile(FileIO):
+    """A file that counts the seconds its reads take."""
+
+    seconds = 0.0
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Read into the buffer."""
+        started = perf_counter()
+        count = super().readinto(buffer)
+        self.seconds += perf_counter() - started
+        return count
+
+    def readall(self) -> bytes:
+        """Read the rest."""
+        started = perf_counter()
+        content = super().readall()
+        self.seconds += perf_counter() - started
+        return content
+
+
+_Stream: TypeAlias = "BufferedReader[_TimedFile]"
 
 
 class _RefusedError(Exception):
@@ -82,9 +114,11 @@ def decode(
             are scaled while they are decoded, transparent pictures are laid on white and 16-bit ones scaled to 8.
         max_pixels: a picture with more is refused before it is decoded.
     """
-    size = mtime_ns = None
+    size = mtime_ns = file = None
+    pixels, failure = None, None
     try:
-        with _open_regular(source.path) as stream:
+        file = _open_regular(source.path)
+        with BufferedReader(file) as stream:
             status = os.fstat(stream.fileno())
             size, mtime_ns = status.st_size, status.st_mtime_ns
             with _identify(stream) as image:
@@ -92,8 +126,8 @@ def decode(
                     raise _RefusedError("too_large", f"{image.width} x {image.height} pixels, over {max_pixels}")
                 pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
     except Exception as error:  # decoders raise nearly anything on broken data
-        return Decoded(source, failure=_failure(error), size=size, mtime_ns=mtime_ns)
-    return Decoded(source, pixels, size=size, mtime_ns=mtime_ns)
+        pixels, failure = None, _failure(error)
+    return Decoded(source, pixels, failure, size, mtime_ns, file.seconds if file is not None else 0.0)
 
 
 def init_process() -> None:
@@ -115,7 +149,7 @@ def preprocess_exactly(rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing 
     return _preprocess(Image.fromarray(rgb), preprocessing, exact=True, max_pixels=MAX_PIXELS)
 
 
-def _open_regular(path: str) -> BufferedReader:
+def _open_regular(path: str) -> _TimedFile:
     # Not to block on a FIFO, which opens at once for a reader that does not wait.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -124,13 +158,13 @@ def _open_regular(path: str) -> BufferedReader:
             raise _RefusedError("unreadable", "is a folder")
         if not stat.S_ISREG(mode):
             raise _RefusedError("unreadable", "is not a regular file")
-        return os.fdopen(descriptor, "rb")
+        return _TimedFile(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
 
 
-def _identify(stream: BufferedReader) -> Image.Image:
+def _identify(stream: _Stream) -> Image.Image:
     """Open the picture, reading no more than its header."""
     try:
         return Image.open(stream, formats=FORMATS)
@@ -150,7 +184,7 @@ def _identify(stream: BufferedReader) -> Image.Image:
     raise _RefusedError("not_image", "not a picture in a known format")
 
 
-def _open_heif(stream: BufferedReader) -> Image.Image:
+def _open_heif(stream: _Stream) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile, register_heif_opener
     except ImportError:

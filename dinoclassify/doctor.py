@@ -10,12 +10,14 @@ from importlib.util import find_spec
 
 import torch
 from huggingface_hub import constants
+from platformdirs import user_cache_path
 
 import dinoclassify
 from dinoclassify.catalogue import is_builtin_installed
 from dinoclassify.decode import decoders
 from dinoclassify.loader import available_cpus
-from dinoclassify.runtimes.pytorch import choose_device, cpu_has_bf16
+from dinoclassify.runtimes import cpu_has_bf16
+from dinoclassify.runtimes.pytorch import find_devices
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where PyTorch's workers hand over their batches
 
@@ -32,7 +34,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at versions, devices, decoders, models and limits; nothing is loaded and no network asked."""
-    return [*_versions(), *_devices(), *_decoders(), *_models(), *_limits()]
+    return [*_versions(), *_devices(), *_runtimes(), *_decoders(), *_models(), *_limits()]
 
 
 def _versions() -> Iterator[Finding]:
@@ -43,8 +45,8 @@ def _versions() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    chosen = choose_device("auto")
-    yield Finding("device", "auto", str(chosen))
+    chosen = find_devices("auto")
+    yield Finding("device", "auto", ", ".join(map(str, chosen)))
     bf16 = "fast" if cpu_has_bf16() else "not in hardware"
     yield Finding("device", "cpu", f"{available_cpus()} processors, bf16 {bf16}")
     for number in range(torch.cuda.device_count()):
@@ -52,6 +54,14 @@ def _devices() -> Iterator[Finding]:
         yield Finding("device", f"cuda:{number}", f"{properties.name}, {_gib(properties.total_memory)}")
     if torch.backends.mps.is_available():
         yield Finding("device", "mps", "available")
+
+
+def _runtimes() -> Iterator[Finding]:
+    yield Finding("runtime", "torch", version("torch"))
+    openvino = find_spec("openvino") is not None
+    cure = None if openvino else f"for twice the speed on a CPU: {_install('openvino')}"
+    yield Finding("runtime", "openvino", version("openvino") if openvino else "missing", cure)
+    yield Finding("runtime", "cache", str(user_cache_path("dinoclassify")))
 
 
 def _decoders() -> Iterator[Finding]:

@@ -43,3 +43,8 @@ class OutputError(DinoclassifyError):
     """The rows cannot be written where they should go."""
 
     exit_code = 6
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says first; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

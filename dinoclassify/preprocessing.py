@@ -6,7 +6,7 @@ it is: `AsIs`, run by the workers.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,12 @@ class Preprocessing:
     mean: PerChannel
     std: PerChannel
     on_white: bool = False
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        """What `dataclasses.asdict` and JSON have made lists of, as it was."""
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(**(fields | lists))
 
     @property
     def output_size(self) -> Size | None:

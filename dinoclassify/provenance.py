@@ -13,6 +13,7 @@ from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.writers import replacing
 
 _PACKAGES = ("torch", "transformers", "pillow", "numpy")
+_RUNTIME_PACKAGES = {"openvino": ("openvino",)}
 
 
 def write_meta(
@@ -51,9 +52,9 @@ def write_meta(
         },
         "device": classifier.device,
         "precision": classifier.precision,
-        "runtime": "torch",
+        "runtime": classifier.runtime,
         "versions": {"dinoclassify": dinoclassify.__version__, "python": platform.python_version()}
-        | {package: version(package) for package in _PACKAGES},
+        | {package: version(package) for package in (*_PACKAGES, *_RUNTIME_PACKAGES.get(classifier.runtime, ()))},
         "options": dict(options),
         "counts": {status: counts.get(status, 0) for status in ("ok", "uncertain", "failed")},
         "errors": dict(errors),

@@ -1,8 +1,11 @@
 """Fixtures shared by the tests."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; tests of the network set it for themselves
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dinoclassify-tests-")  # shared by the processes of the tests
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")

@@ -100,7 +100,14 @@ def test_file_output_has_a_sidecar(here: Path, tiny: str, invoke: Invoke) -> Non
 def test_quiet_and_verbose(here: Path, tiny: str, invoke: Invoke) -> None:
     assert invoke("predict", "photos/coffee.jpg", "photos/*.gif", "-m", tiny, "-q")[2] == ""
     err = invoke("predict", "photos/coffee.jpg", "photos/*.gif", "-m", tiny, "-v", "--precision", "fp32")[2]
-    assert f"dinoclassify: {tiny} on cpu in fp32\n" in err
+    assert re.search(rf"dinoclassify: {re.escape(tiny)} on cpu in fp32 by (torch|openvino)\n", err)
+    shares = re.search(
+        r"time: walk (\d+) %, read (\d+) %, decode (\d+) %, forward (\d+) %, write (\d+) %; in a worker a picture took "
+        r"[\d.]+ ms to read, [\d.]+ ms to decode; to be faster: \w",
+        err,
+    )
+    assert shares is not None
+    assert 97 <= sum(map(int, shares.groups())) <= 103
     assert "dinoclassify: nothing matches photos/*.gif\n" in err
 
 

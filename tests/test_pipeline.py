@@ -20,17 +20,37 @@ from dinoclassify.loader import Batch, load_batches
 from dinoclassify.pipeline import classify
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.rows import Prediction
+from dinoclassify.runtimes import Answer, Precision
 
 TINY = Preprocessing(resize=(8, 8), crop=None, resample=0, mean=(0.0,) * 3, std=(1.0,) * 3)
 LABELS = [f"level {level}" for level in range(256)]
 
 
-def level_of(pixels: Tensor) -> Tensor:
+class Levels:
     """A runtime that names a picture's first grey: whose answer is whose can then be told."""
-    scores = torch.full((len(pixels), 256), 0.001)
-    scores[torch.arange(len(pixels)), pixels[:, 0, 0, 0].long()] = 0.7
-    scores[pixels[:, 0, 0, 0] == 255] = torch.nan
-    return scores
+
+    name, device, batch_size = "levels", "cpu", 4
+    precision: Precision = "fp32"
+
+    def __init__(self, ahead: int = 0) -> None:
+        self.ahead = ahead
+        self.under_way = self.most_under_way = 0
+
+    def __call__(self, pixels: Tensor) -> Answer:
+        self.under_way += 1
+        self.most_under_way = max(self.under_way, self.most_under_way)
+
+        def answer() -> Tensor:
+            self.under_way -= 1
+            scores = torch.full((len(pixels), 256), 0.001)
+            scores[torch.arange(len(pixels)), pixels[:, 0, 0, 0].long()] = 0.7
+            scores[pixels[:, 0, 0, 0] == 255] = torch.nan
+            return scores
+
+        return answer
+
+
+level_of = Levels()
 
 
 def load(
@@ -42,9 +62,9 @@ def load(
     )
 
 
-def run(paths: list[str], *, batch_size: int = 4, workers: int = 2) -> list[Prediction]:
+def run(paths: list[str], *, batch_size: int = 4, workers: int = 2, ahead: int = 0) -> list[Prediction]:
     batches = load(paths, batch_size=batch_size, workers=workers)
-    return list(classify(batches, level_of, LABELS, top_k=2, threshold=0.5))
+    return list(classify(batches, Levels(ahead), LABELS, top_k=2, threshold=0.5))
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +75,12 @@ def greys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (3, 2), (8, 2), (1000, 1)])
-def test_every_input_gets_its_own_answer_in_order(greys: Path, batch_size: int, workers: int) -> None:
+@pytest.mark.parametrize(("batch_size", "workers", "ahead"), [(1, 1, 0), (3, 2, 4), (8, 2, 2), (1000, 1, 0)])
+def test_every_input_gets_its_own_answer_in_order(greys: Path, batch_size: int, workers: int, ahead: int) -> None:
     paths = [str(greys / f"{level:03}.png") for level in (*range(0, 255, 5), 3, 3)]
     for position in (0, 7, 8, 20, 52):
         paths.insert(position, f"gone-{position}.png")
-    predictions = run(paths, batch_size=batch_size, workers=workers)
+    predictions = run(paths, batch_size=batch_size, workers=workers, ahead=ahead)
     assert [prediction.path for prediction in predictions] == paths
     for path, prediction in zip(paths, predictions, strict=True):
         if path.startswith("gone"):
@@ -71,8 +91,12 @@ def test_every_input_gets_its_own_answer_in_order(greys: Path, batch_size: int, 
             assert prediction.mtime_ns == os.stat(path).st_mtime_ns
 
 
-@given(levels=st.lists(st.one_of(st.none(), st.integers(0, 255)), max_size=12), batch_size=st.integers(1, 5))
-def test_answers_are_never_mixed_up(levels: list[int | None], batch_size: int) -> None:
+@given(
+    levels=st.lists(st.one_of(st.none(), st.integers(0, 255)), max_size=12),
+    batch_size=st.integers(1, 5),
+    ahead=st.integers(0, 4),
+)
+def test_answers_are_never_mixed_up(levels: list[int | None], batch_size: int, ahead: int) -> None:
     """The pipeline alone, on batches made here: None is a picture that did not decode."""
     from dinoclassify.decode import Decoded
     from dinoclassify.rows import Failure
@@ -85,8 +109,9 @@ def test_answers_are_never_mixed_up(levels: list[int | None], batch_size: int) -
     for start in range(0, len(levels), batch_size):
         good = [level for level in levels[start : start + batch_size] if level is not None]
         pixels = torch.tensor(good, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
-        batches.append(Batch(items[start : start + batch_size], pixels))
-    predictions = list(classify(batches, level_of, LABELS))
+        batches.append(Batch(items[start : start + batch_size], pixels, 0.0, 0.0))
+    predictions = list(classify(batches, runtime := Levels(ahead), LABELS))
+    assert runtime.most_under_way <= ahead + 1
     assert [prediction.path for prediction in predictions] == [str(n) for n in range(len(levels))]
     for level, prediction in zip(levels, predictions, strict=True):
         code = prediction.failure.code if prediction.failure else None
@@ -127,7 +152,7 @@ def test_live_inputs_are_answered_as_they_come(greys: Path) -> None:
     )
     asked.put(paths[0])
     answers = []
-    for prediction in classify(batches, level_of, LABELS):
+    for prediction in classify(batches, Levels(ahead=4), LABELS, live=True):
         answers.append(prediction)
         asked.put(paths[len(answers)] if len(answers) < 5 else "")
     assert [prediction.index for prediction in answers] == [0, 1, 2, 3, 4]
@@ -157,10 +182,9 @@ def test_no_inputs_no_predictions() -> None:
 
 
 def test_only_failures_need_no_model() -> None:
-    def refuse(pixels: Tensor) -> Tensor:
-        raise AssertionError("there is nothing to classify")
-
-    predictions = list(classify(load(["gone.jpg"] * 5), refuse, LABELS))
+    runtime = Levels()
+    predictions = list(classify(load(["gone.jpg"] * 5), runtime, LABELS))
+    assert runtime.most_under_way == 0
     assert [prediction.status for prediction in predictions] == ["failed"] * 5
 
 

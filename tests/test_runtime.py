@@ -1,6 +1,7 @@
 """The PyTorch runtime: devices, precisions, answers that are no numbers, and memory that runs out."""
 
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models import ImageClassifier
 from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.runtimes.pytorch import Precision, TorchRuntime, choose_device, cpu_has_bf16
+from dinoclassify.runtimes import Precision, cpu_has_bf16
+from dinoclassify.runtimes.pytorch import TorchRuntime, find_devices
 
 CPU = torch.device("cpu")
 LABELS: tuple[str, ...] = ("a", "b", "c", "d")
@@ -35,7 +37,9 @@ class Toy(nn.Module):
         return SimpleNamespace(logits=self.head(pixel_values.mean(dim=(2, 3))))
 
 
-def runtime(module: Toy, precision: Precision = "fp32", *, multi_label: bool = False) -> TorchRuntime:
+def runtime(
+    module: Toy, precision: Precision | Literal["auto"] = "fp32", *, multi_label: bool = False, compiled: bool = False
+) -> TorchRuntime:
     def load() -> nn.Module:
         fresh = Toy(module.most)
         fresh.load_state_dict(module.state_dict())
@@ -43,7 +47,8 @@ def runtime(module: Toy, precision: Precision = "fp32", *, multi_label: bool = F
         return fresh
 
     preprocessing = Preprocessing(resize=(8, 8), crop=None, resample=3, mean=MEAN, std=STD)
-    return TorchRuntime(ImageClassifier("toy", None, LABELS, multi_label, preprocessing, load), CPU, precision)
+    classifier = ImageClassifier("toy", None, LABELS, multi_label, preprocessing, load, lambda: "toy")
+    return TorchRuntime(classifier, CPU, precision, compiled=compiled)
 
 
 def pictures(count: int) -> Tensor:
@@ -58,13 +63,13 @@ def expected(module: Toy, pixels: Tensor) -> Tensor:
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 2e-2), ("fp16", 2e-3)])
 def test_probabilities(precision: Precision, tolerance: float) -> None:
     module, pixels = Toy(), pictures(5)
-    answer = runtime(module, precision)(pixels)
+    answer = runtime(module, precision)(pixels)()
     assert answer.dtype == torch.float32
     torch.testing.assert_close(answer, expected(module, pixels).detach(), rtol=0, atol=tolerance)
 
 
 def test_multi_label_answers_are_sigmoids() -> None:
-    answer = runtime(Toy(), multi_label=True)(pictures(3))
+    answer = runtime(Toy(), multi_label=True)(pictures(3))()
     assert not torch.allclose(answer.sum(dim=1), torch.ones(3))
     assert ((answer >= 0) & (answer <= 1)).all()
 
@@ -74,17 +79,17 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing(most: int, cap
     module, pixels = Toy(most), pictures(19)
     run = runtime(module)
     module.sizes.clear()
-    torch.testing.assert_close(run(pixels), expected(module, pixels).detach())
+    torch.testing.assert_close(run(pixels)(), expected(module, pixels).detach())
     assert sum(size for size in module.sizes if size <= most) == 19, "each picture once"
     assert all("going on with batches of" in message for message in caplog.messages)
     module.sizes.clear()
-    run(pixels)
+    run(pixels)()
     assert max(module.sizes) <= most, "the smaller batch is remembered"
 
 
 def test_one_picture_that_does_not_fit_ends_the_run() -> None:
     with pytest.raises(ModelError, match="one picture with the model does not fit in the memory of cpu: try"):
-        runtime(Toy(most=0))(pictures(4))
+        runtime(Toy(most=0))(pictures(4))()
 
 
 def test_parts_that_do_not_fit_together_are_found_out_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,15 +109,15 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) 
     run = runtime(Toy())
     monkeypatch.setattr(Toy, "forward", lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
-        run(pictures(2))
+        run(pictures(2))()
 
 
 def test_answers_that_are_no_numbers_are_computed_again_in_fp32(caplog: pytest.LogCaptureFixture) -> None:
     """A weight of 7e4 is infinite in fp16 but fine in fp32, if it is read from the checkpoint again."""
     module, pixels = Toy(weight=7e4), pictures(4)
     run = runtime(module, "fp16")
-    torch.testing.assert_close(run(pixels), expected(module, pixels).detach())
-    run(pixels)
+    torch.testing.assert_close(run(pixels)(), expected(module, pixels).detach())
+    run(pixels)()
     assert caplog.messages == ["some outputs in fp16 are not finite and are computed again in fp32"], "said once"
 
 
@@ -121,7 +126,7 @@ def test_answers_that_stay_no_numbers_are_nan(precision: Precision) -> None:
     module = Toy()
     with torch.no_grad():
         module.head.bias[2] = float("inf")
-    assert runtime(module, precision)(pictures(3)).isnan().all()
+    assert runtime(module, precision)(pictures(3))().isnan().all()
 
 
 def test_only_the_bad_rows_are_nan(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,34 +141,35 @@ def test_only_the_bad_rows_are_nan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Toy, "forward", spoil)
     pixels = pictures(4)
     pixels[2] = 255
-    assert run(pixels).isnan().all(dim=1).tolist() == [False, False, True, False]
+    assert run(pixels)().isnan().all(dim=1).tolist() == [False, False, True, False]
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cpu:0", "cuda:-1", "mps:1", ""])
 def test_devices_that_are_none(name: str) -> None:
     with pytest.raises(UsageError, match="choose auto, cpu, cuda, cuda:N or mps"):
-        choose_device(name)
+        find_devices(name)
 
 
 def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert choose_device("cuda:0") == torch.device("cuda:0")
+    assert find_devices("cuda:0") == [torch.device("cuda:0")]
     with pytest.raises(UsageError, match="--device cuda:1: 1 CUDA devices found"):
-        choose_device("cuda:1")
+        find_devices("cuda:1")
     with pytest.raises(UsageError, match="no Metal device"):
-        choose_device("mps")
+        find_devices("mps")
 
 
 def test_auto_takes_the_best_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cuda, mps, expected in [(True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")]:
+    for cuda, mps, expected in [(True, False, ["cuda"] * 2), (False, True, ["mps"]), (False, False, ["cpu"])]:
         monkeypatch.setattr(torch.cuda, "is_available", lambda value=cuda: value)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda value=mps: value)
-        assert choose_device("auto").type == expected
+        assert [device.type for device in find_devices("auto")] == expected
 
 
 def test_auto_precision_is_half_where_the_cpu_is_made_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for fast, expected in [(True, "bf16"), (False, "fp32")]:
         monkeypatch.setattr("dinoclassify.runtimes.pytorch.cpu_has_bf16", lambda value=fast: value)
-        assert runtime(Toy(), "auto").precision == expected  # type: ignore[arg-type]  # auto is for the runtime alone
+        assert runtime(Toy(), "auto").precision == expected
     assert isinstance(cpu_has_bf16(), bool)

@@ -9,7 +9,8 @@ def models(as_json: options.AsJson = False) -> None:
 
     With the accuracy on ImageNet-1k that their authors report, and where those lie that are on this machine.
     """
-    from dinoclassify.catalogue import BUILTIN, KNOWN, cached_snapshot, find_flaw, is_builtin_installed
+    from dinoclassify.catalogue import BUILTIN, KNOWN, find_flaw, is_builtin_installed
+    from dinoclassify.hub import cached_snapshot
 
     def where(hub_id: str) -> str | None:
         folder = cached_snapshot(hub_id)

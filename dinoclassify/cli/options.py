@@ -66,7 +66,14 @@ Model = Annotated[
 Revision = Annotated[str | None, _model(metavar="REV", help="A commit, tag or branch of a hub model.")]
 Offline = Annotated[bool, _model("--offline", help="Never ask the network.")]
 Device = Annotated[str, _model(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
-PrecisionName = Annotated[Literal["auto", "fp32", "bf16", "fp16"], _model(help="The model's arithmetic.")]
+PrecisionName = Annotated[Literal["auto", "fp32", "bf16", "fp16", "int8"], _model(help="The model's arithmetic.")]
+Runtime = Annotated[Literal["auto", "torch", "openvino"], _model(help="What runs the model.")]
+Compile = Annotated[
+    bool,
+    _model(
+        "--compile", envvar="DINOCLASSIFY_COMPILE", help="Compile the model with torch first: minutes, for long runs."
+    ),
+]
 BatchSize = Annotated[
     int | None, _model(parser=_number_or_auto, metavar="auto|N", help="Pictures in one forward pass.")
 ]
@@ -99,6 +106,6 @@ Format = Annotated[
 
 Progress = Annotated[bool | None, _run("--progress/--no-progress", help="By default a bar if stderr is a terminal.")]
 Quiet = Annotated[bool, _run("--quiet", "-q", help="No summary, no warnings.")]
-Verbose = Annotated[bool, _run("--verbose", "-v", help="Say which model, device and precision are used.")]
+Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used, and where the time went.")]
 Debug = Annotated[bool, _run("--debug", help="Show tracebacks.")]
 AsJson = Annotated[bool, typer.Option("--json", envvar="DINOCLASSIFY_JSON", help="Print JSON.", show_envvar=False)]

@@ -19,6 +19,7 @@ from dinoclassify.cli.terminal import COUNTER, Stopped, hush, say, set_up_log
 from dinoclassify.discover import IMAGE_SUFFIXES, MAX_PIXELS, Filters, Source, discover
 from dinoclassify.errors import NoInputsError, OutputClosedError, UsageError
 from dinoclassify.rows import Prediction
+from dinoclassify.stages import Stages, advice
 from dinoclassify.writers import check_output, choose_format, is_regular, open_output
 
 log = logging.getLogger("dinoclassify")
@@ -45,6 +46,8 @@ def predict(
     offline: options.Offline = False,
     device: options.Device = "auto",
     precision: options.PrecisionName = "auto",
+    runtime: options.Runtime = "auto",
+    compiled: options.Compile = False,
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     exact: options.Exact = False,
@@ -90,9 +93,19 @@ def predict(
     from dinoclassify.provenance import write_meta
 
     names = read_labels(labels) if labels is not None else None
-    classifier = Classifier(model, revision=revision, offline=offline, device=device, precision=precision, labels=names)
+    classifier = Classifier(
+        model,
+        revision=revision,
+        offline=offline,
+        device=device,
+        precision=precision,
+        runtime=runtime,
+        compiled=compiled,
+        labels=names,
+    )
     name = f"{classifier.model} at {classifier.revision}" if classifier.revision else classifier.model
-    log.info("%s on %s in %s", name, classifier.device, classifier.precision)
+    log.info("%s on %s in %s by %s", name, classifier.device, classifier.precision, classifier.runtime)
+    stages = Stages()
     top_k = min(top_k, len(classifier.labels))
     predictions = classifier.predict(
         chain([first], sources),
@@ -103,10 +116,13 @@ def predict(
         exact=exact,
         max_pixels=max_pixels,
         live=on_stdin,
+        stages=stages,
     )
     show_progress = sys.stderr.isatty() and not quiet if progress is None else progress
     shown = _with_progress(predictions, discover_again if can_count else None) if show_progress else predictions
-    tally = _write_rows(shown, file, format_name, top_k)
+    tally = _write_rows(shown, file, format_name, top_k, stages)
+    help_ = advice(stages.bottleneck(), runtime=classifier.runtime, precision=classifier.precision, exact=exact)
+    log.info("%s; to be faster: %s", stages.summary(), help_)
     if not quiet:
         say(tally.summary() + (f" -> {file}" if file is not None else ""))
     if file is not None and is_regular(file):
@@ -127,13 +143,16 @@ def _is_input(file: str, named: list[str]) -> bool:
     return same or os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
 
 
-def _write_rows(predictions: Iterable[Prediction], file: str | None, format_name: str, top_k: int) -> "_Tally":
+def _write_rows(
+    predictions: Iterable[Prediction], file: str | None, format_name: str, top_k: int, stages: Stages
+) -> "_Tally":
     """Write all rows and count them. When a signal ends that early, say where those are that were finished."""
     tally = _Tally()
     try:
         with open_output(file, format_name, top_k) as write:
             for prediction in predictions:
-                write(prediction)
+                with stages.charge("write"):
+                    write(prediction)
                 tally.add(prediction)
     except Stopped as stop:
         kept = f"; they are in {file}.partial" if file is not None and is_regular(file) else ""

@@ -1,30 +1,31 @@
 """The PyTorch runtime: CUDA, MPS or CPU, in the precision that pays there."""
 
+import itertools
 import logging
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from dinoclassify.errors import ModelError, UsageError
+from dinoclassify.errors import ModelError, UsageError, first_line
 from dinoclassify.models import ImageClassifier
+from dinoclassify.runtimes import Answer, Precision, Runtime, cpu_has_bf16, finite_rows, to_probabilities
 
 log = logging.getLogger(__name__)
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` -> the best device of this machine; ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` -> that one.
+def find_devices(name: str) -> list[torch.device]:
+    """``auto`` -> the best of this machine; ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` -> that; all GPUs of a kind.
 
     Raises:
         UsageError: there is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in {"cpu", "cuda", "mps"} or (number and not (kind == "cuda" and number.isdecimal())):
         raise UsageError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps")
@@ -33,54 +34,109 @@ def choose_device(name: str) -> torch.device:
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} CUDA devices found by torch {torch.__version__}"
         raise UsageError(f"--device {name}: {found}; use --device auto")
-    return torch.device(name)
+    if name == "cuda":
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [torch.device(name)]
 
 
-def cpu_has_bf16() -> bool:
-    """Whether the processor has instructions that multiply matrices in bf16."""
-    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # from torch 2.10
-    return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+def open_torch(
+    classifier: ImageClassifier,
+    devices: Sequence[torch.device],
+    precision: Precision | Literal["auto"],
+    *,
+    compiled: bool = False,
+) -> Runtime:
+    """The model on each of the devices; see `TorchRuntime`."""
+    replicas = [TorchRuntime(classifier, device, precision, compiled=compiled) for device in devices]
+    return replicas[0] if len(replicas) == 1 else Replicas(replicas)
+
+
+class Replicas:
+    """One model on several devices, which take the batches in turn: one stream in, one out."""
+
+    def __init__(self, replicas: Sequence[Runtime]) -> None:
+        first = replicas[0]
+        self.name = first.name
+        self.device = ",".join(replica.device for replica in replicas)
+        self.precision = first.precision
+        self.batch_size = first.batch_size
+        self.ahead = sum(replica.ahead + 1 for replica in replicas) - 1
+        self._turns = itertools.cycle(replicas)
+
+    def __call__(self, pixels: Tensor) -> Answer:
+        """Start to classify a batch on the next device."""
+        return next(self._turns)(pixels)
 
 
 class TorchRuntime:
     """A classifier on one device in one precision; see `Runtime` for the call.
 
-    Outputs that are not finite are computed once more in fp32. When memory runs out the batch is halved, for good,
-    and the same pictures are tried again.
+    On CUDA a call only queues work: the copy to the device on a stream of its own, the forward pass, and the copy
+    back, for which the answer waits. Outputs that are not finite are computed once more in fp32. When memory runs out
+    the batch is halved, for good, and the same pictures are tried again.
 
     Args:
         classifier: the model.
         device: where it runs.
         precision: what it computes in; ``auto`` is what pays on the device.
+        compiled: have `torch.compile` make code for it. Batches are then padded to the size of the largest.
 
     Raises:
         ModelError: the model, or one picture with it, does not fit the device.
     """
 
+    name = "torch"
+
     def __init__(
-        self, classifier: ImageClassifier, device: torch.device, precision: Precision | Literal["auto"]
+        self,
+        classifier: ImageClassifier,
+        device: torch.device,
+        precision: Precision | Literal["auto"] = "auto",
+        *,
+        compiled: bool = False,
     ) -> None:
         module = classifier.load()
+        self.device = str(device)
         self.precision: Precision = _choose_precision(device, module) if precision == "auto" else precision
+        # On a CPU a batch that stays in its caches is the fastest: 4 and 8 were level for DINOv2-small on 2 cores,
+        # 16 and 32 slower. A GPU wants enough pictures to fill it.
+        self.batch_size = 8 if device.type == "cpu" else 64
+        self.ahead = 2 if device.type == "cuda" else 0
         self._classifier = classifier
         self._device = device
         self._max_batch: int | None = None
+        self._padded = 0
+        self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._mean = torch.tensor(classifier.preprocessing.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(classifier.preprocessing.std, device=device).view(3, 1, 1)
         self._module = self._to_device(module, self.precision)
         self._try_out()
+        self._compiled = compiled
+        if compiled:
+            self._module = cast(nn.Module, torch.compile(self._module, dynamic=False))
 
     @torch.inference_mode()
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Classify a batch."""
-        logits = self._logits(self._module, pixels)
-        bad = ~logits.isfinite().all(dim=1)
+    def __call__(self, pixels: Tensor) -> Answer:
+        """Start to classify a batch."""
+        logits = self._logits(self._module, pixels, compiled=self._compiled)
+        if self._device.type != "cuda":
+            return lambda: self._finish(logits.cpu(), pixels)
+        fetched = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
+        fetched.copy_(logits, non_blocking=True)
+        arrived = torch.cuda.current_stream(self._device).record_event()
+
+        def answer() -> Tensor:
+            arrived.synchronize()
+            return self._finish(fetched, pixels)
+
+        return answer
+
+    @torch.inference_mode()
+    def _finish(self, logits: Tensor, pixels: Tensor) -> Tensor:
+        bad = ~finite_rows(logits)
         if self.precision != "fp32" and bad.any():
-            logits[bad] = self._logits(self._fp32_module, pixels[bad])
-            bad = ~logits.isfinite().all(dim=1)
-        probabilities = logits.sigmoid() if self._classifier.multi_label else logits.softmax(dim=1)
-        probabilities[bad] = torch.nan
-        return probabilities
+            logits[bad] = self._logits(self._fp32_module, pixels[bad]).cpu()
+        return to_probabilities(logits, multi_label=self._classifier.multi_label)
 
     @torch.inference_mode()
     def _try_out(self) -> None:
@@ -114,35 +170,52 @@ class TorchRuntime:
                 raise ModelError(self._too_large("the model")) from error
             raise
 
-    def _logits(self, module: nn.Module, pixels: Tensor) -> Tensor:
-        """B x 3 x H x W -> float32 logits, B x classes, on the CPU; in as many parts as memory asks for."""
+    def _logits(self, module: nn.Module, pixels: Tensor, *, compiled: bool = False) -> Tensor:
+        """B x 3 x H x W -> float32 logits, B x classes, on the device; in as many parts as memory asks for."""
         parts: list[Tensor] = []
         start = 0
         while start < len(pixels):
             size = self._max_batch or len(pixels)
-            part = self._try_forward(module, pixels[start : start + size])
+            part = self._try_forward(module, pixels[start : start + size], compiled=compiled)
             if part is not None:
                 parts.append(part)
                 start += size
             elif size == 1:
                 raise ModelError(self._too_large("one picture with the model"))
             else:
-                self._max_batch = min(size, len(pixels) - start) // 2 or 1
+                self._max_batch = self._padded = min(size, len(pixels) - start) // 2 or 1
                 log.warning("out of memory on %s: going on with batches of %d", self._device, self._max_batch)
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
         return torch.cat(parts)
 
-    def _try_forward(self, module: nn.Module, pixels: Tensor) -> Tensor | None:
+    def _try_forward(self, module: nn.Module, pixels: Tensor, *, compiled: bool) -> Tensor | None:
         """The logits, or None if memory ran out; by then what the attempt had taken is free again."""
         try:
-            values = (pixels.to(self._device).float() - self._mean) / self._std
+            moved = self._copy_to_device(pixels)
+            if compiled:
+                self._padded = max(self._padded, len(pixels))
+                moved = torch.cat([moved, moved.new_zeros((self._padded - len(moved), *moved.shape[1:]))])
+            values = (moved.float() - self._mean) / self._std
             dtype = next(module.parameters()).dtype
-            return cast(Tensor, module(pixel_values=values.to(dtype)).logits).float().cpu()
-        except (RuntimeError, MemoryError) as error:
+            return cast(Tensor, module(pixel_values=values.to(dtype)).logits)[: len(pixels)].float()
+        except Exception as error:
             if _is_out_of_memory(error):
                 return None
+            if compiled and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise ModelError(f"--compile does not work here, leave it out: {first_line(error)}") from error
             raise
+
+    def _copy_to_device(self, pixels: Tensor) -> Tensor:
+        """The pixels on the device. From pinned memory CUDA copies them while it computes on those before."""
+        if self._copying is None:
+            return pixels.to(self._device)
+        with torch.cuda.stream(self._copying):
+            moved = pixels.to(self._device, non_blocking=True)
+        computing = torch.cuda.current_stream(self._device)
+        computing.wait_stream(self._copying)
+        moved.record_stream(computing)
+        return moved
 
     def _too_large(self, what: str) -> str:
         cure = "--precision fp16, a smaller --model or --device cpu"

@@ -1,0 +1,114 @@
+"""A folder with a checkpoint -> what transformers knows of it. Importing this room takes seconds, and so it is put off.
+
+Weights come from safetensors alone, code from transformers alone: nothing in a checkpoint is ever run.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, PreTrainedConfig
+from transformers.utils import logging as hf_logging
+
+from dinoclassify.catalogue import KNOWN
+from dinoclassify.errors import DinoclassifyError, ModelError, first_line
+from dinoclassify.preprocessing import AsIs, Preprocessing
+from dinoclassify.processors import read_processor
+
+
+def read_labels(folder: str, name: str) -> tuple[tuple[str, ...], bool]:
+    """The names of the classes, by index, and whether each is a question of its own (multi-label).
+
+    Raises:
+        ModelError: this is no image classifier.
+    """
+    with _loading(name):
+        config = _read_config(folder)
+        if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+            raise ModelError(f"{name} is a {config.model_type} model, not an image classifier")
+        if config.problem_type == "regression":
+            raise ModelError(f"{name} gives measurements (problem_type regression), not labels")
+        names = {int(index): str(label) for index, label in (config.id2label or {}).items()}
+        if not names or sorted(names) != list(range(len(names))):
+            raise ModelError(f"{name} has no label for some classes: mend id2label in its config.json")
+        labels = tuple(names[index].encode("utf-8", "replace").decode("utf-8") for index in range(len(names)))
+        return labels, config.problem_type == "multi_label_classification" or config.num_labels == 1
+
+
+def read_preprocessing(folder: str, name: str) -> Preprocessing | AsIs:
+    """What the checkpoint does to a picture.
+
+    Raises:
+        ModelError: its image processor cannot be used.
+    """
+    with _loading(name):
+        return read_processor(
+            AutoImageProcessor.from_pretrained(
+                folder, config=_read_config(folder), backend="pil", local_files_only=True, trust_remote_code=False
+            )
+        )
+
+
+def load_weights(folder: str, name: str) -> nn.Module:
+    """The model, in float32, in eval mode and on the CPU.
+
+    Raises:
+        ModelError: the weights cannot be read, do not fit, or lack a trained head.
+    """
+    with _loading(name):
+        module, info = AutoModelForImageClassification.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            output_loading_info=True,
+        )
+    if wrong := sorted(str(key[0]) for key in info["mismatched_keys"]):
+        raise ModelError(
+            f"{name} does not fit its config.json, in {wrong[0]}: do its labels (id2label) and sizes match its weights?"
+        )
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"{name} is not a trained classifier, it lacks {', '.join(missing[:2])}: "
+            f"for ImageNet labels choose one of {', '.join(KNOWN)}"
+        )
+    return cast(nn.Module, module.eval())
+
+
+def _read_config(folder: str) -> PreTrainedConfig:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return cast(PreTrainedConfig, config)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Have transformers print nothing."""
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Turn whatever transformers raises about a checkpoint into one line."""
+    try:
+        with silenced():
+            yield
+    except DinoclassifyError:
+        raise
+    except SafetensorError as error:
+        raise ModelError(f"the weights of {name} are damaged or cut short ({error}): fetch them again") from error
+    except Exception as error:  # as many kinds as checkpoints have ways to be wrong
+        raise ModelError(f"{name} cannot be loaded: {first_line(error)}") from error

@@ -1,0 +1,124 @@
+"""int8 on OpenVINO, opt-in and self-checking.
+
+The network is quantised once, on pictures of the run that asks for it. Until enough have come they are answered in the
+precision of `auto`, bf16 as a rule; then int8 must give the same label on others of them, or it is not used. The
+verdict is kept, and said in every run.
+"""
+
+import json
+import logging
+from contextlib import redirect_stdout
+from importlib.metadata import version
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dinoclassify.cache import is_kept, kept_folder
+from dinoclassify.errors import UsageError
+from dinoclassify.models import ImageClassifier
+from dinoclassify.runtimes import Answer, Precision
+from dinoclassify.runtimes.openvino import (
+    OpenVINORuntime,
+    converted,
+    mostly_matrices,
+    read_network,
+    save_network,
+    versions,
+)
+from dinoclassify.runtimes.telemetry import no_telemetry
+
+log = logging.getLogger(__name__)
+
+CALIBRATION, CHECK = 64, 100  # pictures: the first to quantise on, the next to check on
+AGREEMENT = 0.98  # of the labels must be those of bf16
+
+_VERDICT = "verdict.json"
+
+
+class Int8Runtime:
+    """A classifier on the CPU in int8; as long as that is not ready, or if it is refused, as `auto` has it.
+
+    See `Runtime` for the call.
+
+    Raises:
+        UsageError: NNCF, which quantises, is not installed.
+        ModelError: see `OpenVINORuntime`.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, classifier: ImageClassifier) -> None:
+        self._classifier = classifier
+        self._folder = f"int8-{classifier.digest()[:32]}"
+        if find_spec("nncf") is None:
+            raise UsageError("--precision int8 needs: pip install 'dinoclassify[openvino]'")
+        self._stamp = {**versions(), "nncf": version("nncf")}
+        self._seen: list[tuple[Tensor, Tensor]] | None = None
+        if is_kept(self._folder, self._stamp):
+            self._runtime = self._judged()
+        else:
+            self._runtime = OpenVINORuntime(classifier)
+            self._seen = []  # pictures, and their labels by this runtime
+        self.batch_size = self._runtime.batch_size
+        self.ahead = self._runtime.ahead
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in now."""
+        return self._runtime.precision
+
+    def __call__(self, pixels: Tensor) -> Answer:
+        """Start to classify a batch."""
+        answer = self._runtime(pixels)
+        return answer if self._seen is None else lambda: self._learn(pixels, answer())
+
+    def _learn(self, pixels: Tensor, probabilities: Tensor) -> Tensor:
+        if self._seen is not None:
+            self._seen.append((pixels, probabilities.argmax(dim=1)))
+            if sum(len(batch) for batch, _ in self._seen) >= CALIBRATION + CHECK:
+                self._runtime = self._judged()
+                self._seen = None
+        return probabilities
+
+    def _judged(self) -> OpenVINORuntime:
+        """The runtime to use from now on, by the verdict, which is made if there is none."""
+        folder = kept_folder(self._folder, self._stamp, self._quantise)
+        verdict = json.loads((folder / _VERDICT).read_text(encoding="utf-8"))
+        same, of = verdict["same"], verdict["of"]
+        found = f"int8 gave the label of {verdict['reference']} for {same} of the {of} pictures it was checked on"
+        if same >= AGREEMENT * of:
+            log.warning("%s", found)
+            return OpenVINORuntime(self._classifier, "bf16", quantised=folder)
+        runtime = OpenVINORuntime(self._classifier)
+        log.warning("%s, under %.0f %%: it is refused, going on in %s", found, 100 * AGREEMENT, runtime.precision)
+        return runtime
+
+    def _quantise(self, folder: Path) -> None:
+        """Write the quantised network and the verdict on it, from the pictures seen."""
+        log.warning("quantising %s to int8 on the first %d pictures, once", self._classifier.name, CALIBRATION)
+        pixels, expected = (torch.cat(parts) for parts in zip(*self._seen or (), strict=True))
+        with no_telemetry(), redirect_stdout(StringIO()):  # where rows go, and NNCF would draw bars
+            import nncf
+
+            nncf.set_log_level(logging.ERROR)
+            network = read_network(converted(self._classifier))
+            save_network(
+                nncf.quantize(
+                    network,
+                    nncf.Dataset([pixels[index : index + 1].numpy() for index in range(CALIBRATION)]),
+                    subset_size=CALIBRATION,
+                    model_type=nncf.ModelType.TRANSFORMER if mostly_matrices(network) else None,
+                ),
+                folder,
+            )
+        quantised = OpenVINORuntime(self._classifier, "bf16", quantised=folder)
+        checked = slice(CALIBRATION, CALIBRATION + CHECK)
+        answers = [quantised(batch) for batch in pixels[checked].split(quantised.batch_size)]
+        labels = torch.cat([answer() for answer in answers]).argmax(dim=1)
+        same = int((labels == expected[checked]).sum())
+        verdict = {"same": same, "of": CHECK, "reference": self._runtime.precision}
+        (folder / _VERDICT).write_text(json.dumps(verdict), encoding="utf-8")

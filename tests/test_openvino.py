@@ -1,0 +1,247 @@
+"""OpenVINO: the answers of PyTorch, and a converted network that is kept, checked and made again when it must be."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import PHOTOS
+from torch import Tensor, nn
+
+from dinoclassify import Classifier, ModelError, UsageError
+from dinoclassify.models import ImageClassifier, open_model
+from dinoclassify.preprocessing import Preprocessing
+from dinoclassify.runtimes import UnconvertibleError, cpu_has_bf16
+
+pytest.importorskip("openvino", reason="the extra openvino is not installed")
+
+from dinoclassify.runtimes.int8 import CALIBRATION, CHECK, Int8Runtime
+from dinoclassify.runtimes.openvino import OpenVINORuntime, converted, mostly_matrices, read_network
+
+FAMILIES = ["dinov2", "dinov2_with_registers", "vit", "swin", "convnext", "efficientnet", "siglip", "clip", "mobilevit"]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "dinoclassify"
+
+
+def pictures(classifier: ImageClassifier, count: int) -> Tensor:
+    size = classifier.preprocessing.output_size
+    assert size is not None
+    shades = torch.randint(0, 200, (count, 3, 1, 1), generator=torch.Generator().manual_seed(2))
+    noise = torch.randint(0, 56, (count, 3, *size), generator=torch.Generator().manual_seed(1))
+    return (shades + noise).to(torch.uint8)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_answers_as_in_torch(family: str, checkpoints: Callable[[str], Path]) -> None:
+    name = str(checkpoints(family))
+    ours = list(Classifier(name, runtime="openvino", precision="fp32").predict(PHOTOS, top_k=7))
+    theirs = list(Classifier(name, runtime="torch", precision="fp32").predict(PHOTOS, top_k=7))
+    assert [row.label for row in ours] == [row.label for row in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert [rank.score for rank in one.top] == pytest.approx([rank.score for rank in other.top], abs=1e-4)
+
+
+def test_auto_is_openvino_on_a_cpu_and_half_precision_where_it_pays(
+    tiny: str, checkpoints: Callable[[str], Path]
+) -> None:
+    classifier = Classifier(tiny, device="cpu")
+    assert (classifier.runtime, classifier.precision) == ("openvino", "bf16" if cpu_has_bf16() else "fp32")
+    assert Classifier(str(checkpoints("convnext")), device="cpu").precision == "fp32"
+    assert Classifier(tiny, device="cpu", precision="fp16").runtime == "torch"
+
+
+def test_matrices_are_told_from_convolutions(checkpoints: Callable[[str], Path]) -> None:
+    found = {
+        family: mostly_matrices(read_network(converted(open_model(str(checkpoints(family))))))
+        for family in ("dinov2", "swin", "efficientnet")
+    }
+    assert found == {"dinov2": True, "swin": True, "efficientnet": False}
+
+
+def test_many_batches_under_way_keep_their_answers(tiny: str) -> None:
+    classifier = open_model(tiny)
+    runtime, pixels = OpenVINORuntime(classifier, "fp32"), pictures(classifier, 40)
+    answers = [runtime(batch) for batch in pixels.split(3)]
+    together = torch.cat([answer() for answer in reversed(answers)][::-1])
+    torch.testing.assert_close(together, torch.cat([runtime(pixel[None])() for pixel in pixels]), rtol=0, atol=1e-5)
+    assert together.argmax(dim=1).unique().numel() > 1
+
+
+@pytest.mark.parametrize("spoil", ["cut", "overwritten", "gone", "stale"])
+def test_a_kept_network_that_is_not_as_it_was_is_made_again(
+    spoil: str, tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = open_model(tiny)
+    folder = converted(classifier)
+    weights = folder / "network.bin"
+    good = weights.read_bytes()
+    if spoil == "cut":
+        weights.write_bytes(good[: len(good) // 2])
+    elif spoil == "overwritten":
+        weights.write_bytes(good[:1000] + b"damaged!" + good[1008:])
+    elif spoil == "gone":
+        weights.unlink()
+    else:
+        monkeypatch.setattr("dinoclassify.__version__", "9.9")
+        weights.write_bytes(b"")
+    loads = []
+
+    def load() -> nn.Module:
+        loads.append(1)
+        return classifier.load()
+
+    watched = replace(classifier, load=load)
+    assert converted(watched) == folder
+    assert weights.read_bytes() == good
+    converted(watched)
+    assert loads == [1], "made again once"
+
+
+def test_other_weights_are_another_network(tiny: str, tmp_path: Path, cache: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    copy = Path(shutil.copytree(tiny, tmp_path / "model"))
+    first = converted(open_model(str(copy)))
+    weights = load_file(copy / "model.safetensors")
+    weights["classifier.bias"] += 1
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    assert converted(open_model(str(copy))) != first
+
+
+def test_two_processes_at_once_convert_once(tiny: str, cache: Path) -> None:
+    code = (
+        "import sys; from dinoclassify import Classifier\n"
+        "print(*(row.score for row in Classifier(sys.argv[1], runtime='openvino').predict(sys.argv[2])))"
+    )
+
+    def run(_: int) -> str:
+        command = [sys.executable, "-c", code, tiny, str(PHOTOS)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(run, range(2))
+    assert first == second
+    assert len(first.split()) == 5
+    assert not [path for path in cache.iterdir() if path.is_dir() and "." in path.name], "nothing is left over"
+
+
+def test_a_cache_that_cannot_be_written_costs_no_answer(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert [row.status for row in Classifier(tiny, runtime="openvino").predict(PHOTOS)] == ["ok"] * 5
+
+
+def test_what_openvino_cannot_convert_runs_in_torch(
+    tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.TOLERANCE", 0.0)
+    assert Classifier(tiny, device="cpu").runtime == "torch"
+    assert "answers otherwise, by" in caplog.messages[0]
+    assert caplog.messages[0].endswith("going on with torch")
+    with pytest.raises(ModelError, match="answers otherwise"):
+        Classifier(tiny, runtime="openvino")
+
+
+def test_a_model_of_many_input_sizes_is_for_torch(tiny: str) -> None:
+    classifier = open_model(tiny)
+    assert isinstance(classifier.preprocessing, Preprocessing)
+    sizeless = replace(classifier, preprocessing=replace(classifier.preprocessing, resize=None, crop=None))
+    with pytest.raises(UnconvertibleError, match="takes many"):
+        OpenVINORuntime(replace(sizeless, digest=lambda: "many"))
+
+
+def test_answers_that_are_no_numbers_are_computed_again_in_fp32(tiny: str, caplog: pytest.LogCaptureFixture) -> None:
+    import openvino as ov
+
+    classifier = open_model(tiny)
+    broken, pixels = OpenVINORuntime(classifier, "bf16"), pictures(classifier, 2)
+    if broken.precision == "fp32":
+        pytest.skip("this CPU has no bf16")
+
+    expected = OpenVINORuntime(classifier, "fp32")(pixels)()
+    network = read_network(converted(classifier))
+    spoilt = ov.opset14.multiply(network.output(0), np.float32(np.inf))
+    broken._compiled = ov.Core().compile_model(ov.Model([spoilt], network.get_parameters()), "CPU")
+    torch.testing.assert_close(broken(pixels)(), expected)
+    assert caplog.messages == ["some outputs in bf16 are not finite and are computed again in fp32"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"runtime": "openvino", "device": "mps"},
+        {"runtime": "openvino", "precision": "fp16"},
+        {"runtime": "openvino", "compiled": True},
+        {"runtime": "torch", "precision": "int8"},
+        {"precision": "int8", "compiled": True},
+    ],
+)
+def test_options_that_do_not_go_together(tiny: str, options: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        Classifier(tiny, **options)  # type: ignore[arg-type]  # each is of the right type, by its name
+
+
+def test_a_missing_package_is_named(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dinoclassify.runtimes.openvino", None)
+    monkeypatch.delitem(sys.modules, "dinoclassify.runtimes.int8", raising=False)
+    with pytest.raises(UsageError, match=r"pip install 'dinoclassify\[openvino\]'"):
+        Classifier(tiny, runtime="openvino")
+
+
+def test_a_warm_start_imports_no_transformers(tiny: str) -> None:
+    code = (
+        "import sys; from dinoclassify.cli import run; run(sys.argv[1:]); "
+        "sys.exit('transformers' in sys.modules or 'nncf' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, "predict", str(PHOTOS / "coffee.jpg"), "-m", tiny, "--runtime", "openvino"]
+    subprocess.run(command, check=False, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_int8_is_checked_on_other_pictures_and_the_verdict_is_kept(
+    accepted: bool, tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("nncf")
+    monkeypatch.setattr("dinoclassify.runtimes.int8.AGREEMENT", 0.5 if accepted else 1.01)
+    classifier = open_model(tiny)
+    runtime, pixels = Int8Runtime(classifier), pictures(classifier, CALIBRATION + CHECK)
+    before = runtime.precision
+    assert before == ("bf16" if cpu_has_bf16() else "fp32")
+    for batch in pixels[:-4].split(4):
+        runtime(batch)()
+    assert runtime.precision == before, "not ready yet"
+    runtime(pixels[-4:])()
+    assert runtime.precision == ("int8" if accepted else before)
+    assert caplog.messages[0] == f"quantising {tiny} to int8 on the first 64 pictures, once"
+    assert f"int8 gave the label of {before} for " in caplog.messages[1]
+    assert caplog.messages[1].endswith("checked on" if accepted else f"it is refused, going on in {before}")
+    again = Int8Runtime(classifier)
+    assert again.precision == runtime.precision
+    assert caplog.messages[2:] == caplog.messages[1:2], "said again, and nothing is quantised"
+    torch.testing.assert_close(again(pixels)(), runtime(pixels)())
+    if accepted:
+        same = (again(pixels)().argmax(1) == OpenVINORuntime(classifier, "fp32")(pixels)().argmax(1)).float().mean()
+        assert same > 0.5
+
+
+def test_nothing_is_reported_to_anybody(tiny: str, cache: Path, tmp_path: Path) -> None:
+    """OpenVINO's telemetry keeps an identity in the home folder, before it sends anything."""
+    code = "import sys; from dinoclassify import Classifier; Classifier(sys.argv[1], runtime='openvino')"
+    environment = {key: value for key, value in os.environ.items() if key not in {"CI", "NNCF_CI"}}
+    subprocess.run([sys.executable, "-c", code, tiny], check=True, env=environment | {"HOME": str(tmp_path / "home")})
+    assert not (tmp_path / "home" / "intel").exists()
