@@ -34,8 +34,7 @@ def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
         return folder
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / f"{name}.lock")
-        lock.acquire()
+        lock = FileLock(root / f"{name}.lock").acquire()
     except OSError:  # a cache that may not be written
         return _for_this_process(make)
     with lock:

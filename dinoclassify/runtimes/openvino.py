@@ -6,7 +6,7 @@ and kept; OpenVINO makes bf16 of it when it loads.
 
 import logging
 import warnings
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -98,7 +98,7 @@ class OpenVINORuntime:
         try:
             # Several requests at a time, with a share of the cores each, answer 5 to 10 % more pictures a second
             # than one that has all cores.
-            return ov.Core().compile_model(
+            return _core().compile_model(
                 network,
                 "CPU",
                 {"INFERENCE_PRECISION_HINT": precision.replace("fp", "f"), "PERFORMANCE_HINT": "THROUGHPUT"},
@@ -107,9 +107,15 @@ class OpenVINORuntime:
             raise ModelError(f"OpenVINO cannot load {self._classifier.name}: {first_line(error)}") from error
 
 
+@cache
+def _core() -> ov.Core:
+    """OpenVINO itself: one for the process, since what it has made must not outlive it."""
+    return ov.Core()
+
+
 def read_network(folder: Path) -> ov.Model:
     """The network in a folder that was kept."""
-    return ov.Core().read_model(folder / _NETWORK)
+    return _core().read_model(folder / _NETWORK)
 
 
 def save_network(network: ov.Model, folder: Path) -> None:
@@ -179,7 +185,7 @@ def _convert(classifier: ImageClassifier) -> ov.Model:
             expected = module(probe)
             _average_whole_maps(module, max(size))
             network = ov.convert_model(module, example_input=probe, input=[([-1, 3, *size], taken)])
-            answer = ov.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(probe.numpy())[0]
+            answer = _core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(probe.numpy())[0]
         except Exception as error:  # any step of the model may be one that OpenVINO does not know
             raise UnconvertibleError(f"OpenVINO cannot convert {classifier.name} ({first_line(error)})") from error
     off = float(np.abs(answer - expected.numpy()).max() / expected.abs().max())
