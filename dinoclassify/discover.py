@@ -139,12 +139,12 @@ def _expand(path: str, rules: _Rules, *, null: bool) -> Iterator[str]:
 
 @dataclass(slots=True)
 class _Level:
-    """A folder that is being walked: its path, the same from the folder the user named, and what is left in it."""
+    """A folder that is being walked: its path, the same from the folder the user named, and the names left in it."""
 
     path: str
     below: str
     identity: tuple[int, int]  # device and inode
-    entries: Iterator["os.DirEntry[str]"]
+    names: Iterator[str]  # of pictures, and with a slash behind of folders
 
 
 def _walk(folder: str, rules: _Rules) -> Iterator[str]:
@@ -155,29 +155,26 @@ def _walk(folder: str, rules: _Rules) -> Iterator[str]:
         """Go on in this folder, if it can be read."""
         try:
             status = os.stat(path)
-            entries = _entries(path, hidden=rules.hidden)
+            names = _names(path, hidden=rules.hidden, follow=rules.follow)
         except OSError:
             return False
         identity = (status.st_dev, status.st_ino)
         if identity in (level.identity for level in levels):
             log.warning("%s links to a folder above itself and is not entered again", path)
         else:
-            levels.append(_Level(path, below, identity, iter(entries)))
+            levels.append(_Level(path, below, identity, iter(names)))
         return True
 
     if not enter(folder, ""):
         yield folder
     while levels:
         level = levels[-1]
-        entry = next(level.entries, None)
-        if entry is None:
+        name = next(level.names, None)
+        if name is None:
             levels.pop()
             continue
-        path, relative = os.path.join(level.path, entry.name), level.below + entry.name
-        if _is_folder(entry, follow=rules.follow):
-            if rules.take(relative + "/") and not enter(path, relative + "/"):
-                yield path
-        elif _is_picture(entry) and rules.take(relative):
+        path, relative = os.path.join(level.path, name.removesuffix("/")), level.below + name
+        if rules.take(relative) and not (name.endswith("/") and enter(path, relative)):
             yield path
 
 
@@ -221,6 +218,18 @@ def _matches(prefix: str, parts: Sequence[str], rules: _Rules) -> Iterator[str]:
         yield from _matches(f"{prefix}{part}/", rest, rules)
     elif os.path.lexists(prefix + part):
         yield prefix + part
+
+
+def _names(folder: str, *, hidden: bool, follow: bool) -> list[str]:
+    """What a walk looks at in a folder, by name: no more than names, of which a million take little memory."""
+    with os.scandir(folder) as entries:
+        names = [
+            f"{entry.name}/" if _is_folder(entry, follow=follow) else entry.name
+            for entry in entries
+            if (hidden or not entry.name.startswith(".")) and (_is_folder(entry, follow=follow) or _is_picture(entry))
+        ]
+    names.sort(key=lambda name: name.removesuffix("/"))
+    return names
 
 
 def _entries(folder: str, *, hidden: bool) -> list["os.DirEntry[str]"]:

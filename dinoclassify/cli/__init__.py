@@ -14,6 +14,7 @@ from typing import Annotated, Never
 import typer
 
 import dinoclassify
+from dinoclassify.cli.bench import bench
 from dinoclassify.cli.doctor import doctor
 from dinoclassify.cli.models import models
 from dinoclassify.cli.predict import predict
@@ -33,7 +34,7 @@ app = typer.Typer(
     epilog=_EPILOG,
 )
 _ENVIRONMENT = "Each option can also be set by an environment variable: DINOCLASSIFY_TOP_K=5 is --top-k 5."
-for command in (predict, models, doctor):
+for command in (predict, bench, models, doctor):
     app.command(
         context_settings={"auto_envvar_prefix": "DINOCLASSIFY"}, epilog=_ENVIRONMENT if command is predict else None
     )(command)

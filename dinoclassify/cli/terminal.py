@@ -70,12 +70,20 @@ def writing_to_stdout() -> Iterator[None]:
 
 
 @writing_to_stdout()
+def print_json(content: object) -> None:
+    """Print a value as JSON."""
+    if sys.stdout is None:
+        raise OutputError("stdout is closed")
+    print(json.dumps(content, indent=2))
+
+
+@writing_to_stdout()
 def print_table(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
     """Print rows of the same columns: boxed on a terminal, tab-separated in a pipe, or as JSON."""
     if sys.stdout is None:
         raise OutputError("stdout is closed")
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     names = list(rows[0])
     cells = [["" if row[name] is None else str(row[name]) for name in names] for row in rows]

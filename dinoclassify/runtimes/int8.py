@@ -8,6 +8,7 @@ verdict is kept, and said in every run.
 import json
 import logging
 from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from io import StringIO
@@ -38,6 +39,25 @@ AGREEMENT = 0.98  # of the labels must be those of bf16
 _VERDICT = "verdict.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """For how many of the pictures it was checked on int8 gave the label of the reference."""
+
+    same: int
+    of: int
+    reference: str
+
+    @property
+    def accepted(self) -> bool:
+        """Whether int8 may be used."""
+        return self.same >= AGREEMENT * self.of
+
+    @property
+    def sentence(self) -> str:
+        """The figure, in words."""
+        return f"int8 gave the label of {self.reference} for {self.same} of the {self.of} pictures it was checked on"
+
+
 class Int8Runtime:
     """A classifier on the CPU in int8; as long as that is not ready, or if it is refused, as `auto` has it.
 
@@ -57,6 +77,7 @@ class Int8Runtime:
         if find_spec("nncf") is None:
             raise UsageError("--precision int8 needs: pip install 'dinoclassify[openvino]'")
         self._stamp = {**versions(), "nncf": version("nncf")}
+        self.verdict: Verdict | None = None
         self._seen: list[tuple[Tensor, Tensor]] | None = None
         if is_kept(self._folder, self._stamp):
             self._runtime = self._judged()
@@ -84,17 +105,18 @@ class Int8Runtime:
                 self._seen = None
         return probabilities
 
+    def quantised(self) -> OpenVINORuntime:
+        """The model in int8, whatever the verdict."""
+        folder = kept_folder(self._folder, self._stamp, self._quantise)
+        return OpenVINORuntime(self._classifier, "bf16", quantised=folder)
+
     def _judged(self) -> OpenVINORuntime:
         """The runtime to use from now on, by the verdict, which is made if there is none."""
         folder = kept_folder(self._folder, self._stamp, self._quantise)
-        verdict = json.loads((folder / _VERDICT).read_text(encoding="utf-8"))
-        same, of = verdict["same"], verdict["of"]
-        found = f"int8 gave the label of {verdict['reference']} for {same} of the {of} pictures it was checked on"
-        if same >= AGREEMENT * of:
-            log.warning("%s", found)
-            return OpenVINORuntime(self._classifier, "bf16", quantised=folder)
-        runtime = OpenVINORuntime(self._classifier)
-        log.warning("%s, under %.0f %%: it is refused, going on in %s", found, 100 * AGREEMENT, runtime.precision)
+        self.verdict = Verdict(**json.loads((folder / _VERDICT).read_text(encoding="utf-8")))
+        runtime = self.quantised() if self.verdict.accepted else OpenVINORuntime(self._classifier)
+        refused = f", under {AGREEMENT:.0%}: it is refused, going on in {runtime.precision}".replace("%", " %")
+        log.warning("%s%s", self.verdict.sentence, "" if self.verdict.accepted else refused)
         return runtime
 
     def _quantise(self, folder: Path) -> None:
@@ -120,5 +142,5 @@ class Int8Runtime:
         answers = [quantised(batch) for batch in pixels[checked].split(quantised.batch_size)]
         labels = torch.cat([answer() for answer in answers]).argmax(dim=1)
         same = int((labels == expected[checked]).sum())
-        verdict = {"same": same, "of": CHECK, "reference": self._runtime.precision}
-        (folder / _VERDICT).write_text(json.dumps(verdict), encoding="utf-8")
+        verdict = Verdict(same, CHECK, self._runtime.precision)
+        (folder / _VERDICT).write_text(json.dumps(asdict(verdict)), encoding="utf-8")

@@ -15,7 +15,7 @@ from dinoclassify.runtimes import Answer, Precision, Runtime, cpu_has_bf16, fini
 
 log = logging.getLogger(__name__)
 
-_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def find_devices(name: str) -> list[torch.device]:
@@ -164,7 +164,7 @@ class TorchRuntime:
 
     def _to_device(self, module: nn.Module, precision: Precision) -> nn.Module:
         try:
-            return module.to(self._device, _DTYPES[precision])
+            return module.to(self._device, DTYPES[precision])
         except RuntimeError as error:
             if _is_out_of_memory(error):
                 raise ModelError(self._too_large("the model")) from error

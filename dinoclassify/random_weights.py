@@ -1,0 +1,69 @@
+"""Checkpoints with random weights, for measurements without a download: the speed is that of the real model."""
+
+import shutil
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    BitImageProcessorPil,
+    Dinov2Config,
+    Dinov2WithRegistersConfig,
+)
+
+from dinoclassify.builtin import imagenet_labels
+from dinoclassify.catalogue import KNOWN, find_flaw, resolve, settings_files
+from dinoclassify.checkpoints import silenced
+from dinoclassify.errors import ModelError, UsageError
+
+# The ViT of each size: width, layers, heads. Source: the config.json of the checkpoints.
+_SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16), "giant": (1536, 40, 24)}
+
+
+def save_random(name: str, folder: str) -> None:
+    """Save a checkpoint of the architecture of ``name`` to ``folder``, with the same weights every time.
+
+    Raises:
+        UsageError: the architecture of this model is not known without its files.
+        ModelError: the folder named has no usable config.json.
+    """
+    model = resolve(name)
+    torch.manual_seed(0)
+    with silenced():
+        if name in KNOWN:
+            config = _dinov2(name)
+            BitImageProcessorPil(
+                size={"shortest_edge": 256}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+            ).save_pretrained(folder)
+        elif model.kind == "folder":
+            _copy_processor(model.name, folder)
+            config = AutoConfig.from_pretrained(model.name, local_files_only=True, trust_remote_code=False)
+        else:
+            raise UsageError(f"--random-weights goes with {', '.join(KNOWN)} or a folder; {name} is neither")
+        AutoModelForImageClassification.from_config(config).save_pretrained(folder)
+
+
+def _dinov2(name: str) -> Any:  # a configuration of one of two classes
+    size, _, registers = name.partition("-")
+    width, layers, heads = _SIZES[size]
+    labels = imagenet_labels()
+    kind = Dinov2WithRegistersConfig if registers else Dinov2Config
+    return kind(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=518,
+        patch_size=14,
+        use_swiglu_ffn=size == "giant",
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+    )
+
+
+def _copy_processor(source: str, folder: str) -> None:
+
+    if (flaw := find_flaw(source)) and "model.safetensors" not in flaw:
+        raise ModelError(f"{source} {flaw}")
+    for path in settings_files(source):
+        shutil.copy(path, folder)
