@@ -48,6 +48,8 @@ from dinoclassify.writers import open_output
 
 log = logging.getLogger(__name__)
 
+DECODED = 8  # pictures in a batch where decoding alone is measured
+KEPT = 256  # pictures whose pixels are kept
 FORWARD = 64  # pictures in a round of the model alone, at most
 MATRIX = 2048  # rows and columns of the matrices whose product measures the machine
 MATRIX_SECONDS = 0.5
@@ -116,7 +118,7 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
         NoInputsError: none of the files can be decoded.
         ModelError: the model cannot be used.
     """
-    devices = find_devices(device)
+    devices = find_devices(device)[:1]
     model = open_model(name, offline=offline)
     on_cpu = devices[0].type == "cpu"
     workers = workers or max(1, available_cpus() // 2 if on_cpu else available_cpus() - 1)
@@ -140,7 +142,7 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
             Contestant(f"forward only, {_name(runtime)}", "forward", runtime.precision, _forward(runtime, pixels))
             for runtime in runtimes
         ),
-        Contestant(f"decode only, {available_cpus()} workers", "limit", "", _decode_only(model, files)),
+        Contestant(f"decode only, {available_cpus()} workers", "limit", "-", _decode_only(model, files)),
     ]
     flops = _flops(model)
     plain = dict.fromkeys(runtime.precision for runtime in runtimes if runtime.precision != "int8")
@@ -218,19 +220,18 @@ def _pipelines(model: ImageClassifier, files: Sequence[str], device: torch.devic
     precisions: list[Precision] = ["fp32"] if half is None else ["fp32", half]
     processor = _processor(model)
     for precision in precisions:
+        with silenced():
+            pipe = pipeline(
+                "image-classification",
+                model=cast(PreTrainedModel, model.load().to(DTYPES[precision])),
+                image_processor=processor,
+                device=device,
+            )
         for batch_size in (1, 8):
-            with silenced():
-                pipe = pipeline(
-                    "image-classification",
-                    model=cast(PreTrainedModel, model.load().to(DTYPES[precision])),
-                    image_processor=processor,
-                    device=device,
-                    batch_size=batch_size,
-                )
 
-            def run(pipe: Pipeline = pipe) -> float:
+            def run(pipe: Pipeline = pipe, batch_size: int = batch_size) -> float:
                 with silenced():
-                    return _rate(len(files), lambda: pipe(list(files)))
+                    return _rate(len(files), lambda: pipe(list(files), batch_size=batch_size))
 
             yield Contestant(f"transformers pipeline, {precision}, batch {batch_size}", "pipeline", precision, run)
 
@@ -255,9 +256,10 @@ def _end_to_end(model: ImageClassifier, runtime: Runtime, files: Sequence[str], 
 
 
 def _forward(runtime: Runtime, pixels: Tensor) -> Round:
-    batches = pixels[:FORWARD].split(runtime.batch_size)
+    batches = list(pixels[:FORWARD].split(runtime.batch_size))
     if runtime.device.startswith("cuda"):
-        batches = tuple(batch.pin_memory() for batch in batches)
+        batches = [batch.pin_memory() for batch in batches]
+    batches *= -(-8 * (runtime.ahead + 1) // len(batches))  # enough to be under way side by side
 
     def work() -> None:
         started: deque[Answer] = deque()
@@ -273,14 +275,14 @@ def _forward(runtime: Runtime, pixels: Tensor) -> Round:
 
 
 def _decode_only(model: ImageClassifier, files: Sequence[str]) -> Round:
-    return lambda: _rate(len(files), lambda: list(_decode(model, files)))
+    return lambda: _rate(len(files), lambda: deque(_decode(model, files), maxlen=0))
 
 
 def _decode(model: ImageClassifier, files: Sequence[str]) -> Iterator[Batch]:
     return load_batches(
         map(Source, files),
         model.preprocessing,
-        batch_size=8,
+        batch_size=DECODED,
         workers=available_cpus(),
         exact=False,
         max_pixels=MAX_PIXELS,
@@ -288,16 +290,20 @@ def _decode(model: ImageClassifier, files: Sequence[str]) -> Iterator[Batch]:
 
 
 def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -> tuple[list[str], Tensor]:
-    """The files that can be decoded, and their pixels, N x 3 x H x W."""
+    """The files that can be decoded, and the pixels of the first of them, N x 3 x H x W."""
     if model.preprocessing.output_size is None:
         raise ModelError(f"{model.name} takes pictures of many sizes, which cannot be measured together")
-    batches = list(_decode(model, files))
-    good = [item.source.path for batch in batches for item in batch.inputs if item.failure is None]
+    good: list[str] = []
+    pixels: list[Tensor] = []
+    for batch in _decode(model, files):
+        good += [item.source.path for item in batch.inputs if item.failure is None]
+        if len(batch.pixels) and len(pixels) * DECODED < KEPT:
+            pixels.append(batch.pixels.clone())  # which frees what the worker shared
     if not good:
         raise NoInputsError("none of the pictures can be decoded")
     if len(good) < len(files):
         notes.append(f"{len(files) - len(good)} of {len(files)} files cannot be decoded and were left out")
-    return good, torch.cat([batch.pixels for batch in batches if len(batch.pixels)])
+    return good, torch.cat(pixels)
 
 
 def _processor(model: ImageClassifier) -> BaseImageProcessor:
@@ -317,8 +323,8 @@ def _matrices(precision: Precision, device: torch.device, flops: int) -> Round:
 
     def run() -> float:
         def wait() -> None:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
 
         with torch.inference_mode():
             factor @ factor
@@ -336,7 +342,7 @@ def _matrices(precision: Precision, device: torch.device, flops: int) -> Round:
 
 def _flops(model: ImageClassifier) -> int:
     """Floating point operations of one picture, as torch counts them."""
-    size = model.preprocessing.output_size or (224, 224)
+    size = model.preprocessing.output_size or ()
     counter = FlopCounterMode(display=False)
     with silenced(), torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # fused attention is not counted
         model.load()(pixel_values=torch.zeros(1, 3, *size))
@@ -357,8 +363,9 @@ def _ratios(contestants: Sequence[Contestant], default: Runtime) -> dict[str, fl
     half = next((one.precision for one in contestants if one.kind == "pipeline" and one.precision != "fp32"), None)
     parts = {
         "to the pipeline in fp32": (ours, best("pipeline", "fp32")),
-        f"to the pipeline in {half}": (ours, best("pipeline", half or "none")),
+        f"to the pipeline in {half}": (ours, half and best("pipeline", half)),
         "end to end to forward only": (ours, forward),
+        "end to end to the lesser of forward and decode only": (ours, min(filter(None, (forward, best("limit", "-"))))),
         "forward only to matrix products": (forward, best("limit", default.precision)),
         "torch to the pipeline in fp32": (best("end to end", engine="torch"), best("pipeline", "fp32")),
         "int8 to bf16, end to end": (best("end to end", "int8"), best("end to end", "bf16")),

@@ -14,48 +14,46 @@ from platformdirs import user_cache_path
 
 _MANIFEST = "manifest.json"
 
-Stamp = Mapping[str, str]  # what a folder was made with, such as the versions of libraries
+Stamp = Mapping[str, str]  # what a folder is made with, such as the versions of libraries
+
+_of_this_process: dict[Path, Path] = {}  # where a folder belongs -> where it is, if it could not be kept there
 
 
 def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
-    """The folder that is kept under ``name``.
+    """The folder that is kept under ``name`` and ``stamp``.
 
-    It is made anew if it is not there, was made under another stamp or is not as it was written. Of several processes
-    one makes it, while the others wait. Where nothing can be kept it is made for this process alone.
+    It is made if it is not there or is not as it was written. Of several processes one makes it, while the others wait.
+    Where nothing can be kept it is made for this process alone.
 
     Args:
         name: its name in the cache.
         stamp: what else it depends on.
-        make: writes the files into an empty folder; what it raises is passed on.
+        make: writes the files into an empty folder; what it raises is passed on, but for OSError.
     """
     root = user_cache_path("dinoclassify")
-    folder = root / name
-    if _is_intact(folder, stamp):
+    folder = _place(name, stamp)
+    if folder in _of_this_process:
+        return _of_this_process[folder]
+    if _is_intact(folder):
         return folder
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / f"{name}.lock").acquire()
-    except OSError:  # a cache that may not be written
-        return _for_this_process(make)
-    with lock:
-        if _is_intact(folder, stamp):
-            return folder
-        made = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=root))
-        try:
-            make(made)
-            manifest = {"stamp": dict(stamp), "sha256": _digests(made)}
-            (made / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            made.rename(folder)
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
-            raise
-    return folder
+        with FileLock(f"{folder}.lock"):
+            if not _is_intact(folder):
+                _make(folder, make)
+        return folder
+    except OSError:  # a cache that is full, or may not be written
+        made = Path(tempfile.mkdtemp(prefix="dinoclassify."))
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        make(made)
+        _of_this_process[folder] = made
+        return made
 
 
 def is_kept(name: str, stamp: Stamp) -> bool:
-    """Whether `kept_folder` would find the folder as it was written."""
-    return _is_intact(user_cache_path("dinoclassify") / name, stamp)
+    """Whether `kept_folder` would find the folder, as it was written."""
+    folder = _place(name, stamp)
+    return folder in _of_this_process or _is_intact(folder)
 
 
 def sha256(paths: Iterable[str | os.PathLike[str]]) -> str:
@@ -67,20 +65,32 @@ def sha256(paths: Iterable[str | os.PathLike[str]]) -> str:
     return digest.hexdigest()
 
 
-def _is_intact(folder: Path, stamp: Stamp) -> bool:
+def _place(name: str, stamp: Stamp) -> Path:
+    made_with = hashlib.sha256(json.dumps(dict(stamp), sort_keys=True).encode()).hexdigest()
+    return user_cache_path("dinoclassify") / f"{name}-{made_with[:8]}"
+
+
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
+    """Fill a folder beside it, and give that the name when it is whole."""
+    for left in folder.parent.glob(f"{folder.name}.*.new"):  # by a process that was killed: we hold the lock
+        shutil.rmtree(left, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".new", dir=folder.parent))
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        return bool(manifest == {"stamp": dict(stamp), "sha256": _digests(folder)})
+        make(made)
+        (made / _MANIFEST).write_text(json.dumps(_digests(made)), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+def _is_intact(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")) == _digests(folder))
     except (OSError, ValueError):
         return False
 
 
 def _digests(folder: Path) -> dict[str, str]:
     return {path.name: sha256([path]) for path in sorted(folder.iterdir()) if path.name != _MANIFEST}
-
-
-def _for_this_process(make: Callable[[Path], None]) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="dinoclassify."))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    make(folder)
-    return folder

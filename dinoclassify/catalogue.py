@@ -93,8 +93,8 @@ def weights_files(folder: str) -> list[str]:
     )
 
 
-def find_flaw(folder: str) -> str | None:
-    """What makes a folder unfit to load a model from, in words, or None."""
+def find_flaw(folder: str, *, weights: bool = True) -> str | None:
+    """What makes a folder unfit to load a model from, in words, or None; with or without its weights."""
     config = os.path.join(folder, "config.json")
     processors = [os.path.join(folder, f"{kind}_config.json") for kind in ("preprocessor", "processor")]
     if not os.path.isfile(config):
@@ -108,6 +108,8 @@ def find_flaw(folder: str) -> str | None:
         nested = settings.get("image_processor")
         if settings.get("auto_map") or (isinstance(nested, dict) and nested.get("auto_map")):
             return "brings Python code of its own, which is never run: use a model that is part of transformers"
+    if not weights:
+        return None
     shards = ["model.safetensors"]
     index = os.path.join(folder, "model.safetensors.index.json")
     if os.path.isfile(index):

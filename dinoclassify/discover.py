@@ -1,6 +1,6 @@
 """PATHS -> a lazy stream of `Source`: files, folders, globs and lists, filtered, sharded and limited.
 
-Nothing is held but the names of the folders being walked, so a million inputs cost no memory and a list on
+Nothing is held but the names of the folders being walked, so a million inputs cost next to no memory and a list on
 stdin streams. Order is fixed: arguments as given, lists as written, the entries of a folder by name.
 """
 

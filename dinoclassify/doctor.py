@@ -59,7 +59,7 @@ def _devices() -> Iterator[Finding]:
 def _runtimes() -> Iterator[Finding]:
     yield Finding("runtime", "torch", version("torch"))
     openvino = find_spec("openvino") is not None
-    cure = None if openvino else f"for twice the speed on a CPU: {_install('openvino')}"
+    cure = None if openvino else f"faster on a CPU: {_install('openvino')}"
     yield Finding("runtime", "openvino", version("openvino") if openvino else "missing", cure)
     yield Finding("runtime", "cache", str(user_cache_path("dinoclassify")))
 

@@ -62,7 +62,9 @@ class _Pictures(Dataset[Batch]):
             decode(source, self._preprocessing, exact=self._exact, max_pixels=self._max_pixels) for source in sources
         ]
         pixels = [item.pixels for item in decoded if item.pixels is not None]
-        stacked = np.stack(pixels) if pixels else np.empty((0, 3, 0, 0), np.uint8)
+        stacked = np.empty((0, 3, 0, 0), np.uint8)
+        if pixels:  # channel by channel in memory: runtimes would else copy them to that order
+            stacked = np.stack(pixels, out=np.empty((len(pixels), *pixels[0].shape), pixels[0].dtype))
         reading = sum(item.read_seconds for item in decoded)
         decoding = perf_counter() - started - reading
         return Batch([replace(item, pixels=None) for item in decoded], torch.from_numpy(stacked), reading, decoding)

@@ -46,14 +46,19 @@ def classify(
             ranked = _rank(answer(), labels, top_k)
         return _predictions(batch, ranked, threshold)
 
-    for batch in clock.over("decode", batches):
-        clock.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
-        if not batch.inputs:
-            clock.recharge("decode", to="walk")  # nothing had come on the list
-        with clock.charge("forward"):
-            started.append((batch, runtime(batch.pixels) if len(batch.pixels) else _no_answer))
-        while len(started) > (0 if live else runtime.ahead):
+    try:
+        for batch in clock.over("decode", batches):
+            clock.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
+            if not batch.inputs:
+                clock.recharge("decode", to="walk")  # nothing had come on the list
+            with clock.charge("forward"):
+                started.append((batch, runtime(batch.pixels) if len(batch.pixels) else _no_answer))
+            while len(started) > (0 if live else runtime.ahead):
+                yield from finish()
+    except Exception:  # of the inputs, say: what was started before is answered before it is raised
+        while started:
             yield from finish()
+        raise
     while started:
         yield from finish()
 

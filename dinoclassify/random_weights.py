@@ -1,5 +1,6 @@
 """Checkpoints with random weights, for measurements without a download: the speed is that of the real model."""
 
+import os
 import shutil
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import (
 
 from dinoclassify.builtin import imagenet_labels
 from dinoclassify.catalogue import KNOWN, find_flaw, resolve, settings_files
-from dinoclassify.checkpoints import silenced
+from dinoclassify.checkpoints import read_labels, silenced
 from dinoclassify.errors import ModelError, UsageError
 
 # The ViT of each size: width, layers, heads. Source: the config.json of the checkpoints.
@@ -29,6 +30,7 @@ def save_random(name: str, folder: str) -> None:
         ModelError: the folder named has no usable config.json.
     """
     model = resolve(name)
+    os.makedirs(folder, exist_ok=True)
     torch.manual_seed(0)
     with silenced():
         if name in KNOWN:
@@ -37,8 +39,9 @@ def save_random(name: str, folder: str) -> None:
                 size={"shortest_edge": 256}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
             ).save_pretrained(folder)
         elif model.kind == "folder":
-            _copy_processor(model.name, folder)
-            config = AutoConfig.from_pretrained(model.name, local_files_only=True, trust_remote_code=False)
+            _copy_settings(model.name, folder)
+            read_labels(folder, name)  # refuses what is no classifier
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         else:
             raise UsageError(f"--random-weights goes with {', '.join(KNOWN)} or a folder; {name} is neither")
         AutoModelForImageClassification.from_config(config).save_pretrained(folder)
@@ -61,9 +64,8 @@ def _dinov2(name: str) -> Any:  # a configuration of one of two classes
     )
 
 
-def _copy_processor(source: str, folder: str) -> None:
-
-    if (flaw := find_flaw(source)) and "model.safetensors" not in flaw:
+def _copy_settings(source: str, folder: str) -> None:
+    if flaw := find_flaw(source, weights=False):
         raise ModelError(f"{source} {flaw}")
     for path in settings_files(source):
         shutil.copy(path, folder)

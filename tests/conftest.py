@@ -1,6 +1,7 @@
 """Fixtures shared by the tests."""
 
 import atexit
+import logging
 import os
 import shutil
 import subprocess
@@ -35,6 +36,13 @@ UNDO = {  # EXIF orientation -> how an upright picture is stored under it
 }
 
 Cli = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture(autouse=True)
+def _log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log reaches pytest, whatever a command that ran in this process has made of it."""
+    monkeypatch.setattr(logging.getLogger("dinoclassify"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("dinoclassify"), "disabled", False)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from dinoclassify.cli.terminal import print_table
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("command", ["", "predict", "models", "doctor"])
+@pytest.mark.parametrize("command", ["", "predict", "bench", "models", "doctor"])
 def test_help_is_as_it_was_agreed(command: str, cli: Cli) -> None:
     """After a change on purpose: `COLUMNS=100 dinoclassify COMMAND --help > tests/golden/help-COMMAND.txt`."""
     done = cli(*command.split(), "--help", env={"COLUMNS": "100", "TERM": "dumb"})

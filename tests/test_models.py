@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from dinoclassify import ModelError, UsageError
 from dinoclassify.catalogue import KNOWN, ModelName, resolve
+from dinoclassify.checkpoints import read_preprocessing
 from dinoclassify.models import open_model
 
 SMALL = KNOWN["small"].hub_id
@@ -254,3 +256,31 @@ def test_transformers_stays_quiet_and_as_it_was(copy: Path, capfd: pytest.Captur
     finally:
         hf.utils.logging.set_verbosity_warning()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_used_before_opens_without_transformers(copy: Path) -> None:
+    code = (
+        "import sys; from dinoclassify.models import open_model; model = open_model(sys.argv[1]); "
+        "print(len(model.labels), model.preprocessing.crop, 'transformers' in sys.modules)"
+    )
+
+    def run() -> str:
+        command = [sys.executable, "-c", code, str(copy)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    edit_json(copy / "preprocessor_config.json", crop_size={"height": 50, "width": 50})
+    assert run() == "7 (50, 50) True\n"
+    assert run() == "7 (50, 50) False\n"
+    edit_json(copy / "preprocessor_config.json", crop_size={"height": 40, "width": 40})
+    assert run() == "7 (40, 40) True\n", "other settings are another model"
+
+
+def test_kept_settings_are_those_that_were_read(checkpoints: Callable[[str], Path]) -> None:
+    for family in ("dinov2", "convnext", "efficientnet", "mobilevit"):
+        folder = str(checkpoints(family))
+        first, second = open_model(folder), open_model(folder)
+        assert first.labels == second.labels == tuple(LABELS)
+        assert first.multi_label == second.multi_label
+        assert type(first.preprocessing) is type(second.preprocessing)
+        if family != "mobilevit":
+            assert first.preprocessing == second.preprocessing == read_preprocessing(folder, family)

@@ -158,14 +158,14 @@ def test_live_inputs_are_answered_as_they_come(greys: Path) -> None:
     assert [prediction.index for prediction in answers] == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("live", [False, True])
-def test_an_error_of_the_inputs_is_raised_after_the_answers(greys: Path, live: bool) -> None:
+@pytest.mark.parametrize(("live", "ahead"), [(False, 0), (True, 0), (False, 4)])
+def test_an_error_of_the_inputs_is_raised_after_the_answers(greys: Path, live: bool, ahead: int) -> None:
     def sources() -> Iterator[Source]:
         yield from [Source(str(greys / "005.png"))] * 9
         raise UsageError("the list is odd")
 
     batches = load_batches(sources(), TINY, batch_size=4, workers=2, exact=False, max_pixels=10_000, live=live)
-    predictions = classify(batches, level_of, LABELS)
+    predictions = classify(batches, Levels(ahead), LABELS, live=live)
     assert [next(predictions).index for _ in range(9)] == [5] * 9
     with pytest.raises(UsageError, match="the list is odd"):
         next(predictions)

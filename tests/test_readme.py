@@ -58,13 +58,17 @@ def test_the_output_shown_is_the_real_one(capfd: pytest.CaptureFixture[str], mon
 
 
 def test_every_option_is_documented_and_every_documented_option_is_there() -> None:
-    documented = {option for row in table("## Options of `predict`") for option in re.findall(r"`(--?[\w-]+)", row[0])}
-    assert documented == {option for names in options("predict").values() for option in names}
+    documented = set()
+    for command in ("predict", "bench"):
+        rows = table(f"## Options of `{command}`")
+        known = {option for row in rows for option in re.findall(r"`(--?[\w-]+)", row[0])}
+        assert known == {option for names in options(command).values() for option in names}
+        documented |= known
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) <= documented | {"--index-url"}
 
 
 def test_every_option_has_an_environment_variable_of_its_name() -> None:
-    for command in ("predict", "models", "doctor"):
+    for command in ("predict", "bench", "models", "doctor"):
         for parameter in typer.main.get_command(app).commands[command].params:  # type: ignore[attr-defined]  # a group
             if parameter.param_type_name == "option" and parameter.name != "help":
                 long = next(option for option in parameter.opts if option.startswith("--"))

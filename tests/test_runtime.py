@@ -1,5 +1,6 @@
 """The PyTorch runtime: devices, precisions, answers that are no numbers, and memory that runs out."""
 
+import shutil
 from types import SimpleNamespace
 from typing import Literal
 
@@ -11,7 +12,7 @@ from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models import ImageClassifier
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes import Precision, cpu_has_bf16
-from dinoclassify.runtimes.pytorch import TorchRuntime, find_devices
+from dinoclassify.runtimes.pytorch import Replicas, TorchRuntime, find_devices
 
 CPU = torch.device("cpu")
 LABELS: tuple[str, ...] = ("a", "b", "c", "d")
@@ -173,3 +174,54 @@ def test_auto_precision_is_half_where_the_cpu_is_made_for_it(monkeypatch: pytest
         monkeypatch.setattr("dinoclassify.runtimes.pytorch.cpu_has_bf16", lambda value=fast: value)
         assert runtime(Toy(), "auto").precision == expected
     assert isinstance(cpu_has_bf16(), bool)
+
+
+def test_several_devices_take_turns_and_answers_stay_in_order() -> None:
+    modules = [Toy(), Toy()]
+    modules[1].load_state_dict(modules[0].state_dict())
+    replicas = Replicas([runtime(module) for module in modules])
+    for module in modules:
+        module.sizes.clear()
+    batches = pictures(20).split([3, 4, 6, 7])
+    answers = [replicas(batch) for batch in batches]
+    for batch, answer in zip(batches, answers, strict=True):
+        torch.testing.assert_close(answer(), expected(modules[0], batch).detach())
+    assert [module.sizes for module in modules] == [[3, 6], [4, 7]]
+    assert (replicas.device, replicas.ahead) == ("cpu,cpu", 1), "one more under way than there is for one device"
+
+
+def test_all_gpus_are_used_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert [str(device) for device in find_devices("cuda")] == ["cuda:0", "cuda:1", "cuda:2"]
+    assert [str(device) for device in find_devices("cuda:2")] == ["cuda:2"]
+
+
+def test_compiled_models_see_batches_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: module)
+    module, pixels = Toy(), pictures(11)
+    run = runtime(module, compiled=True)
+    module.sizes.clear()
+    for batch in pixels.split(4):
+        torch.testing.assert_close(run(batch)(), expected(module, batch).detach())
+    assert module.sizes == [8, 8, 8], "padded to what pays best on a CPU"
+
+
+def test_a_model_that_does_not_compile_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(nn.Module):
+        def forward(self, pixel_values: Tensor) -> None:
+            raise torch._dynamo.exc.TorchDynamoException("no compiler here\nand much more")
+
+    broken = Broken()
+    broken.weight = nn.Parameter(torch.zeros(1))
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: broken)
+    with pytest.raises(ModelError, match=r"--compile does not work here, leave it out: no compiler here$"):
+        runtime(Toy(), compiled=True)(pictures(2))()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_answers_are_the_same() -> None:
+    module, pixels = Toy(), pictures(6)
+    run = runtime(module, compiled=True)
+    for batch in pixels.split(4):
+        torch.testing.assert_close(run(batch)(), expected(module, batch).detach())

@@ -61,3 +61,15 @@ def test_half_a_million_paths_are_discovered_lazily(tmp_path: Path) -> None:
     assert number == 499_999
     assert resident() - early < 10 * 2**20
     assert early - before < 50 * 2**20
+
+
+@pytest.mark.slow
+def test_a_folder_of_very_many_pictures_takes_little_memory(tmp_path: Path) -> None:
+    """A name is all that is kept of a picture: 300,000 of them take less than 40 MB, a million less than 130."""
+    for number in range(300_000):
+        os.close(os.open(tmp_path / f"{number:07}.jpg", os.O_CREAT | os.O_WRONLY))
+    before = resident()
+    sources = discover([str(tmp_path)])
+    assert next(sources).path.endswith("0000000.jpg")
+    assert resident() - before < 40 * 2**20
+    assert sum(1 for _ in sources) == 299_999

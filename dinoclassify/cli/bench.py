@@ -10,7 +10,7 @@ import typer
 
 from dinoclassify.catalogue import DEFAULT
 from dinoclassify.cli import options
-from dinoclassify.cli.terminal import print_json, print_table, say, set_up_log
+from dinoclassify.cli.terminal import print_json, print_lines, print_table, set_up_log
 from dinoclassify.discover import discover
 from dinoclassify.errors import NoInputsError
 
@@ -65,5 +65,4 @@ def bench(
         print_json(asdict(report))
         return
     print_table([asdict(figure) for figure in report.figures], as_json=False)
-    for line in report.lines():
-        say(line)
+    print_lines(report.lines())

@@ -78,6 +78,12 @@ def print_json(content: object) -> None:
 
 
 @writing_to_stdout()
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines of text."""
+    print(*lines, sep="\n")
+
+
+@writing_to_stdout()
 def print_table(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
     """Print rows of the same columns: boxed on a terminal, tab-separated in a pipe, or as JSON."""
     if sys.stdout is None:

@@ -108,8 +108,15 @@ def open_runtime(
 
 def cpu_has_bf16() -> bool:
     """Whether the processor has instructions that multiply matrices in bf16."""
-    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # from torch 2.10
-    return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.10
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    flags = torch.cpu.get_capabilities()
+    return any(flags.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last on ARM
+
+
+def class_mismatch(name: str, labels: int, classes: int) -> str:
+    """What is wrong with a model whose config.json does not name its classes."""
+    return f"{name} names {labels} classes and has {classes}: mend id2label in its config.json"
 
 
 def to_probabilities(logits: Tensor, *, multi_label: bool) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dinoclassify.cache import is_kept, kept_folder
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import UsageError, first_line
 from dinoclassify.models import ImageClassifier
 from dinoclassify.runtimes import Answer, Precision
 from dinoclassify.runtimes.openvino import (
@@ -84,6 +84,11 @@ class Int8Runtime:
         else:
             self._runtime = OpenVINORuntime(classifier)
             self._seen = []  # pictures, and their labels by this runtime
+            log.warning(
+                "int8 is not ready: answering in %s until %d pictures have been seen",
+                self._runtime.precision,
+                CALIBRATION + CHECK,
+            )
         self.batch_size = self._runtime.batch_size
         self.ahead = self._runtime.ahead
 
@@ -101,7 +106,10 @@ class Int8Runtime:
         if self._seen is not None:
             self._seen.append((pixels, probabilities.argmax(dim=1)))
             if sum(len(batch) for batch, _ in self._seen) >= CALIBRATION + CHECK:
-                self._runtime = self._judged()
+                try:
+                    self._runtime = self._judged()
+                except Exception as error:  # NNCF knows not every model; the run goes on without it
+                    log.warning("cannot quantise %s, going on without: %s", self._classifier.name, first_line(error))
                 self._seen = None
         return probabilities
 

@@ -21,7 +21,15 @@ from dinoclassify.cache import Stamp, kept_folder
 from dinoclassify.errors import ModelError, first_line
 from dinoclassify.models import ImageClassifier
 from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.runtimes import Answer, Precision, UnconvertibleError, cpu_has_bf16, finite_rows, to_probabilities
+from dinoclassify.runtimes import (
+    Answer,
+    Precision,
+    UnconvertibleError,
+    class_mismatch,
+    cpu_has_bf16,
+    finite_rows,
+    to_probabilities,
+)
 from dinoclassify.runtimes.telemetry import no_telemetry
 
 with no_telemetry():
@@ -63,11 +71,15 @@ class OpenVINORuntime:
         self._classifier = classifier
         network = read_network(quantised or converted(classifier))
         if precision == "auto":
-            precision = "bf16" if mostly_matrices(network) else "fp32"
+            precision = "bf16" if cpu_has_bf16() and mostly_matrices(network) else "fp32"
         if precision == "bf16" and not cpu_has_bf16():
-            precision = "fp32"  # which is what OpenVINO would do, without a word
+            log.warning("this processor has no instructions for bf16: going on in fp32")
+            precision = "fp32"
         self.precision: Precision = precision if quantised is None else "int8"
         self._compiled = self._compile(network, precision)
+        classes, labels = network.output(0).partial_shape[1].get_length(), len(classifier.labels)
+        if classes != labels:
+            raise ModelError(class_mismatch(classifier.name, labels, classes))
         # Twice the requests that run at a time, so that none has to wait while an answer is written.
         self.ahead = 2 * int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self.batch_size = BATCH_SIZE
@@ -119,8 +131,15 @@ def read_network(folder: Path) -> ov.Model:
 
 
 def save_network(network: ov.Model, folder: Path) -> None:
-    """Write a network, as it is, to a folder."""
-    ov.save_model(network, folder / _NETWORK, compress_to_fp16=False)
+    """Write a network, as it is, to a folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        ov.save_model(network, folder / _NETWORK, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(first_line(error)) from error
 
 
 def versions() -> Stamp:

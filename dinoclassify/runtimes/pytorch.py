@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from dinoclassify.errors import ModelError, UsageError, first_line
 from dinoclassify.models import ImageClassifier
-from dinoclassify.runtimes import Answer, Precision, Runtime, cpu_has_bf16, finite_rows, to_probabilities
+from dinoclassify.runtimes import (
+    Answer,
+    Precision,
+    Runtime,
+    class_mismatch,
+    cpu_has_bf16,
+    finite_rows,
+    to_probabilities,
+)
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +113,7 @@ class TorchRuntime:
         self._classifier = classifier
         self._device = device
         self._max_batch: int | None = None
-        self._padded = 0
+        self._padded = self.batch_size if compiled else 0
         self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._mean = torch.tensor(classifier.preprocessing.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(classifier.preprocessing.std, device=device).view(3, 1, 1)
@@ -155,7 +163,7 @@ class TorchRuntime:
                 f"{name} does not take the {made} pixels that its image processor makes: {error}"
             ) from error
         if classes != labels:
-            raise ModelError(f"{name} names {labels} classes and has {classes}: mend id2label in its config.json")
+            raise ModelError(class_mismatch(name, labels, classes))
 
     @cached_property
     def _fp32_module(self) -> nn.Module:
@@ -175,15 +183,17 @@ class TorchRuntime:
         parts: list[Tensor] = []
         start = 0
         while start < len(pixels):
-            size = self._max_batch or len(pixels)
+            size = min(self._max_batch or len(pixels), len(pixels) - start)
+            tried = max(size, self._padded) if compiled else size
             part = self._try_forward(module, pixels[start : start + size], compiled=compiled)
             if part is not None:
                 parts.append(part)
                 start += size
-            elif size == 1:
+            elif tried == 1:
                 raise ModelError(self._too_large("one picture with the model"))
             else:
-                self._max_batch = self._padded = min(size, len(pixels) - start) // 2 or 1
+                self._max_batch = tried // 2
+                self._padded = min(self._padded, self._max_batch)
                 log.warning("out of memory on %s: going on with batches of %d", self._device, self._max_batch)
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()

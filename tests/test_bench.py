@@ -1,0 +1,73 @@
+"""`bench`: all contestants, on the same pictures, and figures that follow from one another."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import PHOTOS, Cli
+from PIL import Image
+
+from dinoclassify import UsageError
+from dinoclassify.bench import make_pictures
+from dinoclassify.models import open_model
+from dinoclassify.random_weights import save_random
+
+
+def test_bench_measures_everything_side_by_side(cli: Cli, tiny: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    done = cli("bench", PHOTOS, tmp_path / "broken.jpg", "-m", tiny, "--device", "cpu", "--rounds", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    names = [figure["name"] for figure in report["figures"]]
+    assert names[:2] == ["transformers pipeline, fp32, batch 1", "transformers pipeline, fp32, batch 8"]
+    assert {"torch fp32", "forward only, torch fp32", "matrix products in fp32"} <= set(names)
+    assert sum(name.startswith("decode only") for name in names) == 1
+    for figure in report["figures"]:
+        assert 0 < figure["least"] <= figure["median"] <= figure["most"]
+    assert sum(report["stages"].values()) == pytest.approx(1, abs=0.001)
+    assert report["bottleneck"] == max(report["stages"], key=report["stages"].__getitem__)
+    by_name = {figure["name"]: figure["median"] for figure in report["figures"]}
+    pipelines = max(by_name[names[0]], by_name[names[1]])
+    ours = max(rate for name, rate in by_name.items() if name.startswith("torch"))
+    assert report["ratios"]["torch to the pipeline in fp32"] == pytest.approx(ours / pipelines, rel=0.02)
+    assert "1 of 6 files cannot be decoded and were left out" in report["notes"]
+    assert any("int8" in note for note in report["notes"]), "what is not measured has its reason"
+
+
+def test_bench_makes_pictures_and_prints_a_table(cli: Cli, tiny: str) -> None:
+    done = cli("bench", "-m", tiny, "--random-weights", "--rounds", "1", "--limit", "4", "--megapixels", "0.05")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert lines[0] == "name\tmedian\tleast\tmost"
+    assert len(lines) > 6
+    said = done.stdout.decode()
+    assert "4 pictures of 0.1 megapixels" in said or "4 pictures of 0.0 megapixels" in said
+    assert "most of it in" in said
+
+
+def test_nothing_to_measure(cli: Cli, tiny: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    assert cli("bench", tmp_path / "broken.jpg", "-m", tiny).returncode == 4
+    assert cli("bench", tmp_path / "*.png", "-m", tiny).returncode == 4
+    assert b"--random-weights goes with small" in cli("bench", "-m", "some/model", "--random-weights").stderr
+
+
+def test_pictures_are_made_at_the_size_asked_for(tmp_path: Path) -> None:
+    (path,) = make_pictures(str(tmp_path), 1, 0.3)
+    with Image.open(path) as image:
+        assert image.width * image.height == pytest.approx(300_000, rel=0.01)
+
+
+def test_random_weights_are_the_same_every_time(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_random("small-reg", str(tmp_path / name))
+    one, two = (open_model(str(tmp_path / name)) for name in ("one", "two"))
+    assert one.digest() == two.digest()
+    assert len(one.labels) == 1000
+    assert sum(parameter.numel() for parameter in one.load().parameters()) == pytest.approx(22.8e6, rel=0.02)
+    assert one.preprocessing.output_size == (224, 224)
+
+
+def test_random_weights_need_an_architecture(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="goes with small"):
+        save_random("builtin", str(tmp_path))
