@@ -18,7 +18,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, cast
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -166,21 +165,6 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
         advice=advice(stages.bottleneck(), runtime=default.name, precision=default.precision),
         notes=notes,
     )
-
-
-def make_pictures(folder: str, count: int, megapixels: float) -> list[str]:
-    """Write JPEGs that are about as hard to decode as photographs: smooth shapes with some noise."""
-    width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
-    height = round(width * 3 / 4)
-    random = np.random.default_rng(0)
-    paths = []
-    for number in range(count):
-        shapes = Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((width, height), 3)
-        noise = random.integers(-12, 13, (height, width, 1))
-        pixels = (np.asarray(shapes, dtype=np.int16) + noise).clip(0, 255).astype(np.uint8)
-        paths.append(os.path.join(folder, f"{number:04}.jpg"))
-        Image.fromarray(pixels).save(paths[-1], quality=90)
-    return paths
 
 
 def _runtimes(

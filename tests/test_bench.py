@@ -8,9 +8,8 @@ from conftest import PHOTOS, Cli
 from PIL import Image
 
 from dinoclassify import UsageError
-from dinoclassify.bench import make_pictures
 from dinoclassify.models import open_model
-from dinoclassify.random_weights import save_random
+from dinoclassify.synthetic import make_pictures, save_random
 
 
 def test_bench_measures_everything_side_by_side(cli: Cli, tiny: str, tmp_path: Path) -> None:

@@ -47,15 +47,14 @@ def bench(
     in turn on the same pictures with the same weights, and says which stage is the bottleneck. Takes minutes.
     """
     set_up_log(quiet=quiet, verbose=not quiet, debug=debug)
-    from dinoclassify.bench import make_pictures, measure
+    from dinoclassify.bench import measure
+    from dinoclassify.synthetic import make_pictures, save_random
 
     with tempfile.TemporaryDirectory() as scratch:
         files = [source.path for source in islice(discover(paths or []), limit)]
         if paths and not files:
             raise NoInputsError(f"no pictures found in {' '.join(paths)}")
         if random_weights:
-            from dinoclassify.random_weights import save_random
-
             folder = os.path.join(scratch, "random")
             save_random(model, folder)
             model = folder

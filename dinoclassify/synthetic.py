@@ -1,10 +1,12 @@
-"""Checkpoints with random weights, for measurements without a download: the speed is that of the real model."""
+"""Pictures and checkpoints that are made up, for measurements without photographs and without a download."""
 
 import os
 import shutil
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from transformers import (
     AutoConfig,
     AutoModelForImageClassification,
@@ -45,6 +47,21 @@ def save_random(name: str, folder: str) -> None:
         else:
             raise UsageError(f"--random-weights goes with {', '.join(KNOWN)} or a folder; {name} is neither")
         AutoModelForImageClassification.from_config(config).save_pretrained(folder)
+
+
+def make_pictures(folder: str, count: int, megapixels: float) -> list[str]:
+    """Write JPEGs that are about as hard to decode as photographs: smooth shapes with some noise."""
+    width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
+    height = round(width * 3 / 4)
+    random = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        shapes = Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((width, height), 3)
+        noise = random.integers(-12, 13, (height, width, 1))
+        pixels = (np.asarray(shapes, dtype=np.int16) + noise).clip(0, 255).astype(np.uint8)
+        paths.append(os.path.join(folder, f"{number:04}.jpg"))
+        Image.fromarray(pixels).save(paths[-1], quality=90)
+    return paths
 
 
 def _dinov2(name: str) -> Any:  # a configuration of one of two classes
