@@ -221,7 +221,7 @@ def test_int8_is_checked_on_other_pictures_and_the_verdict_is_kept(
 ) -> None:
     pytest.importorskip("nncf")
     monkeypatch.setattr("dinoclassify.runtimes.int8.AGREEMENT", 0.5 if accepted else 1.01)
-    said: list[str] = []  # NNCF does away with the handlers of pytest
+    said: list[str] = []
     monkeypatch.setattr("dinoclassify.runtimes.int8.log.warning", lambda text, *words: said.append(text % words))
     classifier = open_model(tiny)
     runtime, pixels = Int8Runtime(classifier), pictures(classifier, CALIBRATION + CHECK)

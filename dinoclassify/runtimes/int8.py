@@ -134,7 +134,7 @@ class Int8Runtime:
         with no_telemetry(), redirect_stdout(StringIO()):  # where rows go, and NNCF would draw bars
             import nncf
 
-            nncf.set_log_level(logging.ERROR)
+            logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way would change the handlers of everybody
             network = read_network(converted(self._classifier))
             save_network(
                 nncf.quantize(
