@@ -220,6 +220,7 @@ def test_a_model_that_does_not_compile_is_said_in_one_line(monkeypatch: pytest.M
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's own use of it
 def test_compiled_answers_are_the_same() -> None:
     module, pixels = Toy(), pictures(6)
     run = runtime(module, compiled=True)
