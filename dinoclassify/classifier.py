@@ -9,6 +9,7 @@ from dinoclassify.discover import MAX_PIXELS, Source, discover
 from dinoclassify.errors import UsageError
 from dinoclassify.loader import available_cpus, load_batches
 from dinoclassify.models import open_model
+from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
 from dinoclassify.pipeline import classify
 from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.rows import Prediction
@@ -97,6 +98,7 @@ class Classifier:
         batch_size: int | None = None,
         workers: int | None = None,
         exact: bool = False,
+        decoder: Literal["cpu", "gpu"] = "cpu",
         max_pixels: int = MAX_PIXELS,
         live: bool = False,
         stages: Stages | None = None,
@@ -111,6 +113,7 @@ class Classifier:
             workers: processes that decode; by default half the processors where the model runs on them too, else
                 all but one.
             exact: decode and resize exactly as transformers does, rather than fast.
+            decoder: ``gpu`` has the GPU that runs the model decode and resize JPEGs; see `dinoclassify.nvjpeg`.
             max_pixels: pictures with more fail as ``too_large``, undecoded.
             live: inputs come over time; answer those that are there without waiting for a full batch.
             stages: a clock, which is told where the time goes.
@@ -119,6 +122,8 @@ class Classifier:
             raise UsageError(f"top_k {top_k} must be at least 1, threshold {threshold} from 0 to 1")
         if min(1 if batch_size is None else batch_size, 1 if workers is None else workers, max_pixels) < 1:
             raise UsageError("batch_size, workers and max_pixels must be at least 1")
+        if decoder == "gpu":
+            check_gpu_decoder(self.device, self.preprocessing, exact=exact)
         sources = _sources(inputs)
         on_cpu = self.device == "cpu"
         cpus = available_cpus()
@@ -130,9 +135,12 @@ class Classifier:
             workers=workers or max(1, cpus // 2 if on_cpu else cpus - 1),
             exact=exact,
             max_pixels=max_pixels,
+            leave_jpegs=decoder == "gpu",
             live=live,
             pinned=self.device.startswith("cuda"),
         )
+        if isinstance(self.preprocessing, Preprocessing) and decoder == "gpu":
+            batches = decode_jpegs(batches, self.preprocessing, self.device.split(",")[0], max_pixels=max_pixels)
         return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold, live=live, stages=stages)
 
 

@@ -57,14 +57,23 @@ _FOREIGN = {
 
 
 @dataclass(frozen=True, slots=True)
+class Jpeg:
+    """A JPEG left undecoded: the whole file, and the EXIF orientation that its pixels will have."""
+
+    content: bytes
+    orientation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of one source: pixels of 3 x H x W or a failure, never both; the file's size and time as read.
+    """What became of one source: pixels of 3 x H x W, a JPEG that is left to a GPU, or a failure; the file as read.
 
     ``read_seconds`` is how long it took the disk to give what was asked of it.
     """
 
     source: Source
     pixels: Pixels | None = None
+    jpeg: Jpeg | None = None
     failure: Failure | None = None
     size: int | None = None
     mtime_ns: int | None = None
@@ -103,7 +112,12 @@ class _RefusedError(Exception):
 
 
 def decode(
-    source: Source, preprocessing: Preprocessing | AsIs, *, exact: bool = False, max_pixels: int = MAX_PIXELS
+    source: Source,
+    preprocessing: Preprocessing | AsIs,
+    *,
+    exact: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    leave_jpegs: bool = False,
 ) -> Decoded:
     """The pixels of one picture as the model wants them: uint8 before normalising, or an `AsIs` processor's float32.
 
@@ -113,9 +127,10 @@ def decode(
         exact: the same pixels as transformers' `load_image` and image processor give, to the bit. Otherwise JPEGs
             are scaled while they are decoded, transparent pictures are laid on white and 16-bit ones scaled to 8.
         max_pixels: a picture with more is refused before it is decoded.
+        leave_jpegs: read JPEGs that are whole and of the usual kind, and leave their decoding to a GPU.
     """
     size = mtime_ns = file = None
-    pixels, failure = None, None
+    pixels, jpeg, failure = None, None, None
     try:
         file = _open_regular(source.path)
         with BufferedReader(file) as stream:
@@ -124,10 +139,12 @@ def decode(
             with _identify(stream) as image:
                 if image.width * image.height > max_pixels:
                     raise _RefusedError("too_large", f"{image.width} x {image.height} pixels, over {max_pixels}")
-                pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
+                jpeg = _leave(image, stream) if leave_jpegs else None
+                if jpeg is None:
+                    pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
     except Exception as error:  # decoders raise nearly anything on broken data
         pixels, failure = None, _failure(error)
-    return Decoded(source, pixels, failure, size, mtime_ns, file.seconds if file is not None else 0.0)
+    return Decoded(source, pixels, jpeg, failure, size, mtime_ns, file.seconds if file is not None else 0.0)
 
 
 def init_process() -> None:
@@ -194,6 +211,20 @@ def _open_heif(stream: _Stream) -> Image.Image:
         return Image.open(stream, formats=[HeifImageFile.format])
     except UnidentifiedImageError:
         raise _RefusedError("decode_error", "its header is damaged, or it ends too early") from None
+
+
+def _leave(image: Image.Image, stream: _Stream) -> Jpeg | None:
+    """The JPEG as it is, if it is grey or YCbCr, not cut short, and of a size that a GPU has room for; else None."""
+    usual = isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in {"L", "RGB"}
+    if not usual or image.info.get("adobe_transform", 1) != 1 or image.width * image.height > MAX_PIXELS:
+        return None
+    orientation = _orientation(image)
+    stream.seek(0)
+    content = stream.read()
+    if content[-64:].rstrip(b"\0\r\n").endswith(b"\xff\xd9"):
+        return Jpeg(content, orientation)
+    stream.seek(0)  # other decoders fill what is missing with grey; Pillow is asked, which says so
+    return None
 
 
 def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> Pixels:

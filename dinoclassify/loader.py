@@ -10,9 +10,10 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -34,8 +35,8 @@ class Batch:
     """A run of inputs in order, and the pixels of those that decoded.
 
     ``inputs`` is what became of each, without its pixels; ``pixels`` is N x 3 x H x W, uint8 or an `AsIs` processor's
-    float32, with one row for each input that has no failure, in the same order. The seconds are those that a worker
-    has spent on it.
+    float32, with one row for each input that has neither a failure nor a JPEG left to decode, in the same order. The
+    seconds are those that a worker has spent on it.
     """
 
     inputs: list[Decoded]
@@ -51,16 +52,12 @@ class Batch:
 class _Pictures(Dataset[Batch]):
     """Decodes the lists of sources that it is asked for."""
 
-    def __init__(self, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> None:
-        self._preprocessing = preprocessing
-        self._exact = exact
-        self._max_pixels = max_pixels
+    def __init__(self, decode: Callable[[Source], Decoded]) -> None:
+        self._decode = decode
 
     def __getitems__(self, sources: list[Source]) -> Batch:
         started = perf_counter()
-        decoded = [
-            decode(source, self._preprocessing, exact=self._exact, max_pixels=self._max_pixels) for source in sources
-        ]
+        decoded = [self._decode(source) for source in sources]
         pixels = [item.pixels for item in decoded if item.pixels is not None]
         stacked = np.empty((0, 3, 0, 0), np.uint8)
         if pixels:  # channel by channel in memory: runtimes would else copy them to that order
@@ -78,6 +75,7 @@ def load_batches(
     workers: int,
     exact: bool,
     max_pixels: int,
+    leave_jpegs: bool = False,
     live: bool = False,
     pinned: bool = False,
 ) -> Iterator[Batch]:
@@ -85,14 +83,17 @@ def load_batches(
 
     Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live`` no
     picture waits for others that are still to come: batches may be short, or empty, at any time. With ``pinned`` pixels
-    are in memory that CUDA can copy from by itself.
+    are in memory that CUDA can copy from by itself. With ``leave_jpegs`` most JPEGs come as they are, for
+    `dinoclassify.nvjpeg`.
     """
     if preprocessing.output_size is None:
         batch_size = 1
     errors: list[Exception] = []
     sources = _until_error(sources, errors)
     yield from DataLoader(
-        _Pictures(preprocessing, exact=exact, max_pixels=max_pixels),
+        _Pictures(
+            partial(decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels, leave_jpegs=leave_jpegs)
+        ),
         batch_sampler=_batched_live(sources, batch_size) if live else _batched(sources, batch_size),
         collate_fn=_as_is,
         num_workers=workers,

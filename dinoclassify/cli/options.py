@@ -81,6 +81,7 @@ Workers = Annotated[
     int | None, _model("--workers", "-j", parser=_number_or_auto, metavar="auto|N", help="Processes that decode.")
 ]
 Exact = Annotated[bool, _model("--exact", help="Decode and resize exactly as transformers does.")]
+Decoder = Annotated[Literal["cpu", "gpu"], _model(help="Where JPEGs are decoded; gpu needs torchvision with CUDA.")]
 
 TopK = Annotated[int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels in each row.")]
 Threshold = Annotated[
