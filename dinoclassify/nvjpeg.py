@@ -9,13 +9,13 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
+from importlib import import_module
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dinoclassify.decode import TURNED, Decoded, Jpeg, decode
+from dinoclassify.decode import TURNED, Decoded, decode
 from dinoclassify.errors import UsageError, first_line
 from dinoclassify.loader import Batch
 from dinoclassify.preprocessing import AsIs, Preprocessing
@@ -37,8 +37,11 @@ def check_gpu_decoder(device: str, preprocessing: Preprocessing | AsIs, *, exact
         raise UsageError("--decoder gpu is not --exact: leave one out")
     if isinstance(preprocessing, AsIs) or preprocessing.resample not in _MODES:
         raise UsageError("--decoder gpu: the image processor of this model runs on the CPU alone: leave it out")
-    if find_spec("torchvision") is None:
-        raise UsageError("--decoder gpu needs torchvision built for CUDA: pip install torchvision")
+    try:
+        import_module("torchvision.io")
+    except (ImportError, RuntimeError) as error:  # the second where it was built for another torch
+        missing = "pip install torchvision" if isinstance(error, ModuleNotFoundError) else first_line(error)
+        raise UsageError(f"--decoder gpu needs torchvision built for CUDA: {missing}") from error
 
 
 def decode_jpegs(
@@ -46,44 +49,53 @@ def decode_jpegs(
 ) -> Iterator[Batch]:
     """The same batches with their JPEGs decoded; ``pixels`` are on ``device``, in the order of ``inputs``.
 
-    What the GPU cannot decode, or has no memory for, is decoded here and now on the CPU.
+    What the GPU cannot decode, or has no memory for, is decoded here and now on the CPU, with all of its batch.
     """
+    warn = log.warning
     for batch in batches:
-        jpegs = [item.jpeg for item in batch.inputs if item.jpeg is not None]
-        if not jpegs:
-            yield batch
-            continue
+        left = [item for item in batch.inputs if item.jpeg is not None]
         try:
-            on_gpu = iter(_decode_on_gpu(jpegs, preprocessing, device, max_pixels))
+            made = _decode_on_gpu(left, preprocessing, device, max_pixels) if left else []
         except RuntimeError as error:  # torchvision does not say which of them it was
-            log.info("decoding %d JPEGs on the CPU after all: %s", len(jpegs), first_line(error))
-            on_gpu = None
-        ready, inputs, pixels = iter(batch.pixels.to(device, non_blocking=True)), list[Decoded](), list[Tensor]()
-        for item in batch.inputs:
-            if item.jpeg is None:
-                inputs.append(item)
-                pixels += [next(ready)] if item.failure is None else []
-                continue
-            if on_gpu is not None:
-                inputs.append(replace(item, jpeg=None))
-                pixels.append(next(on_gpu))
-                continue
-            decoded = decode(item.source, preprocessing, max_pixels=max_pixels)
-            inputs.append(replace(decoded, pixels=None))
-            pixels += [torch.tensor(decoded.pixels, device=device)] if decoded.pixels is not None else []
-        stacked = torch.stack(pixels) if pixels else batch.pixels
-        yield replace(batch, inputs=inputs, pixels=stacked)
+            warn("%d JPEGs are decoded on the CPU after all: %s", len(left), first_line(error))
+            warn = log.info
+            made = [_decode_on_cpu(item, preprocessing, max_pixels) for item in left]
+        yield _merged(batch, made, device) if left else batch
 
 
-def _decode_on_gpu(jpegs: Sequence[Jpeg], preprocessing: Preprocessing, device: str, max_pixels: int) -> list[Tensor]:
+def _decode_on_gpu(
+    items: Sequence[Decoded], preprocessing: Preprocessing, device: str, max_pixels: int
+) -> list[tuple[Decoded, Tensor | None]]:
     from torchvision.io import ImageReadMode, decode_jpeg
 
+    jpegs = [item.jpeg for item in items if item.jpeg is not None]
     contents = [torch.frombuffer(bytearray(jpeg.content), dtype=torch.uint8) for jpeg in jpegs]
     images: list[Tensor] = decode_jpeg(contents, mode=ImageReadMode.RGB, device=device)
     return [
-        _fit(_upright(image, jpeg.orientation), preprocessing, max_pixels)
-        for image, jpeg in zip(images, jpegs, strict=True)
+        (replace(item, jpeg=None), _fit(_upright(image, jpeg.orientation), preprocessing, max_pixels))
+        for item, jpeg, image in zip(items, jpegs, images, strict=True)
     ]
+
+
+def _decode_on_cpu(item: Decoded, preprocessing: Preprocessing, max_pixels: int) -> tuple[Decoded, Tensor | None]:
+    decoded = decode(item.source, preprocessing, max_pixels=max_pixels)
+    pixels = None if decoded.pixels is None else torch.tensor(decoded.pixels)
+    return replace(decoded, pixels=None), pixels
+
+
+def _merged(batch: Batch, made: Iterable[tuple[Decoded, Tensor | None]], device: str) -> Batch:
+    """The batch with what was ``made`` of its JPEGs in their places."""
+    made, ready = iter(made), iter(batch.pixels.to(device, non_blocking=True))
+    inputs, rows = list[Decoded](), list[Tensor]()
+    for item in batch.inputs:
+        if item.jpeg is None:
+            done, row = item, next(ready) if item.failure is None else None
+        else:
+            done, row = next(made)
+        inputs.append(done)
+        if row is not None:
+            rows.append(row.to(device))
+    return replace(batch, inputs=inputs, pixels=torch.stack(rows) if rows else batch.pixels)
 
 
 def _upright(image: Tensor, orientation: int) -> Tensor:
