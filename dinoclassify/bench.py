@@ -35,11 +35,13 @@ from transformers import (
 from dinoclassify.catalogue import resolve
 from dinoclassify.checkpoints import silenced
 from dinoclassify.discover import MAX_PIXELS, Source
-from dinoclassify.errors import ModelError, NoInputsError
+from dinoclassify.errors import ModelError, NoInputsError, UsageError
 from dinoclassify.hub import cached_snapshot
 from dinoclassify.loader import Batch, available_cpus, load_batches
 from dinoclassify.models import ImageClassifier, open_model
+from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
 from dinoclassify.pipeline import classify
+from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes import Answer, Precision, Runtime, RuntimeName, cpu_has_bf16, open_runtime
 from dinoclassify.runtimes.pytorch import DTYPES, find_devices
 from dinoclassify.stages import Stage, Stages, advice
@@ -61,7 +63,7 @@ class Contestant:
     """What is measured, and the pictures a second of each of its rounds."""
 
     name: str
-    kind: Literal["pipeline", "end to end", "forward", "limit"]
+    kind: Literal["pipeline", "end to end", "gpu decoder", "forward", "limit"]
     precision: str
     run: Round
     rates: list[float] = field(default_factory=list)
@@ -137,6 +139,7 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
             )
             for runtime in runtimes
         ),
+        *_gpu_decoder(model, default, files, workers, notes),
         *(
             Contestant(f"forward only, {_name(runtime)}", "forward", runtime.precision, _forward(runtime, pixels))
             for runtime in runtimes
@@ -220,7 +223,28 @@ def _pipelines(model: ImageClassifier, files: Sequence[str], device: torch.devic
             yield Contestant(f"transformers pipeline, {precision}, batch {batch_size}", "pipeline", precision, run)
 
 
-def _end_to_end(model: ImageClassifier, runtime: Runtime, files: Sequence[str], workers: int, stages: Stages) -> Round:
+def _gpu_decoder(
+    model: ImageClassifier, runtime: Runtime, files: Sequence[str], workers: int, notes: list[str]
+) -> Iterator[Contestant]:
+    if not runtime.device.startswith("cuda"):
+        return
+    try:
+        check_gpu_decoder(runtime.device, model.preprocessing, exact=False)
+    except UsageError as error:
+        notes.append(f"not measured: {error}")
+        return
+    run = _end_to_end(model, runtime, files, workers, Stages(), decoder="gpu")
+    yield Contestant(f"{_name(runtime)}, --decoder gpu", "gpu decoder", runtime.precision, run)
+
+
+def _end_to_end(
+    model: ImageClassifier,
+    runtime: Runtime,
+    files: Sequence[str],
+    workers: int,
+    stages: Stages,
+    decoder: Literal["cpu", "gpu"] = "cpu",
+) -> Round:
     def work() -> None:
         batches = load_batches(
             stages.over("walk", map(Source, files)),
@@ -229,8 +253,11 @@ def _end_to_end(model: ImageClassifier, runtime: Runtime, files: Sequence[str], 
             workers=workers,
             exact=False,
             max_pixels=MAX_PIXELS,
+            leave_jpegs=decoder == "gpu",
             pinned=runtime.device.startswith("cuda"),
         )
+        if isinstance(model.preprocessing, Preprocessing) and decoder == "gpu":
+            batches = decode_jpegs(batches, model.preprocessing, runtime.device, max_pixels=MAX_PIXELS)
         with open_output(os.devnull, "csv", 1) as write:
             for prediction in classify(batches, runtime, model.labels, stages=stages):
                 with stages.charge("write"):
@@ -351,6 +378,7 @@ def _ratios(contestants: Sequence[Contestant], default: Runtime) -> dict[str, fl
         "end to end to forward only": (ours, forward),
         "end to end to the lesser of forward and decode only": (ours, min(filter(None, (forward, best("limit", "-"))))),
         "forward only to matrix products": (forward, best("limit", default.precision)),
+        "--decoder gpu to cpu": (best("gpu decoder"), ours),
         "torch to the pipeline in fp32": (best("end to end", engine="torch"), best("pipeline", "fp32")),
         "int8 to bf16, end to end": (best("end to end", "int8"), best("end to end", "bf16")),
     }
