@@ -37,7 +37,7 @@ from dinoclassify.checkpoints import silenced
 from dinoclassify.discover import MAX_PIXELS, Source
 from dinoclassify.errors import ModelError, NoInputsError, UsageError
 from dinoclassify.hub import cached_snapshot
-from dinoclassify.loader import Batch, available_cpus, load_batches
+from dinoclassify.loader import available_cpus, load_batches
 from dinoclassify.models import ImageClassifier, open_model
 from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
 from dinoclassify.pipeline import classify
@@ -45,6 +45,7 @@ from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes import Answer, Precision, Runtime, RuntimeName, cpu_has_bf16, open_runtime
 from dinoclassify.runtimes.pytorch import DTYPES, find_devices
 from dinoclassify.stages import Stage, Stages, advice
+from dinoclassify.workers import Batch
 from dinoclassify.writers import open_output
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from dinoclassify.catalogue import DEFAULT
-from dinoclassify.discover import MAX_PIXELS, Source, discover
+from dinoclassify.discover import MAX_PIXELS, TIMEOUT, Source, discover
 from dinoclassify.errors import UsageError
 from dinoclassify.loader import available_cpus, load_batches
 from dinoclassify.models import open_model
@@ -100,6 +100,7 @@ class Classifier:
         exact: bool = False,
         decoder: Literal["cpu", "gpu"] = "cpu",
         max_pixels: int = MAX_PIXELS,
+        timeout: float = TIMEOUT,
         live: bool = False,
         stages: Stages | None = None,
     ) -> Iterator[Prediction]:
@@ -115,6 +116,7 @@ class Classifier:
             exact: decode and resize exactly as transformers does, rather than fast.
             decoder: ``gpu`` has the GPU that runs the model decode and resize JPEGs; see `dinoclassify.nvjpeg`.
             max_pixels: pictures with more fail as ``too_large``, undecoded.
+            timeout: seconds after which a picture fails as ``timeout``.
             live: inputs come over time; answer those that are there without waiting for a full batch.
             stages: a clock, which is told where the time goes.
         """
@@ -122,6 +124,8 @@ class Classifier:
             raise UsageError(f"top_k {top_k} must be at least 1, threshold {threshold} from 0 to 1")
         if min(1 if batch_size is None else batch_size, 1 if workers is None else workers, max_pixels) < 1:
             raise UsageError("batch_size, workers and max_pixels must be at least 1")
+        if timeout <= 0:
+            raise UsageError("timeout must be more than 0")
         if decoder == "gpu":
             check_gpu_decoder(self.device, self.preprocessing, exact=exact)
         sources = _sources(inputs)
@@ -135,6 +139,7 @@ class Classifier:
             workers=workers or max(1, cpus // 2 if on_cpu else cpus - 1),
             exact=exact,
             max_pixels=max_pixels,
+            timeout=timeout,
             leave_jpegs=decoder == "gpu",
             live=live,
             pinned=self.device.startswith("cuda"),

@@ -30,6 +30,8 @@ TURNED = 5  # EXIF orientations from here up swap width and height
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
+SCALED = 4  # a JPEG of so many times the pixels allowed is decoded all the same, if it is small by then
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # no other decoder is reached; JPEG opens MPO
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
@@ -126,7 +128,8 @@ def decode(
         preprocessing: what to make of it.
         exact: the same pixels as transformers' `load_image` and image processor give, to the bit. Otherwise JPEGs
             are scaled while they are decoded, transparent pictures are laid on white and 16-bit ones scaled to 8.
-        max_pixels: a picture with more is refused before it is decoded.
+        max_pixels: a picture with more is refused before it is decoded; a JPEG that is scaled to less while it is
+            decoded may have `SCALED` times as many, unless it is progressive and so decoded in full by libjpeg.
         leave_jpegs: read JPEGs that are whole and of the usual kind, and leave their decoding to a GPU.
     """
     size = mtime_ns = file = None
@@ -137,8 +140,9 @@ def decode(
             status = os.fstat(stream.fileno())
             size, mtime_ns = status.st_size, status.st_mtime_ns
             with _identify(stream) as image:
-                if image.width * image.height > max_pixels:
-                    raise _RefusedError("too_large", f"{image.width} x {image.height} pixels, over {max_pixels}")
+                most = _most_pixels(image, preprocessing, exact=exact, max_pixels=max_pixels)
+                if image.width * image.height > most:
+                    raise _RefusedError("too_large", f"{image.width} x {image.height} pixels, over {most}")
                 jpeg = _leave(image, stream) if leave_jpegs else None
                 if jpeg is None:
                     pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
@@ -213,6 +217,12 @@ def _open_heif(stream: _Stream) -> Image.Image:
         raise _RefusedError("decode_error", "its header is damaged, or it ends too early") from None
 
 
+def _most_pixels(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> int:
+    """How many pixels the picture may have."""
+    scales = isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info
+    return SCALED * max_pixels if scales and isinstance(preprocessing, Preprocessing) and not exact else max_pixels
+
+
 def _leave(image: Image.Image, stream: _Stream) -> Jpeg | None:
     """The JPEG as it is, if it is grey or YCbCr, not cut short, and of a size that a GPU has room for; else None."""
     usual = isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in {"L", "RGB"}
@@ -239,6 +249,8 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
         # data would come here, never to come again.
         orientation = _orientation(image)
         used = _scale_while_decoding(image, preprocessing, turned=orientation >= TURNED)
+    if image.width * image.height > max_pixels:
+        raise _RefusedError("too_large", f"{full[0]} x {full[1]} pixels, over {max_pixels} even when scaled")
     image = _upright_rgb(image, exact=exact)
     if preprocessing.on_white and "transparency" in image.info:
         image = _on_white(image)

@@ -22,6 +22,7 @@ from dinoclassify.lists import STDIN, listed_paths
 log = logging.getLogger(__name__)
 
 MAX_PIXELS = 100_000_000  # of one picture: 300 MB as RGB, in each worker
+TIMEOUT = 120.0  # seconds for one picture
 
 # What a folder walk takes. A path that is named, listed or matched by a glob is tried whatever its suffix.
 # fmt: off

@@ -1,10 +1,13 @@
 """The errors a user can meet, and the exit code of each.
 
     DinoclassifyError     1
+    ├── WorkerError       1   processes that decode cannot be started, or keep dying
     ├── UsageError        2   a wrong argument or option
+    ├── FailuresError     3   more pictures failed than --max-failures allows
     ├── NoInputsError     4   PATHS name no picture
     ├── ModelError        5   the model could not be loaded, or does not fit the device
-    └── OutputError       6   the rows could not be written
+    ├── OutputError       6   the rows could not be written
+    └── LockedError      11   another run writes the output
 
 A picture that cannot be classified is no error: it is a row with status ``failed``, and exit code 3.
 Every message is one line that names the thing and the cure; the command line prints nothing else.
@@ -17,10 +20,20 @@ class DinoclassifyError(Exception):
     exit_code = 1
 
 
+class WorkerError(DinoclassifyError):
+    """The processes that decode cannot be started, or keep dying."""
+
+
 class UsageError(DinoclassifyError):
     """An argument or option is wrong."""
 
     exit_code = 2
+
+
+class FailuresError(DinoclassifyError):
+    """More pictures have failed than the user allows."""
+
+    exit_code = 3
 
 
 class NoInputsError(DinoclassifyError):
@@ -43,6 +56,12 @@ class OutputError(DinoclassifyError):
     """The rows cannot be written where they should go."""
 
     exit_code = 6
+
+
+class LockedError(DinoclassifyError):
+    """Another run is writing the output."""
+
+    exit_code = 11
 
 
 def first_line(error: BaseException) -> str:

@@ -1,70 +1,30 @@
 """Sources -> batches of pixels, decoded by worker processes.
 
-A PyTorch DataLoader whose batch sampler is the discovered stream itself: it hands lists of `Source` to the workers,
-and the dataset holds no paths. So discovery stays lazy, batches come back in order, and no more than
-`PREFETCH` batches a worker are ever under way.
+The discovered stream is the batch sampler of their DataLoaders: it hands out lists of `Source`, and their dataset holds
+no paths. So discovery stays lazy, batches come back in order, and no more than `PREFETCH` batches a worker are ever
+under way.
 """
 
 import itertools
 import os
 import queue
-import signal
+import resource
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
-from time import perf_counter
-from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-
-from dinoclassify.decode import Decoded, decode, init_process
-from dinoclassify.discover import Source
+from dinoclassify.decode import decode
+from dinoclassify.discover import TIMEOUT, Source
+from dinoclassify.errors import UsageError
 from dinoclassify.preprocessing import AsIs, Preprocessing
+from dinoclassify.workers import Batch, Worker, looked_after
 
-PREFETCH = 2
 LINGER = 0.1  # seconds
 
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A run of inputs in order, and the pixels of those that decoded.
-
-    ``inputs`` is what became of each, without its pixels; ``pixels`` is N x 3 x H x W, uint8 or an `AsIs` processor's
-    float32, with one row for each input that has neither a failure nor a JPEG left to decode, in the same order. The
-    seconds are those that a worker has spent on it.
-    """
-
-    inputs: list[Decoded]
-    pixels: Tensor
-    read_seconds: float
-    decode_seconds: float
-
-    def pin_memory(self) -> "Batch":
-        """The same with pixels in pinned memory, from which CUDA copies while it computes. For the DataLoader."""
-        return replace(self, pixels=self.pixels.pin_memory())
-
-
-class _Pictures(Dataset[Batch]):
-    """Decodes the lists of sources that it is asked for."""
-
-    def __init__(self, decode: Callable[[Source], Decoded]) -> None:
-        self._decode = decode
-
-    def __getitems__(self, sources: list[Source]) -> Batch:
-        started = perf_counter()
-        decoded = [self._decode(source) for source in sources]
-        pixels = [item.pixels for item in decoded if item.pixels is not None]
-        stacked = np.empty((0, 3, 0, 0), np.uint8)
-        if pixels:  # channel by channel in memory: runtimes would else copy them to that order
-            stacked = np.stack(pixels, out=np.empty((len(pixels), *pixels[0].shape), pixels[0].dtype))
-        reading = sum(item.read_seconds for item in decoded)
-        decoding = perf_counter() - started - reading
-        return Batch([replace(item, pixels=None) for item in decoded], torch.from_numpy(stacked), reading, decoding)
+_FILES = 9  # held open for each worker: pipes, and memory that is shared
+_SPARE_FILES = 16  # for all else that a run opens
 
 
 def load_batches(
@@ -75,32 +35,45 @@ def load_batches(
     workers: int,
     exact: bool,
     max_pixels: int,
+    timeout: float = TIMEOUT,
     leave_jpegs: bool = False,
     live: bool = False,
     pinned: bool = False,
 ) -> Iterator[Batch]:
     """Decode all sources, in order; the last batch may be short. An error of ``sources`` is raised after their batches.
 
+    A worker that dies or hangs is replaced, and costs at most the picture it was at; see `dinoclassify.workers`.
+
     Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live`` no
     picture waits for others that are still to come: batches may be short, or empty, at any time. With ``pinned`` pixels
     are in memory that CUDA can copy from by itself. With ``leave_jpegs`` most JPEGs come as they are, for
     `dinoclassify.nvjpeg`.
+
+    Raises:
+        UsageError: so many workers need more open files than the system allows.
+        WorkerError: workers cannot be started, or keep dying.
     """
     if preprocessing.output_size is None:
         batch_size = 1
+    _allow_open_files(workers)
     errors: list[Exception] = []
     sources = _until_error(sources, errors)
-    yield from DataLoader(
-        _Pictures(
-            partial(decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels, leave_jpegs=leave_jpegs)
-        ),
-        batch_sampler=_batched_live(sources, batch_size) if live else _batched(sources, batch_size),
-        collate_fn=_as_is,
-        num_workers=workers,
-        prefetch_factor=PREFETCH,
-        worker_init_fn=_init_worker,
-        pin_memory=pinned,
+    batches = _batched_live(sources, batch_size) if live else _batched(sources, batch_size)
+    turns: deque[int] = deque()  # which worker has the next batch, and the next
+
+    def share(number: int) -> Iterator[list[Source]]:
+        for batch in batches:
+            turns.append(number)
+            yield batch
+
+    to_pixels = partial(
+        decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels, leave_jpegs=leave_jpegs
     )
+    team: list[Worker] = []
+    with looked_after(team, timeout):
+        team.extend(Worker(to_pixels, share(number), timeout=timeout, pinned=pinned) for number in range(workers))
+        while turns:
+            yield team[turns.popleft()].receive()
     if errors:
         raise errors[0]
 
@@ -108,6 +81,18 @@ def load_batches(
 def available_cpus() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _allow_open_files(workers: int) -> None:
+    """Raise the limit of open files, if it must be and can be, for as many workers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(os.listdir("/dev/fd")) + _FILES * workers + _SPARE_FILES
+    if resource.RLIM_INFINITY not in (soft, hard) and hard < needed:
+        raise UsageError(
+            f"{workers} workers need {needed} open files of {hard} allowed: raise ulimit -n or use fewer --workers"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _until_error(sources: Iterable[Source], errors: list[Exception]) -> Iterator[Source]:
@@ -147,15 +132,3 @@ def _batched_live(sources: Iterable[Source], size: int) -> Iterator[list[Source]
                     return
                 batch.append(item)
         yield batch
-
-
-def _as_is(batch: Any) -> Any:  # DataLoader takes it for a function of a list; `__getitems__` has made the batch
-    return batch
-
-
-def _init_worker(_: int) -> None:
-    # Signals often reach the whole process group. The main process alone answers them, and ends its workers; they
-    # also end by themselves when it is gone.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    init_process()

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from dinoclassify.decode import TURNED, Decoded, decode
 from dinoclassify.errors import UsageError, first_line
-from dinoclassify.loader import Batch
 from dinoclassify.preprocessing import AsIs, Preprocessing
+from dinoclassify.workers import Batch
 
 log = logging.getLogger(__name__)
 

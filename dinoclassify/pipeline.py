@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from dinoclassify.decode import Decoded
-from dinoclassify.loader import Batch
 from dinoclassify.rows import Failure, Label, Prediction, Status
 from dinoclassify.runtimes import Answer, Runtime
 from dinoclassify.stages import Stages
+from dinoclassify.workers import Batch
 
 _NONFINITE = Failure("nonfinite", "the model's answer is not a number, not even in fp32")
 

@@ -18,6 +18,8 @@ ErrorCode = Literal[
     "too_large",
     "decode_error",
     "out_of_memory",
+    "timeout",
+    "worker_crashed",
     "nonfinite",
 ]
 Status = Literal["ok", "uncertain", "failed"]

@@ -226,6 +226,19 @@ def test_pixels_are_counted_before_decoding(tmp_path: Path) -> None:
     assert decoded(tmp_path / "x.png", max_pixels=60_300).failure is None
 
 
+def test_a_jpeg_that_is_small_once_scaled_may_be_larger(tmp_path: Path, photo: Image.Image) -> None:
+    """2400 x 1600 pixels, a sixteenth of that when decoded for 256: allowed up to four times the limit."""
+    photo.resize((2400, 1600)).save(tmp_path / "x.jpg")
+    assert decoded(tmp_path / "x.jpg", max_pixels=960_000).failure is None
+    assert failure(tmp_path / "x.jpg", max_pixels=959_999) == ("too_large", "2400 x 1600 pixels, over 3839996")
+    assert failure(tmp_path / "x.jpg", max_pixels=960_000, exact=True)[0] == "too_large"
+    photo.resize((2400, 1600)).save(tmp_path / "x.jpg", progressive=True)
+    assert failure(tmp_path / "x.jpg", max_pixels=3_839_999)[0] == "too_large", "libjpeg holds all of it"
+    photo.resize((900, 600)).save(tmp_path / "x.jpg")
+    message = "900 x 600 pixels, over 539999 even when scaled"
+    assert failure(tmp_path / "x.jpg", max_pixels=539_999) == ("too_large", message)
+
+
 def test_a_sliver_is_not_blown_up(tmp_path: Path) -> None:
     """256 x 2,560,000 pixels, were it resized in full as transformers does."""
     Image.new("L", (10_000, 1)).save(tmp_path / "x.png")

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from dinoclassify.discover import Source
 from dinoclassify.errors import UsageError
-from dinoclassify.loader import Batch, load_batches
+from dinoclassify.loader import load_batches
 from dinoclassify.pipeline import classify
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.rows import Prediction
 from dinoclassify.runtimes import Answer, Precision
+from dinoclassify.workers import Batch
 
 TINY = Preprocessing(resize=(8, 8), crop=None, resample=0, mean=(0.0,) * 3, std=(1.0,) * 3)
 LABELS = [f"level {level}" for level in range(256)]

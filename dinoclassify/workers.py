@@ -1,0 +1,332 @@
+"""A process that decodes, and what becomes of its work when it dies.
+
+Each process has a DataLoader of its own, so that what one leaves behind when it is killed, a lock it held or half a
+message, hurts no other. It notes in shared memory which picture it is at. When it dies, another takes its place, and
+that picture is tried again alone: if it ends that process too, it is given up. A picture that takes too long is given
+up at once. Batches stay as they were, whatever happens in between.
+"""
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.sharedctypes import RawValue
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dinoclassify.decode import Decoded, init_process
+from dinoclassify.discover import Source
+from dinoclassify.errors import WorkerError
+from dinoclassify.rows import Failure
+from dinoclassify.slots import Slots, Written
+
+log = logging.getLogger(__name__)
+
+PREFETCH = 2  # batches under way in a process
+RESTARTS = 32  # in a row, without one result in between: then the run ends
+START = 60.0  # seconds that a process may take to begin
+
+_POLL = 0.1  # seconds between two looks at a process that is waited for
+_LOOKS = 10  # at a process, in the time that a picture may take
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+_BETWEEN = -1  # the position of a process that is not decoding
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A run of inputs in order, and the pixels of those that decoded.
+
+    ``inputs`` is what became of each, without its pixels; ``pixels`` is N x 3 x H x W, uint8 or an `AsIs` processor's
+    float32, with one row for each input that has neither a failure nor a JPEG left to decode, in the same order. The
+    seconds are those that a worker has spent on it.
+    """
+
+    inputs: list[Decoded]
+    pixels: Tensor
+    read_seconds: float
+    decode_seconds: float
+
+
+class Worker:
+    """A process that decodes lists of sources, `PREFETCH` ahead of those that are received, in order.
+
+    Args:
+        decode: what is done with each source, in the process.
+        batches: the lists of sources. The next is asked for whenever one has been received.
+        timeout: seconds that a picture may take.
+        pinned: have the pixels in memory that CUDA can copy from by itself.
+
+    Raises:
+        WorkerError: no process can be started.
+    """
+
+    def __init__(
+        self, decode: Callable[[Source], Decoded], batches: Iterator[list[Source]], *, timeout: float, pinned: bool
+    ) -> None:
+        self._decode = decode
+        self._batches = batches
+        self._timeout = timeout
+        self._pinned = pinned
+        self._slots = Slots(PREFETCH + 1)
+        self._plan: deque[_Task] = deque()  # what is under way, in order
+        self._restarts = 0
+        self._received = 0  # from this process
+        self._seen, self._still = 0, 0.0  # the last step that was seen, and for how many seconds
+        self._awaited = False
+        self._overdue: int | None = None  # the step at which the process was killed for its slowness
+        self._results: Iterator[_Result] = iter(())
+        self._start()
+
+    def receive(self) -> Batch:
+        """The next batch, whatever happens to the process.
+
+        Raises:
+            WorkerError: too many processes in a row have died, or no other can be started.
+        """
+        parts: list[Batch] = []
+        while True:
+            task = self._plan[0]
+            try:
+                parts.append(self._next_result(task) if task.verdict is None else _given_up(task.sources, task.verdict))
+            except _LostError:
+                self._restart()
+                continue
+            self._plan.popleft()
+            if task.ends_batch:
+                return _joined(parts)
+
+    def look(self, seconds: float) -> None:
+        """Kill the process if it has stood still for too long; to be called every so many ``seconds``."""
+        step, decoding = self._progress.step, self._progress.position != _BETWEEN
+        self._still = self._still + seconds if step == self._seen else 0.0
+        self._seen = step
+        if self._still > (self._timeout if decoding else max(self._timeout, START)) and (decoding or self._awaited):
+            self._overdue = step
+            self._kill()
+
+    def stop(self) -> None:
+        """End the process."""
+        self._kill()
+        self._results = iter(())
+
+    def _start(self) -> None:
+        self._progress = RawValue(_Progress, 0, 0, _BETWEEN, 0)
+        self._received, self._seen, self._still, self._overdue = 0, 0, 0.0, None
+        handler = signal.getsignal(signal.SIGCHLD)
+        try:
+            self._results = iter(
+                DataLoader(
+                    _Pictures(self._decode, self._slots, self._progress),
+                    batch_sampler=self._tasks([task for task in self._plan if task.verdict is None]),
+                    collate_fn=_as_is,
+                    num_workers=1,
+                    prefetch_factor=PREFETCH,
+                    worker_init_fn=partial(_init_worker, self._progress),
+                    timeout=_POLL,
+                )
+            )
+        except (OSError, RuntimeError) as error:
+            raise WorkerError(f"cannot start a process that decodes: {error}; try fewer --workers") from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, handler)  # torch's own would raise, in the middle of anything
+
+    def _tasks(self, again: Sequence["_Task"]) -> Iterator[list[Source]]:
+        """What the process is to do, for its DataLoader to ask for: first what was under way before."""
+        for task in again:
+            yield task.sources
+        for sources in self._batches:
+            self._plan.append(_Task(sources))
+            yield sources
+
+    def _next_result(self, task: "_Task") -> Batch:
+        self._still, self._awaited = 0.0, True
+        result: _Result | None = None
+        while result is None:
+            try:
+                result = next(self._results)
+            except RuntimeError as error:
+                if "timed out" not in str(error):  # the process lives, it is at work
+                    raise _LostError from error
+        self._awaited = False
+        pixels, items = self._slots.read(self._received, result.written, pinned=self._pinned)
+        self._received += 1
+        self._restarts = 0
+        inputs = [replace(item, source=source) for item, source in zip(items, task.sources, strict=True)]
+        return Batch(inputs, pixels, result.read_seconds, result.decode_seconds)
+
+    def _restart(self) -> None:
+        """Plan again what was under way, and start another process."""
+        self._restarts += 1
+        if self._restarts > RESTARTS:
+            raise WorkerError(f"{RESTARTS} processes that decode died in a row: is there memory enough for --workers?")
+        self.stop()
+        plan, under_way = list(self._plan), [task for task in self._plan if task.verdict is None]
+        lost, position = self._progress.tasks - self._received - 1, self._progress.position
+        if position != _BETWEEN and 0 <= lost < len(under_way):
+            task = under_way[lost]
+            at = plan.index(task)
+            plan[at : at + 1] = task.split(position, self._verdict(task))
+            self._plan = deque(plan)
+            log.warning("a process that decodes died at %s: starting another", task.sources[position].path)
+        else:
+            log.warning("a process that decodes died: starting another")
+        self._start()
+
+    def _verdict(self, task: "_Task") -> Failure | None:
+        """What is said of the picture that the process died at; nothing if it is to be tried again."""
+        if self._overdue == self._progress.step:
+            return Failure("timeout", f"took longer than {self._timeout:g} s")
+        return Failure("worker_crashed", "ended the process that decoded it, twice") if task.alone else None
+
+    def _kill(self) -> None:
+        for process in multiprocessing.active_children():  # not by its number, which may be another's by now
+            if process.pid == self._progress.pid:
+                process.kill()
+
+
+@contextmanager
+def looked_after(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
+    """Kill the workers that hang, as long as the block lasts, and all of them in the end."""
+    over = threading.Event()
+    interval = min(timeout / _LOOKS, 1.0)
+
+    def look() -> None:
+        while not over.wait(interval):  # time in which this process was stopped as well does not count
+            for worker in workers:
+                worker.look(interval)
+
+    thread = threading.Thread(target=look, name="look after workers", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        for worker in workers:
+            worker.stop()
+
+
+class _LostError(Exception):
+    """The process is dead."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """A batch that the process is to decode, or a piece of one.
+
+    ``alone``: a picture that has ended a process already; ``verdict``: why its picture is given up.
+    """
+
+    sources: list[Source]
+    ends_batch: bool = True
+    alone: bool = False
+    verdict: Failure | None = None
+
+    def split(self, position: int, verdict: Failure | None) -> list["_Task"]:
+        """What comes before the picture at ``position``, that picture alone, and what comes after it."""
+        before, after = _Task(self.sources[:position]), _Task(self.sources[position + 1 :])
+        suspect = _Task([self.sources[position]], alone=True, verdict=verdict)
+        *pieces, last = (piece for piece in (before, suspect, after) if piece.sources)
+        return [*(replace(piece, ends_batch=False) for piece in pieces), replace(last, ends_batch=self.ends_batch)]
+
+
+class _Progress(ctypes.Structure):
+    """Where a process is; in memory that outlives it."""
+
+    _fields_ = (
+        ("pid", ctypes.c_int64),
+        ("tasks", ctypes.c_int64),  # begun so far
+        ("position", ctypes.c_int64),  # in the last of them; `_BETWEEN` when it is not decoding
+        ("step", ctypes.c_int64),  # counts all changes
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What a process says when it has done a task."""
+
+    written: Written
+    read_seconds: float
+    decode_seconds: float
+
+
+class _Pictures(Dataset[_Result]):
+    """Decodes the lists of sources that it is asked for. Lives in the process."""
+
+    def __init__(self, decode: Callable[[Source], Decoded], slots: Slots, progress: _Progress) -> None:
+        self._decode = decode
+        self._slots = slots
+        self._progress = progress
+
+    def __getitems__(self, sources: list[Source]) -> _Result:
+        turn = self._progress.tasks
+        self._progress.tasks += 1
+        started = perf_counter()
+        decoded = [self._decode_at(position, source) for position, source in enumerate(sources)]
+        self._note(_BETWEEN)
+        reading = sum(item.read_seconds for item in decoded)
+        try:
+            written = self._write(turn, decoded)
+        except (MemoryError, OSError):
+            failure = Failure("out_of_memory", "not enough memory for its batch")
+            written = self._write(turn, [replace(item, pixels=None, jpeg=None, failure=failure) for item in decoded])
+        return _Result(written, reading, perf_counter() - started - reading)
+
+    def _decode_at(self, position: int, source: Source) -> Decoded:
+        self._note(position)
+        return self._decode(source)
+
+    def _note(self, position: int) -> None:
+        self._progress.position = position
+        self._progress.step += 1
+
+    def _write(self, turn: int, decoded: Sequence[Decoded]) -> Written:
+        pixels = [item.pixels for item in decoded if item.pixels is not None]
+        stacked = np.empty((0, 3, 0, 0), np.uint8)
+        if pixels:  # channel by channel in memory: runtimes would else copy them to that order
+            stacked = np.stack(pixels, out=np.empty((len(pixels), *pixels[0].shape), pixels[0].dtype))
+        return self._slots.write(turn, stacked, [replace(item, pixels=None) for item in decoded])
+
+
+def _given_up(sources: Sequence[Source], failure: Failure) -> Batch:
+    return Batch([Decoded(source, failure=failure) for source in sources], torch.empty((0, 3, 0, 0)), 0.0, 0.0)
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    if len(parts) == 1:
+        return parts[0]
+    pixels = [part.pixels for part in parts if len(part.pixels)]
+    return Batch(
+        [item for part in parts for item in part.inputs],
+        torch.cat(pixels) if pixels else parts[0].pixels,
+        sum(part.read_seconds for part in parts),
+        sum(part.decode_seconds for part in parts),
+    )
+
+
+def _as_is(result: Any) -> Any:  # DataLoader takes it for a function of a list; `__getitems__` has done the work
+    return result
+
+
+def _init_worker(progress: _Progress, _: int) -> None:
+    # Signals often reach the whole process group. The main process alone answers them, and ends its workers. Where it
+    # dies without a word they end by themselves in some seconds; on Linux at once, with what they hold open.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    init_process()
+    progress.pid = os.getpid()

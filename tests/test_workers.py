@@ -1,0 +1,221 @@
+"""Processes that are killed, crash or hang: each costs at most the picture it is at, and nothing is mixed up."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_pipeline import LABELS, TINY, greys, level_of
+
+from dinoclassify.decode import Decoded, decode
+from dinoclassify.discover import Source
+from dinoclassify.errors import UsageError, WorkerError
+from dinoclassify.loader import load_batches
+from dinoclassify.pipeline import classify
+from dinoclassify.rows import Prediction
+from dinoclassify.workers import RESTARTS
+
+__all__ = ["greys"]  # a fixture
+
+
+def hostile(source: Source, **options: object) -> Decoded:
+    """`decode`, but for files of certain names: what a decoder with a bug, or the system, may do to a process."""
+    name = os.path.basename(source.path)
+    if name.startswith("segv"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name.startswith("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("leave"):
+        os._exit(0)
+    if name.startswith("once") and not os.path.exists(source.path + ".seen"):
+        Path(source.path + ".seen").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("hang"):
+        time.sleep(1000)
+    if name.startswith("stop"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return decode(source, **options)  # type: ignore[arg-type]  # as they come
+
+
+def run(
+    paths: list[str], *, batch_size: int = 4, workers: int = 2, timeout: float = 60, live: bool = False
+) -> list[Prediction]:
+    sources = map(Source, paths)
+    batches = load_batches(
+        sources,
+        TINY,
+        batch_size=batch_size,
+        workers=workers,
+        exact=False,
+        max_pixels=10_000,
+        timeout=timeout,
+        live=live,
+    )
+    return list(classify(batches, level_of, LABELS))
+
+
+@pytest.fixture
+def pictures(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of pictures n.png of level n, and of the same under names that `hostile` knows."""
+    monkeypatch.setattr("dinoclassify.loader.decode", hostile)
+    for name in ("segv", "kill", "leave", "once", "hang", "stop"):
+        for number in range(40):
+            (tmp_path / f"{name}-{number:03}.png").symlink_to(greys / f"{number:03}.png")
+    for number in range(60):
+        (tmp_path / f"{number:03}.png").symlink_to(greys / f"{number:03}.png")
+    return tmp_path
+
+
+def check(predictions: list[Prediction], paths: list[str], codes: dict[str, str]) -> None:
+    """Every input has its own answer, but those whose names begin so have failed so."""
+    assert [prediction.path for prediction in predictions] == paths
+    for prediction in predictions:
+        name = os.path.basename(prediction.path)
+        code = next((code for start, code in codes.items() if name.startswith(start)), None)
+        assert (prediction.failure.code if prediction.failure else None) == code, name
+        assert code is not None or prediction.index == int(name[-7:-4]), name
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_picture_that_ends_its_process_is_a_row(pictures: Path, batch_size: int, workers: int) -> None:
+    names = [f"{number:03}.png" for number in range(60)]
+    for position, name in [(0, "segv-001"), (7, "kill-002"), (8, "segv-003"), (9, "leave-004"), (63, "segv-005")]:
+        names.insert(position, f"{name}.png")
+    paths = [str(pictures / name) for name in [*names, "segv-006.png"]]
+    crashed = dict.fromkeys(("segv", "kill", "leave"), "worker_crashed")
+    check(run(paths, batch_size=batch_size, workers=workers), paths, crashed)
+
+
+def test_a_picture_is_tried_again_when_its_process_was_killed(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = [str(pictures / name) for name in ("001.png", "002.png", "once-003.png", "004.png", "once-005.png")]
+    check(run(paths), paths, {})
+    assert [record.getMessage() for record in caplog.records] == [
+        f"a process that decodes died at {path}: starting another" for path in (paths[2], paths[4])
+    ]
+
+
+@pytest.mark.parametrize("how", ["hang", "stop"])
+def test_a_picture_that_takes_too_long_is_a_row(pictures: Path, how: str) -> None:
+    names = [*(f"{number:03}.png" for number in range(9)), f"{how}-001.png", "009.png", f"{how}-002.png", "010.png"]
+    paths = [str(pictures / name) for name in names]
+    started = time.monotonic()
+    predictions = run(paths, timeout=0.5)
+    check(predictions, paths, {how: "timeout"})
+    failure = predictions[9].failure
+    assert failure is not None
+    assert failure.message == "took longer than 0.5 s"
+    assert time.monotonic() - started < 10
+
+
+def test_batches_stay_as_they_were(pictures: Path) -> None:
+    """Scores may differ by rounding with the size of the batch: a death must not show in them."""
+    paths = [str(pictures / f"{number:03}.png") for number in range(10)]
+    paths[1] = str(pictures / "once-001.png")
+    paths[6] = str(pictures / "segv-006.png")
+    batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=2, exact=False, max_pixels=10_000)
+    assert [(len(batch.inputs), len(batch.pixels)) for batch in batches] == [(4, 4), (4, 3), (2, 2)]
+
+
+def test_workers_killed_at_random_cost_nothing(greys: Path) -> None:
+    paths = [str(greys / f"{number % 250:03}.png") for number in range(4000)]
+    over = threading.Event()
+    killed = 0
+
+    def kill() -> None:
+        nonlocal killed
+        while not over.wait(0.15):
+            for process in multiprocessing.active_children()[:1]:
+                process.kill()
+                killed += 1
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        predictions = run(paths, batch_size=16)
+    finally:
+        over.set()
+        thread.join()
+    check(predictions, paths, {})
+    assert killed >= 3
+
+
+def test_an_idle_process_that_is_stopped_is_replaced(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoclassify.workers.START", 0.5)
+    paths = [str(greys / f"{number:03}.png") for number in range(40)]
+    batches = load_batches(
+        map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000, timeout=0.5
+    )
+    predictions = classify(batches, level_of, LABELS)
+    first = next(predictions)
+    time.sleep(0.3)  # it has nothing to do until it is asked for more
+    for process in multiprocessing.active_children():
+        os.kill(process.pid or 0, signal.SIGSTOP)
+    check([first, *predictions], paths, {})
+
+
+def test_time_in_which_all_is_stopped_does_not_count(pictures: Path) -> None:
+    """Ctrl-Z, and an hour later fg."""
+    script = (
+        "import sys, test_workers as t, dinoclassify.loader as loader\n"
+        "def slow(source, **options):\n"
+        "    t.time.sleep(0.05)\n"
+        "    return t.decode(source, **options)\n"
+        "loader.decode = slow\n"
+        f"paths = [f'{pictures}/{{n % 60:03}}.png' for n in range(80)]\n"
+        "print('started', flush=True)\n"
+        "t.check(t.run(paths, workers=1, timeout=1), paths, {})\n"
+    )
+    command = [sys.executable, "-c", script]
+    folder = Path(__file__).parent
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, cwd=folder) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(1.5)
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(2.5)
+        os.killpg(process.pid, signal.SIGCONT)
+        assert process.wait(timeout=60) == 0
+
+
+def test_too_many_deaths_in_a_row_end_the_run(pictures: Path) -> None:
+    paths = [str(pictures / "001.png")] * 8 + [str(pictures / f"segv-{n:03}.png") for n in range(RESTARTS)]
+    batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000)
+    predictions = classify(batches, level_of, LABELS)
+    assert [next(predictions).index for _ in range(8)] == [1] * 8
+    with pytest.raises(WorkerError, match="32 processes that decode died in a row"):
+        list(predictions)
+
+
+def test_processes_that_cannot_be_started_are_said(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("os.fork", fail)
+    with pytest.raises(WorkerError, match=r"cannot start a process that decodes: .*unavailable; try fewer --workers"):
+        run([str(greys / "001.png")])
+
+
+def test_open_files_are_counted_first(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"now": (64, 64)}
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits["now"])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: limits.update(now=new))
+    with pytest.raises(UsageError, match=r"100 workers need 9.. open files of 64 allowed"):
+        run([str(greys / "001.png")], workers=100)
+    limits["now"] = (30, 4096)
+    assert run([str(greys / "001.png")])[0].index == 1
+    soft, hard = limits["now"]
+    assert (soft > 40, hard) == (True, 4096)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    yield
+    assert multiprocessing.active_children() == []
