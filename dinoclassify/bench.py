@@ -46,7 +46,7 @@ from dinoclassify.runtimes import Answer, Precision, Runtime, RuntimeName, cpu_h
 from dinoclassify.runtimes.pytorch import DTYPES, find_devices
 from dinoclassify.stages import Stage, Stages, advice
 from dinoclassify.workers import Batch
-from dinoclassify.writers import open_output
+from dinoclassify.writers import stream_rows
 
 log = logging.getLogger(__name__)
 
@@ -259,10 +259,8 @@ def _end_to_end(
         )
         if isinstance(model.preprocessing, Preprocessing) and decoder == "gpu":
             batches = decode_jpegs(batches, model.preprocessing, runtime.device, max_pixels=MAX_PIXELS)
-        with open_output(os.devnull, "csv", 1) as write:
-            for prediction in classify(batches, runtime, model.labels, stages=stages):
-                with stages.charge("write"):
-                    write(prediction)
+        with stages.charge("write"):
+            stream_rows(os.devnull, "csv", classify(batches, runtime, model.labels, stages=stages), 1)
 
     return lambda: _rate(len(files), work)
 
@@ -310,7 +308,7 @@ def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -
     for batch in _decode(model, files):
         good += [item.source.path for item in batch.inputs if item.failure is None]
         if len(batch.pixels) and len(pixels) * DECODED < KEPT:
-            pixels.append(batch.pixels.clone())  # which frees what the worker shared
+            pixels.append(batch.pixels)
     if not good:
         raise NoInputsError("none of the pictures can be decoded")
     if len(good) < len(files):

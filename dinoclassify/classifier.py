@@ -1,7 +1,7 @@
 """The public face: a loaded model that labels pictures."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 from dinoclassify.catalogue import DEFAULT
@@ -69,6 +69,15 @@ class Classifier:
         """The commit of a hub model, the sha256 of the built-in one, None for a folder."""
         return self._model.revision
 
+    def digest(self) -> str:
+        """A digest of the model: of its weights and settings. Reads all of them."""
+        return self._model.digest()
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures are in a batch if nothing else is asked for."""
+        return self._runtime.batch_size
+
     @property
     def preprocessing(self) -> Preprocessing | AsIs:
         """What is done to a picture before the model sees it."""
@@ -103,6 +112,7 @@ class Classifier:
         timeout: float = TIMEOUT,
         live: bool = False,
         stages: Stages | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[Prediction]:
         """Label pictures lazily: one prediction for every input, in order, failures included.
 
@@ -119,6 +129,7 @@ class Classifier:
             timeout: seconds after which a picture fails as ``timeout``.
             live: inputs come over time; answer those that are there without waiting for a full batch.
             stages: a clock, which is told where the time goes.
+            stop: asked before each batch; when it says so, those that were begun are finished, and no more.
         """
         if top_k < 1 or not 0 <= threshold <= 1:
             raise UsageError(f"top_k {top_k} must be at least 1, threshold {threshold} from 0 to 1")
@@ -146,7 +157,16 @@ class Classifier:
         )
         if isinstance(self.preprocessing, Preprocessing) and decoder == "gpu":
             batches = decode_jpegs(batches, self.preprocessing, self.device.split(",")[0], max_pixels=max_pixels)
-        return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold, live=live, stages=stages)
+        return classify(
+            batches,
+            self._runtime,
+            self.labels,
+            top_k=top_k,
+            threshold=threshold,
+            live=live,
+            stages=stages,
+            stop=stop,
+        )
 
 
 def _sources(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Source]) -> Iterator[Source]:

@@ -1,7 +1,7 @@
 """The whole story: sources are decoded in batches, a runtime classifies them, predictions come out in order."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isnan
 
 import torch
@@ -25,6 +25,7 @@ def classify(
     threshold: float = 0.0,
     live: bool = False,
     stages: Stages | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Prediction]:
     """One prediction for every input of every batch, in order, those that failed to decode included.
 
@@ -36,6 +37,7 @@ def classify(
         threshold: a best score below it makes a prediction ``uncertain``.
         live: give the predictions of a batch before the next is asked for, rather than keep the runtime busy.
         stages: the clock of the run.
+        stop: asked before each batch; when it says so, those that were begun are finished, and no more.
     """
     clock = stages or Stages()
     started: deque[tuple[Batch, Answer]] = deque()
@@ -48,6 +50,8 @@ def classify(
 
     try:
         for batch in clock.over("decode", batches):
+            if stop():
+                break
             clock.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
             if not batch.inputs:
                 clock.recharge("decode", to="walk")  # nothing had come on the list

@@ -5,9 +5,9 @@ This is the only place that knows the columns: every writer asks here.
 
 import base64
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 ErrorCode = Literal[
     "vanished",
@@ -108,9 +108,34 @@ def json_object(prediction: Prediction, top_k: int) -> Mapping[str, object]:
     return row
 
 
+def from_record(row: Mapping[str, Value], top_k: int) -> Prediction:
+    """The prediction that `record` has made the row of; its path as `shown_path` has it.
+
+    Raises:
+        KeyError, TypeError, ValueError: no row of these columns can look so.
+    """
+    ranks = [{name: row[name if k == 1 else f"{name}_{k}"] for name in _RANK} for k in range(1, top_k + 1)]
+    return _prediction(row, ranks)
+
+
+def from_json(row: Mapping[str, Any]) -> Prediction:
+    """The prediction that `json_object` has made the row of, its path exactly.
+
+    Raises:
+        KeyError, TypeError, ValueError: no row can look so.
+    """
+    prediction = _prediction(row, row.get("top") or [row])
+    return replace(prediction, path=os.fsdecode(base64.b64decode(row["path_b64"]))) if "path_b64" in row else prediction
+
+
 def shown_path(path: str) -> str:
     r"""The path as valid Unicode: bytes that are not UTF-8 appear as ``\xNN``."""
     return path if _is_utf8(path) else os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
+def printable(text: str) -> str:
+    """The text on one line, without what would steer a terminal."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _common(prediction: Prediction) -> dict[str, Value]:
@@ -123,6 +148,15 @@ def _common(prediction: Prediction) -> dict[str, Value]:
         "size": prediction.size,
         "mtime_ns": prediction.mtime_ns,
     }
+
+
+def _prediction(row: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> Prediction:
+    status = row["status"]
+    if status not in get_args(Status):
+        raise ValueError(f"there is no status {status}")
+    top = tuple(Label(rank["label"], rank["index"], rank["score"]) for rank in ranks if rank["index"] is not None)
+    failure = Failure(row["error_code"], row["error"]) if row["error_code"] is not None else None
+    return Prediction(row["path"], status, top, failure, row["size"], row["mtime_ns"])
 
 
 def _rank(label: Label) -> dict[str, Value]:

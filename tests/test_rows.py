@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dinoclassify.rows import Failure, Label, Prediction, columns, json_object, record
-from dinoclassify.writers.csv import CsvWriter
-from dinoclassify.writers.jsonl import JsonlWriter
+from dinoclassify.writers import Lines, excel, jsonl
+from dinoclassify.writers import csv as csv_lines
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 NASTY = st.sampled_from(
@@ -39,19 +39,23 @@ PREDICTIONS = st.lists(ANSWERED | FAILED, min_size=1, max_size=8)
 
 
 def as_csv(predictions: list[Prediction], top_k: int) -> bytes:
-    file = io.BytesIO()
-    writer = CsvWriter(file, top_k)
-    for prediction in predictions:
-        writer.write(prediction)
-    return file.getvalue()
+    return csv_lines.header(top_k) + b"".join(csv_lines.line(prediction, top_k) for prediction in predictions)
 
 
 def as_jsonl(predictions: list[Prediction], top_k: int) -> bytes:
-    file = io.BytesIO()
-    writer = JsonlWriter(file, top_k)
-    for prediction in predictions:
-        writer.write(prediction)
-    return file.getvalue()
+    return b"".join(jsonl.line(prediction, top_k) for prediction in predictions)
+
+
+@pytest.mark.parametrize("made", [csv_lines, excel, jsonl])
+@given(predictions=PREDICTIONS, top_k=st.integers(1, 3), cut=st.integers(0, 40))
+def test_rows_are_read_as_they_were_written(made: Lines, predictions: list[Prediction], top_k: int, cut: int) -> None:
+    """All of them, and of a file that was cut off all that are complete."""
+    written = [made.line(prediction, top_k) for prediction in predictions]
+    content = made.header(top_k) + b"".join(written)
+    cut = min(cut, len(written[-1]) - 1)
+    lines = list(made.lines(io.BytesIO(content[: len(content) - cut])))[bool(made.header(top_k)) :]
+    assert lines == written[: len(written) - (cut > 0)]
+    assert [made.line(made.parse(line, top_k), top_k) for line in lines] == lines
 
 
 @given(PREDICTIONS)

@@ -1,6 +1,7 @@
 """Many inputs: cost and memory stay flat."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from test_pipeline import LABELS, TINY, level_of
 
 from dinoclassify.discover import Filters, Source, discover
 from dinoclassify.loader import load_batches
+from dinoclassify.outputs import OutputFile
 from dinoclassify.pipeline import classify
-from dinoclassify.writers import open_output
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -36,14 +37,14 @@ def test_memory_does_not_grow_with_the_number_of_inputs(kind: str, tmp_path: Pat
         sources = discover([], Filters(), files_from=str(tmp_path / "list"))
     batches = load_batches(sources, TINY, batch_size=32, workers=1, exact=False, max_pixels=10_000)
     written, early = 0, 0
-    with open_output(str(tmp_path / "out.csv"), "csv", 1) as write:
+    with closing(OutputFile(str(tmp_path / "out.csv"), "csv", 1, {}, batch_size=32)) as output:
         for prediction in classify(batches, level_of, LABELS):
-            write(prediction)
+            output.write(prediction)
             written += 1
             early = resident() if written == count // 4 else early
     assert written == count
     assert resident() - early < 20 * 2**20
-    assert (tmp_path / "out.csv").read_bytes().count(b"\n") == count + 1
+    assert (tmp_path / "out.csv.partial").read_bytes().count(b"\n") == count + 1
 
 
 @pytest.mark.slow

@@ -5,14 +5,18 @@ import os
 import sqlite3
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from dinoclassify.discover import Source
 from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.outputs import OutputFile, write_empty
 from dinoclassify.rows import Failure, Label, Prediction, columns, record
-from dinoclassify.writers import FORMATS, check_output, choose_format, open_output
+from dinoclassify.writers import FORMATS, check_output, choose_format, is_regular, stream_rows
 
 ROWS = [
     Prediction("a,b.jpg", "ok", (Label("tench, Tinca tinca", 0, 0.75), Label("x", 1, 0.2)), size=1, mtime_ns=2**60),
@@ -20,40 +24,31 @@ ROWS = [
 ]
 
 
-def write(path: Path, format_name: str) -> None:
-    with open_output(str(path), format_name, 2) as write_row:
-        for row in ROWS:
-            write_row(row)
+def write(path: Path, format_name: str, rows: list[Prediction] = ROWS) -> None:
+    if not is_regular(str(path)):
+        stream_rows(str(path), format_name, rows, 2)
+        return
+    with closing(OutputFile(str(path), format_name, 2, {}, batch_size=8)) as output:
+        list(output.fresh([Source(row.path) for row in rows], lambda *_: None))
+        for row in rows:
+            output.write(row)
+        output.finish({})
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_the_file_appears_at_the_end_and_whole(tmp_path: Path, format_name: str) -> None:
     path = tmp_path / "out"
     path.write_text("old")
-    with open_output(str(path), format_name, 2) as write_row:
-        write_row(ROWS[0])
+    with closing(OutputFile(str(path), format_name, 2, {}, batch_size=8)) as output:
+        list(output.fresh([Source("a"), Source("b")], lambda *_: None))
+        output.write(ROWS[0])
         assert path.read_text() == "old"
-        write_row(ROWS[1])
+        assert (tmp_path / "out.partial").read_bytes().endswith(b"\n")
+        output.write(ROWS[1])
+        output.finish({"seconds": 1})
     assert path.read_bytes() != b"old"
-    assert os.listdir(tmp_path) == ["out"]
-
-
-@pytest.mark.parametrize("format_name", FORMATS)
-def test_a_run_that_breaks_off_leaves_the_old_file_and_its_rows(tmp_path: Path, format_name: str) -> None:
-    path = tmp_path / "out"
-    path.write_text("old")
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012, SIM117 - the block is the run
-        with open_output(str(path), format_name, 2) as write_row:
-            write_row(ROWS[0])
-            raise KeyboardInterrupt
-    assert path.read_text() == "old"
-    partial = tmp_path / "out.partial"
-    if format_name == "parquet":
-        assert pq.read_table(partial).num_rows == 1
-    elif format_name == "sqlite":
-        assert len(sqlite3.connect(partial).execute("SELECT * FROM predictions").fetchall()) == 1
-    else:
-        assert partial.read_bytes().endswith(b"\n")
+    assert sorted(os.listdir(tmp_path)) == ["out", "out.meta.json"]
+    assert json.loads((tmp_path / "out.meta.json").read_text())["seconds"] == 1
 
 
 def test_parquet_is_typed(tmp_path: Path) -> None:
@@ -66,9 +61,7 @@ def test_parquet_is_typed(tmp_path: Path) -> None:
 
 def test_parquet_writes_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinoclassify.writers.parquet.ROW_GROUP", 2)
-    with open_output(str(tmp_path / "out"), "parquet", 2) as write_row:
-        for _ in range(5):
-            write_row(ROWS[0])
+    write(tmp_path / "out", "parquet", [ROWS[0]] * 5)
     metadata = pq.read_metadata(tmp_path / "out")
     assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [2, 2, 1]
 
@@ -136,7 +129,7 @@ def test_a_file_in_dev_shm_is_a_file_like_any_other() -> None:
         for _ in range(2):
             write(Path(folder) / "out.csv", "csv")
         assert (Path(folder) / "out.csv").read_text().count("path,status") == 1
-        assert os.listdir(folder) == ["out.csv"]
+        assert sorted(os.listdir(folder)) == ["out.csv", "out.csv.meta.json"]
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
@@ -156,10 +149,15 @@ def test_a_full_disk_is_said(format_name: str) -> None:
 
 
 def test_more_columns_than_sqlite_has_are_said(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="too many columns"), open_output(str(tmp_path / "out"), "sqlite", 700):
-        pass
+    with pytest.raises(OutputError, match="too many columns"):
+        write_empty(str(tmp_path / "out"), "sqlite", 700)
+    assert os.listdir(tmp_path) == []
 
 
-def test_an_error_of_the_run_is_not_taken_for_one_of_the_output(tmp_path: Path) -> None:
-    with pytest.raises(BrokenPipeError), open_output(str(tmp_path / "out"), "csv", 1):
+def test_an_error_of_the_run_is_not_taken_for_one_of_the_output() -> None:
+    def broken() -> Iterator[Prediction]:
+        yield ROWS[0]
         raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        stream_rows(os.devnull, "csv", broken(), 2)

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import warnings
-from types import FrameType
 from typing import Annotated, Never
 
 import typer
@@ -18,14 +17,16 @@ from dinoclassify.cli.bench import bench
 from dinoclassify.cli.doctor import doctor
 from dinoclassify.cli.models import models
 from dinoclassify.cli.predict import predict
-from dinoclassify.cli.terminal import Stopped, say, writing_to_stdout
+from dinoclassify.cli.signals import SIGNALS, Stopped, stop_at_once
+from dinoclassify.cli.terminal import say, writing_to_stdout
 from dinoclassify.errors import DinoclassifyError, OutputClosedError
 
 log = logging.getLogger("dinoclassify")
 
 _EPILOG = (
     "Exit codes: 0 all rows ok or uncertain, 1 internal error, 2 wrong usage, 3 some rows failed, 4 no inputs found, "
-    "5 the model could not be loaded, 6 the output could not be written, 130/143 stopped by SIGINT/SIGTERM."
+    "5 the model could not be loaded, 6 the output could not be written, 11 another run is writing the output, "
+    "130/143 stopped by SIGINT/SIGTERM."
 )
 
 app = typer.Typer(
@@ -61,8 +62,8 @@ def root(
 
 def main() -> Never:
     """Run the command line and exit."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    for number in SIGNALS:
+        signal.signal(number, stop_at_once)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # the remarks of libraries to programmers are nothing for people
     sys.exit(run(sys.argv[1:]))
@@ -87,13 +88,8 @@ def run(arguments: list[str]) -> int:
         return 0
     except Stopped as stop:
         say(str(stop))  # once: a run that had begun to write has said it, with more, and hushed
-        return 128 + stop.signal
+        return stop.exit_code
     except Exception as error:
         log.debug("%s", error, exc_info=error)
         say(f"internal error: {error or type(error).__name__}; --debug shows where")
         return 1
-
-
-def _stop(number: int, _: FrameType | None) -> Never:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends the run at once
-    raise Stopped(number)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from dinoclassify import discover
+from dinoclassify.cli.tally import FailureLimit
 from dinoclassify.writers import FORMATS
 
 MOST = 100_000  # pictures in a batch, processes, labels in a row
@@ -34,6 +35,18 @@ def _shard(text: str) -> discover.Shard:
     return discover.Shard(int(index), int(count))
 
 
+def _failure_limit(text: str) -> FailureLimit:
+    number = text.removesuffix("%")
+    try:
+        if text != number and 0 <= float(number) <= 100:
+            return FailureLimit(text, share=float(number) / 100)
+        if text == number and int(number) >= 0:
+            return FailureLimit(text, count=int(number))
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"{text} is neither a number nor a percentage.")
+
+
 Paths = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PATHS]...", help="Pictures, folders, quoted globs, or - for a list of paths on stdin."),
@@ -54,6 +67,7 @@ Exclude = Annotated[
 Hidden = Annotated[bool, _input("--hidden", help="Also take entries whose name starts with a dot.")]
 Follow = Annotated[bool, _input("--follow", help="Walk into symbolic links to folders.")]
 MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse pictures with more pixels.")]
+Timeout = Annotated[float, _input(min=0.1, metavar="SECONDS", help="Give a picture up that takes longer.")]
 Shard = Annotated[
     discover.Shard | None,
     _input(parser=_shard, metavar="I/N", help="Take the I-th of N parts, chosen by a hash of the path."),
@@ -105,6 +119,22 @@ Format = Annotated[
     ),
 ]
 
+Resume = Annotated[
+    bool, _output("--resume", help="Go on with FILE: only what is new, has changed or was not done yet.")
+]
+RetryFailed = Annotated[bool, _output("--retry-failed", help="With --resume: also redo the rows that failed.")]
+Prune = Annotated[bool, _output("--prune", help="With --resume: drop the rows of files that are gone.")]
+ErrorsTo = Annotated[
+    str | None, _output(metavar="FILE", help="Write the paths of failed rows, as a list for --files-from.")
+]
+ExcelSafe = Annotated[bool, _output("--excel-safe", help="CSV in which a spreadsheet finds no formulas.")]
+
+Wait = Annotated[bool, _run("--wait", help="Wait for another run that writes FILE, rather than exit with 11.")]
+MaxFailures = Annotated[
+    FailureLimit | None,
+    _run(parser=_failure_limit, metavar="N|P%", help="Stop when more rows fail, and leave FILE as it was."),
+]
+Strict = Annotated[bool, _run("--strict", help="Stop at the first row that fails: --max-failures 0.")]
 Progress = Annotated[bool | None, _run("--progress/--no-progress", help="By default a bar if stderr is a terminal.")]
 Quiet = Annotated[bool, _run("--quiet", "-q", help="No summary, no warnings.")]
 Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used, and where the time went.")]

@@ -4,10 +4,8 @@ import logging
 import os
 import sys
 import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain
 
@@ -15,12 +13,16 @@ import typer
 
 from dinoclassify.catalogue import DEFAULT
 from dinoclassify.cli import options
-from dinoclassify.cli.terminal import COUNTER, Stopped, hush, say, set_up_log
-from dinoclassify.discover import IMAGE_SUFFIXES, MAX_PIXELS, Filters, Source, discover
+from dinoclassify.cli.signals import finishing_batches
+from dinoclassify.cli.tally import FailureLimit, Tally
+from dinoclassify.cli.terminal import COUNTER, hush, say, set_up_log
+from dinoclassify.discover import IMAGE_SUFFIXES, MAX_PIXELS, TIMEOUT, Filters, Source, discover
+from dinoclassify.earlier import EarlierRow
 from dinoclassify.errors import NoInputsError, OutputClosedError, UsageError
+from dinoclassify.outputs import OutputFile, locked, write_empty
 from dinoclassify.rows import Prediction
 from dinoclassify.stages import Stages, advice
-from dinoclassify.writers import check_output, choose_format, is_regular, open_output
+from dinoclassify.writers import check_output, choose_format, has_reader, is_regular, stream_rows, writing_paths
 
 log = logging.getLogger("dinoclassify")
 
@@ -39,6 +41,7 @@ def predict(
     hidden: options.Hidden = False,
     follow: options.Follow = False,
     max_pixels: options.MaxPixels = MAX_PIXELS,
+    timeout: options.Timeout = TIMEOUT,
     shard: options.Shard = None,
     limit: options.Limit = None,
     model: options.Model = DEFAULT,
@@ -57,6 +60,14 @@ def predict(
     labels: options.Labels = None,
     output: options.OutputFile = DASH,
     output_format: options.Format = None,
+    excel_safe: options.ExcelSafe = False,
+    resume: options.Resume = False,
+    retry_failed: options.RetryFailed = False,
+    prune: options.Prune = False,
+    errors_to: options.ErrorsTo = None,
+    wait: options.Wait = False,
+    max_failures: options.MaxFailures = None,
+    strict: options.Strict = False,
     progress: options.Progress = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -75,67 +86,112 @@ def predict(
     can_count = DASH not in (paths or []) and (files_from is None or os.path.isfile(files_from))
     on_stdin = DASH in (paths or []) or files_from == DASH
     file = None if output in (DASH, "") else output
-    format_name = choose_format(file, output_format)
-    check_output(file, format_name)
     named = [*(paths or []), *filter(None, [files_from])]
-    if file is not None and _is_input(file, named):
-        raise UsageError(f"--output {file} would be written over an input")
+    format_name = choose_format(file, output_format, excel_safe=excel_safe)
+    for name, written_in in ((file, format_name), *([(errors_to, "csv")] if errors_to is not None else [])):
+        check_output(name, written_in)
+        if name is not None and _is_input(name, named):
+            raise UsageError(f"{name} is an input, and would be written over")
+    kept_in = file if file is not None and is_regular(file) else None
+    if resume and kept_in is None:
+        raise UsageError("--resume goes with a file: name one with --output")
+    if (retry_failed or prune) and not resume:
+        raise UsageError("--retry-failed and --prune go with --resume")
+    if strict and max_failures is not None:
+        raise UsageError("--strict is --max-failures 0: leave one out")
 
-    sources = discover_again()
-    first = next(sources, None)
-    if first is None:
-        if file is None or not os.path.exists(file):  # never an empty file in the place of a good one
-            with open_output(file, format_name, top_k):
-                pass
-        raise NoInputsError(f"no pictures found in {' '.join(named)}")
+    with locked(kept_in, wait=wait) if kept_in is not None else nullcontext():
+        sources = discover_again()
+        first = next(sources, None)
+        if first is None:
+            if kept_in is None:
+                stream_rows(file, format_name, (), top_k)
+            elif not os.path.exists(kept_in):  # never an empty file in the place of a good one
+                write_empty(kept_in, format_name, top_k)
+            raise NoInputsError(f"no pictures found in {' '.join(named)}")
 
-    from dinoclassify.classifier import Classifier
-    from dinoclassify.labels import read_labels
-    from dinoclassify.provenance import write_meta
+        from dinoclassify.classifier import Classifier
+        from dinoclassify.labels import read_labels
+        from dinoclassify.provenance import describe, made_with
 
-    names = read_labels(labels) if labels is not None else None
-    classifier = Classifier(
-        model,
-        revision=revision,
-        offline=offline,
-        device=device,
-        precision=precision,
-        runtime=runtime,
-        compiled=compiled,
-        labels=names,
-    )
-    name = f"{classifier.model} at {classifier.revision}" if classifier.revision else classifier.model
-    log.info("%s on %s in %s by %s", name, classifier.device, classifier.precision, classifier.runtime)
-    stages = Stages()
-    top_k = min(top_k, len(classifier.labels))
-    predictions = classifier.predict(
-        chain([first], sources),
-        top_k=top_k,
-        threshold=threshold,
-        batch_size=batch_size,
-        workers=workers,
-        exact=exact,
-        decoder=decoder,
-        max_pixels=max_pixels,
-        live=on_stdin,
-        stages=stages,
-    )
-    show_progress = sys.stderr.isatty() and not quiet if progress is None else progress
-    shown = _with_progress(predictions, discover_again if can_count else None) if show_progress else predictions
-    tally = _write_rows(shown, file, format_name, top_k, stages)
-    help_ = advice(stages.bottleneck(), runtime=classifier.runtime, precision=classifier.precision, exact=exact)
-    log.info("%s; to be faster: %s", stages.summary(), help_)
-    if not quiet:
-        say(tally.summary() + (f" -> {file}" if file is not None else ""))
-    if file is not None and is_regular(file):
-        write_meta(
-            file,
-            classifier,
-            options=context.params,
-            counts=tally.statuses,
-            errors=tally.errors,
-            seconds=tally.seconds,
+        classifier = Classifier(
+            model,
+            revision=revision,
+            offline=offline,
+            device=device,
+            precision=precision,
+            runtime=runtime,
+            compiled=compiled,
+            labels=read_labels(labels) if labels is not None else None,
         )
+        name = f"{classifier.model} at {classifier.revision}" if classifier.revision else classifier.model
+        log.info("%s on %s in %s by %s", name, classifier.device, classifier.precision, classifier.runtime)
+        top_k = min(top_k, len(classifier.labels))
+        stages, tally = Stages(), Tally(FailureLimit("0", count=0) if strict else max_failures)
+        with (
+            _told_if_stopped(tally, kept_in) as stop,
+            stages.charge("write"),
+            writing_paths(errors_to, null=null) as note,
+        ):
+            label = partial(
+                classifier.predict,
+                top_k=top_k,
+                threshold=threshold,
+                batch_size=batch_size,
+                workers=workers,
+                exact=exact,
+                decoder=decoder,
+                max_pixels=max_pixels,
+                timeout=timeout,
+                live=on_stdin,
+                stages=stages,
+                stop=stop if file is not None else lambda: stop() or not has_reader(sys.stdout.fileno()),
+            )
+            show_progress = sys.stderr.isatty() and not quiet if progress is None else progress
+            shown = partial(_with_progress, tally, discover_again if can_count else None) if show_progress else iter
+            inputs = chain([first], sources)
+            if kept_in is None:
+                stream_rows(file, format_name, _counted(shown(label(inputs)), tally, note), top_k)
+                tally.judge()
+            else:
+                answers = made_with(
+                    classifier,
+                    top_k=top_k,
+                    threshold=threshold,
+                    exact=exact,
+                    decoder=decoder,
+                    format_name=format_name,
+                )
+                rows = OutputFile(
+                    kept_in,
+                    format_name,
+                    top_k,
+                    answers,
+                    batch_size=batch_size or classifier.batch_size,
+                    resume=resume,
+                    retry_failed=retry_failed,
+                    prune=prune,
+                )
+                with closing(rows):
+                    fresh = rows.fresh(inputs, partial(_keep, tally, note))
+                    for prediction in _counted(shown(label(fresh)), tally, note):
+                        rows.write(prediction)
+                    tally.judge()
+                    if not stop():
+                        rows.finish(
+                            describe(
+                                classifier,
+                                options=context.params,
+                                counts=tally.statuses,
+                                errors=tally.errors,
+                                kept=tally.kept,
+                                seconds=tally.seconds,
+                            )
+                        )
+        help_ = advice(stages.bottleneck(), runtime=classifier.runtime, precision=classifier.precision, exact=exact)
+        log.info("%s; to be faster: %s", stages.summary(), help_)
+        if not quiet:
+            say(tally.summary() + (f" -> {file}" if file is not None else ""))
     return SOME_FAILED if tally.statuses["failed"] else 0
 
 
@@ -145,71 +201,55 @@ def _is_input(file: str, named: list[str]) -> bool:
     return same or os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
 
 
-def _write_rows(
-    predictions: Iterable[Prediction], file: str | None, format_name: str, top_k: int, stages: Stages
-) -> "_Tally":
-    """Write all rows and count them. When a signal ends that early, say where those are that were finished."""
-    tally = _Tally()
-    try:
-        with open_output(file, format_name, top_k) as write:
-            for prediction in predictions:
-                with stages.charge("write"):
-                    write(prediction)
-                tally.add(prediction)
-    except Stopped as stop:
-        kept = f"; they are in {file}.partial" if file is not None and is_regular(file) else ""
-        say(f"{stop} after {tally.total:,} rows{kept}")
+@contextmanager
+def _told_if_stopped(tally: Tally, kept_in: str | None) -> Iterator[Callable[[], bool]]:
+    """`finishing_batches`; when the run ends early, say where those rows are that were finished."""
+
+    def tell(why: object) -> None:
+        kept = f"; they are in {kept_in}.partial, --resume goes on" if kept_in is not None else ""
+        say(f"{why} after {tally.made:,} rows{kept}")
         hush()
-        raise
+
+    try:
+        with finishing_batches(tell) as stop:
+            yield stop
     except OutputClosedError:
         hush()
         raise
-    tally.stop()
-    return tally
 
 
-class _Tally:
-    """Counts rows, by status and by error code, and the seconds they took."""
+def _counted(
+    predictions: Iterable[Prediction], tally: Tally, note_failure: Callable[[str], None]
+) -> Iterator[Prediction]:
+    """The same predictions; each is counted when it has been written."""
+    for prediction in predictions:
+        yield prediction
+        if prediction.status == "failed":
+            note_failure(prediction.path)
+        tally.add(prediction)
 
-    def __init__(self) -> None:
-        self.statuses: Counter[str] = Counter()
-        self.errors: Counter[str] = Counter()
-        self._started = time.monotonic()
-        self.seconds = 0.0
 
-    @property
-    def total(self) -> int:
-        return self.statuses.total()
-
-    def add(self, prediction: Prediction) -> None:
-        self.statuses[prediction.status] += 1
-        if prediction.failure is not None:
-            self.errors[prediction.failure.code] += 1
-
-    def stop(self) -> None:
-        self.seconds = time.monotonic() - self._started
-
-    def summary(self) -> str:
-        parts = [
-            f"{self.statuses[status]:,} {status}" for status in ("ok", "uncertain", "failed") if self.statuses[status]
-        ]
-        errors = ", ".join(f"{count:,} {code}" for code, count in self.errors.most_common())
-        rate = f"{self.total / self.seconds:.1f} images/s"
-        failed = f" ({errors})" if errors else ""
-        return f"{self.total:,} images: {', '.join(parts)}{failed} in {self.seconds:.1f} s, {rate}"
+def _keep(tally: Tally, note_failure: Callable[[str], None], source: Source, row: EarlierRow) -> None:
+    """Count a row of an earlier run."""
+    if row.status == "failed":
+        note_failure(source.path)
+    tally.keep(row.status, row.error_code)
 
 
 def _with_progress(
-    predictions: Iterable[Prediction], discover_again: Callable[[], Iterator[Source]] | None
+    tally: Tally, discover_again: Callable[[], Iterator[Source]] | None, predictions: Iterable[Prediction]
 ) -> Iterator[Prediction]:
     """Show a bar on stderr; its end comes from a second look at the inputs, while the first goes on."""
     from tqdm import tqdm
 
-    with tqdm(predictions, unit=" images", dynamic_ncols=True) as bar:
+    with tqdm(unit=" images", dynamic_ncols=True) as bar:
 
         def count() -> None:
             with suppress(Exception):  # the first look reports what is wrong
                 bar.total = sum(1 for _ in discover_again()) if discover_again is not None else None
 
         threading.Thread(target=count, name=COUNTER, daemon=True).start()
-        yield from bar
+        for prediction in predictions:
+            yield prediction
+            bar.update(tally.total - bar.n)  # rows that were kept are counted too
+        bar.update(tally.total - bar.n)

@@ -3,30 +3,21 @@
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dinoclassify.errors import OutputClosedError, OutputError
+from dinoclassify.rows import printable
 
 COUNTER = "count inputs"  # the thread that looks at the inputs a second time: it says nothing
-
-
-class Stopped(BaseException):
-    """A signal asked the run to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.signal = number
 
 
 def say(message: str) -> None:
     """Print one line on stderr. Names from outside cannot break the line or steer the terminal."""
     from tqdm import tqdm
 
-    line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in message)
-    tqdm.write(f"dinoclassify: {line}", file=sys.stderr)  # above the bar, if there is one
+    tqdm.write(f"dinoclassify: {printable(message)}", file=sys.stderr)  # above the bar, if there is one
 
 
 def hush() -> None:

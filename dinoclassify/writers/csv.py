@@ -1,30 +1,57 @@
 """CSV: UTF-8, lines end in a newline, fields quoted as RFC 4180 says, empty where there is no value."""
 
+import csv
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from dinoclassify.rows import Prediction, Value, columns, record
+from dinoclassify.rows import Prediction, Value, columns, from_record, record
 
 _SPECIAL = frozenset(',"\n\r')
 
 
-class CsvWriter:
-    """Each row is in the file when `write` returns."""
+def header(top_k: int) -> bytes:
+    """The line with the names of the columns."""
+    return join(columns(top_k))
 
-    def __init__(self, file: BinaryIO, top_k: int) -> None:
-        self._file = file
-        self._top_k = top_k
-        self._write_line(list(columns(top_k)))
 
-    def write(self, prediction: Prediction) -> None:
-        """Write one line."""
-        self._write_line(list(record(prediction, self._top_k).values()))
+def line(prediction: Prediction, top_k: int) -> bytes:
+    """One row."""
+    return join(record(prediction, top_k).values())
 
-    def close(self) -> None:
-        """Nothing is held back."""
 
-    def _write_line(self, values: list[Value]) -> None:
-        self._file.write((",".join(map(_field, values)) + "\n").encode("utf-8"))
-        self._file.flush()
+def lines(file: BinaryIO) -> Iterator[bytes]:
+    """The complete rows of a file, the header included: a quoted field may span lines of text."""
+    parts: list[bytes] = []
+    for text in file:
+        parts.append(text)
+        if text.endswith(b"\n") and sum(part.count(b'"') for part in parts) % 2 == 0:
+            yield b"".join(parts)
+            parts.clear()
+
+
+def parse(row: bytes, top_k: int) -> Prediction:
+    """What `line` has made the row of.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no such row.
+    """
+    return from_record(read_values(split(row), top_k), top_k)
+
+
+def join(values: Iterable[Value]) -> bytes:
+    """The line of some values."""
+    return (",".join(map(_field, values)) + "\n").encode("utf-8")
+
+
+def split(row: bytes) -> list[str]:
+    """The fields of a line."""
+    return next(csv.reader([row.decode("utf-8").removesuffix("\n")]))
+
+
+def read_values(fields: Iterable[str], top_k: int) -> dict[str, Value]:
+    """The values that stand in the fields of a row."""
+    kinds = columns(top_k)
+    return {name: None if text == "" else kind(text) for (name, kind), text in zip(kinds.items(), fields, strict=True)}
 
 
 def _field(value: Value) -> str:

@@ -1,37 +1,34 @@
 """Parquet: the columns of the CSV, typed, in row groups."""
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dinoclassify.rows import Prediction, Value, columns, record
+from dinoclassify.rows import Prediction, columns, from_record, record
 
 ROW_GROUP = 10_000  # rows, some MB in memory
 
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
-class ParquetWriter:
-    """Holds back the rows of the last row group; the file can be read once it is closed."""
+def write(file: BinaryIO, predictions: Iterable[Prediction], top_k: int) -> None:
+    """Write a file, which can be read when it is complete."""
+    schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns(top_k).items()])
+    rows = (record(prediction, top_k) for prediction in predictions)
+    with pq.ParquetWriter(file, schema) as writer:
+        while group := list(itertools.islice(rows, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
-    def __init__(self, file: BinaryIO, top_k: int) -> None:
-        self._top_k = top_k
-        self._schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns(top_k).items()])
-        self._writer = pq.ParquetWriter(file, self._schema)
-        self._rows: list[dict[str, Value]] = []
 
-    def write(self, prediction: Prediction) -> None:
-        """Write one row."""
-        self._rows.append(record(prediction, self._top_k))
-        if len(self._rows) == ROW_GROUP:
-            self._write_group()
+def read(name: str, top_k: int) -> Iterator[Prediction]:
+    """The rows of a file.
 
-    def close(self) -> None:
-        """Write the last row group and the footer."""
-        self._write_group()
-        self._writer.close()
-
-    def _write_group(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
-        self._rows.clear()
+    Raises:
+        KeyError, TypeError, ValueError: it has not these columns, or is no such file.
+    """
+    with pq.ParquetFile(name) as table:
+        for batch in table.iter_batches(ROW_GROUP):
+            yield from (from_record(row, top_k) for row in batch.to_pylist())

@@ -1,44 +1,40 @@
 """SQLite: a table `predictions` with the columns of the CSV, typed."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import BinaryIO
 
 from dinoclassify.errors import OutputError
-from dinoclassify.rows import Prediction, columns, record
-
-COMMIT_EVERY = 1_000  # rows
+from dinoclassify.rows import Prediction, columns, from_record, record
 
 _TYPES = {str: "TEXT", int: "INTEGER", float: "REAL"}
 
 
-class SqliteWriter:
-    """Rows are in the file in groups of `COMMIT_EVERY`."""
+def write(file: BinaryIO, predictions: Iterable[Prediction], top_k: int) -> None:
+    """Write a database in place of an empty regular file."""
+    names = columns(top_k)
+    definition = ", ".join(f'"{name}" {_TYPES[kind]}' for name, kind in names.items())
+    insert = f"INSERT INTO predictions VALUES ({', '.join('?' * len(names))})"
+    with _reporting(), closing(sqlite3.connect(file.name)) as connection, connection:
+        connection.execute("PRAGMA journal_mode = OFF")  # nobody else sees it before it is complete
+        connection.execute(f"CREATE TABLE predictions ({definition})")
+        connection.executemany(insert, (list(record(prediction, top_k).values()) for prediction in predictions))
 
-    def __init__(self, file: BinaryIO, top_k: int) -> None:
-        self._top_k = top_k
-        self._written = 0
-        names = columns(top_k)
-        definition = ", ".join(f'"{name}" {_TYPES[kind]}' for name, kind in names.items())
-        self._insert = f"INSERT INTO predictions VALUES ({', '.join('?' * len(names))})"
-        with _reporting():
-            self._connection = sqlite3.connect(file.name)
-            self._connection.execute(f"CREATE TABLE predictions ({definition})")
 
-    def write(self, prediction: Prediction) -> None:
-        """Write one row."""
-        with _reporting():
-            self._connection.execute(self._insert, list(record(prediction, self._top_k).values()))
-            self._written += 1
-            if self._written % COMMIT_EVERY == 0:
-                self._connection.commit()
+def read(name: str, top_k: int) -> Iterator[Prediction]:
+    """The rows of a database.
 
-    def close(self) -> None:
-        """Commit the last rows."""
-        with _reporting():
-            self._connection.commit()
-            self._connection.close()
+    Raises:
+        KeyError, TypeError, ValueError: it has not these columns, or is no such file.
+    """
+    try:
+        with closing(sqlite3.connect(name)) as connection:
+            connection.row_factory = sqlite3.Row
+            for row in connection.execute("SELECT * FROM predictions ORDER BY rowid"):
+                yield from_record(dict(row), top_k)
+    except sqlite3.DatabaseError as error:
+        raise ValueError(str(error)) from error
 
 
 @contextmanager

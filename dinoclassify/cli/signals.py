@@ -1,0 +1,62 @@
+"""SIGINT and SIGTERM: while rows are written the first ends the run after the batches under way, the second at once."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Never
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE = 4.0  # seconds for the batches under way
+
+_CLEAR_LINE = b"\r\x1b[K"  # of the bar
+
+
+class Stopped(BaseException):
+    """A signal asked the run to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+def stop_at_once(number: int, _: FrameType | None) -> Never:
+    """The handler for all the time in which no rows are written: there is nothing to finish."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Stopped(number)
+
+
+@contextmanager
+def finishing_batches(last_words: Callable[[Stopped], None]) -> Iterator[Callable[[], bool]]:
+    """A function that says whether a signal has asked the run to end. If one has, the block ends with `Stopped`.
+
+    When the batches under way take longer than `GRACE`, or another signal comes, the process ends without waiting for
+    them: what it has written is whole at any time. ``last_words`` are said in every case but the last.
+    """
+    asked: list[Stopped] = []
+
+    def finish(number: int, _: FrameType | None) -> None:
+        if asked:
+            os._exit(128 + number)
+        asked.append(Stopped(number))
+        message = b"dinoclassify: stopping after the batches under way; again to stop at once\n"
+        os.write(2, (_CLEAR_LINE if os.isatty(2) else b"") + message)  # what else prints may be in the middle of it
+        timer = threading.Timer(GRACE, end)
+        timer.daemon = True
+        timer.start()
+
+    def end() -> None:
+        last_words(asked[0])
+        os._exit(asked[0].exit_code)
+
+    before = {number: signal.signal(number, finish) for number in SIGNALS}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        last_words(asked[0])
+        raise asked[0]

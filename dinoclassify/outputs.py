@@ -1,0 +1,265 @@
+"""A file of rows, from the first run that works on it to the last.
+
+Rows go to ``OUTPUT.partial`` as they are done, as lines: of the format itself, or JSON Lines where that is a table. At
+the end the partial takes the name OUTPUT or, where rows of an earlier run are kept or a table is to be made, a new file
+does that is made of both. ``OUTPUT.partial.meta.json`` says what the partial is made with. These steps, in this order,
+are such that a run which is killed at any moment can be taken up again:
+
+    begin   make the partial, then write its meta
+    end     write the meta with the figures, put the file in place, remove the partial if it was not that,
+            give the meta its final name
+"""
+
+import itertools
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+from dinoclassify.discover import Source
+from dinoclassify.earlier import EarlierRow, EarlierRows, signature
+from dinoclassify.errors import LockedError, UsageError
+from dinoclassify.rows import Prediction
+from dinoclassify.writers import append, as_lines, as_table, is_table, put_in_place, replacing, reporting
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(path: str, *, wait: bool) -> Iterator[None]:
+    """Keep other runs from writing ``path``. The kernel gives the lock back if this process dies.
+
+    Raises:
+        LockedError: another run writes it; with ``wait`` it is waited for instead.
+        OutputError: the lock cannot be made.
+    """
+    name = f"{os.path.realpath(path)}.lock"
+    lock = FileLock(name)
+    with reporting(name):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise LockedError(f"another run is writing {path}: --wait waits for it") from None
+            log.warning("waiting for another run, which is writing %s", path)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(name)  # while it is held; whoever waits for it sees that it has gone
+        lock.release()
+
+
+class OutputFile:
+    """The rows of a regular file: those that earlier runs have made, and those that this one makes.
+
+    Args:
+        path: where they are in the end.
+        format_name: what they are written in.
+        top_k: the ranks of a row.
+        made_with: whatever the answers depend on, by name. Rows that were made with something else are refused.
+        batch_size: rows of a partial are kept in whole batches, so that the rest is batched as it would have been.
+        resume: keep the rows of inputs that have not changed.
+        retry_failed: but for those that failed.
+        prune: drop the rows of files that are gone; otherwise rows of other inputs stay, before those of this run.
+
+    Raises:
+        UsageError: there are rows, and they were made with something else, or cannot be read.
+        OutputError: the partial cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        format_name: str,
+        top_k: int,
+        made_with: Mapping[str, object],
+        *,
+        batch_size: int,
+        resume: bool = False,
+        retry_failed: bool = False,
+        prune: bool = False,
+    ) -> None:
+        self._path = os.path.realpath(path)  # a link stays one
+        self._partial = f"{self._path}.partial"
+        self._meta, self._partial_meta = f"{self._path}.meta.json", f"{self._partial}.meta.json"
+        self._format = format_name
+        self._lines = as_lines("jsonl" if is_table(format_name) else format_name)
+        self._top_k = top_k
+        self._made_with = json.loads(json.dumps(made_with))
+        self._retry_failed = retry_failed
+        self._prune = prune
+        self._adds, self._finished = False, 0  # whether to the rows of a finished output, and to how many
+        self._order: list[range] = []  # the numbers of the rows of all inputs so far
+        self._earlier = self._read_earlier(batch_size) if resume else None
+        if self._earlier is None:
+            with suppress(FileNotFoundError):
+                os.unlink(self._partial_meta)  # from here on an old partial is nothing
+            with replacing(self._partial, ".new") as file:
+                file.write(self._lines.header(top_k))
+        self._next = self._earlier.count if self._earlier is not None else 0
+        self._write_meta({})
+        with reporting(self._partial):
+            self._file = open(self._partial, "ab")  # noqa: SIM115 - closed by `close`
+
+    def fresh(self, sources: Iterable[Source], on_kept: Callable[[Source, EarlierRow], None]) -> Iterator[Source]:
+        """Those inputs that have no row yet. Their predictions are to be written, in this order."""
+        for source in sources:
+            row = self._earlier.ask(source.path) if self._earlier is not None else None
+            if row is None or (self._retry_failed and row.status == "failed"):
+                _add(self._order, range(self._next, self._next + 1))
+                self._next += 1
+                yield source
+            else:
+                _add(self._order, range(row.number, row.number + 1))
+                on_kept(source, row)
+
+    def write(self, prediction: Prediction) -> None:
+        """Write a row to the partial: it is there when this returns."""
+        with reporting(self._partial):
+            append(self._file.fileno(), self._lines.line(prediction, self._top_k))
+        if self._earlier is not None:
+            self._earlier.add(prediction, newer=True, asked=True)
+
+    def finish(self, meta: Mapping[str, object]) -> None:
+        """Put the file in its place, with ``meta`` beside it."""
+        with reporting(self._partial):
+            os.fsync(self._file.fileno())
+        self._write_meta(meta)
+        numbers = self._others()
+        for some in self._order:
+            _add(numbers, some)
+        in_order = numbers == [range(self._next)]
+        if in_order and self._adds and self._next == self._finished:
+            pass  # there is nothing new
+        elif in_order and not self._adds and not is_table(self._format):
+            put_in_place(self._partial, self._path)
+        else:
+            with replacing(self._path, ".partial.new") as file:
+                self._write_all(file, numbers)
+        with reporting(self._partial), suppress(FileNotFoundError):
+            os.unlink(self._partial)
+        put_in_place(self._partial_meta, self._meta)
+
+    def close(self) -> None:
+        """Close the partial, whether it is finished or not."""
+        self._file.close()
+
+    def _read_earlier(self, batch_size: int) -> EarlierRows | None:
+        """The rows of the output and of its partial, if there are any."""
+        if os.path.exists(self._partial_meta) and not os.path.exists(self._partial):
+            put_in_place(self._partial_meta, self._meta)  # the last step of a run that was killed before it
+        earlier = EarlierRows()
+        begun = os.path.exists(self._partial_meta)
+        if begun:
+            self._adds = self._checked(self._partial_meta, self._partial)["adds_to_output"] and os.path.exists(
+                self._path
+            )
+        elif os.path.exists(self._path):
+            self._adds = os.path.exists(self._meta) or any(True for _ in self._read(self._path, self._format))
+        if self._adds:
+            self._checked(self._meta, self._path)
+            for prediction in self._read(self._path, self._format):
+                earlier.add(prediction, newer=False)
+            self._finished = earlier.count
+        if begun:
+            self._keep_partial(earlier, batch_size)
+        return earlier if begun or self._adds else None
+
+    def _keep_partial(self, earlier: EarlierRows, batch_size: int) -> None:
+        """Cut the partial back to whole batches, and leave out rows that are to be made again."""
+        rows = self._read(self._partial, "jsonl" if is_table(self._format) else self._format)
+        with replacing(self._partial, ".new") as file:
+            file.write(self._lines.header(self._top_k))
+            while len(batch := list(itertools.islice(rows, batch_size))) == batch_size:
+                for prediction in batch:
+                    unchanged = signature(_file_shown_as(prediction.path)) == (prediction.size, prediction.mtime_ns)
+                    if unchanged and not (self._retry_failed and prediction.status == "failed"):
+                        file.write(self._lines.line(prediction, self._top_k))
+                        earlier.add(prediction, newer=True)
+        log.info("%s rows of an earlier run are kept", f"{earlier.count:,}")
+
+    def _read(self, name: str, format_name: str) -> Iterator[Prediction]:
+        try:
+            if is_table(format_name):
+                yield from as_table(format_name).read(name, self._top_k)
+                return
+            with open(name, "rb") as file:
+                lines = self._lines.lines(file)
+                if (header := self._lines.header(self._top_k)) and next(lines, header) != header:
+                    raise ValueError("it has other columns")
+                for line in lines:
+                    yield self._lines.parse(line, self._top_k)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"--resume: {name} has rows that cannot be read ({error}): run without it") from error
+        except OSError as error:
+            raise UsageError(f"--resume: {name} cannot be read: {error.strerror}") from error
+
+    def _checked(self, meta: str, rows: str) -> dict[str, Any]:
+        """What ``meta`` says of ``rows``, which were made with what this run has."""
+        try:
+            with open(meta, encoding="utf-8") as file:
+                content: dict[str, Any] = json.load(file)
+            made_with = content["made_with"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"--resume: {meta}, which says what {rows} was made with, cannot be read") from error
+        for name, now in self._made_with.items():
+            if made_with.get(name) != now:
+                raise UsageError(f"--resume: {rows} was made with {name} {made_with.get(name)}, not {now}")
+        return content
+
+    def _write_meta(self, content: Mapping[str, object]) -> None:
+        whole = {"made_with": self._made_with, "adds_to_output": self._adds, **content}
+        with replacing(self._partial_meta, ".new") as file:
+            file.write(json.dumps(whole, indent=2, default=str).encode("utf-8") + b"\n")
+
+    def _others(self) -> list[range]:
+        """The numbers of earlier rows that are not of this run's inputs, and stay."""
+        numbers: list[range] = []
+        for number, path in self._earlier.others() if self._earlier is not None else ():
+            if not self._prune or os.path.lexists(_file_shown_as(path)):
+                _add(numbers, range(number, number + 1))
+        return numbers
+
+    def _write_all(self, file: BinaryIO, numbers: list[range]) -> None:
+        rows = self._read(self._partial, "jsonl") if self._earlier is None else self._earlier.read(numbers)
+        if is_table(self._format):
+            as_table(self._format).write(file, rows, self._top_k)
+        else:
+            file.write(self._lines.header(self._top_k))
+            file.writelines(self._lines.line(row, self._top_k) for row in rows)
+
+
+def write_empty(path: str, format_name: str, top_k: int) -> None:
+    """Write a file without rows.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with replacing(path) as file:
+        if is_table(format_name):
+            as_table(format_name).write(file, (), top_k)
+        else:
+            file.write(as_lines(format_name).header(top_k))
+
+
+def _add(numbers: list[range], number: range) -> None:
+    """Add to runs of numbers, of which there are few where rows stand in the order of the inputs."""
+    if numbers and numbers[-1].stop == number.start:
+        numbers[-1] = range(numbers[-1].start, number.stop)
+    else:
+        numbers.append(number)
+
+
+def _file_shown_as(path: str) -> str:
+    """The file of this name or, if there is none, of the name that is shown so because it is not UTF-8."""
+    if os.path.lexists(path):
+        return path
+    exact = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(path))
+    return os.fsdecode(exact)
