@@ -91,7 +91,7 @@ def predict(
     for name, written_in in ((file, format_name), *([(errors_to, "csv")] if errors_to is not None else [])):
         check_output(name, written_in)
         if name is not None and _is_input(name, named):
-            raise UsageError(f"{name} is an input, and would be written over")
+            raise UsageError(f"{name} would be written over an input")
     kept_in = file if file is not None and is_regular(file) else None
     if resume and kept_in is None:
         raise UsageError("--resume goes with a file: name one with --output")
