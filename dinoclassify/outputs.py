@@ -86,7 +86,7 @@ class OutputFile:
         retry_failed: bool = False,
         prune: bool = False,
     ) -> None:
-        self._path = os.path.realpath(path)  # a link stays one
+        self._name, self._path = path, os.path.realpath(path)  # a link stays one
         self._partial = f"{self._path}.partial"
         self._meta, self._partial_meta = f"{self._path}.meta.json", f"{self._partial}.meta.json"
         self._format = format_name
@@ -105,7 +105,7 @@ class OutputFile:
                 file.write(self._lines.header(top_k))
         self._next = self._earlier.count if self._earlier is not None else 0
         self._write_meta({})
-        with reporting(self._partial):
+        with reporting(f"{self._name}.partial"):
             self._file = open(self._partial, "ab")  # noqa: SIM115 - closed by `close`
 
     def fresh(self, sources: Iterable[Source], on_kept: Callable[[Source, EarlierRow], None]) -> Iterator[Source]:
@@ -122,14 +122,14 @@ class OutputFile:
 
     def write(self, prediction: Prediction) -> None:
         """Write a row to the partial: it is there when this returns."""
-        with reporting(self._partial):
+        with reporting(f"{self._name}.partial"):
             append(self._file.fileno(), self._lines.line(prediction, self._top_k))
         if self._earlier is not None:
             self._earlier.add(prediction, newer=True, asked=True)
 
     def finish(self, meta: Mapping[str, object]) -> None:
         """Put the file in its place, with ``meta`` beside it."""
-        with reporting(self._partial):
+        with reporting(f"{self._name}.partial"):
             os.fsync(self._file.fileno())
         self._write_meta(meta)
         numbers = self._others()
@@ -143,7 +143,7 @@ class OutputFile:
         else:
             with replacing(self._path, ".partial.new") as file:
                 self._write_all(file, numbers)
-        with reporting(self._partial), suppress(FileNotFoundError):
+        with reporting(f"{self._name}.partial"), suppress(FileNotFoundError):
             os.unlink(self._partial)
         put_in_place(self._partial_meta, self._meta)
 
@@ -158,13 +158,13 @@ class OutputFile:
         earlier = EarlierRows()
         begun = os.path.exists(self._partial_meta)
         if begun:
-            self._adds = self._checked(self._partial_meta, self._partial)["adds_to_output"] and os.path.exists(
-                self._path
-            )
+            self._adds = self._checked(self._partial_meta, f"{self._name}.partial")[
+                "adds_to_output"
+            ] and os.path.exists(self._path)
         elif os.path.exists(self._path):
             self._adds = os.path.exists(self._meta) or any(True for _ in self._read(self._path, self._format))
         if self._adds:
-            self._checked(self._meta, self._path)
+            self._checked(self._meta, self._name)
             for prediction in self._read(self._path, self._format):
                 earlier.add(prediction, newer=False)
             self._finished = earlier.count
@@ -208,10 +208,14 @@ class OutputFile:
                 content: dict[str, Any] = json.load(file)
             made_with = content["made_with"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"--resume: {meta}, which says what {rows} was made with, cannot be read") from error
+            raise UsageError(
+                f"--resume: {meta}, which says what {rows} was made with, cannot be read: run without it"
+            ) from error
         for name, now in self._made_with.items():
             if made_with.get(name) != now:
-                raise UsageError(f"--resume: {rows} was made with {name} {made_with.get(name)}, not {now}")
+                raise UsageError(
+                    f"--resume: {rows} was made with {name} {made_with.get(name)}, not {now}: run without it"
+                )
         return content
 
     def _write_meta(self, content: Mapping[str, object]) -> None:
