@@ -66,7 +66,7 @@ def test_killed_again_and_again_and_resumed_the_file_is_the_same(here: Path, tin
             while process.poll() is None:
                 now = partial.stat().st_size if partial.exists() else -1
                 before = now if before < 0 else before
-                if now > before + 9000:
+                if now > before + 20_000:
                     process.send_signal(signal.SIGKILL)
                     killed += 1
                     break
@@ -146,12 +146,19 @@ def test_failed_rows_are_redone_on_demand(here: Path, predict: Predict) -> None:
     ],
 )
 def test_rows_of_another_kind_are_refused(
-    here: Path, predict: Predict, options: tuple[str, ...], message: str, checkpoints: Callable[[str], Path]
+    here: Path,
+    predict: Predict,
+    options: tuple[str, ...],
+    message: str,
+    checkpoints: Callable[[str], Path],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     Path("names.txt").write_text("\n".join("abcdefg"))
     assert predict("photos", "-o", "out.csv", "-q")[0] == 3
     before = Path("out.csv").read_bytes()
-    other = [str(checkpoints("vit")) if option == "OTHER" else option for option in options]
+    vit = checkpoints("vit")
+    capfd.readouterr()  # the making of which is said
+    other = [str(vit) if option == "OTHER" else option for option in options]
     code, err = predict("photos", "-o", "out.csv", "--resume", *other)
     assert (code, message in err, err.count("\n")) == (2, True, 1), err
     assert Path("out.csv").read_bytes() == before
@@ -161,7 +168,7 @@ def test_rows_of_another_kind_are_refused(
 def test_rows_that_nobody_knows_the_origin_of_are_refused(here: Path, predict: Predict) -> None:
     assert predict("photos", "-o", "out.csv", "-q")[0] == 3
     os.unlink("out.csv.meta.json")
-    assert "out.csv.meta.json, which says what" in predict("photos", "-o", "out.csv", "--resume")[1]
+    assert "out.csv.meta.json, which says what made out.csv" in predict("photos", "-o", "out.csv", "--resume")[1]
     Path("out.csv").write_text("something else\n")
     assert "out.csv has rows that cannot be read" in predict("photos", "-o", "out.csv", "--resume")[1]
 
