@@ -209,7 +209,7 @@ class OutputFile:
             made_with = content["made_with"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"--resume: {meta}, which says what {rows} was made with, cannot be read: run without it"
+                f"--resume: {meta}, which says what made {rows}, cannot be read: run without it"
             ) from error
         for name, now in self._made_with.items():
             if made_with.get(name) != now:

@@ -168,7 +168,7 @@ def test_rows_of_another_kind_are_refused(
 def test_rows_that_nobody_knows_the_origin_of_are_refused(here: Path, predict: Predict) -> None:
     assert predict("photos", "-o", "out.csv", "-q")[0] == 3
     os.unlink("out.csv.meta.json")
-    assert "out.csv.meta.json, which says what made out.csv" in predict("photos", "-o", "out.csv", "--resume")[1]
+    assert "out.csv.meta.json, which says what" in predict("photos", "-o", "out.csv", "--resume")[1]
     Path("out.csv").write_text("something else\n")
     assert "out.csv has rows that cannot be read" in predict("photos", "-o", "out.csv", "--resume")[1]
 
@@ -245,10 +245,7 @@ def test_a_full_disk_leaves_whole_lines(here: Path, tiny: str) -> None:
     if "unshare" in done.stderr or "mount" in done.stderr:
         pytest.skip(f"no file system can be mounted here: {done.stderr}")
     assert done.returncode == 6
-    assert (
-        done.stderr
-        == f"dinoclassify: cannot write {os.path.realpath('disk')}/out.csv.partial: No space left on device\n"
-    )
+    assert done.stderr == "dinoclassify: cannot write disk/out.csv.partial: No space left on device\n"
     assert Path("out.csv.partial").read_bytes().endswith(b"\n")
     assert Path("out.csv.partial").read_bytes().count(b"\n") > 100
     assert "out.csv\n" not in done.stdout
