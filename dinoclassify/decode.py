@@ -148,6 +148,10 @@ def decode(
                     pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
     except Exception as error:  # decoders raise nearly anything on broken data
         pixels, failure = None, _failure(error)
+        if size is None:  # it could not be opened; what it looks like tells a later run whether it has changed
+            with suppress(OSError, ValueError):
+                status = os.stat(source.path)
+                size, mtime_ns = status.st_size, status.st_mtime_ns
     return Decoded(source, pixels, jpeg, failure, size, mtime_ns, file.seconds if file is not None else 0.0)
 
 

@@ -89,6 +89,10 @@ def run(arguments: list[str]) -> int:
     except Stopped as stop:
         say(str(stop))  # once: a run that had begun to write has said it, with more, and hushed
         return stop.exit_code
+    except MemoryError as error:
+        log.debug("%s", error, exc_info=error)
+        say("there is not enough memory: try a smaller --model, --batch-size or number of --workers")
+        return 1
     except Exception as error:
         log.debug("%s", error, exc_info=error)
         say(f"internal error: {error or type(error).__name__}; --debug shows where")
