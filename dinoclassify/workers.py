@@ -139,7 +139,9 @@ class Worker:
                 )
             )
         except (OSError, RuntimeError) as error:
-            raise WorkerError(f"cannot start a process that decodes: {error}; try fewer --workers") from error
+            raise WorkerError(
+                f"cannot start a process that decodes: {error}; try fewer --workers, or a larger /dev/shm"
+            ) from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, handler)  # torch's own would raise, in the middle of anything
 

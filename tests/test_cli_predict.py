@@ -328,6 +328,41 @@ def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: s
     assert subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True).stdout == b""
 
 
+def test_a_second_signal_ends_the_run_at_once(here: Path, tiny: str) -> None:
+    script = (
+        "import dinoclassify.loader as loader, dinoclassify.cli as cli, time\n"
+        "loader.decode = lambda *_, **__: time.sleep(100)\n"
+        f"import sys; sys.argv[1:] = ['predict', 'photos', '-m', {tiny!r}, '-o', 'out.csv']\n"
+        "cli.main()\n"
+    )
+    for signals, seconds in ((1, 5.5), (2, 1.0)):
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stderr=subprocess.PIPE, start_new_session=True
+        ) as process:
+            while not Path("out.csv.partial.meta.json").exists():
+                time.sleep(0.05)
+            time.sleep(0.5)
+            started = time.monotonic()
+            for _ in range(signals):
+                process.terminate()
+                time.sleep(0.2)
+            assert process.wait(timeout=30) == 143
+            assert time.monotonic() - started < seconds
+        os.unlink("out.csv.partial.meta.json")
+        for _ in range(30):
+            left = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True).stdout
+            time.sleep(0.1 if left else 0)
+        assert left == b""
+
+
+def test_names_are_shown_on_a_terminal_as_they_cannot_steer_it(here: Path, tiny: str) -> None:
+    shutil.copy("photos/coffee.jpg", "\x1b[31mred\x9b.jpg")
+    command = f"{sys.executable} -m dinoclassify predict . -q -m {tiny} --include '*red*'"
+    done = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, timeout=60)
+    assert b"\\x1b[31mred\\x9b.jpg,ok" in done.stdout
+    assert b"\x1b[31m" not in done.stdout
+
+
 def test_a_signal_while_the_model_loads_is_said(here: Path, tiny: str) -> None:
     command = [sys.executable, "-m", "dinoclassify", "predict", "photos", "-m", tiny]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

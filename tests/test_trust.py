@@ -66,7 +66,7 @@ def hostile_tree(tiny: str) -> tuple[int, int]:
     tree = Path("tree")
     (tree / "a" / "b").mkdir(parents=True)
     for name in NAMES:
-        shutil.copy(PHOTOS / "coffee.jpg", os.path.join(b"tree", name))
+        shutil.copy(PHOTOS / "coffee.jpg", tree / os.fsdecode(name))
     (tree / "a" / "b" / "loop").symlink_to(tree.absolute())
     (tree / "self.jpg").symlink_to("self.jpg")
     (tree / "gone.jpg").symlink_to("nothing")

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import PHOTOS
 from test_pipeline import LABELS, TINY, greys, level_of
 
 from dinoclassify.decode import Decoded, decode
@@ -219,3 +221,34 @@ def test_open_files_are_counted_first(greys: Path, monkeypatch: pytest.MonkeyPat
 def _no_process_is_left() -> Iterator[None]:
     yield
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"],
+        ["prlimit", "--nofile=64"],
+        ["unshare", "-n"],
+        ["env", "-u", "HOME", "XDG_CACHE_HOME=/proc/nowhere", "TERM=dumb"],
+    ],
+    ids=["a small /dev/shm", "few open files", "no network", "no home and no cache"],
+)
+def test_poor_surroundings(limits: list[str], tiny: str, tmp_path: Path) -> None:
+    if shutil.which(limits[0]) is None or subprocess.run([*limits, "true"], capture_output=True).returncode:
+        pytest.skip(f"{' '.join(limits[:3])} does not work here")
+    paths = [str(path) for path in sorted(PHOTOS.glob("*.jpg"))] * 20
+    command = [*limits, sys.executable, "-m", "dinoclassify", "predict", *paths, "-m", tiny, "-j", "2", "-q"]
+    done = subprocess.run([*command, "-o", str(tmp_path / "out.csv")], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out.csv").read_text().count("\n") == 101
+
+
+def test_no_room_in_dev_shm_at_all_is_one_line(tiny: str) -> None:
+    script = 'mount -t tmpfs -o size=16k tmpfs /dev/shm && exec "$@"'
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    command = [sys.executable, "-m", "dinoclassify", "predict", str(PHOTOS), "-m", tiny, "-j", "8"]
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", *command], capture_output=True, timeout=100)
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+    assert b"cannot start a process that decodes: [Errno 28] No space left on device; try fewer" in done.stderr

@@ -18,8 +18,8 @@ from dinoclassify.cli.doctor import doctor
 from dinoclassify.cli.models import models
 from dinoclassify.cli.predict import predict
 from dinoclassify.cli.signals import SIGNALS, Stopped, stop_at_once
-from dinoclassify.cli.terminal import say, writing_to_stdout
-from dinoclassify.errors import DinoclassifyError, OutputClosedError
+from dinoclassify.cli.terminal import hush, say, writing_to_stdout
+from dinoclassify.errors import DinoclassifyError, OutputClosedError, WorkerError
 
 log = logging.getLogger("dinoclassify")
 
@@ -81,6 +81,8 @@ def run(arguments: list[str]) -> int:
     except DinoclassifyError as error:
         log.debug("%s", error, exc_info=error)
         say(str(error))
+        if isinstance(error, WorkerError):
+            hush()  # torch's half-made DataLoader complains
         return error.exit_code
     except (OutputClosedError, SystemExit):  # Typer exits, and with 1, when it finds stdout closed
         # Python flushes stdout on its way out, and must find somebody there.
