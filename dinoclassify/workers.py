@@ -15,7 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.sharedctypes import RawValue
@@ -100,7 +100,7 @@ class Worker:
         while True:
             task = self._plan[0]
             try:
-                parts.append(self._next_result(task) if task.verdict is None else _given_up(task.sources, task.verdict))
+                parts.append(self._next_result(task) if task.verdict is None else _given_up(task.verdict))
             except _LostError:
                 self._restart()
                 continue
@@ -123,7 +123,7 @@ class Worker:
         self._results = iter(())
 
     def _start(self) -> None:
-        self._progress = RawValue(_Progress, 0, 0, _BETWEEN, 0)
+        self._progress = RawValue(_Progress, 0, 0, _BETWEEN, 0, 0, 0)
         self._received, self._seen, self._still, self._overdue = 0, 0, 0.0, None
         handler = signal.getsignal(signal.SIGCHLD)
         try:
@@ -180,18 +180,23 @@ class Worker:
         if position != _BETWEEN and 0 <= lost < len(under_way):
             task = under_way[lost]
             at = plan.index(task)
-            plan[at : at + 1] = task.split(position, self._verdict(task))
+            plan[at : at + 1] = task.split(position, self._verdict(task, task.sources[position]))
             self._plan = deque(plan)
             log.warning("a process that decodes died at %s: starting another", task.sources[position].path)
         else:
             log.warning("a process that decodes died: starting another")
         self._start()
 
-    def _verdict(self, task: "_Task") -> Failure | None:
+    def _verdict(self, task: "_Task", source: Source) -> Decoded | None:
         """What is said of the picture that the process died at; nothing if it is to be tried again."""
         if self._overdue == self._progress.step:
-            return Failure("timeout", f"took longer than {self._timeout:g} s")
-        return Failure("worker_crashed", "ended the process that decoded it, twice") if task.alone else None
+            failure = Failure("timeout", f"took longer than {self._timeout:g} s")
+        elif task.alone:
+            failure = Failure("worker_crashed", "ended the process that decoded it, twice")
+        else:
+            return None
+        size, mtime_ns = self._progress.size, self._progress.mtime_ns
+        return Decoded(source, failure=failure, size=size if mtime_ns else None, mtime_ns=mtime_ns or None)
 
     def _kill(self) -> None:
         for process in multiprocessing.active_children():  # not by its number, which may be another's by now
@@ -229,15 +234,15 @@ class _LostError(Exception):
 class _Task:
     """A batch that the process is to decode, or a piece of one.
 
-    ``alone``: a picture that has ended a process already; ``verdict``: why its picture is given up.
+    ``alone``: a picture that has ended a process already; ``verdict``: what is said of a picture that is given up.
     """
 
     sources: list[Source]
     ends_batch: bool = True
     alone: bool = False
-    verdict: Failure | None = None
+    verdict: Decoded | None = None
 
-    def split(self, position: int, verdict: Failure | None) -> list["_Task"]:
+    def split(self, position: int, verdict: Decoded | None) -> list["_Task"]:
         """What comes before the picture at ``position``, that picture alone, and what comes after it."""
         before, after = _Task(self.sources[:position]), _Task(self.sources[position + 1 :])
         suspect = _Task([self.sources[position]], alone=True, verdict=verdict)
@@ -253,6 +258,8 @@ class _Progress(ctypes.Structure):
         ("tasks", ctypes.c_int64),  # begun so far
         ("position", ctypes.c_int64),  # in the last of them; `_BETWEEN` when it is not decoding
         ("step", ctypes.c_int64),  # counts all changes
+        ("size", ctypes.c_int64),  # of the file, and when it was changed: 0 where that could not be found out
+        ("mtime_ns", ctypes.c_int64),
     )
 
 
@@ -288,7 +295,11 @@ class _Pictures(Dataset[_Result]):
         return _Result(written, reading, perf_counter() - started - reading)
 
     def _decode_at(self, position: int, source: Source) -> Decoded:
+        self._progress.mtime_ns = 0
         self._note(position)
+        with suppress(OSError, ValueError):
+            status = os.stat(source.path)
+            self._progress.size, self._progress.mtime_ns = status.st_size, status.st_mtime_ns
         return self._decode(source)
 
     def _note(self, position: int) -> None:
@@ -303,8 +314,8 @@ class _Pictures(Dataset[_Result]):
         return self._slots.write(turn, stacked, [replace(item, pixels=None) for item in decoded])
 
 
-def _given_up(sources: Sequence[Source], failure: Failure) -> Batch:
-    return Batch([Decoded(source, failure=failure) for source in sources], torch.empty((0, 3, 0, 0)), 0.0, 0.0)
+def _given_up(verdict: Decoded) -> Batch:
+    return Batch([verdict], torch.empty((0, 3, 0, 0)), 0.0, 0.0)
 
 
 def _joined(parts: Sequence[Batch]) -> Batch:

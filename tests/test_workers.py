@@ -79,6 +79,7 @@ def check(predictions: list[Prediction], paths: list[str], codes: dict[str, str]
     """Every input has its own answer, but those whose names begin so have failed so."""
     assert [prediction.path for prediction in predictions] == paths
     for prediction in predictions:
+        assert prediction.size == os.path.getsize(prediction.path), "so that a later run knows it again"
         name = os.path.basename(prediction.path)
         code = next((code for start, code in codes.items() if name.startswith(start)), None)
         assert (prediction.failure.code if prediction.failure else None) == code, name
