@@ -41,8 +41,10 @@ Cli = Callable[..., subprocess.CompletedProcess[bytes]]
 @pytest.fixture(autouse=True)
 def _log(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log reaches pytest, whatever a command that ran in this process has made of it."""
-    monkeypatch.setattr(logging.getLogger("dinoclassify"), "propagate", True)
-    monkeypatch.setattr(logging.getLogger("dinoclassify"), "disabled", False)
+    log = logging.getLogger("dinoclassify")
+    log.setLevel(logging.NOTSET)  # no mere attribute: what a logger has answered before is kept
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(log, "disabled", False)
 
 
 @pytest.fixture(scope="session")

@@ -129,20 +129,25 @@ def test_batches_stay_as_they_were(pictures: Path) -> None:
 
 def test_workers_killed_at_random_cost_nothing(greys: Path) -> None:
     paths = [str(greys / f"{number % 250:03}.png") for number in range(4000)]
+    batches = load_batches(map(Source, paths), TINY, batch_size=16, workers=2, exact=False, max_pixels=10_000)
+    predictions: list[Prediction] = []
     over = threading.Event()
     killed = 0
 
     def kill() -> None:
         nonlocal killed
-        while not over.wait(0.15):
+        while not over.wait(0.05):
             for process in multiprocessing.active_children()[:1]:
                 process.kill()
                 killed += 1
+            done = len(predictions)
+            while len(predictions) < done + 64 and not over.wait(0.01):
+                pass  # to kill twice at the same picture is to make it the guilty one
 
     thread = threading.Thread(target=kill)
     thread.start()
     try:
-        predictions = run(paths, batch_size=16)
+        predictions.extend(classify(batches, level_of, LABELS))
     finally:
         over.set()
         thread.join()
