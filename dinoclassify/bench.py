@@ -45,8 +45,8 @@ from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes import Answer, Precision, Runtime, RuntimeName, cpu_has_bf16, open_runtime
 from dinoclassify.runtimes.pytorch import DTYPES, find_devices
 from dinoclassify.stages import Stage, Stages, advice
+from dinoclassify.streams import stream_rows
 from dinoclassify.workers import Batch
-from dinoclassify.writers import stream_rows
 
 log = logging.getLogger(__name__)
 

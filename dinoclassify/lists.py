@@ -1,11 +1,16 @@
-"""Lists of paths: text on stdin or in a file, NUL-separated or by line, and a column of a table."""
+"""Lists of paths: text on stdin or in a file, NUL-separated or by line, and a column of a table; and new lists."""
 
 import codecs
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 
 from dinoclassify.errors import UsageError
+from dinoclassify.files import append, closing_well, reporting
+
+log = logging.getLogger(__name__)
 
 STDIN = "-"
 
@@ -33,6 +38,30 @@ def listed_paths(name: str, column: str | None = None, *, null: bool = False) ->
                 yield from _text(stream, null=null)
     except OSError as error:
         raise UsageError(f"cannot read the list {name}: {error.strerror or error}") from error
+
+
+@contextmanager
+def writing_paths(output: str | None, *, null: bool) -> Iterator[Callable[[str], None]]:
+    """A function that writes a path to a new list, as ``--files-from`` takes it; it does nothing if ``output`` is None.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if output is None:
+        yield lambda _: None
+        return
+    with reporting(output):
+        file = open(output, "wb", buffering=0)  # noqa: SIM115 - closed below
+    end = b"\0" if null else b"\n"
+
+    def write(path: str) -> None:
+        if not null and ("\n" in path or path.endswith("\r")):
+            log.warning("%s breaks the list %s: use -0", path, output)
+        with reporting(output):
+            append(file.fileno(), os.fsencode(path) + end)
+
+    with closing_well(file, output):
+        yield write
 
 
 def _text(stream: BufferedReader, *, null: bool) -> Iterator[str]:

@@ -16,44 +16,17 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, BinaryIO
-
-from filelock import FileLock, Timeout
 
 from dinoclassify.discover import Source
 from dinoclassify.earlier import EarlierRow, EarlierRows, signature
-from dinoclassify.errors import LockedError, UsageError
+from dinoclassify.errors import UsageError
+from dinoclassify.files import append, put_in_place, replacing, reporting
 from dinoclassify.rows import Prediction
-from dinoclassify.writers import append, as_lines, as_table, is_table, put_in_place, replacing, reporting
+from dinoclassify.writers import as_lines, as_table, is_table
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def locked(path: str, *, wait: bool) -> Iterator[None]:
-    """Keep other runs from writing ``path``. The kernel gives the lock back if this process dies.
-
-    Raises:
-        LockedError: another run writes it; with ``wait`` it is waited for instead.
-        OutputError: the lock cannot be made.
-    """
-    name = f"{os.path.realpath(path)}.lock"
-    lock = FileLock(name)
-    with reporting(name):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not wait:
-                raise LockedError(f"another run is writing {path}: --wait waits for it") from None
-            log.warning("waiting for another run, which is writing %s", path)
-            lock.acquire()
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            os.unlink(name)  # while it is held; whoever waits for it sees that it has gone
-        lock.release()
 
 
 class OutputFile:

@@ -14,9 +14,11 @@ import pytest
 
 from dinoclassify.discover import Source
 from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.files import is_regular
 from dinoclassify.outputs import OutputFile, write_empty
 from dinoclassify.rows import Failure, Label, Prediction, columns, record
-from dinoclassify.writers import FORMATS, check_output, choose_format, is_regular, stream_rows
+from dinoclassify.streams import check_output, stream_rows
+from dinoclassify.writers import FORMATS, choose_format
 
 ROWS = [
     Prediction("a,b.jpg", "ok", (Label("tench, Tinca tinca", 0, 0.75), Label("x", 1, 0.2)), size=1, mtime_ns=2**60),

@@ -8,21 +8,26 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import typer
 
 from dinoclassify.catalogue import DEFAULT
 from dinoclassify.cli import options
-from dinoclassify.cli.signals import finishing_batches
+from dinoclassify.cli.signals import ending_with_reader, finishing_batches
 from dinoclassify.cli.tally import FailureLimit, Tally
 from dinoclassify.cli.terminal import COUNTER, hush, say, set_up_log
 from dinoclassify.discover import IMAGE_SUFFIXES, MAX_PIXELS, TIMEOUT, Filters, Source, discover
-from dinoclassify.earlier import EarlierRow
 from dinoclassify.errors import NoInputsError, OutputClosedError, UsageError
-from dinoclassify.outputs import OutputFile, locked, write_empty
+from dinoclassify.files import is_regular
+from dinoclassify.lists import writing_paths
 from dinoclassify.rows import Prediction
 from dinoclassify.stages import Stages, advice
-from dinoclassify.writers import check_output, choose_format, has_reader, is_regular, stream_rows, writing_paths
+from dinoclassify.streams import check_output, stream_rows
+from dinoclassify.writers import choose_format
+
+if TYPE_CHECKING:
+    from dinoclassify.earlier import EarlierRow
 
 log = logging.getLogger("dinoclassify")
 
@@ -79,36 +84,37 @@ def predict(
     is a row with status `failed` and the reason.
     """
     set_up_log(quiet=quiet, verbose=verbose, debug=debug)
-    if not paths and files_from is None:
+    named = [*(paths or ()), *filter(None, [files_from])]
+    if not named:
         raise UsageError("name pictures, folders or globs, - for a list on stdin, or --files-from a list")
-    filters = Filters(include or (), exclude or (), hidden=hidden, follow=follow, shard=shard, limit=limit)
-    discover_again = partial(discover, paths or [], filters, files_from=files_from, column=column, null=null)
-    can_count = DASH not in (paths or []) and (files_from is None or os.path.isfile(files_from))
-    on_stdin = DASH in (paths or []) or files_from == DASH
-    file = None if output in (DASH, "") else output
-    named = [*(paths or []), *filter(None, [files_from])]
-    format_name = choose_format(file, output_format, excel_safe=excel_safe)
-    for name, written_in in ((file, format_name), *([(errors_to, "csv")] if errors_to is not None else [])):
-        check_output(name, written_in)
-        if name is not None and _is_input(name, named):
-            raise UsageError(f"{name} would be written over an input")
-    kept_in = file if file is not None and is_regular(file) else None
-    if resume and kept_in is None:
-        raise UsageError("--resume goes with a file: name one with --output")
     if (retry_failed or prune) and not resume:
         raise UsageError("--retry-failed and --prune go with --resume")
     if strict and max_failures is not None:
         raise UsageError("--strict is --max-failures 0: leave one out")
+    file = None if output in (DASH, "") else output
+    format_name = choose_format(file, output_format, excel_safe=excel_safe)
+    _check_new_file(file, format_name, named)
+    if errors_to is not None:
+        _check_new_file(errors_to, "csv", named)
+    kept_in = file if file is not None and is_regular(file) else None
+    if resume and kept_in is None:
+        raise UsageError("--resume goes with a file: name one with --output")
 
+    from dinoclassify.locks import locked
+    from dinoclassify.outputs import OutputFile, write_empty
+
+    filters = Filters(include or (), exclude or (), hidden=hidden, follow=follow, shard=shard, limit=limit)
+    look = partial(discover, paths or [], filters, files_from=files_from, column=column, null=null)
     with locked(kept_in, wait=wait) if kept_in is not None else nullcontext():
-        sources = discover_again()
-        first = next(sources, None)
+        found = look()
+        first = next(found, None)
         if first is None:
             if kept_in is None:
                 stream_rows(file, format_name, (), top_k)
             elif not os.path.exists(kept_in):  # never an empty file in the place of a good one
                 write_empty(kept_in, format_name, top_k)
             raise NoInputsError(f"no pictures found in {' '.join(named)}")
+        sources = chain([first], found)
 
         from dinoclassify.classifier import Classifier
         from dinoclassify.labels import read_labels
@@ -127,54 +133,49 @@ def predict(
         name = f"{classifier.model} at {classifier.revision}" if classifier.revision else classifier.model
         log.info("%s on %s in %s by %s", name, classifier.device, classifier.precision, classifier.runtime)
         top_k = min(top_k, len(classifier.labels))
+        answers: _Answers = {"top_k": top_k, "threshold": threshold, "exact": exact, "decoder": decoder}
+        can_look_again = DASH not in named and (files_from is None or os.path.isfile(files_from))
+        show_progress = sys.stderr.isatty() and not quiet if progress is None else progress
         stages, tally = Stages(), Tally(FailureLimit("0", count=0) if strict else max_failures)
         with (
             _told_if_stopped(tally, kept_in) as stop,
             stages.charge("write"),
-            writing_paths(errors_to, null=null) as note,
+            writing_paths(errors_to, null=null) as note_failure,
         ):
-            label = partial(
-                classifier.predict,
-                top_k=top_k,
-                threshold=threshold,
-                batch_size=batch_size,
-                workers=workers,
-                exact=exact,
-                decoder=decoder,
-                max_pixels=max_pixels,
-                timeout=timeout,
-                live=on_stdin,
-                stages=stages,
-                stop=stop if file is not None else lambda: stop() or not has_reader(sys.stdout.fileno()),
-            )
-            show_progress = sys.stderr.isatty() and not quiet if progress is None else progress
-            shown = partial(_with_progress, tally, discover_again if can_count else None) if show_progress else iter
-            inputs = chain([first], sources)
+
+            def label(sources: Iterator[Source]) -> Iterator[Prediction]:
+                predictions = classifier.predict(
+                    sources,
+                    **answers,
+                    batch_size=batch_size,
+                    workers=workers,
+                    max_pixels=max_pixels,
+                    timeout=timeout,
+                    live=DASH in named,
+                    stages=stages,
+                    stop=stop,
+                )
+                if show_progress:
+                    predictions = _with_progress(predictions, tally, look if can_look_again else None)
+                return _counted(predictions, tally, note_failure)
+
             if kept_in is None:
-                stream_rows(file, format_name, _counted(shown(label(inputs)), tally, note), top_k)
+                with ending_with_reader() if file is None else nullcontext():
+                    stream_rows(file, format_name, label(sources), top_k)
                 tally.judge()
             else:
-                answers = made_with(
-                    classifier,
-                    top_k=top_k,
-                    threshold=threshold,
-                    exact=exact,
-                    decoder=decoder,
-                    format_name=format_name,
-                )
                 rows = OutputFile(
                     kept_in,
                     format_name,
                     top_k,
-                    answers,
+                    made_with(classifier, **answers, format_name=format_name),
                     batch_size=batch_size or classifier.batch_size,
                     resume=resume,
                     retry_failed=retry_failed,
                     prune=prune,
                 )
                 with closing(rows):
-                    fresh = rows.fresh(inputs, partial(_keep, tally, note))
-                    for prediction in _counted(shown(label(fresh)), tally, note):
+                    for prediction in label(rows.fresh(sources, partial(_keep, tally, note_failure))):
                         rows.write(prediction)
                     tally.judge()
                     if not stop():
@@ -193,6 +194,22 @@ def predict(
         if not quiet:
             say(tally.summary() + (f" -> {file}" if file is not None else ""))
     return SOME_FAILED if tally.statuses["failed"] else 0
+
+
+class _Answers(TypedDict):
+    """What the answers depend on, besides the model."""
+
+    top_k: int
+    threshold: float
+    exact: bool
+    decoder: Literal["cpu", "gpu"]
+
+
+def _check_new_file(file: str | None, format_name: str, named: list[str]) -> None:
+    """Find out whether a file may be written, as far as that can be known before the work begins."""
+    check_output(file, format_name)
+    if file is not None and _is_input(file, named):
+        raise UsageError(f"{file} would be written over an input")
 
 
 def _is_input(file: str, named: list[str]) -> bool:
@@ -229,7 +246,7 @@ def _counted(
         tally.add(prediction)
 
 
-def _keep(tally: Tally, note_failure: Callable[[str], None], source: Source, row: EarlierRow) -> None:
+def _keep(tally: Tally, note_failure: Callable[[str], None], source: Source, row: "EarlierRow") -> None:
     """Count a row of an earlier run."""
     if row.status == "failed":
         note_failure(source.path)
@@ -237,7 +254,7 @@ def _keep(tally: Tally, note_failure: Callable[[str], None], source: Source, row
 
 
 def _with_progress(
-    tally: Tally, discover_again: Callable[[], Iterator[Source]] | None, predictions: Iterable[Prediction]
+    predictions: Iterable[Prediction], tally: Tally, look: Callable[[], Iterator[Source]] | None
 ) -> Iterator[Prediction]:
     """Show a bar on stderr; its end comes from a second look at the inputs, while the first goes on."""
     from tqdm import tqdm
@@ -246,7 +263,7 @@ def _with_progress(
 
         def count() -> None:
             with suppress(Exception):  # the first look reports what is wrong
-                bar.total = sum(1 for _ in discover_again()) if discover_again is not None else None
+                bar.total = sum(1 for _ in look()) if look is not None else None
 
         threading.Thread(target=count, name=COUNTER, daemon=True).start()
         for prediction in predictions:

@@ -1,7 +1,12 @@
-"""SIGINT and SIGTERM: while rows are written the first ends the run after the batches under way, the second at once."""
+"""What ends a run before its time: SIGINT, SIGTERM, and a reader of stdout that goes away.
+
+While rows are written the first signal ends the run after the batches under way, the second at once.
+"""
 
 import os
+import select
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +15,7 @@ from typing import Never
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 4.0  # seconds for the batches under way
+_POLL = 0.5  # seconds between two looks at stdout
 
 _CLEAR_LINE = b"\r\x1b[K"  # of the bar
 
@@ -60,3 +66,24 @@ def finishing_batches(last_words: Callable[[Stopped], None]) -> Iterator[Callabl
     if asked:
         last_words(asked[0])
         raise asked[0]
+
+
+@contextmanager
+def ending_with_reader() -> Iterator[None]:
+    """End the process, quietly and with exit code 0, as soon as stdout is a pipe that nobody reads any more."""
+    over = threading.Event()
+    stdout = select.poll()
+    stdout.register(sys.stdout.fileno(), 0)
+
+    def look() -> None:
+        while not over.wait(_POLL):
+            if any(events & select.POLLERR for _, events in stdout.poll(0)):
+                os._exit(0)
+
+    thread = threading.Thread(target=look, name="look after stdout", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

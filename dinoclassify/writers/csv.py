@@ -22,9 +22,11 @@ def line(prediction: Prediction, top_k: int) -> bytes:
 def lines(file: BinaryIO) -> Iterator[bytes]:
     """The complete rows of a file, the header included: a quoted field may span lines of text."""
     parts: list[bytes] = []
+    within_quotes = False
     for text in file:
         parts.append(text)
-        if text.endswith(b"\n") and sum(part.count(b'"') for part in parts) % 2 == 0:
+        within_quotes ^= text.count(b'"') % 2 == 1
+        if text.endswith(b"\n") and not within_quotes:
             yield b"".join(parts)
             parts.clear()
 

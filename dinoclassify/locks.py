@@ -1,0 +1,39 @@
+"""One run at a time writes a file."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from filelock import FileLock, Timeout
+
+from dinoclassify.errors import LockedError
+from dinoclassify.files import reporting
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(path: str, *, wait: bool) -> Iterator[None]:
+    """Keep other runs from writing ``path``. The kernel gives the lock back if this process dies.
+
+    Raises:
+        LockedError: another run writes it; with ``wait`` it is waited for instead.
+        OutputError: the lock cannot be made.
+    """
+    name = f"{os.path.realpath(path)}.lock"
+    lock = FileLock(name)
+    with reporting(name):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise LockedError(f"another run is writing {path}: --wait waits for it") from None
+            log.warning("waiting for another run, which is writing %s", path)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(name)  # while it is held; whoever waits for it sees that it has gone
+        lock.release()
