@@ -4,70 +4,43 @@ The contestants take turns, round by round, so that a machine whose speed drifts
 Loading of models is left out, starting of workers is not.
 """
 
-import gc
 import logging
-import os
 import platform
 import statistics
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import (
-    AutoImageProcessor,
-    BaseImageProcessor,
-    BitImageProcessorPil,
-    Pipeline,
-    PreTrainedModel,
-    pipeline,
-)
 
-from dinoclassify.catalogue import resolve
-from dinoclassify.checkpoints import silenced
-from dinoclassify.discover import MAX_PIXELS, Source
-from dinoclassify.errors import ModelError, NoInputsError, UsageError
-from dinoclassify.hub import cached_snapshot
-from dinoclassify.loader import available_cpus, load_batches
+from dinoclassify.contestants import (
+    DECODED,
+    Contestant,
+    count_flops,
+    decode_only,
+    decode_small_batches,
+    display_name,
+    end_to_end,
+    forward,
+    gpu_decoder,
+    matrices,
+    pipelines,
+    runtimes_of,
+)
+from dinoclassify.errors import ModelError, NoInputsError
+from dinoclassify.loader import available_cpus
 from dinoclassify.models import ImageClassifier, open_model
-from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
-from dinoclassify.pipeline import classify
-from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.runtimes import Answer, Precision, Runtime, RuntimeName, cpu_has_bf16, open_runtime
-from dinoclassify.runtimes.pytorch import DTYPES, find_devices
+from dinoclassify.runtimes import Runtime, cpu_has_bf16
+from dinoclassify.runtimes.pytorch import find_devices
 from dinoclassify.stages import Stage, Stages, advice
-from dinoclassify.streams import stream_rows
-from dinoclassify.workers import Batch
 
 log = logging.getLogger(__name__)
 
-DECODED = 8  # pictures in a batch where decoding alone is measured
 KEPT = 256  # pictures whose pixels are kept
-FORWARD = 64  # pictures in a round of the model alone, at most
-MATRIX = 2048  # rows and columns of the matrices whose product measures the machine
-MATRIX_SECONDS = 0.5
-
-Round = Callable[[], float]  # runs once, and gives pictures a second
-
-
-@dataclass(slots=True)
-class Contestant:
-    """What is measured, and the pictures a second of each of its rounds."""
-
-    name: str
-    kind: Literal["pipeline", "end to end", "gpu decoder", "forward", "limit"]
-    precision: str
-    run: Round
-    rates: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,30 +100,30 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
     notes: list[str] = []
     stages = Stages()
     files, pixels = _decodable(model, files, notes)
-    runtimes = list(_runtimes(model, devices, pixels, notes))
+    runtimes = list(runtimes_of(model, devices, pixels, notes))
     default = runtimes[0]
     contestants = [
-        *_pipelines(model, files, devices[0]),
+        *pipelines(model, files, devices[0]),
         *(
             Contestant(
-                _name(runtime),
+                display_name(runtime),
                 "end to end",
                 runtime.precision,
-                _end_to_end(model, runtime, files, workers, stages if runtime is default else Stages()),
+                end_to_end(model, runtime, files, workers, stages if runtime is default else Stages()),
             )
             for runtime in runtimes
         ),
-        *_gpu_decoder(model, default, files, workers, notes),
+        *gpu_decoder(model, default, files, workers, notes),
         *(
-            Contestant(f"forward only, {_name(runtime)}", "forward", runtime.precision, _forward(runtime, pixels))
+            Contestant(f"forward only, {display_name(runtime)}", "forward", runtime.precision, forward(runtime, pixels))
             for runtime in runtimes
         ),
-        Contestant(f"decode only, {available_cpus()} workers", "limit", "-", _decode_only(model, files)),
+        Contestant(f"decode only, {available_cpus()} workers", "limit", "-", decode_only(model, files)),
     ]
-    flops = _flops(model)
+    flops = count_flops(model)
     plain = dict.fromkeys(runtime.precision for runtime in runtimes if runtime.precision != "int8")
     contestants += [
-        Contestant(f"matrix products in {precision}", "limit", precision, _matrices(precision, devices[0], flops))
+        Contestant(f"matrix products in {precision}", "limit", precision, matrices(precision, devices[0], flops))
         for precision in plain
     ]
     for number in range(rounds):
@@ -171,141 +144,13 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
     )
 
 
-def _runtimes(
-    model: ImageClassifier, devices: Sequence[torch.device], pixels: Tensor, notes: list[str]
-) -> Iterator[Runtime]:
-    """The runtime of `auto` first, then each other runtime and precision of this machine."""
-    default = open_runtime(model, "auto", devices)
-    yield default
-    on_cpu = devices[0].type == "cpu"
-    half: tuple[Precision, ...] = ("bf16",) if on_cpu else ("fp16", "bf16")
-    if on_cpu and not cpu_has_bf16():
-        half = ()
-    names: list[RuntimeName] = ["openvino", "torch"] if on_cpu and find_spec("openvino") else ["torch"]
-    for name in names:
-        for precision in (*half, "fp32"):
-            if (name, precision) != (default.name, default.precision):
-                yield open_runtime(model, name, devices, precision)
-    if "openvino" not in names:
-        notes.append("OpenVINO and int8 are not measured: " + ("not installed" if on_cpu else "not on a CPU"))
-        return
-    from dinoclassify.runtimes.int8 import CALIBRATION, CHECK, Int8Runtime
-
-    if len(pixels) < CALIBRATION + CHECK:
-        notes.append(f"int8 is not measured: it needs {CALIBRATION + CHECK} pictures, see --limit")
-        return
-    runtime = Int8Runtime(model)
-    for batch in pixels.split(runtime.batch_size):
-        if runtime.verdict is None:
-            runtime(batch)()
-    if runtime.verdict is not None:
-        notes.append(runtime.verdict.sentence + ("" if runtime.verdict.accepted else ": `predict` refuses it"))
-        yield runtime.quantised()
-
-
-def _pipelines(model: ImageClassifier, files: Sequence[str], device: torch.device) -> Iterator[Contestant]:
-    half: Precision | None = "fp16" if device.type != "cpu" else "bf16" if cpu_has_bf16() else None
-    precisions: list[Precision] = ["fp32"] if half is None else ["fp32", half]
-    processor = _processor(model)
-    for precision in precisions:
-        with silenced():
-            pipe = pipeline(
-                "image-classification",
-                model=cast(PreTrainedModel, model.load().to(DTYPES[precision])),
-                image_processor=processor,
-                device=device,
-            )
-        for batch_size in (1, 8):
-
-            def run(pipe: Pipeline = pipe, batch_size: int = batch_size) -> float:
-                with silenced():
-                    return _rate(len(files), lambda: pipe(list(files), batch_size=batch_size))
-
-            yield Contestant(f"transformers pipeline, {precision}, batch {batch_size}", "pipeline", precision, run)
-
-
-def _gpu_decoder(
-    model: ImageClassifier, runtime: Runtime, files: Sequence[str], workers: int, notes: list[str]
-) -> Iterator[Contestant]:
-    if not runtime.device.startswith("cuda"):
-        return
-    try:
-        check_gpu_decoder(runtime.device, model.preprocessing, exact=False)
-    except UsageError as error:
-        notes.append(f"not measured: {error}")
-        return
-    run = _end_to_end(model, runtime, files, workers, Stages(), decoder="gpu")
-    yield Contestant(f"{_name(runtime)}, --decoder gpu", "gpu decoder", runtime.precision, run)
-
-
-def _end_to_end(
-    model: ImageClassifier,
-    runtime: Runtime,
-    files: Sequence[str],
-    workers: int,
-    stages: Stages,
-    decoder: Literal["cpu", "gpu"] = "cpu",
-) -> Round:
-    def work() -> None:
-        batches = load_batches(
-            stages.over("walk", map(Source, files)),
-            model.preprocessing,
-            batch_size=runtime.batch_size,
-            workers=workers,
-            exact=False,
-            max_pixels=MAX_PIXELS,
-            leave_jpegs=decoder == "gpu",
-            pinned=runtime.device.startswith("cuda"),
-        )
-        if isinstance(model.preprocessing, Preprocessing) and decoder == "gpu":
-            batches = decode_jpegs(batches, model.preprocessing, runtime.device, max_pixels=MAX_PIXELS)
-        with stages.charge("write"):
-            stream_rows(os.devnull, "csv", classify(batches, runtime, model.labels, stages=stages), 1)
-
-    return lambda: _rate(len(files), work)
-
-
-def _forward(runtime: Runtime, pixels: Tensor) -> Round:
-    batches = list(pixels[:FORWARD].split(runtime.batch_size))
-    if runtime.device.startswith("cuda"):
-        batches = [batch.pin_memory() for batch in batches]
-    batches *= -(-8 * (runtime.ahead + 1) // len(batches))  # enough to be under way side by side
-
-    def work() -> None:
-        started: deque[Answer] = deque()
-        for batch in batches:
-            started.append(runtime(batch))
-            if len(started) > runtime.ahead:
-                started.popleft()()
-        while started:
-            started.popleft()()
-
-    work()  # the first run of a network is slower
-    return lambda: _rate(sum(map(len, batches)), work)
-
-
-def _decode_only(model: ImageClassifier, files: Sequence[str]) -> Round:
-    return lambda: _rate(len(files), lambda: deque(_decode(model, files), maxlen=0))
-
-
-def _decode(model: ImageClassifier, files: Sequence[str]) -> Iterator[Batch]:
-    return load_batches(
-        map(Source, files),
-        model.preprocessing,
-        batch_size=DECODED,
-        workers=available_cpus(),
-        exact=False,
-        max_pixels=MAX_PIXELS,
-    )
-
-
 def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -> tuple[list[str], Tensor]:
     """The files that can be decoded, and the pixels of the first of them, N x 3 x H x W."""
     if model.preprocessing.output_size is None:
         raise ModelError(f"{model.name} takes pictures of many sizes, which cannot be measured together")
     good: list[str] = []
     pixels: list[Tensor] = []
-    for batch in _decode(model, files):
+    for batch in decode_small_batches(model, files):
         good += [item.source.path for item in batch.inputs if item.failure is None]
         if len(batch.pixels) and len(pixels) * DECODED < KEPT:
             pixels.append(batch.pixels)
@@ -314,49 +159,6 @@ def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -
     if len(good) < len(files):
         notes.append(f"{len(files) - len(good)} of {len(files)} files cannot be decoded and were left out")
     return good, torch.cat(pixels)
-
-
-def _processor(model: ImageClassifier) -> BaseImageProcessor:
-    """The image processor of transformers that does what the model's preprocessing says."""
-    name = resolve(model.name)
-    if name.kind == "builtin":
-        return BitImageProcessorPil(
-            size={"shortest_edge": 256}, crop_size=224, image_mean=[0.5] * 3, image_std=[0.5] * 3
-        )
-    folder = model.name if name.kind == "folder" else cached_snapshot(model.name)
-    return cast(BaseImageProcessor, AutoImageProcessor.from_pretrained(folder, local_files_only=True))
-
-
-def _matrices(precision: Precision, device: torch.device, flops: int) -> Round:
-    """The pictures a second if the model were nothing but products of large matrices."""
-    factor = torch.randn(MATRIX, MATRIX, device=device).to(DTYPES[precision])
-
-    def run() -> float:
-        def wait() -> None:
-            if device.type != "cpu":
-                torch.accelerator.synchronize(device)
-
-        with torch.inference_mode():
-            factor @ factor
-            wait()
-            done, started = 0, time.perf_counter()
-            while (spent := time.perf_counter() - started) < MATRIX_SECONDS:
-                for _ in range(1 if device.type == "cpu" else 100):
-                    factor @ factor
-                    done += 1
-                wait()
-        return done * 2 * MATRIX**3 / spent / flops
-
-    return run
-
-
-def _flops(model: ImageClassifier) -> int:
-    """Floating point operations of one picture, as torch counts them."""
-    size = model.preprocessing.output_size or ()
-    counter = FlopCounterMode(display=False)
-    with silenced(), torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # fused attention is not counted
-        model.load()(pixel_values=torch.zeros(1, 3, *size))
-    return int(counter.get_total_flops())
 
 
 def _ratios(contestants: Sequence[Contestant], default: Runtime) -> dict[str, float]:
@@ -382,17 +184,6 @@ def _ratios(contestants: Sequence[Contestant], default: Runtime) -> dict[str, fl
         "int8 to bf16, end to end": (best("end to end", "int8"), best("end to end", "bf16")),
     }
     return {name: round(one / other, 3) for name, (one, other) in parts.items() if one and other}
-
-
-def _name(runtime: Runtime) -> str:
-    return f"{runtime.name} {runtime.precision}"
-
-
-def _rate(count: int, work: Callable[[], object]) -> float:
-    gc.collect()
-    started = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - started)
 
 
 def _megapixels(files: Sequence[str]) -> float:

@@ -18,7 +18,7 @@ def is_regular(output: str) -> bool:
 
 
 def append(descriptor: int, line: bytes) -> None:
-    """Write a line at the end of a file: all of it or, where a file can be cut, nothing.
+    """Write a line at the end of a file: all of it or, of a regular file, nothing.
 
     Raises:
         OSError: it cannot be written.
@@ -31,9 +31,9 @@ def append(descriptor: int, line: bytes) -> None:
             except BlockingIOError:  # a pipe that another program has made so
                 select.select([], [descriptor], [])
     except OSError:
-        status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode) and len(rest) < len(line):
-            os.ftruncate(descriptor, status.st_size - (len(line) - len(rest)))
+        written, size = len(line) - len(rest), os.fstat(descriptor).st_size
+        if written and stat.S_ISREG(os.fstat(descriptor).st_mode) and os.lseek(descriptor, 0, os.SEEK_CUR) == size:
+            os.ftruncate(descriptor, size - written)
         raise
 
 

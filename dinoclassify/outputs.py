@@ -14,7 +14,6 @@ import itertools
 import json
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
@@ -23,7 +22,7 @@ from dinoclassify.discover import Source
 from dinoclassify.earlier import EarlierRow, EarlierRows, signature
 from dinoclassify.errors import UsageError
 from dinoclassify.files import append, put_in_place, replacing, reporting
-from dinoclassify.rows import Prediction
+from dinoclassify.rows import Prediction, file_shown_as
 from dinoclassify.writers import as_lines, as_table, is_table
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,8 @@ class OutputFile:
         self._partial = f"{self._path}.partial"
         self._meta, self._partial_meta = f"{self._path}.meta.json", f"{self._partial}.meta.json"
         self._format = format_name
-        self._lines = as_lines("jsonl" if is_table(format_name) else format_name)
+        self._partial_format = "jsonl" if is_table(format_name) else format_name
+        self._lines = as_lines(self._partial_format)
         self._top_k = top_k
         self._made_with = json.loads(json.dumps(made_with))
         self._retry_failed = retry_failed
@@ -72,7 +72,7 @@ class OutputFile:
         self._order: list[range] = []  # the numbers of the rows of all inputs so far
         self._earlier = self._read_earlier(batch_size) if resume else None
         if self._earlier is None:
-            with suppress(FileNotFoundError):
+            with reporting(f"{self._name}.partial.meta.json"), suppress(FileNotFoundError):
                 os.unlink(self._partial_meta)  # from here on an old partial is nothing
             with replacing(self._partial, ".new") as file:
                 file.write(self._lines.header(top_k))
@@ -131,9 +131,8 @@ class OutputFile:
         earlier = EarlierRows()
         begun = os.path.exists(self._partial_meta)
         if begun:
-            self._adds = self._checked(self._partial_meta, f"{self._name}.partial")[
-                "adds_to_output"
-            ] and os.path.exists(self._path)
+            meta = self._checked(self._partial_meta, f"{self._name}.partial")
+            self._adds = meta["adds_to_output"] and os.path.exists(self._path)
         elif os.path.exists(self._path):
             self._adds = os.path.exists(self._meta) or any(True for _ in self._read(self._path, self._format))
         if self._adds:
@@ -147,12 +146,12 @@ class OutputFile:
 
     def _keep_partial(self, earlier: EarlierRows, batch_size: int) -> None:
         """Cut the partial back to whole batches, and leave out rows that are to be made again."""
-        rows = self._read(self._partial, "jsonl" if is_table(self._format) else self._format)
+        rows = self._read(self._partial, self._partial_format)
         with replacing(self._partial, ".new") as file:
             file.write(self._lines.header(self._top_k))
             while len(batch := list(itertools.islice(rows, batch_size))) == batch_size:
                 for prediction in batch:
-                    unchanged = signature(_file_shown_as(prediction.path)) == (prediction.size, prediction.mtime_ns)
+                    unchanged = signature(file_shown_as(prediction.path)) == (prediction.size, prediction.mtime_ns)
                     if unchanged and not (self._retry_failed and prediction.status == "failed"):
                         file.write(self._lines.line(prediction, self._top_k))
                         earlier.add(prediction, newer=True)
@@ -200,12 +199,12 @@ class OutputFile:
         """The numbers of earlier rows that are not of this run's inputs, and stay."""
         numbers: list[range] = []
         for number, path in self._earlier.others() if self._earlier is not None else ():
-            if not self._prune or os.path.lexists(_file_shown_as(path)):
+            if not self._prune or os.path.lexists(file_shown_as(path)):
                 _add(numbers, range(number, number + 1))
         return numbers
 
     def _write_all(self, file: BinaryIO, numbers: list[range]) -> None:
-        rows = self._read(self._partial, "jsonl") if self._earlier is None else self._earlier.read(numbers)
+        rows = self._read(self._partial, self._partial_format) if self._earlier is None else self._earlier.read(numbers)
         if is_table(self._format):
             as_table(self._format).write(file, rows, self._top_k)
         else:
@@ -232,11 +231,3 @@ def _add(numbers: list[range], number: range) -> None:
         numbers[-1] = range(numbers[-1].start, number.stop)
     else:
         numbers.append(number)
-
-
-def _file_shown_as(path: str) -> str:
-    """The file of this name or, if there is none, of the name that is shown so because it is not UTF-8."""
-    if os.path.lexists(path):
-        return path
-    exact = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(path))
-    return os.fsdecode(exact)

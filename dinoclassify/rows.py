@@ -5,6 +5,7 @@ This is the only place that knows the columns: every writer asks here.
 
 import base64
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -131,6 +132,14 @@ def from_json(row: Mapping[str, Any]) -> Prediction:
 def shown_path(path: str) -> str:
     r"""The path as valid Unicode: bytes that are not UTF-8 appear as ``\xNN``."""
     return path if _is_utf8(path) else os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
+def file_shown_as(path: str) -> str:
+    """The path that `shown_path` has made this of: of a file that is there, or else of one whose name is not UTF-8."""
+    if os.path.lexists(path):
+        return path
+    exact = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(path))
+    return os.fsdecode(exact)
 
 
 def printable(text: str) -> str:

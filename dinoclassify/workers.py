@@ -6,32 +6,27 @@ that picture is tried again alone: if it ends that process too, it is given up. 
 up at once. Batches stay as they were, whatever happens in between.
 """
 
-import ctypes
 import logging
 import multiprocessing
-import os
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.sharedctypes import RawValue
-from time import perf_counter
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from dinoclassify.decode import Decoded, init_process
+from dinoclassify.decode import Decoded
 from dinoclassify.discover import Source
 from dinoclassify.errors import WorkerError
 from dinoclassify.rows import Failure
-from dinoclassify.slots import Slots, Written
+from dinoclassify.slots import Slots
+from dinoclassify.worker_process import BETWEEN, Pictures, Progress, Result, as_is, init_worker
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +36,6 @@ START = 60.0  # seconds that a process may take to begin
 
 _POLL = 0.1  # seconds between two looks at a process that is waited for
 _LOOKS = 10  # at a process, in the time that a picture may take
-_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
-_BETWEEN = -1  # the position of a process that is not decoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +80,7 @@ class Worker:
         self._seen, self._still = 0, 0.0  # the last step that was seen, and for how many seconds
         self._awaited = False
         self._overdue: int | None = None  # the step at which the process was killed for its slowness
-        self._results: Iterator[_Result] = iter(())
+        self._results: Iterator[Result] = iter(())
         self._start()
 
     def receive(self) -> Batch:
@@ -110,10 +103,12 @@ class Worker:
 
     def look(self, seconds: float) -> None:
         """Kill the process if it has stood still for too long; to be called every so many ``seconds``."""
-        step, decoding = self._progress.step, self._progress.position != _BETWEEN
+        step, decoding = self._progress.step, self._progress.position != BETWEEN
         self._still = self._still + seconds if step == self._seen else 0.0
         self._seen = step
-        if self._still > (self._timeout if decoding else max(self._timeout, START)) and (decoding or self._awaited):
+        allowed = self._timeout if decoding else max(self._timeout, START)
+        has_work = decoding or self._awaited
+        if has_work and self._still > allowed:
             self._overdue = step
             self._kill()
 
@@ -123,18 +118,18 @@ class Worker:
         self._results = iter(())
 
     def _start(self) -> None:
-        self._progress = RawValue(_Progress, 0, 0, _BETWEEN, 0, 0, 0)
+        self._progress = RawValue(Progress, 0, 0, BETWEEN, 0, 0, 0)
         self._received, self._seen, self._still, self._overdue = 0, 0, 0.0, None
         handler = signal.getsignal(signal.SIGCHLD)
         try:
             self._results = iter(
                 DataLoader(
-                    _Pictures(self._decode, self._slots, self._progress),
+                    Pictures(self._decode, self._slots, self._progress),
                     batch_sampler=self._tasks([task for task in self._plan if task.verdict is None]),
-                    collate_fn=_as_is,
+                    collate_fn=as_is,
                     num_workers=1,
                     prefetch_factor=PREFETCH,
-                    worker_init_fn=partial(_init_worker, self._progress),
+                    worker_init_fn=partial(init_worker, self._progress),
                     timeout=_POLL,
                 )
             )
@@ -155,7 +150,7 @@ class Worker:
 
     def _next_result(self, task: "_Task") -> Batch:
         self._still, self._awaited = 0.0, True
-        result: _Result | None = None
+        result: Result | None = None
         while result is None:
             try:
                 result = next(self._results)
@@ -177,7 +172,7 @@ class Worker:
         self.stop()
         plan, under_way = list(self._plan), [task for task in self._plan if task.verdict is None]
         lost, position = self._progress.tasks - self._received - 1, self._progress.position
-        if position != _BETWEEN and 0 <= lost < len(under_way):
+        if position != BETWEEN and 0 <= lost < len(under_way):
             task = under_way[lost]
             at = plan.index(task)
             plan[at : at + 1] = task.split(position, self._verdict(task, task.sources[position]))
@@ -250,70 +245,6 @@ class _Task:
         return [*(replace(piece, ends_batch=False) for piece in pieces), replace(last, ends_batch=self.ends_batch)]
 
 
-class _Progress(ctypes.Structure):
-    """Where a process is; in memory that outlives it."""
-
-    _fields_ = (
-        ("pid", ctypes.c_int64),
-        ("tasks", ctypes.c_int64),  # begun so far
-        ("position", ctypes.c_int64),  # in the last of them; `_BETWEEN` when it is not decoding
-        ("step", ctypes.c_int64),  # counts all changes
-        ("size", ctypes.c_int64),  # of the file, and when it was changed: 0 where that could not be found out
-        ("mtime_ns", ctypes.c_int64),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """What a process says when it has done a task."""
-
-    written: Written
-    read_seconds: float
-    decode_seconds: float
-
-
-class _Pictures(Dataset[_Result]):
-    """Decodes the lists of sources that it is asked for. Lives in the process."""
-
-    def __init__(self, decode: Callable[[Source], Decoded], slots: Slots, progress: _Progress) -> None:
-        self._decode = decode
-        self._slots = slots
-        self._progress = progress
-
-    def __getitems__(self, sources: list[Source]) -> _Result:
-        turn = self._progress.tasks
-        self._progress.tasks += 1
-        started = perf_counter()
-        decoded = [self._decode_at(position, source) for position, source in enumerate(sources)]
-        self._note(_BETWEEN)
-        reading = sum(item.read_seconds for item in decoded)
-        try:
-            written = self._write(turn, decoded)
-        except (MemoryError, OSError):
-            failure = Failure("out_of_memory", "not enough memory for its batch")
-            written = self._write(turn, [replace(item, pixels=None, jpeg=None, failure=failure) for item in decoded])
-        return _Result(written, reading, perf_counter() - started - reading)
-
-    def _decode_at(self, position: int, source: Source) -> Decoded:
-        self._progress.mtime_ns = 0
-        self._note(position)
-        with suppress(OSError, ValueError):
-            status = os.stat(source.path)
-            self._progress.size, self._progress.mtime_ns = status.st_size, status.st_mtime_ns
-        return self._decode(source)
-
-    def _note(self, position: int) -> None:
-        self._progress.position = position
-        self._progress.step += 1
-
-    def _write(self, turn: int, decoded: Sequence[Decoded]) -> Written:
-        pixels = [item.pixels for item in decoded if item.pixels is not None]
-        stacked = np.empty((0, 3, 0, 0), np.uint8)
-        if pixels:  # channel by channel in memory: runtimes would else copy them to that order
-            stacked = np.stack(pixels, out=np.empty((len(pixels), *pixels[0].shape), pixels[0].dtype))
-        return self._slots.write(turn, stacked, [replace(item, pixels=None) for item in decoded])
-
-
 def _given_up(verdict: Decoded) -> Batch:
     return Batch([verdict], torch.empty((0, 3, 0, 0)), 0.0, 0.0)
 
@@ -328,18 +259,3 @@ def _joined(parts: Sequence[Batch]) -> Batch:
         sum(part.read_seconds for part in parts),
         sum(part.decode_seconds for part in parts),
     )
-
-
-def _as_is(result: Any) -> Any:  # DataLoader takes it for a function of a list; `__getitems__` has done the work
-    return result
-
-
-def _init_worker(progress: _Progress, _: int) -> None:
-    # Signals often reach the whole process group. The main process alone answers them, and ends its workers. Where it
-    # dies without a word they end by themselves in some seconds; on Linux at once, with what they hold open.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    init_process()
-    progress.pid = os.getpid()

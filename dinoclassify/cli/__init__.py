@@ -95,6 +95,10 @@ def run(arguments: list[str]) -> int:
         log.debug("%s", error, exc_info=error)
         say("there is not enough memory: try a smaller --model, --batch-size or number of --workers")
         return 1
+    except ImportError as error:
+        log.debug("%s", error, exc_info=error)
+        say(f"a library cannot be loaded: {error}; install dinoclassify again, or let it have more memory")
+        return 1
     except Exception as error:
         log.debug("%s", error, exc_info=error)
         say(f"internal error: {error or type(error).__name__}; --debug shows where")

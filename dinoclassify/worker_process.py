@@ -1,0 +1,104 @@
+"""What runs in a process that decodes, and what it tells of itself."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from dinoclassify.decode import Decoded, init_process
+from dinoclassify.discover import Source
+from dinoclassify.rows import Failure
+from dinoclassify.slots import Slots, Written
+
+BETWEEN = -1  # the position of a process that is not decoding
+
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+
+
+class Progress(ctypes.Structure):
+    """Where a process is; in memory that outlives it."""
+
+    _fields_ = (
+        ("pid", ctypes.c_int64),
+        ("tasks", ctypes.c_int64),  # begun so far
+        ("position", ctypes.c_int64),  # in the last of them; `BETWEEN` when it is not decoding
+        ("step", ctypes.c_int64),  # counts all changes
+        ("size", ctypes.c_int64),  # of the file, and when it was changed: 0 where that could not be found out
+        ("mtime_ns", ctypes.c_int64),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a process says when it has done a task."""
+
+    written: Written
+    read_seconds: float
+    decode_seconds: float
+
+
+class Pictures(Dataset[Result]):
+    """Decodes the lists of sources that it is asked for. Lives in the process."""
+
+    def __init__(self, decode: Callable[[Source], Decoded], slots: Slots, progress: Progress) -> None:
+        self._decode = decode
+        self._slots = slots
+        self._progress = progress
+
+    def __getitems__(self, sources: list[Source]) -> Result:
+        turn = self._progress.tasks
+        self._progress.tasks += 1
+        started = perf_counter()
+        decoded = [self._decode_at(position, source) for position, source in enumerate(sources)]
+        self._note(BETWEEN)
+        reading = sum(item.read_seconds for item in decoded)
+        try:
+            written = self._write(turn, decoded)
+        except (MemoryError, OSError):
+            failure = Failure("out_of_memory", "not enough memory for its batch")
+            written = self._write(turn, [replace(item, pixels=None, jpeg=None, failure=failure) for item in decoded])
+        return Result(written, reading, perf_counter() - started - reading)
+
+    def _decode_at(self, position: int, source: Source) -> Decoded:
+        self._progress.mtime_ns = 0
+        self._note(position)
+        with suppress(OSError, ValueError):
+            status = os.stat(source.path)
+            self._progress.size, self._progress.mtime_ns = status.st_size, status.st_mtime_ns
+        return self._decode(source)
+
+    def _note(self, position: int) -> None:
+        self._progress.position = position
+        self._progress.step += 1
+
+    def _write(self, turn: int, decoded: Sequence[Decoded]) -> Written:
+        pixels = [item.pixels for item in decoded if item.pixels is not None]
+        stacked = np.empty((0, 3, 0, 0), np.uint8)
+        if pixels:  # channel by channel in memory: runtimes would else copy them to that order
+            stacked = np.stack(pixels, out=np.empty((len(pixels), *pixels[0].shape), pixels[0].dtype))
+        return self._slots.write(turn, stacked, [replace(item, pixels=None) for item in decoded])
+
+
+def as_is(result: Any) -> Any:  # DataLoader takes it for a function of a list
+    """What `Pictures` has made, which needs no collating."""
+    return result
+
+
+def init_worker(progress: Progress, _: int) -> None:
+    """Make the process ready."""
+    # Signals often reach the whole process group. The main process alone answers them, and ends its workers. Where it
+    # dies without a word they end by themselves in some seconds; on Linux at once, with what they hold open.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    init_process()
+    progress.pid = os.getpid()

@@ -1,0 +1,291 @@
+"""Faults from outside: of the disk, the pipe and the machine, and files that people change in the middle of a run."""
+
+import csv
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PHOTOS, Cli
+from PIL import Image
+from test_resume import content, many
+
+COMMAND = [sys.executable, "-m", "dinoclassify"]
+SMALL = 48  # KiB, of the disk that fills up
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def require(*command: str) -> None:
+    """Skip the test if a command does not work here."""
+    try:
+        done = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=20)
+    except FileNotFoundError:
+        pytest.skip(f"there is no {command[0]}")
+    if done.returncode:
+        pytest.skip(f"{command[0]} does not work here: {done.stderr.strip()}")
+
+
+def on_small_disk(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script where ``disk`` is a file system of `SMALL` KiB."""
+    require("unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt", "-o")  # "true" is its option
+    Path("disk").mkdir()
+    script = f"mount -t tmpfs -o size={SMALL}k tmpfs disk && {script}"
+    return subprocess.run(["unshare", "-m", "bash", "-c", script], capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.db"])
+def test_a_full_disk_leaves_whole_lines_and_can_be_resumed(here: Path, tiny: str, cli: Cli, name: str) -> None:
+    many(here / "many", 700)
+    arguments = ["predict", "many", "-m", tiny, "-q", "-o"]
+    assert cli(*arguments, f"whole-{name}").returncode == 3
+    run = " ".join([*COMMAND, *arguments, f"disk/{name}"])
+    done = on_small_disk(
+        f"{run}; echo $?; ls disk; cp disk/{name}.partial .;"
+        f"mount -o remount,size=10m disk && {run} --resume; echo $?; ls disk; cp disk/{name} ."
+    )
+    assert done.stderr == f"dinoclassify: cannot write disk/{name}.partial: No space left on device\n"
+    partial = [f"{name}.partial", f"{name}.partial.meta.json"]
+    assert done.stdout.split() == ["6", *partial, "3", name, f"{name}.meta.json"]
+    rows = Path(f"{name}.partial").read_bytes()
+    assert rows.endswith(b"\n")
+    assert rows.count(b"\n") > 100
+    assert content(name) == content(f"whole-{name}")
+
+
+def test_stdout_on_a_full_disk_gets_whole_lines(here: Path, tiny: str) -> None:
+    many(here / "many", 700)
+    run = " ".join([*COMMAND, "predict", "many", "-m", tiny, "-q"])
+    done = on_small_disk(f"{run} > disk/out.csv; echo $?; cp disk/out.csv .")
+    assert done.stderr == "dinoclassify: cannot write stdout: No space left on device\n"
+    assert done.stdout == "6\n"
+    assert Path("out.csv").read_bytes().endswith(b"\n")
+    assert Path("out.csv").stat().st_size > (SMALL - 5) * 1024
+
+
+def test_the_new_file_is_on_the_disk_before_the_old_one_goes(here: Path, tiny: str) -> None:
+    require("strace", "-o", "/dev/null")
+    Path("out.csv").write_text("old")
+    calls = "trace=fsync,rename,renameat,renameat2"
+    run = [*COMMAND, "predict", str(PHOTOS), "-m", tiny, "-o", "out.csv", "-q"]
+    subprocess.run(["strace", "-f", "-y", "-e", calls, "-o", "trace", *run], check=True, timeout=100)
+    steps: list[str] = []
+    for line in Path("trace").read_text().splitlines():
+        if found := re.search(r"fsync\(\d+<(.*)>\) += 0$", line):
+            steps.append(f"fsync {found[1].removeprefix(str(here)).lstrip('/') or '.'}")
+        elif found := re.search(r'rename(?:at2?)?\(.*?"([^"]*)".*?"([^"]*)".*= 0$', line):
+            steps.append(f"rename {Path(found[1]).name} {Path(found[2]).name}")
+    of_output = [step for step in steps if "out.csv" in step or step == "fsync ."]
+    new = ["fsync out.csv.partial{0}.new", "rename out.csv.partial{0}.new out.csv.partial{0}", "fsync ."]
+    meta = [step.format(".meta.json") for step in new]
+    assert of_output == [
+        *(step.format("") for step in new),
+        *meta,
+        "fsync out.csv.partial",
+        *meta,
+        *("rename out.csv.partial out.csv", "fsync ."),
+        *("rename out.csv.partial.meta.json out.csv.meta.json", "fsync ."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("write:error=EIO:when=5+", "cannot write out.csv.partial: Input/output error"),
+        ("fsync:error=EIO:when=5", "cannot write out.csv.partial: Input/output error"),
+        ("rename:error=EROFS:when=4", "cannot write {here}/out.csv: Read-only file system"),
+    ],
+)
+def test_a_disk_that_fails_leaves_the_old_file(here: Path, tiny: str, fault: str, message: str) -> None:
+    require("strace", "-o", "/dev/null")
+    Path("out.csv").write_text("old")
+    run = [*COMMAND, "predict", *[str(PHOTOS)] * 2, "-m", tiny, "-o", "out.csv", "-q"]
+    paths = [
+        f"{here}/out.csv{end}"
+        for end in ("", *(f".partial{end}" for end in ("", ".new", ".meta.json", ".meta.json.new")))
+    ]
+    only = [argument for path in [*paths, str(here)] for argument in ("-P", path)]
+    faulty = ["strace", "-f", "-o", "trace", *only, "-e", "trace=write,fsync,rename", "-e", f"inject={fault}"]
+    done = subprocess.run([*faulty, *run], capture_output=True, text=True, timeout=100)
+    stderr = [line for line in done.stderr.splitlines() if not line.startswith("strace: ")]
+    assert (done.returncode, stderr) == (6, [f"dinoclassify: {message.format(here=here)}"])
+    assert "INJECTED" in Path("trace").read_text()
+    assert Path("out.csv").read_text() == "old"
+    again = subprocess.run([*run, "--resume"], capture_output=True, text=True, timeout=100)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert Path("out.csv").read_text().count("\n") == 11
+
+
+def test_what_may_not_be_read_is_a_row_or_said(here: Path, tiny: str) -> None:
+    run = [*COMMAND, "predict", "photos", "-m", tiny]
+    if os.geteuid() == 0:  # root may read all, but for this
+        run = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *run]
+        require(*run[:2])
+    shutil.copytree(PHOTOS, "photos")
+    Path("photos/camera.jpg").chmod(0)
+    Path("photos/closed").mkdir(mode=0)
+    done = subprocess.run(run, capture_output=True, text=True, timeout=100)
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert done.returncode == 3, done.stderr
+    failed = {row["path"]: row["error_code"] for row in rows if row["status"] == "failed"}
+    assert failed == {"photos/camera.jpg": "unreadable", "photos/closed": "unreadable"}
+    assert len(rows) == 6
+    Path("results").mkdir(mode=0o555)
+    done = subprocess.run([*run, "-o", "results/out.csv"], capture_output=True, text=True, timeout=100)
+    message = f"dinoclassify: cannot write results/out.csv: the folder {here}/results may not be written to\n"
+    assert (done.returncode, done.stderr) == (6, message)
+
+
+def test_postscript_runs_nothing(here: Path, tiny: str, cli: Cli) -> None:
+    """Pillow would hand EPS to Ghostscript."""
+    Path("bin").mkdir()
+    Path("bin/gs").write_text(f"#!/bin/sh\ntouch {here}/was-run\n")
+    Path("bin/gs").chmod(0o755)
+    Path("pictures").mkdir()
+    eps = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    Path("pictures/a.jpg").write_text(eps)
+    done = cli("predict", "pictures", "-m", tiny, env={"PATH": f"{here}/bin:{os.environ['PATH']}"})
+    row = next(csv.DictReader(done.stdout.decode().splitlines()))
+    assert (row["status"], row["error_code"]) == ("failed", "unsupported_format")
+    assert not Path("was-run").exists()
+
+
+def test_files_that_change_during_the_run(here: Path, tiny: str) -> None:
+    shutil.copytree(PHOTOS, "photos")
+    run = [*COMMAND, "predict", "-", "-m", tiny, "-q"]
+    with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        rows = csv.reader(process.stdout)
+        answers: list[list[str]] = []
+        stdin = process.stdin
+
+        def ask(*names: str) -> None:
+            for name in names:
+                stdin.write(f"photos/{name}.jpg\n")
+                answers.append(next(row for row in rows if row[0] != "path"))
+
+        ask("camera", "rocket")
+        os.unlink("photos/camera.jpg")
+        ask("camera", "rocket")
+        os.truncate("photos/rocket.jpg", 5000)
+        ask("camera", "rocket")
+        process.stdin.close()
+        assert process.wait(timeout=60) == 3
+    assert [row[5] for row in answers] == ["", "", "vanished", "", "vanished", "truncated"]
+
+
+def test_inference_stops_when_the_reader_goes(here: Path, tiny: str) -> None:
+    """Even where no row is due that could not be written."""
+    run = [*COMMAND, "predict", "-", "-m", tiny]
+    with subprocess.Popen(
+        run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(f"{PHOTOS}/coffee.jpg\n".encode())
+        process.stdin.flush()
+        process.stdout.readline()
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=2) == 0
+        assert process.stderr.read() == b""
+        time.sleep(0.2)
+        left = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True).stdout.splitlines()
+        assert not [line for line in left if line.split()[0] == str(process.pid) and "Z" not in line]
+
+
+@pytest.mark.parametrize("gigabytes", [0.2, 0.6, 1.5, 2.5, 4])
+def test_little_memory_is_rows_or_one_line(here: Path, tiny: str, gigabytes: float) -> None:
+    require("prlimit", f"--as={8 << 30}")
+    run = ["prlimit", f"--as={int(gigabytes * 2**30)}", *COMMAND, "predict", str(PHOTOS), "-m", tiny, "-q"]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=100)
+    if done.returncode in {0, 3}:
+        assert done.stdout.count("\n") == 6
+        assert done.stderr == ""
+    else:
+        assert done.returncode in {1, 5}
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.startswith("dinoclassify: ")
+
+
+def memory_of_group(group: int) -> int:
+    """Bytes of memory of all processes of a group, shared pages counted once."""
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(folder.name)) == group:
+                rollup = (folder / "smaps_rollup").read_text()
+                total += int(re.search(r"^Pss: +(\d+)", rollup, re.MULTILINE)[1]) << 10  # type: ignore[index]  # always there
+        except (OSError, ProcessLookupError):
+            continue
+    return total
+
+
+@pytest.mark.slow
+def test_a_long_run_with_kills_is_the_undisturbed_one(here: Path, tiny: str) -> None:
+    """20,000 files; workers and the run itself are killed at random moments; memory is flat."""
+    Path("many").mkdir()
+    chance = random.Random(4)
+    for number in range(20_000):
+        Image.new("RGB", (32, 32), tuple(chance.randbytes(3))).save(f"many/{number:05}.png")
+    for number in range(0, 20_000, 997):
+        os.truncate(f"many/{number:05}.png", 40)
+    run = [*COMMAND, "predict", "many", "-m", tiny, "-j", "2", "--batch-size", "16", "-q", "-o"]
+    memory: list[int] = []
+    with subprocess.Popen([*run, "whole.csv"], start_new_session=True) as process:
+        while process.poll() is None:
+            if Path("whole.csv.partial").exists():
+                memory.append(memory_of_group(process.pid))
+            time.sleep(0.2)
+    assert process.returncode == 3
+    middle = len(memory) // 3
+    early, late = sorted(memory[middle : 2 * middle]), sorted(memory[2 * middle :])
+    assert late[len(late) // 2] < early[len(early) // 2] * 1.1 + 8e6
+
+    runs, workers = 0, 0
+    while True:
+        with subprocess.Popen([*run, "out.csv", "--resume"], stderr=subprocess.DEVNULL) as process:
+            life = chance.randrange(1, 8)
+            while process.poll() is None and life:
+                if grown("out.csv.partial", process):
+                    life -= 1
+                    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout
+                    for child in chance.sample(found.split(), k=min(1, len(found.split()))):
+                        os.kill(int(child), signal.SIGKILL)
+                        workers += 1
+            if process.poll() is None:
+                process.kill()
+                runs += 1
+        if process.returncode == 3:
+            break
+        assert process.returncode == -signal.SIGKILL
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+    assert runs >= 3
+    assert workers >= 10
+    assert sorted(os.listdir()) == [
+        "many",
+        *(f"{name}.csv{end}" for name in ("out", "whole") for end in ("", ".meta.json")),
+    ]
+
+
+def grown(name: str, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until some more rows are in the file; whether that was before the process ended."""
+    file = Path(name)
+    before = file.stat().st_size if file.exists() else 0
+    while process.poll() is None:
+        if file.exists() and file.stat().st_size > before + 30_000:
+            return True
+        time.sleep(0.005)
+    return False
