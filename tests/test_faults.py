@@ -38,7 +38,7 @@ def require(*command: str) -> None:
 
 def on_small_disk(script: str) -> subprocess.CompletedProcess[str]:
     """Run a script where ``disk`` is a file system of `SMALL` KiB."""
-    require("unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt", "-o")  # "true" is its option
+    require("unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt")
     Path("disk").mkdir()
     script = f"mount -t tmpfs -o size={SMALL}k tmpfs disk && {script}"
     return subprocess.run(["unshare", "-m", "bash", "-c", script], capture_output=True, text=True, timeout=100)
