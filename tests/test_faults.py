@@ -65,7 +65,7 @@ def test_a_full_disk_leaves_whole_lines_and_can_be_resumed(here: Path, tiny: str
 
 def test_stdout_on_a_full_disk_gets_whole_lines(here: Path, tiny: str) -> None:
     many(here / "many", 700)
-    run = " ".join([*COMMAND, "predict", "many", "-m", tiny, "-q"])
+    run = " ".join([*COMMAND, "predict", "many", "many", "-m", tiny, "-q"])
     done = on_small_disk(f"{run} > disk/out.csv; echo $?; cp disk/out.csv .")
     assert done.stderr == "dinoclassify: cannot write stdout: No space left on device\n"
     assert done.stdout == "6\n"
