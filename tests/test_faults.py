@@ -140,6 +140,7 @@ def test_what_may_not_be_read_is_a_row_or_said(here: Path, tiny: str) -> None:
     failed = {row["path"]: row["error_code"] for row in rows if row["status"] == "failed"}
     assert failed == {"photos/camera.jpg": "unreadable", "photos/closed": "unreadable"}
     assert len(rows) == 6
+    assert all(row["size"] and row["mtime_ns"] for row in rows), "so that a later run knows them again"
     Path("results").mkdir(mode=0o555)
     done = subprocess.run([*run, "-o", "results/out.csv"], capture_output=True, text=True, timeout=100)
     message = f"dinoclassify: cannot write results/out.csv: the folder {here}/results may not be written to\n"
