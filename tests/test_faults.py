@@ -134,12 +134,12 @@ def test_what_may_not_be_read_is_a_row_or_said(here: Path, tiny: str) -> None:
     shutil.copytree(PHOTOS, "photos")
     Path("photos/camera.jpg").chmod(0)
     Path("photos/closed").mkdir(mode=0)
-    done = subprocess.run(run, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([*run, "photos/closed"], capture_output=True, text=True, timeout=100)
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert done.returncode == 3, done.stderr
     failed = {row["path"]: row["error_code"] for row in rows if row["status"] == "failed"}
     assert failed == {"photos/camera.jpg": "unreadable", "photos/closed": "unreadable"}
-    assert len(rows) == 6
+    assert len(rows) == 7
     assert all(row["size"] and row["mtime_ns"] for row in rows), "so that a later run knows them again"
     Path("results").mkdir(mode=0o555)
     done = subprocess.run([*run, "-o", "results/out.csv"], capture_output=True, text=True, timeout=100)
@@ -207,7 +207,7 @@ def test_inference_stops_when_the_reader_goes(here: Path, tiny: str) -> None:
         assert not [line for line in left if line.split()[0] == str(process.pid) and "Z" not in line]
 
 
-@pytest.mark.parametrize("gigabytes", [0.2, 0.6, 1.5, 2.5, 4])
+@pytest.mark.parametrize("gigabytes", [0.2, 0.6, 2.5])
 def test_little_memory_is_rows_or_one_line(here: Path, tiny: str, gigabytes: float) -> None:
     require("prlimit", f"--as={8 << 30}")
     run = ["prlimit", f"--as={int(gigabytes * 2**30)}", *COMMAND, "predict", str(PHOTOS), "-m", tiny, "-q"]
@@ -219,6 +219,7 @@ def test_little_memory_is_rows_or_one_line(here: Path, tiny: str, gigabytes: flo
         assert done.returncode in {1, 5}
         assert done.stderr.count("\n") == 1, done.stderr
         assert done.stderr.startswith("dinoclassify: ")
+        assert "internal error" not in done.stderr
 
 
 def memory_of_group(group: int) -> int:

@@ -228,3 +228,14 @@ def test_excel_safe(here: Path, predict: Predict) -> None:
     assert predict(*common, "--resume")[0] == 0
     assert Path("out.csv").read_bytes() == before
     assert json.loads(Path("out.csv.meta.json").read_text())["kept"] == 4
+
+
+def test_a_run_that_was_killed_before_its_last_step_is_finished(here: Path, predict: Predict) -> None:
+    common = ("photos", "-o", "out.csv", "-q")
+    assert predict(*common)[0] == 3
+    before = content("out.csv")
+    os.rename("out.csv.meta.json", "out.csv.partial.meta.json")
+    assert predict(*common, "--resume")[0] == 3
+    assert content("out.csv") == before
+    assert json.loads(Path("out.csv.meta.json").read_text())["kept"] == 6
+    assert {path.name for path in here.glob("out.csv*")} == {"out.csv", "out.csv.meta.json"}

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import PHOTOS
 from test_pipeline import LABELS, TINY, greys, level_of
@@ -200,6 +201,20 @@ def test_too_many_deaths_in_a_row_end_the_run(pictures: Path) -> None:
     assert [next(predictions).index for _ in range(8)] == [1] * 8
     with pytest.raises(WorkerError, match="32 processes that decode died in a row"):
         list(predictions)
+
+
+def test_no_memory_for_a_batch_is_said_in_its_rows(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = np.stack
+
+    def fail(arrays: list[np.ndarray], **options: object) -> np.ndarray:
+        if len(arrays) == 4:
+            raise MemoryError
+        return stack(arrays, **options)  # type: ignore[call-overload,no-any-return]  # as they come
+
+    monkeypatch.setattr("numpy.stack", fail)
+    predictions = run([str(greys / f"{number:03}.png") for number in range(6)], workers=1)
+    assert [prediction.failure and prediction.failure.code for prediction in predictions[:4]] == ["out_of_memory"] * 4
+    assert [prediction.index for prediction in predictions[4:]] == [4, 5]
 
 
 def test_processes_that_cannot_be_started_are_said(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:

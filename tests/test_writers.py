@@ -6,7 +6,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,7 +14,7 @@ import pytest
 
 from dinoclassify.discover import Source
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import is_regular
+from dinoclassify.files import is_regular, replacing
 from dinoclassify.outputs import OutputFile, write_empty
 from dinoclassify.rows import Failure, Label, Prediction, columns, record
 from dinoclassify.streams import check_output, stream_rows
@@ -163,3 +163,39 @@ def test_an_error_of_the_run_is_not_taken_for_one_of_the_output() -> None:
 
     with pytest.raises(BrokenPipeError):
         stream_rows(os.devnull, "csv", broken(), 2)
+
+
+def test_what_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"old")
+    with suppress(ZeroDivisionError), replacing(str(tmp_path / "out")) as file:
+        file.write(b"new")
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path) == ["out"]
+    assert (tmp_path / "out").read_bytes() == b"old"
+
+
+def test_a_partial_is_cut_back_to_whole_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the rest is batched, and rounded, as it would have been."""
+    monkeypatch.chdir(tmp_path)
+    predictions = [Prediction(f"{number}.jpg", "ok", (Label("x", 0, 0.5),)) for number in range(6)]
+    with closing(OutputFile("out.csv", "csv", 1, {}, batch_size=4)) as output:
+        for prediction in predictions:
+            output.write(prediction)
+    sources = [Source(prediction.path) for prediction in predictions]
+    with closing(OutputFile("out.csv", "csv", 1, {}, batch_size=4, resume=True)) as output:
+        assert list(output.fresh(sources, lambda *_: None)) == sources[4:]
+    assert Path("out.csv.partial").read_bytes().count(b"\n") == 5
+
+
+def test_a_partial_never_has_the_meta_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even when the run is killed between the two."""
+    monkeypatch.chdir(tmp_path)
+    OutputFile("out.csv", "csv", 1, {"top-k": 1}, batch_size=4).close()
+
+    def die(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(OutputFile, "_write_meta", die)
+    with pytest.raises(ZeroDivisionError):
+        OutputFile("out.csv", "csv", 2, {"top-k": 2}, batch_size=4)
+    assert not Path("out.csv.partial.meta.json").exists()
