@@ -38,7 +38,7 @@ def append(descriptor: int, line: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: str, suffix: str = ".partial") -> Iterator[BinaryIO]:
+def replacing(path: str, suffix: str) -> Iterator[BinaryIO]:
     """A new file, which takes the name ``path`` when the block ends well; otherwise ``path`` stays as it was.
 
     Until then it is called ``path`` with ``suffix`` behind.

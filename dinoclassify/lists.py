@@ -13,6 +13,7 @@ from dinoclassify.files import append, closing_well, reporting
 log = logging.getLogger(__name__)
 
 STDIN = "-"
+_LONGEST = 1 << 20  # bytes: no path is as long
 
 
 def listed_paths(name: str, column: str | None = None, *, null: bool = False) -> Iterator[str]:
@@ -79,6 +80,8 @@ def _split_at_nul(stream: BufferedReader) -> Iterator[bytes]:
     while chunk := stream.read1():
         *complete, rest = (rest + chunk).split(b"\0")
         yield from complete
+        if len(rest) > _LONGEST:
+            raise UsageError("the list of paths is not NUL-separated: leave out -0")
     yield rest
 
 

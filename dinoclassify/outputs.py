@@ -127,7 +127,12 @@ class OutputFile:
     def _read_earlier(self, batch_size: int) -> EarlierRows | None:
         """The rows of the output and of its partial, if there are any."""
         if os.path.exists(self._partial_meta) and not os.path.exists(self._partial):
-            put_in_place(self._partial_meta, self._meta)  # the last step of a run that was killed before it
+            with open(self._partial_meta, encoding="utf-8") as file:
+                done = '"counts"' in file.read()
+            if done:
+                put_in_place(self._partial_meta, self._meta)  # the last step of a run that was killed before it
+            else:
+                os.unlink(self._partial_meta)  # somebody has removed what it was about
         earlier = EarlierRows()
         begun = os.path.exists(self._partial_meta)
         if begun:
@@ -171,14 +176,14 @@ class OutputFile:
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"--resume: {name} has rows that cannot be read ({error}): run without it") from error
         except OSError as error:
-            raise UsageError(f"--resume: {name} cannot be read: {error.strerror}") from error
+            raise UsageError(f"--resume: {name} cannot be read: {error.strerror or error}") from error
 
     def _checked(self, meta: str, rows: str) -> dict[str, Any]:
         """What ``meta`` says of ``rows``, which were made with what this run has."""
         try:
             with open(meta, encoding="utf-8") as file:
                 content: dict[str, Any] = json.load(file)
-            made_with = content["made_with"]
+            made_with, _ = dict(content["made_with"]), content["adds_to_output"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"--resume: {meta}, which says what made {rows}, cannot be read: run without it"
@@ -213,12 +218,14 @@ class OutputFile:
 
 
 def write_empty(path: str, format_name: str, top_k: int) -> None:
-    """Write a file without rows.
+    """Write a file without rows, unless there are those of a run that can be resumed.
 
     Raises:
         OutputError: it cannot be written.
     """
-    with replacing(path) as file:
+    if os.path.exists(f"{os.path.realpath(path)}.partial"):
+        return
+    with replacing(path, ".new") as file:
         if is_table(format_name):
             as_table(format_name).write(file, (), top_k)
         else:

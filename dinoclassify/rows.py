@@ -125,6 +125,8 @@ def from_json(row: Mapping[str, Any]) -> Prediction:
     Raises:
         KeyError, TypeError, ValueError: no row can look so.
     """
+    if not isinstance(row, dict):
+        raise TypeError("it is no object")
     prediction = _prediction(row, row.get("top") or [row])
     return replace(prediction, path=os.fsdecode(base64.b64decode(row["path_b64"]))) if "path_b64" in row else prediction
 

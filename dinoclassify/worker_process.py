@@ -27,7 +27,6 @@ class Progress(ctypes.Structure):
     """Where a process is; in memory that outlives it."""
 
     _fields_ = (
-        ("pid", ctypes.c_int64),
         ("tasks", ctypes.c_int64),  # begun so far
         ("position", ctypes.c_int64),  # in the last of them; `BETWEEN` when it is not decoding
         ("step", ctypes.c_int64),  # counts all changes
@@ -92,7 +91,7 @@ def as_is(result: Any) -> Any:  # DataLoader takes it for a function of a list
     return result
 
 
-def init_worker(progress: Progress, _: int) -> None:
+def init_worker(_: int) -> None:
     """Make the process ready."""
     # Signals often reach the whole process group. The main process alone answers them, and ends its workers. Where it
     # dies without a word they end by themselves in some seconds; on Linux at once, with what they hold open.
@@ -101,4 +100,3 @@ def init_worker(progress: Progress, _: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     init_process()
-    progress.pid = os.getpid()

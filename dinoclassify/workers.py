@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
 
 import torch
@@ -81,6 +81,7 @@ class Worker:
         self._awaited = False
         self._overdue: int | None = None  # the step at which the process was killed for its slowness
         self._results: Iterator[Result] = iter(())
+        self._processes: list[BaseProcess] = []  # the one, or none
         self._start()
 
     def receive(self) -> Batch:
@@ -118,9 +119,9 @@ class Worker:
         self._results = iter(())
 
     def _start(self) -> None:
-        self._progress = RawValue(Progress, 0, 0, BETWEEN, 0, 0, 0)
+        self._progress = RawValue(Progress, 0, BETWEEN, 0, 0, 0)
         self._received, self._seen, self._still, self._overdue = 0, 0, 0.0, None
-        handler = signal.getsignal(signal.SIGCHLD)
+        handler, before = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
         try:
             self._results = iter(
                 DataLoader(
@@ -129,7 +130,7 @@ class Worker:
                     collate_fn=as_is,
                     num_workers=1,
                     prefetch_factor=PREFETCH,
-                    worker_init_fn=partial(init_worker, self._progress),
+                    worker_init_fn=init_worker,
                     timeout=_POLL,
                 )
             )
@@ -137,6 +138,7 @@ class Worker:
             raise WorkerError(
                 f"cannot start a process that decodes: {error}; try fewer --workers, or a larger /dev/shm"
             ) from error
+        self._processes = [process for process in multiprocessing.active_children() if process not in before]
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, handler)  # torch's own would raise, in the middle of anything
 
@@ -174,6 +176,8 @@ class Worker:
         lost, position = self._progress.tasks - self._received - 1, self._progress.position
         if position != BETWEEN and 0 <= lost < len(under_way):
             task = under_way[lost]
+            if self._overdue == self._progress.step:
+                self._restarts = 0  # it was the picture's fault, and that is settled
             at = plan.index(task)
             plan[at : at + 1] = task.split(position, self._verdict(task, task.sources[position]))
             self._plan = deque(plan)
@@ -194,9 +198,8 @@ class Worker:
         return Decoded(source, failure=failure, size=size if mtime_ns else None, mtime_ns=mtime_ns or None)
 
     def _kill(self) -> None:
-        for process in multiprocessing.active_children():  # not by its number, which may be another's by now
-            if process.pid == self._progress.pid:
-                process.kill()
+        for process in self._processes:
+            process.kill()
 
 
 @contextmanager

@@ -239,3 +239,49 @@ def test_a_run_that_was_killed_before_its_last_step_is_finished(here: Path, pred
     assert content("out.csv") == before
     assert json.loads(Path("out.csv.meta.json").read_text())["kept"] == 6
     assert {path.name for path in here.glob("out.csv*")} == {"out.csv", "out.csv.meta.json"}
+
+
+def test_a_run_without_inputs_leaves_an_interrupted_one_alone(here: Path, predict: Predict) -> None:
+    Path("empty").mkdir()
+    Path("out.csv.partial").write_text("rows of a run that was killed")
+    Path("out.csv.partial.meta.json").write_text("its meta")
+    assert predict("empty", "-o", "out.csv", "--resume")[0] == 4
+    assert Path("out.csv.partial").read_text() == "rows of a run that was killed"
+    assert Path("out.csv.partial.meta.json").read_text() == "its meta"
+    assert not Path("out.csv").exists()
+
+
+def test_a_meta_without_its_partial_says_nothing_of_the_output(here: Path, predict: Predict) -> None:
+    common = ("photos", "-o", "out.csv", "-q")
+    assert predict(*common)[0] == 3
+    meta = json.loads(Path("out.csv.meta.json").read_text())
+    begun = {"made_with": meta["made_with"] | {"top-k": 2}, "adds_to_output": False}
+    Path("out.csv.partial.meta.json").write_text(json.dumps(begun))
+    code, err = predict(*common, "--resume", "-k", "2")
+    assert (code, err) == (2, "dinoclassify: --resume: out.csv was made with top-k 1, not 2: run without it\n")
+
+
+def test_the_list_of_errors_never_takes_the_place_of_the_output(here: Path, predict: Predict) -> None:
+    assert predict("photos", "-o", "out.csv", "-q")[0] == 3
+    before = content("out.csv")
+    for name in ("out.csv", "./out.csv", "out.csv.partial", "out.csv.meta.json"):
+        code, err = predict("photos", "-o", "out.csv", "--resume", "--errors-to", name)
+        assert (code, "would be written over the output" in err) == (2, True)
+    Path("bad.txt").write_text("old\n")
+    assert predict("photos", "-o", "out.csv", "--resume", "-k", "2", "--errors-to", "bad.txt")[0] == 2
+    assert Path("bad.txt").read_text() == "old\n", "a run that is refused writes nothing"
+    assert content("out.csv") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("out.jsonl", "5\n"), ("out.csv", "a\rb\n"), ("out.csv.meta.json", '{"made_with": [1]}')]
+)
+def test_what_people_have_edited_is_said(here: Path, predict: Predict, name: str, content: str) -> None:
+    output = name.removesuffix(".meta.json")
+    assert predict("photos", "-o", output, "-q")[0] == 3
+    with open(name, "a" if name == output else "w", newline="") as file:
+        file.write(content)
+    code, err = predict("photos", "-o", output, "--resume")
+    assert code == 2
+    assert err.startswith("dinoclassify: --resume: ")
+    assert err.count("\n") == 1

@@ -23,6 +23,7 @@ from dinoclassify.errors import UsageError, WorkerError
 from dinoclassify.loader import load_batches
 from dinoclassify.pipeline import classify
 from dinoclassify.rows import Prediction
+from dinoclassify.worker_process import init_worker
 from dinoclassify.workers import RESTARTS
 
 __all__ = ["greys"]  # a fixture
@@ -168,6 +169,27 @@ def test_an_idle_process_that_is_stopped_is_replaced(greys: Path, monkeypatch: p
     for process in multiprocessing.active_children():
         os.kill(process.pid or 0, signal.SIGSTOP)
     check([first, *predictions], paths, {})
+
+
+def test_a_process_that_hangs_at_its_start_is_replaced(
+    greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang_once(number: int) -> None:
+        if not (tmp_path / "hung").exists():
+            (tmp_path / "hung").touch()
+            time.sleep(1000)
+        init_worker(number)
+
+    monkeypatch.setattr("dinoclassify.workers.START", 0.5)
+    monkeypatch.setattr("dinoclassify.workers.init_worker", hang_once)
+    paths = [str(greys / f"{number:03}.png") for number in range(10)]
+    check(run(paths, workers=1, timeout=0.5), paths, {})
+
+
+def test_many_pictures_that_hang_do_not_end_the_run(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoclassify.workers.RESTARTS", 2)
+    paths = [str(pictures / f"{name}.png") for name in ("001", *(f"hang-{number:03}" for number in range(4)), "002")]
+    check(run(paths, workers=1, timeout=0.3), paths, {"hang": "timeout"})
 
 
 def test_time_in_which_all_is_stopped_does_not_count(pictures: Path) -> None:

@@ -96,6 +96,8 @@ def predict(
     _check_new_file(file, format_name, named)
     if errors_to is not None:
         _check_new_file(errors_to, "csv", named)
+        if file is not None and os.path.realpath(errors_to) in _files_of(file):
+            raise UsageError(f"--errors-to {errors_to} would be written over the output: choose another name")
     kept_in = file if file is not None and is_regular(file) else None
     if resume and kept_in is None:
         raise UsageError("--resume goes with a file: name one with --output")
@@ -136,8 +138,21 @@ def predict(
         answers: _Answers = {"top_k": top_k, "threshold": threshold, "exact": exact, "decoder": decoder}
         can_look_again = DASH not in named and (files_from is None or os.path.isfile(files_from))
         show_progress = sys.stderr.isatty() and not quiet if progress is None else progress
+        rows = None
+        if kept_in is not None:
+            rows = OutputFile(
+                kept_in,
+                format_name,
+                top_k,
+                made_with(classifier, **answers, format_name=format_name),
+                batch_size=batch_size or classifier.batch_size,
+                resume=resume,
+                retry_failed=retry_failed,
+                prune=prune,
+            )
         stages, tally = Stages(), Tally(FailureLimit("0", count=0) if strict else max_failures)
         with (
+            closing(rows) if rows is not None else nullcontext(),
             _told_if_stopped(tally, kept_in) as stop,
             stages.charge("write"),
             writing_paths(errors_to, null=null) as note_failure,
@@ -159,36 +174,25 @@ def predict(
                     predictions = _with_progress(predictions, tally, look if can_look_again else None)
                 return _counted(predictions, tally, note_failure)
 
-            if kept_in is None:
+            if rows is None:
                 with ending_with_reader() if file is None else nullcontext():
                     stream_rows(file, format_name, label(sources), top_k)
                 tally.judge()
             else:
-                rows = OutputFile(
-                    kept_in,
-                    format_name,
-                    top_k,
-                    made_with(classifier, **answers, format_name=format_name),
-                    batch_size=batch_size or classifier.batch_size,
-                    resume=resume,
-                    retry_failed=retry_failed,
-                    prune=prune,
-                )
-                with closing(rows):
-                    for prediction in label(rows.fresh(sources, partial(_keep, tally, note_failure))):
-                        rows.write(prediction)
-                    tally.judge()
-                    if not stop():
-                        rows.finish(
-                            describe(
-                                classifier,
-                                options=context.params,
-                                counts=tally.statuses,
-                                errors=tally.errors,
-                                kept=tally.kept,
-                                seconds=tally.seconds,
-                            )
+                for prediction in label(rows.fresh(sources, partial(_keep, tally, note_failure))):
+                    rows.write(prediction)
+                tally.judge()
+                if not stop():
+                    rows.finish(
+                        describe(
+                            classifier,
+                            options=context.params,
+                            counts=tally.statuses,
+                            errors=tally.errors,
+                            kept=tally.kept,
+                            seconds=tally.seconds,
                         )
+                    )
         help_ = advice(stages.bottleneck(), runtime=classifier.runtime, precision=classifier.precision, exact=exact)
         log.info("%s; to be faster: %s", stages.summary(), help_)
         if not quiet:
@@ -212,6 +216,12 @@ def _check_new_file(file: str | None, format_name: str, named: list[str]) -> Non
         raise UsageError(f"{file} would be written over an input")
 
 
+def _files_of(output: str) -> set[str]:
+    """What a run that writes ``output`` makes beside it."""
+    path = os.path.realpath(output)
+    return {path + ending for ending in ("", ".partial", ".meta.json", ".partial.meta.json", ".lock")}
+
+
 def _is_input(file: str, named: list[str]) -> bool:
     """Whether ``file`` has the suffix of a picture, or is one of the files that were named."""
     same = any(os.path.isfile(path) and os.path.isfile(file) and os.path.samefile(path, file) for path in named)
@@ -221,9 +231,10 @@ def _is_input(file: str, named: list[str]) -> bool:
 @contextmanager
 def _told_if_stopped(tally: Tally, kept_in: str | None) -> Iterator[Callable[[], bool]]:
     """`finishing_batches`; when the run ends early, say where those rows are that were finished."""
+    journal = f"{os.path.realpath(kept_in)}.partial" if kept_in is not None else ""
 
     def tell(why: object) -> None:
-        kept = f"; they are in {kept_in}.partial, --resume goes on" if kept_in is not None else ""
+        kept = f"; they are in {kept_in}.partial, --resume goes on" if os.path.exists(journal) else ""
         say(f"{why} after {tally.made:,} rows{kept}")
         hush()
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Never
 
@@ -47,11 +47,12 @@ def finishing_batches(last_words: Callable[[Stopped], None]) -> Iterator[Callabl
         if asked:
             os._exit(128 + number)
         asked.append(Stopped(number))
-        message = b"dinoclassify: stopping after the batches under way; again to stop at once\n"
-        os.write(2, (_CLEAR_LINE if os.isatty(2) else b"") + message)  # what else prints may be in the middle of it
         timer = threading.Timer(GRACE, end)
         timer.daemon = True
         timer.start()
+        message = b"dinoclassify: stopping after the batches under way; again to stop at once\n"
+        with suppress(OSError):  # by itself: what else prints may be in the middle of it
+            os.write(2, (_CLEAR_LINE if os.isatty(2) else b"") + message)
 
     def end() -> None:
         last_words(asked[0])

@@ -46,8 +46,11 @@ def join(values: Iterable[Value]) -> bytes:
 
 
 def split(row: bytes) -> list[str]:
-    """The fields of a line."""
-    return next(csv.reader([row.decode("utf-8").removesuffix("\n")]))
+    """The fields of a line. Raises ValueError if it is none."""
+    try:
+        return next(csv.reader([row.decode("utf-8").removesuffix("\n")]))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def read_values(fields: Iterable[str], top_k: int) -> dict[str, Value]:
