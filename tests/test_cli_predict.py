@@ -158,7 +158,7 @@ def test_a_program_can_ask_picture_by_picture(here: Path, tiny: str) -> None:
             print(f"photos/{name}", file=process.stdin, flush=True)
             assert json.loads(process.stdout.readline())["path"] == f"photos/{name}"
         process.stdin.close()
-    assert process.returncode == 3
+        assert process.wait(timeout=60) == 3  # before its stdout is closed, which would end it with 0
 
 
 @pytest.mark.parametrize(("end", "code"), [("closed", 0), ("terminated", 143)])
