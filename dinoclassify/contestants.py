@@ -37,6 +37,7 @@ from dinoclassify.runtimes.pytorch import DTYPES
 from dinoclassify.stages import Stages
 from dinoclassify.streams import stream_rows
 from dinoclassify.workers import Batch
+from dinoclassify.writers import open_format
 
 DECODED = 8  # pictures in a batch where decoding alone is measured
 FORWARD = 64  # pictures in a round of the model alone, at most
@@ -150,7 +151,7 @@ def end_to_end(
         if isinstance(model.preprocessing, Preprocessing) and decoder == "gpu":
             batches = decode_jpegs(batches, model.preprocessing, runtime.device, max_pixels=MAX_PIXELS)
         with stages.charge("write"):
-            stream_rows(os.devnull, "csv", classify(batches, runtime, model.labels, stages=stages), 1)
+            stream_rows(os.devnull, open_format("csv", 1), classify(batches, runtime, model.labels, stages=stages))
 
     return lambda: _rate(len(files), work)
 

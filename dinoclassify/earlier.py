@@ -3,10 +3,13 @@
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Generic
 
-from dinoclassify.rows import Prediction, Status, shown_path
-from dinoclassify.writers import jsonl
+from dinoclassify.errors import OutputError
+from dinoclassify.rows import Status, shown_path
+from dinoclassify.writers import Lines, R
 
 Signature = tuple[int, int] | tuple[None, None]  # size in bytes and mtime_ns of a file
 
@@ -17,8 +20,13 @@ CREATE TABLE rows (
     id INTEGER PRIMARY KEY, path TEXT, nth INTEGER, newer INTEGER, asked INTEGER,
     size INTEGER, mtime_ns INTEGER, status TEXT, error_code TEXT, line BLOB
 );
-CREATE INDEX by_path ON rows (path, asked);
+CREATE INDEX by_path ON rows (path, newer, nth);
+CREATE INDEX by_unasked ON rows (path, nth) WHERE NOT asked;
 CREATE INDEX by_asked ON rows (id) WHERE NOT asked;
+"""
+_INSERT = """
+INSERT INTO rows VALUES
+    (?, ?, (SELECT ifnull(max(nth) + 1, 0) FROM rows WHERE path = ? AND newer = ?), ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -40,39 +48,45 @@ def signature(path: str) -> Signature:
     return status.st_size, status.st_mtime_ns
 
 
-class EarlierRows:
+class EarlierRows(Generic[R]):
     """Rows in the order in which they were added, numbered from 0.
 
     The same path may stand in several rows of one file, for inputs that were named twice: the first row is for the
     first of them, and so on. A ``newer`` row takes the place of the one for the same input that is not.
+
+    Args:
+        lines: what a row is kept as.
+
+    Raises:
+        OutputError: the folder for temporary files is full; any method may raise it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lines: Lines[R]) -> None:
+        self._lines = lines
         # Whoever asks for the next input may do so in another thread than whoever writes.
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._database.executescript(_TABLE)
+        with _reporting():
+            self._database.executescript(_TABLE)
         self.count = 0
 
-    def add(self, prediction: Prediction, *, newer: bool, asked: bool = False) -> None:
+    def add(self, row: R, *, newer: bool, asked: bool = False) -> None:
         """Add a row; ``asked``: it is one of this run's."""
-        path, failure = shown_path(prediction.path), prediction.failure
-        self._database.execute(
-            "INSERT INTO rows VALUES "
-            "(?, ?, (SELECT count(*) FROM rows WHERE path = ? AND newer = ?), ?, ?, ?, ?, ?, ?, ?)",
-            (
-                self.count,
-                path,
-                path,
-                newer,
-                newer,
-                asked,
-                prediction.size,
-                prediction.mtime_ns,
-                prediction.status,
-                failure and failure.code,
-                jsonl.line(prediction, len(prediction.top)),
-            ),
+        path, failure = shown_path(row.path), row.failure
+        values = (
+            self.count,
+            path,
+            path,
+            newer,
+            newer,
+            asked,
+            row.size,
+            row.mtime_ns,
+            row.status,
+            failure and failure.code,
+            self._lines.line(row),
         )
+        with _reporting():
+            self._database.execute(_INSERT, values)
         self.count += 1
 
     def ask(self, path: str) -> EarlierRow | None:
@@ -86,16 +100,26 @@ class EarlierRows:
         if found is None:
             return None
         number, nth, size, mtime_ns, status, error_code = found
-        self._database.execute("UPDATE rows SET asked = 1 WHERE path = ? AND nth = ? AND NOT asked", (key, nth))
+        with _reporting():
+            self._database.execute("UPDATE rows SET asked = 1 WHERE path = ? AND nth = ? AND NOT asked", (key, nth))
         return EarlierRow(number, status, error_code) if signature(path) == (size, mtime_ns) else None
 
     def others(self) -> Iterator[tuple[int, str]]:
         """The rows of inputs that have not been asked for: their numbers and paths, in order."""
         yield from self._database.execute("SELECT id, path FROM rows WHERE NOT asked ORDER BY id")
 
-    def read(self, numbers: Iterable[range]) -> Iterator[Prediction]:
+    def read(self, numbers: Iterable[range]) -> Iterator[R]:
         """The rows of these numbers."""
         for some in numbers:
             between = "SELECT line FROM rows WHERE id BETWEEN ? AND ? ORDER BY id"
             for (line,) in self._database.execute(between, (some.start, some.stop - 1)):
-                yield jsonl.parse(line)
+                yield self._lines.parse(line)
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        cure = "make room in the folder for temporary files, or set SQLITE_TMPDIR to another"
+        raise OutputError(f"cannot keep the rows of the earlier run ({error}): {cure}") from error

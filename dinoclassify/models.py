@@ -1,4 +1,4 @@
-"""A model's name -> an `ImageClassifier`; whatever is not a trained image classifier is refused.
+"""A model's name -> an `ImageClassifier`, or an `ImageEncoder` that stops short of its head.
 
 What transformers makes of a checkpoint's settings is kept, so that a model that was used before opens without
 transformers, whose import takes longer than a picture does. A model in the hub's cache starts without the network, and
@@ -13,7 +13,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 import dinoclassify
 from dinoclassify import builtin
@@ -23,23 +23,44 @@ from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.preprocessing import AsIs, Preprocessing
 
 
-@dataclass(frozen=True, slots=True)
-class ImageClassifier:
-    """A model that names what it sees.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageModel:
+    """A model that turns pictures into rows of numbers.
 
-    ``labels`` has one name a class; ``revision`` is the commit of a hub model, the sha256 of the built-in one, None
-    for a folder. ``load`` reads the weights: a module in float32, in eval mode, on the CPU, that takes
-    ``pixel_values`` (B x 3 x H x W) and gives ``logits`` (B x classes). ``digest`` is one of all that ``load``
-    reads. ``multi_label``: each class is a question of its own, answered by a sigmoid.
+    ``revision`` is the commit of a hub model, the sha256 of the built-in one, None for a folder. ``load`` reads the
+    weights: a module in float32, in eval mode, on the CPU, that takes ``pixel_values`` (B x 3 x H x W) and gives
+    ``logits`` (B x outputs). ``digest`` is one of all that ``load`` reads.
     """
 
     name: str
     revision: str | None
-    labels: tuple[str, ...]
-    multi_label: bool
     preprocessing: Preprocessing | AsIs
     load: Callable[[], nn.Module]
     digest: Callable[[], str]
+
+    def answer(self, logits: Tensor) -> Tensor:
+        """What the logits (float32, B x outputs) say."""
+        return logits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEncoder(ImageModel):
+    """A model whose outputs are features: what the linear head of a classifier takes, the head itself left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageClassifier(ImageModel):
+    """A model that names what it sees, with a probability for each class.
+
+    ``labels`` has one name a class. ``multi_label``: each class is a question of its own, answered by a sigmoid.
+    """
+
+    labels: tuple[str, ...]
+    multi_label: bool
+
+    def answer(self, logits: Tensor) -> Tensor:
+        """The logits as probabilities."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
 
 def open_model(name: str, *, revision: str | None = None, offline: bool = False) -> ImageClassifier:

@@ -16,25 +16,24 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic
 
 from dinoclassify.discover import Source
 from dinoclassify.earlier import EarlierRow, EarlierRows, signature
 from dinoclassify.errors import UsageError
 from dinoclassify.files import append, put_in_place, replacing, reporting
-from dinoclassify.rows import Prediction, file_shown_as
-from dinoclassify.writers import as_lines, as_table, is_table
+from dinoclassify.rows import file_shown_as
+from dinoclassify.writers import Lines, R, RowFormat, Table
 
 log = logging.getLogger(__name__)
 
 
-class OutputFile:
+class OutputFile(Generic[R]):
     """The rows of a regular file: those that earlier runs have made, and those that this one makes.
 
     Args:
         path: where they are in the end.
-        format_name: what they are written in.
-        top_k: the ranks of a row.
+        row_format: what they are written in.
         made_with: whatever the answers depend on, by name. Rows that were made with something else are refused.
         batch_size: rows of a partial are kept in whole batches, so that the rest is batched as it would have been.
         resume: keep the rows of inputs that have not changed.
@@ -49,8 +48,7 @@ class OutputFile:
     def __init__(
         self,
         path: str,
-        format_name: str,
-        top_k: int,
+        row_format: RowFormat[R],
         made_with: Mapping[str, object],
         *,
         batch_size: int,
@@ -61,10 +59,7 @@ class OutputFile:
         self._name, self._path = path, os.path.realpath(path)  # a link stays one
         self._partial = f"{self._path}.partial"
         self._meta, self._partial_meta = f"{self._path}.meta.json", f"{self._partial}.meta.json"
-        self._format = format_name
-        self._partial_format = "jsonl" if is_table(format_name) else format_name
-        self._lines = as_lines(self._partial_format)
-        self._top_k = top_k
+        self._lines, self._table = row_format.lines, row_format.table
         self._made_with = json.loads(json.dumps(made_with))
         self._retry_failed = retry_failed
         self._prune = prune
@@ -75,7 +70,7 @@ class OutputFile:
             with reporting(f"{self._name}.partial.meta.json"), suppress(FileNotFoundError):
                 os.unlink(self._partial_meta)  # from here on an old partial is nothing
             with replacing(self._partial, ".new") as file:
-                file.write(self._lines.header(top_k))
+                file.write(self._lines.header())
         self._next = self._earlier.count if self._earlier is not None else 0
         self._write_meta({})
         with reporting(f"{self._name}.partial"):
@@ -93,12 +88,12 @@ class OutputFile:
                 _add(self._order, range(row.number, row.number + 1))
                 on_kept(source, row)
 
-    def write(self, prediction: Prediction) -> None:
+    def write(self, row: R) -> None:
         """Write a row to the partial: it is there when this returns."""
         with reporting(f"{self._name}.partial"):
-            append(self._file.fileno(), self._lines.line(prediction, self._top_k))
+            append(self._file.fileno(), self._lines.line(row))
         if self._earlier is not None:
-            self._earlier.add(prediction, newer=True, asked=True)
+            self._earlier.add(row, newer=True, asked=True)
 
     def finish(self, meta: Mapping[str, object]) -> None:
         """Put the file in its place, with ``meta`` beside it."""
@@ -111,7 +106,7 @@ class OutputFile:
         in_order = numbers == [range(self._next)]
         if in_order and self._adds and self._next == self._finished:
             pass  # there is nothing new
-        elif in_order and not self._adds and not is_table(self._format):
+        elif in_order and not self._adds and self._table is None:
             put_in_place(self._partial, self._path)
         else:
             with replacing(self._path, ".partial.new") as file:
@@ -124,7 +119,7 @@ class OutputFile:
         """Close the partial, whether it is finished or not."""
         self._file.close()
 
-    def _read_earlier(self, batch_size: int) -> EarlierRows | None:
+    def _read_earlier(self, batch_size: int) -> EarlierRows[R] | None:
         """The rows of the output and of its partial, if there are any."""
         if os.path.exists(self._partial_meta) and not os.path.exists(self._partial):
             with open(self._partial_meta, encoding="utf-8") as file:
@@ -133,46 +128,39 @@ class OutputFile:
                 put_in_place(self._partial_meta, self._meta)  # the last step of a run that was killed before it
             else:
                 os.unlink(self._partial_meta)  # somebody has removed what it was about
-        earlier = EarlierRows()
+        earlier = EarlierRows(self._lines)
         begun = os.path.exists(self._partial_meta)
         if begun:
             meta = self._checked(self._partial_meta, f"{self._name}.partial")
             self._adds = meta["adds_to_output"] and os.path.exists(self._path)
         elif os.path.exists(self._path):
-            self._adds = os.path.exists(self._meta) or any(True for _ in self._read(self._path, self._format))
+            self._adds = os.path.exists(self._meta) or any(True for _ in self._read(self._path, self._table))
         if self._adds:
             self._checked(self._meta, self._name)
-            for prediction in self._read(self._path, self._format):
-                earlier.add(prediction, newer=False)
+            for row in self._read(self._path, self._table):
+                earlier.add(row, newer=False)
             self._finished = earlier.count
         if begun:
             self._keep_partial(earlier, batch_size)
         return earlier if begun or self._adds else None
 
-    def _keep_partial(self, earlier: EarlierRows, batch_size: int) -> None:
+    def _keep_partial(self, earlier: EarlierRows[R], batch_size: int) -> None:
         """Cut the partial back to whole batches, and leave out rows that are to be made again."""
-        rows = self._read(self._partial, self._partial_format)
+        rows = self._read(self._partial)
         with replacing(self._partial, ".new") as file:
-            file.write(self._lines.header(self._top_k))
+            file.write(self._lines.header())
             while len(batch := list(itertools.islice(rows, batch_size))) == batch_size:
-                for prediction in batch:
-                    unchanged = signature(file_shown_as(prediction.path)) == (prediction.size, prediction.mtime_ns)
-                    if unchanged and not (self._retry_failed and prediction.status == "failed"):
-                        file.write(self._lines.line(prediction, self._top_k))
-                        earlier.add(prediction, newer=True)
+                for row in batch:
+                    unchanged = signature(file_shown_as(row.path)) == (row.size, row.mtime_ns)
+                    if unchanged and not (self._retry_failed and row.status == "failed"):
+                        file.write(self._lines.line(row))
+                        earlier.add(row, newer=True)
         log.info("%s rows of an earlier run are kept", f"{earlier.count:,}")
 
-    def _read(self, name: str, format_name: str) -> Iterator[Prediction]:
+    def _read(self, name: str, table: Table[R] | None = None) -> Iterator[R]:
+        """The rows of a table, or else of a file of lines."""
         try:
-            if is_table(format_name):
-                yield from as_table(format_name).read(name, self._top_k)
-                return
-            with open(name, "rb") as file:
-                lines = self._lines.lines(file)
-                if (header := self._lines.header(self._top_k)) and next(lines, header) != header:
-                    raise ValueError("it has other columns")
-                for line in lines:
-                    yield self._lines.parse(line, self._top_k)
+            yield from table.read(name) if table is not None else read_lines(name, self._lines)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"--resume: {name} has rows that cannot be read ({error}): run without it") from error
         except OSError as error:
@@ -209,15 +197,29 @@ class OutputFile:
         return numbers
 
     def _write_all(self, file: BinaryIO, numbers: list[range]) -> None:
-        rows = self._read(self._partial, self._partial_format) if self._earlier is None else self._earlier.read(numbers)
-        if is_table(self._format):
-            as_table(self._format).write(file, rows, self._top_k)
+        rows = self._read(self._partial) if self._earlier is None else self._earlier.read(numbers)
+        if self._table is not None:
+            self._table.write(file, rows)
         else:
-            file.write(self._lines.header(self._top_k))
-            file.writelines(self._lines.line(row, self._top_k) for row in rows)
+            file.write(self._lines.header())
+            file.writelines(map(self._lines.line, rows))
 
 
-def write_empty(path: str, format_name: str, top_k: int) -> None:
+def read_lines(name: str, lines: Lines[R]) -> Iterator[R]:
+    """The rows of a file of lines, all that are complete.
+
+    Raises:
+        OSError: it cannot be read.
+        KeyError, TypeError, ValueError: it has no such rows.
+    """
+    with open(name, "rb") as file:
+        found = lines.lines(file)
+        if (header := lines.header()) and next(found, header) != header:
+            raise ValueError("it has other columns")
+        yield from map(lines.parse, found)
+
+
+def write_empty(path: str, row_format: RowFormat[R]) -> None:
     """Write a file without rows, unless there are those of a run that can be resumed.
 
     Raises:
@@ -226,10 +228,10 @@ def write_empty(path: str, format_name: str, top_k: int) -> None:
     if os.path.exists(f"{os.path.realpath(path)}.partial"):
         return
     with replacing(path, ".new") as file:
-        if is_table(format_name):
-            as_table(format_name).write(file, (), top_k)
+        if row_format.table is not None:
+            row_format.table.write(file, ())
         else:
-            file.write(as_lines(format_name).header(top_k))
+            file.write(row_format.lines.header())
 
 
 def _add(numbers: list[range], number: range) -> None:

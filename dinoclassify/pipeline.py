@@ -1,4 +1,4 @@
-"""The whole story: sources are decoded in batches, a runtime classifies them, predictions come out in order."""
+"""The whole story: sources are decoded in batches, a runtime answers them, predictions or embeddings come in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,8 +6,10 @@ from math import isnan
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from dinoclassify.decode import Decoded
+from dinoclassify.embeddings import Embedding
 from dinoclassify.rows import Failure, Label, Prediction, Status
 from dinoclassify.runtimes import Answer, Runtime
 from dinoclassify.stages import Stages
@@ -35,48 +37,96 @@ def classify(
         labels: the name of each class, by index.
         top_k: how many labels a prediction gets, at most as many as there are.
         threshold: a best score below it makes a prediction ``uncertain``.
-        live: give the predictions of a batch before the next is asked for, rather than keep the runtime busy.
+        live: see `answered`.
+        stages: see `answered`.
+        stop: see `answered`.
+    """
+    clock = stages or Stages()
+    for batch, probabilities in answered(batches, runtime, live=live, stages=clock, stop=stop):
+        with clock.charge("forward"):
+            ranked = iter(_rank(probabilities, labels, top_k))
+        for item in batch.inputs:
+            if item.failure is not None:
+                yield _failed(item, item.failure)
+            elif top := next(ranked):
+                status: Status = "ok" if top[0].score >= threshold else "uncertain"
+                yield Prediction(item.source.path, status, top, size=item.size, mtime_ns=item.mtime_ns)
+            else:
+                yield _failed(item, _NONFINITE)
+
+
+def embed(
+    batches: Iterable[Batch],
+    runtime: Runtime,
+    *,
+    normalized: bool = False,
+    dtype: torch.dtype = torch.float32,
+    live: bool = False,
+    stages: Stages | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Embedding]:
+    """One embedding for every input of every batch, in order, those that failed to decode included.
+
+    Args:
+        batches: what the loader yields.
+        runtime: pixels -> features.
+        normalized: scale each row of features to length 1.
+        dtype: what the features are given in: float32 or float16.
+        live: see `answered`.
+        stages: see `answered`.
+        stop: see `answered`.
+    """
+    for batch, features in answered(batches, runtime, live=live, stages=stages or Stages(), stop=stop):
+        made = (normalize(features) if normalized and len(features) else features).to(dtype)
+        rows = iter(zip(made.numpy(), made.isfinite().all(dim=1).tolist(), strict=True))
+        for item in batch.inputs:
+            if item.failure is not None:
+                yield Embedding(item.source.path, None, item.failure, item.size, item.mtime_ns)
+                continue
+            row, finite = next(rows)
+            failure = None if finite else _NONFINITE
+            yield Embedding(item.source.path, row if finite else None, failure, item.size, item.mtime_ns)
+
+
+def answered(
+    batches: Iterable[Batch], runtime: Runtime, *, live: bool, stages: Stages, stop: Callable[[], bool]
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Each batch with the runtime's answers to its pixels, in order.
+
+    Args:
+        batches: what the loader yields. What goes wrong with them is raised when those before are answered.
+        runtime: pixels -> answers.
+        live: answer a batch before the next is asked for, rather than keep the runtime busy.
         stages: the clock of the run.
         stop: asked before each batch; when it says so, those that were begun are finished, and no more.
     """
-    clock = stages or Stages()
     started: deque[tuple[Batch, Answer]] = deque()
+    coming = stages.over("decode", batches)
+    broken: Exception | None = None
 
-    def finish() -> Iterator[Prediction]:
+    def finish() -> tuple[Batch, Tensor]:
         batch, answer = started.popleft()
-        with clock.charge("forward"):
-            ranked = _rank(answer(), labels, top_k)
-        return _predictions(batch, ranked, threshold)
+        with stages.charge("forward"):
+            return batch, answer()
 
-    try:
-        for batch in clock.over("decode", batches):
-            if stop():
-                break
-            clock.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
-            if not batch.inputs:
-                clock.recharge("decode", to="walk")  # nothing had come on the list
-            with clock.charge("forward"):
-                started.append((batch, runtime(batch.pixels) if len(batch.pixels) else _no_answer))
-            while len(started) > (0 if live else runtime.ahead):
-                yield from finish()
-    except Exception:  # of the inputs, say: what was started before is answered before it is raised
-        while started:
-            yield from finish()
-        raise
+    while True:
+        try:
+            batch = next(coming, None)
+        except Exception as error:
+            batch, broken = None, error
+        if batch is None or stop():
+            break
+        stages.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
+        if not batch.inputs:
+            stages.recharge("decode", to="walk")  # nothing had come on the list
+        with stages.charge("forward"):
+            started.append((batch, runtime(batch.pixels) if len(batch.pixels) else _no_answer))
+        while len(started) > (0 if live else runtime.ahead):
+            yield finish()
     while started:
-        yield from finish()
-
-
-def _predictions(batch: Batch, ranked: Iterable[tuple[Label, ...]], threshold: float) -> Iterator[Prediction]:
-    answers = iter(ranked)
-    for item in batch.inputs:
-        if item.failure is not None:
-            yield _failed(item, item.failure)
-        elif top := next(answers):
-            status: Status = "ok" if top[0].score >= threshold else "uncertain"
-            yield Prediction(item.source.path, status, top, size=item.size, mtime_ns=item.mtime_ns)
-        else:
-            yield _failed(item, _NONFINITE)
+        yield finish()
+    if broken is not None:
+        raise broken
 
 
 def _no_answer() -> Tensor:

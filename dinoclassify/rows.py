@@ -7,8 +7,8 @@ import base64
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
 
 ErrorCode = Literal[
     "vanished",
@@ -31,6 +31,30 @@ Value = str | int | float | None
 _BEFORE: dict[str, type] = {"path": str, "status": str}
 _RANK: dict[str, type] = {"label": str, "score": float, "index": int}
 _AFTER: dict[str, type] = {"error_code": str, "error": str, "size": int, "mtime_ns": int}
+
+
+class Row(Protocol):
+    """What every row has, whatever its answer is."""
+
+    @property
+    def path(self) -> str:
+        """The input, as it was found."""
+
+    @property
+    def status(self) -> Status:
+        """What has become of it."""
+
+    @property
+    def failure(self) -> "Failure | None":
+        """Why it failed, if it did."""
+
+    @property
+    def size(self) -> int | None:
+        """Of the file as it was read, in bytes."""
+
+    @property
+    def mtime_ns(self) -> int | None:
+        """Of the file as it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +113,7 @@ def columns(top_k: int) -> dict[str, type]:
 def record(prediction: Prediction, top_k: int) -> dict[str, Value]:
     """One flat row for the columns of ``columns(top_k)``; absent values are None."""
     row: dict[str, Value] = dict.fromkeys(columns(top_k))
-    row.update(_common(prediction))
+    row.update(common(prediction))
     for k, label in enumerate(prediction.top[:top_k], start=1):
         suffix = "" if k == 1 else f"_{k}"
         row.update({f"{name}{suffix}": value for name, value in _rank(label).items()})
@@ -104,9 +128,7 @@ def json_object(prediction: Prediction, top_k: int) -> Mapping[str, object]:
     row: dict[str, object] = dict(record(prediction, top_k=1))
     if top_k > 1:
         row["top"] = [_rank(label) for label in prediction.top[:top_k]] or None
-    if not _is_utf8(prediction.path):
-        row["path_b64"] = base64.b64encode(os.fsencode(prediction.path)).decode("ascii")
-    return row
+    return row | exact_path(prediction.path)
 
 
 def from_record(row: Mapping[str, Value], top_k: int) -> Prediction:
@@ -127,8 +149,7 @@ def from_json(row: Mapping[str, Any]) -> Prediction:
     """
     if not isinstance(row, dict):
         raise TypeError("it is no object")
-    prediction = _prediction(row, row.get("top") or [row])
-    return replace(prediction, path=os.fsdecode(base64.b64decode(row["path_b64"]))) if "path_b64" in row else prediction
+    return _prediction(row, row.get("top") or [row])
 
 
 def shown_path(path: str) -> str:
@@ -149,16 +170,30 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
-def _common(prediction: Prediction) -> dict[str, Value]:
-    failure = prediction.failure
+def common(row: Row) -> dict[str, Value]:
+    """The values of the columns that every row has."""
     return {
-        "path": shown_path(prediction.path),
-        "status": prediction.status,
-        "error_code": failure.code if failure else None,
-        "error": failure.message if failure else None,
-        "size": prediction.size,
-        "mtime_ns": prediction.mtime_ns,
+        "path": shown_path(row.path),
+        "status": row.status,
+        "error_code": row.failure.code if row.failure else None,
+        "error": row.failure.message if row.failure else None,
+        "size": row.size,
+        "mtime_ns": row.mtime_ns,
     }
+
+
+def exact_path(path: str) -> dict[str, object]:
+    """What stands beside a path in JSON so that `read_path` finds its bytes; nothing if it is UTF-8."""
+    return {} if _is_utf8(path) else {"path_b64": base64.b64encode(os.fsencode(path)).decode("ascii")}
+
+
+def read_path(row: Mapping[str, Any]) -> str:
+    """The path of a row, exactly if `exact_path` stands in it.
+
+    Raises:
+        KeyError, TypeError, ValueError: no row can look so.
+    """
+    return os.fsdecode(base64.b64decode(row["path_b64"])) if "path_b64" in row else str(row["path"])
 
 
 def _prediction(row: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> Prediction:
@@ -167,7 +202,7 @@ def _prediction(row: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> P
         raise ValueError(f"there is no status {status}")
     top = tuple(Label(rank["label"], rank["index"], rank["score"]) for rank in ranks if rank["index"] is not None)
     failure = Failure(row["error_code"], row["error"]) if row["error_code"] is not None else None
-    return Prediction(row["path"], status, top, failure, row["size"], row["mtime_ns"])
+    return Prediction(read_path(row), status, top, failure, row["size"], row["mtime_ns"])
 
 
 def _rank(label: Label) -> dict[str, Value]:

@@ -7,11 +7,11 @@ from typing import BinaryIO
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import append, closing_well, is_regular, reporting
-from dinoclassify.rows import Prediction, printable
-from dinoclassify.writers import FORMATS, as_lines, as_table, is_table
+from dinoclassify.rows import printable
+from dinoclassify.writers import Format, R, RowFormat
 
 
-def check_output(output: str | None, format_name: str) -> None:
+def check_output(output: str | None, chosen: Format) -> None:
     """Find out what can be known before the work begins.
 
     Raises:
@@ -20,10 +20,10 @@ def check_output(output: str | None, format_name: str) -> None:
     """
     if output is None and sys.stdout is None:
         raise OutputError("stdout is closed: name a file with --output")
-    if is_table(format_name) and output is None and sys.stdout.isatty():
-        raise UsageError(f"--format {format_name} is not for a terminal: name a file with --output")
-    if is_table(format_name) and FORMATS[format_name].seeks and (output is None or not is_regular(output)):
-        raise UsageError(f"--format {format_name} needs a regular file: name one with --output")
+    if chosen.table and output is None and sys.stdout.isatty():
+        raise UsageError(f"--format {chosen.name} is not for a terminal: name a file with --output")
+    if chosen.seeks and (output is None or not is_regular(output)):
+        raise UsageError(f"--format {chosen.name} needs a regular file: name one with --output")
     if output is None:
         return
     if os.path.isdir(output) or output.endswith("/"):
@@ -35,7 +35,7 @@ def check_output(output: str | None, format_name: str) -> None:
         raise OutputError(f"cannot write {output}: the folder {folder} may not be written to")
 
 
-def stream_rows(output: str | None, format_name: str, predictions: Iterable[Prediction], top_k: int) -> None:
+def stream_rows(output: str | None, row_format: RowFormat[R], rows: Iterable[R]) -> None:
     """Write rows, as they come, to stdout if ``output`` is None, else to a device or a pipe.
 
     Raises:
@@ -43,28 +43,27 @@ def stream_rows(output: str | None, format_name: str, predictions: Iterable[Pred
         OutputClosedError: the reader has gone.
     """
     if output is None:
-        _stream(sys.stdout.buffer, "stdout", format_name, predictions, top_k)
+        _stream(sys.stdout.buffer, "stdout", row_format, rows)
         return
     with reporting(output):
         file = open(output, "ab")  # noqa: SIM115 - closed below, where its errors can be told from the run's
     with closing_well(file, output):
-        _stream(file, output, format_name, predictions, top_k)
+        _stream(file, output, row_format, rows)
 
 
-def _stream(file: BinaryIO, name: str, format_name: str, predictions: Iterable[Prediction], top_k: int) -> None:
-    if is_table(format_name):
-        table = as_table(format_name)
+def _stream(file: BinaryIO, name: str, row_format: RowFormat[R], rows: Iterable[R]) -> None:
+    if row_format.table is not None:
         with reporting(name):
-            table.write(file, predictions, top_k)
+            row_format.table.write(file, rows)
             file.flush()
         return
-    made, descriptor = as_lines(format_name), file.fileno()
+    lines, descriptor = row_format.lines, file.fileno()
     shown = _shown if os.isatty(descriptor) else bytes
     with reporting(name):
-        append(descriptor, made.header(top_k))
-    for prediction in predictions:
+        append(descriptor, lines.header())
+    for row in rows:
         with reporting(name):
-            append(descriptor, shown(made.line(prediction, top_k)))
+            append(descriptor, shown(lines.line(row)))
 
 
 def _shown(line: bytes) -> bytes:

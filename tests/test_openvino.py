@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dinoclassify import Classifier, ModelError, UsageError
 from dinoclassify.models import ImageClassifier, open_model
 from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.runtimes import UnconvertibleError, cpu_has_bf16
+from dinoclassify.runtimes import RuntimeName, UnconvertibleError, cpu_has_bf16, open_runtime
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
@@ -254,6 +254,7 @@ def test_nothing_is_reported_to_anybody(tiny: str, cache: Path, tmp_path: Path) 
     assert not (tmp_path / "home" / "intel").exists()
 
 
-def test_labels_that_do_not_fit_the_network_are_refused(tiny: str) -> None:
+@pytest.mark.parametrize("name", ["openvino", "torch"])
+def test_labels_that_do_not_fit_the_network_are_refused(tiny: str, name: RuntimeName) -> None:
     with pytest.raises(ModelError, match="names 2 classes and has 7: mend id2label"):
-        OpenVINORuntime(replace(open_model(tiny), labels=("too", "few")))
+        open_runtime(replace(open_model(tiny), labels=("too", "few")), name, [torch.device("cpu")])

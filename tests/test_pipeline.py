@@ -30,7 +30,7 @@ LABELS = [f"level {level}" for level in range(256)]
 class Levels:
     """A runtime that names a picture's first grey: whose answer is whose can then be told."""
 
-    name, device, batch_size = "levels", "cpu", 4
+    name, device, batch_size, outputs = "levels", "cpu", 4, 256
     precision: Precision = "fp32"
 
     def __init__(self, ahead: int = 0) -> None:
@@ -235,3 +235,19 @@ def test_workers_start_in_every_way(greys: Path, method: str) -> None:
 def test_a_fork_safe_loader_starts_and_stops_again_and_again(greys: Path) -> None:
     for _ in range(30):
         assert len(run([str(greys / "001.png")], workers=1)) == 1
+
+
+def test_when_the_model_fails_nothing_behind_it_comes_out() -> None:
+    class Failing(Levels):
+        def __call__(self, pixels: Tensor) -> Answer:
+            answer = super().__call__(pixels)
+            return answer if self.under_way < 2 else fail
+
+    def fail() -> Tensor:
+        raise RuntimeError("the device is gone")
+
+    made: list[Prediction] = []
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        made.extend(classify(load([str(PHOTOS / "coffee.jpg")] * 12, batch_size=4), Failing(ahead=2), LABELS))
+    seen = [prediction for prediction in made if prediction.status == "ok"]
+    assert seen == made[:4]

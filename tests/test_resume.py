@@ -16,6 +16,10 @@ from conftest import PHOTOS, Cli
 from PIL import Image
 
 from dinoclassify.cli import run as run_command
+from dinoclassify.earlier import EarlierRows
+from dinoclassify.errors import OutputError
+from dinoclassify.rows import Failure, Label, Prediction
+from dinoclassify.writers.jsonl import JSONLines
 
 Predict = Callable[..., tuple[int, str]]
 FILES = ["out.csv", "out.jsonl", "out.parquet", "out.db"]
@@ -285,3 +289,22 @@ def test_what_people_have_edited_is_said(here: Path, predict: Predict, name: str
     assert code == 2
     assert err.startswith("dinoclassify: --resume: ")
     assert err.count("\n") == 1
+
+
+def test_a_full_folder_for_temporary_files_is_said() -> None:
+    rows = EarlierRows(JSONLines(1))
+    rows._database.execute("PRAGMA max_page_count = 20")
+
+    def fill() -> None:
+        for number in range(1000):
+            rows.add(Prediction(f"{number}.jpg", "ok", (Label("x" * 100, 0, 0.5),)), newer=False)
+
+    with pytest.raises(OutputError, match=r"cannot keep the rows of the earlier run .*full.*: make room in the folder"):
+        fill()
+
+
+def test_a_path_that_is_named_very_often() -> None:
+    rows = EarlierRows(JSONLines(1))
+    for _ in range(20_000):
+        rows.add(Prediction("gone.jpg", "failed", failure=Failure("vanished", "it is gone")), newer=False)
+    assert [row.number for _ in range(20_000) if (row := rows.ask("gone.jpg"))] == list(range(20_000))

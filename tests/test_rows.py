@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dinoclassify.rows import Failure, Label, Prediction, columns, json_object, record
-from dinoclassify.writers import Lines, excel, jsonl
-from dinoclassify.writers import csv as csv_lines
+from dinoclassify.writers import Lines
+from dinoclassify.writers.csv import CSVLines
+from dinoclassify.writers.excel import ExcelLines
+from dinoclassify.writers.jsonl import JSONLines
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 NASTY = st.sampled_from(
@@ -39,23 +42,27 @@ PREDICTIONS = st.lists(ANSWERED | FAILED, min_size=1, max_size=8)
 
 
 def as_csv(predictions: list[Prediction], top_k: int) -> bytes:
-    return csv_lines.header(top_k) + b"".join(csv_lines.line(prediction, top_k) for prediction in predictions)
+    lines = CSVLines(top_k)
+    return lines.header() + b"".join(map(lines.line, predictions))
 
 
 def as_jsonl(predictions: list[Prediction], top_k: int) -> bytes:
-    return b"".join(jsonl.line(prediction, top_k) for prediction in predictions)
+    return b"".join(map(JSONLines(top_k).line, predictions))
 
 
-@pytest.mark.parametrize("made", [csv_lines, excel, jsonl])
+@pytest.mark.parametrize("made", [CSVLines, ExcelLines, JSONLines])
 @given(predictions=PREDICTIONS, top_k=st.integers(1, 3), cut=st.integers(0, 40))
-def test_rows_are_read_as_they_were_written(made: Lines, predictions: list[Prediction], top_k: int, cut: int) -> None:
+def test_rows_are_read_as_they_were_written(
+    made: Callable[[int], Lines[Prediction]], predictions: list[Prediction], top_k: int, cut: int
+) -> None:
     """All of them, and of a file that was cut off all that are complete."""
-    written = [made.line(prediction, top_k) for prediction in predictions]
-    content = made.header(top_k) + b"".join(written)
+    form = made(top_k)
+    written = list(map(form.line, predictions))
+    content = form.header() + b"".join(written)
     cut = min(cut, len(written[-1]) - 1)
-    lines = list(made.lines(io.BytesIO(content[: len(content) - cut])))[bool(made.header(top_k)) :]
+    lines = list(form.lines(io.BytesIO(content[: len(content) - cut])))[bool(form.header()) :]
     assert lines == written[: len(written) - (cut > 0)]
-    assert [made.line(made.parse(line, top_k), top_k) for line in lines] == lines
+    assert [form.line(form.parse(line)) for line in lines] == lines
 
 
 @given(PREDICTIONS)

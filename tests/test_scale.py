@@ -12,6 +12,7 @@ from dinoclassify.discover import Filters, Source, discover
 from dinoclassify.loader import load_batches
 from dinoclassify.outputs import OutputFile
 from dinoclassify.pipeline import classify
+from dinoclassify.writers import open_format
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -37,7 +38,7 @@ def test_memory_does_not_grow_with_the_number_of_inputs(kind: str, tmp_path: Pat
         sources = discover([], Filters(), files_from=str(tmp_path / "list"))
     batches = load_batches(sources, TINY, batch_size=32, workers=1, exact=False, max_pixels=10_000)
     written, early = 0, 0
-    with closing(OutputFile(str(tmp_path / "out.csv"), "csv", 1, {}, batch_size=32)) as output:
+    with closing(OutputFile(str(tmp_path / "out.csv"), open_format("csv", 1), {}, batch_size=32)) as output:
         for prediction in classify(batches, level_of, LABELS):
             output.write(prediction)
             written += 1

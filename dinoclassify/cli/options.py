@@ -114,7 +114,7 @@ Format = Annotated[
         "--format",
         "-f",
         envvar="DINOCLASSIFY_FORMAT",
-        metavar="|".join(FORMATS),
+        metavar="|".join(made.name for made in FORMATS),
         help="By default as the suffix of FILE says, else csv.",
     ),
 ]

@@ -24,7 +24,7 @@ from dinoclassify.lists import writing_paths
 from dinoclassify.rows import Prediction
 from dinoclassify.stages import Stages, advice
 from dinoclassify.streams import check_output, stream_rows
-from dinoclassify.writers import choose_format
+from dinoclassify.writers import FORMATS, Format, choose_format, open_format
 
 if TYPE_CHECKING:
     from dinoclassify.earlier import EarlierRow
@@ -92,10 +92,10 @@ def predict(
     if strict and max_failures is not None:
         raise UsageError("--strict is --max-failures 0: leave one out")
     file = None if output in (DASH, "") else output
-    format_name = choose_format(file, output_format, excel_safe=excel_safe)
-    _check_new_file(file, format_name, named)
+    chosen = choose_format(file, output_format, excel_safe=excel_safe)
+    _check_new_file(file, chosen, named)
     if errors_to is not None:
-        _check_new_file(errors_to, "csv", named)
+        _check_new_file(errors_to, FORMATS[0], named)
         if file is not None and os.path.realpath(errors_to) in _files_of(file):
             raise UsageError(f"--errors-to {errors_to} would be written over the output: choose another name")
     kept_in = file if file is not None and is_regular(file) else None
@@ -112,9 +112,9 @@ def predict(
         first = next(found, None)
         if first is None:
             if kept_in is None:
-                stream_rows(file, format_name, (), top_k)
+                stream_rows(file, open_format(chosen.name, top_k), ())
             elif not os.path.exists(kept_in):  # never an empty file in the place of a good one
-                write_empty(kept_in, format_name, top_k)
+                write_empty(kept_in, open_format(chosen.name, top_k))
             raise NoInputsError(f"no pictures found in {' '.join(named)}")
         sources = chain([first], found)
 
@@ -135,6 +135,7 @@ def predict(
         name = f"{classifier.model} at {classifier.revision}" if classifier.revision else classifier.model
         log.info("%s on %s in %s by %s", name, classifier.device, classifier.precision, classifier.runtime)
         top_k = min(top_k, len(classifier.labels))
+        row_format = open_format(chosen.name, top_k)
         answers: _Answers = {"top_k": top_k, "threshold": threshold, "exact": exact, "decoder": decoder}
         can_look_again = DASH not in named and (files_from is None or os.path.isfile(files_from))
         show_progress = sys.stderr.isatty() and not quiet if progress is None else progress
@@ -142,9 +143,8 @@ def predict(
         if kept_in is not None:
             rows = OutputFile(
                 kept_in,
-                format_name,
-                top_k,
-                made_with(classifier, **answers, format_name=format_name),
+                row_format,
+                made_with(classifier, **answers, format_name=row_format.name),
                 batch_size=batch_size or classifier.batch_size,
                 resume=resume,
                 retry_failed=retry_failed,
@@ -176,7 +176,7 @@ def predict(
 
             if rows is None:
                 with ending_with_reader() if file is None else nullcontext():
-                    stream_rows(file, format_name, label(sources), top_k)
+                    stream_rows(file, row_format, label(sources))
                 tally.judge()
             else:
                 for prediction in label(rows.fresh(sources, partial(_keep, tally, note_failure))):
@@ -209,9 +209,9 @@ class _Answers(TypedDict):
     decoder: Literal["cpu", "gpu"]
 
 
-def _check_new_file(file: str | None, format_name: str, named: list[str]) -> None:
+def _check_new_file(file: str | None, chosen: Format, named: list[str]) -> None:
     """Find out whether a file may be written, as far as that can be known before the work begins."""
-    check_output(file, format_name)
+    check_output(file, chosen)
     if file is not None and _is_input(file, named):
         raise UsageError(f"{file} would be written over an input")
 

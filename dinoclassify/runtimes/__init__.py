@@ -1,4 +1,4 @@
-"""Runtimes: pixels in, probabilities out. One file each, one line in `open_runtime`."""
+"""Runtimes: pixels in, a model's answers out. One file each, one line in `open_runtime`."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from dinoclassify.errors import ModelError, UsageError
-from dinoclassify.models import ImageClassifier
+from dinoclassify.models import ImageClassifier, ImageModel
 
 log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 RuntimeName = Literal["auto", "torch", "openvino"]
-Answer = Callable[[], Tensor]  # waits for float32 probabilities, B x classes, on the CPU
+Answer = Callable[[], Tensor]  # waits for what the model answers: float32, B x outputs, on the CPU
 
 
 class UnconvertibleError(ModelError):
@@ -26,7 +26,7 @@ class Runtime(Protocol):
     """An engine with a model in it.
 
     A call starts on uint8 pixels (or an `AsIs` processor's float32), B x 3 x H x W, and gives an `Answer` to call for
-    the probabilities: a row is all NaN where the model gave no finite answer.
+    what `ImageModel.answer` makes of the outputs: a row is all NaN where these are not finite.
     """
 
     @property
@@ -44,6 +44,10 @@ class Runtime(Protocol):
     @property
     def batch_size(self) -> int:
         """How many pictures a batch pay best."""
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the model gives a picture."""
 
     @property
     def ahead(self) -> int:
@@ -72,7 +76,7 @@ def choose_devices(
 
 
 def open_runtime(
-    classifier: ImageClassifier,
+    model: ImageModel,
     runtime: RuntimeName,
     devices: Sequence[torch.device],
     precision: Precision | Literal["auto"] = "auto",
@@ -83,8 +87,24 @@ def open_runtime(
 
     Raises:
         UsageError: what is asked for is not installed.
-        ModelError: the model cannot be loaded, does not fit the device, or is nothing for the runtime asked for.
+        ModelError: the model cannot be loaded, does not fit the device, has other classes than labels, or is nothing
+            for the runtime asked for.
     """
+    opened = _open(model, runtime, devices, precision, compiled=compiled)
+    if isinstance(model, ImageClassifier) and opened.outputs != len(model.labels):
+        classes = f"names {len(model.labels)} classes and has {opened.outputs}"
+        raise ModelError(f"{model.name} {classes}: mend id2label in its config.json")
+    return opened
+
+
+def _open(
+    model: ImageModel,
+    runtime: RuntimeName,
+    devices: Sequence[torch.device],
+    precision: Precision | Literal["auto"],
+    *,
+    compiled: bool,
+) -> Runtime:
     wants_openvino = runtime == "openvino" or precision == "int8"
     may_use_it = runtime == "auto" and devices[0].type == "cpu" and not compiled and precision != "fp16"
     if wants_openvino or (may_use_it and find_spec("openvino") is not None):
@@ -92,7 +112,7 @@ def open_runtime(
             from dinoclassify.runtimes.int8 import Int8Runtime
             from dinoclassify.runtimes.openvino import OpenVINORuntime
 
-            return Int8Runtime(classifier) if precision == "int8" else OpenVINORuntime(classifier, precision)
+            return Int8Runtime(model) if precision == "int8" else OpenVINORuntime(model, precision)
         except ImportError as error:
             if wants_openvino:
                 raise UsageError("OpenVINO needs: pip install 'dinoclassify[openvino]'") from error
@@ -103,7 +123,7 @@ def open_runtime(
             log.warning("%s: going on with torch", error)
     from dinoclassify.runtimes.pytorch import open_torch
 
-    return open_torch(classifier, devices, precision, compiled=compiled)
+    return open_torch(model, devices, precision, compiled=compiled)
 
 
 def cpu_has_bf16() -> bool:
@@ -114,18 +134,13 @@ def cpu_has_bf16() -> bool:
     return any(flags.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last on ARM
 
 
-def class_mismatch(name: str, labels: int, classes: int) -> str:
-    """What is wrong with a model whose config.json does not name its classes."""
-    return f"{name} names {labels} classes and has {classes}: mend id2label in its config.json"
-
-
-def to_probabilities(logits: Tensor, *, multi_label: bool) -> Tensor:
-    """float32 logits, B x classes -> probabilities; a row with a logit that is not finite becomes NaN."""
-    probabilities = logits.sigmoid() if multi_label else logits.softmax(dim=1)
-    probabilities[~finite_rows(logits)] = torch.nan
-    return probabilities
+def to_answers(model: ImageModel, logits: Tensor) -> Tensor:
+    """float32 logits, B x outputs -> what they say; a row with a logit that is not finite becomes NaN."""
+    answers = model.answer(logits)
+    answers[~finite_rows(logits)] = torch.nan
+    return answers
 
 
 def finite_rows(logits: Tensor) -> Tensor:
-    """Which rows are finite throughout: B x classes -> bool, B."""
+    """Which rows are finite throughout: B x outputs -> bool, B."""
     return logits.isfinite().all(dim=1)

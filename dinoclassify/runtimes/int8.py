@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dinoclassify.cache import is_kept, kept_folder
 from dinoclassify.errors import UsageError, first_line
-from dinoclassify.models import ImageClassifier
+from dinoclassify.models import ImageModel
 from dinoclassify.runtimes import Answer, Precision
 from dinoclassify.runtimes.openvino import (
     OpenVINORuntime,
@@ -71,9 +71,9 @@ class Int8Runtime:
     name = "openvino"
     device = "cpu"
 
-    def __init__(self, classifier: ImageClassifier) -> None:
-        self._classifier = classifier
-        self._folder = f"int8-{classifier.digest()[:32]}"
+    def __init__(self, model: ImageModel) -> None:
+        self._model = model
+        self._folder = f"int8-{model.digest()[:32]}"
         if find_spec("nncf") is None:
             raise UsageError("--precision int8 needs: pip install 'dinoclassify[openvino]'")
         self._stamp = {**versions(), "nncf": version("nncf")}
@@ -82,7 +82,7 @@ class Int8Runtime:
         if is_kept(self._folder, self._stamp):
             self._runtime = self._judged()
         else:
-            self._runtime = OpenVINORuntime(classifier)
+            self._runtime = OpenVINORuntime(model)
             self._seen = []  # pictures, and their labels by this runtime
             log.warning(
                 "int8 is not ready: answering in %s until %d pictures have been seen",
@@ -90,6 +90,7 @@ class Int8Runtime:
                 CALIBRATION + CHECK,
             )
         self.batch_size = self._runtime.batch_size
+        self.outputs = self._runtime.outputs
         self.ahead = self._runtime.ahead
 
     @property
@@ -109,33 +110,33 @@ class Int8Runtime:
                 try:
                     self._runtime = self._judged()
                 except Exception as error:  # NNCF knows not every model; the run goes on without it
-                    log.warning("cannot quantise %s, going on without: %s", self._classifier.name, first_line(error))
+                    log.warning("cannot quantise %s, going on without: %s", self._model.name, first_line(error))
                 self._seen = None
         return probabilities
 
     def quantised(self) -> OpenVINORuntime:
         """The model in int8, whatever the verdict."""
         folder = kept_folder(self._folder, self._stamp, self._quantise)
-        return OpenVINORuntime(self._classifier, "bf16", quantised=folder)
+        return OpenVINORuntime(self._model, "bf16", quantised=folder)
 
     def _judged(self) -> OpenVINORuntime:
         """The runtime to use from now on, by the verdict, which is made if there is none."""
         folder = kept_folder(self._folder, self._stamp, self._quantise)
         self.verdict = Verdict(**json.loads((folder / _VERDICT).read_text(encoding="utf-8")))
-        runtime = self.quantised() if self.verdict.accepted else OpenVINORuntime(self._classifier)
+        runtime = self.quantised() if self.verdict.accepted else OpenVINORuntime(self._model)
         refused = f", under {AGREEMENT:.0%}: it is refused, going on in {runtime.precision}".replace("%", " %")
         log.warning("%s%s", self.verdict.sentence, "" if self.verdict.accepted else refused)
         return runtime
 
     def _quantise(self, folder: Path) -> None:
         """Write the quantised network and the verdict on it, from the pictures seen."""
-        log.warning("quantising %s to int8 on the first %d pictures, once", self._classifier.name, CALIBRATION)
+        log.warning("quantising %s to int8 on the first %d pictures, once", self._model.name, CALIBRATION)
         pixels, expected = (torch.cat(parts) for parts in zip(*self._seen or (), strict=True))
         with no_telemetry(), redirect_stdout(StringIO()):  # where rows go, and NNCF would draw bars
             import nncf
 
             logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way would change the handlers of everybody
-            network = read_network(converted(self._classifier))
+            network = read_network(converted(self._model))
             save_network(
                 nncf.quantize(
                     network,
@@ -145,7 +146,7 @@ class Int8Runtime:
                 ),
                 folder,
             )
-        quantised = OpenVINORuntime(self._classifier, "bf16", quantised=folder)
+        quantised = OpenVINORuntime(self._model, "bf16", quantised=folder)
         checked = slice(CALIBRATION, CALIBRATION + CHECK)
         answers = [quantised(batch) for batch in pixels[checked].split(quantised.batch_size)]
         labels = torch.cat([answer() for answer in answers]).argmax(dim=1)

@@ -19,16 +19,15 @@ from torch import Tensor, nn
 import dinoclassify
 from dinoclassify.cache import Stamp, kept_folder
 from dinoclassify.errors import ModelError, first_line
-from dinoclassify.models import ImageClassifier
+from dinoclassify.models import ImageModel
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes import (
     Answer,
     Precision,
     UnconvertibleError,
-    class_mismatch,
     cpu_has_bf16,
     finite_rows,
-    to_probabilities,
+    to_answers,
 )
 from dinoclassify.runtimes.telemetry import no_telemetry
 
@@ -45,10 +44,10 @@ _NETWORK = "network.xml"  # and network.bin
 
 
 class OpenVINORuntime:
-    """A classifier on the CPU; see `Runtime` for the call.
+    """A model on the CPU; see `Runtime` for the call.
 
     Args:
-        classifier: the model, which takes pictures of one size.
+        model: the model, which takes pictures of one size.
         precision: ``fp32`` or ``bf16``; ``auto`` is bf16 where the CPU computes in it and the model is mostly
             matrices, else fp32, for the reason that `dinoclassify.runtimes.pytorch` gives.
         quantised: the folder of a network to use in place of the converted one, whose precision is then int8.
@@ -63,13 +62,13 @@ class OpenVINORuntime:
 
     def __init__(
         self,
-        classifier: ImageClassifier,
+        model: ImageModel,
         precision: Precision | Literal["auto"] = "auto",
         *,
         quantised: Path | None = None,
     ) -> None:
-        self._classifier = classifier
-        network = read_network(quantised or converted(classifier))
+        self._model = model
+        network = read_network(quantised or converted(model))
         if precision == "auto":
             precision = "bf16" if cpu_has_bf16() and mostly_matrices(network) else "fp32"
         if precision == "bf16" and not cpu_has_bf16():
@@ -77,9 +76,7 @@ class OpenVINORuntime:
             precision = "fp32"
         self.precision: Precision = precision if quantised is None else "int8"
         self._compiled = self._compile(network, precision)
-        classes, labels = network.output(0).partial_shape[1].get_length(), len(classifier.labels)
-        if classes != labels:
-            raise ModelError(class_mismatch(classifier.name, labels, classes))
+        self.outputs = int(network.output(0).partial_shape[1].get_length())
         # Twice the requests that run at a time, so that none has to wait while an answer is written.
         self.ahead = 2 * int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self.batch_size = BATCH_SIZE
@@ -97,14 +94,14 @@ class OpenVINORuntime:
             bad = ~finite_rows(logits)
             if self.precision != "fp32" and bad.any():
                 logits[bad] = torch.from_numpy(self._in_fp32(pixels[bad].numpy())[0])
-            return to_probabilities(logits, multi_label=self._classifier.multi_label)
+            return to_answers(self._model, logits)
 
         return answer
 
     @cached_property
     def _in_fp32(self) -> ov.CompiledModel:
         log.warning("some outputs in %s are not finite and are computed again in fp32", self.precision)
-        return self._compile(read_network(converted(self._classifier)), "fp32")
+        return self._compile(read_network(converted(self._model)), "fp32")
 
     def _compile(self, network: ov.Model, precision: Precision) -> ov.CompiledModel:
         try:
@@ -116,7 +113,7 @@ class OpenVINORuntime:
                 {"INFERENCE_PRECISION_HINT": precision.replace("fp", "f"), "PERFORMANCE_HINT": "THROUGHPUT"},
             )
         except RuntimeError as error:
-            raise ModelError(f"OpenVINO cannot load {self._classifier.name}: {first_line(error)}") from error
+            raise ModelError(f"OpenVINO cannot load {self._model.name}: {first_line(error)}") from error
 
 
 @cache
@@ -148,15 +145,15 @@ def versions() -> Stamp:
     return {"dinoclassify": dinoclassify.__version__, **packages}
 
 
-def converted(classifier: ImageClassifier) -> Path:
-    """The folder of the classifier's network, converted if it has not been yet.
+def converted(model: ImageModel) -> Path:
+    """The folder of the model's network, converted if it has not been yet.
 
     Raises:
         UnconvertibleError: OpenVINO does not take the model, or answers otherwise than PyTorch.
         ModelError: the model cannot be loaded.
     """
     return kept_folder(
-        f"openvino-{classifier.digest()[:32]}", versions(), lambda folder: save_network(_convert(classifier), folder)
+        f"openvino-{model.digest()[:32]}", versions(), lambda folder: save_network(_convert(model), folder)
     )
 
 
@@ -176,25 +173,25 @@ def mostly_matrices(network: ov.Model) -> bool:
 class _Network(nn.Module):
     """uint8 pixels -> logits: the part of the work that is converted."""
 
-    def __init__(self, classifier: ImageClassifier) -> None:
+    def __init__(self, model: ImageModel) -> None:
         super().__init__()
-        preprocessing = classifier.preprocessing
-        self.classifier = classifier.load()
+        preprocessing = model.preprocessing
+        self.model = model.load()
         self.mean = nn.Buffer(torch.tensor(preprocessing.mean).view(3, 1, 1))
         self.std = nn.Buffer(torch.tensor(preprocessing.std).view(3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return cast(Tensor, self.classifier(pixel_values=(pixels.float() - self.mean) / self.std).logits)
+        return cast(Tensor, self.model(pixel_values=(pixels.float() - self.mean) / self.std).logits)
 
 
-def _convert(classifier: ImageClassifier) -> ov.Model:
-    size = classifier.preprocessing.output_size
+def _convert(model: ImageModel) -> ov.Model:
+    size = model.preprocessing.output_size
     if size is None:
-        raise UnconvertibleError(f"OpenVINO runs models with one input size, and {classifier.name} takes many")
-    module = _Network(classifier)
+        raise UnconvertibleError(f"OpenVINO runs models with one input size, and {model.name} takes many")
+    module = _Network(model)
     from dinoclassify.checkpoints import silenced  # takes seconds, most of which the line before has spent
 
-    is_plain = isinstance(classifier.preprocessing, Preprocessing)
+    is_plain = isinstance(model.preprocessing, Preprocessing)
     taken = ov.Type.u8 if is_plain else ov.Type.f32
     probe = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(0))
     probe = probe.to(torch.uint8 if is_plain else torch.float32)
@@ -206,10 +203,10 @@ def _convert(classifier: ImageClassifier) -> ov.Model:
             network = ov.convert_model(module, example_input=probe, input=[([-1, 3, *size], taken)])
             answer = _core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(probe.numpy())[0]
         except Exception as error:  # any step of the model may be one that OpenVINO does not know
-            raise UnconvertibleError(f"OpenVINO cannot convert {classifier.name} ({first_line(error)})") from error
+            raise UnconvertibleError(f"OpenVINO cannot convert {model.name} ({first_line(error)})") from error
     off = float(np.abs(answer - expected.numpy()).max() / expected.abs().max())
     if not off < TOLERANCE:
-        raise UnconvertibleError(f"OpenVINO's conversion of {classifier.name} answers otherwise, by {off:.1e}")
+        raise UnconvertibleError(f"OpenVINO's conversion of {model.name} answers otherwise, by {off:.1e}")
     return network
 
 

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from dinoclassify.errors import ModelError, UsageError, first_line
-from dinoclassify.models import ImageClassifier
+from dinoclassify.models import ImageModel
 from dinoclassify.runtimes import (
     Answer,
     Precision,
     Runtime,
-    class_mismatch,
     cpu_has_bf16,
     finite_rows,
-    to_probabilities,
+    to_answers,
 )
 
 log = logging.getLogger(__name__)
@@ -48,14 +47,14 @@ def find_devices(name: str) -> list[torch.device]:
 
 
 def open_torch(
-    classifier: ImageClassifier,
+    model: ImageModel,
     devices: Sequence[torch.device],
     precision: Precision | Literal["auto"],
     *,
     compiled: bool = False,
 ) -> Runtime:
     """The model on each of the devices; see `TorchRuntime`."""
-    replicas = [TorchRuntime(classifier, device, precision, compiled=compiled) for device in devices]
+    replicas = [TorchRuntime(model, device, precision, compiled=compiled) for device in devices]
     return replicas[0] if len(replicas) == 1 else Replicas(replicas)
 
 
@@ -67,6 +66,7 @@ class Replicas:
         self.name = first.name
         self.device = ",".join(replica.device for replica in replicas)
         self.precision = first.precision
+        self.outputs = first.outputs
         self.batch_size = first.batch_size
         self.ahead = sum(replica.ahead + 1 for replica in replicas) - 1
         self._turns = itertools.cycle(replicas)
@@ -77,14 +77,14 @@ class Replicas:
 
 
 class TorchRuntime:
-    """A classifier on one device in one precision; see `Runtime` for the call.
+    """A model on one device in one precision; see `Runtime` for the call.
 
     On CUDA a call only queues work: the copy to the device on a stream of its own, the forward pass, and the copy
     back, for which the answer waits. Outputs that are not finite are computed once more in fp32. When memory runs out
     the batch is halved, for good, and the same pictures are tried again.
 
     Args:
-        classifier: the model.
+        model: the model.
         device: where it runs.
         precision: what it computes in; ``auto`` is what pays on the device.
         compiled: have `torch.compile` make code for it. Batches are then padded to the size of the largest.
@@ -97,28 +97,28 @@ class TorchRuntime:
 
     def __init__(
         self,
-        classifier: ImageClassifier,
+        model: ImageModel,
         device: torch.device,
         precision: Precision | Literal["auto"] = "auto",
         *,
         compiled: bool = False,
     ) -> None:
-        module = classifier.load()
+        module = model.load()
         self.device = str(device)
         self.precision: Precision = _choose_precision(device, module) if precision == "auto" else precision
         # On a CPU a batch that stays in its caches is the fastest: 4 and 8 were level for DINOv2-small on 2 cores,
         # 16 and 32 slower. A GPU wants enough pictures to fill it.
         self.batch_size = 8 if device.type == "cpu" else 64
         self.ahead = 2 if device.type == "cuda" else 0
-        self._classifier = classifier
+        self._model = model
         self._device = device
         self._max_batch: int | None = None
         self._padded = self.batch_size if compiled else 0
         self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._mean = torch.tensor(classifier.preprocessing.mean, device=device).view(3, 1, 1)
-        self._std = torch.tensor(classifier.preprocessing.std, device=device).view(3, 1, 1)
+        self._mean = torch.tensor(model.preprocessing.mean, device=device).view(3, 1, 1)
+        self._std = torch.tensor(model.preprocessing.std, device=device).view(3, 1, 1)
         self._module = self._to_device(module, self.precision)
-        self._try_out()
+        self.outputs = self._try_out()
         self._compiled = compiled
         if compiled:
             self._module = cast(nn.Module, torch.compile(self._module, dynamic=False))
@@ -144,31 +144,24 @@ class TorchRuntime:
         bad = ~finite_rows(logits)
         if self.precision != "fp32" and bad.any():
             logits[bad] = self._logits(self._fp32_module, pixels[bad]).cpu()
-        return to_probabilities(logits, multi_label=self._classifier.multi_label)
+        return to_answers(self._model, logits)
 
     @torch.inference_mode()
-    def _try_out(self) -> None:
-        """Classify a black picture, to find out before the run begins whether the parts of the model fit together."""
-        size = self._classifier.preprocessing.output_size
-        if size is None:
-            return
-        name, labels = self._classifier.name, len(self._classifier.labels)
+    def _try_out(self) -> int:
+        """How many outputs a black picture gets: found out before the run, and with it whether the model is whole."""
+        height, width = self._model.preprocessing.output_size or (224, 224)
         try:
-            classes = self._logits(self._module, torch.zeros((1, 3, *size), dtype=torch.uint8)).shape[1]
+            return self._logits(self._module, torch.zeros((1, 3, height, width), dtype=torch.uint8)).shape[1]
         except ModelError:
             raise
         except Exception as error:  # whatever a model's forward may raise
-            made = f"{size[1]} x {size[0]}"
-            raise ModelError(
-                f"{name} does not take the {made} pixels that its image processor makes: {error}"
-            ) from error
-        if classes != labels:
-            raise ModelError(class_mismatch(name, labels, classes))
+            made = f"the {width} x {height} pixels that its image processor makes"
+            raise ModelError(f"{self._model.name} does not take {made}: {first_line(error)}") from error
 
     @cached_property
     def _fp32_module(self) -> nn.Module:
         log.warning("some outputs in %s are not finite and are computed again in fp32", self.precision)
-        return self._to_device(self._classifier.load(), "fp32")
+        return self._to_device(self._model.load(), "fp32")
 
     def _to_device(self, module: nn.Module, precision: Precision) -> nn.Module:
         try:

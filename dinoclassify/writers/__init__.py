@@ -1,43 +1,39 @@
-"""Formats of rows: one file each here, one entry in `FORMATS`.
-
-A format of lines has ``header(top_k)`` and ``line(prediction, top_k)``, which give bytes, and reads them back with
-``lines(file)`` and ``parse(line, top_k)``. A table, which is not done before its last row, has
-``write(file, predictions, top_k)`` and ``read(name, top_k)``.
-"""
+"""Formats of rows: one file each here, one entry in `FORMATS` and one case in `open_format`."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Generic, Protocol, TypeVar
 
 from dinoclassify.errors import UsageError
-from dinoclassify.rows import Prediction
+from dinoclassify.rows import Prediction, Row
+
+R = TypeVar("R", bound=Row)
 
 
-class Lines(Protocol):
+class Lines(Protocol[R]):
     """A format that is written line by line."""
 
-    def header(self, top_k: int, /) -> bytes:
+    def header(self) -> bytes:
         """What stands above the rows."""
 
-    def line(self, prediction: Prediction, top_k: int, /) -> bytes:
+    def line(self, row: R, /) -> bytes:
         """One row, with its end."""
 
     def lines(self, file: BinaryIO, /) -> Iterator[bytes]:
         """The header, if there is one, and the rows of a file; what is not complete at its end is left out."""
 
-    def parse(self, row: bytes, top_k: int, /) -> Prediction:
-        """What ``line`` has made the row of. Raises KeyError, TypeError or ValueError if it is no such row."""
+    def parse(self, line: bytes, /) -> R:
+        """The row that ``line`` was made of. Raises KeyError, TypeError or ValueError if it is no such row."""
 
 
-class Table(Protocol):
-    """A format that is written as a whole."""
+class Table(Protocol[R]):
+    """A format that is not done before its last row."""
 
-    def write(self, file: BinaryIO, predictions: Iterable[Prediction], top_k: int, /) -> None:
+    def write(self, file: BinaryIO, rows: Iterable[R], /) -> None:
         """Write all rows."""
 
-    def read(self, name: str, top_k: int, /) -> Iterator[Prediction]:
+    def read(self, name: str, /) -> Iterator[R]:
         """All rows. Raises KeyError, TypeError or ValueError if there are no such rows in the file."""
 
 
@@ -49,45 +45,73 @@ class Format:
     `Lines`. ``seeks``: it is not written from front to back, and so only to a regular file.
     """
 
+    name: str
     suffixes: tuple[str, ...]
     table: bool = False
     seeks: bool = False
 
 
-FORMATS = {
-    "csv": Format((".csv",)),
-    "jsonl": Format((".jsonl", ".ndjson")),
-    "parquet": Format((".parquet",), table=True),
-    "sqlite": Format((".sqlite", ".sqlite3", ".db"), table=True, seeks=True),
-}
-_EXCEL = "excel"  # takes the place of csv on demand
+@dataclass(frozen=True, slots=True)
+class RowFormat(Generic[R]):
+    """A format, ready for rows of one shape.
+
+    ``lines``: what rows are written in as they come; where there is a ``table`` they are that in the end.
+    """
+
+    name: str
+    lines: Lines[R]
+    table: Table[R] | None = None
 
 
-def choose_format(output: str | None, name: str | None, *, excel_safe: bool = False) -> str:
-    """The format by its name, else by the suffix of the output, else CSV.
+FORMATS = (
+    Format("csv", (".csv",)),
+    Format("jsonl", (".jsonl", ".ndjson")),
+    Format("parquet", (".parquet",), table=True),
+    Format("sqlite", (".sqlite", ".sqlite3", ".db"), table=True, seeks=True),
+)
+_EXCEL = Format("excel", ())  # takes the place of csv on demand
+
+
+def choose_format(
+    output: str | None, name: str | None, formats: Sequence[Format] = FORMATS, *, excel_safe: bool = False
+) -> Format:
+    """The format by its name, else by the suffix of the output, else the first.
 
     Raises:
         UsageError: there is no such format, or it cannot be made safe for Excel.
     """
-    if name is not None and name not in FORMATS:
-        raise UsageError(f"--format {name}: choose {', '.join(FORMATS)}")
     suffix = os.path.splitext(output or "")[1].lower()
-    chosen = name or next((name for name, made in FORMATS.items() if suffix in made.suffixes), "csv")
-    if excel_safe and chosen != "csv":
-        raise UsageError(f"--excel-safe goes with CSV, not with {chosen}")
+    fits = [made for made in formats if (made.name == name if name is not None else suffix in made.suffixes)]
+    if name is not None and not fits:
+        raise UsageError(f"--format {name}: choose {', '.join(made.name for made in formats)}")
+    chosen = next(iter(fits), formats[0])
+    if excel_safe and chosen.name != "csv":
+        raise UsageError(f"--excel-safe goes with CSV, not with {chosen.name}")
     return _EXCEL if excel_safe else chosen
 
 
-def is_table(format_name: str) -> bool:
-    """Whether the format is a `Table`."""
-    return format_name != _EXCEL and FORMATS[format_name].table
+def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
+    """The format ``name`` for predictions with ``top_k`` ranks.
 
+    Raises:
+        UsageError: it does not hold as many.
+    """
+    from dinoclassify.writers.csv import CSVLines
+    from dinoclassify.writers.excel import ExcelLines
+    from dinoclassify.writers.jsonl import JSONLines
 
-def as_lines(format_name: str) -> Lines:
-    """The module of a format of lines."""
-    return cast(Lines, import_module(f"dinoclassify.writers.{format_name}"))
+    match name:
+        case "csv":
+            return RowFormat(name, CSVLines(top_k))
+        case "excel":
+            return RowFormat(name, ExcelLines(top_k))
+        case "parquet":
+            from dinoclassify.writers.parquet import ParquetTable
 
+            return RowFormat(name, JSONLines(top_k), ParquetTable(top_k))
+        case "sqlite":
+            from dinoclassify.writers.sqlite import SQLiteTable
 
-def as_table(format_name: str) -> Table:
-    """The module of a format that is a table."""
-    return cast(Table, import_module(f"dinoclassify.writers.{format_name}"))
+            return RowFormat(name, JSONLines(top_k), SQLiteTable(top_k))
+        case _:
+            return RowFormat(name, JSONLines(top_k))

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from dinoclassify.rows import Prediction, Value, columns, from_record, record
@@ -9,35 +10,43 @@ from dinoclassify.rows import Prediction, Value, columns, from_record, record
 _SPECIAL = frozenset(',"\n\r')
 
 
-def header(top_k: int) -> bytes:
-    """The line with the names of the columns."""
-    return join(columns(top_k))
+@dataclass(frozen=True)
+class CSVLines:
+    """Predictions with ``top_k`` ranks as lines of CSV; see `dinoclassify.writers.Lines`."""
 
+    top_k: int
 
-def line(prediction: Prediction, top_k: int) -> bytes:
-    """One row."""
-    return join(record(prediction, top_k).values())
+    def header(self) -> bytes:
+        """The line with the names of the columns."""
+        return join(columns(self.top_k))
 
+    def line(self, row: Prediction) -> bytes:
+        """One row."""
+        return join(record(row, self.top_k).values())
 
-def lines(file: BinaryIO) -> Iterator[bytes]:
-    """The complete rows of a file, the header included: a quoted field may span lines of text."""
-    parts: list[bytes] = []
-    within_quotes = False
-    for text in file:
-        parts.append(text)
-        within_quotes ^= text.count(b'"') % 2 == 1
-        if text.endswith(b"\n") and not within_quotes:
-            yield b"".join(parts)
-            parts.clear()
+    def lines(self, file: BinaryIO) -> Iterator[bytes]:
+        """The complete rows of a file, the header included: a quoted field may span lines of text."""
+        parts: list[bytes] = []
+        within_quotes = False
+        for text in file:
+            parts.append(text)
+            within_quotes ^= text.count(b'"') % 2 == 1
+            if text.endswith(b"\n") and not within_quotes:
+                yield b"".join(parts)
+                parts.clear()
 
+    def parse(self, line: bytes) -> Prediction:
+        """The prediction that a line was made of.
 
-def parse(row: bytes, top_k: int) -> Prediction:
-    """What `line` has made the row of.
+        Raises:
+            KeyError, TypeError, ValueError: it is no such line.
+        """
+        return self._read(split(line))
 
-    Raises:
-        KeyError, TypeError, ValueError: it is no such row.
-    """
-    return from_record(read_values(split(row), top_k), top_k)
+    def _read(self, fields: Iterable[str]) -> Prediction:
+        named = zip(columns(self.top_k).items(), fields, strict=True)
+        row = {name: None if text == "" else kind(text) for (name, kind), text in named}
+        return from_record(row, self.top_k)
 
 
 def join(values: Iterable[Value]) -> bytes:
@@ -45,18 +54,12 @@ def join(values: Iterable[Value]) -> bytes:
     return (",".join(map(_field, values)) + "\n").encode("utf-8")
 
 
-def split(row: bytes) -> list[str]:
+def split(line: bytes) -> list[str]:
     """The fields of a line. Raises ValueError if it is none."""
     try:
-        return next(csv.reader([row.decode("utf-8").removesuffix("\n")]))
+        return next(csv.reader([line.decode("utf-8").removesuffix("\n")]))
     except csv.Error as error:
         raise ValueError(str(error)) from error
-
-
-def read_values(fields: Iterable[str], top_k: int) -> dict[str, Value]:
-    """The values that stand in the fields of a row."""
-    kinds = columns(top_k)
-    return {name: None if text == "" else kind(text) for (name, kind), text in zip(kinds.items(), fields, strict=True)}
 
 
 def _field(value: Value) -> str:

@@ -3,26 +3,26 @@
 It stands before text that begins with an apostrophe as well, so that it can be taken away again.
 """
 
-from dinoclassify.rows import Prediction, Value, from_record, record
-from dinoclassify.writers.csv import header, join, lines, read_values, split
-
-__all__ = ["header", "line", "lines", "parse"]
+from dinoclassify.rows import Prediction, Value, record
+from dinoclassify.writers.csv import CSVLines, join, split
 
 _FORMULA = tuple("=+-@\t\r\n'")
 
 
-def line(prediction: Prediction, top_k: int) -> bytes:
-    """One row."""
-    return join(map(_marked, record(prediction, top_k).values()))
+class ExcelLines(CSVLines):
+    """Predictions as lines of CSV without formulas."""
 
+    def line(self, row: Prediction) -> bytes:
+        """One row."""
+        return join(map(_marked, record(row, self.top_k).values()))
 
-def parse(row: bytes, top_k: int) -> Prediction:
-    """What `line` has made the row of.
+    def parse(self, line: bytes) -> Prediction:
+        """The prediction that a line was made of.
 
-    Raises:
-        KeyError, TypeError, ValueError: it is no such row.
-    """
-    return from_record(read_values([field.removeprefix("'") for field in split(row)], top_k), top_k)
+        Raises:
+            KeyError, TypeError, ValueError: it is no such line.
+        """
+        return self._read(field.removeprefix("'") for field in split(line))
 
 
 def _marked(value: Value) -> Value:

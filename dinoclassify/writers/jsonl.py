@@ -1,32 +1,45 @@
 """JSON Lines: one strict JSON object a line, UTF-8."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from dinoclassify.rows import Prediction, from_json, json_object
 
 
-def header(_: int) -> bytes:
-    """Nothing: each line has the names."""
-    return b""
+@dataclass(frozen=True)
+class JSONLines:
+    """Predictions with ``top_k`` ranks as objects; see `dinoclassify.writers.Lines`."""
+
+    top_k: int
+
+    def header(self) -> bytes:
+        """Nothing: each line has the names."""
+        return b""
+
+    def line(self, row: Prediction) -> bytes:
+        """One row."""
+        return json_line(json_object(row, self.top_k))
+
+    def lines(self, file: BinaryIO) -> Iterator[bytes]:
+        """The complete rows of a file."""
+        return complete_lines(file)
+
+    def parse(self, line: bytes) -> Prediction:
+        """The prediction that a line was made of.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such line.
+        """
+        return from_json(json.loads(line))
 
 
-def line(prediction: Prediction, top_k: int) -> bytes:
-    """One row."""
-    text = json.dumps(json_object(prediction, top_k), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8") + b"\n"
+def json_line(content: Mapping[str, object]) -> bytes:
+    """An object as a line."""
+    return json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
 
 
-def lines(file: BinaryIO) -> Iterator[bytes]:
-    """The complete rows of a file."""
+def complete_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file that have their end."""
     return (text for text in file if text.endswith(b"\n"))
-
-
-def parse(row: bytes, _: int = 1) -> Prediction:
-    """What `line` has made the row of.
-
-    Raises:
-        KeyError, TypeError, ValueError: it is no such row.
-    """
-    return from_json(json.loads(row))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -14,21 +15,26 @@ ROW_GROUP = 10_000  # rows, some MB in memory
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
-def write(file: BinaryIO, predictions: Iterable[Prediction], top_k: int) -> None:
-    """Write a file, which can be read when it is complete."""
-    schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns(top_k).items()])
-    rows = (record(prediction, top_k) for prediction in predictions)
-    with pq.ParquetWriter(file, schema) as writer:
-        while group := list(itertools.islice(rows, ROW_GROUP)):
-            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+@dataclass(frozen=True)
+class ParquetTable:
+    """Predictions with ``top_k`` ranks; see `dinoclassify.writers.Table`."""
 
+    top_k: int
 
-def read(name: str, top_k: int) -> Iterator[Prediction]:
-    """The rows of a file.
+    def write(self, file: BinaryIO, rows: Iterable[Prediction]) -> None:
+        """Write a file, which can be read when it is complete."""
+        schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns(self.top_k).items()])
+        records = (record(row, self.top_k) for row in rows)
+        with pq.ParquetWriter(file, schema) as writer:
+            while group := list(itertools.islice(records, ROW_GROUP)):
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
-    Raises:
-        KeyError, TypeError, ValueError: it has not these columns, or is no such file.
-    """
-    with pq.ParquetFile(name) as table:
-        for batch in table.iter_batches(ROW_GROUP):
-            yield from (from_record(row, top_k) for row in batch.to_pylist())
+    def read(self, name: str) -> Iterator[Prediction]:
+        """The rows of a file.
+
+        Raises:
+            KeyError, TypeError, ValueError: it has not these columns, or is no such file.
+        """
+        with pq.ParquetFile(name) as table:
+            for batch in table.iter_batches(ROW_GROUP):
+                yield from (from_record(row, self.top_k) for row in batch.to_pylist())

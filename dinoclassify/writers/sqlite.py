@@ -3,38 +3,53 @@
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import BinaryIO
 
-from dinoclassify.errors import OutputError
+from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.rows import Prediction, columns, from_record, record
 
 _TYPES = {str: "TEXT", int: "INTEGER", float: "REAL"}
+_MOST_COLUMNS = 2000  # of a table, as SQLite is compiled by default
 
 
-def write(file: BinaryIO, predictions: Iterable[Prediction], top_k: int) -> None:
-    """Write a database in place of an empty regular file."""
-    names = columns(top_k)
-    definition = ", ".join(f'"{name}" {_TYPES[kind]}' for name, kind in names.items())
-    insert = f"INSERT INTO predictions VALUES ({', '.join('?' * len(names))})"
-    with _reporting(), closing(sqlite3.connect(file.name)) as connection, connection:
-        connection.execute("PRAGMA journal_mode = OFF")  # nobody else sees it before it is complete
-        connection.execute(f"CREATE TABLE predictions ({definition})")
-        connection.executemany(insert, (list(record(prediction, top_k).values()) for prediction in predictions))
-
-
-def read(name: str, top_k: int) -> Iterator[Prediction]:
-    """The rows of a database.
+@dataclass(frozen=True)
+class SQLiteTable:
+    """Predictions with ``top_k`` ranks; see `dinoclassify.writers.Table`.
 
     Raises:
-        KeyError, TypeError, ValueError: it has not these columns, or is no such file.
+        UsageError: that is more than SQLite has columns for.
     """
-    try:
-        with closing(sqlite3.connect(name)) as connection:
-            connection.row_factory = sqlite3.Row
-            for row in connection.execute("SELECT * FROM predictions ORDER BY rowid"):
-                yield from_record(dict(row), top_k)
-    except sqlite3.DatabaseError as error:
-        raise ValueError(str(error)) from error
+
+    top_k: int
+
+    def __post_init__(self) -> None:
+        if len(columns(self.top_k)) > _MOST_COLUMNS:
+            raise UsageError(f"--top-k {self.top_k} is more than SQLite has columns for: use Parquet or JSON Lines")
+
+    def write(self, file: BinaryIO, rows: Iterable[Prediction]) -> None:
+        """Write a database in place of an empty regular file."""
+        names = columns(self.top_k)
+        definition = ", ".join(f'"{name}" {_TYPES[kind]}' for name, kind in names.items())
+        insert = f"INSERT INTO predictions VALUES ({', '.join('?' * len(names))})"
+        with _reporting(), closing(sqlite3.connect(file.name)) as connection, connection:
+            connection.execute("PRAGMA journal_mode = OFF")  # nobody else sees it before it is complete
+            connection.execute(f"CREATE TABLE predictions ({definition})")
+            connection.executemany(insert, (list(record(row, self.top_k).values()) for row in rows))
+
+    def read(self, name: str) -> Iterator[Prediction]:
+        """The rows of a database.
+
+        Raises:
+            KeyError, TypeError, ValueError: it has not these columns, or is no such file.
+        """
+        try:
+            with closing(sqlite3.connect(name)) as connection:
+                connection.row_factory = sqlite3.Row
+                for row in connection.execute("SELECT * FROM predictions ORDER BY rowid"):
+                    yield from_record(dict(row), self.top_k)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(str(error)) from error
 
 
 @contextmanager
