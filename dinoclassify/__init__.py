@@ -6,6 +6,7 @@ for prediction in Classifier("small").predict(["photos/"]):
     print(prediction.path, prediction.label, prediction.score)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from dinoclassify.errors import DinoclassifyError, ModelError, NoInputsError, OutputError, UsageError
@@ -13,11 +14,17 @@ from dinoclassify.rows import Failure, Label, Prediction
 
 if TYPE_CHECKING:
     from dinoclassify.classifier import Classifier
+    from dinoclassify.embeddings import Embedding
+    from dinoclassify.encoder import Encoder
+
+_ROOMS = {"Classifier": "classifier", "Embedding": "embeddings", "Encoder": "encoder"}
 
 __version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "DinoclassifyError",
+    "Embedding",
+    "Encoder",
     "Failure",
     "Label",
     "ModelError",
@@ -29,9 +36,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import `Classifier`, and torch with it, at first use: `dinoclassify --help` must not wait for them."""
-    if name == "Classifier":
-        from dinoclassify.classifier import Classifier
-
-        return Classifier
+    """Import what brings torch or numpy with it at first use: `dinoclassify --help` must not wait for them."""
+    if name in _ROOMS:
+        return getattr(import_module(f"dinoclassify.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,21 +4,20 @@ The weights fit transformers' own EfficientNet once its squeeze-and-excite block
 made the identity: with weights 0 and an expand bias of 30 their sigmoid gate is 1 to float32 precision.
 """
 
-import csv
 import hashlib
 import io
 import re
-from functools import cache
-from importlib import resources
 
 import torch
 from torch import Tensor, nn
 
+from dinoclassify.classes import imagenet_labels
 from dinoclassify.errors import ModelError
 from dinoclassify.preprocessing import Preprocessing
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-PREPROCESSING = Preprocessing(resize=256, crop=(224, 224), resample=3, mean=(127.5,) * 3, std=(127.5,) * 3)
+_RESIZE, _CROP = 256, 224
+PREPROCESSING = Preprocessing(resize=_RESIZE, crop=(_CROP, _CROP), resample=3, mean=(127.5,) * 3, std=(127.5,) * 3)
 
 _NAMES = [  # the package's names -> transformers', tried in this order
     (r"_conv_stem\.", "efficientnet.embeddings.convolution."),
@@ -33,13 +32,6 @@ _NAMES = [  # the package's names -> transformers', tried in this order
     (r"_blocks\.(\d+)\._project_conv\.", r"efficientnet.encoder.blocks.\1.projection.project_conv."),
     (r"_blocks\.(\d+)\._bn2\.", r"efficientnet.encoder.blocks.\1.projection.project_bn."),
 ]
-
-
-@cache
-def imagenet_labels() -> tuple[str, ...]:
-    """The 1000 ImageNet-1k class names: the lemmas of their WordNet 3.0 synsets, in the order of the class index."""
-    table = resources.files("dinoclassify").joinpath("imagenet_labels.csv").read_text(encoding="utf-8")
-    return tuple(row["label"] for row in csv.DictReader(io.StringIO(table)))
 
 
 def digest() -> str:
@@ -81,6 +73,20 @@ def load() -> nn.Module:
     model.load_state_dict({_renamed(name): value for name, value in weights.items()} | gates)
     model.eval()
     return model
+
+
+def save_processor(folder: str) -> None:
+    """Write the preprocessing as transformers has it."""
+    from transformers import BitImageProcessorPil
+
+    processor = BitImageProcessorPil(
+        size={"shortest_edge": _RESIZE},
+        crop_size={"height": _CROP, "width": _CROP},
+        resample=PREPROCESSING.resample,
+        image_mean=[value / 255 for value in PREPROCESSING.mean],
+        image_std=[value / 255 for value in PREPROCESSING.std],
+    )
+    processor.save_pretrained(folder)
 
 
 def _renamed(name: str) -> str:

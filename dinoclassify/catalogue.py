@@ -38,8 +38,9 @@ KNOWN = {
     "giant-reg": KnownModel("facebook/dinov2-with-registers-giant-imagenet1k-1-layer", 1140, 87.0),
 }
 
-# All that a classifier is loaded from. Pickles and Python code are never so much as downloaded.
-MODEL_FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "model*.safetensors*")
+# All that a classifier is loaded from, and its card, for the licence. Pickles and Python code are never so much as
+# downloaded.
+MODEL_FILES = ("README.md", "config.json", "preprocessor_config.json", "processor_config.json", "model*.safetensors*")
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*\w")
 

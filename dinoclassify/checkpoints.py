@@ -5,7 +5,7 @@ Weights come from safetensors alone, code from transformers alone: nothing in a 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 import transformers
@@ -16,8 +16,19 @@ from transformers.utils import logging as hf_logging
 
 from dinoclassify.catalogue import KNOWN
 from dinoclassify.errors import DinoclassifyError, ModelError, first_line
-from dinoclassify.preprocessing import AsIs, Preprocessing
+from dinoclassify.heads import find_head
+from dinoclassify.preprocessing import AsIs, Preprocessing, Size
 from dinoclassify.processors import read_processor
+
+
+def check_family(folder: str, name: str) -> None:
+    """Make sure that transformers has an image classifier of this family, whose input features can be had.
+
+    Raises:
+        ModelError: it has none.
+    """
+    with _loading(name):
+        _read_classifier_config(folder, name)
 
 
 def read_labels(folder: str, name: str) -> tuple[tuple[str, ...], bool]:
@@ -27,9 +38,7 @@ def read_labels(folder: str, name: str) -> tuple[tuple[str, ...], bool]:
         ModelError: this is no image classifier.
     """
     with _loading(name):
-        config = _read_config(folder)
-        if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
-            raise ModelError(f"{name} is a {config.model_type} model, not an image classifier")
+        config = _read_classifier_config(folder, name)
         if config.problem_type == "regression":
             raise ModelError(f"{name} gives measurements (problem_type regression), not labels")
         names = {int(index): str(label) for index, label in (config.id2label or {}).items()}
@@ -59,16 +68,7 @@ def load_weights(folder: str, name: str) -> nn.Module:
     Raises:
         ModelError: the weights cannot be read, do not fit, or lack a trained head.
     """
-    with _loading(name):
-        module, info = AutoModelForImageClassification.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            output_loading_info=True,
-        )
+    module, info = _load(folder, name)
     if wrong := sorted(str(key[0]) for key in info["mismatched_keys"]):
         raise ModelError(
             f"{name} does not fit its config.json, in {wrong[0]}: do its labels (id2label) and sizes match its weights?"
@@ -78,7 +78,46 @@ def load_weights(folder: str, name: str) -> nn.Module:
             f"{name} is not a trained classifier, it lacks {', '.join(missing[:2])}: "
             f"for ImageNet labels choose one of {', '.join(KNOWN)}"
         )
-    return cast(nn.Module, module.eval())
+    return module
+
+
+def load_encoder(folder: str, name: str, size: Size) -> tuple[nn.Module, str]:
+    """A classifier whose head may be as random as that of a backbone is, and the name of its head.
+
+    The module is in float32, in eval mode and on the CPU; ``size`` is that of pictures it takes.
+
+    Raises:
+        ModelError: the weights cannot be read or do not fit, or the head is not one linear layer.
+    """
+    module, info = _load(folder, name)
+    with _loading(name):
+        head = find_head(module, name, size)
+    wrong = sorted({*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])})
+    if wrong := [key for key in wrong if not key.startswith(f"{head}.")]:
+        raise ModelError(f"{name} is not a whole model, {', '.join(wrong[:2])} do not come from its weights")
+    return module, head
+
+
+def _load(folder: str, name: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The module, and what transformers says of its weights."""
+    with _loading(name):
+        module, info = AutoModelForImageClassification.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are refused by the caller, by name
+            output_loading_info=True,
+        )
+    return module.eval(), info
+
+
+def _read_classifier_config(folder: str, name: str) -> PreTrainedConfig:
+    config = _read_config(folder)
+    if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        raise ModelError(f"{name} is a {config.model_type} model, not an image classifier")
+    return config
 
 
 def _read_config(folder: str) -> PreTrainedConfig:

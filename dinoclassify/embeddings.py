@@ -3,14 +3,17 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from dinoclassify.rows import Failure, Status, common, exact_path, read_path
 
+FeatureType = Literal["fp32", "fp16"]
 Features = npt.NDArray[np.floating[Any]]  # float32 or float16
+
+DTYPES: dict[FeatureType, type[np.floating[Any]]] = {"fp32": np.float32, "fp16": np.float16}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,8 @@ A picture that cannot be classified is no error: it is a row with status ``faile
 Every message is one line that names the thing and the cure; the command line prints nothing else.
 """
 
+from collections.abc import Sequence
+
 
 class DinoclassifyError(Exception):
     """Something went wrong that a person can understand and mend."""
@@ -67,3 +69,9 @@ class LockedError(DinoclassifyError):
 def first_line(error: BaseException) -> str:
     """What another library's error says first; its type where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def name_some(names: Sequence[str], most: int = 5) -> str:
+    """Some names in a line: the first ones, and how many there are besides."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -70,11 +70,20 @@ def put_in_place(temporary: str, path: str) -> None:
     """
     with reporting(path):
         os.replace(temporary, path)
-        descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        settle(os.path.dirname(path))
+
+
+def settle(path: str) -> None:
+    """Have the content of a file, or the names in a folder, on the disk.
+
+    Raises:
+        OSError: it cannot be put there.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import codecs
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 
@@ -27,18 +27,30 @@ def listed_paths(name: str, column: str | None = None, *, null: bool = False) ->
     Raises:
         UsageError: the list cannot be read, or is not what its name says.
     """
-    suffix = os.path.splitext(name)[1].lower()
-    try:
-        if suffix in _TABLES:
-            yield from _TABLES[suffix](name, column or "path")
-        elif column is not None:
-            raise UsageError(f"--column needs a .csv or .parquet table, not {name}")
-        else:
-            # Not sys.stdin: Python aborts on its way out if a thread still waits for that.
-            with open(0 if name == STDIN else name, "rb", closefd=name != STDIN) as stream:
-                yield from _text(stream, null=null)
-    except OSError as error:
-        raise UsageError(f"cannot read the list {name}: {error.strerror or error}") from error
+    if _suffix(name) in _TABLES:
+        yield from (path for (path,) in table_rows(name, {"--column": column or "path"}) if path)
+        return
+    if column is not None:
+        raise UsageError(f"--column needs a .csv or .parquet table, not {name}")
+    # Not sys.stdin: Python aborts on its way out if a thread still waits for that.
+    with _reporting(name), open(0 if name == STDIN else name, "rb", closefd=name != STDIN) as stream:
+        yield from _text(stream, null=null)
+
+
+def table_rows(name: str, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """Some columns of a table, row by row, as text; empty where there is no value.
+
+    Args:
+        name: a ``.csv`` or ``.parquet`` file.
+        columns: the names of the columns, each under the option that chooses it.
+
+    Raises:
+        UsageError: the table cannot be read, or is not what its name says, or lacks a column.
+    """
+    if _suffix(name) not in _TABLES:
+        raise UsageError(f"{name} is not a table: its name must end in {' or '.join(_TABLES)}")
+    with _reporting(name):
+        yield from _TABLES[_suffix(name)](name, columns)
 
 
 @contextmanager
@@ -85,7 +97,7 @@ def _split_at_nul(stream: BufferedReader) -> Iterator[bytes]:
     yield rest
 
 
-def _csv_column(name: str, column: str) -> Iterator[str]:
+def _csv_rows(name: str, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     import pandas as pd
 
     try:
@@ -98,28 +110,44 @@ def _csv_column(name: str, column: str) -> Iterator[str]:
             encoding_errors="surrogateescape",
         ) as chunks:
             for chunk in chunks:
-                _require_column(name, column, chunk.columns)
-                yield from filter(None, chunk[column])
+                _require(columns, name, chunk.columns)
+                yield from chunk[list(columns.values())].itertuples(index=False, name=None)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UsageError(f"{name} is not a CSV table: {error}") from error
 
 
-def _parquet_column(name: str, column: str) -> Iterator[str]:
+def _parquet_rows(name: str, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(name) as table:
-            _require_column(name, column, table.schema_arrow.names)
-            for batch in table.iter_batches(columns=[column]):
-                yield from filter(None, batch.column(0).cast(pa.string()).to_pylist())
+            _require(columns, name, table.schema_arrow.names)
+            for batch in table.iter_batches(columns=list(dict.fromkeys(columns.values()))):
+                texts = [batch.column(column).cast(pa.string()).to_pylist() for column in columns.values()]
+                yield from (tuple(value or "" for value in values) for values in zip(*texts, strict=True))
     except pa.ArrowException as error:
-        raise UsageError(f"{name} is not a Parquet table with paths in the column {column}: {error}") from error
+        wanted = ", ".join(columns.values())
+        raise UsageError(f"{name} is not a Parquet table with text in the column {wanted}: {error}") from error
 
 
-_TABLES: dict[str, Callable[[str, str], Iterator[str]]] = {".csv": _csv_column, ".parquet": _parquet_column}
+_TABLES = {".csv": _csv_rows, ".parquet": _parquet_rows}
 
 
-def _require_column(name: str, column: str, names: Iterable[str]) -> None:
-    if column not in (present := list(names)):
-        raise UsageError(f"{name} has no column {column}; choose one with --column: {', '.join(present)}")
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+@contextmanager
+def _reporting(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"cannot read the list {name}: {error.strerror or error}") from error
+
+
+def _require(columns: Mapping[str, str], name: str, names: Iterable[str]) -> None:
+    present = list(names)
+    for option, column in columns.items():
+        if column not in present:
+            raise UsageError(f"{name} has no column {column}; choose one with {option}: {', '.join(present)}")

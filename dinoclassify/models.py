@@ -5,6 +5,7 @@ transformers, whose import takes longer than a picture does. A model in the hub'
 nothing here ever asks a question.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import dinoclassify
 from dinoclassify import builtin
 from dinoclassify.cache import kept_folder, sha256
 from dinoclassify.catalogue import BUILTIN, find_flaw, resolve, settings_files, weights_files
+from dinoclassify.classes import imagenet_labels
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.preprocessing import AsIs, Preprocessing
 
@@ -45,7 +47,14 @@ class ImageModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageEncoder(ImageModel):
-    """A model whose outputs are features: what the linear head of a classifier takes, the head itself left out."""
+    """A model whose outputs are features: what the linear head of a classifier takes, the head itself left out.
+
+    ``load_with_head`` loads the classifier, whose head may be as random as that of a backbone is, and the head's name.
+    ``folder`` is where the files of the checkpoint are; None for the built-in model.
+    """
+
+    load_with_head: Callable[[], tuple[nn.Module, str]]
+    folder: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +73,7 @@ class ImageClassifier(ImageModel):
 
 
 def open_model(name: str, *, revision: str | None = None, offline: bool = False) -> ImageClassifier:
-    """Find a model and read all of it but its weights.
+    """Find a classifier and read all of it but its weights.
 
     Args:
         name: see `dinoclassify.catalogue.resolve`.
@@ -75,67 +84,144 @@ def open_model(name: str, *, revision: str | None = None, offline: bool = False)
         UsageError: ``name`` is not a name, or ``revision`` is given for a model that has none.
         ModelError: there is no such model, or it is not one that can be used.
     """
+    place = _find(name, revision, offline=offline)
+    if place is None:
+        return ImageClassifier(
+            name=BUILTIN,
+            revision=builtin.SHA256,
+            preprocessing=builtin.PREPROCESSING,
+            load=builtin.load,
+            digest=builtin.digest,
+            labels=imagenet_labels(),
+            multi_label=False,
+        )
+    settings = _read_settings(place.folder, place.name, labelled=True)
+    return ImageClassifier(
+        name=place.name,
+        revision=place.revision,
+        preprocessing=settings.preprocessing,
+        load=partial(_load_classifier, place),
+        digest=partial(_digest, place),
+        labels=settings.labels,
+        multi_label=settings.multi_label,
+    )
+
+
+def open_encoder(name: str, *, revision: str | None = None, offline: bool = False) -> ImageEncoder:
+    """Find a classifier, or the bare backbone of one, for the features that its head takes. Otherwise as `open_model`.
+
+    Raises:
+        UsageError, ModelError: as `open_model`.
+    """
+    place = _find(name, revision, offline=offline)
+    if place is None:
+        preprocessing: Preprocessing | AsIs = builtin.PREPROCESSING
+    else:
+        preprocessing = _read_settings(place.folder, place.name, labelled=False).preprocessing
+    return ImageEncoder(
+        name=place.name if place is not None else BUILTIN,
+        revision=place.revision if place is not None else builtin.SHA256,
+        preprocessing=preprocessing,
+        load=partial(_load_encoder, place, preprocessing),
+        load_with_head=partial(_load_with_head, place, preprocessing),
+        folder=place.folder if place is not None else None,
+        digest=partial(_features_digest, place),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The folder of a model, and what it is called."""
+
+    folder: str
+    name: str
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What a checkpoint says of itself; no labels where they are not asked for."""
+
+    labels: tuple[str, ...]
+    multi_label: bool
+    preprocessing: Preprocessing | AsIs
+
+
+def _find(name: str, revision: str | None, *, offline: bool) -> _Place | None:
+    """Where a model is; None for the built-in one."""
     model = resolve(name)
     if model.kind == "hub":
         from dinoclassify.hub import snapshot
 
         folder = snapshot(model.name, revision, offline=offline)
-        return _open_folder(folder, model.name, revision=os.path.basename(folder))
+        return _sound(_Place(folder, model.name, os.path.basename(folder)))
     if revision is not None:
         raise UsageError(f"--revision goes with models of the hub; {name} is not one")
-    if model.kind == "folder":
-        return _open_folder(model.name, model.name, revision=None)
-    return ImageClassifier(
-        name=BUILTIN,
-        revision=builtin.SHA256,
-        labels=builtin.imagenet_labels(),
-        multi_label=False,
-        preprocessing=builtin.PREPROCESSING,
-        load=builtin.load,
-        digest=builtin.digest,
-    )
+    return _sound(_Place(model.name, model.name, None)) if model.kind == "folder" else None
 
 
-def _open_folder(folder: str, name: str, *, revision: str | None) -> ImageClassifier:
-    if not os.path.isdir(folder):
-        raise ModelError(f"there is no folder {folder}")
-    if flaw := find_flaw(folder):
-        raise ModelError(f"{name} {flaw}")
-    labels, multi_label, preprocessing = _read_settings(folder, name)
-    return ImageClassifier(
-        name=name,
-        revision=revision,
-        labels=labels,
-        multi_label=multi_label,
-        preprocessing=preprocessing,
-        load=partial(_load_weights, folder, name),
-        digest=partial(sha256, [*settings_files(folder), *weights_files(folder)]),
-    )
+def _sound(place: _Place) -> _Place:
+    if not os.path.isdir(place.folder):
+        raise ModelError(f"there is no folder {place.folder}")
+    if flaw := find_flaw(place.folder):
+        raise ModelError(f"{place.name} {flaw}")
+    return place
 
 
-def _read_settings(folder: str, name: str) -> tuple[tuple[str, ...], bool, Preprocessing | AsIs]:
-    """The labels, whether there may be several a picture, and the preprocessing."""
-
+def _read_settings(folder: str, name: str, *, labelled: bool) -> _Settings:
     def make(kept: Path) -> None:
-        from dinoclassify.checkpoints import read_labels, read_preprocessing
+        from dinoclassify.checkpoints import check_family, read_labels, read_preprocessing
 
-        labels, multi_label = read_labels(folder, name)
+        check_family(folder, name)
+        labels, multi_label = read_labels(folder, name) if labelled else ((), False)
         preprocessing = read_preprocessing(folder, name)
         plain = asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else None
         settings = {"labels": labels, "multi_label": multi_label, "preprocessing": plain}
         (kept / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
 
     stamp = {"dinoclassify": dinoclassify.__version__, "transformers": version("transformers")}
-    kept = kept_folder(f"settings-{sha256(settings_files(folder))[:32]}", stamp, make)
+    kind = "settings" if labelled else "encoder"
+    kept = kept_folder(f"{kind}-{sha256(settings_files(folder))[:32]}", stamp, make)
     settings = json.loads((kept / "settings.json").read_text(encoding="utf-8"))
+    preprocessing: Preprocessing | AsIs
     if settings["preprocessing"] is None:  # a processor that is more than numbers
         from dinoclassify.checkpoints import read_preprocessing
 
-        return tuple(settings["labels"]), settings["multi_label"], read_preprocessing(folder, name)
-    return tuple(settings["labels"]), settings["multi_label"], Preprocessing.from_json(settings["preprocessing"])
+        preprocessing = read_preprocessing(folder, name)
+    else:
+        preprocessing = Preprocessing.from_json(settings["preprocessing"])
+    return _Settings(tuple(settings["labels"]), settings["multi_label"], preprocessing)
 
 
-def _load_weights(folder: str, name: str) -> nn.Module:
+def _digest(place: _Place) -> str:
+    return sha256([*settings_files(place.folder), *weights_files(place.folder)])
+
+
+def _features_digest(place: _Place | None) -> str:
+    whole = builtin.digest() if place is None else _digest(place)
+    return hashlib.sha256(f"features of {whole}".encode()).hexdigest()
+
+
+def _load_classifier(place: _Place) -> nn.Module:
     from dinoclassify.checkpoints import load_weights
 
-    return load_weights(folder, name)
+    return load_weights(place.folder, place.name)
+
+
+def _load_encoder(place: _Place | None, preprocessing: Preprocessing | AsIs) -> nn.Module:
+    from dinoclassify.heads import without_head
+
+    return without_head(*_load_with_head(place, preprocessing))
+
+
+def _load_with_head(place: _Place | None, preprocessing: Preprocessing | AsIs) -> tuple[nn.Module, str]:
+    """A classifier, trained or not, and the name of its head."""
+    size = preprocessing.output_size or (224, 224)
+    if place is None:
+        from dinoclassify.heads import find_head
+
+        module = builtin.load()
+        return module, find_head(module, BUILTIN, size)
+    from dinoclassify.checkpoints import load_encoder
+
+    return load_encoder(place.folder, place.name, size)

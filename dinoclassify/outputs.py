@@ -198,11 +198,12 @@ class OutputFile(Generic[R]):
 
     def _write_all(self, file: BinaryIO, numbers: list[range]) -> None:
         rows = self._read(self._partial) if self._earlier is None else self._earlier.read(numbers)
-        if self._table is not None:
-            self._table.write(file, rows)
-        else:
-            file.write(self._lines.header())
-            file.writelines(map(self._lines.line, rows))
+        with reporting(self._name):
+            if self._table is not None:
+                self._table.write(file, rows)
+            else:
+                file.write(self._lines.header())
+                file.writelines(map(self._lines.line, rows))
 
 
 def read_lines(name: str, lines: Lines[R]) -> Iterator[R]:

@@ -1,6 +1,5 @@
 """What a file of rows was made with: the content of ``OUTPUT.meta.json``."""
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,35 +7,32 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 import dinoclassify
-from dinoclassify.classifier import Classifier
+from dinoclassify.loaded import LoadedModel
 from dinoclassify.preprocessing import Preprocessing
 
 _PACKAGES = ("torch", "transformers", "pillow", "numpy")
 _RUNTIME_PACKAGES = {"openvino": ("openvino",)}
 
 
-def made_with(
-    classifier: Classifier, *, top_k: int, threshold: float, exact: bool, decoder: str, format_name: str
-) -> dict[str, object]:
-    """Whatever the rows depend on besides the pictures, by name: rows of two runs go together where it is the same."""
-    labels = hashlib.sha256("\n".join(classifier.labels).encode("utf-8", "surrogateescape")).hexdigest()
+def made_with(model: LoadedModel, answers: Mapping[str, object], format_name: str) -> dict[str, object]:
+    """Whatever the rows depend on besides the pictures, by name: rows of two runs go together where it is the same.
+
+    ``answers`` are the options that the answers depend on, besides the model.
+    """
     return {
-        "model": classifier.model,
-        "revision": classifier.revision or classifier.digest(),
-        "labels": f"{len(classifier.labels)} of sha256 {labels[:16]}",
-        "top-k": top_k,
-        "threshold": threshold,
+        "model": model.model,
+        "revision": model.revision or model.digest(),
+        **answers,
         "format": format_name,
-        "exact": exact,
-        "decoder": decoder,
-        "runtime": classifier.runtime,
-        "precision": classifier.precision,
+        "runtime": model.runtime,
+        "precision": model.precision,
     }
 
 
 def describe(
-    classifier: Classifier,
+    model: LoadedModel,
     *,
+    outputs: Mapping[str, int],
     options: Mapping[str, object],
     counts: Mapping[str, int],
     errors: Mapping[str, int],
@@ -46,30 +42,31 @@ def describe(
     """The content of ``OUTPUT.meta.json``, but for what `dinoclassify.outputs` adds.
 
     Args:
-        classifier: what made the rows.
+        model: what made the rows.
+        outputs: how many labels or features it has, under that name.
         options: the options of the run, as given.
         counts: rows by status.
         errors: failed rows by error code.
         kept: how many of the rows are those of earlier runs.
         seconds: how long the others took, the loading of the model left out.
     """
-    preprocessing = classifier.preprocessing
+    preprocessing = model.preprocessing
     images = sum(counts.values()) - kept
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": {
-            "name": classifier.model,
-            "revision": classifier.revision,
-            "labels": len(classifier.labels),
+            "name": model.model,
+            "revision": model.revision,
+            **outputs,
             "preprocessing": asdict(preprocessing)
             if isinstance(preprocessing, Preprocessing)
             else type(preprocessing.processor).__name__,
         },
-        "device": classifier.device,
-        "precision": classifier.precision,
-        "runtime": classifier.runtime,
+        "device": model.device,
+        "precision": model.precision,
+        "runtime": model.runtime,
         "versions": {"dinoclassify": dinoclassify.__version__, "python": platform.python_version()}
-        | {package: version(package) for package in (*_PACKAGES, *_RUNTIME_PACKAGES.get(classifier.runtime, ()))},
+        | {package: version(package) for package in (*_PACKAGES, *_RUNTIME_PACKAGES.get(model.runtime, ()))},
         "options": dict(options),
         "counts": {status: counts.get(status, 0) for status in ("ok", "uncertain", "failed")},
         "errors": dict(errors),

@@ -99,7 +99,7 @@ def advice(stage: Stage, *, runtime: str, precision: str, exact: bool = False) -
     if stage == "forward" and runtime == "torch":
         return "on a CPU try pip install 'dinoclassify[openvino]'; else a smaller --model"
     if stage == "forward":
-        return "try a smaller --model" + (", or --precision int8" if precision != "int8" else "")
+        return "try a smaller --model" + (", or for labels --precision int8" if precision != "int8" else "")
     if stage == "decode" and exact:
         return "leave out --exact"
     return {

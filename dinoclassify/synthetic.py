@@ -15,9 +15,9 @@ from transformers import (
     Dinov2WithRegistersConfig,
 )
 
-from dinoclassify.builtin import imagenet_labels
 from dinoclassify.catalogue import KNOWN, find_flaw, resolve, settings_files
 from dinoclassify.checkpoints import read_labels, silenced
+from dinoclassify.classes import imagenet_labels
 from dinoclassify.errors import ModelError, UsageError
 
 # The ViT of each size: width, layers, heads. Source: the config.json of the checkpoints.

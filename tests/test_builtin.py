@@ -13,6 +13,7 @@ from conftest import PHOTOS
 
 import dinoclassify.builtin as builtin
 from dinoclassify import Classifier, ModelError
+from dinoclassify.classes import imagenet_labels
 
 SAMPLES = {
     "camera.jpg": "tripod",
@@ -58,11 +59,11 @@ def test_orientation_on_real_photographs(classifier: Classifier, shared_data: Pa
 
 def test_labels_are_those_of_wordnet(shared_data: Path) -> None:
     with open(shared_data / "imagenet-1k-labels.csv", newline="") as file:
-        assert builtin.imagenet_labels() == tuple(row["label"] for row in csv.DictReader(file))
+        assert imagenet_labels() == tuple(row["label"] for row in csv.DictReader(file))
 
 
 def test_labels_come_with_the_package() -> None:
-    labels = builtin.imagenet_labels()
+    labels = imagenet_labels()
     assert len(labels) == 1000
     assert labels[0] == "tench, Tinca tinca"
     assert labels[999] == "toilet tissue, toilet paper, bathroom tissue"

@@ -17,7 +17,7 @@ from dinoclassify.cli.terminal import print_table
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("command", ["", "predict", "bench", "models", "doctor"])
+@pytest.mark.parametrize("command", ["", "predict", "embed", "bench", "models", "doctor"])
 def test_help_is_as_it_was_agreed(command: str, cli: Cli) -> None:
     """After a change on purpose: `COLUMNS=100 dinoclassify COMMAND --help > tests/golden/help-COMMAND.txt`."""
     done = cli(*command.split(), "--help", env={"COLUMNS": "100", "TERM": "dumb"})
@@ -25,7 +25,9 @@ def test_help_is_as_it_was_agreed(command: str, cli: Cli) -> None:
     assert done.stdout.decode() == (GOLDEN / f"help-{command or 'dinoclassify'}.txt").read_text()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["predict", "--help"], ["models", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["predict", "--help"], ["embed", "-h"], ["models", "-h"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "dinoclassify", *arguments],

@@ -271,7 +271,7 @@ def test_tracebacks_on_demand(here: Path, invoke: Invoke) -> None:
 
 
 def test_an_internal_error_is_one_line(here: Path, tiny: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dinoclassify.classifier.load_batches", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("dinoclassify.loaded.load_batches", lambda *_, **__: 1 / 0)
     code, _, err = invoke("predict", "photos", "-m", tiny)
     assert (code, err) == (1, "dinoclassify: internal error: division by zero; --debug shows where\n")
 
@@ -299,6 +299,11 @@ def test_closed_stdout_is_said(here: Path, tiny: str) -> None:
     assert (done.returncode, done.stderr) == (6, "dinoclassify: stdout is closed: name a file with --output\n")
 
 
+def test_messages_stay_out_of_stdout_where_stderr_is_closed(here: Path) -> None:
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m dinoclassify predict 'none*' 2>&-"], capture_output=True)
+    assert (done.returncode, done.stdout.count(b"\n")) == (4, 1)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: signal.Signals, code: int) -> None:
     Path("list").write_text("photos/coffee.jpg\n" * 100_000)
@@ -319,7 +324,8 @@ def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: s
     assert time.monotonic() - started < 5
     assert re.fullmatch(
         r"dinoclassify: stopping after the batches under way; again to stop at once\n"
-        rf"dinoclassify: stopped by {number.name} after [\d,]+ rows; they are in out.csv.partial, --resume goes on\n",
+        rf"dinoclassify: stopped by {number.name} after [\d,]+ pictures; "
+        r"they are in out.csv.partial, --resume goes on\n",
         err,
     )
     assert Path("out.csv").read_text() == "old"

@@ -280,7 +280,7 @@ def test_tables_of_any_bytes_and_of_no_text(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"path\nbad\xff.jpg\n")
     assert found(files_from=str(tmp_path / "t.csv")) == ["bad\udcff.jpg"]
     pd.DataFrame({"path": [["a"], ["b"]]}).to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(UsageError, match="is not a Parquet table with paths in the column path"):
+    with pytest.raises(UsageError, match="is not a Parquet table with text in the column path"):
         found(files_from=str(tmp_path / "t.parquet"))
 
 

@@ -58,7 +58,7 @@ def test_the_output_shown_is_the_real_one(capfd: pytest.CaptureFixture[str], mon
 
 
 def test_every_option_is_documented_and_every_documented_option_is_there() -> None:
-    documented = set()
+    documented = {option for name in ("embed",) for names in options(name).values() for option in names}
     for command in ("predict", "bench"):
         rows = table(f"## Options of `{command}`")
         known = {option for row in rows for option in re.findall(r"`(--?[\w-]+)", row[0])}
@@ -67,8 +67,20 @@ def test_every_option_is_documented_and_every_documented_option_is_there() -> No
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) <= documented | {"--index-url"}
 
 
+@pytest.mark.parametrize("command", ["embed"])
+def test_options_like_those_of_predict_are_documented_as_differences(command: str) -> None:
+    of_predict, own = (
+        {option for names in options(name).values() for option in names} for name in ("predict", command)
+    )
+    section = README.split(f"### Options of `{command}`\n", 1)[1]
+    missing = set(re.findall(r"`(--[\w-]+)`", section.split("|", 1)[0]))
+    assert missing == {option for option in of_predict - own if option.startswith("--")}
+    known = {option for row in table(f"### Options of `{command}`") for option in re.findall(r"`(--?[\w-]+)", row[0])}
+    assert own - of_predict <= known <= own
+
+
 def test_every_option_has_an_environment_variable_of_its_name() -> None:
-    for command in ("predict", "bench", "models", "doctor"):
+    for command in ("predict", "embed", "bench", "models", "doctor"):
         for parameter in typer.main.get_command(app).commands[command].params:  # type: ignore[attr-defined]  # a group
             if parameter.param_type_name == "option" and parameter.name != "help":
                 long = next(option for option in parameter.opts if option.startswith("--"))
@@ -121,7 +133,23 @@ def test_one_liners_run(line: str, tmp_path: Path) -> None:
     assert all(text.startswith("dinoclassify: ") for text in done.stderr.splitlines())
 
 
-@pytest.mark.parametrize("code", [text for language, text in BLOCKS if language == "python"])
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+
+
+def test_the_example_of_features_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    shutil.copytree(PHOTOS, "photos")
+    Path("photos/zebra.jpg").touch()
+    (code,) = [text for text in PYTHON if "features.npy" in text]
+    exec(code, {})
+    assert "photos/zebra.jpg" not in (out := capsys.readouterr().out)
+    assert out.startswith("photos/camera.jpg (1280,)\n['photos/camera.jpg' ")
+
+
+@pytest.mark.parametrize("code", [text for text in PYTHON if "Classifier" in text])
 def test_python_examples_run(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

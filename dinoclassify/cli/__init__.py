@@ -3,6 +3,7 @@
 Rooms are imported inside the commands, so that `--help` and `--version` wait for neither torch nor transformers.
 """
 
+import errno
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ import typer
 import dinoclassify
 from dinoclassify.cli.bench import bench
 from dinoclassify.cli.doctor import doctor
+from dinoclassify.cli.embed import embed
 from dinoclassify.cli.models import models
 from dinoclassify.cli.predict import predict
 from dinoclassify.cli.signals import SIGNALS, Stopped, stop_at_once
@@ -29,15 +31,18 @@ _EPILOG = (
     "130/143 stopped by SIGINT/SIGTERM."
 )
 
+_NO_MEMORY = b"dinoclassify: there is not enough memory: try a smaller --model, --batch-size or number of --workers\n"
+
 app = typer.Typer(
     rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,  # plain text in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
 _ENVIRONMENT = "Each option can also be set by an environment variable: DINOCLASSIFY_TOP_K=5 is --top-k 5."
-for command in (predict, bench, models, doctor):
+for command in (predict, embed, bench, models, doctor):
     app.command(
-        context_settings={"auto_envvar_prefix": "DINOCLASSIFY"}, epilog=_ENVIRONMENT if command is predict else None
+        context_settings={"auto_envvar_prefix": "DINOCLASSIFY"},
+        epilog=_ENVIRONMENT if command in (predict, embed) else None,
     )(command)
 
 
@@ -62,6 +67,8 @@ def root(
 
 def main() -> Never:
     """Run the command line and exit."""
+    if sys.stderr is None:  # closed by whoever started us: no other file may get its number, nor its messages
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
     for number in SIGNALS:
         signal.signal(number, stop_at_once)
     if not sys.warnoptions:
@@ -91,15 +98,16 @@ def run(arguments: list[str]) -> int:
     except Stopped as stop:
         say(str(stop))  # once: a run that had begun to write has said it, with more, and hushed
         return stop.exit_code
-    except MemoryError as error:
-        log.debug("%s", error, exc_info=error)
-        say("there is not enough memory: try a smaller --model, --batch-size or number of --workers")
-        return 1
     except ImportError as error:
         log.debug("%s", error, exc_info=error)
         say(f"a library cannot be loaded: {error}; install dinoclassify again, or let it have more memory")
         return 1
     except Exception as error:
-        log.debug("%s", error, exc_info=error)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s", error, exc_info=error)
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            os.write(2, _NO_MEMORY)  # what else prints takes some
+            hush()  # libraries that are half imported complain on the way out
+            return 1
         say(f"internal error: {error or type(error).__name__}; --debug shows where")
         return 1

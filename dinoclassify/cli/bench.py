@@ -46,7 +46,7 @@ def bench(
     Runs dinoclassify in each runtime and precision of this machine, the transformers pipeline, and what limits them,
     in turn on the same pictures with the same weights, and says which stage is the bottleneck. Takes minutes.
     """
-    set_up_log(quiet=quiet, verbose=not quiet, debug=debug)
+    set_up_log(options.Messages(quiet=quiet, verbose=not quiet, debug=debug))
     from dinoclassify.bench import measure
     from dinoclassify.synthetic import make_pictures, save_random
 

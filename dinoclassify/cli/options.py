@@ -1,13 +1,20 @@
-"""The options, each defined once, as types for the parameters of commands."""
+"""The options, each defined once, as types for the parameters of commands; and the groups that commands share."""
 
-from functools import partial
-from typing import Annotated, Literal
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial, wraps
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast
 
 import typer
 
 from dinoclassify import discover
+from dinoclassify.catalogue import DEFAULT
 from dinoclassify.cli.tally import FailureLimit
-from dinoclassify.writers import FORMATS
+from dinoclassify.writers import FEATURE_FORMATS, FORMATS
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MOST = 100_000  # pictures in a batch, processes, labels in a row
 
@@ -57,6 +64,20 @@ FilesFrom = Annotated[
 Column = Annotated[
     str | None, _input(metavar="NAME", help="The column of that table with the paths; path if not given.")
 ]
+LabelledFolder = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[LABELLED_DIR]",
+        help="A folder with one folder for each class; or that in which the paths of --labels-from begin.",
+    ),
+]
+LabelsFrom = Annotated[
+    str | None, _input(metavar="TABLE", help="A .csv or .parquet table with a picture and its label in each row.")
+]
+LabelColumn = Annotated[
+    str | None, _input(metavar="NAME", help="The column of that table with the labels; label if not given.")
+]
+MultiLabel = Annotated[bool, _input("--multi-label", help="A picture may have many labels, with ; between, or none.")]
 Null = Annotated[bool, _input("--null", "-0", help="Lists are NUL-separated, as find -print0 writes them.")]
 Include = Annotated[
     list[str] | None, _input(metavar="PATTERN", help="Take only what matches this gitignore pattern; repeatable.")
@@ -101,10 +122,31 @@ TopK = Annotated[int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", hel
 Threshold = Annotated[
     float, _answer(min=0, max=1, metavar="P", help="A row whose best score is lower is marked uncertain.")
 ]
+Normalize = Annotated[bool, _answer("--normalize", help="Scale the features of each picture to length 1.")]
+Dtype = Annotated[Literal["fp32", "fp16"], _answer(help="What the features are written in.")]
 Labels = Annotated[
     str | None, _answer(metavar="FILE", help="Other names for the classes: one a line, or .csv, or .json.")
 ]
 
+ClassWeight = Annotated[
+    Literal["balanced", "none"], _answer(help="balanced: all classes count the same; none: all pictures do.")
+]
+Seed = Annotated[int, _answer(min=0, max=2**32 - 1, metavar="N", help="Of the split into what is learned and judged.")]
+ModelFolder = Annotated[str, _output("--output", "-o", metavar="DIR", help="Write the model to this folder.")]
+Force = Annotated[bool, _output("--force", help="Replace a model that is there.")]
+Predictions = Annotated[
+    str | None, _input(metavar="FILE", help="Take the rows of this file, which predict wrote; no model is run.")
+]
+TargetPrecision = Annotated[
+    float | None,
+    _answer(min=0, max=1, metavar="P", help="Suggest the --threshold from which on this share of the labels is right."),
+]
+AsCsv = Annotated[bool, _output("--csv", envvar="DINOCLASSIFY_CSV", help="Print the figures of each class as CSV.")]
+Plots = Annotated[
+    str | None,
+    _output(metavar="DIR", help="Draw the confusion matrix, reliability and thresholds into this folder."),
+]
+PlotFormat = Annotated[Literal["png", "svg"], _output(help="What they are drawn as.")]
 OutputFile = Annotated[
     str, _output("--output", "-o", metavar="FILE|-", help="Write to this file, complete or not at all; - is stdout.")
 ]
@@ -127,6 +169,16 @@ Prune = Annotated[bool, _output("--prune", help="With --resume: drop the rows of
 ErrorsTo = Annotated[
     str | None, _output(metavar="FILE", help="Write the paths of failed rows, as a list for --files-from.")
 ]
+FeatureFormat = Annotated[
+    str | None,
+    _output(
+        "--format",
+        "-f",
+        envvar="DINOCLASSIFY_FORMAT",
+        metavar="|".join(made.name for made in FEATURE_FORMATS),
+        help="By default as the suffix of FILE says, else parquet.",
+    ),
+]
 ExcelSafe = Annotated[bool, _output("--excel-safe", help="CSV in which a spreadsheet finds no formulas.")]
 
 Wait = Annotated[bool, _run("--wait", help="Wait for another run that writes FILE, rather than exit with 11.")]
@@ -140,3 +192,102 @@ Quiet = Annotated[bool, _run("--quiet", "-q", help="No summary, no warnings.")]
 Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used, and where the time went.")]
 Debug = Annotated[bool, _run("--debug", help="Show tracebacks.")]
 AsJson = Annotated[bool, typer.Option("--json", envvar="DINOCLASSIFY_JSON", help="Print JSON.", show_envvar=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Which pictures."""
+
+    paths: Paths = None
+    files_from: FilesFrom = None
+    column: Column = None
+    null: Null = False
+    include: Include = None
+    exclude: Exclude = None
+    hidden: Hidden = False
+    follow: Follow = False
+    shard: Shard = None
+    limit: Limit = None
+
+
+@dataclass(frozen=True, slots=True)
+class TruthOptions:
+    """What is known of pictures."""
+
+    folder: LabelledFolder = None
+    labels_from: LabelsFrom = None
+    column: Column = None
+    label_column: LabelColumn = None
+    multi_label: MultiLabel = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Which model, and where it runs."""
+
+    model: Model = DEFAULT
+    revision: Revision = None
+    offline: Offline = False
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    runtime: Runtime = "auto"
+    compiled: Compile = False
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """How pictures go through the model."""
+
+    max_pixels: MaxPixels = discover.MAX_PIXELS
+    timeout: Timeout = discover.TIMEOUT
+    batch_size: BatchSize = None
+    workers: Workers = None
+    exact: Exact = False
+    decoder: Decoder = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What becomes of the rows that are there, and of those that fail."""
+
+    resume: Resume = False
+    retry_failed: RetryFailed = False
+    prune: Prune = False
+    errors_to: ErrorsTo = None
+    wait: Wait = False
+    max_failures: MaxFailures = None
+    strict: Strict = False
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """What is said."""
+
+    progress: Progress = None
+    quiet: Quiet = False
+    verbose: Verbose = False
+    debug: Debug = False
+
+
+def grouped(command: Callable[P, T]) -> Callable[..., T]:
+    """The command as Typer takes it: each parameter that is a group gives way to one for each of its options."""
+    signature = inspect.signature(command)
+    groups = {name: cast(type, given.annotation) for name, given in signature.parameters.items()}
+    groups = {name: kind for name, kind in groups.items() if is_dataclass(kind)}
+
+    @wraps(command)
+    def with_groups(**values: Any) -> T:  # as Typer calls it
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        return cast(Callable[..., T], command)(**values)
+
+    flat: list[inspect.Parameter] = []
+    for name, given in signature.parameters.items():
+        if name in groups:
+            flat += inspect.signature(groups[name]).parameters.values()
+        else:
+            flat.append(given)
+    with_groups.__dict__["__signature__"] = signature.replace(
+        parameters=[option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in flat]
+    )
+    return with_groups

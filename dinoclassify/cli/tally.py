@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from dinoclassify.errors import FailuresError
-from dinoclassify.rows import Prediction, Status
+from dinoclassify.rows import Row, Status
 
 ENOUGH = 100  # rows, from which on a share of them is judged
 
@@ -54,14 +54,14 @@ class Tally:
         self.kept += 1
         self._count(status, error_code)
 
-    def add(self, prediction: Prediction) -> None:
+    def add(self, row: Row) -> None:
         """Count a row of this run.
 
         Raises:
             FailuresError: too many have failed.
         """
-        self._count(prediction.status, prediction.failure.code if prediction.failure is not None else None)
-        self._failed += prediction.status == "failed"
+        self._count(row.status, row.failure.code if row.failure is not None else None)
+        self._failed += row.status == "failed"
         if self._limit is not None and (self._limit.count is not None or self.made >= ENOUGH):
             self.judge()
 
@@ -74,16 +74,19 @@ class Tally:
         if self._limit is not None and self._limit.exceeded(self._failed, self.made):
             raise FailuresError(f"{self._failed:,} of {self.made:,} rows failed, --max-failures is {self._limit.text}")
 
-    def summary(self) -> str:
-        """The counts in a line."""
+    def counts(self) -> str:
+        """How many rows there are of each status, and of each error code."""
         parts = [
             f"{self.statuses[status]:,} {status}" for status in ("ok", "uncertain", "failed") if self.statuses[status]
         ]
         errors = ", ".join(f"{count:,} {code}" for code, count in self.errors.most_common())
-        failed = f" ({errors})" if errors else ""
+        return ", ".join(parts) + (f" ({errors})" if errors else "")
+
+    def summary(self) -> str:
+        """The counts in a line, with what was kept, and the speed."""
         kept = f", {self.kept:,} of them kept" if self.kept else ""
         speed = f"in {self.seconds:.1f} s, {self.made / self.seconds:.1f} images/s"
-        return f"{self.total:,} images: {', '.join(parts)}{failed}{kept} {speed}"
+        return f"{self.total:,} images: {self.counts()}{kept} {speed}"
 
     def _count(self, status: Status, error_code: str | None) -> None:
         self.statuses[status] += 1

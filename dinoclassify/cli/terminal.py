@@ -4,26 +4,50 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Never
 
+from dinoclassify.cli.options import Messages
 from dinoclassify.errors import OutputClosedError, OutputError
-from dinoclassify.rows import printable
+from dinoclassify.rows import Value, printable
+from dinoclassify.writers.csv import join
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 COUNTER = "count inputs"  # the thread that looks at the inputs a second time: it says nothing
+
+_bars: "list[tqdm[Never]]" = []  # the one that is shown, if any
 
 
 def say(message: str) -> None:
     """Print one line on stderr. Names from outside cannot break the line or steer the terminal."""
+    line = f"dinoclassify: {printable(message)}"
+    if _bars:
+        _bars[0].write(line, file=sys.stderr)  # above it
+    else:  # not by tqdm, whose import takes memory that may be what there is none of
+        print(line, file=sys.stderr)
+
+
+@contextmanager
+def progress_bar() -> "Iterator[tqdm[Never]]":
+    """A bar on stderr, with messages above it."""
     from tqdm import tqdm
 
-    tqdm.write(f"dinoclassify: {printable(message)}", file=sys.stderr)  # above the bar, if there is one
+    with tqdm(unit=" images", dynamic_ncols=True) as bar:
+        _bars.append(bar)
+        try:
+            yield bar
+        finally:
+            _bars.remove(bar)
 
 
 def hush() -> None:
     """Discard what is printed from now on: queues that are torn down in the middle of a run print tracebacks."""
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
 
 
 class StderrHandler(logging.Handler):
@@ -39,12 +63,17 @@ class StderrHandler(logging.Handler):
             say(record.getMessage())
 
 
-def set_up_log(*, quiet: bool = False, verbose: bool = False, debug: bool = False) -> None:
+def set_up_log(messages: Messages) -> None:
     """Have the rooms' log printed: warnings, and more or less on demand."""
     log = logging.getLogger("dinoclassify")
     log.handlers = [StderrHandler()]
     log.propagate = False
-    log.setLevel(logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
+    if messages.debug:
+        log.setLevel(logging.DEBUG)
+    elif messages.verbose:
+        log.setLevel(logging.INFO)
+    else:
+        log.setLevel(logging.ERROR if messages.quiet else logging.WARNING)
 
 
 @contextmanager
@@ -66,6 +95,16 @@ def print_json(content: object) -> None:
     if sys.stdout is None:
         raise OutputError("stdout is closed")
     print(json.dumps(content, indent=2))
+
+
+@writing_to_stdout()
+def print_csv(rows: Sequence[Mapping[str, Value]]) -> None:
+    """Print rows of the same columns as CSV."""
+    if sys.stdout is None:
+        raise OutputError("stdout is closed")
+    lines: list[Iterable[Value]] = [rows[0].keys()] if rows else []
+    lines += [row.values() for row in rows]
+    print(*(join(line).decode("utf-8") for line in lines), sep="", end="")
 
 
 @writing_to_stdout()

@@ -1,4 +1,7 @@
-"""Formats of rows: one file each here, one entry in `FORMATS` and one case in `open_format`."""
+"""Formats of rows: one file each here, one entry in `FORMATS` and one case in `open_format`.
+
+Those of features have a package of their own, `dinoclassify.writers.features`.
+"""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,6 +71,11 @@ FORMATS = (
     Format("jsonl", (".jsonl", ".ndjson")),
     Format("parquet", (".parquet",), table=True),
     Format("sqlite", (".sqlite", ".sqlite3", ".db"), table=True, seeks=True),
+)
+FEATURE_FORMATS = (
+    Format("parquet", (".parquet",), table=True),
+    Format("npz", (".npz",), table=True, seeks=True),
+    Format("npy", (".npy",), table=True, seeks=True),
 )
 _EXCEL = Format("excel", ())  # takes the place of csv on demand
 

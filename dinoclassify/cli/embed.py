@@ -1,0 +1,55 @@
+"""`dinoclassify embed`."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import typer
+
+from dinoclassify.cli import options
+from dinoclassify.cli.run import DASH, Job, Target, check_run, model_arguments, write_rows
+from dinoclassify.cli.terminal import set_up_log
+from dinoclassify.writers import FEATURE_FORMATS, choose_format
+
+if TYPE_CHECKING:
+    from dinoclassify.embeddings import Embedding
+
+
+@options.grouped
+def embed(
+    context: typer.Context,
+    *,
+    inputs: options.Inputs,
+    model: options.ModelOptions,
+    passing: options.Passing,
+    normalize: options.Normalize = False,
+    dtype: options.Dtype = "fp32",
+    output: options.OutputFile = DASH,
+    output_format: options.FeatureFormat = None,
+    upkeep: options.Upkeep,
+    messages: options.Messages,
+) -> int:
+    """Write the features of pictures.
+
+    They are what the head of the classifier takes: for DINOv2 the class token and the mean of the patch tokens. A
+    backbone without a head has them too. One row for each input, in order, as `predict` writes them.
+    """
+    set_up_log(messages)
+    file = None if output in (DASH, "") else output
+    target = Target(file, choose_format(file, output_format, FEATURE_FORMATS))
+    check_run(inputs, target, upkeep)
+
+    def open_job() -> "Job[Embedding]":
+        from dinoclassify.embeddings import DTYPES
+        from dinoclassify.encoder import Encoder
+        from dinoclassify.writers.features import open_features
+
+        encoder = Encoder(model.model, **model_arguments(model))
+        return Job(
+            model=encoder,
+            answer=partial(encoder.embed, normalized=normalize, dtype=dtype),
+            row_format=open_features(target.chosen.name, encoder.width, DTYPES[dtype]),
+            settings={"normalize": normalize, "dtype": dtype},
+            outputs={"features": encoder.width},
+        )
+
+    return write_rows(open_job, inputs, passing, target, upkeep, messages, empty=None, parameters=context.params)

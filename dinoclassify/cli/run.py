@@ -1,0 +1,344 @@
+"""A run that writes one row for each input, and what commands that only read the pictures share with it."""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Generic, TypedDict
+
+from dinoclassify.cli import options
+from dinoclassify.cli.signals import ending_with_reader, finishing_batches
+from dinoclassify.cli.tally import FailureLimit, Tally
+from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
+from dinoclassify.discover import IMAGE_SUFFIXES, Filters, Source, discover
+from dinoclassify.errors import NoInputsError, OutputClosedError, UsageError
+from dinoclassify.files import is_regular
+from dinoclassify.lists import writing_paths
+from dinoclassify.stages import Stages, advice
+from dinoclassify.streams import check_output, stream_rows
+from dinoclassify.writers import FORMATS, Format, R, RowFormat
+
+if TYPE_CHECKING:
+    from dinoclassify.earlier import EarlierRow
+    from dinoclassify.loaded import LoadedModel, Run
+    from dinoclassify.outputs import OutputFile
+
+log = logging.getLogger("dinoclassify")
+
+DASH = "-"  # stdin as an input, stdout as the output
+SOME_FAILED = 3  # the exit code of a run that finished with failed rows
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[R]):
+    """What a run needs of an opened model.
+
+    ``answer`` is its `predict` or `embed`, which takes inputs and a `Run`. ``settings`` are the options that the
+    answers depend on, by name. ``outputs`` says how many labels or features there are.
+    """
+
+    model: "LoadedModel"
+    answer: Callable[..., Iterator[R]]
+    row_format: RowFormat[R]
+    settings: Mapping[str, object]
+    outputs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where rows go: to a file, which is None for stdout; ``kept_in`` is the same if it is a regular file."""
+
+    file: str | None
+    chosen: Format
+
+    @property
+    def kept_in(self) -> str | None:
+        """The file, if it is a regular one, which appears whole and can be resumed."""
+        return self.file if self.file is not None and is_regular(self.file) else None
+
+
+class ModelArguments(TypedDict):
+    """The arguments of `Classifier` and `Encoder` that are options."""
+
+    revision: str | None
+    offline: bool
+    device: str
+    precision: options.PrecisionName
+    runtime: options.Runtime
+    compiled: bool
+
+
+def model_arguments(model: options.ModelOptions) -> ModelArguments:
+    """The options of the model, but for its name."""
+    return {
+        "revision": model.revision,
+        "offline": model.offline,
+        "device": model.device,
+        "precision": model.precision,
+        "runtime": model.runtime,
+        "compiled": model.compiled,
+    }
+
+
+def run_arguments(passing: options.Passing, stages: Stages, stop: Callable[[], bool]) -> "Run":
+    """How pictures go through the model, as its methods take it."""
+    return {
+        "stages": stages,
+        "stop": stop,
+        "max_pixels": passing.max_pixels,
+        "timeout": passing.timeout,
+        "batch_size": passing.batch_size,
+        "workers": passing.workers,
+        "exact": passing.exact,
+        "decoder": passing.decoder,
+    }
+
+
+def log_model(model: "LoadedModel") -> None:
+    """Say what has been opened."""
+    name = f"{model.model} at {model.revision}" if model.revision else model.model
+    log.info("%s on %s in %s by %s", name, model.device, model.precision, model.runtime)
+
+
+def check_run(inputs: options.Inputs, target: Target, upkeep: options.Upkeep) -> None:
+    """Find out what can be known before the work begins.
+
+    Raises:
+        UsageError, OutputError: it cannot be done so.
+    """
+    named = _named(inputs)
+    if not named:
+        raise UsageError("name pictures, folders or globs, - for a list on stdin, or --files-from a list")
+    if (upkeep.retry_failed or upkeep.prune) and not upkeep.resume:
+        raise UsageError("--retry-failed and --prune go with --resume")
+    if upkeep.strict and upkeep.max_failures is not None:
+        raise UsageError("--strict is --max-failures 0: leave one out")
+    _check_new_file(target.file, target.chosen, named)
+    if upkeep.errors_to is not None:
+        _check_new_file(upkeep.errors_to, FORMATS[0], named)
+        if target.file is not None and os.path.realpath(upkeep.errors_to) in _files_of(target.file):
+            raise UsageError(f"--errors-to {upkeep.errors_to} would be written over the output: choose another name")
+    if upkeep.resume and target.kept_in is None:
+        raise UsageError("--resume goes with a file: name one with --output")
+
+
+def write_rows(
+    open_job: Callable[[], Job[R]],
+    inputs: options.Inputs,
+    passing: options.Passing,
+    target: Target,
+    upkeep: options.Upkeep,
+    messages: options.Messages,
+    *,
+    empty: Callable[[], RowFormat[R]] | None,
+    parameters: Mapping[str, object],
+) -> int:
+    """Write one row for each input, and a sidecar to a file; gives the exit code.
+
+    Args:
+        open_job: opens the model, once there is an input for it.
+        inputs: see `dinoclassify.cli.options`, as for the next four.
+        passing: how they go through the model.
+        target: where the rows go.
+        upkeep: what becomes of earlier rows and of failures.
+        messages: what is said.
+        empty: the format of an output without rows, which is written if there are no inputs; None for no output.
+        parameters: all options, for the sidecar.
+    """
+    from dinoclassify.locks import locked
+
+    kept_in = target.kept_in
+    with locked(kept_in, wait=upkeep.wait) if kept_in is not None else nullcontext():
+        found = _look(inputs)
+        first = next(found, None)
+        if first is None:
+            if empty is not None:
+                _write_nothing(target, empty())
+            raise NoInputsError(f"no pictures found in {' '.join(_named(inputs))}")
+        sources = chain([first], found)
+        job = open_job()
+        log_model(job.model)
+        rows = _open_file(kept_in, job, upkeep, passing) if kept_in is not None else None
+        stages, tally = Stages(), Tally(FailureLimit("0", count=0) if upkeep.strict else upkeep.max_failures)
+        with (
+            closing(rows) if rows is not None else nullcontext(),
+            told_if_stopped(tally, partial(_kept_rows, kept_in)) as stop,
+            stages.charge("write"),
+            writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
+        ):
+
+            def answers(sources: Iterator[Source]) -> Iterator[R]:
+                run = run_arguments(passing, stages, stop)
+                made = job.answer(sources, live=_is_live(inputs), **run)
+                return _counted(with_progress(made, tally, messages, _second_look(inputs)), tally, note_failure)
+
+            if rows is None:
+                with ending_with_reader() if target.file is None else nullcontext():
+                    stream_rows(target.file, job.row_format, answers(sources))
+                tally.judge()
+            else:
+                for row in answers(rows.fresh(sources, partial(_keep, tally, note_failure))):
+                    rows.write(row)
+                tally.judge()
+                if not stop():
+                    rows.finish(_sidecar(job, tally, parameters))
+        log_stages(stages, job.model, exact=passing.exact)
+        if not messages.quiet:
+            say(tally.summary() + (f" -> {target.file}" if target.file is not None else ""))
+    return SOME_FAILED if tally.statuses["failed"] else 0
+
+
+def log_stages(stages: Stages, model: "LoadedModel", *, exact: bool) -> None:
+    """Say where the time went, and what would help."""
+    cure = advice(stages.bottleneck(), runtime=model.runtime, precision=model.precision, exact=exact)
+    log.info("%s; to be faster: %s", stages.summary(), cure)
+
+
+@contextmanager
+def told_if_stopped(tally: Tally, kept: Callable[[], str] = str) -> Iterator[Callable[[], bool]]:
+    """`finishing_batches`; when the run ends early, say how far it was, and what is ``kept``."""
+
+    def tell(why: object) -> None:
+        say(f"{why} after {tally.made:,} pictures{kept()}")
+        hush()
+
+    try:
+        with finishing_batches(tell) as stop:
+            yield stop
+    except OutputClosedError:
+        hush()
+        raise
+
+
+def with_progress(
+    rows: Iterator[R], tally: Tally, messages: options.Messages, look: Callable[[], Iterator[Source]] | None
+) -> Iterator[R]:
+    """Show a bar on stderr, if it is wanted; its end comes from a second look at the inputs, beside the first."""
+    wanted = sys.stderr.isatty() and not messages.quiet if messages.progress is None else messages.progress
+    return _with_bar(rows, tally, look) if wanted else rows
+
+
+def _with_bar(rows: Iterator[R], tally: Tally, look: Callable[[], Iterator[Source]] | None) -> Iterator[R]:
+    with progress_bar() as bar:
+
+        def count() -> None:
+            with suppress(Exception):  # the first look reports what is wrong
+                bar.total = sum(1 for _ in look()) if look is not None else None
+
+        threading.Thread(target=count, name=COUNTER, daemon=True).start()
+        for row in rows:
+            yield row
+            bar.update(tally.total - bar.n)  # rows that were kept are counted too
+        bar.update(tally.total - bar.n)
+
+
+def _named(inputs: options.Inputs) -> list[str]:
+    """What stands on the command line."""
+    return [*(inputs.paths or ()), *filter(None, [inputs.files_from])]
+
+
+def _look(inputs: options.Inputs) -> Iterator[Source]:
+    filters = Filters(
+        include=inputs.include or (),
+        exclude=inputs.exclude or (),
+        hidden=inputs.hidden,
+        follow=inputs.follow,
+        shard=inputs.shard,
+        limit=inputs.limit,
+    )
+    return discover(inputs.paths or [], filters, files_from=inputs.files_from, column=inputs.column, null=inputs.null)
+
+
+def _is_live(inputs: options.Inputs) -> bool:
+    return DASH in _named(inputs)
+
+
+def _second_look(inputs: options.Inputs) -> Callable[[], Iterator[Source]] | None:
+    """A function that looks at the inputs again; None if they are gone once they were read."""
+    again = not _is_live(inputs) and (inputs.files_from is None or os.path.isfile(inputs.files_from))
+    return partial(_look, inputs) if again else None
+
+
+def _check_new_file(file: str | None, chosen: Format, named: list[str]) -> None:
+    """Find out whether a file may be written, as far as that can be known before the work begins."""
+    check_output(file, chosen)
+    if file is not None and _is_input(file, named):
+        raise UsageError(f"{file} would be written over an input")
+
+
+def _files_of(output: str) -> set[str]:
+    """What a run that writes ``output`` makes beside it."""
+    path = os.path.realpath(output)
+    return {path + ending for ending in ("", ".partial", ".meta.json", ".partial.meta.json", ".lock")}
+
+
+def _is_input(file: str, named: list[str]) -> bool:
+    """Whether ``file`` has the suffix of a picture, or is one of the files that were named."""
+    same = any(os.path.isfile(path) and os.path.isfile(file) and os.path.samefile(path, file) for path in named)
+    return same or os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
+
+
+def _write_nothing(target: Target, row_format: RowFormat[R]) -> None:
+    from dinoclassify.outputs import write_empty
+
+    if target.kept_in is None:
+        stream_rows(target.file, row_format, ())
+    elif not os.path.exists(target.kept_in):  # never an empty file in the place of a good one
+        write_empty(target.kept_in, row_format)
+
+
+def _open_file(path: str, job: Job[R], upkeep: options.Upkeep, passing: options.Passing) -> "OutputFile[R]":
+    from dinoclassify.outputs import OutputFile
+    from dinoclassify.provenance import made_with
+
+    settings = {**job.settings, "exact": passing.exact, "decoder": passing.decoder}
+    return OutputFile(
+        path,
+        job.row_format,
+        made_with(job.model, settings, job.row_format.name),
+        batch_size=passing.batch_size or job.model.batch_size,
+        resume=upkeep.resume,
+        retry_failed=upkeep.retry_failed,
+        prune=upkeep.prune,
+    )
+
+
+def _sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object]) -> dict[str, object]:
+    from dinoclassify.provenance import describe
+
+    return describe(
+        job.model,
+        outputs=job.outputs,
+        options=parameters,
+        counts=tally.statuses,
+        errors=tally.errors,
+        kept=tally.kept,
+        seconds=tally.seconds,
+    )
+
+
+def _kept_rows(kept_in: str | None) -> str:
+    """Where the rows are that were finished."""
+    journal = f"{os.path.realpath(kept_in)}.partial" if kept_in is not None else ""
+    return f"; they are in {kept_in}.partial, --resume goes on" if os.path.exists(journal) else ""
+
+
+def _counted(rows: Iterable[R], tally: Tally, note_failure: Callable[[str], None]) -> Iterator[R]:
+    """The same rows; each is counted when it has been written."""
+    for row in rows:
+        yield row
+        if row.status == "failed":
+            note_failure(row.path)
+        tally.add(row)
+
+
+def _keep(tally: Tally, note_failure: Callable[[str], None], source: Source, row: "EarlierRow") -> None:
+    """Count a row of an earlier run."""
+    if row.status == "failed":
+        note_failure(source.path)
+    tally.keep(row.status, row.error_code)

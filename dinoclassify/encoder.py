@@ -1,0 +1,80 @@
+"""The public face of features: a loaded model that turns pictures into numbers."""
+
+from collections.abc import Iterator
+from typing import Literal, Unpack
+
+import torch
+
+from dinoclassify.catalogue import DEFAULT
+from dinoclassify.embeddings import Embedding, FeatureType
+from dinoclassify.errors import UsageError
+from dinoclassify.loaded import Inputs, LoadedModel, Run, flow
+from dinoclassify.models import open_encoder
+from dinoclassify.pipeline import embed
+from dinoclassify.runtimes import Precision, RuntimeName, choose_devices
+
+_DTYPES: dict[FeatureType, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+class Encoder(LoadedModel):
+    """A classifier without its head, or a bare backbone, on a device: ready to embed pictures.
+
+        for embedding in Encoder("small").embed(["photos/"]):
+            print(embedding.path, embedding.status, embedding.features)
+
+    The features are what the head of a classifier of this family takes: for DINOv2 the class token, and after it the
+    mean of the patch tokens.
+
+    Args:
+        model: see `Classifier`; a backbone without a trained head is good too.
+        revision: see `Classifier`.
+        offline: see `Classifier`.
+        device: see `Classifier`.
+        precision: see `Classifier`; int8, which is checked by labels, is refused.
+        runtime: see `Classifier`.
+        compiled: see `Classifier`.
+
+    Attributes:
+        base: the model as it was opened: what a head can be put on.
+
+    Raises:
+        UsageError: an argument is wrong.
+        ModelError: the model cannot be used, or its head is not one linear layer.
+    """
+
+    def __init__(
+        self,
+        model: str = DEFAULT,
+        *,
+        revision: str | None = None,
+        offline: bool = False,
+        device: str = "auto",
+        precision: Precision | Literal["auto"] = "auto",
+        runtime: RuntimeName = "auto",
+        compiled: bool = False,
+    ) -> None:
+        if precision == "int8":
+            raise UsageError("int8 is checked by labels, which features have not: choose bf16 or fp32")
+        devices = choose_devices(runtime, device, precision, compiled=compiled)
+        opened = open_encoder(model, revision=revision, offline=offline)
+        super().__init__(opened, runtime, devices, precision, compiled=compiled)
+        self.base = opened
+
+    @property
+    def width(self) -> int:
+        """How many features a picture has."""
+        return self._runtime.outputs
+
+    def embed(
+        self, inputs: Inputs, *, normalized: bool = False, dtype: FeatureType = "fp32", **run: Unpack[Run]
+    ) -> Iterator[Embedding]:
+        """Embed pictures lazily: one embedding for every input, in order, failures included.
+
+        Args:
+            inputs: files, folders (walked) and globs, one or many; or the sources that `discover` found.
+            normalized: scale the features of each picture to length 1.
+            dtype: what the features are given in; it is not what the model computes in.
+            run: see `dinoclassify.loaded.Run`.
+        """
+        batches = self._batches(inputs, **run)
+        return embed(batches, self._runtime, normalized=normalized, dtype=_DTYPES[dtype], **flow(run))

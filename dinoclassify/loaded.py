@@ -1,0 +1,159 @@
+"""A model on a device, and the pictures that are decoded for it: what labelling and embedding have in common."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, TypedDict, Unpack
+
+import torch
+
+from dinoclassify.discover import MAX_PIXELS, TIMEOUT, Source, discover
+from dinoclassify.errors import UsageError
+from dinoclassify.loader import available_cpus, load_batches
+from dinoclassify.models import ImageModel
+from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
+from dinoclassify.preprocessing import AsIs, Preprocessing
+from dinoclassify.runtimes import Precision, RuntimeName, open_runtime
+from dinoclassify.stages import Stages
+from dinoclassify.workers import Batch
+
+Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Source]
+
+
+class Run(TypedDict, total=False):
+    """How pictures go through a model; what is left out is as written here.
+
+    batch_size: pictures in one forward pass; by default what was measured to pay best in the runtime.
+    workers: processes that decode; by default half the processors where the model runs on them too, else all but one.
+    exact: decode and resize exactly as transformers does, rather than fast. No.
+    decoder: ``gpu`` has the GPU that runs the model decode and resize JPEGs; see `dinoclassify.nvjpeg`. ``cpu``.
+    max_pixels: pictures with more fail as ``too_large``, undecoded. 100 million.
+    timeout: seconds after which a picture fails as ``timeout``. 120.
+    live: inputs come over time; answer those that are there without waiting for a full batch. No.
+    stages: a clock, which is told where the time goes.
+    stop: asked before each batch; when it says so, those that were begun are finished, and no more.
+    """
+
+    batch_size: int | None
+    workers: int | None
+    exact: bool
+    decoder: Literal["cpu", "gpu"]
+    max_pixels: int
+    timeout: float
+    live: bool
+    stages: Stages | None
+    stop: Callable[[], bool]
+
+
+class LoadedModel:
+    """A model in a runtime, ready for pictures."""
+
+    def __init__(
+        self,
+        model: ImageModel,
+        runtime: RuntimeName,
+        devices: Sequence[torch.device],
+        precision: Precision | Literal["auto"],
+        *,
+        compiled: bool,
+    ) -> None:
+        self._model = model
+        self._runtime = open_runtime(model, runtime, devices, precision, compiled=compiled)
+
+    @property
+    def model(self) -> str:
+        """The model in full: ``builtin``, a hub id or the path of a folder."""
+        return self._model.name
+
+    @property
+    def revision(self) -> str | None:
+        """The commit of a hub model, the sha256 of the built-in one, None for a folder."""
+        return self._model.revision
+
+    def digest(self) -> str:
+        """A digest of the model: of its weights and settings. Reads all of them."""
+        return self._model.digest()
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures are in a batch if nothing else is asked for."""
+        return self._runtime.batch_size
+
+    @property
+    def preprocessing(self) -> Preprocessing | AsIs:
+        """What is done to a picture before the model sees it."""
+        return self._model.preprocessing
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, as torch names it: ``cpu``, ``cuda:1``, ``mps``; several stand with commas between."""
+        return self._runtime.device
+
+    @property
+    def runtime(self) -> str:
+        """What runs the model: ``torch`` or ``openvino``."""
+        return self._runtime.name
+
+    @property
+    def precision(self) -> Precision:
+        """What the model computes in."""
+        return self._runtime.precision
+
+    def _batches(self, inputs: Inputs, **run: Unpack[Run]) -> Iterator[Batch]:
+        """The pictures, decoded, in batches.
+
+        Raises:
+            UsageError: an argument is wrong.
+        """
+        batch_size, workers = run.get("batch_size"), run.get("workers")
+        max_pixels, timeout = run.get("max_pixels", MAX_PIXELS), run.get("timeout", TIMEOUT)
+        on_gpu, live, stages = run.get("decoder", "cpu") == "gpu", run.get("live", False), run.get("stages")
+        if min(1 if batch_size is None else batch_size, 1 if workers is None else workers, max_pixels) < 1:
+            raise UsageError("batch_size, workers and max_pixels must be at least 1")
+        if timeout <= 0:
+            raise UsageError("timeout must be more than 0")
+        exact = run.get("exact", False)
+        if on_gpu:
+            check_gpu_decoder(self.device, self.preprocessing, exact=exact)
+        sources = _sources(inputs)
+        cpus = available_cpus()
+        batches = load_batches(
+            stages.over("walk", sources) if stages is not None and not live else sources,
+            self.preprocessing,
+            batch_size=batch_size or self._runtime.batch_size,
+            # The model's own threads want a processor each: with half as many workers they are not kept waiting.
+            workers=workers or max(1, cpus // 2 if self.device == "cpu" else cpus - 1),
+            exact=exact,
+            max_pixels=max_pixels,
+            timeout=timeout,
+            leave_jpegs=on_gpu,
+            live=live,
+            pinned=self.device.startswith("cuda"),
+        )
+        if isinstance(self.preprocessing, Preprocessing) and on_gpu:
+            return decode_jpegs(batches, self.preprocessing, self.device.split(",")[0], max_pixels=max_pixels)
+        return batches
+
+
+def _sources(inputs: Inputs) -> Iterator[Source]:
+    for item in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
+        if isinstance(item, Source):
+            yield item
+        else:
+            yield from discover([os.fspath(item)])
+
+
+def flow(run: Run) -> "Flow":
+    """The part of a run that the pipeline is told."""
+    return {
+        "live": run.get("live", False),
+        "stages": run.get("stages"),
+        "stop": run.get("stop", lambda: False),
+    }
+
+
+class Flow(TypedDict):
+    """See `dinoclassify.pipeline.answered`."""
+
+    live: bool
+    stages: Stages | None
+    stop: Callable[[], bool]
