@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -59,8 +60,8 @@ def test_the_output_shown_is_the_real_one(capfd: pytest.CaptureFixture[str], mon
 
 def test_every_option_is_documented_and_every_documented_option_is_there() -> None:
     documented = {option for name in ("embed",) for names in options(name).values() for option in names}
-    for command in ("predict", "bench"):
-        rows = table(f"## Options of `{command}`")
+    for command in ("predict", "train", "bench"):
+        rows = table(f"# Options of `{command}`")
         known = {option for row in rows for option in re.findall(r"`(--?[\w-]+)", row[0])}
         assert known == {option for names in options(command).values() for option in names}
         documented |= known
@@ -80,7 +81,7 @@ def test_options_like_those_of_predict_are_documented_as_differences(command: st
 
 
 def test_every_option_has_an_environment_variable_of_its_name() -> None:
-    for command in ("predict", "embed", "bench", "models", "doctor"):
+    for command in ("predict", "embed", "train", "bench", "models", "doctor"):
         for parameter in typer.main.get_command(app).commands[command].params:  # type: ignore[attr-defined]  # a group
             if parameter.param_type_name == "option" and parameter.name != "help":
                 long = next(option for option in parameter.opts if option.startswith("--"))
@@ -147,6 +148,38 @@ def test_the_example_of_features_runs(
     exec(code, {})
     assert "photos/zebra.jpg" not in (out := capsys.readouterr().out)
     assert out.startswith("photos/camera.jpg (1280,)\n['photos/camera.jpg' ")
+
+
+def example(heading: str) -> list[list[str]]:
+    """The commands of the first block below a heading, each as its arguments."""
+    block = README.split(f"{heading}\n", 1)[1].split("```text\n", 1)[1].split("```", 1)[0]
+    return [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+
+
+def test_the_example_of_own_classes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dinoclassify.cli import run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DINOCLASSIFY_MODEL", "builtin")
+    names = ("camera", "chelsea")
+    for folder in ("photos", "new", *(f"labelled/{name}" for name in names)):
+        Path(folder).mkdir(parents=True)
+    for name in names:
+        for number in range(2):
+            shutil.copy(PHOTOS / f"{name}.jpg", f"labelled/{name}/{number}.jpg")
+            shutil.copy(PHOTOS / f"{name}.jpg", f"photos/{name}-{number}.jpg")
+        shutil.copy(PHOTOS / f"{name}.jpg", "new")
+    for table, label in (("table.csv", "{}"), ("tags.csv", "{};picture")):
+        rows = [f"{name}-{number}.jpg,{label.format(name)}" for name in names for number in range(2)]
+        more = [f"{name}-{number}.jpg," for name in ("rocket", "coffee") for number in range(2)]
+        Path(table).write_text("\n".join(["path,label", *rows, *more]))
+    for name in ("rocket", "coffee"):
+        for number in range(2):
+            shutil.copy(PHOTOS / f"{name}.jpg", f"photos/{name}-{number}.jpg")
+    for command in example("## Your own classes"):
+        assert run(command) == 0, command
+    rows = Path("labels.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[:3] for row in rows] == [[f"new/{name}.jpg", "ok", name] for name in names]
 
 
 @pytest.mark.parametrize("code", [text for text in PYTHON if "Classifier" in text])

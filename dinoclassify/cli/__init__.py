@@ -21,6 +21,7 @@ from dinoclassify.cli.models import models
 from dinoclassify.cli.predict import predict
 from dinoclassify.cli.signals import SIGNALS, Stopped, stop_at_once
 from dinoclassify.cli.terminal import hush, say, writing_to_stdout
+from dinoclassify.cli.train import train
 from dinoclassify.errors import DinoclassifyError, OutputClosedError, WorkerError
 
 log = logging.getLogger("dinoclassify")
@@ -39,10 +40,10 @@ app = typer.Typer(
     epilog=_EPILOG,
 )
 _ENVIRONMENT = "Each option can also be set by an environment variable: DINOCLASSIFY_TOP_K=5 is --top-k 5."
-for command in (predict, embed, bench, models, doctor):
+for command in (predict, embed, train, bench, models, doctor):
     app.command(
         context_settings={"auto_envvar_prefix": "DINOCLASSIFY"},
-        epilog=_ENVIRONMENT if command in (predict, embed) else None,
+        epilog=_ENVIRONMENT if command in (predict, embed, train) else None,
     )(command)
 
 

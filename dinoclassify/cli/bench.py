@@ -15,7 +15,7 @@ from dinoclassify.discover import discover
 from dinoclassify.errors import NoInputsError
 
 Pictures = Annotated[
-    list[str] | None, typer.Argument(metavar="[PATHS]...", help="Pictures, folders or globs; made up if not given.")
+    list[str] | None, typer.Argument(metavar="PATHS", help="Pictures, folders or globs; made up if not given.")
 ]
 Limit = Annotated[int, typer.Option(min=1, metavar="N", help="Take, or make, N pictures.", show_envvar=False)]
 Megapixels = Annotated[

@@ -56,7 +56,7 @@ def _failure_limit(text: str) -> FailureLimit:
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PATHS]...", help="Pictures, folders, quoted globs, or - for a list of paths on stdin."),
+    typer.Argument(metavar="PATHS", help="Pictures, folders, quoted globs, or - for a list of paths on stdin."),
 ]
 FilesFrom = Annotated[
     str | None, _input(metavar="FILE", help="Read paths from a list, or from a .csv or .parquet table.")
@@ -67,7 +67,7 @@ Column = Annotated[
 LabelledFolder = Annotated[
     str | None,
     typer.Argument(
-        metavar="[LABELLED_DIR]",
+        metavar="LABELLED_DIR",
         help="A folder with one folder for each class; or that in which the paths of --labels-from begin.",
     ),
 ]
@@ -181,7 +181,7 @@ FeatureFormat = Annotated[
 ]
 ExcelSafe = Annotated[bool, _output("--excel-safe", help="CSV in which a spreadsheet finds no formulas.")]
 
-Wait = Annotated[bool, _run("--wait", help="Wait for another run that writes FILE, rather than exit with 11.")]
+Wait = Annotated[bool, _run("--wait", help="Wait for another run that writes the same, rather than exit with 11.")]
 MaxFailures = Annotated[
     FailureLimit | None,
     _run(parser=_failure_limit, metavar="N|P%", help="Stop when more rows fail, and leave FILE as it was."),

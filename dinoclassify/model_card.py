@@ -1,0 +1,130 @@
+"""What a trained model says of itself: the README.md of its folder."""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import dinoclassify
+from dinoclassify.catalogue import BUILTIN, KNOWN
+from dinoclassify.models import ImageEncoder
+from dinoclassify.training import Trained
+
+_DINOV2 = "facebook/dinov2-"  # all are under the Apache License, as their cards on the hub say
+_MOST_LISTED = 200  # classes
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a head was trained on: pictures by class, and how many could not be used."""
+
+    source: str
+    pictures: int
+    counts: Mapping[str, int]
+    failed: Mapping[str, int]
+
+
+def write_card(
+    base: ImageEncoder, data: Data, trained: Trained, *, settings: Mapping[str, object], multi_label: bool
+) -> str:
+    """The model card, in Markdown, with the front matter that the hub reads.
+
+    Args:
+        base: what makes the features.
+        data: what the head was trained on.
+        trained: how it did on what was held out.
+        settings: what else it was trained with, by name.
+        multi_label: each class is a question of its own.
+    """
+    front = {
+        "license": licence(base),
+        "library_name": "transformers",
+        "pipeline_tag": "image-classification",
+        **({"base_model": base.name} if _is_hub_id(base) else {}),
+        "tags": ["image-classification", "dinoclassify"],
+    }
+    kind = "each class is a yes or no of its own" if multi_label else "one class a picture"
+    failed = ", ".join(f"{count:,} {code}" for code, count in data.failed.items())
+    left_out = f"{sum(data.failed.values()):,} could not be used and were left out ({failed})."
+    strengths = sorted(set(trained.strengths))
+    chosen = f"{strengths[0]:g}" if len(strengths) == 1 else f"{strengths[0]:g} to {strengths[-1]:g}"
+    lines = [
+        "---",
+        *(f"{name}: {json.dumps(value)}" for name, value in front.items()),
+        "---",
+        "",
+        f"# {len(data.counts)} classes on {base.name}",
+        "",
+        f"A linear head on the frozen features of `{base.name}`, {_revision(base)}; {kind}.",
+        f"Trained by dinoclassify {dinoclassify.__version__}; licence of the base model: {licence(base)}.",
+        "",
+        "```text",
+        "dinoclassify predict photos/ --model ./THIS-FOLDER",
+        "```",
+        "",
+        "## Data",
+        "",
+        f"{data.pictures:,} pictures of `{data.source}`. {left_out if data.failed else 'None had to be left out.'}",
+        "",
+        *_table(["class", "pictures"], [[name, f"{count:,}"] for name, count in _most(data.counts)]),
+        "",
+        "## On pictures that were held out",
+        "",
+        "Each was judged by a head that had not seen it, and that was trained like this one.",
+        "",
+        *_table(
+            ["", "right", "of", "mean F1"],
+            [
+                [held.method, f"{held.right / held.judged:.2%}", f"{held.judged:,}", f"{held.f1:.4f}"]
+                for held in trained.held
+            ],
+        ),
+        "",
+        "The regularisation was chosen on the same pictures, so these figures are a little kind to the linear head:",
+        "`dinoclassify evaluate` measures it on others.",
+        "",
+        "## Settings",
+        "",
+        *_table(
+            ["setting", "value"],
+            [["inverse regularisation (C)", chosen], *([name, str(value)] for name, value in settings.items())],
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def licence(base: ImageEncoder) -> str:
+    """The licence of a model, as the front matter of its card has it; ``unknown`` where nothing says."""
+    if base.name.startswith(_DINOV2) or base.name in (known.hub_id for known in KNOWN.values()):
+        return "apache-2.0"
+    if base.folder is not None:
+        with suppress(OSError, UnicodeDecodeError):
+            with open(os.path.join(base.folder, "README.md"), encoding="utf-8") as file:
+                front = re.match(r"---\n(.*?)\n---", file.read(), flags=re.DOTALL)
+            found = re.search(r"^license:\s*(\S+)", front[1], flags=re.MULTILINE) if front else None
+            return found[1].strip("'\"") if found else "unknown"
+    return "unknown"
+
+
+def _is_hub_id(base: ImageEncoder) -> bool:
+    return base.folder is not None and base.revision is not None
+
+
+def _revision(base: ImageEncoder) -> str:
+    if base.name == BUILTIN:
+        return f"sha256 {base.revision}"
+    return f"commit {base.revision}" if base.revision else f"a folder with the digest {base.digest()[:16]}"
+
+
+def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    listed = list(counts.items())[:_MOST_LISTED]
+    more = list(counts.values())[_MOST_LISTED:]
+    return listed + ([(f"{len(more):,} more", sum(more))] if more else [])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines]
