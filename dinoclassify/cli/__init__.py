@@ -17,6 +17,7 @@ import dinoclassify
 from dinoclassify.cli.bench import bench
 from dinoclassify.cli.doctor import doctor
 from dinoclassify.cli.embed import embed
+from dinoclassify.cli.evaluate import evaluate
 from dinoclassify.cli.models import models
 from dinoclassify.cli.predict import predict
 from dinoclassify.cli.signals import SIGNALS, Stopped, stop_at_once
@@ -40,10 +41,10 @@ app = typer.Typer(
     epilog=_EPILOG,
 )
 _ENVIRONMENT = "Each option can also be set by an environment variable: DINOCLASSIFY_TOP_K=5 is --top-k 5."
-for command in (predict, embed, train, bench, models, doctor):
+for command in (predict, embed, train, evaluate, bench, models, doctor):
     app.command(
         context_settings={"auto_envvar_prefix": "DINOCLASSIFY"},
-        epilog=_ENVIRONMENT if command in (predict, embed, train) else None,
+        epilog=_ENVIRONMENT if command in (predict, embed, train, evaluate) else None,
     )(command)
 
 
