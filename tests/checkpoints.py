@@ -109,6 +109,21 @@ def save_checkpoint(family: str, folder: Path) -> Path:
     return folder
 
 
+def save_dinov2_small(folder: Path) -> None:
+    """Save a checkpoint of the size of the default model, with seeded random weights."""
+    torch.manual_seed(0)
+    config = hf.Dinov2Config(
+        hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14, layerscale_value=0.5
+    )
+    config.num_labels = 1000
+    model = hf.Dinov2ForImageClassification(config).eval()
+    torch.nn.init.normal_(model.classifier.weight, std=0.1)
+    model.save_pretrained(folder)
+    hf.BitImageProcessorPil(
+        size={"shortest_edge": 256}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+    ).save_pretrained(folder)
+
+
 def edit_json(path: Path, **changes: object) -> None:
     """Set keys of a JSON file; None removes one."""
     content = json.loads(path.read_text()) | changes

@@ -1,12 +1,13 @@
 """Features are what the head of the classifier takes, of every family, in every runtime, for every input."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from checkpoints import FAMILIES
+from checkpoints import FAMILIES, save_dinov2_small
 from conftest import PHOTOS
 from transformers import AutoImageProcessor, AutoModelForImageClassification, Dinov2Model
 from transformers.image_utils import load_image
@@ -22,25 +23,39 @@ def features(embeddings: list[Embedding]) -> torch.Tensor:
     return torch.tensor(np.stack([row.features for row in embeddings if row.features is not None]))
 
 
+def by_hand(backbone: Dinov2Model, folder: str) -> torch.Tensor:
+    """The class token and the mean of the patch tokens."""
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    with torch.inference_mode():
+        states = backbone(**processor([load_image(path) for path in PICTURES], return_tensors="pt")).last_hidden_state
+    return torch.cat([states[:, 0], states[:, 1:].mean(dim=1)], dim=1)
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_dinov2_small_gives_768_features(tmp_path: Path, runtime: RuntimeName) -> None:
+    save_dinov2_small(tmp_path)
+    folder = str(tmp_path)
+    made = features(list(Encoder(folder, runtime=runtime, precision="fp32").embed(PICTURES, exact=True)))
+    assert made.shape == (len(PICTURES), 768)
+    torch.testing.assert_close(made, by_hand(Dinov2Model.from_pretrained(folder).eval(), folder), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 @pytest.mark.parametrize("bare", [False, True])
 def test_dinov2_gives_the_class_token_and_the_mean_of_the_patches(
     tiny: str, tmp_path: Path, runtime: RuntimeName, bare: bool
 ) -> None:
     backbone = Dinov2Model.from_pretrained(tiny).eval()
-    processor = AutoImageProcessor.from_pretrained(tiny, backend="pil")
     name = tiny
     if bare:
         name = str(tmp_path)
         backbone.save_pretrained(tmp_path)
-        processor.save_pretrained(tmp_path)
+        shutil.copy(Path(tiny, "preprocessor_config.json"), tmp_path)
         with pytest.raises(ModelError, match="is not a trained classifier"):
             Classifier(name, runtime="torch")
     encoder = Encoder(name, runtime=runtime, precision="fp32")
     made = features(list(encoder.embed(PICTURES, exact=True)))
-    with torch.inference_mode():
-        states = backbone(**processor([load_image(path) for path in PICTURES], return_tensors="pt")).last_hidden_state
-    expected = torch.cat([states[:, 0], states[:, 1:].mean(dim=1)], dim=1)
+    expected = by_hand(backbone, tiny)
     assert encoder.width == expected.shape[1] == 64
     torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
 

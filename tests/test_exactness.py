@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from checkpoints import FAMILIES
+from checkpoints import FAMILIES, save_dinov2_small
 from conftest import PHOTOS, SHARED
 from PIL import Image
 from transformers.image_utils import load_image
@@ -103,17 +103,7 @@ def test_pictures_without_a_common_size_are_answered_one_by_one(
 
 
 def test_full_size_dinov2_small_agrees_with_the_pipeline(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    config = hf.Dinov2Config(
-        hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14, layerscale_value=0.5
-    )
-    config.num_labels = 1000
-    model = hf.Dinov2ForImageClassification(config).eval()
-    torch.nn.init.normal_(model.classifier.weight, std=0.1)
-    model.save_pretrained(tmp_path)
-    hf.BitImageProcessorPil(
-        size={"shortest_edge": 256}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
-    ).save_pretrained(tmp_path)
+    save_dinov2_small(tmp_path)
     _assert_as_pipeline(tmp_path, PICTURES, top_k=5, least_spread=0.001)
 
 

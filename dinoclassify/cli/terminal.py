@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from dinoclassify.writers.csv import join
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+_NUMBER = re.compile(r"[\d.,]*")
 
 COUNTER = "count inputs"  # the thread that looks at the inputs a second time: it says nothing
 
@@ -132,8 +135,10 @@ def print_table(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
     from rich.text import Text
 
     table = Table(*names, box=box.SIMPLE_HEAD)
-    for column in table.columns:
+    for column, texts in zip(table.columns, zip(*cells, strict=True), strict=True):
         column.overflow = "fold"
+        if all(map(_NUMBER.fullmatch, texts)):
+            column.justify = "right"
     for line in cells:
         table.add_row(*map(Text, line))
     Console().print(table)
