@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.run import DASH, Job, Target, check_run, model_arguments, write_rows
+from dinoclassify.cli.run import DASH, Job, Target, check_run, write_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.writers import FEATURE_FORMATS, choose_format
 
@@ -43,7 +43,7 @@ def embed(
         from dinoclassify.encoder import Encoder
         from dinoclassify.writers.features import open_features
 
-        encoder = Encoder(model.model, **model_arguments(model))
+        encoder = Encoder(model.model, **model.arguments())
         return Job(
             model=encoder,
             answer=partial(encoder.embed, normalized=normalize, dtype=dtype),

@@ -9,15 +9,8 @@ from functools import partial
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.run import (
-    SOME_FAILED,
-    log_model,
-    log_stages,
-    model_arguments,
-    run_arguments,
-    told_if_stopped,
-    with_progress,
-)
+from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, with_progress
+from dinoclassify.cli.run import SOME_FAILED
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
 from dinoclassify.cli.truth import Truth, read_truth
@@ -141,7 +134,7 @@ def _predict(
     from dinoclassify.classes import match_classes
     from dinoclassify.classifier import Classifier
 
-    classifier = Classifier(model.model, **model_arguments(model))
+    classifier = Classifier(model.model, **model.arguments())
     log_model(classifier)
     if multi_label and not classifier.multi_label:
         raise UsageError(f"{classifier.model} gives one label a picture: leave out --multi-label")
@@ -151,7 +144,7 @@ def _predict(
     stages = Stages()
     answers: Answers = []
     with told_if_stopped(tally) as stop, stages.charge("write"):
-        rows = classifier.predict(sources, top_k=ranks, **run_arguments(passing, stages, stop))
+        rows = classifier.predict(sources, top_k=ranks, **passing.arguments(stages, stop))
         shown = with_progress(rows, tally, messages, partial(iter, sources))
         for row, picture in zip(shown, known.pictures, strict=False):  # fewer rows if it is stopped
             tally.add(row)

@@ -4,14 +4,18 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial, wraps
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypedDict, TypeVar, cast
 
 import typer
 
 from dinoclassify import discover
 from dinoclassify.catalogue import DEFAULT
 from dinoclassify.cli.tally import FailureLimit
+from dinoclassify.stages import Stages
 from dinoclassify.writers import FEATURE_FORMATS, FORMATS
+
+if TYPE_CHECKING:
+    from dinoclassify.loaded import Run
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -221,6 +225,17 @@ class TruthOptions:
     multi_label: MultiLabel = False
 
 
+class ModelArguments(TypedDict):
+    """The arguments of `Classifier` and `Encoder` that are options."""
+
+    revision: str | None
+    offline: bool
+    device: str
+    precision: PrecisionName
+    runtime: Runtime
+    compiled: bool
+
+
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
     """Which model, and where it runs."""
@@ -233,6 +248,17 @@ class ModelOptions:
     runtime: Runtime = "auto"
     compiled: Compile = False
 
+    def arguments(self) -> ModelArguments:
+        """All but the name, as `Classifier` and `Encoder` take them."""
+        return {
+            "revision": self.revision,
+            "offline": self.offline,
+            "device": self.device,
+            "precision": self.precision,
+            "runtime": self.runtime,
+            "compiled": self.compiled,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Passing:
@@ -244,6 +270,19 @@ class Passing:
     workers: Workers = None
     exact: Exact = False
     decoder: Decoder = "cpu"
+
+    def arguments(self, stages: Stages, stop: Callable[[], bool]) -> "Run":
+        """A run with a clock and a way to end it, as the methods of a model take it."""
+        return {
+            "stages": stages,
+            "stop": stop,
+            "max_pixels": self.max_pixels,
+            "timeout": self.timeout,
+            "batch_size": self.batch_size,
+            "workers": self.workers,
+            "exact": self.exact,
+            "decoder": self.decoder,
+        }
 
 
 @dataclass(frozen=True, slots=True)

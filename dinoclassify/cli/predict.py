@@ -6,7 +6,7 @@ from functools import partial
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.run import DASH, Job, Target, check_run, model_arguments, write_rows
+from dinoclassify.cli.run import DASH, Job, Target, check_run, write_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.rows import Prediction
 from dinoclassify.writers import choose_format, open_format
@@ -43,7 +43,7 @@ def predict(
         from dinoclassify.labels import read_labels
 
         names = read_labels(labels) if labels is not None else None
-        classifier = Classifier(model.model, labels=names, **model_arguments(model))
+        classifier = Classifier(model.model, labels=names, **model.arguments())
         ranks = min(top_k, len(classifier.labels))
         return Job(
             model=classifier,

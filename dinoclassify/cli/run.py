@@ -1,34 +1,30 @@
-"""A run that writes one row for each input, and what commands that only read the pictures share with it."""
+"""A run that writes one row for each input: what `predict` and `embed` share."""
 
-import logging
 import os
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Generic, TypedDict
+from typing import TYPE_CHECKING, Generic
 
 from dinoclassify.cli import options
-from dinoclassify.cli.signals import ending_with_reader, finishing_batches
+from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, with_progress
+from dinoclassify.cli.signals import ending_with_reader
 from dinoclassify.cli.tally import FailureLimit, Tally
-from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
+from dinoclassify.cli.terminal import say
 from dinoclassify.discover import IMAGE_SUFFIXES, Filters, Source, discover
-from dinoclassify.errors import NoInputsError, OutputClosedError, UsageError
+from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.files import is_regular
 from dinoclassify.lists import writing_paths
-from dinoclassify.stages import Stages, advice
+from dinoclassify.stages import Stages
 from dinoclassify.streams import check_output, stream_rows
 from dinoclassify.writers import FORMATS, Format, R, RowFormat
 
 if TYPE_CHECKING:
     from dinoclassify.earlier import EarlierRow
-    from dinoclassify.loaded import LoadedModel, Run
+    from dinoclassify.loaded import LoadedModel
     from dinoclassify.outputs import OutputFile
-
-log = logging.getLogger("dinoclassify")
 
 DASH = "-"  # stdin as an input, stdout as the output
 SOME_FAILED = 3  # the exit code of a run that finished with failed rows
@@ -60,49 +56,6 @@ class Target:
     def kept_in(self) -> str | None:
         """The file, if it is a regular one, which appears whole and can be resumed."""
         return self.file if self.file is not None and is_regular(self.file) else None
-
-
-class ModelArguments(TypedDict):
-    """The arguments of `Classifier` and `Encoder` that are options."""
-
-    revision: str | None
-    offline: bool
-    device: str
-    precision: options.PrecisionName
-    runtime: options.Runtime
-    compiled: bool
-
-
-def model_arguments(model: options.ModelOptions) -> ModelArguments:
-    """The options of the model, but for its name."""
-    return {
-        "revision": model.revision,
-        "offline": model.offline,
-        "device": model.device,
-        "precision": model.precision,
-        "runtime": model.runtime,
-        "compiled": model.compiled,
-    }
-
-
-def run_arguments(passing: options.Passing, stages: Stages, stop: Callable[[], bool]) -> "Run":
-    """How pictures go through the model, as its methods take it."""
-    return {
-        "stages": stages,
-        "stop": stop,
-        "max_pixels": passing.max_pixels,
-        "timeout": passing.timeout,
-        "batch_size": passing.batch_size,
-        "workers": passing.workers,
-        "exact": passing.exact,
-        "decoder": passing.decoder,
-    }
-
-
-def log_model(model: "LoadedModel") -> None:
-    """Say what has been opened."""
-    name = f"{model.model} at {model.revision}" if model.revision else model.model
-    log.info("%s on %s in %s by %s", name, model.device, model.precision, model.runtime)
 
 
 def check_run(inputs: options.Inputs, target: Target, upkeep: options.Upkeep) -> None:
@@ -173,7 +126,7 @@ def write_rows(
         ):
 
             def answers(sources: Iterator[Source]) -> Iterator[R]:
-                run = run_arguments(passing, stages, stop)
+                run = passing.arguments(stages, stop)
                 made = job.answer(sources, live=_is_live(inputs), **run)
                 return _counted(with_progress(made, tally, messages, _second_look(inputs)), tally, note_failure)
 
@@ -191,50 +144,6 @@ def write_rows(
         if not messages.quiet:
             say(tally.summary() + (f" -> {target.file}" if target.file is not None else ""))
     return SOME_FAILED if tally.statuses["failed"] else 0
-
-
-def log_stages(stages: Stages, model: "LoadedModel", *, exact: bool) -> None:
-    """Say where the time went, and what would help."""
-    cure = advice(stages.bottleneck(), runtime=model.runtime, precision=model.precision, exact=exact)
-    log.info("%s; to be faster: %s", stages.summary(), cure)
-
-
-@contextmanager
-def told_if_stopped(tally: Tally, kept: Callable[[], str] = str) -> Iterator[Callable[[], bool]]:
-    """`finishing_batches`; when the run ends early, say how far it was, and what is ``kept``."""
-
-    def tell(why: object) -> None:
-        say(f"{why} after {tally.made:,} pictures{kept()}")
-        hush()
-
-    try:
-        with finishing_batches(tell) as stop:
-            yield stop
-    except OutputClosedError:
-        hush()
-        raise
-
-
-def with_progress(
-    rows: Iterator[R], tally: Tally, messages: options.Messages, look: Callable[[], Iterator[Source]] | None
-) -> Iterator[R]:
-    """Show a bar on stderr, if it is wanted; its end comes from a second look at the inputs, beside the first."""
-    wanted = sys.stderr.isatty() and not messages.quiet if messages.progress is None else messages.progress
-    return _with_bar(rows, tally, look) if wanted else rows
-
-
-def _with_bar(rows: Iterator[R], tally: Tally, look: Callable[[], Iterator[Source]] | None) -> Iterator[R]:
-    with progress_bar() as bar:
-
-        def count() -> None:
-            with suppress(Exception):  # the first look reports what is wrong
-                bar.total = sum(1 for _ in look()) if look is not None else None
-
-        threading.Thread(target=count, name=COUNTER, daemon=True).start()
-        for row in rows:
-            yield row
-            bar.update(tally.total - bar.n)  # rows that were kept are counted too
-        bar.update(tally.total - bar.n)
 
 
 def _named(inputs: options.Inputs) -> list[str]:

@@ -8,14 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dinoclassify.cli import options
-from dinoclassify.cli.run import (
-    log_model,
-    log_stages,
-    model_arguments,
-    run_arguments,
-    told_if_stopped,
-    with_progress,
-)
+from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, with_progress
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import print_table, say, set_up_log
 from dinoclassify.cli.truth import read_truth
@@ -70,7 +63,7 @@ def train(
         from dinoclassify.encoder import Encoder
         from dinoclassify.model_card import Data, write_card
 
-        encoder = Encoder(model.model, **model_arguments(model))
+        encoder = Encoder(model.model, **model.arguments())
         log_model(encoder)
         tally = Tally(None)
         features, pictures = _embed(encoder, known.pictures, passing, messages, tally)
@@ -108,7 +101,7 @@ def _embed(
 
     def embeddings(stop: Callable[[], bool]) -> "Iterator[Embedding]":
         paths = [picture.path for picture in pictures]
-        for number, embedding, kept in embed_once(encoder, paths, run_arguments(passing, stages, stop)):
+        for number, embedding, kept in embed_once(encoder, paths, passing.arguments(stages, stop)):
             if kept:
                 tally.keep(embedding.status, None)
             else:

@@ -1,0 +1,72 @@
+"""What is said of a run while it goes on: what it uses, how far it is, where its time went, and why it ended early."""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from dinoclassify.cli import options
+from dinoclassify.cli.signals import finishing_batches
+from dinoclassify.cli.tally import Tally
+from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
+from dinoclassify.discover import Source
+from dinoclassify.errors import OutputClosedError
+from dinoclassify.stages import Stages, advice
+from dinoclassify.writers import R
+
+if TYPE_CHECKING:
+    from dinoclassify.loaded import LoadedModel
+
+log = logging.getLogger("dinoclassify")
+
+
+def log_model(model: "LoadedModel") -> None:
+    """Say what has been opened."""
+    name = f"{model.model} at {model.revision}" if model.revision else model.model
+    log.info("%s on %s in %s by %s", name, model.device, model.precision, model.runtime)
+
+
+def log_stages(stages: Stages, model: "LoadedModel", *, exact: bool) -> None:
+    """Say where the time went, and what would help."""
+    cure = advice(stages.bottleneck(), runtime=model.runtime, precision=model.precision, exact=exact)
+    log.info("%s; to be faster: %s", stages.summary(), cure)
+
+
+@contextmanager
+def told_if_stopped(tally: Tally, kept: Callable[[], str] = str) -> Iterator[Callable[[], bool]]:
+    """`finishing_batches`; when the run ends early, say how far it was, and what is ``kept``."""
+
+    def tell(why: object) -> None:
+        say(f"{why} after {tally.made:,} pictures{kept()}")
+        hush()
+
+    try:
+        with finishing_batches(tell) as stop:
+            yield stop
+    except OutputClosedError:
+        hush()
+        raise
+
+
+def with_progress(
+    rows: Iterator[R], tally: Tally, messages: options.Messages, look: Callable[[], Iterator[Source]] | None
+) -> Iterator[R]:
+    """Show a bar on stderr, if it is wanted; its end comes from a second look at the inputs, beside the first."""
+    wanted = sys.stderr.isatty() and not messages.quiet if messages.progress is None else messages.progress
+    return _with_bar(rows, tally, look) if wanted else rows
+
+
+def _with_bar(rows: Iterator[R], tally: Tally, look: Callable[[], Iterator[Source]] | None) -> Iterator[R]:
+    with progress_bar() as bar:
+
+        def count() -> None:
+            with suppress(Exception):  # the first look reports what is wrong
+                bar.total = sum(1 for _ in look()) if look is not None else None
+
+        threading.Thread(target=count, name=COUNTER, daemon=True).start()
+        for row in rows:
+            yield row
+            bar.update(tally.total - bar.n)  # rows that were kept are counted too
+        bar.update(tally.total - bar.n)
