@@ -15,7 +15,8 @@ def match_classes(names: Iterable[str], labels: Sequence[str], model: str, *, al
     """The index of the class that each name means.
 
     A name is a label as it is written or but for case and underscores, a WordNet id (``n01440764``) if the labels are
-    those of ImageNet-1k, an index, or one of the words of a label with commas (``tench`` of ``tench, Tinca tinca``).
+    those of ImageNet-1k, an index if no label is a number itself, or one of the words of a label with commas (``tench``
+    of ``tench, Tinca tinca``).
 
     Args:
         names: what people wrote.
@@ -30,15 +31,15 @@ def match_classes(names: Iterable[str], labels: Sequence[str], model: str, *, al
     found: dict[str, int] = {}
     unknown: list[str] = []
     for name in dict.fromkeys(names):
-        meant = next((reading[key] for reading in readings if (key := _plain(name)) in reading), ())
-        exact = tuple(index for index in meant if labels[index] == name) or tuple(meant)
+        meant = next((reading[key] for reading in readings if (key := _plain(name)) in reading), set())
+        exact = {index for index in meant if labels[index] == name} or meant
         if not exact:
             unknown.append(name)
         elif len(exact) > 1:
-            numbers = " and ".join(map(str, exact))
+            numbers = " and ".join(map(str, sorted(exact)))
             raise UsageError(f"{name} is the name of classes {numbers} of {model}: write an index, or a WordNet id")
         else:
-            found[name] = exact[0]
+            found[name] = min(exact)
     if unknown and all_known:
         are = "is" if len(unknown) == 1 else "are"
         raise UsageError(
@@ -75,21 +76,21 @@ def _imagenet() -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def _readings(labels: Sequence[str]) -> list[Mapping[str, Sequence[int]]]:
+def _readings(labels: Sequence[str]) -> list[Mapping[str, set[int]]]:
     """What a name can mean, the likeliest first: name -> classes."""
-    words = [(word, index) for index, label in enumerate(labels) for word in label.split(",") if word]
+    numbered = any(label.isdecimal() for label in labels)
     return [
         _by_name((label, index) for index, label in enumerate(labels) if label),
         _by_name((wnid, index) for index, wnid in enumerate(imagenet_ids(labels))),
-        _by_name((str(index), index) for index in range(len(labels))),
-        _by_name(words),
+        _by_name((str(index), index) for index in range(0 if numbered else len(labels))),
+        _by_name((word, index) for index, label in enumerate(labels) for word in label.split(",") if word),
     ]
 
 
-def _by_name(named: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+def _by_name(named: Iterable[tuple[str, int]]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
     for name, index in named:
-        found.setdefault(_plain(name), []).append(index)
+        found.setdefault(_plain(name), set()).add(index)
     return found
 
 

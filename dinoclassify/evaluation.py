@@ -8,34 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dinoclassify.calibration import Bin, Curve, Threshold, bin_scores, mean_error, suggest_threshold, trace
 from dinoclassify.errors import UsageError
 from dinoclassify.rows import Prediction
-from dinoclassify.statistics import wilson
+from dinoclassify.statistics import Interval, Share
 
-BINS = 15  # of the scores, for calibration
 RESAMPLES = 1000  # of the pictures, for the interval of a mean of recalls
+ENOUGH = 5  # pictures of a class, on average: with fewer the bootstrap gives intervals that are too narrow
 YES = 0.5  # the least score of a label that is given, where there may be many
 MOST_MISTAKES = 20  # that are kept, the most confident ones
 
-Interval = tuple[float, float]  # 95 %
+Answer = tuple[Prediction, tuple[int, ...]]  # and the true classes of the picture
 
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """So many of so many, with its 95 % confidence interval after Wilson."""
-
-    right: int
-    total: int
-
-    @property
-    def value(self) -> float:
-        """The share itself; NaN of nothing."""
-        return self.right / self.total if self.total else math.nan
-
-    @property
-    def interval(self) -> Interval:
-        """Where it would be, with 95 % confidence, of many more pictures."""
-        return wilson(self.right, self.total)
+_Scores = npt.NDArray[np.float64]
+_Truths = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,47 +38,13 @@ class ClassFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
-    """The pictures with a best score in (low, high], their mean score, and how many were right."""
-
-    low: float
-    high: float
-    pictures: int
-    score: float
-    accuracy: float
-
-
-@dataclass(frozen=True, slots=True)
 class Mistake:
-    """A picture whose best label is wrong."""
+    """A picture whose best label is wrong: its true classes, and the one it was taken for, by index."""
 
     path: str
-    truth: str
-    label: str
+    truth: tuple[int, ...]
+    predicted: int
     score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """What is left when scores below ``threshold`` are called uncertain, and how much of that is right."""
-
-    threshold: float
-    precision: Share
-    coverage: float
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """At each score that occurs, from high to low: the share of pictures that reach it, and of those that are right."""
-
-    scores: npt.NDArray[np.float64]
-    coverage: npt.NDArray[np.float64]
-    accuracy: npt.NDArray[np.float64]
-
-    def at(self, threshold: float) -> tuple[float, float] | None:
-        """Coverage and accuracy of the pictures that reach a threshold, if there are any."""
-        reached = int((self.scores >= threshold).sum())
-        return (float(self.coverage[reached - 1]), float(self.accuracy[reached - 1])) if reached else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +64,19 @@ class MultiLabel:
 class Evaluation:
     """All figures. Pictures that failed are in ``failed`` alone.
 
-    ``top1`` counts pictures whose best label is one of theirs, ``top5`` those that have one among the best five, if
-    as many are known. ``confusions`` counts (true, predicted) classes, by index. ``suggested`` is the threshold for
-    ``target_precision``, if there is one.
+    labels: the names of the classes, by index.
+    top1: pictures whose best label is one of theirs.
+    top5: those that have one among the best five, if as many are known of each, and there are more.
+    balanced_accuracy: the mean recall of the classes; with an interval if they have pictures enough for one.
+    calibration_error: expected, over ``bins``; with many labels a picture both are of all answers.
+    confusions: how many there are of each (true, predicted) pair of classes, by index.
+    suggested: the threshold for ``target_precision``, if there is one.
     """
 
     labels: Sequence[str]
     top1: Share
     top5: Share | None
-    balanced_accuracy: float
+    balanced_accuracy: float | None
     balanced_interval: Interval | None
     macro_f1: float
     calibration_error: float
@@ -136,7 +92,7 @@ class Evaluation:
 
 
 def evaluate(
-    answers: Iterable[tuple[Prediction, tuple[int, ...]]],
+    answers: Iterable[Answer],
     labels: Sequence[str],
     *,
     multi_label: bool = False,
@@ -151,73 +107,44 @@ def evaluate(
         multi_label: a picture may have many labels; ``classes`` then are of yes and no, and nothing is confused.
         target_precision: the share of best labels to be right, for which a threshold is suggested.
     """
-    failed, in_five, ranks = 0, 0, len(labels)
-    scores: list[float] = []
-    hits: list[bool] = []
-    pairs: list[tuple[int, int]] = []  # (true, predicted)
-    mistakes: list[Mistake] = []
-    table: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]] = []  # scores and truths of all classes
-    for prediction, truths in answers:
-        if not prediction.top:
-            failed += 1
-            continue
-        best = prediction.top[0]
-        right = best.index in truths
-        scores.append(best.score)
-        hits.append(right)
-        in_five += any(label.index in truths for label in prediction.top[:5])
-        ranks = min(ranks, len(prediction.top))
-        if not right:
-            truth = "; ".join(labels[index] for index in truths)
-            mistakes.append(Mistake(prediction.path, truth, best.label, best.score))
-        if multi_label:
-            table.append(_all_classes(prediction, truths, len(labels)))
-        else:
-            pairs.append((truths[0], best.index))
-    total, best_scores, right_ones = len(scores), np.array(scores), np.array(hits, bool)
-    classes = _judge_answers(table, labels) if multi_label else _judge_classes(pairs, labels)
-    bins = _bins(best_scores, right_ones)
-    error = sum(one.pictures * abs(one.score - one.accuracy) for one in bins) / total if total else math.nan
-    curve = _curve(best_scores, right_ones)
+    given = list(answers)
+    answered = [(prediction.top, truths) for prediction, truths in given if prediction.top]
+    scores = np.array([top[0].score for top, _ in answered])
+    hits = np.array([top[0].index in truths for top, truths in answered], bool)
+    in_five = sum(any(label.index in truths for label in top[:5]) for top, truths in answered)
+    ranks = min((len(top) for top, _ in answered), default=0)
+    mistakes = [
+        Mistake(prediction.path, truths, prediction.top[0].index, prediction.top[0].score)
+        for prediction, truths in given
+        if prediction.top and prediction.top[0].index not in truths
+    ]
+    curve = trace(scores, hits)
+    if multi_label:
+        pairs: list[tuple[int, int]] = []
+        all_scores, all_truths = _all_answers(given, len(labels))
+        classes = _judge_labels(all_scores, all_truths, labels)
+        bins = bin_scores(all_scores.ravel(), all_truths.ravel())
+    else:
+        pairs = [(truths[0], top[0].index) for top, truths in answered]
+        classes, bins = _judge_classes(pairs, labels), bin_scores(scores, hits)
     return Evaluation(
         labels=labels,
-        top1=Share(sum(hits), total),
-        top5=Share(in_five, total) if ranks >= 5 < len(labels) else None,
-        balanced_accuracy=_mean(one.recall for one in classes),
-        balanced_interval=None if multi_label else _resampled([truth for truth, _ in pairs], right_ones),
+        top1=Share(int(hits.sum()), len(answered)),
+        top5=Share(in_five, len(answered)) if ranks >= 5 < len(labels) else None,
+        balanced_accuracy=None if multi_label else _mean(one.recall for one in classes),
+        balanced_interval=None if multi_label else _resampled([truth for truth, _ in pairs], hits),
         macro_f1=_mean(one.f1 for one in classes),
-        calibration_error=error,
-        failed=failed,
+        calibration_error=mean_error(bins),
+        failed=len(given) - len(answered),
         classes=classes,
         bins=bins,
         confusions=dict(Counter(pairs)),
         mistakes=tuple(sorted(mistakes, key=lambda one: -one.score)[:MOST_MISTAKES]),
         curve=curve,
-        multi_label=_judge_many(table) if multi_label else None,
+        multi_label=_judge_many(all_scores, all_truths) if multi_label else None,
         target_precision=target_precision,
-        suggested=None if target_precision is None else suggest_threshold(curve, total, target_precision),
+        suggested=None if target_precision is None else suggest_threshold(curve, len(answered), target_precision),
     )
-
-
-def suggest_threshold(curve: Curve, total: int, target: float) -> Threshold | None:
-    """The threshold that calls the fewest pictures uncertain while ``target`` of the others are right, or None.
-
-    It is the shortest decimal that parts the pictures as the score does.
-    """
-    enough = np.flatnonzero(curve.accuracy >= target)
-    if not len(enough):
-        return None
-    last = int(enough[-1])
-    below = curve.scores[last + 1] if last + 1 < len(curve.scores) else 0.0
-    kept = round(curve.coverage[last] * total)
-    right = round(curve.accuracy[last] * kept)
-    return Threshold(_shortest(below, curve.scores[last]), Share(right, kept), kept / total)
-
-
-def _shortest(low: float, high: float) -> float:
-    """The shortest decimal in (low, high]."""
-    rounded = (math.floor(high * 10**digits) / 10**digits for digits in range(1, 17))
-    return next((short for short in rounded if low < short <= high), high)
 
 
 def _judge_classes(pairs: Sequence[tuple[int, int]], labels: Sequence[str]) -> tuple[ClassFigures, ...]:
@@ -230,18 +157,19 @@ def _judge_classes(pairs: Sequence[tuple[int, int]], labels: Sequence[str]) -> t
     )
 
 
-def _judge_answers(
-    table: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]], labels: Sequence[str]
-) -> tuple[ClassFigures, ...]:
+def _judge_labels(scores: _Scores, truths: _Truths, labels: Sequence[str]) -> tuple[ClassFigures, ...]:
     """Each class that is true of some picture, answered with a yes from a score of 0.5 up."""
-    found = []
-    for index, label in enumerate(labels):
-        truths = np.array([truth[index] for _, truth in table], bool)
-        yes = np.array([scores[index] >= YES for scores, _ in table], bool)
-        if truths.any():
-            counts = {"pictures": int(truths.sum()), "predicted": int(yes.sum()), "hits": int((truths & yes).sum())}
-            found.append(_class_figures(label, index, **counts))
-    return tuple(found)
+    yes = scores >= YES
+    return tuple(
+        _class_figures(
+            labels[index],
+            index,
+            pictures=int(truths[:, index].sum()),
+            predicted=int(yes[:, index].sum()),
+            hits=int((truths & yes)[:, index].sum()),
+        )
+        for index in np.flatnonzero(truths.any(axis=0)).tolist()
+    )
 
 
 def _class_figures(label: str, index: int, *, pictures: int, predicted: int, hits: int) -> ClassFigures:
@@ -250,29 +178,26 @@ def _class_figures(label: str, index: int, *, pictures: int, predicted: int, hit
     return ClassFigures(label, index, pictures, predicted, precision, recall, f1)
 
 
-def _judge_many(table: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]]) -> MultiLabel:
-    scores, truths = (np.array([row[part] for row in table]) for part in (0, 1))
-    if not len(table):
-        return MultiLabel(Share(0, 0), math.nan, math.nan)
+def _judge_many(scores: _Scores, truths: _Truths) -> MultiLabel:
     yes = scores >= YES
-    hits = int((yes & truths).sum())
     occurring = truths.any(axis=0)
     precisions = [_average_precision(*column) for column in zip(scores.T[occurring], truths.T[occurring], strict=True)]
-    exact = int((yes == truths).all(axis=1).sum())
+    exact = Share(int((yes == truths).all(axis=1).sum()), len(truths))
     answered = int(yes.sum() + truths.sum())
-    return MultiLabel(Share(exact, len(table)), 2 * hits / answered if answered else math.nan, _mean(precisions))
+    micro_f1 = 2 * int((yes & truths).sum()) / answered if answered else math.nan
+    return MultiLabel(exact, micro_f1, _mean(precisions))
 
 
-def _all_classes(
-    prediction: Prediction, truths: Sequence[int], count: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    if len(prediction.top) < count:
-        needed = f"of many labels all are needed, --top-k {count}"
-        raise UsageError(f"{prediction.path} has {len(prediction.top)} of {count} scores: {needed}")
-    scores, true = np.zeros(count), np.zeros(count, bool)
-    for label in prediction.top:
-        scores[label.index] = label.score
-    true[list(truths)] = True
+def _all_answers(answers: Iterable[Answer], classes: int) -> tuple[_Scores, _Truths]:
+    """Of those pictures that were answered, pictures x classes."""
+    answered = [(prediction, truths) for prediction, truths in answers if prediction.top]
+    scores, true = np.zeros((len(answered), classes)), np.zeros((len(answered), classes), bool)
+    for number, (prediction, truths) in enumerate(answered):
+        if len(prediction.top) < classes:
+            needed = f"of many labels all are needed, --top-k {classes}"
+            raise UsageError(f"{prediction.path} has {len(prediction.top)} of {classes} scores: {needed}")
+        scores[number, [label.index for label in prediction.top]] = [label.score for label in prediction.top]
+        true[number, list(truths)] = True
     return scores, true
 
 
@@ -284,29 +209,11 @@ def _average_precision(scores: npt.NDArray[np.float64], truths: npt.NDArray[np.b
     return float((hits[ends - 1] / ends)[truths[order]].mean())
 
 
-def _bins(scores: npt.NDArray[np.float64], hits: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
-    """Those that have pictures."""
-    numbers = np.clip(np.ceil(scores * BINS).astype(int) - 1, 0, BINS - 1)
-    found = []
-    for number in np.unique(numbers):
-        here = numbers == number
-        score, accuracy = float(scores[here].mean()), float(hits[here].mean())
-        found.append(Bin(number / BINS, (number + 1) / BINS, int(here.sum()), score, accuracy))
-    return tuple(found)
-
-
-def _curve(scores: npt.NDArray[np.float64], hits: npt.NDArray[np.bool_]) -> Curve:
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)[: len(scores)])  # the last of equal scores
-    counts = ends + 1
-    return Curve(scores[order][ends], counts / max(len(scores), 1), np.cumsum(hits[order])[ends] / counts)
-
-
-def _resampled(truths: Sequence[int], hits: npt.NDArray[np.bool_]) -> Interval:
+def _resampled(truths: Sequence[int], hits: npt.NDArray[np.bool_]) -> Interval | None:
     """The interval of the mean recall by bootstrap: drawing as many pictures, with repetition, again and again."""
-    if not len(truths):
-        return math.nan, math.nan
-    _, classes = np.unique(truths, return_inverse=True)
+    names, classes = np.unique(truths, return_inverse=True)
+    if len(truths) < max(1, ENOUGH * len(names)):
+        return None
     generator, means = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
         drawn = generator.integers(0, len(classes), len(classes))

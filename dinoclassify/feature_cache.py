@@ -9,21 +9,23 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from platformdirs import user_cache_path
 
-import dinoclassify
-from dinoclassify.discover import Source
+from dinoclassify.discover import MAX_PIXELS, Source
 from dinoclassify.earlier import signature
 from dinoclassify.embeddings import Embedding
 from dinoclassify.encoder import Encoder
-from dinoclassify.errors import OutputError
 from dinoclassify.loaded import Run
+from dinoclassify.provenance import versions
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _TABLE = """
@@ -32,90 +34,97 @@ CREATE TABLE IF NOT EXISTS features (path BLOB PRIMARY KEY, size INTEGER, mtime_
 _BUSY = 60  # seconds to wait for another run that writes
 _AT_ONCE = 64  # rows that are written together: what a kill can cost
 
-_Row = tuple[bytes, int | None, int | None, bytes]  # real path, size, mtime_ns, little-endian float32
-
 
 def embed_once(encoder: Encoder, paths: Sequence[str], run: Run) -> Iterator[tuple[int, Embedding, bool]]:
-    """One embedding for each path, with the number of the path, and whether it was kept: those that were come first.
-
-    Where nothing can be kept, all are made.
-    """
-    with closing(_open(_place(encoder, run))) as database:
+    """One embedding for each path, with the number of the path, and whether it was kept: those that were come first."""
+    with closing(_Kept(_place(encoder, run))) as kept:
         missing = []
         for number, path in enumerate(paths):
-            if (known := _find(database, path)) is not None:
+            if (known := kept.find(path)) is not None:
                 yield number, known, True
             else:
                 missing.append(number)
-        kept = len(paths) - len(missing)
-        log.info("the features of %s pictures are there, those of %s are made", f"{kept:,}", f"{len(missing):,}")
+        found = len(paths) - len(missing)
+        log.info("the features of %s pictures are there, those of %s are made", f"{found:,}", f"{len(missing):,}")
         if missing:
             made = encoder.embed((Source(paths[number]) for number in missing), **run)
-            for number, embedding in zip(missing, _keeping(made, database), strict=False):  # fewer, if it is stopped
+            for number, embedding in zip(missing, made, strict=False):  # fewer, if it is stopped
+                kept.add(embedding)
                 yield number, embedding, False
 
 
-def _keeping(made: Iterator[Embedding], database: sqlite3.Connection) -> Iterator[Embedding]:
-    """The same embeddings; those that succeed are kept."""
-    rows: list[_Row] = []
-    try:
-        for embedding in made:
-            if embedding.features is not None:
-                path = os.fsencode(os.path.realpath(embedding.path))
-                rows.append((path, embedding.size, embedding.mtime_ns, embedding.features.astype("<f4").tobytes()))
-            if len(rows) == _AT_ONCE:
-                _keep(rows, database)
-                rows.clear()
-            yield embedding
-    finally:
-        _keep(rows, database)
+class _Kept:
+    """Features in a database. When something is wrong with that, it is said, once, and nothing is kept any more.
 
+    What is added is written some at a time, so that another run which writes too need not wait for a picture.
+    """
 
-def _keep(rows: Sequence[_Row], database: sqlite3.Connection) -> None:
-    try:
-        with database:  # a transaction, short enough that another run, which writes too, need not wait for a picture
-            database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", rows)
-    except sqlite3.Error as error:
-        raise OutputError(f"cannot keep features in {_folder()} ({error}): make room there") from error
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._added: list[tuple[bytes, int | None, int | None, bytes]] = []
+        self._database: sqlite3.Connection | None = None
+        self._database = self._trying(self._open)
 
+    def find(self, path: str) -> Embedding | None:
+        """The embedding of a file, if it is still what it was."""
+        size, mtime_ns = signature(path)
+        key = (os.fsencode(os.path.realpath(path)), size, mtime_ns)
+        found = self._trying(lambda: self._find(key))
+        return Embedding(path, found, None, size, mtime_ns) if found is not None else None
 
-def _find(database: sqlite3.Connection, path: str) -> Embedding | None:
-    size, mtime_ns = signature(path)
-    row = (os.fsencode(os.path.realpath(path)), size, mtime_ns)
-    found = database.execute(
-        "SELECT features FROM features WHERE path = ? AND size = ? AND mtime_ns = ?", row
-    ).fetchone()
-    if found is None:
-        return None
-    return Embedding(path, np.frombuffer(found[0], "<f4").astype(np.float32), None, size, mtime_ns)
+    def add(self, embedding: Embedding) -> None:
+        """Keep an embedding, if it has features."""
+        if embedding.features is not None and self._database is not None:
+            path = os.fsencode(os.path.realpath(embedding.path))
+            content = embedding.features.astype("<f4").tobytes()
+            self._added.append((path, embedding.size, embedding.mtime_ns, content))
+        if len(self._added) >= _AT_ONCE:
+            self._trying(self._write)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._trying(self._write)
+        if self._database is not None:
+            self._database.close()
+
+    def _trying(self, action: Callable[[], T]) -> T | None:
+        try:
+            return action()
+        except (OSError, sqlite3.Error) as error:
+            log.warning("features cannot be kept in %s (%s): make room there, or remove it", self._place, error)
+            self._database, self._added = None, []
+            return None
+
+    def _open(self) -> sqlite3.Connection:
+        self._place.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(self._place, timeout=_BUSY)
+        database.execute(_TABLE)
+        return database
+
+    def _find(self, key: tuple[bytes, int | None, int | None]) -> npt.NDArray[np.float32] | None:
+        if self._database is None:
+            return None
+        query = "SELECT features FROM features WHERE path = ? AND size = ? AND mtime_ns = ?"
+        found = self._database.execute(query, key).fetchone()
+        return np.frombuffer(found[0], "<f4").astype(np.float32) if found is not None else None
+
+    def _write(self) -> None:
+        if self._database is not None:
+            with self._database:  # a transaction
+                self._database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", self._added)
+            self._added.clear()
 
 
 def _place(encoder: Encoder, run: Run) -> Path:
     """The database of what is made in this way."""
     made_with = {
-        "dinoclassify": dinoclassify.__version__,
         "model": encoder.digest(),
         "runtime": encoder.runtime,
         "precision": encoder.precision,
         "exact": run.get("exact", False),
         "decoder": run.get("decoder", "cpu"),
+        "max_pixels": run.get("max_pixels", MAX_PIXELS),
+        "versions": versions(encoder.runtime),
     }
     digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
-    return _folder() / f"features-{digest[:32]}.sqlite"
-
-
-def _folder() -> Path:
-    return user_cache_path("dinoclassify")
-
-
-def _open(place: Path) -> sqlite3.Connection:
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(place, timeout=_BUSY)
-        database.execute(_TABLE)
-        database.execute("SELECT path FROM features LIMIT 1")
-    except (OSError, sqlite3.Error) as error:
-        log.warning("features cannot be kept in %s (%s): they are made anew", place, error)
-        database = sqlite3.connect("")
-        database.execute(_TABLE)
-    return database
+    return user_cache_path("dinoclassify") / f"features-{digest[:32]}.sqlite"

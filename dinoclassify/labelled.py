@@ -2,15 +2,18 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dinoclassify.discover import discover
-from dinoclassify.errors import NoInputsError, UsageError
+from dinoclassify.discover import IMAGE_SUFFIXES, discover
+from dinoclassify.errors import NoInputsError, UsageError, name_some
 from dinoclassify.lists import table_rows
+from dinoclassify.rows import shown_path
 
 log = logging.getLogger(__name__)
 
+LEAST = 2  # pictures of a class for training: one to learn from, one to judge by
 SEPARATOR = ";"  # between the labels of a picture that may have many
 
 
@@ -41,20 +44,19 @@ def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
     if not os.path.isdir(root):
         raise UsageError(f"{root} is not a folder; for a table of labels write --labels-from {root}")
     with os.scandir(root) as entries:
-        classes = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
+        visible = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    folders = [name for name in visible if os.path.isdir(os.path.join(root, name))]  # links to folders too
+    if not folders:
         raise UsageError(f"{root} has no folders in it: put the pictures of each class into one named after it")
-    pictures, loose = [], 0
-    for source in discover([root]):
-        label, _, below = os.path.relpath(source.path, root).partition(os.sep)
-        loose += not below
-        if below:
-            pictures.append(Labelled(source.path, (label,)))
-    if loose:
+    if loose := sum(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in set(visible) - set(folders)):
         log.warning("%s pictures lie in %s itself, not in the folder of a class, and are left out", f"{loose:,}", root)
+    pictures = []
+    for name in folders:
+        label = (shown_path(name),)
+        pictures += [Labelled(source.path, label) for source in discover([os.path.join(root, name)])]
     if not pictures:
         raise NoInputsError(f"no pictures found in the folders of {root}")
-    return pictures, tuple(classes)
+    return pictures, tuple(map(shown_path, folders))
 
 
 def read_table(table: LabelTable, folder: str | None = None, *, many: bool = False) -> list[Labelled]:
@@ -72,12 +74,12 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
     pictures: dict[str, Labelled] = {}
     unlabelled = 0
     for name, text in _rows(table):
-        labels = _split(text) if many else (text,)
-        if not (text or many):
+        labels = _split(text, SEPARATOR) if many else _split(text, None)
+        if not (labels or many):
             unlabelled += 1
             continue
         path = os.path.join(folder, name) if folder is not None else name
-        known = pictures.setdefault(path, Labelled(path, labels))
+        known = pictures.setdefault(os.path.abspath(path), Labelled(path, labels))
         if known.labels != labels:
             one, other = (SEPARATOR.join(some) or "nothing" for some in (known.labels, labels))
             raise UsageError(f"{table.name} says two things of {path}, {one} and {other}: leave one out")
@@ -88,11 +90,30 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
     return list(pictures.values())
 
 
+def count_classes(pictures: Sequence[Labelled], classes: Sequence[str], *, multi_label: bool) -> dict[str, int]:
+    """How many pictures each class has, which must be enough to train on.
+
+    Raises:
+        UsageError: there is nothing to tell apart, or too little to learn a class from.
+    """
+    found = Counter(label for picture in pictures for label in picture.labels)
+    counts = {label: found[label] for label in classes}
+    if few := [f"{label} ({count})" for label, count in counts.items() if count < LEAST]:
+        raise UsageError(
+            f"each class needs {LEAST} pictures that can be read, too few has {name_some(few)}: add some or drop it"
+        )
+    if not multi_label and len(classes) < 2:
+        raise UsageError(f"all pictures are of one class, {classes[0]}: training needs two or more")
+    if everywhere := [label for label in classes if multi_label and len(pictures) - counts[label] < LEAST]:
+        raise UsageError(f"{LEAST} pictures must be without the label {everywhere[0]}: add some or leave it out")
+    return counts
+
+
 def _rows(table: LabelTable) -> Iterator[tuple[str, ...]]:
     rows = table_rows(table.name, {"--column": table.path_column, "--label-column": table.label_column})
     return (row for row in rows if row[0])
 
 
-def _split(text: str) -> tuple[str, ...]:
-    labels = (label.strip() for label in text.split(SEPARATOR))
-    return tuple(sorted({label for label in labels if label}))
+def _split(text: str, separator: str | None) -> tuple[str, ...]:
+    parts = shown_path(text).split(separator) if separator is not None else [shown_path(text)]
+    return tuple(sorted({part.strip() for part in parts} - {""}))

@@ -1,5 +1,7 @@
 """What a trained model says of itself: the README.md of its folder."""
 
+import hashlib
+import html
 import json
 import os
 import re
@@ -8,8 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import dinoclassify
-from dinoclassify.catalogue import BUILTIN, KNOWN
+from dinoclassify.catalogue import BUILTIN, KNOWN, weights_files
 from dinoclassify.models import ImageEncoder
+from dinoclassify.rows import printable, shown_path
 from dinoclassify.training import Trained
 
 _DINOV2 = "facebook/dinov2-"  # all are under the Apache License, as their cards on the hub say
@@ -47,7 +50,9 @@ def write_card(
     }
     kind = "each class is a yes or no of its own" if multi_label else "one class a picture"
     failed = ", ".join(f"{count:,} {code}" for code, count in data.failed.items())
-    left_out = f"{sum(data.failed.values()):,} could not be used and were left out ({failed})."
+    left_out = "None had to be left out."
+    if failed:
+        left_out = f"{sum(data.failed.values()):,} could not be used and were left out ({failed})."
     strengths = sorted(set(trained.strengths))
     chosen = f"{strengths[0]:g}" if len(strengths) == 1 else f"{strengths[0]:g} to {strengths[-1]:g}"
     lines = [
@@ -66,7 +71,7 @@ def write_card(
         "",
         "## Data",
         "",
-        f"{data.pictures:,} pictures of `{data.source}`. {left_out if data.failed else 'None had to be left out.'}",
+        f"{data.pictures:,} pictures of `{printable(shown_path(data.source))}`. {left_out}",
         "",
         *_table(["class", "pictures"], [[name, f"{count:,}"] for name, count in _most(data.counts)]),
         "",
@@ -116,7 +121,15 @@ def _is_hub_id(base: ImageEncoder) -> bool:
 def _revision(base: ImageEncoder) -> str:
     if base.name == BUILTIN:
         return f"sha256 {base.revision}"
-    return f"commit {base.revision}" if base.revision else f"a folder with the digest {base.digest()[:16]}"
+    return f"commit {base.revision}" if base.revision else f"a folder with weights of sha256 {_weights(base.folder)}"
+
+
+def _weights(folder: str | None) -> str:
+    digests = []
+    for path in weights_files(folder) if folder is not None else ():
+        with open(path, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return ", ".join(digests)
 
 
 def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -127,4 +140,9 @@ def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines]
+    return [f"| {' | '.join(map(_cell, line))} |" for line in lines]
+
+
+def _cell(text: str) -> str:
+    """The text on one line, as text rather than HTML or the end of the cell."""
+    return html.escape(printable(text), quote=False).replace("|", "&#124;")

@@ -15,6 +15,7 @@ from dinoclassify.runtimes import Answer, Runtime
 from dinoclassify.stages import Stages
 from dinoclassify.workers import Batch
 
+_OUT_OF_RANGE = Failure("nonfinite", "a feature is too large for --dtype fp16: leave that out")
 _NONFINITE = Failure("nonfinite", "the model's answer is not a number, not even in fp32")
 
 
@@ -78,14 +79,15 @@ def embed(
     """
     for batch, features in answered(batches, runtime, live=live, stages=stages or Stages(), stop=stop):
         made = (normalize(features) if normalized and len(features) else features).to(dtype)
-        rows = iter(zip(made.numpy(), made.isfinite().all(dim=1).tolist(), strict=True))
+        finite, fits = (some.isfinite().all(dim=1).tolist() for some in (features, made))
+        rows = iter(zip(made.numpy(), finite, fits, strict=True))
         for item in batch.inputs:
-            if item.failure is not None:
-                yield Embedding(item.source.path, None, item.failure, item.size, item.mtime_ns)
-                continue
-            row, finite = next(rows)
-            failure = None if finite else _NONFINITE
-            yield Embedding(item.source.path, row if finite else None, failure, item.size, item.mtime_ns)
+            row, failure = None, item.failure
+            if failure is None:
+                row, is_finite, is_in_range = next(rows)
+                failure = None if is_in_range else _OUT_OF_RANGE if is_finite else _NONFINITE
+            features_of_it = row if failure is None else None
+            yield Embedding(item.source.path, features_of_it, failure, item.size, item.mtime_ns)
 
 
 def answered(

@@ -10,6 +10,7 @@ from dinoclassify.evaluation import Evaluation
 from dinoclassify.files import replacing, reporting
 
 try:
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 except ImportError:
     raise UsageError("plots need matplotlib: pip install 'dinoclassify[plots]'") from None
@@ -34,7 +35,8 @@ def write_plots(folder: str, evaluation: Evaluation, plot_format: PlotFormat) ->
         os.makedirs(folder, exist_ok=True)
     metadata = {"Date": None} if plot_format == "svg" else None
     for name, figure in figures.items():
-        with replacing(os.path.join(folder, f"{name}.{plot_format}"), ".new") as file:
+        file_name = os.path.join(folder, f"{name}.{plot_format}")
+        with replacing(file_name, ".new") as file, rc_context({"svg.hashsalt": name}):  # else names in it are random
             figure.savefig(file, format=plot_format, dpi=_DPI, metadata=metadata)
 
 
@@ -68,9 +70,9 @@ def plot_reliability(evaluation: Evaluation) -> Figure:
     axes = figure.add_subplot()
     for one in evaluation.bins:
         axes.bar(one.low, one.accuracy, one.high - one.low, align="edge", color="#a8c0d8", edgecolor="white")
-        axes.text((one.low + one.high) / 2, 0.01, f"{one.pictures:,}", ha="center", va="bottom", size=7, rotation=90)
+        axes.text((one.low + one.high) / 2, 0.01, f"{one.count:,}", ha="center", va="bottom", size=7, rotation=90)
     axes.plot([0, 1], [0, 1], color="black", linestyle="--", label="scores that are what they say")
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="best score", ylabel="share that is right")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", ylabel="share that is right")
     axes.set_title(f"Reliability, expected calibration error {evaluation.calibration_error:.4f}")
     figure.legend(loc="outside lower center")
     return figure
@@ -88,7 +90,7 @@ def plot_threshold(evaluation: Evaluation) -> Figure:
     ):
         axes.step(thresholds, [*shares, *shares[-1:]], where="post", color=color, label=label)
     if suggested is not None:
-        label = f"{suggested.threshold:g}: {suggested.precision.value:.1%} right, {suggested.coverage:.1%} reach it"
+        label = f"{suggested.threshold}: {suggested.precision.value:.1%} right, {suggested.coverage:.1%} reach it"
         axes.axvline(suggested.threshold, color="grey", linestyle="--", label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="threshold", ylabel="share", title="Accuracy against threshold")
     axes.legend(loc="lower left")

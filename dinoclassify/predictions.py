@@ -1,17 +1,23 @@
 """A file that `predict` wrote -> its predictions, whatever its format and number of ranks."""
 
+import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
-from dinoclassify.classes import are_imagenets, imagenet_labels
+from dinoclassify.classes import are_imagenets, imagenet_labels, match_classes
 from dinoclassify.errors import UsageError
+from dinoclassify.evaluation import Answer
+from dinoclassify.labelled import Labelled
 from dinoclassify.outputs import read_lines
-from dinoclassify.rows import Prediction
+from dinoclassify.rows import Prediction, file_shown_as
 from dinoclassify.writers import choose_format, open_format
 
+log = logging.getLogger(__name__)
+
+_LONGEST_INDEX = 5  # digits
 _RANK = re.compile(r"label(_\d+)?")  # a column of each rank
 
 
@@ -53,9 +59,47 @@ def _columns(name: str, made: str) -> Iterable[str]:
             return ()
 
 
-def labels_of(predictions: Iterable[Prediction]) -> list[str]:
+def known_answers(
+    name: str, pictures: Sequence[Labelled], classes: Sequence[str], *, multi_label: bool
+) -> tuple[list[Answer], list[str]]:
+    """The rows of a file for pictures of which something is known, and the names of the classes, by index.
+
+    Args:
+        name: see `read_predictions`.
+        pictures: what is known of them. Paths are the same if they lead to the same place.
+        classes: all labels that these have.
+        multi_label: rows have the scores of all classes, so that there are no others.
+
+    Raises:
+        UsageError: see `read_predictions`; or there are no such rows.
+    """
+    truths = {os.path.abspath(picture.path): picture.labels for picture in pictures}
+    rows = {os.path.abspath(file_shown_as(row.path)): row for row in read_predictions(name)}
+    found = {path: row for path, row in rows.items() if path in truths}
+    if not found:
+        raise UsageError(f"{name} has no rows for these pictures, such as {pictures[0].path}: are paths the same?")
+    if lacking := len(truths) - len(found):
+        log.warning("%s pictures have no row in %s", f"{lacking:,}", name)
+    if others := len(rows) - len(found):
+        log.warning("%s rows of %s are of other pictures and left out", f"{others:,}", name)
+    labels = _labels(found.values(), classes)
+    index_of = match_classes(classes, labels, name, all_known=multi_label)
+    for label in classes:
+        if label not in index_of:
+            log.warning("%s is never predicted in %s", label, name)
+            index_of[label] = len(labels)
+            labels.append(label)
+        elif not labels[index_of[label]]:
+            labels[index_of[label]] = label  # an index
+    return [(row, tuple(index_of[label] for label in truths[path])) for path, row in found.items()], labels
+
+
+def _labels(predictions: Iterable[Prediction], classes: Sequence[str]) -> list[str]:
     """The names of the classes, by index, as far as predictions tell them: all of them if they are ImageNet's."""
     known = {label.index: label.label for prediction in predictions for label in prediction.top}
     if are_imagenets(known):
         return [known.get(index, label) for index, label in enumerate(imagenet_labels())]
-    return [known.get(index, "") for index in range(max(known, default=-1) + 1)]
+    indices = list(known)
+    if not any(label.isdecimal() for label in known.values()):
+        indices += [int(name) for name in classes if name.isdecimal() and len(name) <= _LONGEST_INDEX]
+    return [known.get(index, "") for index in range(max(indices, default=-1) + 1)]

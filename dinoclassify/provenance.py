@@ -14,6 +14,12 @@ _PACKAGES = ("torch", "transformers", "pillow", "numpy")
 _RUNTIME_PACKAGES = {"openvino": ("openvino",)}
 
 
+def versions(runtime: str) -> dict[str, str]:
+    """The versions of all that has a part in what a model answers."""
+    packages = (*_PACKAGES, *_RUNTIME_PACKAGES.get(runtime, ()))
+    return {"dinoclassify": dinoclassify.__version__} | {package: version(package) for package in packages}
+
+
 def made_with(model: LoadedModel, answers: Mapping[str, object], format_name: str) -> dict[str, object]:
     """Whatever the rows depend on besides the pictures, by name: rows of two runs go together where it is the same.
 
@@ -65,8 +71,7 @@ def describe(
         "device": model.device,
         "precision": model.precision,
         "runtime": model.runtime,
-        "versions": {"dinoclassify": dinoclassify.__version__, "python": platform.python_version()}
-        | {package: version(package) for package in (*_PACKAGES, *_RUNTIME_PACKAGES.get(model.runtime, ()))},
+        "versions": {"python": platform.python_version()} | versions(model.runtime),
         "options": dict(options),
         "counts": {status: counts.get(status, 0) for status in ("ok", "uncertain", "failed")},
         "errors": dict(errors),

@@ -1,11 +1,15 @@
 """How sure a measured share is."""
 
+import math
+from dataclasses import dataclass
 from math import sqrt
+
+Interval = tuple[float, float]  # 95 %
 
 _Z = 1.959964  # 95 % of a normal distribution lie as many standard deviations around its mean
 
 
-def wilson(right: int, total: int) -> tuple[float, float]:
+def wilson(right: int, total: int) -> Interval:
     """The 95 % confidence interval of a share, after Wilson (1927); all of 0 to 1 where nothing was counted."""
     if total == 0:
         return 0.0, 1.0
@@ -13,3 +17,21 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     centre = (share + spread / 2) / (1 + spread)
     half = _Z * sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many of so many, with its 95 % confidence interval after Wilson."""
+
+    right: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """The share itself; NaN of nothing."""
+        return self.right / self.total if self.total else math.nan
+
+    @property
+    def interval(self) -> Interval:
+        """Where it would be, with 95 % confidence, of many more pictures."""
+        return wilson(self.right, self.total)

@@ -73,6 +73,33 @@ class Trained:
     held: tuple[Held, ...]
 
 
+def train_head(
+    features: Features,
+    labels: Sequence[tuple[str, ...]],
+    classes: Sequence[str],
+    *,
+    multi_label: bool = False,
+    class_weight: ClassWeight = "balanced",
+    seed: int = 0,
+) -> Trained:
+    """A head for labelled pictures.
+
+    Args:
+        features: pictures x features, float32.
+        labels: those of each picture: one or, with ``multi_label``, any number.
+        classes: all labels, in the order that the head shall have.
+        multi_label: see `train_multi`, else `train_single`.
+        class_weight: see `train_single`.
+        seed: see `train_single`.
+    """
+    if multi_label:
+        marks = np.array([[label in some for label in classes] for some in labels])
+        return train_multi(features, marks, class_weight=class_weight, seed=seed)
+    number = {label: index for index, label in enumerate(classes)}
+    of_each = np.array([number[label] for (label,) in labels])
+    return train_single(features, of_each, class_weight=class_weight, seed=seed)
+
+
 def train_single(
     features: Features, classes: Classes, *, class_weight: ClassWeight = "balanced", seed: int = 0
 ) -> Trained:
@@ -156,7 +183,7 @@ def _choose(features: Features, classes: Classes, folds: Sequence[Fold], *, bala
         for strength in STRENGTHS:  # from strong regularisation to weak: each begins where the one before has ended
             probabilities = np.concatenate(list(threads.map(predict, range(len(folds)), [strength] * len(folds))))
             loss = log_loss(classes[judged], probabilities, sample_weight=weights, labels=np.arange(classes.max() + 1))
-            if loss >= least:
+            if loss >= least:  # it has one minimum, but for noise
                 break
             best, least = strength, loss
             answers[judged] = probabilities.argmax(axis=1)

@@ -97,6 +97,10 @@ def test_figures_of_many_labels_are_those_of_scikit_learn() -> None:
     assert found.multi_label.exact.value == pytest.approx(metrics.accuracy_score(truth, scores >= 0.5))
     assert found.macro_f1 == pytest.approx(metrics.f1_score(truth[:, :5], scores[:, :5] >= 0.5, average="macro"))
     assert found.top1.right == sum(truth[np.arange(300), scores.argmax(axis=1)])
+    assert found.balanced_accuracy is None
+    bins = np.clip(np.ceil(scores * 15).astype(int) - 1, 0, 14)
+    errors = [abs((scores - truth)[bins == n].mean()) * (bins == n).mean() for n in range(15) if (bins == n).any()]
+    assert found.calibration_error == pytest.approx(sum(errors))
 
 
 def test_many_labels_need_all_scores() -> None:
@@ -123,7 +127,7 @@ def test_calibration_is_the_distance_of_scores_from_what_is_right() -> None:
         if here.any():
             expected += here.mean() * abs(right[here].mean() - best[here].mean())
     assert found.calibration_error == pytest.approx(expected)
-    assert sum(one.pictures for one in found.bins) == 500
+    assert sum(one.count for one in found.bins) == 500
 
 
 @pytest.mark.parametrize(  # Newcombe (1998), table I, method 3
@@ -135,12 +139,16 @@ def test_wilsons_intervals_are_those_of_the_literature(right: int, total: int, l
 
 
 def test_the_interval_of_balanced_accuracy_holds_it_and_narrows() -> None:
+    scores, truth = guesses(20)
+    few = zip(predictions(scores, 1), ((int(n),) for n in truth), strict=True)
+    assert evaluate(few, names(8)).balanced_interval is None  # three pictures a class tell too little
     widths = []
     for count in (100, 2500):
         scores, truth = guesses(count)
         rows = list(zip(predictions(scores, 1), ((int(n),) for n in truth), strict=True))
         found = evaluate(rows, names(8))
         assert found.balanced_interval is not None
+        assert found.balanced_accuracy is not None
         low, high = found.balanced_interval
         assert low < found.balanced_accuracy < high
         assert evaluate(rows, names(8)).balanced_interval == found.balanced_interval
@@ -166,13 +174,23 @@ def test_the_suggested_threshold_keeps_most_pictures_of_all_that_do(seed: int) -
     assert (found.suggested.precision.right, found.suggested.precision.total) == (right[reached].sum(), reached.sum())
 
 
+def test_thresholds_are_exact_and_0_where_all_may_stay() -> None:
+    close = np.array([[0.9999993, 0], [0.9999991, 0]])
+    found = evaluate(zip(predictions(close, 1), [(0,), (1,)], strict=True), names(2), target_precision=1)
+    assert found.suggested is not None
+    assert close[1, 0] < float(str(found.suggested.threshold)) <= close[0, 0]
+    found = evaluate(zip(predictions(close, 1), [(0,), (0,)], strict=True), names(2), target_precision=0.9)
+    assert found.suggested is not None
+    assert found.suggested.threshold == 0
+
+
 def test_there_may_be_no_threshold_and_no_picture() -> None:
     rows = predictions(np.array([[0.9, 0.1]] * 3), 1)
     assert evaluate(zip(rows, [(1,)] * 3, strict=True), names(2), target_precision=0.5).suggested is None
     failed = Prediction("x.jpg", "failed", failure=Failure("not_image", "it is none"))
     found = evaluate([(failed, (0,))], names(2), target_precision=0.5)
     assert (found.failed, found.top1.total, found.suggested) == (1, 0, None)
-    assert math.isnan(found.balanced_accuracy)
+    assert math.isnan(found.macro_f1)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +219,9 @@ def test_names_that_mean_two_classes_or_none_are_refused() -> None:
     with pytest.raises(UsageError, match="n01440764 is not among the 2 classes of x"):
         match_classes(["n01440764"], ["cat", "dog"], "x")
     assert match_classes(["dog", "bird"], ["Dog", "dog"], "x", all_known=False) == {"dog": 1}
-    assert match_classes(["7", "1"], ["7", "8"], "x") == {"7": 0, "1": 1}  # a label before an index
+    assert match_classes(["cat"], ["Cat, cat"], "x") == {"cat": 0}
+    with pytest.raises(UsageError, match="0 is not among the 2 classes of x"):  # labels are numbers here
+        match_classes(["0", "1"], ["1", "2"], "x")
 
 
 @pytest.fixture
@@ -258,8 +278,10 @@ def test_rows_of_predict_give_the_figures_of_the_model(
     (mistake,) = figures["mistakes"]
     assert mistake == {
         "path": rows.path[1],
-        "truth": rows.label[1],
-        "label": pd.read_csv("by-hand.csv").label[1],
+        "true": [rows.label[1]],
+        "true_index": [LABELS.index(rows.label[1])],
+        "predicted": pd.read_csv("by-hand.csv").label[1],
+        "predicted_index": rows["index"][1],
         "score": pytest.approx(rows.score[1], abs=1e-6),
     }
     if ranks == 5:
@@ -328,8 +350,8 @@ def test_many_labels_a_picture(here: Path, tiny: str, invoke: Invoke, tmp_path: 
         "all labels are right",
         "mean average precision",
         "F1 of all answers",
-        "balanced accuracy",
         "mean F1 of classes",
+        "expected calibration error",
     ]
     invoke("predict", "test", "-m", "./model", "--runtime", "torch", "-k", 7, "-o", "labels.jsonl", "-q")
     by_file = invoke("evaluate", *table, "--predictions", "labels.jsonl", "-q")[1]
@@ -357,9 +379,9 @@ def test_plots(here: Path, tiny: str, invoke: Invoke, plot_format: str) -> None:
         if plot_format == "png":
             with Image.open(io.BytesIO(content)) as picture:
                 assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 10, name
-            assert content == made[1][name]
         else:
             assert ET.fromstring(content).tag.endswith("svg")
+        assert content == made[1][name]
 
 
 def test_tables_on_a_terminal(here: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,7 +405,11 @@ def test_tables_on_a_terminal(here: Path, invoke: Invoke, monkeypatch: pytest.Mo
         ("test --predictions labels.csv", 2, "there is no file labels.csv"),
         ("test --predictions t.csv", 2, "t.csv is not what predict writes"),
         ("test --target-precision 95", 2, "'--target-precision': Input should be less than or equal to 1"),
-        ("test --predictions other.jsonl", 2, "other.jsonl has no rows for the pictures of test"),
+        (
+            "test --predictions other.jsonl",
+            2,
+            "other.jsonl has no rows for these pictures, such as test/n02124075",
+        ),
         ("unknown -m builtin", 2, "unicorn is not among the 1,000 classes of builtin"),
         ("test -m ./nothing", 5, "there is no folder ./nothing"),
     ],
@@ -417,9 +443,54 @@ def test_rows_and_pictures_that_do_not_meet_are_told(here: Path, tiny: str, invo
     top1 = json.loads(out)["top1"]
     assert top1.pop("interval") == pytest.approx([0.2065, 1], abs=1e-4)
     assert top1 == {"value": 1.0, "right": 1, "total": 1}
-    assert "1 pictures of t.csv have no row in labels.csv" in err
+    assert "1 pictures have no row in labels.csv" in err
     assert "1 rows of labels.csv are of other pictures and left out" in err
     assert "unicorn is never predicted in labels.csv" in err
+
+
+def test_classes_that_are_numbers_are_never_taken_for_indices(here: Path, invoke: Invoke) -> None:
+    def row(number: int, label: str, index: int) -> str:
+        return f"{number}.jpg,ok,{label},0.9,{index},,,1,1"
+
+    header = "path,status,label,score,index,error_code,error,size,mtime_ns"
+    guesses = [("1", 0), ("3", 2), ("3", 2), ("4", 3), ("5", 4)]  # never 2
+    Path("labels.csv").write_text("\n".join([header, *(row(n, *guess) for n, guess in enumerate(guesses)), ""]))
+    Path("t.csv").write_text("path,label\n0.jpg,1\n1.jpg,2\n2.jpg,3\n3.jpg,4\n4.jpg,2\n")
+    code, out, err = invoke("evaluate", "--labels-from", "t.csv", "--predictions", "labels.csv", "--json")
+    assert code == 0
+    assert "2 is never predicted in labels.csv" in err
+    assert json.loads(out)["top1"]["right"] == 3
+    Path("cats.csv").write_text("\n".join([header, row(0, "cat", 0), row(1, "dog", 1), ""]))
+    Path("t.csv").write_text("path,label\n0.jpg,0\n1.jpg,7\n")
+    figures = json.loads(invoke("evaluate", "--labels-from", "t.csv", "--predictions", "cats.csv", "--json")[1])
+    assert [(one["index"], one["label"]) for one in figures["classes"]] == [(0, "cat"), (7, "7")]
+
+
+def test_nothing_that_can_be_used_is_told_and_not_drawn(here: Path, tiny: str, invoke: Invoke) -> None:
+    Path("t.csv").write_text("path,label\ngone.jpg,goldfish\n")
+    table = ("--labels-from", "t.csv", "-m", tiny)
+    code, out, err = invoke("evaluate", *table, "--plots", "plots", "--csv")
+    assert (code, out) == (3, "label,index,pictures,predicted,precision,recall,f1\n")
+    assert "1 images: 1 failed (1 vanished)" in err
+    code, out, _ = invoke("evaluate", *table, "--json")
+    assert (code, json.loads(out)["balanced_accuracy"]) == (3, None)
+
+
+def test_names_from_outside_do_not_steer_the_terminal(here: Path, tiny: str, invoke: Invoke) -> None:
+    shutil.copy(PHOTOS / "rocket.jpg", "a\x1b[2Jb\t.jpg")
+    Path("t.csv").write_text("path,label\na\x1b[2Jb\t.jpg,goldfish\n")
+    for label in LABELS[1:3]:
+        Path("t.csv").write_text(f"path,label\na\x1b[2Jb\t.jpg,{label}\n")
+        out = invoke("evaluate", "--labels-from", "t.csv", "-m", tiny, "--runtime", "torch")[1]
+        assert "\x1b" not in out
+    assert "a\\x1b[2Jb\\t.jpg\t" in out
+
+
+def test_links_to_folders_are_classes(here: Path, invoke: Invoke) -> None:
+    shutil.move("test/n02124075", "cats")
+    Path("test/n02124075").symlink_to(here / "cats")
+    figures = json.loads(invoke("evaluate", "test", "-m", "builtin", "--runtime", "torch", "--json")[1])
+    assert figures["top1"]["total"] == 5
 
 
 def test_photographs_of_imagenet(here: Path, invoke: Invoke, shared_data: Path) -> None:

@@ -19,6 +19,8 @@ from PIL import Image
 
 from dinoclassify import Classifier, Encoder
 from dinoclassify.cli import run
+from dinoclassify.cli.signals import Stopped
+from dinoclassify.folders import _exchange, replacing_folder
 from dinoclassify.labelled import Labelled, LabelTable, read_folders, read_table
 from dinoclassify.training import Head, train_multi, train_single
 
@@ -218,15 +220,25 @@ def test_many_labels_a_picture(here: Path, train: Invoke, capfd: pytest.CaptureF
 
 def test_a_model_is_replaced_on_demand_and_anything_else_never(here: Path, train: Invoke) -> None:
     train("labelled", "-o", "model")
-    Path("model/notes").touch()
     before = weights("model")
     assert train("labelled", "-o", "model") == (2, "", "dinoclassify: model is there already: --force replaces it\n")
     assert weights("model") == before
     assert train("labelled", "-o", "model", "--force", "-q") == (0, "", "")
-    assert not Path("model/notes").exists()
+    Path("model/src").mkdir()
+    code, _, err = train("labelled", "-o", "model", "--force")
+    assert (code, err) == (2, "dinoclassify: model holds src beside a model: move that away, or choose another name\n")
+    Path("model/src").rmdir()
     Path("empty").mkdir()
     assert train("labelled", "-o", "empty", "-q")[0] == 0
-    for name in ("labelled", "model/README.md", "."):
+    Path("labelled/config.json").touch()
+    for name in ("labelled", "labelled/red", "labelled/new"):
+        code, _, err = train("labelled", "-o", name, "--force")
+        assert (code, err) == (
+            2,
+            f"dinoclassify: {name} would lie among the pictures of labelled: choose another place\n",
+        )
+    assert len(list(Path("labelled").rglob("*.png"))) == 24
+    for name in ("model/README.md", "."):
         code, _, err = train("labelled", "-o", name, "--force")
         assert (code, err) == (2, f"dinoclassify: {name} is there, and is not a model: choose another name\n")
     assert train("labelled", "-o", "no/model")[0] == 6
@@ -239,13 +251,74 @@ def test_a_write_that_fails_leaves_the_old_model(here: Path, train: Invoke, monk
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for broken in ("dinoclassify.saving._save_processor", "dinoclassify.saving.settle"):
+    for broken in ("dinoclassify.saving._save_processor", "dinoclassify.folders.settle", "os.rename"):
         with monkeypatch.context() as patch:
             patch.setattr(broken, fail)
+            if broken == "os.rename":  # where two names cannot be exchanged at once
+                patch.setattr("dinoclassify.folders._exchange", lambda *_: False)
             code, _, err = train("labelled", "-o", "model", "--force", "--seed", "1")
         assert (code, err) == (6, "dinoclassify: cannot write model: No space left on device\n")
         assert {path.name: path.read_bytes() for path in Path("model").iterdir()} == before
         assert {path.name for path in here.iterdir()} == {"cache", "labelled", "model"}
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_a_model_that_is_replaced_is_never_lost(here: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
+    """Where two names cannot be exchanged at once: an end, and a kill, before each of the renames."""
+    monkeypatch.setattr("dinoclassify.folders._exchange", lambda *_: False)
+    rename = os.rename
+
+    def write(content: str) -> None:
+        with replacing_folder("model") as made:
+            Path(made, "content").write_text(content)
+
+    class Killed(BaseException):
+        pass
+
+    def stop(*names: str) -> None:
+        calls.append(names)
+        if len(calls) == moment:
+            raise Stopped(15)
+        rename(*names)
+
+    write("old")
+    calls: list[tuple[str, ...]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", stop)
+        with pytest.raises(Stopped):
+            write("new")
+    left = Path("model/content").read_text() if Path("model").exists() else "aside"
+    assert left == {1: "old", 2: "old", 3: "new"}[moment]
+
+    def die(*names: str) -> None:
+        calls.append(names)
+        if len(calls) >= moment:
+            raise Killed
+        rename(*names)
+
+    calls.clear()
+    shutil.rmtree("model")
+    shutil.rmtree(".model.new.old", ignore_errors=True)
+    write("old")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", die)
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            write("new")
+    kept = [path.read_text() for path in here.glob("*/content")] + [p.read_text() for p in here.glob(".model*/content")]
+    assert "old" in kept or Path("model/content").read_text() == "new"
+    with pytest.raises(KeyError), replacing_folder("model"):
+        raise KeyError
+    assert Path("model/content").read_text() == ("new" if moment == 3 else "old")
+
+
+def test_names_are_exchanged_at_once(here: Path) -> None:
+    for name in ("one", "two"):
+        Path(name).mkdir()
+        Path(name, name).touch()
+    if not _exchange("one", "two"):
+        pytest.skip("this system cannot exchange two names at once")
+    assert [os.listdir(name) for name in ("one", "two")] == [["two"], ["one"]]
 
 
 @pytest.mark.parametrize(

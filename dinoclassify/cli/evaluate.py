@@ -1,10 +1,9 @@
 """`dinoclassify evaluate`."""
 
-import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from functools import partial
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -16,14 +15,12 @@ from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
 from dinoclassify.cli.truth import Truth, read_truth
 from dinoclassify.discover import Source
 from dinoclassify.errors import UsageError
-from dinoclassify.rows import Prediction, file_shown_as, shown_path
 from dinoclassify.stages import Stages
 
-log = logging.getLogger("dinoclassify")
+if TYPE_CHECKING:
+    from dinoclassify.evaluation import Answer
 
 _RANKS = 5  # labels of a picture that are asked for
-
-Answers = list[tuple[Prediction, tuple[int, ...]]]  # with the true classes
 
 
 @options.grouped
@@ -59,21 +56,26 @@ def evaluate(
     known = read_truth(truth)
     tally = Tally(None)
     if predictions is not None:
-        answers, labels = _read(predictions, known, tally)
+        from dinoclassify.predictions import known_answers
+
         many = truth.multi_label
+        answers, labels = known_answers(predictions, known.pictures, known.classes, multi_label=many)
+        for row, _ in answers:
+            tally.add(row)
     else:
         answers, labels, many = _predict(known, model, passing, messages, tally, multi_label=truth.multi_label)
     from dinoclassify.cli import figures
+    from dinoclassify.evaluation import ClassFigures
     from dinoclassify.evaluation import evaluate as judge
 
     evaluation = judge(answers, labels, multi_label=many, target_precision=target_precision)
     if as_json:
         print_json(figures.as_json(evaluation))
     elif as_csv:
-        print_csv([asdict(one) for one in evaluation.classes])
+        print_csv([field.name for field in fields(ClassFigures)], [asdict(one) for one in evaluation.classes])
     else:
         figures.show(evaluation)
-    if plots is not None:
+    if plots is not None and evaluation.top1.total:
         from dinoclassify.plots import write_plots
 
         write_plots(plots, evaluation, plot_format)
@@ -91,36 +93,6 @@ def _refuse(context: typer.Context, parameters: Sequence[str], why: str) -> None
             raise UsageError(f"{why}: leave out {parameter.opts[0]}")
 
 
-def _read(predictions: str, known: Truth, tally: Tally) -> tuple[Answers, Sequence[str]]:
-    """The rows of a file for pictures that something is known of, and the names of its classes."""
-    from dinoclassify.classes import match_classes
-    from dinoclassify.predictions import labels_of, read_predictions
-
-    truths = {os.path.abspath(picture.path): picture.labels for picture in known.pictures}
-    rows = {os.path.abspath(file_shown_as(row.path)): row for row in read_predictions(predictions)}
-    found = {path: row for path, row in rows.items() if path in truths}
-    if not found:
-        raise UsageError(
-            f"{predictions} has no rows for the pictures of {known.source}: are paths written the same way?"
-        )
-    if lacking := len(truths) - len(found):
-        log.warning("%s pictures of %s have no row in %s", f"{lacking:,}", known.source, predictions)
-    if others := len(rows) - len(found):
-        log.warning("%s rows of %s are of other pictures and left out", f"{others:,}", predictions)
-    labels = labels_of(found.values())
-    classes = match_classes(known.classes, labels, predictions, all_known=False)
-    for name in known.classes:
-        if name not in classes:
-            log.warning("%s is never predicted in %s", shown_path(name), predictions)
-            classes[name] = len(labels)
-            labels.append(name)
-        elif not labels[classes[name]]:
-            labels[classes[name]] = name  # an index
-    for row in found.values():
-        tally.add(row)
-    return [(row, tuple(classes[label] for label in truths[path])) for path, row in found.items()], labels
-
-
 def _predict(
     known: Truth,
     model: options.ModelOptions,
@@ -129,7 +101,7 @@ def _predict(
     tally: Tally,
     *,
     multi_label: bool,
-) -> tuple[Answers, Sequence[str], bool]:
+) -> "tuple[list[Answer], list[str], bool]":
     """Predictions for all pictures, the names of the classes, and whether a picture may have many."""
     from dinoclassify.classes import match_classes
     from dinoclassify.classifier import Classifier
@@ -142,7 +114,7 @@ def _predict(
     sources = [Source(picture.path) for picture in known.pictures]
     ranks = len(classifier.labels) if classifier.multi_label else min(_RANKS, len(classifier.labels))
     stages = Stages()
-    answers: Answers = []
+    answers: list[Answer] = []
     with told_if_stopped(tally) as stop, stages.charge("write"):
         rows = classifier.predict(sources, top_k=ranks, **passing.arguments(stages, stop))
         shown = with_progress(rows, tally, messages, partial(iter, sources))
@@ -150,4 +122,4 @@ def _predict(
             tally.add(row)
             answers.append((row, tuple(classes[label] for label in picture.labels)))
     log_stages(stages, classifier, exact=passing.exact)
-    return answers, classifier.labels, classifier.multi_label
+    return answers, list(classifier.labels), classifier.multi_label

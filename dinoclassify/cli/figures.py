@@ -2,12 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
+from dinoclassify.calibration import Threshold
 from dinoclassify.cli.terminal import print_lines, print_table
-from dinoclassify.evaluation import Evaluation, Share, Threshold
+from dinoclassify.evaluation import Evaluation
 from dinoclassify.rows import shown_path
+from dinoclassify.statistics import Share
 
 _FEW = 20  # classes, of which all are shown
 _MATRIX = 12  # classes, whose confusion matrix fits a terminal
@@ -17,7 +19,7 @@ _THRESHOLDS = [step / 20 for step in range(20)]  # of the curve in JSON
 
 def show(evaluation: Evaluation) -> None:
     """Tables for people: on a terminal boxed, in a pipe tab-separated with an empty line between."""
-    labels = evaluation.labels
+    name = _naming(evaluation.labels)
     print_table(_headlines(evaluation), as_json=False)
     if evaluation.target_precision is not None:
         print_lines(["", _suggestion(evaluation.suggested, evaluation.target_precision)])
@@ -27,7 +29,7 @@ def show(evaluation: Evaluation) -> None:
         f"Classes, {more}",
         [
             {
-                "class": one.label,
+                "class": name(one.index),
                 "pictures": one.pictures,
                 "precision": f"{one.precision:.4f}",
                 "recall": f"{one.recall:.4f}",
@@ -37,20 +39,25 @@ def show(evaluation: Evaluation) -> None:
         ],
     )
     if 1 < len({index for pair in evaluation.confusions for index in pair}) <= _MATRIX:
-        _titled("Confusion matrix", _matrix(evaluation))
+        _titled("Confusion matrix", _matrix(evaluation, name))
     else:
         confused = [pair for pair, _ in Counter(evaluation.confusions).most_common() if pair[0] != pair[1]]
         _titled(
             "Confused most often",
             [
-                {"true": labels[truth], "predicted": labels[guess], "pictures": evaluation.confusions[truth, guess]}
+                {"true": name(truth), "predicted": name(guess), "pictures": evaluation.confusions[truth, guess]}
                 for truth, guess in confused[:_WORST]
             ],
         )
     _titled(
         "Most confident mistakes",
         [
-            {"path": shown_path(one.path), "true": one.truth, "predicted": one.label, "score": f"{one.score:.4f}"}
+            {
+                "path": shown_path(one.path),
+                "true": "; ".join(map(name, one.truth)),
+                "predicted": name(one.predicted),
+                "score": f"{one.score:.4f}",
+            }
             for one in evaluation.mistakes[:_WORST]
         ],
     )
@@ -72,7 +79,8 @@ def _headlines(evaluation: Evaluation) -> list[dict[str, object]]:
         lines.append(share("all labels are right", many.exact))
         lines.append(line("mean average precision", many.mean_average_precision))
         lines.append(line("F1 of all answers", many.micro_f1))
-    lines.append(line("balanced accuracy", evaluation.balanced_accuracy, evaluation.balanced_interval))
+    if evaluation.balanced_accuracy is not None:
+        lines.append(line("balanced accuracy", evaluation.balanced_accuracy, evaluation.balanced_interval))
     lines.append(line("mean F1 of classes", evaluation.macro_f1))
     lines.append(line("expected calibration error", evaluation.calibration_error))
     return lines
@@ -83,22 +91,25 @@ def _suggestion(suggested: Threshold | None, target: float) -> str:
         return f"No threshold makes {target:.1%} of the labels right."
     low, high = suggested.precision.interval
     return (
-        f"--threshold {suggested.threshold:g}: {suggested.precision.value:.2%} of the labels are right "
+        f"--threshold {suggested.threshold}: {suggested.precision.value:.2%} of the labels are right "
         f"({low:.2%} to {high:.2%}), {suggested.coverage:.2%} of the pictures get one."
     )
 
 
-def _matrix(evaluation: Evaluation) -> list[dict[str, object]]:
+def _matrix(evaluation: Evaluation, name: Callable[[int], str]) -> list[dict[str, object]]:
     """A row for each true class, a column for each predicted one."""
-    labels = evaluation.labels
-    shown = sorted({index for pair in evaluation.confusions for index in pair})
-    twice = {label for label, count in Counter(labels[index] for index in shown).items() if count > 1}
-    name = {index: f"{labels[index]} ({index})" if labels[index] in twice else labels[index] for index in shown}
+    counts = evaluation.confusions
+    shown = sorted({index for pair in counts for index in pair})
     return [
-        {"true \\ predicted": name[truth]}
-        | {name[guess]: evaluation.confusions.get((truth, guess), 0) for guess in shown}
+        {"true \\ predicted": name(truth)} | {name(guess): counts.get((truth, guess), 0) for guess in shown}
         for truth in shown
     ]
+
+
+def _naming(labels: Sequence[str]) -> Callable[[int], str]:
+    """A function from a class to its label, with its index behind if others have that label too."""
+    count = Counter(labels)
+    return lambda index: f"{labels[index]} ({index})" if count[labels[index]] > 1 else labels[index]
 
 
 def _titled(title: str, rows: Sequence[Mapping[str, object]]) -> None:
@@ -123,10 +134,26 @@ def as_json(evaluation: Evaluation) -> object:
         "suggested": suggested and asdict(suggested) | {"precision": _share(suggested.precision)},
         "classes": [asdict(one) for one in evaluation.classes],
         "confusions": [
-            {"true": labels[truth], "predicted": labels[guess], "pictures": count}
+            {
+                "true": labels[truth],
+                "true_index": truth,
+                "predicted": labels[guess],
+                "predicted_index": guess,
+                "pictures": count,
+            }
             for (truth, guess), count in Counter(evaluation.confusions).most_common()
         ],
-        "mistakes": [asdict(one) | {"path": shown_path(one.path)} for one in evaluation.mistakes],
+        "mistakes": [
+            {
+                "path": shown_path(one.path),
+                "true": [labels[index] for index in one.truth],
+                "true_index": list(one.truth),
+                "predicted": labels[one.predicted],
+                "predicted_index": one.predicted,
+                "score": one.score,
+            }
+            for one in evaluation.mistakes
+        ],
         "bins": [asdict(one) for one in evaluation.bins],
         "curve": [
             {"threshold": threshold, "coverage": point[0], "accuracy": point[1]}

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Never
 
@@ -101,13 +101,12 @@ def print_json(content: object) -> None:
 
 
 @writing_to_stdout()
-def print_csv(rows: Sequence[Mapping[str, Value]]) -> None:
-    """Print rows of the same columns as CSV."""
+def print_csv(names: Sequence[str], rows: Sequence[Mapping[str, Value]]) -> None:
+    """Print rows of these columns as CSV."""
     if sys.stdout is None:
         raise OutputError("stdout is closed")
-    lines: list[Iterable[Value]] = [rows[0].keys()] if rows else []
-    lines += [row.values() for row in rows]
-    print(*(join(line).decode("utf-8") for line in lines), sep="", end="")
+    for values in (names, *([row[name] for name in names] for row in rows)):
+        print(join(values).decode("utf-8"), end="")
 
 
 @writing_to_stdout()
@@ -124,8 +123,8 @@ def print_table(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    names = list(rows[0])
-    cells = [["" if row[name] is None else str(row[name]) for name in names] for row in rows]
+    names = [printable(name) for name in rows[0]]
+    cells = [["" if value is None else printable(str(value)) for value in row.values()] for row in rows]
     if not sys.stdout.isatty():
         print(*("\t".join(line) for line in [names, *cells]), sep="\n")
         return
@@ -134,11 +133,10 @@ def print_table(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*names, box=box.SIMPLE_HEAD)
-    for column, texts in zip(table.columns, zip(*cells, strict=True), strict=True):
-        column.overflow = "fold"
-        if all(map(_NUMBER.fullmatch, texts)):
-            column.justify = "right"
+    table = Table(box=box.SIMPLE_HEAD)
+    for name, texts in zip(names, zip(*cells, strict=True), strict=True):
+        numbers = all(map(_NUMBER.fullmatch, texts))
+        table.add_column(Text(name), overflow="fold", justify="right" if numbers else "left")
     for line in cells:
         table.add_row(*map(Text, line))
     Console().print(table)

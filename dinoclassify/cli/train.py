@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,7 @@ from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import print_table, say, set_up_log
 from dinoclassify.cli.truth import read_truth
 from dinoclassify.discover import Source
-from dinoclassify.errors import UsageError, name_some
-from dinoclassify.rows import shown_path
+from dinoclassify.labelled import count_classes
 from dinoclassify.stages import Stages
 from dinoclassify.statistics import wilson
 
@@ -22,13 +20,11 @@ if TYPE_CHECKING:
     from dinoclassify.embeddings import Embedding
     from dinoclassify.encoder import Encoder
     from dinoclassify.labelled import Labelled
-    from dinoclassify.training import Features, Held, Trained
+    from dinoclassify.training import Features, Held
 
 log = logging.getLogger("dinoclassify")
 
 _GO_ON = "; their features are kept, the same command goes on"
-
-LEAST = 2  # pictures of a class: one to learn from, one to judge by
 
 
 @options.grouped
@@ -51,25 +47,38 @@ def train(
     out, and how the nearest class mean and the nearest neighbours do.
     """
     set_up_log(messages)
+    from dinoclassify.folders import check_model_folder
     from dinoclassify.locks import locked
-    from dinoclassify.saving import check_folder, save_classifier
 
-    check_folder(output, force=force)
+    walked = truth.folder if truth.labels_from is None else None
+    check = partial(check_model_folder, output, force=force, pictures=walked)
+    check()
     known = read_truth(truth)
     classes = known.classes
-    _check_classes(classes, known.pictures, many=truth.multi_label)
+    count_classes(known.pictures, classes, multi_label=truth.multi_label)
     with locked(output.rstrip("/"), wait=wait):
-        check_folder(output, force=force)  # another run may have written it
+        check()  # another run may have written it
         from dinoclassify.encoder import Encoder
         from dinoclassify.model_card import Data, write_card
+        from dinoclassify.saving import save_classifier
+        from dinoclassify.training import train_head
 
         encoder = Encoder(model.model, **model.arguments())
         log_model(encoder)
         tally = Tally(None)
         features, pictures = _embed(encoder, known.pictures, passing, messages, tally)
         embedded = tally.summary()
-        counts = _check_classes(classes, pictures, many=truth.multi_label)
-        trained = _train(features, pictures, classes, class_weight, seed, many=truth.multi_label)
+        counts = count_classes(pictures, classes, multi_label=truth.multi_label)
+        started = time.monotonic()
+        trained = train_head(
+            features,
+            [picture.labels for picture in pictures],
+            classes,
+            multi_label=truth.multi_label,
+            class_weight=class_weight,
+            seed=seed,
+        )
+        log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
         card = write_card(
             encoder.base,
             Data(known.source, len(pictures), counts, tally.errors),
@@ -118,50 +127,6 @@ def _embed(
     if tally.made:
         log_stages(stages, encoder, exact=passing.exact)
     return features[usable], [picture for picture, good in zip(pictures, usable, strict=True) if good]
-
-
-def _check_classes(classes: Sequence[str], pictures: "Sequence[Labelled]", *, many: bool) -> Mapping[str, int]:
-    """How many pictures each class has.
-
-    Raises:
-        UsageError: there is nothing to tell apart, or too little to learn a class from.
-    """
-    found = Counter(label for picture in pictures for label in picture.labels)
-    counts = {label: found[label] for label in classes}
-    if few := [f"{shown_path(label)} ({count})" for label, count in counts.items() if count < LEAST]:
-        raise UsageError(
-            f"each class needs {LEAST} pictures that can be read, too few has {name_some(few)}: add some or drop it"
-        )
-    if not many and len(classes) < 2:
-        raise UsageError(f"all pictures are of one class, {shown_path(classes[0])}: training needs two or more")
-    if everywhere := [shown_path(label) for label in classes if many and len(pictures) - counts[label] < LEAST]:
-        raise UsageError(f"{LEAST} pictures must be without the label {everywhere[0]}: add some or leave it out")
-    return counts
-
-
-def _train(
-    features: "Features",
-    pictures: "Sequence[Labelled]",
-    classes: Sequence[str],
-    class_weight: options.ClassWeight,
-    seed: int,
-    *,
-    many: bool,
-) -> "Trained":
-    import numpy as np
-
-    from dinoclassify.training import train_multi, train_single
-
-    started = time.monotonic()
-    number = {label: index for index, label in enumerate(classes)}
-    if many:
-        marks = np.array([[label in picture.labels for label in classes] for picture in pictures])
-        trained = train_multi(features, marks, class_weight=class_weight, seed=seed)
-    else:
-        of_each = np.array([number[picture.labels[0]] for picture in pictures])
-        trained = train_single(features, of_each, class_weight=class_weight, seed=seed)
-    log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
-    return trained
 
 
 def _line(held: "Held") -> dict[str, object]:

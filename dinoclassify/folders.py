@@ -1,0 +1,96 @@
+"""Folders that appear whole, as models are written."""
+
+import ctypes
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+
+from dinoclassify.catalogue import MODEL_FILES
+from dinoclassify.errors import OutputError, UsageError, name_some
+from dinoclassify.files import reporting, settle
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of renameat2, from linux/fcntl.h and linux/fs.h
+
+
+def check_model_folder(folder: str, *, force: bool, pictures: str | None = None) -> None:
+    """Find out whether a model may be written to ``folder``, before the work begins.
+
+    Args:
+        folder: where it shall be.
+        force: it may take the place of a model that is there.
+        pictures: a folder that it must not lie in, because what is in that is taken for a class.
+
+    Raises:
+        UsageError: there is something that may not be replaced.
+        OutputError: the folder that it would lie in is not there or may not be written to.
+    """
+    path = os.path.realpath(folder)
+    above = os.path.dirname(path)
+    if not os.path.isdir(above):
+        raise OutputError(f"cannot write {folder}: there is no folder {above}")
+    if not os.access(above, os.W_OK):
+        raise OutputError(f"cannot write {folder}: the folder {above} may not be written to")
+    if pictures is not None and f"{path}/".startswith(f"{os.path.realpath(pictures)}/"):
+        raise UsageError(f"{folder} would lie among the pictures of {pictures}: choose another place")
+    if not os.path.lexists(path):
+        return
+    names = os.listdir(path) if os.path.isdir(path) else [os.path.basename(path)]
+    if names and "config.json" not in names:
+        raise UsageError(f"{folder} is there, and is not a model: choose another name")
+    if others := [name for name in names if not any(fnmatch(name, pattern) for pattern in MODEL_FILES)]:
+        raise UsageError(f"{folder} holds {name_some(others)} beside a model: move that away, or choose another name")
+    if names and not force:
+        raise UsageError(f"{folder} is there already: --force replaces it")
+
+
+@contextmanager
+def replacing_folder(folder: str) -> Iterator[str]:
+    """A new folder, which takes the name ``folder`` when the block ends well; else what is there stays as it was.
+
+    Until then it stands beside it, under a hidden name.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path = os.path.realpath(folder)  # a link stays one
+    above, name = os.path.split(path)
+    made = os.path.join(above, f".{name}.new")
+    with reporting(folder):
+        if os.path.lexists(_aside(made)) and not os.path.lexists(path):  # of a run that was killed
+            os.rename(_aside(made), path)
+        shutil.rmtree(made, ignore_errors=True)
+        try:
+            os.mkdir(made)
+            yield made
+            for file in os.listdir(made):
+                settle(os.path.join(made, file))
+            settle(made)
+            _swap(made, path)
+            settle(above)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)  # of what was begun, or replaced
+
+
+def _swap(made: str, path: str) -> None:
+    """Give the folder ``made`` the name ``path``, and that name's folder, if there is one, the other."""
+    if not os.path.lexists(path):
+        os.rename(made, path)
+    elif not _exchange(made, path):
+        os.rename(path, _aside(made))
+        try:
+            os.rename(made, path)
+        finally:
+            os.rename(_aside(made), made if os.path.lexists(path) else path)
+
+
+def _exchange(one: str, other: str) -> bool:
+    """Exchange two names at once, where the system and the file system can; gives whether it is done."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # of Linux
+    names = os.fsencode(one), os.fsencode(other)
+    return rename is not None and rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
+
+
+def _aside(made: str) -> str:
+    return f"{made}.old"
