@@ -17,7 +17,7 @@ from torch import Tensor
 from dinoclassify.discover import Source
 from dinoclassify.errors import UsageError
 from dinoclassify.loader import load_batches
-from dinoclassify.pipeline import classify
+from dinoclassify.pipeline import classify, embed
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.rows import Prediction
 from dinoclassify.runtimes import Answer, Precision
@@ -251,3 +251,25 @@ def test_when_the_model_fails_nothing_behind_it_comes_out() -> None:
         made.extend(classify(load([str(PHOTOS / "coffee.jpg")] * 12, batch_size=4), Failing(ahead=2), LABELS))
     seen = [prediction for prediction in made if prediction.status == "ok"]
     assert seen == made[:4]
+
+
+class Large(Levels):
+    """A runtime whose features do not fit fp16, or are none."""
+
+    def __call__(self, pixels: Tensor) -> Answer:
+        return lambda: torch.tensor([[7e4, 1.0], [torch.inf, 1.0], [3.0, 4.0]])[: len(pixels)]
+
+
+def test_features_that_are_none_or_too_large_are_failures() -> None:
+    pictures = [str(path) for path in sorted(PHOTOS.glob("*.jpg"))[:3]]
+    large, none, good = embed(load(pictures), Large(), dtype=torch.float16)
+    assert large.failure is not None
+    assert large.failure.message == "a feature is too large for --dtype fp16: leave that out"
+    assert none.failure is not None
+    assert none.failure.message == "the model's answer is not a number, not even in fp32"
+    assert good.features is not None
+    assert good.features.tolist() == [3, 4]
+    first, _, last = embed(load(pictures), Large(), normalized=True)
+    assert first.status == "ok"
+    assert last.features is not None
+    assert last.features.tolist() == pytest.approx([0.6, 0.8])

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,54 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
     code, _, err = train("labelled", "-o", "model")
     assert code == 0
     assert "features cannot be kept in" in err
+
+
+def test_a_cache_that_is_damaged_or_full_is_no_obstacle(
+    here: Path, train: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train("labelled", "-o", "model")
+    expected = weights("model")
+    (database,) = (here / "cache" / "dinoclassify").glob("features-*.sqlite")
+    content = bytearray(database.read_bytes())
+    content[4096:] = b"x" * (len(content) - 4096)
+    database.write_bytes(content)
+    code, _, err = train("labelled", "-o", "model", "--force")
+    assert (code, err.count("features cannot be kept in")) == (0, 1)
+    assert "malformed" in err
+    assert weights("model") == expected
+
+    class Full(sqlite3.Connection):
+        def executemany(self, *_: object) -> sqlite3.Cursor:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    database.unlink()
+    connect = sqlite3.connect
+    monkeypatch.setattr("sqlite3.connect", lambda *arguments, **named: connect(*arguments, **named, factory=Full))
+    code, _, err = train("labelled", "-o", "model", "--force")
+    assert (code, err.count("features cannot be kept in")) == (0, 1)
+    assert "disk is full" in err
+    assert "Traceback" not in err
+
+
+def test_kept_features_go_with_what_they_were_made_with(here: Path, train: Invoke) -> None:
+    train("labelled", "-o", "model")
+    code, _, err = train("labelled", "-o", "model", "--force", "--max-pixels", "100")
+    assert code == 2
+    assert "too few has blue (0), green (0), red (0)" in err
+
+
+def test_class_names_of_any_kind(here: Path, train: Invoke, capfd: pytest.CaptureFixture[str]) -> None:
+    wild = [b"caf\xe9", b"<b>|`x`\n# y", "赤".encode()]
+    for name, colour in zip(wild, COLOURS, strict=True):
+        os.rename(f"labelled/{colour}".encode(), b"labelled/" + name)
+    code, _, err = train("labelled", "-o", "model")
+    assert code == 0, err
+    labels = json.loads(Path("model/config.json").read_text())["id2label"]
+    assert sorted(labels.values()) == sorted(["caf\\xe9", "<b>|`x`\n# y", "赤"])
+    card = Path("model/README.md").read_text()
+    assert "| &lt;b>&#124;`x`\\n# y | 8 |" in card.replace("&gt;", ">")
+    assert run(["evaluate", "labelled", "-m", "./model", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["top1"]["right"] == 24
 
 
 def test_a_table_of_labels(here: Path, train: Invoke) -> None:
@@ -331,7 +380,7 @@ def test_names_are_exchanged_at_once(here: Path) -> None:
         ("rm -r labelled", "", 2, "labelled is not a folder"),
         ("rm -r labelled/*", "", 2, "labelled has no folders in it"),
         ("rm labelled/*/*.png", "", 4, "no pictures found in the folders of labelled"),
-        ("printf 'path,label\na,x\na,y\n' > t.csv", "--labels-from t.csv", 2, "two things of labelled/a, x and y"),
+        ("printf 'path,label\na,x\n./a,y\n' > t.csv", "--labels-from t.csv", 2, "two things of labelled/./a, x and y"),
         ("echo path,label > t.csv", "--labels-from t.csv", 4, "t.csv has no pictures with labels"),
         ("echo path,class > t.csv", "--labels-from t.csv", 2, "no column label; choose one with --label-column: path"),
         ("touch t.txt", "--labels-from t.txt", 2, "t.txt is not a table: its name must end in .csv or .parquet"),
@@ -429,6 +478,8 @@ def test_folders_and_tables_are_read(tmp_path: Path) -> None:
     table = LabelTable(str(tmp_path / "t.csv"))
     assert read_table(table, "in", many=True) == [Labelled("/x.jpg", ("a", "b")), Labelled("in/y.jpg", ())]
     assert read_table(table) == [Labelled("/x.jpg", ("b; a ;b",))]
+    (tmp_path / "t.csv").write_text("path,label\nx.jpg,cat \n./x.jpg, cat\ny.jpg, \n")
+    assert read_table(table) == [Labelled("x.jpg", ("cat",))]
 
 
 def digits(folder: Path) -> tuple[list[str], npt.NDArray[np.intp]]:
