@@ -233,4 +233,5 @@ def _fitting(folds: int) -> Iterator[None]:
     """Have folds, rather than the parts of one product of matrices, go on side by side: those are too small to part."""
     with warnings.catch_warnings(), threadpool_limits(1 if folds > 1 else None):
         warnings.simplefilter("ignore", ConvergenceWarning)  # of regularisation too weak to be chosen
+        warnings.simplefilter("ignore", UserWarning)  # of class means, which are as many as there are classes
         yield

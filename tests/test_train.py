@@ -465,6 +465,13 @@ def test_pictures_that_are_all_alike_are_learned_as_such() -> None:
     assert trained.held[0].right == trained.held[1].right == 4
 
 
+def test_many_classes_of_few_pictures() -> None:
+    generator = np.random.default_rng(0)
+    classes = np.repeat(np.arange(60), 2)
+    features = (np.eye(60)[classes] + generator.normal(size=(120, 60)) / 100).astype(np.float32)
+    assert [held.right for held in train_single(features, classes).held[:2]] == [120, 120]
+
+
 def test_folders_and_tables_are_read(tmp_path: Path) -> None:
     for path in ("b/1.jpg", "a/deep/2.jpg", "a/.hidden.jpg", ".c/3.jpg", "a/text.txt"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
