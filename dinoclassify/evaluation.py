@@ -210,9 +210,12 @@ def _average_precision(scores: npt.NDArray[np.float64], truths: npt.NDArray[np.b
 
 
 def _resampled(truths: Sequence[int], hits: npt.NDArray[np.bool_]) -> Interval | None:
-    """The interval of the mean recall by bootstrap: drawing as many pictures, with repetition, again and again."""
+    """The interval of the mean recall by bootstrap: drawing as many pictures, with repetition, again and again.
+
+    None where that would say too much: of few pictures, and of those that are all alike.
+    """
     names, classes = np.unique(truths, return_inverse=True)
-    if len(truths) < max(1, ENOUGH * len(names)):
+    if len(truths) < ENOUGH * len(names) or hits.all() or not hits.any():
         return None
     generator, means = np.random.default_rng(0), []
     for _ in range(RESAMPLES):

@@ -90,7 +90,7 @@ def plot_threshold(evaluation: Evaluation) -> Figure:
     ):
         axes.step(thresholds, [*shares, *shares[-1:]], where="post", color=color, label=label)
     if suggested is not None:
-        label = f"{suggested.threshold}: {suggested.precision.value:.1%} right, {suggested.coverage:.1%} reach it"
+        label = f"{suggested.threshold:.4g}: {suggested.precision.value:.1%} right, {suggested.coverage:.1%} reach it"
         axes.axvline(suggested.threshold, color="grey", linestyle="--", label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="threshold", ylabel="share", title="Accuracy against threshold")
     axes.legend(loc="lower left")

@@ -34,7 +34,9 @@ def read_predictions(name: str) -> Iterator[Prediction]:
         row_format = open_format(made, max(1, sum(bool(_RANK.fullmatch(column)) for column in _columns(name, made))))
         table = row_format.table
         yield from table.read(name) if table is not None else read_lines(name, row_format.lines)
-    except (KeyError, TypeError, ValueError, sqlite3.Error) as error:
+    except KeyError as error:
+        raise UsageError(f"{name} is not what predict writes: it has no {error}") from error
+    except (TypeError, ValueError, sqlite3.Error) as error:
         raise UsageError(f"{name} is not what predict writes ({error})") from error
     except OSError as error:
         raise UsageError(f"cannot read {name}: {error.strerror or error}") from error

@@ -90,8 +90,9 @@ def _suggestion(suggested: Threshold | None, target: float) -> str:
     if suggested is None:
         return f"No threshold makes {target:.1%} of the labels right."
     low, high = suggested.precision.interval
+    threshold = str(suggested.threshold).removesuffix(".0")  # all digits: scores may be close together
     return (
-        f"--threshold {suggested.threshold}: {suggested.precision.value:.2%} of the labels are right "
+        f"--threshold {threshold}: {suggested.precision.value:.2%} of the labels are right "
         f"({low:.2%} to {high:.2%}), {suggested.coverage:.2%} of the pictures get one."
     )
 

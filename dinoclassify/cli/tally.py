@@ -85,8 +85,8 @@ class Tally:
     def summary(self) -> str:
         """The counts in a line, with what was kept, and the speed."""
         kept = f", {self.kept:,} of them kept" if self.kept else ""
-        speed = f"in {self.seconds:.1f} s, {self.made / self.seconds:.1f} images/s"
-        return f"{self.total:,} images: {self.counts()}{kept} {speed}"
+        speed = f", {self.made / self.seconds:.1f} images/s" if self.made else ""
+        return f"{self.total:,} images: {self.counts()}{kept} in {self.seconds:.1f} s{speed}"
 
     def _count(self, status: Status, error_code: str | None) -> None:
         self.statuses[status] += 1
