@@ -22,12 +22,13 @@ def match_classes(names: Iterable[str], labels: Sequence[str], model: str, *, al
         names: what people wrote.
         labels: the name of each class, by index; empty where it is not known.
         model: what has these classes, for messages.
-        all_known: these are all classes that there are; else names that mean none of them are left out.
+        all_known: these are all classes that there are; else names that mean none of them are left out, and one word of
+            a label is not taken for it: there may be another class of that name.
 
     Raises:
         UsageError: a name means more than one of the classes or, of all classes, none.
     """
-    readings = _readings(labels)
+    readings = _readings(labels)[: None if all_known else -1]
     found: dict[str, int] = {}
     unknown: list[str] = []
     for name in dict.fromkeys(names):

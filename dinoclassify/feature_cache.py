@@ -37,7 +37,7 @@ _AT_ONCE = 64  # rows that are written together: what a kill can cost
 
 def embed_once(encoder: Encoder, paths: Sequence[str], run: Run) -> Iterator[tuple[int, Embedding, bool]]:
     """One embedding for each path, with the number of the path, and whether it was kept: those that were come first."""
-    with closing(_Kept(_place(encoder, run))) as kept:
+    with closing(_Kept(_place(encoder, run), encoder.width)) as kept:
         missing = []
         for number, path in enumerate(paths):
             if (known := kept.find(path)) is not None:
@@ -59,8 +59,8 @@ class _Kept:
     What is added is written some at a time, so that another run which writes too need not wait for a picture.
     """
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    def __init__(self, place: Path, width: int) -> None:
+        self._place, self._width = place, width
         self._added: list[tuple[bytes, int | None, int | None, bytes]] = []
         self._database: sqlite3.Connection | None = None
         self._database = self._trying(self._open)
@@ -106,7 +106,10 @@ class _Kept:
             return None
         query = "SELECT features FROM features WHERE path = ? AND size = ? AND mtime_ns = ?"
         found = self._database.execute(query, key).fetchone()
-        return np.frombuffer(found[0], "<f4").astype(np.float32) if found is not None else None
+        if found is None or not isinstance(found[0], bytes) or len(found[0]) != 4 * self._width:
+            return None
+        features = np.frombuffer(found[0], "<f4").astype(np.float32)
+        return features if np.isfinite(features).all() else None
 
     def _write(self) -> None:
         if self._database is not None:

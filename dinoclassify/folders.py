@@ -26,6 +26,8 @@ def check_model_folder(folder: str, *, force: bool, pictures: str | None = None)
         UsageError: there is something that may not be replaced.
         OutputError: the folder that it would lie in is not there or may not be written to.
     """
+    if not folder:
+        raise UsageError("name a folder with --output")
     path = os.path.realpath(folder)
     above = os.path.dirname(path)
     if not os.path.isdir(above):
@@ -36,7 +38,8 @@ def check_model_folder(folder: str, *, force: bool, pictures: str | None = None)
         raise UsageError(f"{folder} would lie among the pictures of {pictures}: choose another place")
     if not os.path.lexists(path):
         return
-    names = os.listdir(path) if os.path.isdir(path) else [os.path.basename(path)]
+    with reporting(folder):
+        names = os.listdir(path) if os.path.isdir(path) else [os.path.basename(path)]
     if names and "config.json" not in names:
         raise UsageError(f"{folder} is there, and is not a model: choose another name")
     if others := [name for name in names if not any(fnmatch(name, pattern) for pattern in MODEL_FILES)]:
@@ -56,7 +59,7 @@ def replacing_folder(folder: str) -> Iterator[str]:
     """
     path = os.path.realpath(folder)  # a link stays one
     above, name = os.path.split(path)
-    made = os.path.join(above, f".{name}.new")
+    made = os.path.join(above, f".{name}.dinoclassify.new")
     with reporting(folder):
         if os.path.lexists(_aside(made)) and not os.path.lexists(path):  # of a run that was killed
             os.rename(_aside(made), path)

@@ -43,8 +43,10 @@ def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
     """
     if not os.path.isdir(root):
         raise UsageError(f"{root} is not a folder; for a table of labels write --labels-from {root}")
-    with os.scandir(root) as entries:
-        visible = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    try:
+        visible = sorted(name for name in os.listdir(root) if not name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"cannot read {root}: {error.strerror}") from error
     folders = [name for name in visible if os.path.isdir(os.path.join(root, name))]  # links to folders too
     if not folders:
         raise UsageError(f"{root} has no folders in it: put the pictures of each class into one named after it")
@@ -96,6 +98,8 @@ def count_classes(pictures: Sequence[Labelled], classes: Sequence[str], *, multi
     Raises:
         UsageError: there is nothing to tell apart, or too little to learn a class from.
     """
+    if not classes:
+        raise UsageError("no picture has a label: there is nothing to train")
     found = Counter(label for picture in pictures for label in picture.labels)
     counts = {label: found[label] for label in classes}
     if few := [f"{label} ({count})" for label, count in counts.items() if count < LEAST]:
@@ -109,9 +113,13 @@ def count_classes(pictures: Sequence[Labelled], classes: Sequence[str], *, multi
     return counts
 
 
-def _rows(table: LabelTable) -> Iterator[tuple[str, ...]]:
+def _rows(table: LabelTable) -> Iterator[tuple[str, str]]:
     rows = table_rows(table.name, {"--column": table.path_column, "--label-column": table.label_column})
-    return (row for row in rows if row[0])
+    for path, label in rows:
+        if "\0" in path:
+            raise UsageError(f"{table.name} has a path with a NUL in it, {path}: mend it")
+        if path:
+            yield path, label
 
 
 def _split(text: str, separator: str | None) -> tuple[str, ...]:

@@ -126,7 +126,7 @@ def _parquet_rows(name: str, columns: Mapping[str, str]) -> Iterator[tuple[str, 
             for batch in table.iter_batches(columns=list(dict.fromkeys(columns.values()))):
                 texts = [batch.column(column).cast(pa.string()).to_pylist() for column in columns.values()]
                 yield from (tuple(value or "" for value in values) for values in zip(*texts, strict=True))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, KeyError) as error:  # the latter of a column that is there twice
         wanted = ", ".join(columns.values())
         raise UsageError(f"{name} is not a Parquet table with text in the column {wanted}: {error}") from error
 

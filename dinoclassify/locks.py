@@ -13,6 +13,12 @@ from dinoclassify.files import reporting
 log = logging.getLogger(__name__)
 
 
+def lock_of(path: str) -> str:
+    """The file that is locked while ``path`` is written: hidden beside it, under a name that nobody else gives."""
+    folder, name = os.path.split(os.path.realpath(path))
+    return os.path.join(folder, f".{name}.dinoclassify.lock")
+
+
 @contextmanager
 def locked(path: str, *, wait: bool) -> Iterator[None]:
     """Keep other runs from writing ``path``. The kernel gives the lock back if this process dies.
@@ -21,7 +27,7 @@ def locked(path: str, *, wait: bool) -> Iterator[None]:
         LockedError: another run writes it; with ``wait`` it is waited for instead.
         OutputError: the lock cannot be made.
     """
-    name = f"{os.path.realpath(path)}.lock"
+    name = lock_of(path)
     lock = FileLock(name)
     with reporting(name):
         try:

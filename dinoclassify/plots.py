@@ -5,9 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.evaluation import Evaluation
 from dinoclassify.files import replacing, reporting
+from dinoclassify.rows import printable
 
 try:
     from matplotlib import rc_context
@@ -22,6 +23,18 @@ _LONGEST = 24  # characters of a name
 _DPI = 144
 
 
+def make_folder(folder: str) -> None:
+    """Make the folder for plots, if it is not there, before the work begins.
+
+    Raises:
+        OutputError: it cannot be made or may not be written to.
+    """
+    with reporting(folder):
+        os.makedirs(folder, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write {folder}: it may not be written to")
+
+
 def write_plots(folder: str, evaluation: Evaluation, plot_format: PlotFormat) -> None:
     """Draw all that there is to draw, each into a file of ``folder``; the same figures are the same bytes.
 
@@ -31,8 +44,6 @@ def write_plots(folder: str, evaluation: Evaluation, plot_format: PlotFormat) ->
     figures = {"reliability": plot_reliability(evaluation), "threshold": plot_threshold(evaluation)}
     if evaluation.confusions:
         figures["confusion"] = plot_confusion(evaluation)
-    with reporting(folder):
-        os.makedirs(folder, exist_ok=True)
     metadata = {"Date": None} if plot_format == "svg" else None
     for name, figure in figures.items():
         file_name = os.path.join(folder, f"{name}.{plot_format}")
@@ -98,5 +109,5 @@ def plot_threshold(evaluation: Evaluation) -> Figure:
 
 
 def _short(name: str) -> str:
-    first = name.split(",")[0].replace("$", r"\$")  # which would begin a formula
-    return first if len(first) <= _LONGEST else f"{first[: _LONGEST - 1]}…"
+    short = printable(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
+    return short.replace("$", r"\$")  # which would begin a formula

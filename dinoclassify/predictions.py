@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from dinoclassify.classes import are_imagenets, imagenet_labels, match_classes
@@ -18,6 +18,7 @@ from dinoclassify.writers import choose_format, open_format
 log = logging.getLogger(__name__)
 
 _LONGEST_INDEX = 5  # digits
+_MOST_CLASSES = 1_000_000
 _RANK = re.compile(r"label(_\d+)?")  # a column of each rank
 
 
@@ -36,7 +37,7 @@ def read_predictions(name: str) -> Iterator[Prediction]:
         yield from table.read(name) if table is not None else read_lines(name, row_format.lines)
     except KeyError as error:
         raise UsageError(f"{name} is not what predict writes: it has no {error}") from error
-    except (TypeError, ValueError, sqlite3.Error) as error:
+    except (TypeError, ValueError, RecursionError, sqlite3.Error) as error:
         raise UsageError(f"{name} is not what predict writes ({error})") from error
     except OSError as error:
         raise UsageError(f"cannot read {name}: {error.strerror or error}") from error
@@ -70,7 +71,7 @@ def known_answers(
         name: see `read_predictions`.
         pictures: what is known of them. Paths are the same if they lead to the same place.
         classes: all labels that these have.
-        multi_label: rows have the scores of all classes, so that there are no others.
+        multi_label: rows have the scores of all classes, so that there are no others; nor are there of ImageNet's.
 
     Raises:
         UsageError: see `read_predictions`; or there are no such rows.
@@ -84,8 +85,11 @@ def known_answers(
         log.warning("%s pictures have no row in %s", f"{lacking:,}", name)
     if others := len(rows) - len(found):
         log.warning("%s rows of %s are of other pictures and left out", f"{others:,}", name)
-    labels = _labels(found.values(), classes)
-    index_of = match_classes(classes, labels, name, all_known=multi_label)
+    known = {label.index: label.label for row in found.values() for label in row.top}
+    if max(known, default=0) >= _MOST_CLASSES:
+        raise UsageError(f"{name} has a class of index {max(known)}: is it what predict wrote?")
+    labels = _labels(known, classes)
+    index_of = match_classes(classes, labels, name, all_known=multi_label or are_imagenets(known))
     for label in classes:
         if label not in index_of:
             log.warning("%s is never predicted in %s", label, name)
@@ -96,9 +100,8 @@ def known_answers(
     return [(row, tuple(index_of[label] for label in truths[path])) for path, row in found.items()], labels
 
 
-def _labels(predictions: Iterable[Prediction], classes: Sequence[str]) -> list[str]:
-    """The names of the classes, by index, as far as predictions tell them: all of them if they are ImageNet's."""
-    known = {label.index: label.label for prediction in predictions for label in prediction.top}
+def _labels(known: Mapping[int, str], classes: Sequence[str]) -> list[str]:
+    """The names of the classes, by index, as far as they are known: all of them if they are ImageNet's."""
     if are_imagenets(known):
         return [known.get(index, label) for index, label in enumerate(imagenet_labels())]
     indices = list(known)

@@ -200,9 +200,20 @@ def _prediction(row: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> P
     status = row["status"]
     if status not in get_args(Status):
         raise ValueError(f"there is no status {status}")
-    top = tuple(Label(rank["label"], rank["index"], rank["score"]) for rank in ranks if rank["index"] is not None)
+    top = tuple(_label(rank) for rank in ranks if rank["index"] is not None)
     failure = Failure(row["error_code"], row["error"]) if row["error_code"] is not None else None
+    if bool(top) == (failure is not None):
+        raise ValueError("a row has a label or an error")
     return Prediction(read_path(row), status, top, failure, row["size"], row["mtime_ns"])
+
+
+def _label(rank: Mapping[str, Any]) -> Label:
+    label, index, score = rank["label"], rank["index"], rank["score"]
+    if not (isinstance(label, str) and isinstance(index, int) and isinstance(score, int | float)):
+        raise TypeError(f"no label is so: {label}, {index}, {score}")
+    if index < 0 or not 0 <= score <= 1:
+        raise ValueError(f"no label is so: {label}, {index}, {score}")
+    return Label(label, index, score)
 
 
 def _rank(label: Label) -> dict[str, Value]:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from dinoclassify import builtin
 from dinoclassify.catalogue import settings_files
 from dinoclassify.checkpoints import silenced
-from dinoclassify.errors import ModelError
+from dinoclassify.errors import ModelError, OutputError
 from dinoclassify.folders import replacing_folder
 from dinoclassify.heads import head_of, with_head
 from dinoclassify.models import ImageEncoder
@@ -37,8 +38,11 @@ def save_classifier(
     """
     module = _classifier(base, head, labels, multi_label=multi_label)
     with replacing_folder(folder) as made:
-        with silenced():
-            module.save_pretrained(made)
+        try:
+            with silenced():
+                module.save_pretrained(made)
+        except SafetensorError as error:  # of a full disk
+            raise OutputError(f"cannot write {folder}: {error}") from error
         _save_processor(base, made)
         with open(os.path.join(made, "README.md"), "w", encoding="utf-8") as file:
             file.write(card)

@@ -412,6 +412,7 @@ def test_tables_on_a_terminal(here: Path, invoke: Invoke, monkeypatch: pytest.Mo
         ),
         ("unknown -m builtin", 2, "unicorn is not among the 1,000 classes of builtin"),
         ("test -m ./nothing", 5, "there is no folder ./nothing"),
+        ("test -m builtin --plots t.csv", 6, "cannot write t.csv: File exists"),
     ],
 )
 def test_wrong_usage_is_one_line(here: Path, invoke: Invoke, arguments: str, code: int, message: str) -> None:
@@ -434,10 +435,10 @@ def test_what_is_not_installed_is_named(here: Path, invoke: Invoke, monkeypatch:
     assert err == "dinoclassify: plots need matplotlib: pip install 'dinoclassify[plots]'\n"
 
 
-def test_rows_and_pictures_that_do_not_meet_are_told(here: Path, tiny: str, invoke: Invoke) -> None:
-    invoke("predict", "test/n02124075", PHOTOS / "rocket.jpg", "-m", tiny, "-o", "labels.csv", "-q")
-    label = pd.read_csv("labels.csv").label[0]
-    Path("t.csv").write_text(f"path,label\n./test/n02124075/chelsea.jpg,{label}\ntest/n04485082/camera.jpg,unicorn\n")
+def test_rows_and_pictures_that_do_not_meet_are_told(here: Path, invoke: Invoke) -> None:
+    header = "path,status,label,score,index,error_code,error,size,mtime_ns"
+    Path("labels.csv").write_text(f"{header}\na.jpg,ok,cat,0.9,0,,,1,1\nb.jpg,ok,dog,0.9,1,,,1,1\n")
+    Path("t.csv").write_text("path,label\n./a.jpg,CAT\nc.jpg,unicorn\n")
     code, out, err = invoke("evaluate", "--labels-from", "t.csv", "--predictions", "labels.csv", "--json")
     assert code == 0
     top1 = json.loads(out)["top1"]
@@ -464,6 +465,45 @@ def test_classes_that_are_numbers_are_never_taken_for_indices(here: Path, invoke
     Path("t.csv").write_text("path,label\n0.jpg,0\n1.jpg,7\n")
     figures = json.loads(invoke("evaluate", "--labels-from", "t.csv", "--predictions", "cats.csv", "--json")[1])
     assert [(one["index"], one["label"]) for one in figures["classes"]] == [(0, "cat"), (7, "7")]
+
+
+def test_a_word_of_a_label_is_not_taken_for_another_class(here: Path, invoke: Invoke) -> None:
+    header = "path,status,label,score,index,error_code,error,size,mtime_ns"
+    Path("labels.csv").write_text(f'{header}\n0.jpg,ok,"cat, wild",0.9,1,,,1,1\n')
+    Path("t.csv").write_text("path,label\n0.jpg,cat\n")
+    out = invoke("evaluate", "--labels-from", "t.csv", "--predictions", "labels.csv", "--json")[1]
+    assert json.loads(out)["top1"]["right"] == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score": None},
+        {"score": "0.5"},
+        {"score": 7.5},
+        {"score": -1},
+        {"label": None},
+        {"label": 3},
+        {"index": "0"},
+        {"index": 1.5},
+        {"index": -1},
+        {"index": 10**12},
+        {"index": None},
+        {"error_code": "truncated"},
+        {"status": "good"},
+    ],
+)
+def test_damaged_rows_are_refused(here: Path, invoke: Invoke, changes: dict[str, object]) -> None:
+    row = {"path": "0.jpg", "status": "ok", "label": "a", "score": 0.5, "index": 0}
+    row |= dict.fromkeys(["error_code", "error", "size", "mtime_ns"])
+    Path("t.csv").write_text("path,label\n0.jpg,a\n")
+    command = ("evaluate", "--labels-from", "t.csv", "--predictions", "rows.jsonl")
+    Path("rows.jsonl").write_text(json.dumps(row) + "\n")
+    assert invoke(*command)[0] == 0
+    Path("rows.jsonl").write_text(json.dumps(row | changes) + "\n")
+    code, out, err = invoke(*command)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("dinoclassify: rows.jsonl ")
 
 
 def test_nothing_that_can_be_used_is_told_and_not_drawn(here: Path, tiny: str, invoke: Invoke) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ import torch
 import transformers as hf
 from checkpoints import FAMILIES
 from PIL import Image
+from safetensors import SafetensorError
 
 from dinoclassify import Classifier, Encoder
 from dinoclassify.cli import run
@@ -173,6 +175,16 @@ def test_a_cache_that_is_damaged_or_full_is_no_obstacle(
     assert "malformed" in err
     assert weights("model") == expected
 
+    database.unlink()
+    train("labelled", "-o", "model", "--force")
+    with sqlite3.connect(database) as connection:
+        for number, blob in enumerate((b"", b"abcd", b"\xff" * 256, None)):  # the third is NaN
+            connection.execute("UPDATE features SET features = ? WHERE rowid % 4 = ?", (blob, number))
+    connection.close()
+    code, _, err = train("labelled", "-o", "model", "--force")
+    assert (code, "Traceback" in err) == (0, False)
+    assert weights("model") == expected
+
     class Full(sqlite3.Connection):
         def executemany(self, *_: object) -> sqlite3.Cursor:
             raise sqlite3.OperationalError("database or disk is full")
@@ -300,6 +312,13 @@ def test_a_write_that_fails_leaves_the_old_model(here: Path, train: Invoke, monk
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    def fail_to_write(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.PreTrainedModel.save_pretrained", fail_to_write)
+        code, _, err = train("labelled", "-o", "model", "--force", "--seed", "1")
+    assert (code, err) == (6, "dinoclassify: cannot write model: I/O error: No space left on device\n")
     for broken in ("dinoclassify.saving._save_processor", "dinoclassify.folders.settle", "os.rename"):
         with monkeypatch.context() as patch:
             patch.setattr(broken, fail)
@@ -347,7 +366,7 @@ def test_a_model_that_is_replaced_is_never_lost(here: Path, monkeypatch: pytest.
 
     calls.clear()
     shutil.rmtree("model")
-    shutil.rmtree(".model.new.old", ignore_errors=True)
+    shutil.rmtree(".model.dinoclassify.new.old", ignore_errors=True)
     write("old")
     with monkeypatch.context() as patch:
         patch.setattr("os.rename", die)
@@ -359,6 +378,15 @@ def test_a_model_that_is_replaced_is_never_lost(here: Path, monkeypatch: pytest.
     with pytest.raises(KeyError), replacing_folder("model"):
         raise KeyError
     assert Path("model/content").read_text() == ("new" if moment == 3 else "old")
+
+
+def test_files_of_others_are_left_alone(here: Path, train: Invoke) -> None:
+    others = [".model.new/x", ".model.new.old/x", "model.lock"]
+    for name in others:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("precious")
+    assert train("labelled", "-o", "model")[0] == 0
+    assert [Path(name).read_text() for name in others] == ["precious"] * 3
 
 
 def test_names_are_exchanged_at_once(here: Path) -> None:
@@ -381,6 +409,14 @@ def test_names_are_exchanged_at_once(here: Path) -> None:
         ("rm -r labelled/*", "", 2, "labelled has no folders in it"),
         ("rm labelled/*/*.png", "", 4, "no pictures found in the folders of labelled"),
         ("printf 'path,label\na,x\n./a,y\n' > t.csv", "--labels-from t.csv", 2, "two things of labelled/./a, x and y"),
+        (
+            "printf 'path,label\\nred/1.png,\\n' > t.csv",
+            "--labels-from t.csv --multi-label",
+            2,
+            "no picture has a label",
+        ),
+        ("printf 'path,label\\nx\\0y,a\\n' > t.csv", "--labels-from t.csv", 2, "t.csv has a path with a NUL in it"),
+        ("true", "-o ''", 2, "name a folder with --output"),
         ("echo path,label > t.csv", "--labels-from t.csv", 4, "t.csv has no pictures with labels"),
         ("echo path,class > t.csv", "--labels-from t.csv", 2, "no column label; choose one with --label-column: path"),
         ("touch t.txt", "--labels-from t.txt", 2, "t.txt is not a table: its name must end in .csv or .parquet"),
@@ -397,7 +433,7 @@ def test_names_are_exchanged_at_once(here: Path) -> None:
 )
 def test_bad_data_is_named(here: Path, train: Invoke, spoil: str, arguments: str, code: int, message: str) -> None:
     subprocess.run(["bash", "-c", spoil], check=True)
-    found, out, err = train("labelled", *arguments.split(), "-o", "model")
+    found, out, err = train("labelled", "-o", "model", *shlex.split(arguments))
     assert (found, out) == (code, "")
     assert message in err.splitlines()[-1]
     assert not Path("model").exists()

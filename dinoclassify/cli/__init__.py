@@ -4,6 +4,7 @@ Rooms are imported inside the commands, so that `--help` and `--version` wait fo
 """
 
 import errno
+import io
 import logging
 import os
 import signal
@@ -71,6 +72,8 @@ def main() -> Never:
     """Run the command line and exit."""
     if sys.stderr is None:  # closed by whoever started us: no other file may get its number, nor its messages
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of names that the terminal has no letters for
     for number in SIGNALS:
         signal.signal(number, stop_at_once)
     if not sys.warnoptions:

@@ -51,9 +51,11 @@ def evaluate(
         _refuse(context, [field.name for field in (*fields(model), *fields(passing))], "--predictions runs no model")
     if plots is None:
         _refuse(context, ["plot_format"], "nothing is drawn without --plots")
-    if plots is not None:
-        import dinoclassify.plots  # noqa: F401  # to find out now whether matplotlib is there
     known = read_truth(truth)
+    if plots is not None:
+        from dinoclassify.plots import make_folder
+
+        make_folder(plots)
     tally = Tally(None)
     if predictions is not None:
         from dinoclassify.predictions import known_answers

@@ -17,6 +17,7 @@ from dinoclassify.discover import IMAGE_SUFFIXES, Filters, Source, discover
 from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.files import is_regular
 from dinoclassify.lists import writing_paths
+from dinoclassify.locks import lock_of, locked
 from dinoclassify.stages import Stages
 from dinoclassify.streams import check_output, stream_rows
 from dinoclassify.writers import FORMATS, Format, R, RowFormat
@@ -103,8 +104,6 @@ def write_rows(
         empty: the format of an output without rows, which is written if there are no inputs; None for no output.
         parameters: all options, for the sidecar.
     """
-    from dinoclassify.locks import locked
-
     kept_in = target.kept_in
     with locked(kept_in, wait=upkeep.wait) if kept_in is not None else nullcontext():
         found = _look(inputs)
@@ -183,7 +182,7 @@ def _check_new_file(file: str | None, chosen: Format, named: list[str]) -> None:
 def _files_of(output: str) -> set[str]:
     """What a run that writes ``output`` makes beside it."""
     path = os.path.realpath(output)
-    return {path + ending for ending in ("", ".partial", ".meta.json", ".partial.meta.json", ".lock")}
+    return {lock_of(output), *(path + ending for ending in ("", ".partial", ".meta.json", ".partial.meta.json"))}
 
 
 def _is_input(file: str, named: list[str]) -> bool:

@@ -106,7 +106,7 @@ def print_csv(names: Sequence[str], rows: Sequence[Mapping[str, Value]]) -> None
     if sys.stdout is None:
         raise OutputError("stdout is closed")
     for values in (names, *([row[name] for name in names] for row in rows)):
-        print(join(values).decode("utf-8"), end="")
+        sys.stdout.buffer.write(join(values))  # which is UTF-8, whatever the terminal has
 
 
 @writing_to_stdout()
