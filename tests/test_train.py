@@ -569,6 +569,6 @@ def test_digits(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with capfd.disabled():
         print(f"\ndigits: {accuracy:.4f}; untuned {others[0]:.4f}, 5 nearest {others[1]:.4f}")
     assert accuracy >= 0.94
-    assert accuracy >= max(others) - 0.005
+    assert accuracy > max(others)
     theirs = [max(answer, key=answer.__getitem__) for answer in as_pipeline("model", held_out)]
     assert [prediction.label for prediction in predictions] == theirs

@@ -18,7 +18,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.stages import Stages
 
 if TYPE_CHECKING:
-    from dinoclassify.evaluation import Answer
+    from dinoclassify.evaluation import Answer, Evaluation
 
 _RANKS = 5  # labels of a picture that are asked for
 
@@ -58,25 +58,14 @@ def evaluate(
         make_folder(plots)
     tally = Tally(None)
     if predictions is not None:
-        from dinoclassify.predictions import known_answers
-
         many = truth.multi_label
-        answers, labels = known_answers(predictions, known.pictures, known.classes, multi_label=many)
-        for row, _ in answers:
-            tally.add(row)
+        answers, labels = _read(predictions, known, tally, multi_label=many)
     else:
         answers, labels, many = _predict(known, model, passing, messages, tally, multi_label=truth.multi_label)
-    from dinoclassify.cli import figures
-    from dinoclassify.evaluation import ClassFigures
     from dinoclassify.evaluation import evaluate as judge
 
     evaluation = judge(answers, labels, multi_label=many, target_precision=target_precision)
-    if as_json:
-        print_json(figures.as_json(evaluation))
-    elif as_csv:
-        print_csv([field.name for field in fields(ClassFigures)], [asdict(one) for one in evaluation.classes])
-    else:
-        figures.show(evaluation)
+    _print(evaluation, as_json=as_json, as_csv=as_csv)
     if plots is not None and evaluation.top1.total:
         from dinoclassify.plots import write_plots
 
@@ -87,12 +76,34 @@ def evaluate(
     return SOME_FAILED if evaluation.failed else 0
 
 
+def _print(evaluation: "Evaluation", *, as_json: bool, as_csv: bool) -> None:
+    from dinoclassify.cli import figures
+    from dinoclassify.evaluation import ClassFigures
+
+    if as_json:
+        print_json(figures.as_json(evaluation))
+    elif as_csv:
+        print_csv([field.name for field in fields(ClassFigures)], [asdict(one) for one in evaluation.classes])
+    else:
+        figures.show(evaluation)
+
+
 def _refuse(context: typer.Context, parameters: Sequence[str], why: str) -> None:
     """Refuse options that would be of no effect, if they stand on the command line."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name in parameters and source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"{why}: leave out {parameter.opts[0]}")
+
+
+def _read(predictions: str, known: Truth, tally: Tally, *, multi_label: bool) -> "tuple[list[Answer], list[str]]":
+    """The predictions of a file, and the names of the classes."""
+    from dinoclassify.predictions import known_answers
+
+    answers, labels = known_answers(predictions, known.pictures, known.classes, multi_label=multi_label)
+    for row, _ in answers:
+        tally.add(row)
+    return answers, labels
 
 
 def _predict(
