@@ -86,12 +86,17 @@ def choose_format(
     """The format by its name, else by the suffix of the output, else the first.
 
     Raises:
-        UsageError: there is no such format, or it cannot be made safe for Excel.
+        UsageError: there is no such format among them, or it cannot be made safe for Excel.
     """
     suffix = os.path.splitext(output or "")[1].lower()
     fits = [made for made in formats if (made.name == name if name is not None else suffix in made.suffixes)]
+    choice = ", ".join(made.name for made in formats)
     if name is not None and not fits:
-        raise UsageError(f"--format {name}: choose {', '.join(made.name for made in formats)}")
+        raise UsageError(f"--format {name}: choose {choice}")
+    if not fits and any(suffix in made.suffixes for made in (*FORMATS, *FEATURE_FORMATS)):
+        raise UsageError(
+            f"{output}: {suffix} is not a format of this command, choose {choice} with --format, or a suffix"
+        )
     chosen = next(iter(fits), formats[0])
     if excel_safe and chosen.name != "csv":
         raise UsageError(f"--excel-safe goes with CSV, not with {chosen.name}")
