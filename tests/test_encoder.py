@@ -31,6 +31,7 @@ def by_hand(backbone: Dinov2Model, folder: str) -> torch.Tensor:
     return torch.cat([states[:, 0], states[:, 1:].mean(dim=1)], dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 def test_dinov2_small_gives_768_features(tmp_path: Path, runtime: RuntimeName) -> None:
     save_dinov2_small(tmp_path)
