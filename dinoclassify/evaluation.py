@@ -108,24 +108,24 @@ def evaluate(
         target_precision: the share of best labels to be right, for which a threshold is suggested.
     """
     given = list(answers)
-    answered = [(prediction.top, truths) for prediction, truths in given if prediction.top]
-    scores = np.array([top[0].score for top, _ in answered])
-    hits = np.array([top[0].index in truths for top, truths in answered], bool)
-    in_five = sum(any(label.index in truths for label in top[:5]) for top, truths in answered)
-    ranks = min((len(top) for top, _ in answered), default=0)
+    answered = [(row, truths) for row, truths in given if row.top]
+    scores = np.array([row.top[0].score for row, _ in answered])
+    hits = np.array([row.top[0].index in truths for row, truths in answered], bool)
+    in_five = sum(any(label.index in truths for label in row.top[:5]) for row, truths in answered)
+    ranks = min((len(row.top) for row, _ in answered), default=0)
     mistakes = [
-        Mistake(prediction.path, truths, prediction.top[0].index, prediction.top[0].score)
-        for prediction, truths in given
-        if prediction.top and prediction.top[0].index not in truths
+        Mistake(row.path, truths, row.top[0].index, row.top[0].score)
+        for (row, truths), hit in zip(answered, hits, strict=True)
+        if not hit
     ]
     curve = trace(scores, hits)
     if multi_label:
         pairs: list[tuple[int, int]] = []
-        all_scores, all_truths = _all_answers(given, len(labels))
+        all_scores, all_truths = _all_answers(answered, len(labels))
         classes = _judge_labels(all_scores, all_truths, labels)
         bins = bin_scores(all_scores.ravel(), all_truths.ravel())
     else:
-        pairs = [(truths[0], top[0].index) for top, truths in answered]
+        pairs = [(truths[0], row.top[0].index) for row, truths in answered]
         classes, bins = _judge_classes(pairs, labels), bin_scores(scores, hits)
     return Evaluation(
         labels=labels,
@@ -188,15 +188,14 @@ def _judge_many(scores: _Scores, truths: _Truths) -> MultiLabel:
     return MultiLabel(exact, micro_f1, _mean(precisions))
 
 
-def _all_answers(answers: Iterable[Answer], classes: int) -> tuple[_Scores, _Truths]:
-    """Of those pictures that were answered, pictures x classes."""
-    answered = [(prediction, truths) for prediction, truths in answers if prediction.top]
+def _all_answers(answered: Sequence[Answer], classes: int) -> tuple[_Scores, _Truths]:
+    """Scores and truths, pictures x classes."""
     scores, true = np.zeros((len(answered), classes)), np.zeros((len(answered), classes), bool)
-    for number, (prediction, truths) in enumerate(answered):
-        if len(prediction.top) < classes:
+    for number, (row, truths) in enumerate(answered):
+        if len(row.top) < classes:
             needed = f"of many labels all are needed, --top-k {classes}"
-            raise UsageError(f"{prediction.path} has {len(prediction.top)} of {classes} scores: {needed}")
-        scores[number, [label.index for label in prediction.top]] = [label.score for label in prediction.top]
+            raise UsageError(f"{row.path} has {len(row.top)} of {classes} scores: {needed}")
+        scores[number, [label.index for label in row.top]] = [label.score for label in row.top]
         true[number, list(truths)] = True
     return scores, true
 

@@ -92,13 +92,19 @@ class _Kept:
             return action()
         except (OSError, sqlite3.Error) as error:
             log.warning("features cannot be kept in %s (%s): make room there, or remove it", self._place, error)
+            if self._database is not None:
+                self._database.close()
             self._database, self._added = None, []
             return None
 
     def _open(self) -> sqlite3.Connection:
         self._place.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(self._place, timeout=_BUSY)
-        database.execute(_TABLE)
+        try:
+            database.execute(_TABLE)
+        except sqlite3.Error:
+            database.close()
+            raise
         return database
 
     def _find(self, key: tuple[bytes, int | None, int | None]) -> npt.NDArray[np.float32] | None:

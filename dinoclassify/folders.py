@@ -61,9 +61,10 @@ def replacing_folder(folder: str) -> Iterator[str]:
     above, name = os.path.split(path)
     made = os.path.join(above, f".{name}.dinoclassify.new")
     with reporting(folder):
-        if os.path.lexists(_aside(made)) and not os.path.lexists(path):  # of a run that was killed
+        if os.path.lexists(_aside(made)) and not os.path.lexists(path):  # of a run that was killed, as is the rest
             os.rename(_aside(made), path)
-        shutil.rmtree(made, ignore_errors=True)
+        for left in (made, _aside(made)):
+            shutil.rmtree(left, ignore_errors=True)
         try:
             os.mkdir(made)
             yield made

@@ -378,6 +378,9 @@ def test_a_model_that_is_replaced_is_never_lost(here: Path, monkeypatch: pytest.
     with pytest.raises(KeyError), replacing_folder("model"):
         raise KeyError
     assert Path("model/content").read_text() == ("new" if moment == 3 else "old")
+    write("newest")
+    assert set(os.listdir()) - {"cache"} == {"labelled", "model"}
+    assert Path("model/content").read_text() == "newest"
 
 
 def test_files_of_others_are_left_alone(here: Path, train: Invoke) -> None:
