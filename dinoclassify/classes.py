@@ -32,7 +32,7 @@ def match_classes(names: Iterable[str], labels: Sequence[str], model: str, *, al
     found: dict[str, int] = {}
     unknown: list[str] = []
     for name in dict.fromkeys(names):
-        meant = next((reading[key] for reading in readings if (key := _plain(name)) in reading), set())
+        meant = next((reading[key] for reading in readings if (key := plain(name)) in reading), set())
         exact = {index for index in meant if labels[index] == name} or meant
         if not exact:
             unknown.append(name)
@@ -64,11 +64,21 @@ def are_imagenets(labels: Mapping[int, str]) -> bool:
     return alike >= _ALIKE * len(labels)
 
 
+def short_name(label: str, index: int) -> str:
+    """The first of the synonyms that ImageNet has for a class; any other label as it is."""
+    return label.split(",")[0] if are_imagenets({index: label}) else label
+
+
 def imagenet_ids(labels: Sequence[str]) -> tuple[str, ...]:
     """The WordNet ids of the classes, if they are those of ImageNet-1k in its order; else none."""
     rows = _imagenet()
     fits = len(labels) == len(rows) and are_imagenets(dict(enumerate(labels)))
     return tuple(row["wnid"] for row in rows) if fits else ()
+
+
+def plain(name: str) -> str:
+    """The name in the form in which names are compared: no case, no underscores."""
+    return " ".join(name.replace("_", " ").casefold().split())
 
 
 @cache
@@ -91,13 +101,9 @@ def _readings(labels: Sequence[str]) -> list[Mapping[str, set[int]]]:
 def _by_name(named: Iterable[tuple[str, int]]) -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     for name, index in named:
-        found.setdefault(_plain(name), set()).add(index)
+        found.setdefault(plain(name), set()).add(index)
     return found
 
 
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
-
-
 def _first_word(label: str) -> str:
-    return _plain(label.split(",")[0])
+    return plain(label.split(",")[0])

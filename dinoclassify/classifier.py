@@ -3,11 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal, Unpack
 
+import torch
+from torch import Tensor
+
 from dinoclassify.catalogue import DEFAULT
 from dinoclassify.errors import UsageError
+from dinoclassify.groups import group_classes, read_groups
 from dinoclassify.loaded import Inputs, LoadedModel, Run, flow
 from dinoclassify.models import open_model
-from dinoclassify.pipeline import classify
+from dinoclassify.pipeline import classify, fold_into_groups
 from dinoclassify.rows import Prediction
 from dinoclassify.runtimes import Precision, RuntimeName, choose_devices
 
@@ -29,9 +33,12 @@ class Classifier(LoadedModel):
         runtime: ``auto``, ``torch`` or ``openvino``.
         compiled: have `torch.compile` make code for the model: minutes, which pay on a long run.
         labels: names to use in place of the model's own, one a class.
+        groups: fold the classes into groups: ``everyday``, or a CSV file, see `dinoclassify.groups.read_groups`.
 
     Attributes:
-        labels: the name of each class, by index.
+        labels: the name of each class, by index; of each group, if there are ``groups``.
+        classes: the name of each class, by index.
+        group_of: the group of each class, by their indices; None without ``groups``.
         multi_label: each class is a question of its own: a picture may have many labels, or none.
 
     Raises:
@@ -50,12 +57,16 @@ class Classifier(LoadedModel):
         runtime: RuntimeName = "auto",
         compiled: bool = False,
         labels: Sequence[str] | None = None,
+        groups: str | None = None,
     ) -> None:
+        wanted = read_groups(groups) if groups is not None else None
         devices = choose_devices(runtime, device, precision, compiled=compiled)
         opened = open_model(model, revision=revision, offline=offline)
-        self.labels = tuple(labels) if labels is not None else opened.labels
-        if len(self.labels) != len(opened.labels):
-            raise UsageError(f"{len(self.labels)} labels for the {len(opened.labels)} classes of {opened.name}")
+        self.classes = tuple(labels) if labels is not None else opened.labels
+        if len(self.classes) != len(opened.labels):
+            raise UsageError(f"{len(self.classes)} labels for the {len(opened.labels)} classes of {opened.name}")
+        self.group_of = tuple(group_classes(wanted, self.classes, opened.name)) if wanted is not None else None
+        self.labels = wanted.names[: max(self.group_of) + 1] if wanted and self.group_of else self.classes
         super().__init__(opened, runtime, devices, precision, compiled=compiled)
         self.multi_label = opened.multi_label
 
@@ -73,4 +84,9 @@ class Classifier(LoadedModel):
         if top_k < 1 or not 0 <= threshold <= 1:
             raise UsageError(f"top_k {top_k} must be at least 1, threshold {threshold} from 0 to 1")
         batches = self._batches(inputs, **run)
-        return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold, **flow(run))
+        fold = self._fold if self.group_of is not None else None
+        return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold, fold=fold, **flow(run))
+
+    def _fold(self, probabilities: Tensor) -> Tensor:
+        group_of = torch.tensor(self.group_of)
+        return fold_into_groups(probabilities, group_of=group_of, groups=len(self.labels), multi_label=self.multi_label)

@@ -1,6 +1,5 @@
 """Folders that appear whole, as models are written."""
 
-import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,8 +9,7 @@ from fnmatch import fnmatch
 from dinoclassify.catalogue import MODEL_FILES
 from dinoclassify.errors import OutputError, UsageError, name_some
 from dinoclassify.files import reporting, settle
-
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of renameat2, from linux/fcntl.h and linux/fs.h
+from dinoclassify.renames import exchange
 
 
 def check_model_folder(folder: str, *, force: bool, pictures: str | None = None) -> None:
@@ -81,19 +79,12 @@ def _swap(made: str, path: str) -> None:
     """Give the folder ``made`` the name ``path``, and that name's folder, if there is one, the other."""
     if not os.path.lexists(path):
         os.rename(made, path)
-    elif not _exchange(made, path):
+    elif not exchange(made, path):
         os.rename(path, _aside(made))
         try:
             os.rename(made, path)
         finally:
             os.rename(_aside(made), made if os.path.lexists(path) else path)
-
-
-def _exchange(one: str, other: str) -> bool:
-    """Exchange two names at once, where the system and the file system can; gives whether it is done."""
-    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # of Linux
-    names = os.fsencode(one), os.fsencode(other)
-    return rename is not None and rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
 
 
 def _aside(made: str) -> str:

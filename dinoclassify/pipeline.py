@@ -26,6 +26,7 @@ def classify(
     *,
     top_k: int = 1,
     threshold: float = 0.0,
+    fold: Callable[[Tensor], Tensor] | None = None,
     live: bool = False,
     stages: Stages | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -35,9 +36,10 @@ def classify(
     Args:
         batches: what the loader yields.
         runtime: pixels -> probabilities.
-        labels: the name of each class, by index.
+        labels: the name of each class, by index; or of each group, if classes are folded into groups.
         top_k: how many labels a prediction gets, at most as many as there are.
         threshold: a best score below it makes a prediction ``uncertain``.
+        fold: probabilities of the classes -> those of the groups; see `fold_into_groups`.
         live: see `answered`.
         stages: see `answered`.
         stop: see `answered`.
@@ -45,7 +47,8 @@ def classify(
     clock = stages or Stages()
     for batch, probabilities in answered(batches, runtime, live=live, stages=clock, stop=stop):
         with clock.charge("forward"):
-            ranked = iter(_rank(probabilities, labels, top_k))
+            folded = fold(probabilities) if fold is not None and len(probabilities) else probabilities
+            ranked = iter(_rank(folded, labels, top_k))
         for item in batch.inputs:
             if item.failure is not None:
                 yield _failed(item, item.failure)
@@ -129,6 +132,23 @@ def answered(
         yield finish()
     if broken is not None:
         raise broken
+
+
+def fold_into_groups(probabilities: Tensor, *, group_of: Tensor, groups: int, multi_label: bool) -> Tensor:
+    """B x classes -> B x groups: the sum over the classes of a group.
+
+    With ``multi_label``, where classes do not exclude each other and a sum would pass 1, the largest of them.
+
+    Args:
+        probabilities: of each class.
+        group_of: the index of the group of each class.
+        groups: how many there are.
+        multi_label: see above.
+    """
+    folded = torch.zeros(len(probabilities), groups)
+    if multi_label:
+        return folded.scatter_reduce_(1, group_of.expand_as(probabilities), probabilities, "amax")
+    return folded.index_add_(1, group_of, probabilities).clamp_(max=1)  # rounding may pass it
 
 
 def _no_answer() -> Tensor:

@@ -17,7 +17,9 @@ from dinoclassify.cli.terminal import print_table
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("command", ["", "predict", "embed", "train", "evaluate", "bench", "models", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "predict", "embed", "train", "evaluate", "sort", "tag", "bench", "models", "doctor"]
+)
 def test_help_is_as_it_was_agreed(command: str, cli: Cli) -> None:
     """After a change on purpose: `COLUMNS=100 dinoclassify COMMAND --help > tests/golden/help-COMMAND.txt`."""
     done = cli(*command.split(), "--help", env={"COLUMNS": "100", "TERM": "dumb"})
@@ -27,7 +29,11 @@ def test_help_is_as_it_was_agreed(command: str, cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], *([command, "-h"] for command in ("predict", "embed", "train", "evaluate", "models"))],
+    [
+        ["--help"],
+        ["--version"],
+        *([command, "-h"] for command in ("predict", "embed", "train", "evaluate", "sort", "tag", "models")),
+    ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     done = subprocess.run(

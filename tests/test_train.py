@@ -23,8 +23,9 @@ from safetensors import SafetensorError
 from dinoclassify import Classifier, Encoder
 from dinoclassify.cli import run
 from dinoclassify.cli.signals import Stopped
-from dinoclassify.folders import _exchange, replacing_folder
+from dinoclassify.folders import replacing_folder
 from dinoclassify.labelled import Labelled, LabelTable, read_folders, read_table
+from dinoclassify.renames import exchange
 from dinoclassify.training import Head, train_multi, train_single
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -323,7 +324,7 @@ def test_a_write_that_fails_leaves_the_old_model(here: Path, train: Invoke, monk
         with monkeypatch.context() as patch:
             patch.setattr(broken, fail)
             if broken == "os.rename":  # where two names cannot be exchanged at once
-                patch.setattr("dinoclassify.folders._exchange", lambda *_: False)
+                patch.setattr("dinoclassify.folders.exchange", lambda *_: False)
             code, _, err = train("labelled", "-o", "model", "--force", "--seed", "1")
         assert (code, err) == (6, "dinoclassify: cannot write model: No space left on device\n")
         assert {path.name: path.read_bytes() for path in Path("model").iterdir()} == before
@@ -333,7 +334,7 @@ def test_a_write_that_fails_leaves_the_old_model(here: Path, train: Invoke, monk
 @pytest.mark.parametrize("moment", [1, 2, 3])
 def test_a_model_that_is_replaced_is_never_lost(here: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
     """Where two names cannot be exchanged at once: an end, and a kill, before each of the renames."""
-    monkeypatch.setattr("dinoclassify.folders._exchange", lambda *_: False)
+    monkeypatch.setattr("dinoclassify.folders.exchange", lambda *_: False)
     rename = os.rename
 
     def write(content: str) -> None:
@@ -396,7 +397,7 @@ def test_names_are_exchanged_at_once(here: Path) -> None:
     for name in ("one", "two"):
         Path(name).mkdir()
         Path(name, name).touch()
-    if not _exchange("one", "two"):
+    if not exchange("one", "two"):
         pytest.skip("this system cannot exchange two names at once")
     assert [os.listdir(name) for name in ("one", "two")] == [["two"], ["one"]]
 

@@ -1,6 +1,5 @@
 """`dinoclassify evaluate`."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dinoclassify.cli import options
+from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, with_progress
 from dinoclassify.cli.run import SOME_FAILED
 from dinoclassify.cli.tally import Tally
@@ -31,6 +31,7 @@ def evaluate(
     predictions: options.Predictions = None,
     model: options.ModelOptions,
     passing: options.Passing,
+    groups: options.Groups = None,
     target_precision: options.TargetPrecision = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
@@ -42,15 +43,19 @@ def evaluate(
 
     Labels pictures of which the class is known, or takes the rows that `predict` has written, and prints accuracy,
     calibration, each class, what is confused, and the worst mistakes. Classes are named as the model names them, or
-    by index or, for ImageNet, by WordNet id (n01440764).
+    by index or, for ImageNet, by WordNet id (n01440764); with --groups by group as well.
     """
     set_up_log(messages)
     if as_json and as_csv:
         raise UsageError("--json and --csv are two forms of the same: leave one out")
+    if groups is not None and truth.multi_label:
+        raise UsageError("--groups adds up scores of classes that exclude each other: leave out --multi-label")
     if predictions is not None:
-        _refuse(context, [field.name for field in (*fields(model), *fields(passing))], "--predictions runs no model")
+        refuse_given(
+            context, [field.name for field in (*fields(model), *fields(passing))], "--predictions runs no model"
+        )
     if plots is None:
-        _refuse(context, ["plot_format"], "nothing is drawn without --plots")
+        refuse_given(context, ["plot_format"], "nothing is drawn without --plots")
     known = read_truth(truth)
     if plots is not None:
         from dinoclassify.plots import make_folder
@@ -59,9 +64,9 @@ def evaluate(
     tally = Tally(None)
     if predictions is not None:
         many = truth.multi_label
-        answers, labels = _read(predictions, known, tally, multi_label=many)
+        answers, labels = _read(predictions, known, groups, tally, multi_label=many)
     else:
-        answers, labels, many = _predict(known, model, passing, messages, tally, multi_label=truth.multi_label)
+        answers, labels, many = _predict(known, model, passing, groups, messages, tally, multi_label=truth.multi_label)
     from dinoclassify.evaluation import evaluate as judge
 
     evaluation = judge(answers, labels, multi_label=many, target_precision=target_precision)
@@ -88,19 +93,15 @@ def _print(evaluation: "Evaluation", *, as_json: bool, as_csv: bool) -> None:
         figures.show(evaluation)
 
 
-def _refuse(context: typer.Context, parameters: Sequence[str], why: str) -> None:
-    """Refuse options that would be of no effect, if they stand on the command line."""
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if parameter.name in parameters and source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"{why}: leave out {parameter.opts[0]}")
-
-
-def _read(predictions: str, known: Truth, tally: Tally, *, multi_label: bool) -> "tuple[list[Answer], list[str]]":
+def _read(
+    predictions: str, known: Truth, groups: str | None, tally: Tally, *, multi_label: bool
+) -> "tuple[list[Answer], list[str]]":
     """The predictions of a file, and the names of the classes."""
-    from dinoclassify.predictions import known_answers
+    from dinoclassify.answers import known_answers
+    from dinoclassify.groups import read_groups
 
-    answers, labels = known_answers(predictions, known.pictures, known.classes, multi_label=multi_label)
+    wanted = read_groups(groups) if groups is not None else None
+    answers, labels = known_answers(predictions, known.pictures, known.classes, wanted, multi_label=multi_label)
     for row, _ in answers:
         tally.add(row)
     return answers, labels
@@ -110,6 +111,7 @@ def _predict(
     known: Truth,
     model: options.ModelOptions,
     passing: options.Passing,
+    groups: str | None,
     messages: options.Messages,
     tally: Tally,
     *,
@@ -118,12 +120,16 @@ def _predict(
     """Predictions for all pictures, the names of the classes, and whether a picture may have many."""
     from dinoclassify.classes import match_classes
     from dinoclassify.classifier import Classifier
+    from dinoclassify.groups import match_groups, read_groups
 
-    classifier = Classifier(model.model, **model.arguments())
+    classifier = Classifier(model.model, groups=groups, **model.arguments())
     log_model(classifier)
     if multi_label and not classifier.multi_label:
         raise UsageError(f"{classifier.model} gives one label a picture: leave out --multi-label")
-    classes = match_classes(known.classes, classifier.labels, classifier.model)
+    if groups is None:
+        classes = match_classes(known.classes, classifier.labels, classifier.model)
+    else:
+        classes = match_groups(known.classes, read_groups(groups), classifier.classes, classifier.model)
     sources = [Source(picture.path) for picture in known.pictures]
     ranks = len(classifier.labels) if classifier.multi_label else min(_RANKS, len(classifier.labels))
     stages = Stages()

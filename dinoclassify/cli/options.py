@@ -185,6 +185,62 @@ FeatureFormat = Annotated[
 ]
 ExcelSafe = Annotated[bool, _output("--excel-safe", help="CSV in which a spreadsheet finds no formulas.")]
 
+Groups = Annotated[
+    str | None,
+    _answer(metavar="FILE|everyday", help="Fold the classes into groups: a .csv of class and group, or `everyday`."),
+]
+Results = Annotated[
+    str | None, typer.Argument(metavar="RESULTS", help="A file that `predict` wrote, or - for its rows on stdin.")
+]
+MinScore = Annotated[float, _answer(min=0, max=1, metavar="P", help="Count rows with a lower score as uncertain.")]
+Into = Annotated[str | None, _output(metavar="DIR", help="The folder in which the folders of the labels stand.")]
+Mode = Annotated[Literal["copy", "move", "symlink", "hardlink"], _output(help="What is done with the pictures.")]
+Layout = Annotated[
+    str | None,
+    _output(
+        metavar="TEMPLATE",
+        help="Where in DIR a picture goes, by default {label}/{name}, or {group}/{name} with --groups; also {score} "
+        "{status} {rank} {stem} {suffix} {parent}.",
+    ),
+]
+UncertainTo = Annotated[
+    str | None,
+    _output(metavar="NAME", help="Put uncertain pictures into this folder of DIR; else they are left alone."),
+]
+FailedTo = Annotated[
+    str | None, _output(metavar="NAME", help="Put failed pictures into this folder of DIR; else they are left alone.")
+]
+DryRun = Annotated[bool, _run("--dry-run", "-n", help="Print what would be done, and do nothing.")]
+ResumeSort = Annotated[bool, _run("--resume", help="Go on with a run that was stopped or killed.")]
+Undo = Annotated[
+    str | None, _run(metavar="JOURNAL", help="Take back what is written in DIR/undo-journal.jsonl; no RESULTS.")
+]
+
+SidecarFormat = Annotated[
+    Literal["xmp", "txt", "json"],
+    _output("--format", "-f", envvar="DINOCLASSIFY_FORMAT", help="What the sidecars are."),
+]
+Naming = Annotated[Literal["full", "stem"], _output(help="full: x.jpg has x.jpg.xmp; stem: it has x.xmp.")]
+SidecarsInto = Annotated[
+    str | None, _output(metavar="DIR", help="Write sidecars below this folder, rather than beside the pictures.")
+]
+Prefix = Annotated[
+    str, _output(metavar="WORD", help="The root of our labels in the tree of keywords: dino has dino|tench.")
+]
+Remove = Annotated[bool, _run("--remove", help="Take our labels out of the sidecars of these pictures.")]
+MostLabels = Annotated[
+    int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels of a picture, at most.")
+]
+LeastScore = Annotated[float, _answer(min=0, max=1, metavar="P", help="Leave out labels with a lower score.")]
+
+Page = Annotated[str, _output("--output", "-o", metavar="FILE", help="Write the page to this file.")]
+Thumbnails = Annotated[
+    int, _output(min=0, max=MOST, metavar="N", help="Embed the N most certain pictures of each label.")
+]
+Link = Annotated[bool, _output("--link", help="Show all other pictures from where they lie, if they are there.")]
+
+Watch = Annotated[bool, _run("--watch", help="Go on, and label what comes into the folders, until it is stopped.")]
+
 Wait = Annotated[bool, _run("--wait", help="Wait for another run that writes the same, rather than exit with 11.")]
 MaxFailures = Annotated[
     FailureLimit | None,

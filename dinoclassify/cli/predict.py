@@ -1,6 +1,7 @@
 """`dinoclassify predict`."""
 
 import hashlib
+from collections.abc import Iterable
 from functools import partial
 
 import typer
@@ -22,6 +23,7 @@ def predict(
     top_k: options.TopK = 1,
     threshold: options.Threshold = 0.0,
     labels: options.Labels = None,
+    groups: options.Groups = None,
     output: options.OutputFile = DASH,
     output_format: options.Format = None,
     excel_safe: options.ExcelSafe = False,
@@ -43,13 +45,18 @@ def predict(
         from dinoclassify.labels import read_labels
 
         names = read_labels(labels) if labels is not None else None
-        classifier = Classifier(model.model, labels=names, **model.arguments())
+        classifier = Classifier(model.model, labels=names, groups=groups, **model.arguments())
         ranks = min(top_k, len(classifier.labels))
         return Job(
             model=classifier,
             answer=partial(classifier.predict, top_k=ranks, threshold=threshold),
             row_format=open_format(target.chosen.name, ranks),
-            settings={"labels": _digest(classifier.labels), "top-k": ranks, "threshold": threshold},
+            settings={
+                "labels": _digest(classifier.classes),
+                "groups": _digest(map(classifier.labels.__getitem__, classifier.group_of or ())) if groups else None,
+                "top-k": ranks,
+                "threshold": threshold,
+            },
             outputs={"labels": len(classifier.labels)},
         )
 
@@ -65,6 +72,7 @@ def predict(
     )
 
 
-def _digest(labels: tuple[str, ...]) -> str:
+def _digest(names: Iterable[str]) -> str:
+    labels = tuple(names)
     digest = hashlib.sha256("\n".join(labels).encode("utf-8", "surrogateescape")).hexdigest()
     return f"{len(labels)} of sha256 {digest[:16]}"

@@ -54,8 +54,12 @@ def with_progress(
     rows: Iterator[R], tally: Tally, messages: options.Messages, look: Callable[[], Iterator[Source]] | None
 ) -> Iterator[R]:
     """Show a bar on stderr, if it is wanted; its end comes from a second look at the inputs, beside the first."""
-    wanted = sys.stderr.isatty() and not messages.quiet if messages.progress is None else messages.progress
-    return _with_bar(rows, tally, look) if wanted else rows
+    return _with_bar(rows, tally, look) if wants_bar(messages) else rows
+
+
+def wants_bar(messages: options.Messages) -> bool:
+    """Whether a bar is to be shown: by default if stderr is a terminal."""
+    return sys.stderr.isatty() and not messages.quiet if messages.progress is None else messages.progress
 
 
 def _with_bar(rows: Iterator[R], tally: Tally, look: Callable[[], Iterator[Source]] | None) -> Iterator[R]:

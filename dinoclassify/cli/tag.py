@@ -1,0 +1,127 @@
+"""`dinoclassify tag`."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import typer
+
+from dinoclassify.cli import options
+from dinoclassify.cli.given import refuse_given
+from dinoclassify.cli.progress import with_progress
+from dinoclassify.cli.run import DASH, SOME_FAILED
+from dinoclassify.cli.tally import Tally
+from dinoclassify.cli.terminal import print_lines, say, set_up_log, writing_to_stdout
+from dinoclassify.errors import UsageError
+from dinoclassify.rows import Prediction, printable
+
+if TYPE_CHECKING:
+    from dinoclassify.sidecars import Outcome
+
+log = logging.getLogger("dinoclassify")
+
+_MOST_WARNINGS = 20  # pictures that are left alone, each with a line of its own
+
+_SAID = {  # action -> what the summary calls it
+    "change": "changed",
+    "remove": "freed of our labels",
+    "delete": "deleted",
+    "keep": "as they were",
+    "nothing": "with nothing to write",
+}
+
+
+@options.grouped
+def tag(
+    context: typer.Context,
+    *,
+    results: options.Results = None,
+    sidecar_format: options.SidecarFormat = "xmp",
+    naming: options.Naming = "full",
+    into: options.SidecarsInto = None,
+    prefix: options.Prefix = "dino",
+    top_k: options.MostLabels = 1,
+    min_score: options.LeastScore = 0.0,
+    remove: options.Remove = False,
+    dry_run: options.DryRun = False,
+    messages: options.Messages,
+) -> int:
+    """Write the labels into sidecar files beside the pictures.
+
+    XMP sidecars are read by digiKam, darktable and Lightroom. A sidecar that is there keeps all that is not ours: other
+    keywords, settings, the way it is written. A second run changes nothing; `--remove` takes our labels out again. The
+    pictures themselves are never written.
+    """
+    set_up_log(messages)
+    if results is None:
+        raise UsageError("name a file that predict wrote, or - for its rows on stdin")
+    if sidecar_format != "xmp":
+        refuse_given(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
+    if remove:
+        refuse_given(context, ["top_k", "min_score"], "--remove takes all our labels out")
+    from dinoclassify.predictions import read_predictions
+    from dinoclassify.sidecars import Plan
+    from dinoclassify.sidecars import tag as write_sidecars
+
+    plan = Plan(
+        made=sidecar_format,
+        naming=naming,
+        into=into,
+        prefix=prefix,
+        top_k=top_k,
+        min_score=min_score,
+        remove=remove,
+        dry_run=dry_run,
+        spared=_files_of(results),
+    )
+    tally = Tally(None)
+    rows = _counted(read_predictions(results), tally)
+    outcomes = write_sidecars(rows if dry_run else with_progress(rows, tally, messages, None), plan)
+    with writing_to_stdout() if dry_run else nullcontext():
+        counts, troubles = _tell(outcomes, dry_run=dry_run)
+    if not messages.quiet:
+        say(_summary(tally.total, counts, troubles, dry_run=dry_run))
+    return SOME_FAILED if troubles else 0
+
+
+def _tell(outcomes: "Iterator[Outcome]", *, dry_run: bool) -> tuple[Counter[str], Counter[str]]:
+    """Say what is done or would be, and count the actions and the troubles."""
+    counts: Counter[str] = Counter()
+    troubles: Counter[str] = Counter()
+    for outcome in outcomes:
+        counts[outcome.action] += 1
+        if outcome.trouble is not None:
+            troubles[outcome.trouble] += 1
+            if troubles.total() <= _MOST_WARNINGS:
+                log.warning("%s", outcome.message)
+        elif dry_run and outcome.action not in ("keep", "nothing"):
+            print_lines([f"{outcome.action} {printable(outcome.sidecar)}"])
+    if troubles.total() > _MOST_WARNINGS:
+        log.warning("%s more pictures are left alone", f"{troubles.total() - _MOST_WARNINGS:,}")
+    return counts, troubles
+
+
+def _summary(rows: int, counts: Counter[str], troubles: Counter[str], *, dry_run: bool) -> str:
+    written = f"{counts['write']:,} sidecars {'would be ' if dry_run else ''}written"
+    others = [f"{counts[action]:,} {said}" for action, said in _SAID.items() if counts[action]]
+    if troubles:
+        kinds = ", ".join(f"{count:,} {trouble}" for trouble, count in troubles.most_common())
+        others.append(f"{troubles.total():,} pictures left alone ({kinds})")
+    return ", ".join([f"{rows:,} rows: {written}", *others])
+
+
+def _counted(rows: Iterator[Prediction], tally: Tally) -> Iterator[Prediction]:
+    for row in rows:
+        tally.add(row)
+        yield row
+
+
+def _files_of(results: str) -> frozenset[str]:
+    """What `predict` has written, which a sidecar must not take the place of."""
+    if results == DASH:
+        return frozenset()
+    path = os.path.realpath(results)
+    return frozenset(path + ending for ending in ("", ".meta.json", ".partial", ".partial.meta.json"))

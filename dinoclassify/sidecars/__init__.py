@@ -1,0 +1,213 @@
+"""Rows -> sidecar files with the labels, beside the pictures or in a folder of their own.
+
+Each format is one file here, with one function, and one entry in `FORMATS`. The pictures themselves are never written.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.files import replacing, reporting
+from dinoclassify.predictions import why_stale
+from dinoclassify.rows import Prediction, file_shown_as
+from dinoclassify.sidecars import json_file, text, xmp
+from dinoclassify.sidecars.claims import Claims
+from dinoclassify.sidecars.wanted import SidecarError, Wanted, one_line
+
+# What makes the new content of a sidecar of the old, None where there is no file; the name is also the suffix.
+FORMATS: Mapping[str, Callable[[bytes | None, Wanted], bytes | None]] = {
+    "xmp": xmp.edited,
+    "txt": text.edited,
+    "json": json_file.edited,
+}
+
+Action = Literal["write", "change", "remove", "delete", "keep", "nothing", "leave"]
+Trouble = Literal["gone", "changed", "clash", "unreadable", "unwritable"]
+
+_TEMPORARY = ".dinoclassify.new"  # behind the name of a sidecar while it is written
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # what no other folder of the disk is better for
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What sidecars are written, and where.
+
+    Args:
+        made: a name in `FORMATS`.
+        naming: full: x.jpg has x.jpg.xmp; stem: it has x.xmp.
+        into: the folder below which they are; None for beside the pictures.
+        prefix: the root of our labels in a tree of keywords.
+        top_k: labels of a picture, at most.
+        min_score: labels with a lower score are left out.
+        remove: take our labels out, rather than put them in.
+        dry_run: only say what would be done.
+        spared: files that are no sidecars, whatever they are called; free of links.
+
+    Raises:
+        UsageError: the prefix is no word, or ``into`` no folder.
+    """
+
+    made: str = "xmp"
+    naming: Literal["full", "stem"] = "full"
+    into: str | None = None
+    prefix: str = "dino"
+    top_k: int = 1
+    min_score: float = 0.0
+    remove: bool = False
+    dry_run: bool = False
+    spared: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.prefix != one_line(self.prefix) or not all(map(str.strip, self.prefix.split("|"))):
+            raise UsageError(f"--prefix {self.prefix!r}: choose a word, or several with | between")
+        if self.into is not None and (not self.into or (os.path.exists(self.into) and not os.path.isdir(self.into))):
+            raise UsageError(f"--into {self.into or repr('')}: that is no folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What has become of the sidecar of a row.
+
+    ``action``: it was made, changed, freed of our labels, deleted; it was as it should be; there is none, nor needs to
+    be; or it was left alone, with the ``trouble`` and a line for people.
+    """
+
+    sidecar: str
+    action: Action
+    trouble: Trouble | None = None
+    message: str = ""
+
+
+class _LeaveAlone(Exception):  # noqa: N818 - no error of the program
+    """A picture cannot be tagged; the run goes on."""
+
+    def __init__(self, trouble: Trouble, message: str) -> None:
+        super().__init__(message)
+        self.trouble: Trouble = trouble
+
+
+def tag(rows: Iterable[Prediction], plan: Plan) -> Iterator[Outcome]:
+    """Bring the sidecar of each row up to date, one after the other as the outcomes are asked for.
+
+    A picture that stands in several rows is tagged with the first.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+    with closing(Claims()) as claims:
+        for row in rows:
+            sidecar = sidecar_of(file_shown_as(row.path), plan)
+            try:
+                yield Outcome(sidecar, _tag(row, sidecar, plan, claims))
+            except _LeaveAlone as reason:
+                yield Outcome(sidecar, "leave", reason.trouble, str(reason))
+
+
+def sidecar_of(picture: str, plan: Plan) -> str:
+    """The name of a picture's sidecar."""
+    name = picture if plan.naming == "full" else os.path.splitext(picture)[0]
+    if plan.into is None:
+        return f"{name}.{plan.made}"
+    name = os.path.abspath(name) if ".." in name.split("/") else os.path.normpath(name)
+    return os.path.join(plan.into, f"{name.lstrip('/')}.{plan.made}")
+
+
+def _tag(row: Prediction, sidecar: str, plan: Plan, claims: Claims) -> Action:
+    if row.status == "failed" and not plan.remove:
+        return "nothing"
+    picture = file_shown_as(row.path)
+    if not plan.remove and (stale := why_stale(row, picture)) is not None:
+        raise _LeaveAlone("changed" if os.path.exists(picture) else "gone", f"{picture} {stale}")
+    try:
+        if not _is_first(sidecar, picture, plan, claims):
+            return "keep"
+        old = _read(sidecar)
+        new = FORMATS[plan.made](old, _wanted(row, plan))
+    except SidecarError as error:
+        raise _LeaveAlone("unreadable", f"{sidecar} {error}: it is left alone") from error
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise _LeaveAlone("unreadable", f"cannot read {sidecar}: {why}") from error
+    if new == old:
+        return "nothing" if old is None else "keep"
+    if not plan.dry_run:
+        _put(sidecar, new)
+    if new is None:
+        return "delete"
+    return "write" if old is None else "remove" if plan.remove or row.status != "ok" else "change"
+
+
+def _wanted(row: Prediction, plan: Plan) -> Wanted:
+    tagged = row.status == "ok" and not plan.remove
+    labels = tuple(label for label in row.top[: plan.top_k] if label.score >= plan.min_score) if tagged else ()
+    return Wanted(labels, row.top, plan.prefix)
+
+
+def _is_first(sidecar: str, picture: str, plan: Plan, claims: Claims) -> bool:
+    """Whether this is the first row of a picture; its sidecar must be of no other, and no other file."""
+    real = os.path.realpath(sidecar)
+    itself = os.path.join(os.path.realpath(os.path.dirname(picture)), os.path.basename(picture))  # a link is one
+    if real in (itself, os.path.realpath(picture)):
+        raise _LeaveAlone("clash", f"{sidecar} would be written over the picture")
+    if real in plan.spared:
+        raise _LeaveAlone("clash", f"{sidecar} is not a sidecar of {picture}, and is left alone")
+    if not real.lower().endswith(f".{plan.made}"):
+        raise SidecarError(f"leads to {real}, which is called something else")
+    owner = claims.claim(real, itself)
+    if owner not in (None, itself) and not plan.remove:
+        cure = "leave --naming stem out" if plan.naming == "stem" else "tag one of them by itself"
+        raise _LeaveAlone("clash", f"{picture} would have the same sidecar as {owner}, {sidecar}: {cure}")
+    return owner is None
+
+
+def _read(sidecar: str) -> bytes | None:
+    """The content of a sidecar, None if there is none."""
+    try:
+        status = os.stat(sidecar)
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(sidecar):
+            raise SidecarError("is a link to a file that is not there") from None
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise SidecarError("is no regular file")
+    with open(sidecar, "rb") as file:
+        return file.read()
+
+
+def _put(sidecar: str, content: bytes | None) -> None:
+    """Write a sidecar, or delete it, so that it is the old one or the new one at any time."""
+    try:
+        with reporting(sidecar):
+            before = os.stat(sidecar) if os.path.exists(sidecar) else None
+            if before is not None and not os.access(sidecar, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # it could be replaced all the same
+            if content is None:
+                _delete(sidecar)
+                return
+            os.makedirs(os.path.dirname(sidecar) or ".", exist_ok=True)
+        with replacing(sidecar, _TEMPORARY) as file, reporting(sidecar):
+            if before is not None:
+                _give(file.fileno(), before)
+            file.write(content)
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL:
+            raise
+        raise _LeaveAlone("unwritable", str(error)) from error
+
+
+def _delete(sidecar: str) -> None:
+    os.unlink(os.path.realpath(sidecar))
+    if os.path.islink(sidecar):
+        os.unlink(sidecar)
+
+
+def _give(descriptor: int, before: os.stat_result) -> None:
+    """Give a file the owner and the mode of the one whose place it takes."""
+    with suppress(PermissionError):  # only root may give files away
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))

@@ -1,0 +1,45 @@
+"""Which picture each sidecar is of: a table on disk, which takes no memory and goes with the process."""
+
+import os
+import sqlite3
+
+from dinoclassify.errors import OutputError
+
+_TABLE = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE claims (sidecar BLOB PRIMARY KEY, picture BLOB) WITHOUT ROWID;
+"""
+
+
+class Claims:
+    """The sidecars of a run, of which each is given to the first picture that asks for it."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.executescript(_TABLE)
+
+    def claim(self, sidecar: str, picture: str) -> str | None:
+        """The picture that has the sidecar already, which may be the same; None if it is given now.
+
+        Args:
+            sidecar: its name, free of links.
+            picture: likewise.
+
+        Raises:
+            OutputError: the folder for temporary files is full.
+        """
+        key = os.fsencode(sidecar)
+        try:
+            given = self._database.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (key, os.fsencode(picture)))
+            if given.rowcount:
+                return None
+            (owner,) = self._database.execute("SELECT picture FROM claims WHERE sidecar = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            cure = "make room in the folder for temporary files, or set SQLITE_TMPDIR to another"
+            raise OutputError(f"cannot keep the names of the sidecars ({error}): {cure}") from error
+        return os.fsdecode(owner)
+
+    def close(self) -> None:
+        """Drop the table."""
+        self._database.close()

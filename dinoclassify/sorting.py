@@ -1,0 +1,272 @@
+"""Rows -> pictures in one folder for each label: copied, moved or linked, with a journal by which it can be undone."""
+
+import errno
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dinoclassify.earlier import Signature, signature
+from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.files import reporting
+from dinoclassify.layout import Layout, folder_namer, safe_name, shortened
+from dinoclassify.predictions import why_stale
+from dinoclassify.rows import Label, Prediction, file_shown_as
+from dinoclassify.transfers import TRANSFERS, Mode, is_same
+from dinoclassify.undo_journal import NAME, Entry, finish, open_run, read_journal, write_ahead
+
+Done = Literal["done", "there", "uncertain", "failed", "stale", "error"]
+
+BATCH = 100  # rows between two times that the journal is forced onto the disk
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # what holds for all pictures
+_DIGITS = (8, 16, 64)  # of the digest behind a name that is taken: as many as make it free
+
+Namer = Callable[[str, int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which picture goes where.
+
+    layout: where pictures with a label go; with the field ``{rank}`` to as many places as their rows have ranks.
+    group_of: the name and index of the group of a label, for the field ``{group}``; without it that is the label.
+    min_score: what is below counts as uncertain.
+    uncertain_to: the folder of those; None leaves them alone.
+    failed_to: the folder of those that failed; None leaves them alone.
+    """
+
+    layout: Layout
+    group_of: Callable[[Label], tuple[str, int]] | None = None
+    min_score: float = 0.0
+    uncertain_to: str | None = None
+    failed_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What has become of a picture, where it is in the folder, and why not.
+
+    ``done``; ``there``: it was there already, or another with the same content is; ``uncertain`` and ``failed``: left
+    alone, as the rules have it; ``stale``: it has changed or gone since it was labelled; ``error``.
+    """
+
+    path: str
+    done: Done
+    target: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A picture: as in its row, as a file, its signature; the path in the folder that it should, and will, have."""
+
+    path: str
+    source: str
+    was: Signature
+    wanted: str
+    target: str
+
+
+class SortedFolder:
+    """The folder into which pictures are sorted, with its journal.
+
+    Args:
+        folder: its path.
+        mode: how pictures get there.
+        made: folders that had to be made for it, see `make_folder`.
+        dry_run: say what would be done, and do nothing.
+        resume: go on after a run that did not come to its end.
+
+    Raises:
+        UsageError: there was such a run, and it is not to be resumed; or the journal cannot be read.
+        OutputError: what such a run has left cannot be brought into order.
+    """
+
+    def __init__(
+        self, folder: str, mode: Mode, *, made: Sequence[str] = (), dry_run: bool = False, resume: bool = False
+    ) -> None:
+        self._folder, self._mode, self._dry_run = os.path.abspath(folder), mode, dry_run
+        self._journal = os.path.join(self._folder, NAME)
+        earlier = read_journal(self._journal)
+        unfinished = open_run(earlier)
+        if unfinished and not resume:
+            cure = f"--resume goes on with it, --undo {os.path.join(folder, NAME)} takes it back"
+            raise UsageError(f"a run that sorted into {folder} did not come to its end: {cure}")
+        self._moved = {entry.source for entry in earlier if entry.event == "move"}
+        self._planned: dict[str, str] = {}  # what is not done yet: targets, with their sources
+        self._leaving: set[str] = set()  # sources of planned moves
+        self._folders = {""}  # those that are there, or planned
+        self._ahead = [Entry("mkdir", path) for path in made]  # for the journal, once there is something for it
+        self._open = bool(unfinished)  # whether the journal wants an end
+        if not dry_run:
+            finish(self._folder, unfinished)
+
+    def sort(self, rows: Iterable[Prediction], rules: Rules, *, batch: int = BATCH) -> Iterator[Outcome]:
+        """Put pictures where they should be, or under a name beside it that is free. Gives one outcome for each place.
+
+        Args:
+            rows: of the pictures.
+            rules: which goes where.
+            batch: rows whose pictures are written to the journal together, before the first of them is touched.
+
+        Raises:
+            OutputError: the journal cannot be written, or the disk is full.
+        """
+        class_name, group_name = folder_namer(), folder_namer()
+        remaining = iter(rows)
+        while some := list(itertools.islice(remaining, batch)):
+            plans = [plan for row in some for plan in self._plan_row(row, rules, class_name, group_name)]
+            self._write_ahead([plan for plan in plans if isinstance(plan, _Plan)])
+            for plan in plans:
+                yield plan if isinstance(plan, Outcome) else self._carry_out(plan)
+            if not self._dry_run:
+                self._planned.clear()
+                self._leaving.clear()
+
+    def end(self) -> None:
+        """End the run: all that was planned is done."""
+        if self._open and not self._dry_run:
+            write_ahead(self._journal, [Entry("end")])
+
+    def _plan_row(self, row: Prediction, rules: Rules, class_name: Namer, group_name: Namer) -> list[_Plan | Outcome]:
+        """What to do with the picture of a row, for each place where it should be."""
+        source = _resolved(file_shown_as(row.path))
+        targets = _targets(row, source, rules, class_name, group_name)
+        if isinstance(targets, str):
+            return [Outcome(row.path, targets)]
+        if source in self._leaving or (source in self._moved and not os.path.lexists(source)):
+            return [Outcome(row.path, "there")]
+        if (why := why_stale(row, source)) is not None:
+            return [Outcome(row.path, "stale", why=why)]
+        if not os.path.isfile(source):
+            return [Outcome(row.path, "error", why="is no file")]
+        if self._mode == "move" and os.path.islink(source):
+            return [Outcome(row.path, "error", why="is a symbolic link, which is not moved: take another --mode")]
+        was = signature(source)
+        try:
+            return [self._plan(row.path, source, was, target) for target in targets]
+        except OSError as error:
+            return [Outcome(row.path, "error", why=f"cannot be read: {error.strerror or error}")]
+
+    def _plan(self, path: str, source: str, was: Signature, wanted: str) -> _Plan | Outcome:
+        """The first free name for a picture; or that it is there already, under the name that it would have."""
+        for target in _names(wanted, source):
+            there = os.path.join(self._folder, target)
+            other = self._planned.get(target) or (there if os.path.lexists(there) else None)
+            if target != NAME and other is not None and is_same(source, other):
+                return Outcome(path, "there", target)
+            if target != NAME and other is None:
+                self._planned[target] = source
+                if self._mode == "move":
+                    self._leaving.add(source)
+                return _Plan(path, source, was, wanted, target)
+        return Outcome(path, "error", why=f"finds no free name like {wanted}")
+
+    def _write_ahead(self, plans: Sequence[_Plan]) -> None:
+        """Write to the journal what is about to be done, the folders before their pictures."""
+        if self._dry_run or not plans:
+            return
+        entries, self._ahead = self._ahead, []
+        for plan in plans:
+            for folder in _above(plan.target):
+                if folder not in self._folders:
+                    self._folders.add(folder)
+                    if not os.path.lexists(os.path.join(self._folder, folder)):
+                        entries.append(Entry("mkdir", folder))
+            entries.append(Entry(self._mode, plan.target, plan.source, plan.was))
+        self._open = True
+        write_ahead(self._journal, entries)
+
+    def _carry_out(self, plan: _Plan) -> Outcome:
+        if self._dry_run:
+            return Outcome(plan.path, "done", plan.target)
+        target = os.path.join(self._folder, plan.target)
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            TRANSFERS[self._mode](plan.source, target)
+        except FileExistsError as error:
+            return self._try_again(plan, error)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise OutputError(f"cannot write {target}: {error.strerror}") from error
+            why = error.strerror or str(error)
+            if error.errno == errno.EXDEV:
+                why = "that is another file system, and has no hard links to this one: take another --mode"
+            return Outcome(plan.path, "error", plan.target, f"cannot be put there: {why}")
+        if self._mode == "move":
+            self._moved.add(plan.source)
+        return Outcome(plan.path, "done", plan.target)
+
+    def _try_again(self, plan: _Plan, error: OSError) -> Outcome:
+        """Find another name: somebody was faster, or the file system takes two names for the same."""
+        self._planned.pop(plan.target, None)
+        again = self._plan(plan.path, plan.source, plan.was, plan.wanted)
+        if isinstance(again, Outcome):
+            return again
+        if again.target == plan.target:  # it is a folder that could not be made
+            return Outcome(plan.path, "error", plan.target, f"cannot be put there: {error.strerror}: {error.filename}")
+        self._write_ahead([again])
+        return self._carry_out(again)
+
+
+def _targets(
+    row: Prediction, source: str, rules: Rules, class_name: Namer, group_name: Namer
+) -> list[str] | Literal["uncertain", "failed"]:
+    """The paths that the picture of a row should have in the folder, or why it is left alone."""
+    name = os.path.basename(source)
+    if row.status == "failed":
+        return "failed" if rules.failed_to is None else [os.path.join(safe_name(rules.failed_to), name)]
+    ranks = [rank for rank in row.top if rank.score >= rules.min_score]
+    if row.status == "uncertain" or not ranks or ranks[0] != row.top[0]:
+        return "uncertain" if rules.uncertain_to is None else [os.path.join(safe_name(rules.uncertain_to), name)]
+    stem, suffix = os.path.splitext(name)
+    parent = os.path.basename(os.path.dirname(source)) or "_"
+    of_row = {"name": name, "stem": stem, "suffix": suffix, "parent": parent, "status": row.status}
+    targets = []
+    for number, rank in enumerate(ranks if rules.layout.uses("rank") else ranks[:1], start=1):
+        label = class_name(rank.label, rank.index)
+        group = label if rules.group_of is None else group_name(*rules.group_of(rank))
+        of_rank = {"label": label, "group": group, "score": f"{rank.score:.4f}", "rank": str(number)}
+        targets.append(rules.layout.fill(of_row | of_rank))
+    return targets
+
+
+def _names(wanted: str, source: str) -> Iterator[str]:
+    """The path that a picture should have, and others like it that follow from its content."""
+    yield wanted
+    folder, name = os.path.split(wanted)
+    stem, suffix = os.path.splitext(name)
+    with open(source, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    for digits in _DIGITS:
+        yield os.path.join(folder, shortened(stem, f"-{digest[:digits]}{suffix}"))
+
+
+def _above(target: str) -> list[str]:
+    """The folders that a path goes through, the first first."""
+    names = target.split("/")[:-1]
+    return ["/".join(names[:count]) for count in range(1, len(names) + 1)]
+
+
+def _resolved(path: str) -> str:
+    """The absolute path of a file, with no links in it but itself."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
+
+
+def make_folder(folder: str) -> list[str]:
+    """Make a folder, and those above it; gives those that were not there, the first above the next.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    missing: list[str] = []
+    above = os.path.abspath(folder)
+    while not os.path.lexists(above):
+        missing.insert(0, above)
+        above = os.path.dirname(above)
+    with reporting(folder):
+        os.makedirs(folder, exist_ok=True)
+    return missing

@@ -1,0 +1,616 @@
+"""`sort`: nothing is lost, nothing is mixed up, and everything can be taken back."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import PHOTOS, Cli
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dinoclassify import renames, transfers
+from dinoclassify.cli import run
+from dinoclassify.errors import UsageError
+from dinoclassify.layout import folder_namer, parse_layout, safe_name
+from dinoclassify.rows import Failure, Label, Prediction
+from dinoclassify.sorting import Outcome, Rules, SortedFolder, make_folder
+from dinoclassify.transfers import Mode
+from dinoclassify.undo_journal import NAME, own_folders, read_journal, remove_folders, undo_all
+from dinoclassify.writers import open_format
+
+MODES: tuple[Mode, ...] = ("copy", "move", "symlink", "hardlink")
+
+
+def picture(path: str, content: str | bytes | None = None) -> str:
+    """A file that passes for a picture: sort looks into none."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    given = content if content is not None else path
+    Path(path).write_bytes(given if isinstance(given, bytes) else os.fsencode(given))
+    return path
+
+
+def row(path: str, label: str = "dog", score: float = 0.9, index: int = 1, *more: Label) -> Prediction:
+    status = os.stat(path)
+    top = (Label(label, index, score), *more)
+    return Prediction(path, "ok", top, size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
+def write_rows(name: str, rows: Sequence[Prediction], made: str = "csv") -> str:
+    row_format = open_format(made, max((len(row.top) for row in rows), default=1))
+    with open(name, "wb") as file:
+        if row_format.table is not None:
+            row_format.table.write(file, rows)
+        else:
+            file.write(row_format.lines.header())
+            file.writelines(map(row_format.lines.line, rows))
+    return name
+
+
+def tree(folder: str | Path = ".") -> dict[str, tuple[str, int, int] | None]:
+    """All that is in a folder: files with their digest, time and rights, links with where they lead, folders."""
+    found: dict[str, tuple[str, int, int] | None] = {}
+    for path in sorted(Path(folder).rglob("*")):
+        status = path.lstat()
+        if path.is_symlink():
+            found[str(path)] = (os.readlink(path), 0, 0)
+        elif path.is_dir():
+            found[str(path)] = None
+        else:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[str(path)] = (digest, status.st_mtime_ns, status.st_mode)
+    return found
+
+
+def contents(folder: str | Path = ".") -> list[bytes]:
+    """The content of each file below a folder that is not the journal, or a link."""
+    files = [path for path in Path(folder).rglob("*") if path.is_file() and not path.is_symlink()]
+    return sorted(
+        path.read_bytes() for path in files if path.name != NAME and path.suffix not in (".csv", ".lock", ".new")
+    )
+
+
+def sort(
+    rows: Sequence[Prediction], mode: Mode = "copy", layout: str = "{label}/{name}", into: str = "sorted"
+) -> list[Outcome]:
+    folder = SortedFolder(into, mode, made=make_folder(into), resume=True)
+    outcomes = list(folder.sort(rows, Rules(parse_layout(layout)), batch=3))
+    folder.end()
+    return outcomes
+
+
+def undo(folder: str = "sorted") -> list[str | None]:
+    path = os.path.abspath(f"{folder}/{NAME}")
+    entries = read_journal(path)
+    reasons = [why for _, why in undo_all(path, entries)]
+    remove_folders(own_folders(entries))
+    return reasons
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def sorted_folder(here: Path) -> Path:
+    (here / "sorted").mkdir()
+    return here / "sorted"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_predict_sort_and_undo_give_the_tree_back(here: Path, mode: Mode, capsys: pytest.CaptureFixture[str]) -> None:
+    for photo in PHOTOS.glob("*.jpg"):
+        picture(f"photos/{photo.name}", photo.read_bytes())
+    os.utime("photos/coffee.jpg", ns=(1_000_000_000_123_456_789,) * 2)
+    os.chmod("photos/coffee.jpg", 0o640)
+    assert run(["predict", "photos", "-m", "builtin", "-o", "labels.csv", "--threshold", "0.3"]) == 0
+    before = tree()
+    assert run(["sort", "labels.csv", "--into", "a/sorted", "--mode", mode]) == 0
+    done = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}[mode]
+    assert f"4 {done}, 1 uncertain left alone -> a/sorted; --undo a/sorted/{NAME} takes it back" in (
+        capsys.readouterr().err
+    )
+    assert Path("a/sorted/espresso/coffee.jpg").read_bytes() == (PHOTOS / "coffee.jpg").read_bytes()
+    assert Path("photos/coffee.jpg").exists() == (mode != "move")
+    assert Path("a/sorted/espresso/coffee.jpg").is_symlink() == (mode == "symlink")
+    assert Path("photos/rocket.jpg").exists()
+    after = tree()
+    assert run(["sort", "labels.csv", "--into", "a/sorted", "--mode", mode]) == 0
+    assert tree() == after, "a second run changes nothing"
+    assert run(["sort", "--undo", f"a/sorted/{NAME}"]) == 0
+    assert tree() == before
+
+
+@pytest.mark.parametrize("made", ["csv", "excel", "jsonl", "parquet", "sqlite"])
+def test_any_file_of_predict_and_stdin(here: Path, made: str, cli: Cli) -> None:
+    names = ["=a.jpg", "b.jpg", "it's.jpg"]
+    rows = [row(picture(name), "dog", 0.9, 1, Label("cat", 2, 0.1)) for name in names]
+    write_rows("labels.csv", rows, made)
+    if made == "excel":
+        Path("labels.csv.meta.json").write_text(json.dumps({"made_with": {"format": "excel"}}))
+    assert run(["sort", "labels.csv", "--into", "sorted"]) == 0
+    assert sorted(os.listdir("sorted/dog")) == names
+    if made not in ("excel", "sqlite"):
+        with open("labels.csv", "rb") as stdin:
+            done = cli("sort", "-", "--into", "piped", stdin=stdin)
+        assert (done.returncode, sorted(os.listdir("piped/dog"))) == (0, names)
+
+
+def test_rows_of_a_pipe_are_sorted_as_they_come(here: Path) -> None:
+    rows = [row(picture("a.jpg")), row(picture("b.jpg"))]
+    lines = open_format("csv", 1).lines
+    command = [sys.executable, "-m", "dinoclassify", "sort", "-", "--into", "sorted"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(lines.header() + lines.line(rows[0]))
+        process.stdin.flush()
+        for _ in range(200):
+            if Path("sorted/dog/a.jpg").exists():
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("the first row was not sorted while the second was still to come")
+        process.stdin.write(lines.line(rows[1]))
+        process.stdin.close()
+        assert process.wait() == 0
+    assert Path("sorted/dog/b.jpg").exists()
+
+
+def test_equal_names_never_lose_a_file(here: Path) -> None:
+    rows = [row(picture(f"{number}/img.jpg", str(number % 500))) for number in range(1000)]
+    outcomes = sort(rows, "copy")
+    assert [outcome.done for outcome in outcomes] == ["done"] * 500 + ["there"] * 500
+    assert contents("sorted") == sorted(str(number).encode() for number in range(500))
+    before = tree()
+    assert all(outcome.done == "there" for outcome in sort(rows, "copy"))
+    assert tree() == before
+
+
+def test_a_move_leaves_a_picture_whose_content_is_there_already(here: Path) -> None:
+    rows = [row(picture("a/x.jpg", "same")), row(picture("b/x.jpg", "same")), row(picture("c/x.jpg", "other"))]
+    assert [outcome.done for outcome in sort(rows, "move")] == ["done", "there", "done"]
+    assert Path("b/x.jpg").exists()
+    assert contents() == [b"other", b"same", b"same"]
+    assert undo() == [None, None]
+    assert contents() == [b"other", b"same", b"same"]
+    assert not Path("sorted").exists()
+
+
+def test_what_is_in_the_folder_already_is_kept(sorted_folder: Path) -> None:
+    picture("sorted/dog/x.jpg", "theirs")
+    os.mkdir("sorted/cat")
+    assert [outcome.done for outcome in sort([row(picture("x.jpg", "ours"))], "move")] == ["done"]
+    assert contents("sorted") == [b"ours", b"theirs"]
+    undo()
+    assert tree().keys() == {"x.jpg", "sorted", "sorted/cat", "sorted/dog", "sorted/dog/x.jpg"}
+
+
+def test_a_picture_that_would_be_the_journal(here: Path) -> None:
+    assert sort([row(picture(NAME))], "copy", "{name}")[0].target.startswith("undo-journal-")
+    assert undo() == [None]
+
+
+def test_pictures_that_have_changed_or_gone_are_left_and_reported(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row(picture(name)) for name in ("same.jpg", "changed.jpg", "gone.jpg")]
+    picture("changed.jpg", "longer than it was")
+    os.unlink("gone.jpg")
+    write_rows("labels.csv", rows)
+    assert run(["sort", "labels.csv", "--into", "sorted", "--mode", "move"]) == 3
+    err = capsys.readouterr().err
+    assert "changed.jpg has changed since it was labelled" in err
+    assert "gone.jpg is gone" in err
+    assert "1 moved, 2 changed or gone" in err
+    assert os.listdir("sorted/dog") == ["same.jpg"]
+    assert Path("changed.jpg").exists()
+
+
+def test_only_some_of_many_troubles_are_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(picture(f"{number}.jpg")) for number in range(50)]
+    write_rows("labels.csv", rows)
+    for number in range(50):
+        os.unlink(f"{number}.jpg")
+    assert run(["sort", "labels.csv", "--into", "sorted"]) == 3
+    err = capsys.readouterr().err
+    assert err.count("is gone") == 20
+    assert "and so 30 more" in err
+    assert not Path("sorted").exists()
+
+
+def test_uncertain_and_failed_have_folders_of_their_own_or_are_left(here: Path) -> None:
+    unsure = replace(row(picture("u.jpg")), status="uncertain")
+    size = os.stat(picture("f.jpg")).st_size
+    failed = Prediction(
+        "f.jpg", "failed", failure=Failure("truncated", "it ends"), size=size, mtime_ns=os.stat("f.jpg").st_mtime_ns
+    )
+    vanished = Prediction("v.jpg", "failed", failure=Failure("vanished", "no such file"))
+    write_rows("labels.csv", [row(picture("ok.jpg"), "dog", 0.6), row(picture("low.jpg"), "dog", 0.4), unsure, failed])
+    assert run(["sort", "labels.csv", "--into", "one", "--min-score", "0.5"]) == 0
+    assert contents("one") == [b"ok.jpg"]
+    write_rows("labels.csv", [row("ok.jpg", "dog", 0.6), row("low.jpg", "dog", 0.4), unsure, failed, vanished])
+    command = ["sort", "labels.csv", "--into", "two", "--min-score", "0.5", "--uncertain-to", "look at", "--failed-to"]
+    assert run([*command, "../bad"]) == 3, "one of them is gone"
+    assert sorted(os.listdir("two")) == ["__bad", "dog", "look at", NAME]
+    assert sorted(os.listdir("two/look at")) == ["low.jpg", "u.jpg"]
+
+
+def test_the_layout_has_all_its_fields(here: Path) -> None:
+    some = row(picture("album/x.tar.jpg"), "dog", 0.123456, 1, Label("cat", 2, 0.05))
+    layout = "{status}/{parent}-{stem}/{label} {score}{suffix}"
+    assert sort([some], "copy", layout)[0].target == "ok/album-x.tar/dog 0.1235.jpg"
+    targets = [outcome.target for outcome in sort([some], "symlink", "{rank}/{label}/{name}")]
+    assert targets == ["1/dog/x.tar.jpg", "2/cat/x.tar.jpg"]
+    assert undo() == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "layout", ["", "/{name}", "../{name}", "{label}/../{name}", "{nope}", "{label!r}", "{score:.2f}", "{", "{label}/"]
+)
+def test_layouts_that_are_none(layout: str, here: Path) -> None:
+    with pytest.raises(UsageError, match="--layout"):
+        parse_layout(layout)
+
+
+def test_groups_make_folders(here: Path) -> None:
+    rows = [row(picture("a.jpg"), "tench, Tinca tinca", 0.9, 0), row(picture("b.jpg"), "tabby, tabby cat", 0.9, 281)]
+    write_rows("labels.csv", rows)
+    assert run(["sort", "labels.csv", "--into", "sorted", "--groups", "everyday"]) == 0
+    assert Path("sorted/fish/a.jpg").exists()
+    assert (
+        run(["sort", "labels.csv", "--into", "both", "--groups", "everyday", "--layout", "{group}/{label}/{name}"]) == 0
+    )
+    assert Path("both/cat/tabby/b.jpg").exists()
+
+
+def test_the_first_of_imagenets_synonyms_is_the_folder_and_classes_of_one_name_have_two() -> None:
+    name = folder_namer()
+    assert name("tench, Tinca tinca", 0) == "tench"
+    assert [name("crane", 134), name("crane", 517), name("crane", 134)] == ["crane", "crane-517", "crane"]
+    assert [name("red, round", 5), name("red, square", 6), name("RED, ROUND", 7)] == [
+        "red_round",
+        "red_square",
+        "RED_ROUND-7",
+    ]
+
+
+@given(st.text(max_size=300))
+def test_any_label_is_a_safe_name(label: str) -> None:
+    name = safe_name(label)
+    assert 0 < len(os.fsencode(name)) <= 255
+    assert not set(name) & set('<>:"/\\|?*,\0')
+    assert name.isprintable()
+    assert not name.startswith(".")
+    assert not name.endswith((".", " "))
+    assert name.split(".")[0].lower() not in {"con", "prn", "aux", "nul", "com1", "lpt9"}
+    assert safe_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [("a/b", "a_b"), ("..", "_"), ("CON", "CON_"), ("nul.txt", "nul_.txt"), ("\x1b[31m", "_[31m"), ("", "_")],
+)
+def test_labels_that_are_no_names(label: str, name: str) -> None:
+    assert safe_name(label) == name
+
+
+def test_names_that_are_not_utf8_and_the_longest_ones(here: Path) -> None:
+    odd, long = os.fsdecode(b"\xff\xe9.jpg"), "x" * 251 + ".jpg"
+    rows = [row(picture(name)) for name in (odd, long, f"other/{long}")]
+    write_rows("labels.csv", rows)
+    assert run(["sort", "labels.csv", "--into", "sorted", "--mode", "move"]) == 0
+    names = os.listdir("sorted/dog")
+    assert odd in names
+    assert len(names) == 3
+    assert all(name.endswith(".jpg") for name in names)
+    assert run(["sort", "--undo", "sorted"]) == 0
+    assert Path(odd).exists()
+
+
+def test_a_symbolic_link_is_copied_but_not_moved(here: Path) -> None:
+    os.symlink(os.path.abspath(picture("real.jpg")), "link.jpg")
+    assert sort([row("link.jpg")], "move")[0].done == "error"
+    assert sort([row("link.jpg")], "copy")[0].done == "done"
+    assert not Path("sorted/dog/link.jpg").is_symlink()
+
+
+def test_undo_keeps_what_has_changed_since(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(picture(name)) for name in ("edited.jpg", "last.jpg", "fine.jpg")]
+    sort(rows, "copy")
+    picture("sorted/dog/edited.jpg", "edited")
+    os.unlink("last.jpg")
+    assert run(["sort", "--undo", "sorted"]) == 3
+    assert sorted(os.listdir("sorted/dog")) == ["edited.jpg", "last.jpg"]
+    assert "is left as it is: it is not the same as" in capsys.readouterr().err
+    picture("last.jpg", "last.jpg")
+    picture("sorted/dog/edited.jpg", "edited.jpg")
+    assert run(["sort", "--undo", "sorted"]) == 0, "the journal still has what was left"
+    assert not Path("sorted").exists()
+
+
+def test_undo_moves_back_what_was_moved_even_where_its_folder_is_gone(here: Path) -> None:
+    sort([row(picture("a/x.jpg"))], "move")
+    os.rmdir("a")
+    os.rename("sorted", "elsewhere")
+    path = os.path.abspath(f"elsewhere/{NAME}")
+    assert [why for _, why in undo_all(path, read_journal(path))] == [None]
+    assert Path("a/x.jpg").exists()
+
+
+def test_undo_does_not_replace_what_has_come_since(here: Path) -> None:
+    sort([row(picture("x.jpg", "first"))], "move")
+    picture("x.jpg", "second")
+    (why,) = undo()
+    assert why is not None
+    assert contents() == [b"first", b"second"]
+
+
+def test_a_moved_picture_is_known_in_later_runs_and_a_new_one_of_its_name_is_sorted(here: Path) -> None:
+    rows = [row(picture("x.jpg", "first"))]
+    assert [outcome.done for outcome in sort(rows + rows, "move")] == ["done", "there"]
+    assert [outcome.done for outcome in sort(rows, "move")] == ["there"]
+    assert [outcome.done for outcome in sort([row(picture("x.jpg", "second"))], "move")] == ["done"]
+    assert contents("sorted") == [b"first", b"second"]
+
+
+def test_another_run_waits_or_ends_with_11(here: Path, cli: Cli) -> None:
+    from dinoclassify.locks import locked
+
+    write_rows("labels.csv", [row(picture("x.jpg"))])
+    os.mkdir("sorted")
+    with locked(f"sorted/{NAME}", wait=False):
+        assert cli("sort", "labels.csv", "--into", "sorted").returncode == 11
+
+
+def test_a_dry_run_does_nothing_and_says_what_it_would(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows("labels.csv", [row(picture("a/x.jpg", "1")), row(picture("b/x.jpg", "2")), row(picture("c/x.jpg", "1"))])
+    before = tree()
+    assert run(["sort", "labels.csv", "--into", "sorted", "--dry-run", "--mode", "move"]) == 0
+    assert tree() == before
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "move a/x.jpg -> sorted/dog/x.jpg",
+        "move b/x.jpg -> sorted/dog/x-d4735e3a.jpg",
+    ]
+    assert "would do: 2 moved, 1 there already" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sort"], "name a file that predict wrote"),
+        (["sort", "labels.csv"], "name a folder with --into"),
+        (["sort", "nothing.csv", "--into", "x"], "there is no file nothing.csv"),
+        (["sort", "x.jpg", "--into", "x"], "x.jpg is not what predict writes"),
+        (["sort", "labels.csv", "--into", "x", "--mode", "move", "--layout", "{rank}/{name}"], "copy or link"),
+        (["sort", "labels.csv", "--into", "x", "--groups", "everyday", "--layout", "{name}"], "--groups is for"),
+        (["sort", "--undo", "x", "--into", "y"], "leave out --into"),
+        (["sort", "labels.csv", "--undo", "x"], "leave out RESULTS"),
+        (["sort", "--undo", "nothing"], "there is no journal"),
+        (["sort", "--undo", "labels.csv"], "is not a journal"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    arguments: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows("labels.csv", [row(picture("x.jpg"))])
+    assert run(arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("x").exists()
+
+
+def test_a_folder_that_cannot_be_made(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows("labels.csv", [row(picture("x.jpg"))])
+    assert run(["sort", "labels.csv", "--into", "x.jpg"]) == 6
+    assert run(["sort", "labels.csv", "--into", "x.jpg/y"]) == 6
+    assert capsys.readouterr().err.count("dinoclassify: cannot write x.jpg") == 2
+
+
+def test_a_folder_whose_name_a_file_has(sorted_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture("sorted/dog", "a file")
+    write_rows("labels.csv", [row(picture("x.jpg")), row(picture("y.jpg"), "cat", 0.9, 2)])
+    assert run(["sort", "labels.csv", "--into", "sorted"]) == 3
+    assert "1 copied, 1 could not be put there" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_the_run_and_it_can_be_resumed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row(picture(f"{number}.jpg")) for number in range(3)]
+    write_rows("labels.csv", rows)
+
+    def full(source: str, target: str) -> None:
+        if source.endswith("1.jpg"):
+            raise OSError(28, "No space left on device")
+        transfers.copy(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dinoclassify.sorting.TRANSFERS", {"copy": full})
+        assert run(["sort", "labels.csv", "--into", "sorted"]) == 6
+    assert run(["sort", "labels.csv", "--into", "sorted"]) == 2
+    assert "did not come to its end: --resume goes on with it, --undo sorted/" in capsys.readouterr().err
+    assert run(["sort", "labels.csv", "--into", "sorted", "--resume"]) == 0
+    assert contents("sorted") == [b"0.jpg", b"1.jpg", b"2.jpg"]
+
+
+def test_where_renames_cannot_be_exclusive_they_are_links(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoclassify.renames._renameat2", lambda *_: 38)
+    rows = [row(picture("a/x.jpg", "1")), row(picture("b/x.jpg", "2"))]
+    assert [outcome.done for outcome in sort(rows, "move")] == ["done", "done"]
+    with pytest.raises(FileExistsError):
+        renames.rename_to_free(picture("x"), picture("y"))
+    monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(OSError(95, "not supported")))
+    with pytest.raises(FileExistsError):
+        renames.rename_to_free("x", "y")
+    renames.rename_to_free("x", "z")
+    assert undo() == [None, None]
+    assert contents() == [b"1", b"2", b"x", b"y"]
+
+
+@pytest.fixture
+def other_file_system(tmp_path: Path) -> Iterator[Path]:
+    import shutil
+    import tempfile
+
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=shm))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_moves_to_another_file_system_and_back(here: Path, other_file_system: Path) -> None:
+    os.chmod(picture("x.jpg"), 0o640)
+    os.utime("x.jpg", ns=(1_000_000_000_123_456_789,) * 2)
+    before = tree()
+    write_rows("labels.csv", [row("x.jpg")])
+    into = f"{other_file_system}/sorted"
+    assert run(["sort", "labels.csv", "--into", into, "--mode", "move"]) == 0
+    assert not Path("x.jpg").exists()
+    assert Path(f"{into}/dog/x.jpg").stat().st_mtime_ns == 1_000_000_000_123_456_789
+    assert run(["sort", "--undo", into]) == 0
+    os.unlink("labels.csv")
+    assert tree() == before
+    assert list(other_file_system.iterdir()) == []
+    write_rows("labels.csv", [row("x.jpg")])
+    assert run(["sort", "labels.csv", "--into", into, "--mode", "hardlink"]) == 3
+
+
+def test_a_copy_across_file_systems_that_differs_is_no_move(
+    here: Path, other_file_system: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dinoclassify.transfers.filecmp.cmp", lambda *_, **__: False)
+    with pytest.raises(OSError, match="not the same"):
+        transfers.move(picture("x.jpg"), f"{other_file_system}/x.jpg")
+    assert Path("x.jpg").exists()
+    assert list(other_file_system.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+import test_sort
+test_sort.kill_at_every_step(sys.argv[1], sys.argv[2], sys.argv[3])
+"""
+
+
+def kill_at_every_step(mode: Mode, into: str, cure: str) -> None:
+    """Sort in processes that are killed before the first, the second ... change of the disk; then resume or undo."""
+    step, code = 0, 1
+    while code != 0:
+        os.mkdir(f"{step}")
+        os.chdir(f"{step}")
+        paths = [picture(f"{name}/x.jpg", content) for name, content in zip("abcd", "1213", strict=True)]
+        rows = [row(path, label) for path, label in zip(paths, ["dog", "dog", "cat", "dog"], strict=True)]
+        before, folder = tree(), os.path.join(into or os.getcwd(), f"sorted-{step}")
+        code = in_killed_process(step, partial(sort, rows, mode, into=folder))
+        assert set(contents() + contents(folder)) == {b"1", b"2", b"3"}, step
+        if cure == "resume":
+            assert {outcome.done for outcome in sort(rows, mode, into=folder)} <= {"done", "there"}, step
+            files = {path: what for path, what in tree(folder).items() if what and not path.endswith(NAME)}
+            assert len(files) == 4, (step, files)
+            assert mode != "move" or sorted(contents() if not into else contents() + contents(folder)) == WANTED, step
+        if os.path.exists(f"{folder}/{NAME}"):
+            if in_killed_process(step, partial(undo, folder)) != 0 and os.path.exists(f"{folder}/{NAME}"):
+                assert set(undo(folder)) <= {None}, step
+            assert not os.path.exists(folder) or os.listdir(folder) == [], step
+        assert {path: what for path, what in tree().items() if not path.startswith("sorted")} == before, step
+        os.chdir("..")
+        step += 1
+    print(step)
+
+
+WANTED = [b"1", b"1", b"2", b"3"]
+
+
+def in_killed_process(step: int, work: Callable[[], object]) -> int:
+    """Do the work in a process that is killed before its change number ``step``; 0 if there are fewer."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    left = [step]
+
+    def deadly(change: Callable[..., object]) -> Callable[..., object]:
+        def maybe(*arguments: object, **options: object) -> object:
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            return change(*arguments, **options)
+
+        return maybe
+
+    for name in (
+        "link",
+        "rename",
+        "replace",
+        "unlink",
+        "rmdir",
+        "mkdir",
+        "symlink",
+        "write",
+        "fsync",
+        "sendfile",
+        "utime",
+    ):
+        setattr(os, name, deadly(getattr(os, name)))
+    renames._renameat2 = deadly(renames._renameat2)  # type: ignore[assignment]  # the same, once killed
+    work()
+    os._exit(0)
+
+
+@pytest.mark.parametrize("cure", ["resume", "undo"])
+@pytest.mark.parametrize("mode", ["copy", "move", "move across file systems", "symlink", "hardlink"])
+def test_killed_at_every_step_nothing_is_lost(mode: str, cure: str, here: Path, request: pytest.FixtureRequest) -> None:
+    into = str(request.getfixturevalue("other_file_system")) if "across" in mode else ""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, mode.split()[0], into, cure],
+        env=os.environ | {"PYTHONPATH": os.path.dirname(__file__)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 15, "it was killed at so many places"
+
+
+@pytest.mark.slow
+def test_a_thousand_collisions_and_fifty_kills_lose_nothing(here: Path) -> None:
+    rows = [row(picture(f"photos/{number}/img.jpg", os.urandom(2000))) for number in range(1000)]
+    write_rows("labels.csv", rows)
+    before, generator, kills = tree("photos"), random.Random(0), 0
+    wanted = sorted(Path(one.path).read_bytes() for one in rows)
+
+    def killed(*arguments: str) -> int:
+        command = [sys.executable, "-m", "dinoclassify", "sort", *arguments, "-q"]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            return process.wait(timeout=0.12 + generator.random() * 0.25)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    while kills < 50:
+        moved = killed("labels.csv", "--into", "sorted", "--mode", "move", "--resume")
+        kills += moved != 0
+        assert contents(".") == wanted, "each picture is there exactly once"
+        if Path(f"sorted/{NAME}").exists() and generator.random() < 0.4:
+            kills += killed("--undo", "sorted") != 0
+            assert contents(".") == wanted
+    assert run(["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--resume", "-q"]) == 0
+    assert contents("sorted") == wanted
+    assert run(["sort", "--undo", "sorted", "-q"]) == 0
+    assert tree("photos") == before
+    assert not Path("sorted").exists()
