@@ -204,6 +204,10 @@ def _prediction(row: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> P
     failure = Failure(row["error_code"], row["error"]) if row["error_code"] is not None else None
     if bool(top) == (failure is not None):
         raise ValueError("a row has a label or an error")
+    if not all(value is None or isinstance(value, int) for value in (row["size"], row["mtime_ns"])):
+        raise TypeError(f"no file is so: size {row['size']}, mtime_ns {row['mtime_ns']}")
+    if failure is not None and not (failure.code in get_args(ErrorCode) and isinstance(failure.message, str)):
+        raise ValueError(f"there is no error {failure.code}: {failure.message}")
     return Prediction(read_path(row), status, top, failure, row["size"], row["mtime_ns"])
 
 

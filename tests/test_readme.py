@@ -60,7 +60,7 @@ def test_the_output_shown_is_the_real_one(capfd: pytest.CaptureFixture[str], mon
 
 def test_every_option_is_documented_and_every_documented_option_is_there() -> None:
     documented = {option for name in ("embed",) for names in options(name).values() for option in names}
-    for command in ("predict", "train", "evaluate", "sort", "tag", "bench"):
+    for command in ("predict", "train", "evaluate", "sort", "tag", "report", "bench"):
         rows = table(f"# Options of `{command}`")
         known = {option for row in rows for option in re.findall(r"`(--?[\w-]+)", row[0])}
         assert known == {option for names in options(command).values() for option in names}
@@ -81,7 +81,7 @@ def test_options_like_those_of_predict_are_documented_as_differences(command: st
 
 
 def test_every_option_has_an_environment_variable_of_its_name() -> None:
-    for command in ("predict", "embed", "train", "evaluate", "sort", "tag", "bench", "models", "doctor"):
+    for command in ("predict", "embed", "train", "evaluate", "sort", "tag", "report", "bench", "models", "doctor"):
         for parameter in typer.main.get_command(app).commands[command].params:  # type: ignore[attr-defined]  # a group
             if parameter.param_type_name == "option" and parameter.name != "help":
                 long = next(option for option in parameter.opts if option.startswith("--"))

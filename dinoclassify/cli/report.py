@@ -1,0 +1,101 @@
+"""`dinoclassify report`."""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from dinoclassify.cli import options
+from dinoclassify.cli.progress import wants_bar
+from dinoclassify.cli.run import DASH
+from dinoclassify.cli.terminal import progress_bar, say, set_up_log
+from dinoclassify.discover import IMAGE_SUFFIXES
+from dinoclassify.errors import UsageError
+from dinoclassify.rows import Prediction, shown_path
+
+_UNITS = ("kB", "MB", "GB")
+
+
+@options.grouped
+def report(
+    *,
+    results: options.Results = None,
+    output: options.Page = "",
+    groups: options.Groups = None,
+    thumbnails: options.Thumbnails = 6,
+    link: options.Link = False,
+    messages: options.Messages,
+) -> int:
+    """Make a page of results.
+
+    Writes one HTML file that any browser opens, without a network: counts by label, scores, failures with their
+    reasons, what made the rows, thumbnails of each label, and all pictures to search and filter. Works with the
+    keyboard alone, on a phone, in light and dark.
+    """
+    set_up_log(messages)
+    if not results:
+        raise UsageError("name a file that predict wrote, or - for its rows on stdin")
+    if not output:
+        raise UsageError("name a file with --output")
+    if output != DASH and os.path.realpath(output) in _inputs(results, groups):
+        raise UsageError(f"{output} would be written over an input: choose another name")
+    if os.path.splitext(output)[1].lower() in IMAGE_SUFFIXES:
+        raise UsageError(f"{output} has the suffix of a picture: choose another name")
+    from dinoclassify.predictions import read_meta, read_predictions
+    from dinoclassify.report import write_page
+
+    written = write_page(
+        output,
+        read_predictions(results),
+        title="rows from stdin" if results == DASH else shown_path(os.path.basename(results)),
+        meta={} if results == DASH else read_meta(results),
+        group=_naming(groups) if groups is not None else None,
+        thumbnails=thumbnails,
+        link=link,
+        watch=partial(_with_bar, messages),
+    )
+    if not messages.quiet:
+        done = f"{_count(written.rows, 'row')}, {_count(written.thumbnails, 'thumbnail')}"
+        where = f" -> {output}" if output != DASH else ""
+        say(f"{done}{where} ({_in_units(written.size)})")
+    return 0
+
+
+def _inputs(results: str, groups: str | None) -> set[str]:
+    """The files that are read, but for the pictures."""
+    path = os.path.realpath(results)
+    return {path, f"{path}.meta.json", os.path.realpath(groups or results)}
+
+
+def _naming(name: str) -> Callable[[Prediction], str]:
+    """A function that gives the group of the label of a row."""
+    from dinoclassify.groups import group_finder, read_groups
+
+    groups = read_groups(name)
+    group_of = group_finder(groups)
+    return lambda row: groups.names[group_of(row.top[0])]
+
+
+def _with_bar(messages: options.Messages, thumbnails: Iterator[bytes | None], count: int) -> Iterator[bytes | None]:
+    """The same thumbnails, with a bar on stderr if it is wanted."""
+    if not wants_bar(messages):
+        yield from thumbnails
+        return
+    with progress_bar() as bar:
+        bar.total = count
+        for thumbnail in thumbnails:
+            yield thumbnail
+            bar.update()
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
+
+
+def _in_units(size: int) -> str:
+    """``size`` (bytes) for people."""
+    number = size / 1000
+    for unit in _UNITS:
+        if number < 1000 or unit == _UNITS[-1]:
+            break
+        number /= 1000
+    return f"{number:.1f} {unit}"
