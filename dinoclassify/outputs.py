@@ -131,12 +131,12 @@ class OutputFile(Generic[R]):
         earlier = EarlierRows(self._lines)
         begun = os.path.exists(self._partial_meta)
         if begun:
-            meta = self._checked(self._partial_meta, f"{self._name}.partial")
+            meta = check_made_with(self._partial_meta, f"{self._name}.partial", self._made_with)
             self._adds = meta["adds_to_output"] and os.path.exists(self._path)
         elif os.path.exists(self._path):
             self._adds = os.path.exists(self._meta) or any(True for _ in self._read(self._path, self._table))
         if self._adds:
-            self._checked(self._meta, self._name)
+            check_made_with(self._meta, self._name, self._made_with)
             for row in self._read(self._path, self._table):
                 earlier.add(row, newer=False)
             self._finished = earlier.count
@@ -166,27 +166,8 @@ class OutputFile(Generic[R]):
         except OSError as error:
             raise UsageError(f"--resume: {name} cannot be read: {error.strerror or error}") from error
 
-    def _checked(self, meta: str, rows: str) -> dict[str, Any]:
-        """What ``meta`` says of ``rows``, which were made with what this run has."""
-        try:
-            with open(meta, encoding="utf-8") as file:
-                content: dict[str, Any] = json.load(file)
-            made_with, _ = dict(content["made_with"]), content["adds_to_output"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"--resume: {meta}, which says what made {rows}, cannot be read: run without it"
-            ) from error
-        for name, now in self._made_with.items():
-            if made_with.get(name) != now:
-                raise UsageError(
-                    f"--resume: {rows} was made with {name} {made_with.get(name)}, not {now}: run without it"
-                )
-        return content
-
     def _write_meta(self, content: Mapping[str, object]) -> None:
-        whole = {"made_with": self._made_with, "adds_to_output": self._adds, **content}
-        with replacing(self._partial_meta, ".new") as file:
-            file.write(json.dumps(whole, indent=2, default=str).encode("utf-8") + b"\n")
+        write_meta(self._partial_meta, {"made_with": self._made_with, "adds_to_output": self._adds, **content})
 
     def _others(self) -> list[range]:
         """The numbers of earlier rows that are not of this run's inputs, and stay."""
@@ -204,6 +185,43 @@ class OutputFile(Generic[R]):
             else:
                 file.write(self._lines.header())
                 file.writelines(map(self._lines.line, rows))
+
+
+def check_made_with(
+    meta: str, rows: str, now: Mapping[str, object], *, option: str = "--resume", cure: str = "run without it"
+) -> dict[str, Any]:
+    """What the file ``meta`` says of ``rows``, to which others may be added that are made with what there is ``now``.
+
+    Args:
+        meta: see `write_meta`.
+        rows: the name of their file, for messages.
+        now: see `OutputFile`.
+        option: what asks for that.
+        cure: what else to do.
+
+    Raises:
+        UsageError: they were made with something else, or it cannot be read.
+    """
+    try:
+        with open(meta, encoding="utf-8") as file:
+            content: dict[str, Any] = json.load(file)
+        made_with, _ = dict(content["made_with"]), content["adds_to_output"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{option}: {meta}, which says what made {rows}, cannot be read: {cure}") from error
+    for name, value in now.items():
+        if made_with.get(name) != value:
+            raise UsageError(f"{option}: {rows} was made with {name} {made_with.get(name)}, not {value}: {cure}")
+    return content
+
+
+def write_meta(path: str, content: Mapping[str, object]) -> None:
+    """Write what is said of rows.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with replacing(path, ".new") as file:
+        file.write(json.dumps(content, indent=2, default=str).encode("utf-8") + b"\n")
 
 
 def read_lines(name: str, lines: Lines[R]) -> Iterator[R]:

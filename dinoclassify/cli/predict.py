@@ -9,6 +9,7 @@ import typer
 from dinoclassify.cli import options
 from dinoclassify.cli.run import DASH, Job, Target, check_run, write_rows
 from dinoclassify.cli.terminal import set_up_log
+from dinoclassify.cli.watch import check_watch, watch_rows
 from dinoclassify.rows import Prediction
 from dinoclassify.writers import choose_format, open_format
 
@@ -28,6 +29,7 @@ def predict(
     output_format: options.Format = None,
     excel_safe: options.ExcelSafe = False,
     upkeep: options.Upkeep,
+    watch: options.Watch = False,
     messages: options.Messages,
 ) -> int:
     """Label pictures.
@@ -39,6 +41,8 @@ def predict(
     file = None if output in (DASH, "") else output
     target = Target(file, choose_format(file, output_format, excel_safe=excel_safe))
     check_run(inputs, target, upkeep)
+    if watch:
+        check_watch(inputs, target, upkeep)
 
     def open_job() -> Job[Prediction]:
         from dinoclassify.classifier import Classifier
@@ -60,6 +64,8 @@ def predict(
             outputs={"labels": len(classifier.labels)},
         )
 
+    if watch:
+        return watch_rows(open_job, inputs, passing, target, upkeep, messages, parameters=context.params)
     return write_rows(
         open_job,
         inputs,

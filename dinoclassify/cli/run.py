@@ -65,7 +65,7 @@ def check_run(inputs: options.Inputs, target: Target, upkeep: options.Upkeep) ->
     Raises:
         UsageError, OutputError: it cannot be done so.
     """
-    named = _named(inputs)
+    named = names_of(inputs)
     if not named:
         raise UsageError("name pictures, folders or globs, - for a list on stdin, or --files-from a list")
     if (upkeep.retry_failed or upkeep.prune) and not upkeep.resume:
@@ -106,12 +106,12 @@ def write_rows(
     """
     kept_in = target.kept_in
     with locked(kept_in, wait=upkeep.wait) if kept_in is not None else nullcontext():
-        found = _look(inputs)
+        found = look(inputs)
         first = next(found, None)
         if first is None:
             if empty is not None:
                 _write_nothing(target, empty())
-            raise NoInputsError(f"no pictures found in {' '.join(_named(inputs))}")
+            raise NoInputsError(f"no pictures found in {' '.join(names_of(inputs))}")
         sources = chain([first], found)
         job = open_job()
         log_model(job.model)
@@ -127,7 +127,7 @@ def write_rows(
             def answers(sources: Iterator[Source]) -> Iterator[R]:
                 run = passing.arguments(stages, stop)
                 made = job.answer(sources, live=_is_live(inputs), **run)
-                return _counted(with_progress(made, tally, messages, _second_look(inputs)), tally, note_failure)
+                return counted(with_progress(made, tally, messages, _second_look(inputs)), tally, note_failure)
 
             if rows is None:
                 with ending_with_reader() if target.file is None else nullcontext():
@@ -138,19 +138,20 @@ def write_rows(
                     rows.write(row)
                 tally.judge()
                 if not stop():
-                    rows.finish(_sidecar(job, tally, parameters))
+                    rows.finish(sidecar(job, tally, parameters))
         log_stages(stages, job.model, exact=passing.exact)
         if not messages.quiet:
             say(tally.summary() + (f" -> {target.file}" if target.file is not None else ""))
     return SOME_FAILED if tally.statuses["failed"] else 0
 
 
-def _named(inputs: options.Inputs) -> list[str]:
+def names_of(inputs: options.Inputs) -> list[str]:
     """What stands on the command line."""
     return [*(inputs.paths or ()), *filter(None, [inputs.files_from])]
 
 
-def _look(inputs: options.Inputs) -> Iterator[Source]:
+def look(inputs: options.Inputs) -> Iterator[Source]:
+    """The inputs, lazily."""
     filters = Filters(
         include=inputs.include or (),
         exclude=inputs.exclude or (),
@@ -163,13 +164,13 @@ def _look(inputs: options.Inputs) -> Iterator[Source]:
 
 
 def _is_live(inputs: options.Inputs) -> bool:
-    return DASH in _named(inputs)
+    return DASH in names_of(inputs)
 
 
 def _second_look(inputs: options.Inputs) -> Callable[[], Iterator[Source]] | None:
     """A function that looks at the inputs again; None if they are gone once they were read."""
     again = not _is_live(inputs) and (inputs.files_from is None or os.path.isfile(inputs.files_from))
-    return partial(_look, inputs) if again else None
+    return partial(look, inputs) if again else None
 
 
 def _check_new_file(file: str | None, chosen: Format, named: list[str]) -> None:
@@ -202,13 +203,11 @@ def _write_nothing(target: Target, row_format: RowFormat[R]) -> None:
 
 def _open_file(path: str, job: Job[R], upkeep: options.Upkeep, passing: options.Passing) -> "OutputFile[R]":
     from dinoclassify.outputs import OutputFile
-    from dinoclassify.provenance import made_with
 
-    settings = {**job.settings, "exact": passing.exact, "decoder": passing.decoder}
     return OutputFile(
         path,
         job.row_format,
-        made_with(job.model, settings, job.row_format.name),
+        all_made_with(job, passing),
         batch_size=passing.batch_size or job.model.batch_size,
         resume=upkeep.resume,
         retry_failed=upkeep.retry_failed,
@@ -216,7 +215,16 @@ def _open_file(path: str, job: Job[R], upkeep: options.Upkeep, passing: options.
     )
 
 
-def _sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object]) -> dict[str, object]:
+def all_made_with(job: Job[R], passing: options.Passing) -> dict[str, object]:
+    """Whatever the rows depend on, see `dinoclassify.provenance`."""
+    from dinoclassify.provenance import made_with
+
+    settings = {**job.settings, "exact": passing.exact, "decoder": passing.decoder}
+    return made_with(job.model, settings, job.row_format.name)
+
+
+def sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object]) -> dict[str, object]:
+    """What is written beside the rows when they are done."""
     from dinoclassify.provenance import describe
 
     return describe(
@@ -236,7 +244,7 @@ def _kept_rows(kept_in: str | None) -> str:
     return f"; they are in {kept_in}.partial, --resume goes on" if os.path.exists(journal) else ""
 
 
-def _counted(rows: Iterable[R], tally: Tally, note_failure: Callable[[str], None]) -> Iterator[R]:
+def counted(rows: Iterable[R], tally: Tally, note_failure: Callable[[str], None]) -> Iterator[R]:
     """The same rows; each is counted when it has been written."""
     for row in rows:
         yield row

@@ -1,0 +1,152 @@
+"""A run that does not end: pictures are labelled as they are dropped into folders."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from dinoclassify.cli import options
+from dinoclassify.cli.progress import log_model, with_progress
+from dinoclassify.cli.run import DASH, SOME_FAILED, Job, Target, all_made_with, counted, look, sidecar
+from dinoclassify.cli.signals import Stopped, ending_with_reader, finishing_batches
+from dinoclassify.cli.tally import FailureLimit, Tally
+from dinoclassify.cli.terminal import hush, say
+from dinoclassify.errors import UsageError
+from dinoclassify.lists import writing_paths
+from dinoclassify.locks import locked
+from dinoclassify.rows import file_shown_as
+from dinoclassify.stages import Stages
+from dinoclassify.streams import stream_rows
+from dinoclassify.watching import watch
+from dinoclassify.writers import R
+
+if TYPE_CHECKING:
+    from dinoclassify.earlier import Signature
+    from dinoclassify.growing import GrowingFile
+
+log = logging.getLogger("dinoclassify")
+
+
+def check_watch(inputs: options.Inputs, target: Target, upkeep: options.Upkeep) -> None:
+    """Find out what can be known before the work begins; `check_run` has seen to the rest.
+
+    Raises:
+        UsageError: it cannot be done so.
+    """
+    if inputs.files_from is not None or DASH in (inputs.paths or ()):
+        raise UsageError("--watch looks at folders: a list on stdin is followed without it")
+    if upkeep.resume:
+        raise UsageError("--watch goes on with FILE by itself: leave out --resume, --retry-failed and --prune")
+    if target.chosen.table:
+        raise UsageError(f"--watch adds lines to FILE: choose csv or jsonl, not {target.chosen.name}")
+    for path in inputs.paths or ():
+        if not os.path.exists(path) and not any(character in path for character in "*?["):
+            raise UsageError(f"there is no {path} to watch")
+
+
+def watch_rows(
+    open_job: Callable[[], Job[R]],
+    inputs: options.Inputs,
+    passing: options.Passing,
+    target: Target,
+    upkeep: options.Upkeep,
+    messages: options.Messages,
+    *,
+    parameters: Mapping[str, object],
+) -> int:
+    """Write a row for each picture that is there or comes; gives the exit code. A signal is the usual end.
+
+    Args:
+        open_job: opens the model.
+        inputs: see `dinoclassify.cli.options`, as for the next four.
+        passing: how they go through the model.
+        target: where the rows go.
+        upkeep: what becomes of failures.
+        messages: what is said.
+        parameters: all options, for the sidecar.
+    """
+    kept_in, where = target.kept_in, f" -> {target.file}" if target.file is not None else ""
+    tally = Tally(FailureLimit("0", count=0) if upkeep.strict else upkeep.max_failures)
+
+    def summary() -> str:
+        kept = f", {tally.kept:,} of them from before" if tally.kept else ""
+        return f"{tally.total:,} images: {tally.counts() or 'none'}{kept}{where}"
+
+    def tell(why: object) -> None:
+        if not messages.quiet:
+            say(f"{why}: {summary()}")
+        hush()
+
+    with locked(kept_in, wait=upkeep.wait) if kept_in is not None else nullcontext():
+        job = open_job()
+        log_model(job.model)
+        file = _open_file(kept_in, job, passing) if kept_in is not None else None
+        known = _known(file, tally) if file is not None else {}
+        sources = islice(watch(partial(look, replace(inputs, limit=None)), known), inputs.limit)
+        log.info("watching %s", " ".join(inputs.paths or ()))
+        stopped = False
+        with closing(file) if file is not None else nullcontext():
+            try:
+                with (
+                    finishing_batches(tell) as stop,
+                    warning_once(),
+                    writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
+                ):
+                    answers = job.answer(sources, live=True, **passing.arguments(Stages(), stop))
+                    rows = counted(with_progress(answers, tally, messages, None), tally, note_failure)
+                    _write(rows, file, target, job)
+                    tally.judge()
+            except Stopped:
+                stopped = True
+            if file is not None:
+                file.finish(sidecar(job, tally, parameters))
+        if not stopped and not messages.quiet:
+            say(summary())
+    return SOME_FAILED if tally.statuses["failed"] and not stopped else 0
+
+
+@contextmanager
+def warning_once() -> Iterator[None]:
+    """Let what is wrong with the inputs be said once, and not with every look at them."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message, before = record.getMessage(), len(said)
+        said.add(message)
+        return len(said) > before
+
+    looking = logging.getLogger("dinoclassify.discover")
+    looking.addFilter(is_new)
+    try:
+        yield
+    finally:
+        looking.removeFilter(is_new)
+
+
+def _open_file(path: str, job: Job[R], passing: options.Passing) -> "GrowingFile[R]":
+    from dinoclassify.growing import GrowingFile
+
+    return GrowingFile(path, job.row_format.lines, all_made_with(job, passing))
+
+
+def _known(file: "GrowingFile[R]", tally: Tally) -> "dict[str, Signature]":
+    """The pictures that have a row, and what they were like then; of several rows the last one counts."""
+    known: dict[str, Signature] = {}
+    for row in file.read():
+        tally.keep(row.status, row.failure.code if row.failure is not None else None)
+        if row.size is not None and row.mtime_ns is not None:
+            known[file_shown_as(row.path)] = (row.size, row.mtime_ns)
+    return known
+
+
+def _write(rows: Iterator[R], file: "GrowingFile[R] | None", target: Target, job: Job[R]) -> None:
+    if file is not None:
+        for row in rows:
+            file.write(row)
+        return
+    with ending_with_reader() if target.file is None else nullcontext():
+        stream_rows(target.file, job.row_format, rows)

@@ -1,0 +1,233 @@
+"""`predict --watch`: a drop folder."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PHOTOS
+
+from dinoclassify import watching
+from dinoclassify.cli import run
+from dinoclassify.discover import Source, discover
+from dinoclassify.earlier import Signature, signature
+
+HEADER = "path,status,label,score,index,error_code,error,size,mtime_ns"
+
+
+@pytest.fixture
+def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+class Clock:
+    """Seconds that pass only while `watch` sleeps, when something is done to the folder."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> None:
+        self.now, self.steps = 0.0, list(steps)
+        monkeypatch.setattr("dinoclassify.watching.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("dinoclassify.watching.time.sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if not self.steps:
+            raise StopWatchingError
+        self.steps.pop(0)()
+
+
+class StopWatchingError(Exception):
+    pass
+
+
+def given(known: dict[str, Signature] | None = None) -> list[str]:
+    found: list[str] = []
+    sources = watching.watch(lambda: discover(["inbox"]), known or {})
+    with pytest.raises(StopWatchingError):
+        found.extend(source.path for source in sources)
+    return found
+
+
+def write(name: str, content: str) -> Callable[[], object]:
+    return lambda: Path("inbox", name).write_text(content)
+
+
+def nothing() -> None:
+    pass
+
+
+def test_a_picture_is_given_once_its_size_has_been_stable(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    growth = [write("a.jpg", "x" * size) for size in range(1, 6)]
+    Clock(monkeypatch, *growth, nothing)
+    assert given() == [], "it has just stopped growing"
+    Clock(monkeypatch, *growth, nothing, nothing, nothing, nothing)
+    assert given() == ["inbox/a.jpg"], "once"
+
+
+def test_what_is_there_already_what_changes_and_what_comes_again(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rest = [nothing] * 3
+    write("a.jpg", "first")()
+    write("b.txt", "no picture")()
+    Clock(
+        monkeypatch,
+        *rest,
+        write("a.jpg", "another"),
+        *rest,
+        lambda: os.unlink("inbox/a.jpg"),
+        nothing,
+        write("a.jpg", "third time"),
+        *rest,
+    )
+    assert given() == ["inbox/a.jpg"] * 3
+
+
+def test_what_is_known_is_given_only_if_it_has_changed(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.jpg", "first")()
+    write("b.jpg", "first")()
+    known: dict[str, Signature] = {name: signature(name) for name in ("inbox/a.jpg", "inbox/b.jpg")}
+    write("b.jpg", "changed")()
+    Clock(monkeypatch, *[nothing] * 4)
+    assert given(known) == ["inbox/b.jpg"]
+
+
+def test_a_folder_that_is_out_of_reach_for_a_while(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.jpg", "first")()
+    Clock(
+        monkeypatch,
+        *[nothing] * 3,
+        lambda: inbox.rename("gone"),
+        nothing,
+        lambda: Path("gone").rename(inbox),
+        *[nothing] * 3,
+    )
+    assert given() == ["inbox/a.jpg"]
+
+
+def test_what_is_no_file_is_not_given(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(inbox / "fifo.jpg")
+    os.symlink("nowhere", inbox / "link.jpg")
+    Clock(monkeypatch, *[nothing] * 4)
+    assert given() == []
+
+
+def test_a_large_tree_is_looked_at_less_often(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, *[nothing] * 2)
+
+    def slow() -> Iterator[Source]:
+        clock.now += 10
+        yield from ()
+
+    with pytest.raises(StopWatchingError):
+        list(watching.watch(slow, {}))
+    assert clock.now == pytest.approx(3 * (10 + 40))
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "dinoclassify", "predict", "--watch", "inbox", "-m", "builtin", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def drop(name: str, photo: str = "coffee") -> None:
+    shutil.copy(PHOTOS / f"{photo}.jpg", f"inbox/.{name}")
+    os.rename(f"inbox/.{name}", f"inbox/{name}")
+
+
+def wait_for(rows: int, name: str = "labels.csv") -> list[list[str]]:
+    for _ in range(600):
+        lines = Path(name).read_text().splitlines() if Path(name).exists() else []
+        if len(lines) > rows:
+            return [line.split(",") for line in lines[1:]]
+        time.sleep(0.05)
+    pytest.fail(f"{rows} rows did not come")
+
+
+def test_rows_are_added_as_pictures_come_and_sigterm_is_a_clean_end(inbox: Path) -> None:
+    drop("one.jpg")
+    with start("-o", "labels.csv") as process:
+        wait_for(1)
+        drop("two.jpg", "chelsea")
+        Path("inbox/three.jpg").write_text("no picture")
+        rows = wait_for(3)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, ""), err
+    assert "stopped by SIGTERM: 3 images: 2 ok, 1 failed (1 not_image) -> labels.csv" in err
+    assert rows[0][:3] == ["inbox/one.jpg", "ok", "espresso"]
+    assert {row[0] for row in rows} == {"inbox/one.jpg", "inbox/two.jpg", "inbox/three.jpg"}
+    assert json.loads(Path("labels.csv.meta.json").read_text())["counts"] == {"ok": 2, "uncertain": 0, "failed": 1}
+
+
+def test_a_killed_watch_goes_on_and_leaves_a_file_that_predict_resumes(inbox: Path) -> None:
+    drop("one.jpg")
+    with start("-o", "labels.csv") as process:
+        wait_for(1)
+        process.kill()
+    whole = Path("labels.csv").read_text()
+    with open("labels.csv", "a") as file:
+        file.write("inbox/two.jpg,ok,ha")
+    drop("two.jpg")
+    with start("-o", "labels.csv", "--limit", "1") as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "2 images: 2 ok, 1 of them from before" in err
+    after = Path("labels.csv").read_text()
+    assert after.startswith(whole)
+    assert after.count("\n") == 3
+    drop("three.jpg")
+    assert run(["predict", "inbox", "-m", "builtin", "-o", "labels.csv", "--resume"]) == 0
+    assert set(after.splitlines()) < set(Path("labels.csv").read_text().splitlines())
+
+
+def test_rows_on_stdout_end_with_their_reader(inbox: Path) -> None:
+    drop("one.jpg")
+    with start("-f", "jsonl") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["label"] == "espresso"
+        process.stdout.close()
+        assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-"], "a list on stdin is followed without it"),
+        (["--files-from", "list.txt"], "a list on stdin is followed without it"),
+        (["inbox", "-o", "x.parquet"], "choose csv or jsonl, not parquet"),
+        (["inbox", "-o", "x.csv", "--resume"], "leave out --resume"),
+        (["inbxo"], "there is no inbxo to watch"),
+        (["inbox", "-o", "other.csv"], "other.csv was made with model x, not builtin: name another --output"),
+        (["inbox", "-o", "begun.csv"], "begun.csv.partial is of a run that was not finished"),
+        (["inbox", "-o", "strange.csv"], "strange.csv.meta.json, which says what made strange.csv, cannot be read"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, inbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("list.txt", "begun.csv.partial"):
+        Path(name).touch()
+    for name in ("other.csv", "strange.csv"):
+        Path(name).write_text(f"{HEADER}\na.jpg,ok,cat,0.9,0,,,1,1\n")
+    Path("other.csv.meta.json").write_text('{"made_with": {"model": "x"}, "adds_to_output": false}')
+    assert run(["predict", "--watch", "-m", "builtin", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_warnings_are_said_once(inbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import logging
+
+    from dinoclassify.cli.watch import warning_once
+
+    with warning_once():
+        for _ in range(3):
+            assert list(discover(["inbox/*.png"])) == []
+        logging.getLogger("dinoclassify").handlers = []
+    said = capsys.readouterr().err
+    assert said.count("nothing matches") <= 1
