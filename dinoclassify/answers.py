@@ -10,7 +10,7 @@ from dinoclassify.evaluation import Answer
 from dinoclassify.groups import Groups, fold_ranks, group_finder, match_groups
 from dinoclassify.labelled import Labelled
 from dinoclassify.predictions import read_predictions
-from dinoclassify.rows import file_shown_as
+from dinoclassify.rows import Prediction, file_shown_as
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +51,7 @@ def known_answers(
     if max(known, default=0) >= _MOST_CLASSES:
         raise UsageError(f"{name} has a class of index {max(known)}: is it what predict wrote?")
     if groups is not None:
-        folded = set(known.values()) <= set(groups.names)
-        meant = match_groups(classes, groups, imagenet_labels() if folded else _labels(known, classes), name)
-        group_of = group_finder(groups)
-        return [
-            (fold_ranks(row, groups.names, group_of), tuple({meant[label] for label in truths[path]}))
-            for path, row in found.items()
-        ], list(groups.names)
+        return _grouped(found, truths, classes, known, groups, name), list(groups.names)
     labels = _labels(known, classes)
     index_of = match_classes(classes, labels, name, all_known=multi_label or are_imagenets(known))
     if lacking_classes := [label for label in classes if label not in index_of]:
@@ -69,6 +63,24 @@ def known_answers(
         elif not labels[index_of[label]]:
             labels[index_of[label]] = label  # an index
     return [(row, tuple(index_of[label] for label in truths[path])) for path, row in found.items()], labels
+
+
+def _grouped(
+    rows: Mapping[str, Prediction],
+    truths: Mapping[str, Sequence[str]],
+    classes: Sequence[str],
+    known: Mapping[int, str],
+    groups: Groups,
+    name: str,
+) -> list[Answer]:
+    """Rows and truths, folded into groups; the rows may be so already, and then know nothing of classes."""
+    folded = set(known.values()) <= set(groups.names)
+    meant = match_groups(classes, groups, imagenet_labels() if folded else _labels(known, classes), name)
+    group_of = group_finder(groups)
+    return [
+        (fold_ranks(row, groups.names, group_of), tuple({meant[label] for label in truths[path]}))
+        for path, row in rows.items()
+    ]
 
 
 def _labels(known: Mapping[int, str], classes: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dinoclassify.catalogue import DEFAULT
 from dinoclassify.errors import UsageError
-from dinoclassify.groups import group_classes, read_groups
+from dinoclassify.groups import Groups, group_classes, read_groups
 from dinoclassify.loaded import Inputs, LoadedModel, Run, flow
 from dinoclassify.models import open_model
 from dinoclassify.pipeline import classify, fold_into_groups
@@ -33,7 +33,7 @@ class Classifier(LoadedModel):
         runtime: ``auto``, ``torch`` or ``openvino``.
         compiled: have `torch.compile` make code for the model: minutes, which pay on a long run.
         labels: names to use in place of the model's own, one a class.
-        groups: fold the classes into groups: ``everyday``, or a CSV file, see `dinoclassify.groups.read_groups`.
+        groups: fold the classes into groups: ``everyday``, a CSV file, or what `dinoclassify.groups.read_groups` gave.
 
     Attributes:
         labels: the name of each class, by index; of each group, if there are ``groups``.
@@ -57,9 +57,9 @@ class Classifier(LoadedModel):
         runtime: RuntimeName = "auto",
         compiled: bool = False,
         labels: Sequence[str] | None = None,
-        groups: str | None = None,
+        groups: str | Groups | None = None,
     ) -> None:
-        wanted = read_groups(groups) if groups is not None else None
+        wanted = read_groups(groups) if isinstance(groups, str) else groups
         devices = choose_devices(runtime, device, precision, compiled=compiled)
         opened = open_model(model, revision=revision, offline=offline)
         self.classes = tuple(labels) if labels is not None else opened.labels

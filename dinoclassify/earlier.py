@@ -1,6 +1,5 @@
 """The rows of earlier runs, to be found by path: a table on disk, which takes no memory and goes with the process."""
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,10 +7,9 @@ from dataclasses import dataclass
 from typing import Generic
 
 from dinoclassify.errors import OutputError
+from dinoclassify.files import signature
 from dinoclassify.rows import Status, shown_path
 from dinoclassify.writers import Lines, R
-
-Signature = tuple[int, int] | tuple[None, None]  # size in bytes and mtime_ns of a file
 
 _TABLE = """
 PRAGMA journal_mode = OFF;
@@ -37,15 +35,6 @@ class EarlierRow:
     number: int
     status: Status
     error_code: str | None
-
-
-def signature(path: str) -> Signature:
-    """What tells whether a file has changed; None where there is no such file."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None, None
-    return status.st_size, status.st_mtime_ns
 
 
 class EarlierRows(Generic[R]):

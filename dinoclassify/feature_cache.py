@@ -19,9 +19,9 @@ import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from dinoclassify.discover import MAX_PIXELS, Source
-from dinoclassify.earlier import signature
 from dinoclassify.embeddings import Embedding
 from dinoclassify.encoder import Encoder
+from dinoclassify.files import signature
 from dinoclassify.loaded import Run
 from dinoclassify.provenance import versions
 

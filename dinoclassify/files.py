@@ -1,5 +1,6 @@
 """Files that are written so that what is on the disk is whole, and what goes wrong is one line."""
 
+import errno
 import os
 import select
 import stat
@@ -8,6 +9,19 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from dinoclassify.errors import OutputClosedError, OutputError
+
+Signature = tuple[int, int] | tuple[None, None]  # size in bytes and mtime_ns of a file
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # what goes wrong with one file will with all others
+
+
+def signature(path: str) -> Signature:
+    """What tells whether a file has changed; None where there is no such file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None, None
+    return status.st_size, status.st_mtime_ns
 
 
 def is_regular(output: str) -> bool:

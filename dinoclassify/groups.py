@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
-from dinoclassify.classes import are_imagenets, imagenet_ids, imagenet_labels, match_classes, plain
+from dinoclassify.classes import are_imagenets, imagenet_labels, match_classes, plain
 from dinoclassify.errors import UsageError
 from dinoclassify.rows import Label, Prediction
 
@@ -53,6 +53,9 @@ def read_groups(name: str) -> Groups:
         if group_of.setdefault(key, group) != group:
             raise UsageError(f"{name} puts {key} into {group_of[key]} and into {group}: leave one out")
     names = [group for group in dict.fromkeys(group_of.values()) if group != OTHER] + [OTHER]
+    for group in names:
+        if group_of.get(group, group) != group:
+            raise UsageError(f"{name}: {group} is a group, and a class of {group_of[group]}: call the group otherwise")
     return Groups(tuple(names), {key: names.index(group) for key, group in group_of.items()}, name)
 
 
@@ -66,13 +69,15 @@ def group_classes(groups: Groups, labels: Sequence[str], model: str, *, all_know
         all_known: see `dinoclassify.classes.match_classes`.
 
     Raises:
-        UsageError: a class of the groups is none of these.
+        UsageError: a class of the groups is none of these, or in two groups.
     """
     meant = match_classes(groups.classes, labels, f"{model}, which {groups.source} groups", all_known=all_known)
-    found = [len(groups.names) - 1] * len(labels)
+    found: dict[int, int] = {}
     for name, index in meant.items():
-        found[index] = groups.classes[name]
-    return found
+        if found.setdefault(index, groups.classes[name]) != groups.classes[name]:
+            both = f"{groups.names[found[index]]} and into {groups.names[groups.classes[name]]}"
+            raise UsageError(f"{groups.source} puts {name}, class {index} of {model}, into {both}: leave one out")
+    return [found.get(index, len(groups.names) - 1) for index in range(len(labels))]
 
 
 def match_groups(names: Sequence[str], groups: Groups, labels: Sequence[str], model: str) -> dict[str, int]:
@@ -100,32 +105,46 @@ def match_groups(names: Sequence[str], groups: Groups, labels: Sequence[str], mo
 def group_finder(groups: Groups) -> Callable[[Label], int]:
     """A function that gives the index of the group of a class as it stands in a row.
 
-    In rows that ``predict --groups`` has written that is a group already.
+    In rows that ``predict --groups`` has written that is a group already. It raises UsageError where the classes are
+    ImageNet's and `group_classes` would.
     """
-    classes = {plain(name): group for name, group in groups.classes.items()}
     own = {plain(name): index for index, name in enumerate(groups.names)}
-    ids = imagenet_ids(imagenet_labels())
+    classes = {plain(name): group for name, group in groups.classes.items()}
+
+    @cache
+    def of_imagenet() -> list[int]:
+        return group_classes(groups, imagenet_labels(), "ImageNet")
 
     @cache
     def group_of(label: str, index: int) -> int:
-        if (name := plain(label)) in own and name not in classes:
-            return own[name]
-        wnids = [ids[index]] if are_imagenets({index: label}) else []
-        indices = [] if label.isdecimal() else [str(index)]
-        names = (plain(name) for name in (label, *wnids, *indices, *label.split(",")))
-        return next((classes[name] for name in names if name in classes), len(groups.names) - 1)
+        if plain(label) in own:
+            return own[plain(label)]
+        if are_imagenets({index: label}):
+            return of_imagenet()[index]
+        names = (label, *([] if label.isdecimal() else [str(index)]), *label.split(","))
+        return next((classes[plain(name)] for name in names if plain(name) in classes), len(groups.names) - 1)
 
     return lambda rank: group_of(rank.label, rank.index)
 
 
-def fold_ranks(row: Prediction, names: Sequence[str], group_of: Callable[[Label], int]) -> Prediction:
-    """The row with groups for its classes, best first: the scores of its ranks, added up by group."""
+def grouped(row: Prediction, names: Sequence[str], group_of: Callable[[Label], int]) -> list[tuple[Label, Label]]:
+    """The groups of the classes in a row, best first, each with the best of its classes.
+
+    The score of a group is the sum of those of its classes, as far as they are in the row.
+    """
     scores: dict[int, float] = {}
+    best: dict[int, Label] = {}
     for rank in row.top:
         group = group_of(rank)
         scores[group] = min(1.0, scores.get(group, 0.0) + rank.score)
-    best_first = sorted(scores.items(), key=lambda scored: -scored[1])
-    return replace(row, top=tuple(Label(names[group], group, score) for group, score in best_first))
+        best.setdefault(group, rank)
+    order = sorted(scores, key=lambda group: -scores[group])
+    return [(Label(names[group], group, scores[group]), best[group]) for group in order]
+
+
+def fold_ranks(row: Prediction, names: Sequence[str], group_of: Callable[[Label], int]) -> Prediction:
+    """The row with groups for its classes; see `grouped`."""
+    return replace(row, top=tuple(group for group, _ in grouped(row, names, group_of)))
 
 
 def _rows(file: Iterable[str], name: str) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from string import Formatter
 
-from dinoclassify.classes import short_name
+from dinoclassify.classes import are_imagenets, imagenet_labels, short_name
 from dinoclassify.errors import UsageError
 
 FIELDS = ("label", "group", "score", "status", "rank", "name", "stem", "suffix", "parent")
@@ -16,7 +16,7 @@ FIELDS = ("label", "group", "score", "status", "rank", "name", "stem", "suffix",
 _LONGEST = 255  # bytes of a name, on most file systems
 _BETWEEN_WORDS = re.compile(r"\s*,[\s,]*")  # synonyms, as in ImageNet's labels
 _UNSAFE = frozenset('<>:"/\\|?*')  # on Windows, with control characters
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)", re.IGNORECASE)  # there too
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)", re.IGNORECASE)  # there too
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +64,40 @@ def folder_namer() -> Callable[[str, int], str]:
     """A function that gives each class a name for its folder, by its label and index.
 
     Of the synonyms that ImageNet has for a class, that is the first. Classes whose names a file system could take for
-    the same have their index behind them, all but the first to come.
+    the same have their index behind them, all but the first: of ImageNet's the first there is, of others to come.
     """
     owners: dict[str, int] = {}
 
     @cache
     def name(label: str, index: int) -> str:
-        safe = safe_name(short_name(label, index))
-        while owners.setdefault(unicodedata.normalize("NFKC", safe).casefold(), index) != index:
+        if are_imagenets({index: label}):
+            return _imagenet_folders()[index]
+        safe = safe_name(label)
+        while owners.setdefault(_as_some_see_it(safe), index) != index:
             safe = shortened(safe, f"-{index}")
         return safe
 
     return name
 
 
+@cache
+def _imagenet_folders() -> list[str]:
+    names = [safe_name(short_name(label, index)) for index, label in enumerate(imagenet_labels())]
+    seen = [_as_some_see_it(name) for name in names]
+    return [name if seen.index(seen[index]) == index else f"{name}-{index}" for index, name in enumerate(names)]
+
+
+def _as_some_see_it(name: str) -> str:
+    """The same for all names that are the same to some file system."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
 def safe_name(text: str) -> str:
     """A name for a folder that is as much like the text as Linux, macOS and Windows allow, and is not hidden."""
     text = _BETWEEN_WORDS.sub("_", unicodedata.normalize("NFC", text).strip())
     text = "".join("_" if character in _UNSAFE or not character.isprintable() else character for character in text)
-    text = shortened(text.strip(" "))
-    for kept, pattern in (("_", r"^\.+"), ("_", r"[. ]+$")):
-        text = re.sub(pattern, kept, text)
-    return _RESERVED.sub(r"\1_", text, count=1) if _RESERVED.match(text) else text or "_"
+    text = shortened(_RESERVED.sub(r"\1_", text.strip(" ")))
+    return re.sub(r"^\.+|[. ]+$", "_", text) or "_"
 
 
 def shortened(name: str, ending: str = "") -> str:

@@ -11,8 +11,8 @@ from contextlib import closing
 from io import BufferedReader
 from typing import Any
 
-from dinoclassify.earlier import signature
 from dinoclassify.errors import UsageError
+from dinoclassify.files import signature
 from dinoclassify.lists import STDIN
 from dinoclassify.rows import Prediction
 from dinoclassify.writers import Lines, open_format

@@ -8,22 +8,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dinoclassify.earlier import Signature, signature
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import reporting
+from dinoclassify.files import FULL, Signature, reporting, signature
 from dinoclassify.layout import Layout, folder_namer, safe_name, shortened
 from dinoclassify.predictions import why_stale
 from dinoclassify.rows import Label, Prediction, file_shown_as
 from dinoclassify.transfers import TRANSFERS, Mode, is_same
-from dinoclassify.undo_journal import NAME, Entry, finish, open_run, read_journal, write_ahead
+from dinoclassify.undo_journal import NAME, Entry, open_run, read_journal, write_ahead
+from dinoclassify.undoing import finish
 
 Done = Literal["done", "there", "uncertain", "failed", "stale", "error"]
 
 BATCH = 100  # rows between two times that the journal is forced onto the disk
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # what holds for all pictures
 _DIGITS = (8, 16, 64)  # of the digest behind a name that is taken: as many as make it free
 
 Namer = Callable[[str, int], str]
+
+
+def _ungrouped(row: Prediction) -> list[tuple[Label, Label]]:
+    return [(rank, rank) for rank in row.top]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +34,26 @@ class Rules:
     """Which picture goes where.
 
     layout: where pictures with a label go; with the field ``{rank}`` to as many places as their rows have ranks.
-    group_of: the name and index of the group of a label, for the field ``{group}``; without it that is the label.
+    grouped: gives the groups of a row, best first, each with the best of its classes: for ``{group}`` and ``{label}``.
+        Scores and ranks are those of groups. By default each class is a group.
     min_score: what is below counts as uncertain.
     uncertain_to: the folder of those; None leaves them alone.
     failed_to: the folder of those that failed; None leaves them alone.
+
+    Raises:
+        UsageError: those two are no names of folders.
     """
 
     layout: Layout
-    group_of: Callable[[Label], tuple[str, int]] | None = None
+    grouped: Callable[[Prediction], list[tuple[Label, Label]]] = _ungrouped
     min_score: float = 0.0
     uncertain_to: str | None = None
     failed_to: str | None = None
+
+    def __post_init__(self) -> None:
+        for option, name in (("--uncertain-to", self.uncertain_to), ("--failed-to", self.failed_to)):
+            if name is not None and safe_name(name) != name:
+                raise UsageError(f"{option} {name}: choose the plain name of a folder, such as {safe_name(name)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,6 @@ class SortedFolder:
 
     Raises:
         UsageError: there was such a run, and it is not to be resumed; or the journal cannot be read.
-        OutputError: what such a run has left cannot be brought into order.
     """
 
     def __init__(
@@ -90,21 +101,20 @@ class SortedFolder:
         self._folder, self._mode, self._dry_run = os.path.abspath(folder), mode, dry_run
         self._journal = os.path.join(self._folder, NAME)
         earlier = read_journal(self._journal)
-        unfinished = open_run(earlier)
-        if unfinished and not resume:
+        self._unfinished = open_run(earlier)
+        if self._unfinished and not resume:
             cure = f"--resume goes on with it, --undo {os.path.join(folder, NAME)} takes it back"
             raise UsageError(f"a run that sorted into {folder} did not come to its end: {cure}")
         self._moved = {entry.source for entry in earlier if entry.event == "move"}
         self._planned: dict[str, str] = {}  # what is not done yet: targets, with their sources
         self._leaving: set[str] = set()  # sources of planned moves
-        self._folders = {""}  # those that are there, or planned
+        self._folders: set[str] = set()  # those that are there, or planned
         self._ahead = [Entry("mkdir", path) for path in made]  # for the journal, once there is something for it
-        self._open = bool(unfinished)  # whether the journal wants an end
-        if not dry_run:
-            finish(self._folder, unfinished)
 
     def sort(self, rows: Iterable[Prediction], rules: Rules, *, batch: int = BATCH) -> Iterator[Outcome]:
         """Put pictures where they should be, or under a name beside it that is free. Gives one outcome for each place.
+
+        What an unfinished run has left is brought into order first. The run has come to its end with the last row.
 
         Args:
             rows: of the pictures.
@@ -114,20 +124,19 @@ class SortedFolder:
         Raises:
             OutputError: the journal cannot be written, or the disk is full.
         """
+        if not self._dry_run:
+            finish(self._folder, self._unfinished)
         class_name, group_name = folder_namer(), folder_namer()
-        remaining = iter(rows)
+        begun, remaining = bool(self._unfinished), iter(rows)
         while some := list(itertools.islice(remaining, batch)):
             plans = [plan for row in some for plan in self._plan_row(row, rules, class_name, group_name)]
-            self._write_ahead([plan for plan in plans if isinstance(plan, _Plan)])
+            begun |= self._write_ahead([plan for plan in plans if isinstance(plan, _Plan)])
             for plan in plans:
                 yield plan if isinstance(plan, Outcome) else self._carry_out(plan)
             if not self._dry_run:
                 self._planned.clear()
                 self._leaving.clear()
-
-    def end(self) -> None:
-        """End the run: all that was planned is done."""
-        if self._open and not self._dry_run:
+        if begun and not self._dry_run:
             write_ahead(self._journal, [Entry("end")])
 
     def _plan_row(self, row: Prediction, rules: Rules, class_name: Namer, group_name: Namer) -> list[_Plan | Outcome]:
@@ -164,10 +173,10 @@ class SortedFolder:
                 return _Plan(path, source, was, wanted, target)
         return Outcome(path, "error", why=f"finds no free name like {wanted}")
 
-    def _write_ahead(self, plans: Sequence[_Plan]) -> None:
-        """Write to the journal what is about to be done, the folders before their pictures."""
+    def _write_ahead(self, plans: Sequence[_Plan]) -> bool:
+        """Write to the journal what is about to be done, folders before their pictures; gives whether there is any."""
         if self._dry_run or not plans:
-            return
+            return False
         entries, self._ahead = self._ahead, []
         for plan in plans:
             for folder in _above(plan.target):
@@ -176,12 +185,14 @@ class SortedFolder:
                     if not os.path.lexists(os.path.join(self._folder, folder)):
                         entries.append(Entry("mkdir", folder))
             entries.append(Entry(self._mode, plan.target, plan.source, plan.was))
-        self._open = True
         write_ahead(self._journal, entries)
+        return True
 
     def _carry_out(self, plan: _Plan) -> Outcome:
         if self._dry_run:
             return Outcome(plan.path, "done", plan.target)
+        if signature(plan.source) != plan.was:
+            return Outcome(plan.path, "stale", plan.target, "has changed just now")
         target = os.path.join(self._folder, plan.target)
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -189,7 +200,7 @@ class SortedFolder:
         except FileExistsError as error:
             return self._try_again(plan, error)
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 raise OutputError(f"cannot write {target}: {error.strerror}") from error
             why = error.strerror or str(error)
             if error.errno == errno.EXDEV:
@@ -201,6 +212,7 @@ class SortedFolder:
 
     def _try_again(self, plan: _Plan, error: OSError) -> Outcome:
         """Find another name: somebody was faster, or the file system takes two names for the same."""
+        write_ahead(self._journal, [Entry("void", plan.target)])
         self._planned.pop(plan.target, None)
         again = self._plan(plan.path, plan.source, plan.was, plan.wanted)
         if isinstance(again, Outcome):
@@ -217,19 +229,17 @@ def _targets(
     """The paths that the picture of a row should have in the folder, or why it is left alone."""
     name = os.path.basename(source)
     if row.status == "failed":
-        return "failed" if rules.failed_to is None else [os.path.join(safe_name(rules.failed_to), name)]
-    ranks = [rank for rank in row.top if rank.score >= rules.min_score]
-    if row.status == "uncertain" or not ranks or ranks[0] != row.top[0]:
-        return "uncertain" if rules.uncertain_to is None else [os.path.join(safe_name(rules.uncertain_to), name)]
+        return "failed" if rules.failed_to is None else [os.path.join(rules.failed_to, name)]
+    best = [(group, label) for group, label in rules.grouped(row) if group.score >= rules.min_score]
+    if row.status == "uncertain" or not best:
+        return "uncertain" if rules.uncertain_to is None else [os.path.join(rules.uncertain_to, name)]
     stem, suffix = os.path.splitext(name)
     parent = os.path.basename(os.path.dirname(source)) or "_"
     of_row = {"name": name, "stem": stem, "suffix": suffix, "parent": parent, "status": row.status}
     targets = []
-    for number, rank in enumerate(ranks if rules.layout.uses("rank") else ranks[:1], start=1):
-        label = class_name(rank.label, rank.index)
-        group = label if rules.group_of is None else group_name(*rules.group_of(rank))
-        of_rank = {"label": label, "group": group, "score": f"{rank.score:.4f}", "rank": str(number)}
-        targets.append(rules.layout.fill(of_row | of_rank))
+    for number, (group, label) in enumerate(best if rules.layout.uses("rank") else best[:1], start=1):
+        names = {"label": class_name(label.label, label.index), "group": group_name(group.label, group.index)}
+        targets.append(rules.layout.fill(of_row | names | {"score": f"{group.score:.4f}", "rank": str(number)}))
     return targets
 
 

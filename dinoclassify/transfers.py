@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Literal
 
-from dinoclassify.earlier import Signature, signature
 from dinoclassify.files import settle
 from dinoclassify.renames import rename_to_free
 
@@ -27,7 +26,7 @@ def copy(source: str, target: str) -> None:
         shutil.copy2(source, made)
         rename_to_free(made, target)
     except OSError:
-        _remove(made)
+        remove(made)
         raise
 
 
@@ -71,46 +70,6 @@ def unfinished(target: str) -> str:
     return os.path.join(os.path.dirname(target), f".dinoclassify-{digest}.new")
 
 
-def finish_move(source: str, target: str) -> None:
-    """Remove what a move that was killed has left: what is not whole, or the source, if the target is the same."""
-    _remove(unfinished(target))
-    if os.path.lexists(source) and os.path.lexists(target) and is_same(source, target):
-        os.unlink(source)
-
-
-def undo(mode: Mode, source: str, target: str, was: Signature) -> str | None:
-    """Take a transfer back, wherever it was stopped; gives the reason if that would lose something.
-
-    Args:
-        mode: what it was.
-        source: where the picture was.
-        target: where it was put.
-        was: the signature that it had.
-
-    Raises:
-        OSError: it cannot be done.
-    """
-    _remove(unfinished(target))
-    if not os.path.lexists(target):
-        return None if mode != "move" or os.path.lexists(source) else "neither it nor its picture is there any more"
-    if mode == "move" and not os.path.lexists(source):
-        os.makedirs(os.path.dirname(source), exist_ok=True)
-        move(target, source)
-        return None
-    if mode == "move" and signature(source) == was and not is_same(source, target):
-        return None  # it never came to be: the name was taken
-    if mode == "symlink":
-        ours = os.path.islink(target) and os.readlink(target) == source
-    elif mode == "hardlink":
-        ours = os.path.exists(source) and os.path.samefile(source, target)
-    else:
-        ours = os.path.exists(source) and is_same(source, target)
-    if not ours:
-        return f"it is not the same as {source} any more"
-    os.unlink(target)
-    return None
-
-
 def is_same(one: str, other: str) -> bool:
     """Whether two files have the same content. What is no file, or cannot be read, is not the same as anything."""
     try:
@@ -119,6 +78,12 @@ def is_same(one: str, other: str) -> bool:
         return os.path.samefile(one, other) or filecmp.cmp(one, other, shallow=False)
     except OSError:
         return False
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _copy_for_good(source: str, target: str) -> None:
@@ -136,7 +101,7 @@ def _copy_for_good(source: str, target: str) -> None:
         rename_to_free(made, target)
         settle(os.path.dirname(target))
     except OSError:
-        _remove(made)
+        remove(made)
         raise
 
 
@@ -145,8 +110,3 @@ def _forget_cached(path: str) -> None:
     if hasattr(os, "posix_fadvise"):
         with open(path, "rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from dinoclassify.discover import Source
-from dinoclassify.earlier import Signature
+from dinoclassify.files import Signature
 
 PAUSE = 1.0  # seconds between two looks, at least
 SETTLED = 2.0  # seconds for which a file has not changed when it is taken for complete

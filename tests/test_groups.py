@@ -149,6 +149,8 @@ def test_other_groups_are_not_resumed(here: Path, capsys: pytest.CaptureFixture[
         (["tench"], "label,group", "says nothing of a class or of its group in line 2"),
         (["tench,x"], "class,group", "needs a column group, and one of wnid, index, label"),
         (["crane,x"], "label,group", "crane is the name of classes 134 and 517"),
+        (["tench,x", "TENCH,y"], "label,group", "puts TENCH, class 0 of builtin, into x and into y"),
+        (["tench,goldfish", "goldfish,fish"], "label,group", "goldfish is a group, and a class of fish"),
     ],
 )
 def test_groups_that_cannot_be_meant(rows: list[str], head: str, message: str, here: Path) -> None:
@@ -176,6 +178,12 @@ def test_rows_find_their_groups_by_label_index_id_or_because_they_are_groups(her
     by_index = group_finder(groups := read_groups(groups_file("0,x", "3,y", head="index,group")))
     assert groups.names[by_index(Label("whatever", 3, 0.5))] == "y"
     assert groups.names[by_index(Label("x", 3, 0.5))] == "x", "it is a group"
+
+
+def test_a_class_of_imagenet_that_is_none_is_found_in_rows_too(here: Path) -> None:
+    find = group_finder(read_groups(groups_file("tenhc,fish")))
+    with pytest.raises(UsageError, match="tenhc is not among the 1,000 classes of ImageNet"):
+        find(Label("tench, Tinca tinca", 0, 0.5))
 
 
 def test_the_ranks_of_a_row_are_added_up() -> None:

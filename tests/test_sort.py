@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,8 @@ from dinoclassify.layout import folder_namer, parse_layout, safe_name
 from dinoclassify.rows import Failure, Label, Prediction
 from dinoclassify.sorting import Outcome, Rules, SortedFolder, make_folder
 from dinoclassify.transfers import Mode
-from dinoclassify.undo_journal import NAME, own_folders, read_journal, remove_folders, undo_all
+from dinoclassify.undo_journal import NAME, read_journal
+from dinoclassify.undoing import own_folders, remove_folders, undo_all
 from dinoclassify.writers import open_format
 
 MODES: tuple[Mode, ...] = ("copy", "move", "symlink", "hardlink")
@@ -83,15 +85,13 @@ def sort(
     rows: Sequence[Prediction], mode: Mode = "copy", layout: str = "{label}/{name}", into: str = "sorted"
 ) -> list[Outcome]:
     folder = SortedFolder(into, mode, made=make_folder(into), resume=True)
-    outcomes = list(folder.sort(rows, Rules(parse_layout(layout)), batch=3))
-    folder.end()
-    return outcomes
+    return list(folder.sort(rows, Rules(parse_layout(layout)), batch=3))
 
 
 def undo(folder: str = "sorted") -> list[str | None]:
     path = os.path.abspath(f"{folder}/{NAME}")
     entries = read_journal(path)
-    reasons = [why for _, why in undo_all(path, entries)]
+    reasons = [undone.why for undone in undo_all(path, entries)]
     remove_folders(own_folders(entries))
     return reasons
 
@@ -141,7 +141,7 @@ def test_any_file_of_predict_and_stdin(here: Path, made: str, cli: Cli) -> None:
         Path("labels.csv.meta.json").write_text(json.dumps({"made_with": {"format": "excel"}}))
     assert run(["sort", "labels.csv", "--into", "sorted"]) == 0
     assert sorted(os.listdir("sorted/dog")) == names
-    if made not in ("excel", "sqlite"):
+    if made != "excel":
         with open("labels.csv", "rb") as stdin:
             done = cli("sort", "-", "--into", "piped", stdin=stdin)
         assert (done.returncode, sorted(os.listdir("piped/dog"))) == (0, names)
@@ -241,8 +241,9 @@ def test_uncertain_and_failed_have_folders_of_their_own_or_are_left(here: Path) 
     assert contents("one") == [b"ok.jpg"]
     write_rows("labels.csv", [row("ok.jpg", "dog", 0.6), row("low.jpg", "dog", 0.4), unsure, failed, vanished])
     command = ["sort", "labels.csv", "--into", "two", "--min-score", "0.5", "--uncertain-to", "look at", "--failed-to"]
-    assert run([*command, "../bad"]) == 3, "one of them is gone"
-    assert sorted(os.listdir("two")) == ["__bad", "dog", "look at", NAME]
+    assert run([*command, "../bad"]) == 2, "that is no name"
+    assert run([*command, "bad"]) == 3, "one of them is gone"
+    assert sorted(os.listdir("two")) == ["bad", "dog", "look at", NAME]
     assert sorted(os.listdir("two/look at")) == ["low.jpg", "u.jpg"]
 
 
@@ -263,6 +264,14 @@ def test_layouts_that_are_none(layout: str, here: Path) -> None:
         parse_layout(layout)
 
 
+def test_groups_add_up_what_a_row_has(here: Path) -> None:
+    cats = (Label("tabby, tabby cat", 281, 0.3), Label("tiger cat", 282, 0.25))
+    write_rows("labels.csv", [row(picture("x.jpg"), "tench, Tinca tinca", 0.4, 0, *cats)])
+    command = ["sort", "labels.csv", "--into", "sorted", "--groups", "everyday", "--min-score", "0.5", "--layout"]
+    assert run([*command, "{group}/{label}/{score} {name}"]) == 0
+    assert Path("sorted/cat/tabby/0.5500 x.jpg").exists()
+
+
 def test_groups_make_folders(here: Path) -> None:
     rows = [row(picture("a.jpg"), "tench, Tinca tinca", 0.9, 0), row(picture("b.jpg"), "tabby, tabby cat", 0.9, 281)]
     write_rows("labels.csv", rows)
@@ -277,7 +286,7 @@ def test_groups_make_folders(here: Path) -> None:
 def test_the_first_of_imagenets_synonyms_is_the_folder_and_classes_of_one_name_have_two() -> None:
     name = folder_namer()
     assert name("tench, Tinca tinca", 0) == "tench"
-    assert [name("crane", 134), name("crane", 517), name("crane", 134)] == ["crane", "crane-517", "crane"]
+    assert [name("crane", 517), name("crane", 134), name("crane", 517)] == ["crane-517", "crane", "crane-517"]
     assert [name("red, round", 5), name("red, square", 6), name("RED, ROUND", 7)] == [
         "red_round",
         "red_square",
@@ -332,7 +341,7 @@ def test_undo_keeps_what_has_changed_since(here: Path, capsys: pytest.CaptureFix
     os.unlink("last.jpg")
     assert run(["sort", "--undo", "sorted"]) == 3
     assert sorted(os.listdir("sorted/dog")) == ["edited.jpg", "last.jpg"]
-    assert "is left as it is: it is not the same as" in capsys.readouterr().err
+    assert "last.jpg is not there as it was" in capsys.readouterr().err
     picture("last.jpg", "last.jpg")
     picture("sorted/dog/edited.jpg", "edited.jpg")
     assert run(["sort", "--undo", "sorted"]) == 0, "the journal still has what was left"
@@ -344,7 +353,7 @@ def test_undo_moves_back_what_was_moved_even_where_its_folder_is_gone(here: Path
     os.rmdir("a")
     os.rename("sorted", "elsewhere")
     path = os.path.abspath(f"elsewhere/{NAME}")
-    assert [why for _, why in undo_all(path, read_journal(path))] == [None]
+    assert [undone.why for undone in undo_all(path, read_journal(path))] == [None]
     assert Path("a/x.jpg").exists()
 
 
@@ -394,7 +403,7 @@ def test_a_dry_run_does_nothing_and_says_what_it_would(here: Path, capsys: pytes
         (["sort", "nothing.csv", "--into", "x"], "there is no file nothing.csv"),
         (["sort", "x.jpg", "--into", "x"], "x.jpg is not what predict writes"),
         (["sort", "labels.csv", "--into", "x", "--mode", "move", "--layout", "{rank}/{name}"], "copy or link"),
-        (["sort", "labels.csv", "--into", "x", "--groups", "everyday", "--layout", "{name}"], "--groups is for"),
+        (["sort", "labels.csv", "--into", "x", "--groups", "everyday", "--layout", "{name}"], "there is no {group} in"),
         (["sort", "--undo", "x", "--into", "y"], "leave out --into"),
         (["sort", "labels.csv", "--undo", "x"], "leave out RESULTS"),
         (["sort", "--undo", "nothing"], "there is no journal"),
@@ -458,6 +467,118 @@ def test_where_renames_cannot_be_exclusive_they_are_links(here: Path, monkeypatc
     renames.rename_to_free("x", "z")
     assert undo() == [None, None]
     assert contents() == [b"1", b"2", b"x", b"y"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_name_that_somebody_takes_in_between(mode: Mode, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another program does, or a file system to which IMG.JPG and img.jpg are the same."""
+    real = transfers.TRANSFERS[mode]
+
+    def late(source: str, target: str) -> None:
+        if target.endswith("/dog/x.jpg") and not os.path.lexists(target):
+            picture(target, "a stranger's")
+        real(source, target)
+
+    monkeypatch.setattr("dinoclassify.sorting.TRANSFERS", {mode: late})
+    (outcome,) = sort([row(picture("x.jpg", "ours"))], mode)
+    assert outcome.done == "done"
+    assert outcome.target != "dog/x.jpg"
+    assert set(contents()) == {b"ours", b"a stranger's"}
+    if mode == "move":
+        os.unlink(f"sorted/{outcome.target}")  # nothing of a stranger's takes its place
+    assert undo() in ([None], ["it is gone, and is not at " + os.path.abspath("x.jpg") + " either"])
+    assert Path("sorted/dog/x.jpg").read_bytes() == b"a stranger's"
+    assert Path("x.jpg").exists() == (mode != "move")
+
+
+def test_a_run_that_was_killed_before_it_could_say_that_a_name_was_taken(here: Path) -> None:
+    sort([row(picture("x.jpg", "ours"))], "move")
+    path = Path(f"sorted/{NAME}")
+    entry = next(line for line in path.read_text().splitlines() if '"move"' in line)
+    picture("sorted/dog/other.jpg", "a stranger's")
+    path.write_text(path.read_text().replace(entry, entry.replace("dog/x.jpg", "dog/other.jpg") + "\n" + entry))
+    assert undo() == [None]
+    assert contents() == [b"a stranger's", b"ours"]
+    assert Path("x.jpg").exists()
+
+
+def test_a_picture_that_changes_just_before_it_would_be_moved(here: Path) -> None:
+    folder = SortedFolder("sorted", "move", made=make_folder("sorted"))
+    rows = [row(picture("a.jpg")), row(picture("b.jpg"))]
+    outcomes = folder.sort(rows, Rules(parse_layout("{label}/{name}")))
+    assert next(outcomes).done == "done"
+    picture("b.jpg", "changed")
+    assert [outcome.done for outcome in outcomes] == ["stale"]
+    assert Path("b.jpg").exists()
+
+
+def test_a_journal_whose_last_line_is_torn(here: Path) -> None:
+    sort([row(picture("x.jpg"))], "copy")
+    whole = Path(f"sorted/{NAME}").read_text()
+    Path(f"sorted/{NAME}").write_text(whole + '{"event": "copy", "sour')
+    assert len(read_journal(f"sorted/{NAME}")) == whole.count("\n")
+    sort([row(picture("y.jpg"))], "copy")
+    assert Path(f"sorted/{NAME}").read_text().startswith(whole)
+    assert undo() == [None, None]
+
+
+@pytest.mark.parametrize("mode", ["symlink", "hardlink"])
+def test_undo_keeps_what_has_taken_the_place_of_a_link(mode: Mode, here: Path) -> None:
+    sort([row(picture("x.jpg"))], mode)
+    os.unlink("sorted/dog/x.jpg")
+    if mode == "symlink":
+        os.symlink("/dev/null", "sorted/dog/x.jpg")
+    else:
+        picture("sorted/dog/x.jpg", "another")
+    assert undo() != [None]
+    assert os.path.lexists("sorted/dog/x.jpg")
+
+
+def test_what_is_about_to_be_done_is_on_the_disk_before_it_is_done(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    for module, name in ((os, "write"), (os, "fsync"), (os, "mkdir"), (renames, "_renameat2")):
+        real = getattr(module, name)
+
+        def noted(*arguments: object, _real: Callable[..., object] = real, _name: str = name, **more: object) -> object:
+            steps.append(_name)
+            return _real(*arguments, **more)
+
+        monkeypatch.setattr(module, name, noted)
+    rows = [row(picture("x.jpg")), row(picture("y.jpg"))]
+    steps.clear()
+    sort(rows, "move")
+    begin = ["mkdir", "write", "fsync", "fsync", "mkdir"]  # the folder; the journal, its name; the folder of the label
+    assert [step for step in steps[5:] if step != "mkdir"] == ["_renameat2", "_renameat2", "write", "fsync"]
+    assert steps[:5] == begin
+
+
+def test_undo_says_what_it_would_do(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sort([row(picture("x.jpg"))], "move")
+    before = tree()
+    assert run(["sort", "--undo", "sorted", "--dry-run"]) == 0
+    assert tree() == before
+    out, err = capsys.readouterr()
+    assert out == f"undo {here}/sorted/dog/x.jpg -> {here}/x.jpg\n"
+    assert err == "dinoclassify: would do: 1 taken back\n"
+
+
+def test_rows_of_another_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows("labels.csv", [row(picture("a/x.jpg"))])
+    os.mkdir("elsewhere")
+    monkeypatch.chdir("elsewhere")
+    assert run(["sort", "../labels.csv", "--into", "sorted"]) == 3
+    assert "relative paths begin in the folder in which predict ran" in capsys.readouterr().err
+
+
+def test_groups_of_the_environment_are_for_layouts_with_groups(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows("labels.csv", [row(picture("x.jpg"), "tench, Tinca tinca", 0.9, 0)])
+    monkeypatch.setenv("DINOCLASSIFY_GROUPS", "everyday")
+    assert run(["sort", "labels.csv", "--into", "one"]) == 0
+    assert run(["sort", "labels.csv", "--into", "two", "--layout", "{label}/{name}"]) == 0
+    assert Path("one/fish/x.jpg").exists()
+    assert Path("two/tench/x.jpg").exists()
 
 
 @pytest.fixture
@@ -540,7 +661,9 @@ def in_killed_process(step: int, work: Callable[[], object]) -> int:
     """Do the work in a process that is killed before its change number ``step``; 0 if there are fewer."""
     child = os.fork()
     if child:
-        return os.waitpid(child, 0)[1]
+        status = os.waitpid(child, 0)[1]
+        assert os.WIFEXITED(status) or os.WTERMSIG(status) == signal.SIGKILL
+        return status
     left = [step]
 
     def deadly(change: Callable[..., object]) -> Callable[..., object]:
@@ -567,7 +690,11 @@ def in_killed_process(step: int, work: Callable[[], object]) -> int:
     ):
         setattr(os, name, deadly(getattr(os, name)))
     renames._renameat2 = deadly(renames._renameat2)  # type: ignore[assignment]  # the same, once killed
-    work()
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os.abort()
     os._exit(0)
 
 

@@ -254,7 +254,16 @@ def test_a_second_run_writes_nothing_and_remove_leaves_nothing(made: str, photo:
     assert state(folder) == before  # and the picture has never been touched
 
 
-@pytest.mark.parametrize("made", FORMATS)
+def test_text_is_only_ever_added_to_unless_asked(photo: Path, tag: Tag) -> None:
+    sidecar = photo.parent / f"{photo.name}.txt"
+    sidecar.write_text("tabby\n")
+    tag(results(photo.parent, row_of(photo, "tench", "tabby")), "-f", "txt")
+    assert sidecar.read_text() == "tabby\ntench\n"
+    tag(results(photo.parent, row_of(photo, "tench", "tabby", uncertain=True)), "-f", "txt")
+    assert sidecar.read_text() == "tabby\ntench\n"
+
+
+@pytest.mark.parametrize("made", ["xmp", "json"])
 def test_an_uncertain_row_takes_earlier_labels_out(made: str, photo: Path, tag: Tag) -> None:
     tag(results(photo.parent, row_of(photo, "tench")), "-f", made)
     rows = results(photo.parent, row_of(photo, "tench", uncertain=True))
@@ -320,14 +329,22 @@ def without_record(content: bytes) -> bytes:
     return ET.tostring(root)
 
 
-def test_ours_are_known_by_their_twins_where_an_editor_has_dropped_our_lists() -> None:
+def test_where_an_editor_has_dropped_our_lists_nothing_is_ours() -> None:
     dropped = without_record(tagged(DIGIKAM.encode(), wanted("tench", "carp", "pond")))
     assert keywords(dropped, FLAT) == ["pond", "tench", "carp"]
-    left = xmp.edited(dropped, wanted())
-    assert left is not None
-    assert (keywords(left, FLAT), keywords(left, TREE)) == (["pond"], [])  # which places/pond tells to be another's
+    assert xmp.edited(dropped, wanted()) == dropped
     again = tagged(dropped, wanted("tench"))
-    assert (keywords(again, FLAT), keywords(again, TREE)) == (["pond", "tench"], ["dino|tench"])
+    assert keywords(again, FLAT) == ["pond", "tench", "carp"]
+    assert xmp.edited(again, wanted()) is not None
+
+
+def test_keywords_below_our_prefix_that_were_there_before_us_are_anothers() -> None:
+    theirs = LIGHTROOM.replace("people|Ann &amp; Bob", "animals|horse").replace("Ann &amp; Bob", "horse").encode()
+    first = tagged(theirs, wanted("carp", prefix="animals"))
+    assert keywords(first, TREE) == ["animals|horse", "animals|carp"]
+    assert keywords(first, FLAT) == ["horse", "red, round", "carp"]
+    assert xmp.edited(first, wanted(prefix="animals")) == theirs
+    assert xmp.edited(theirs, wanted(prefix="animals")) == theirs
 
 
 def test_a_keyword_below_our_prefix_is_anothers_if_our_lists_say_so() -> None:
@@ -656,7 +673,7 @@ def test_pictures_that_are_gone_or_changed_are_left_alone_but_freed(photo: Path,
     assert (code, len(lines)) == (3, 22)
     assert lines[0] == f"dinoclassify: {pictures[0]} has changed since it was labelled"
     assert lines[1] == f"dinoclassify: {pictures[1]} is gone"
-    assert lines[20] == "dinoclassify: 5 more pictures are left alone"
+    assert lines[20] == "dinoclassify: and so 5 more"
     assert lines[21].endswith("31 rows: 0 sidecars written, 5 changed, 1 with nothing to write, 25 pictures left alone "
                               "(24 gone, 1 changed)")  # fmt: skip
     assert state(folder)[f"{pictures[1]}.xmp"] == before[f"{pictures[1]}.xmp"]

@@ -16,7 +16,7 @@ from conftest import PHOTOS
 from dinoclassify import watching
 from dinoclassify.cli import run
 from dinoclassify.discover import Source, discover
-from dinoclassify.earlier import Signature, signature
+from dinoclassify.files import Signature, signature
 
 HEADER = "path,status,label,score,index,error_code,error,size,mtime_ns"
 

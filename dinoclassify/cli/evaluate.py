@@ -19,6 +19,7 @@ from dinoclassify.stages import Stages
 
 if TYPE_CHECKING:
     from dinoclassify.evaluation import Answer, Evaluation
+    from dinoclassify.groups import Groups
 
 _RANKS = 5  # labels of a picture that are asked for
 
@@ -61,12 +62,15 @@ def evaluate(
         from dinoclassify.plots import make_folder
 
         make_folder(plots)
+    from dinoclassify.groups import read_groups
+
+    wanted = read_groups(groups) if groups is not None else None
     tally = Tally(None)
     if predictions is not None:
         many = truth.multi_label
-        answers, labels = _read(predictions, known, groups, tally, multi_label=many)
+        answers, labels = _read(predictions, known, wanted, tally, multi_label=many)
     else:
-        answers, labels, many = _predict(known, model, passing, groups, messages, tally, multi_label=truth.multi_label)
+        answers, labels, many = _predict(known, model, passing, wanted, messages, tally, multi_label=truth.multi_label)
     from dinoclassify.evaluation import evaluate as judge
 
     evaluation = judge(answers, labels, multi_label=many, target_precision=target_precision)
@@ -94,14 +98,12 @@ def _print(evaluation: "Evaluation", *, as_json: bool, as_csv: bool) -> None:
 
 
 def _read(
-    predictions: str, known: Truth, groups: str | None, tally: Tally, *, multi_label: bool
+    predictions: str, known: Truth, groups: "Groups | None", tally: Tally, *, multi_label: bool
 ) -> "tuple[list[Answer], list[str]]":
     """The predictions of a file, and the names of the classes."""
     from dinoclassify.answers import known_answers
-    from dinoclassify.groups import read_groups
 
-    wanted = read_groups(groups) if groups is not None else None
-    answers, labels = known_answers(predictions, known.pictures, known.classes, wanted, multi_label=multi_label)
+    answers, labels = known_answers(predictions, known.pictures, known.classes, groups, multi_label=multi_label)
     for row, _ in answers:
         tally.add(row)
     return answers, labels
@@ -111,7 +113,7 @@ def _predict(
     known: Truth,
     model: options.ModelOptions,
     passing: options.Passing,
-    groups: str | None,
+    groups: "Groups | None",
     messages: options.Messages,
     tally: Tally,
     *,
@@ -120,7 +122,7 @@ def _predict(
     """Predictions for all pictures, the names of the classes, and whether a picture may have many."""
     from dinoclassify.classes import match_classes
     from dinoclassify.classifier import Classifier
-    from dinoclassify.groups import match_groups, read_groups
+    from dinoclassify.groups import match_groups
 
     classifier = Classifier(model.model, groups=groups, **model.arguments())
     log_model(classifier)
@@ -129,7 +131,7 @@ def _predict(
     if groups is None:
         classes = match_classes(known.classes, classifier.labels, classifier.model)
     else:
-        classes = match_groups(known.classes, read_groups(groups), classifier.classes, classifier.model)
+        classes = match_groups(known.classes, groups, classifier.classes, classifier.model)
     sources = [Source(picture.path) for picture in known.pictures]
     ranks = len(classifier.labels) if classifier.multi_label else min(_RANKS, len(classifier.labels))
     stages = Stages()

@@ -249,7 +249,7 @@ MaxFailures = Annotated[
 Strict = Annotated[bool, _run("--strict", help="Stop at the first row that fails: --max-failures 0.")]
 Progress = Annotated[bool | None, _run("--progress/--no-progress", help="By default a bar if stderr is a terminal.")]
 Quiet = Annotated[bool, _run("--quiet", "-q", help="No summary, no warnings.")]
-Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used, and where the time went.")]
+Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used and done, and where the time went.")]
 Debug = Annotated[bool, _run("--debug", help="Show tracebacks.")]
 AsJson = Annotated[bool, typer.Option("--json", envvar="DINOCLASSIFY_JSON", help="Print JSON.", show_envvar=False)]
 

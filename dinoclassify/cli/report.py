@@ -6,6 +6,7 @@ from functools import partial
 
 from dinoclassify.cli import options
 from dinoclassify.cli.progress import wants_bar
+from dinoclassify.cli.results import required
 from dinoclassify.cli.run import DASH
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
 from dinoclassify.discover import IMAGE_SUFFIXES
@@ -32,8 +33,7 @@ def report(
     keyboard alone, on a phone, in light and dark.
     """
     set_up_log(messages)
-    if not results:
-        raise UsageError("name a file that predict wrote, or - for its rows on stdin")
+    results = required(results)
     if not output:
         raise UsageError("name a file with --output")
     if output != DASH and os.path.realpath(output) in _inputs(results, groups):
@@ -67,12 +67,12 @@ def _inputs(results: str, groups: str | None) -> set[str]:
 
 
 def _naming(name: str) -> Callable[[Prediction], str]:
-    """A function that gives the group of the label of a row."""
-    from dinoclassify.groups import group_finder, read_groups
+    """A function that gives the best group of a row that has a label."""
+    from dinoclassify.groups import fold_ranks, group_finder, read_groups
 
     groups = read_groups(name)
     group_of = group_finder(groups)
-    return lambda row: groups.names[group_of(row.top[0])]
+    return lambda row: fold_ranks(row, groups.names, group_of).top[0].label
 
 
 def _with_bar(messages: options.Messages, thumbnails: Iterator[bytes | None], count: int) -> Iterator[bytes | None]:

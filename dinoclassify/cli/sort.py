@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import typer
 from dinoclassify.cli import options
 from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.progress import wants_bar
+from dinoclassify.cli.results import required, warn_of, warn_of_all
 from dinoclassify.cli.run import DASH, SOME_FAILED
 from dinoclassify.cli.signals import finishing_batches
 from dinoclassify.cli.terminal import print_lines, progress_bar, say, set_up_log
@@ -21,13 +22,11 @@ from dinoclassify.locks import locked
 from dinoclassify.rows import printable
 
 if TYPE_CHECKING:
-    from dinoclassify.rows import Label
-    from dinoclassify.sorting import Outcome
+    from dinoclassify.sorting import Outcome, Rules
 
 log = logging.getLogger("dinoclassify")
 
-_MOST_WARNINGS = 20
-_WITH_UNDO = {"undo", "wait", "progress", "quiet", "verbose", "debug"}
+_WITH_UNDO = {"undo", "dry_run", "wait", "quiet", "verbose", "debug"}
 _PAST = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
 
 
@@ -52,77 +51,97 @@ def sort(
     """Put pictures into one folder for each label.
 
     Copies, moves or links them. What is done is written to DIR/undo-journal.jsonl before it is done, and --undo takes
-    it back. A picture never takes the place of another: of two with one name, the second has a few digits behind it.
+    it back. A picture never takes the place of another: of two with one name, the second has digits of its content's
+    SHA-256 behind it.
     """
     set_up_log(messages)
     if undo is not None:
         others = {parameter.name or "" for parameter in context.command.params} - _WITH_UNDO
         refuse_given(context, others, "--undo takes all back that its journal has")
-        return _undo(undo, messages, wait=wait)
-    from dinoclassify.layout import parse_layout
-    from dinoclassify.predictions import read_predictions
-    from dinoclassify.sorting import BATCH, Rules, SortedFolder, make_folder
-    from dinoclassify.undo_journal import NAME, remove_folders
-
-    if results is None:
-        raise UsageError("name a file that predict wrote, or - for its rows on stdin")
+        return _undo(undo, dry_run=dry_run, wait=wait, quiet=messages.quiet)
+    name = required(results)
     if not into:
         raise UsageError("name a folder with --into")
-    where = parse_layout(layout or ("{group}/{name}" if groups is not None else "{label}/{name}"))
-    if mode == "move" and where.uses("rank"):
-        raise UsageError("{rank} gives a picture many places, and --mode move only one: copy or link")
-    if groups is not None and not where.uses("group"):
-        raise UsageError(f"--groups is for the field {{group}}, which is not in --layout {layout}")
-    rules = Rules(where, _group_finder(groups), min_score, uncertain_to, failed_to)
-    rows = read_predictions(results)
+    rules = _rules(context, layout, groups, mode, min_score, uncertain_to, failed_to)
+    from dinoclassify.predictions import read_predictions
+    from dinoclassify.sorting import BATCH, SortedFolder, make_folder
+    from dinoclassify.undo_journal import NAME
+    from dinoclassify.undoing import remove_folders
+
+    rows = read_predictions(name)
     rows = chain([first] if (first := next(rows, None)) is not None else [], rows)  # to find out now if it can be read
     made = [] if dry_run else make_folder(into)
+    counts: Counter[str] = Counter()
     with nullcontext() if dry_run else locked(os.path.join(into, NAME), wait=wait):
         folder = SortedFolder(into, mode, made=made, dry_run=dry_run, resume=resume)
-        counts: Counter[str] = Counter()
-
-        def tell(why: object) -> None:
-            say(f"{why}: {_summary(counts, mode)}; --resume goes on, --undo {os.path.join(into, NAME)} takes it back")
-
-        with finishing_batches(tell) as stop, ExitStack() as bars:
-            bar = bars.enter_context(progress_bar()) if wants_bar(messages) else None
-            for outcome in folder.sort(rows, rules, batch=1 if results == DASH else BATCH):
-                counts[outcome.done] += 1
-                _report(outcome, into, mode, counts, dry_run=dry_run)
-                if bar is not None:
-                    bar.update()
-                if stop():
-                    break
-            else:
-                folder.end()
+        outcomes = folder.sort(rows, rules, batch=1 if name == DASH else BATCH)
+        _carry_out(outcomes, counts, mode, into, messages, dry_run=dry_run)
     if not os.path.exists(os.path.join(into, NAME)):
         remove_folders(made)  # there was nothing to put into it
     troubles = counts["stale"] + counts["error"]
-    if troubles > _MOST_WARNINGS:
-        log.warning("and so %s more", f"{troubles - _MOST_WARNINGS:,}")
+    warn_of_all(troubles, gone=counts["gone"], rows=counts.total() - counts["gone"])
     if not messages.quiet:
         cure = f"; --undo {os.path.join(into, NAME)} takes it back" if counts["done"] and not dry_run else ""
         say(f"{'would do: ' if dry_run else ''}{_summary(counts, mode)} -> {into}{cure}")
     return SOME_FAILED if troubles else 0
 
 
-def _group_finder(groups: str | None) -> "Callable[[Label], tuple[str, int]] | None":
-    if groups is None:
-        return None
-    from dinoclassify.groups import group_finder, read_groups
+def _rules(
+    context: typer.Context,
+    layout: str | None,
+    groups: str | None,
+    mode: str,
+    min_score: float,
+    uncertain_to: str | None,
+    failed_to: str | None,
+) -> "Rules":
+    """Which picture goes where."""
+    from dinoclassify.groups import group_finder, grouped, read_groups
+    from dinoclassify.layout import parse_layout
+    from dinoclassify.sorting import Rules
 
+    where = parse_layout(layout or ("{group}/{name}" if groups is not None else "{label}/{name}"))
+    if mode == "move" and where.uses("rank"):
+        raise UsageError("{rank} gives a picture many places, and --mode move only one: copy or link")
+    if not where.uses("group"):
+        refuse_given(context, ["groups"], f"there is no {{group}} in --layout {layout}")
+    if groups is None or not where.uses("group"):
+        return Rules(where, min_score=min_score, uncertain_to=uncertain_to, failed_to=failed_to)
     known = read_groups(groups)
-    find = group_finder(known)
-    return lambda rank: (known.names[find(rank)], find(rank))
+    group_of = group_finder(known)
+    return Rules(where, lambda row: grouped(row, known.names, group_of), min_score, uncertain_to, failed_to)
 
 
-def _report(outcome: "Outcome", into: str, mode: str, counts: Counter[str], *, dry_run: bool) -> None:
-    if outcome.why and counts["stale"] + counts["error"] <= _MOST_WARNINGS:
-        log.warning("%s %s", outcome.path, outcome.why)
-    elif dry_run and outcome.done == "done":
-        print_lines([printable(f"{mode} {outcome.path} -> {os.path.join(into, outcome.target)}")])
-    else:
-        log.info("%s: %s %s", outcome.path, outcome.done, outcome.target)
+def _carry_out(
+    outcomes: "Iterator[Outcome]",
+    counts: Counter[str],
+    mode: str,
+    into: str,
+    messages: options.Messages,
+    *,
+    dry_run: bool,
+) -> None:
+    """Count what becomes of pictures, and say what is to be said of each."""
+
+    def tell(why: object) -> None:
+        say(f"{why}: {_summary(counts, mode)}" + ("" if dry_run else "; --resume goes on, --undo takes it back"))
+
+    with finishing_batches(tell) as stop, ExitStack() as bars:
+        bar = bars.enter_context(progress_bar()) if wants_bar(messages) and not dry_run else None
+        for outcome in outcomes:
+            counts[outcome.done] += 1
+            counts["gone"] += outcome.why == "is gone"
+            target = os.path.join(into, outcome.target)
+            if outcome.why:
+                warn_of(f"{outcome.path} {outcome.why}", counts["stale"] + counts["error"])
+            elif dry_run and outcome.done == "done":
+                print_lines([printable(f"{mode} {outcome.path} -> {target}")])
+            else:
+                log.info("%s: %s %s", outcome.path, outcome.done, target if outcome.target else "")
+            if bar is not None:
+                bar.update()
+            if stop():
+                break
 
 
 def _summary(counts: Counter[str], mode: str) -> str:
@@ -137,22 +156,27 @@ def _summary(counts: Counter[str], mode: str) -> str:
     return ", ".join(f"{counts[done]:,} {word}" for done, word in words.items() if counts[done]) or "nothing to do"
 
 
-def _undo(name: str, messages: options.Messages, *, wait: bool) -> int:
+def _undo(name: str, *, dry_run: bool, wait: bool, quiet: bool) -> int:
     """Take back what a journal has; gives the exit code."""
-    from dinoclassify.undo_journal import journal_of, own_folders, read_journal, remove_folders, undo_all
+    from dinoclassify.undo_journal import journal_of, read_journal
+    from dinoclassify.undoing import own_folders, remove_folders, undo_all
 
     path = os.path.abspath(journal_of(name))
     if not os.path.isfile(path):
         raise UsageError(f"there is no journal {path}: sort --into DIR writes DIR/undo-journal.jsonl")
     left = done = 0
-    with locked(path, wait=wait):
+    with nullcontext() if dry_run else locked(path, wait=wait):
         entries = read_journal(path)
-        for entry, why in undo_all(path, entries):
-            left, done = left + (why is not None), done + (why is None)
-            if why is not None and left <= _MOST_WARNINGS:
-                log.warning("%s is left as it is: %s", os.path.join(os.path.dirname(path), entry.target), why)
-    if not left:
+        for undone in undo_all(path, entries, dry_run=dry_run):
+            left, done = left + (undone.why is not None), done + (undone.why is None)
+            if undone.why is not None:
+                warn_of(f"{undone.target} is left as it is: {undone.why}", left)
+            elif dry_run:
+                print_lines([printable(f"undo {undone.target} -> {undone.source}")])
+    if not left and not dry_run:
         remove_folders(own_folders(entries))
-    if not messages.quiet:
-        say(f"{done:,} taken back" + (f", {left:,} left, which stay in {path}" if left else ""))
+    warn_of_all(left, gone=0, rows=0)
+    if not quiet:
+        which = "" if dry_run else f", which stay in {path}"
+        say(f"{'would do: ' if dry_run else ''}{done:,} taken back" + (f", {left:,} left{which}" if left else ""))
     return SOME_FAILED if left else 0

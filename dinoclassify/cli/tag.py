@@ -1,6 +1,5 @@
 """`dinoclassify tag`."""
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -12,18 +11,14 @@ import typer
 from dinoclassify.cli import options
 from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.progress import with_progress
+from dinoclassify.cli.results import required, warn_of, warn_of_all
 from dinoclassify.cli.run import DASH, SOME_FAILED
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import print_lines, say, set_up_log, writing_to_stdout
-from dinoclassify.errors import UsageError
 from dinoclassify.rows import Prediction, printable
 
 if TYPE_CHECKING:
     from dinoclassify.sidecars import Outcome
-
-log = logging.getLogger("dinoclassify")
-
-_MOST_WARNINGS = 20  # pictures that are left alone, each with a line of its own
 
 _SAID = {  # action -> what the summary calls it
     "change": "changed",
@@ -56,8 +51,7 @@ def tag(
     pictures themselves are never written.
     """
     set_up_log(messages)
-    if results is None:
-        raise UsageError("name a file that predict wrote, or - for its rows on stdin")
+    results = required(results)
     if sidecar_format != "xmp":
         refuse_given(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
     if remove:
@@ -95,12 +89,10 @@ def _tell(outcomes: "Iterator[Outcome]", *, dry_run: bool) -> tuple[Counter[str]
         counts[outcome.action] += 1
         if outcome.trouble is not None:
             troubles[outcome.trouble] += 1
-            if troubles.total() <= _MOST_WARNINGS:
-                log.warning("%s", outcome.message)
+            warn_of(outcome.message, troubles.total())
         elif dry_run and outcome.action not in ("keep", "nothing"):
             print_lines([f"{outcome.action} {printable(outcome.sidecar)}"])
-    if troubles.total() > _MOST_WARNINGS:
-        log.warning("%s more pictures are left alone", f"{troubles.total() - _MOST_WARNINGS:,}")
+    warn_of_all(troubles.total(), gone=troubles["gone"], rows=counts.total())
     return counts, troubles
 
 

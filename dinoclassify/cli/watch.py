@@ -25,7 +25,7 @@ from dinoclassify.watching import watch
 from dinoclassify.writers import R
 
 if TYPE_CHECKING:
-    from dinoclassify.earlier import Signature
+    from dinoclassify.files import Signature
     from dinoclassify.growing import GrowingFile
 
 log = logging.getLogger("dinoclassify")

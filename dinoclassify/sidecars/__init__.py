@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import replacing, reporting
+from dinoclassify.files import FULL, replacing, reporting, signature
 from dinoclassify.predictions import why_stale
 from dinoclassify.rows import Prediction, file_shown_as
 from dinoclassify.sidecars import json_file, text, xmp
@@ -30,7 +30,6 @@ Action = Literal["write", "change", "remove", "delete", "keep", "nothing", "leav
 Trouble = Literal["gone", "changed", "clash", "unreadable", "unwritable"]
 
 _TEMPORARY = ".dinoclassify.new"  # behind the name of a sidecar while it is written
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # what no other folder of the disk is better for
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +125,7 @@ def _tag(row: Prediction, sidecar: str, plan: Plan, claims: Claims) -> Action:
     try:
         if not _is_first(sidecar, picture, plan, claims):
             return "keep"
+        before = signature(sidecar)
         old = _read(sidecar)
         new = FORMATS[plan.made](old, _wanted(row, plan))
     except SidecarError as error:
@@ -136,6 +136,8 @@ def _tag(row: Prediction, sidecar: str, plan: Plan, claims: Claims) -> Action:
     if new == old:
         return "nothing" if old is None else "keep"
     if not plan.dry_run:
+        if signature(sidecar) != before:
+            raise _LeaveAlone("clash", f"{sidecar} is being written by another program: tag again")
         _put(sidecar, new)
     if new is None:
         return "delete"
@@ -145,7 +147,7 @@ def _tag(row: Prediction, sidecar: str, plan: Plan, claims: Claims) -> Action:
 def _wanted(row: Prediction, plan: Plan) -> Wanted:
     tagged = row.status == "ok" and not plan.remove
     labels = tuple(label for label in row.top[: plan.top_k] if label.score >= plan.min_score) if tagged else ()
-    return Wanted(labels, row.top, plan.prefix)
+    return Wanted(labels, row.top if plan.remove else (), plan.prefix)
 
 
 def _is_first(sidecar: str, picture: str, plan: Plan, claims: Claims) -> bool:
@@ -195,7 +197,7 @@ def _put(sidecar: str, content: bytes | None) -> None:
                 _give(file.fileno(), before)
             file.write(content)
     except OutputError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
             raise
         raise _LeaveAlone("unwritable", str(error)) from error
 

@@ -5,7 +5,7 @@ file it is.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from xml.parsers import expat
 
@@ -35,14 +35,6 @@ class Element:
     def closes_itself(self) -> bool:
         """Whether it is one tag, ``<x/>``."""
         return self.opened == self.stop
-
-    def all(self) -> Iterator["Element"]:
-        """This element and all within it."""
-        stack = [self]
-        while stack:
-            element = stack.pop()
-            yield element
-            stack += element.children
 
 
 @dataclass(frozen=True, slots=True)

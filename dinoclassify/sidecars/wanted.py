@@ -18,7 +18,7 @@ class Wanted:
 
     Args:
         labels: best first.
-        ranks: all labels of the row: what an earlier run may have written.
+        ranks: all labels of the row, if what earlier runs may have written is to be taken out; else none.
         prefix: the root of our labels in a tree of keywords.
     """
 

@@ -2,12 +2,7 @@
 
 A label is in ``dc:subject``, flat, and in ``lr:hierarchicalSubject`` below the prefix: ``dino|tench``. What is ours of
 that stands in two lists of a namespace of our own, so that a keyword which somebody has given before us is never
-doubled and never taken out. If an editor has dropped those lists, ours are
-
-- hierarchical: all below the prefix;
-- flat: those that have a twin below the prefix, unless some other keyword of the file, in whatever list, ends in the
-  same word. A person may have lost nothing then but a flat keyword that is also one of our labels, and that only where
-  an editor has dropped what tells them apart.
+doubled and never taken out. Where an editor has dropped those lists, nothing is ours.
 
 Everything else in the file stays as it is, to the byte.
 """
@@ -113,7 +108,7 @@ def edited(old: bytes | None, wanted: Wanted) -> bytes | None:
         SidecarError: it is not XMP in UTF-8.
     """
     file = _read(_EMPTY if old is None else old)
-    flat, tree = _ours(file, wanted.prefix)
+    flat, tree = _ours(file)
     wishes = _keywords(wanted.labels)
     changes = {
         **_changes(file, _FLAT, _OUR_FLAT, flat, wishes),
@@ -154,22 +149,10 @@ def _lists(descriptions: Iterable[Element], wanted: _Property) -> list[_List]:
     return found
 
 
-def _ours(file: _File, prefix: str) -> tuple[frozenset[str], frozenset[str]]:
+def _ours(file: _File) -> tuple[frozenset[str], frozenset[str]]:
     """The keywords that are ours, flat and hierarchical."""
-    flat, tree = file.texts(_FLAT), file.texts(_TREE)
-    if file.lists[_OUR_FLAT] or file.lists[_OUR_TREE]:
-        return frozenset(file.texts(_OUR_FLAT)).intersection(flat), frozenset(file.texts(_OUR_TREE)).intersection(tree)
-    below = frozenset(text for text in tree if text.startswith(f"{prefix}|"))
-    twins = {text for text in flat if f"{prefix}|{text}" in below}
-    return frozenset(twins - _given_elsewhere(file, twins, prefix)) if twins else frozenset(), below
-
-
-def _given_elsewhere(file: _File, twins: set[str], prefix: str) -> set[str]:
-    """Those in which another keyword ends that is not below the prefix."""
-    flat = {id(item) for found in file.lists[_FLAT] for item in found.container.children}
-    texts = {element.text for element in file.rdf.all() if not element.children and id(element) not in flat}
-    others = [text for text in texts if not text.startswith((f"{prefix}|", f"{prefix}/"))]
-    return {twin for twin in twins if any(text == twin or text.endswith((f"|{twin}", f"/{twin}")) for text in others)}
+    flat = frozenset(file.texts(_OUR_FLAT)).intersection(file.texts(_FLAT))
+    return flat, frozenset(file.texts(_OUR_TREE)).intersection(file.texts(_TREE))
 
 
 def _changes(
