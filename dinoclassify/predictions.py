@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from io import BufferedReader
-from typing import Any
+from typing import Any, BinaryIO
 
 from dinoclassify.errors import UsageError
 from dinoclassify.files import signature
@@ -21,6 +21,8 @@ from dinoclassify.writers.csv import split
 _RANK = re.compile(r"label(_\d+)?")  # a column of each rank
 _TABLES = {b"PAR1": "parquet", b"SQLi": "sqlite"}  # how files of these formats begin
 _MAGIC = 4  # bytes
+
+GONE = "is gone"
 
 
 def read_predictions(name: str) -> Iterator[Prediction]:
@@ -66,7 +68,9 @@ def why_stale(row: Prediction, picture: str) -> str | None:
     """
     now = signature(picture)
     if now == (None, None):
-        return "is gone"
+        return GONE
+    if not os.path.isfile(picture):
+        return "is no file"
     return "has changed since it was labelled" if row.size is not None and now != (row.size, row.mtime_ns) else None
 
 
@@ -81,7 +85,26 @@ def _read(stream: BufferedReader, name: str, *, safe_for_excel: bool) -> Iterato
         yield from _read_table(name, _TABLES[start])
     elif start:
         lines = _lines(stream, start, safe_for_excel=safe_for_excel)
-        yield from map(lines.parse, lines.lines(stream))
+        size = 0
+        for line in lines.lines(whole := _Whole(stream)):
+            size += len(line)
+            yield lines.parse(line)
+        if size != whole.size:
+            raise ValueError("its end is within quotes")
+
+
+class _Whole:
+    """The lines of a stream, of which the last may lack its end, and the bytes that were in them so far."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for line in self._stream:
+            whole = line if line.endswith(b"\n") else line + b"\n"
+            self.size += len(whole)
+            yield whole
 
 
 def _is_safe_for_excel(name: str) -> bool:

@@ -208,7 +208,11 @@ def _prediction(row: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> P
         raise TypeError(f"no file is so: size {row['size']}, mtime_ns {row['mtime_ns']}")
     if failure is not None and not (failure.code in get_args(ErrorCode) and isinstance(failure.message, str)):
         raise ValueError(f"there is no error {failure.code}: {failure.message}")
-    return Prediction(read_path(row), status, top, failure, row["size"], row["mtime_ns"])
+    path = read_path(row)
+    if "\0" in path:
+        raise ValueError("no path has a NUL")
+    os.fsencode(path)  # raises ValueError if it is no path either
+    return Prediction(path, status, top, failure, row["size"], row["mtime_ns"])
 
 
 def _label(rank: Mapping[str, Any]) -> Label:

@@ -11,13 +11,13 @@ from typing import Literal
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import FULL, Signature, reporting, signature
 from dinoclassify.layout import Layout, folder_namer, safe_name, shortened
-from dinoclassify.predictions import why_stale
+from dinoclassify.predictions import GONE, why_stale
 from dinoclassify.rows import Label, Prediction, file_shown_as
-from dinoclassify.transfers import TRANSFERS, Mode, is_same
-from dinoclassify.undo_journal import NAME, Entry, open_run, read_journal, write_ahead
+from dinoclassify.transfers import TRANSFERS, Mode, is_same, unfinished_name
+from dinoclassify.undo_journal import NAME, Entry, open_run, read_journal, standing, write_ahead
 from dinoclassify.undoing import finish
 
-Done = Literal["done", "there", "uncertain", "failed", "stale", "error"]
+Done = Literal["done", "there", "moved", "uncertain", "failed", "gone", "changed", "error"]
 
 BATCH = 100  # rows between two times that the journal is forced onto the disk
 _DIGITS = (8, 16, 64)  # of the digest behind a name that is taken: as many as make it free
@@ -60,8 +60,9 @@ class Rules:
 class Outcome:
     """What has become of a picture, where it is in the folder, and why not.
 
-    ``done``; ``there``: it was there already, or another with the same content is; ``uncertain`` and ``failed``: left
-    alone, as the rules have it; ``stale``: it has changed or gone since it was labelled; ``error``.
+    ``done``; ``there``: it was there already, or another with the same content is; ``moved``: an earlier run or row has
+    moved it; ``uncertain`` and ``failed``: left alone, as the rules have it; ``gone`` and ``changed``, since it was
+    labelled; ``error``.
     """
 
     path: str
@@ -72,13 +73,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """A picture: as in its row, as a file, its signature; the path in the folder that it should, and will, have."""
+    """A picture: as in its row, as a file, its signature; the path in the folder that it should, and will, have.
+
+    ``twin``: another with the same content is to have that path, and nothing is to be done once it has.
+    """
 
     path: str
     source: str
     was: Signature
     wanted: str
     target: str
+    twin: bool = False
 
 
 class SortedFolder:
@@ -105,8 +110,9 @@ class SortedFolder:
         if self._unfinished and not resume:
             cure = f"--resume goes on with it, --undo {os.path.join(folder, NAME)} takes it back"
             raise UsageError(f"a run that sorted into {folder} did not come to its end: {cure}")
-        self._moved = {entry.source for entry in earlier if entry.event == "move"}
+        self._moved = {entry.source for entry in standing(earlier) if entry.event == "move"}
         self._planned: dict[str, str] = {}  # what is not done yet: targets, with their sources
+        self._made: dict[str, str] = {}  # targets, with the names of copies that are not whole
         self._leaving: set[str] = set()  # sources of planned moves
         self._folders: set[str] = set()  # those that are there, or planned
         self._ahead = [Entry("mkdir", path) for path in made]  # for the journal, once there is something for it
@@ -130,11 +136,12 @@ class SortedFolder:
         begun, remaining = bool(self._unfinished), iter(rows)
         while some := list(itertools.islice(remaining, batch)):
             plans = [plan for row in some for plan in self._plan_row(row, rules, class_name, group_name)]
-            begun |= self._write_ahead([plan for plan in plans if isinstance(plan, _Plan)])
+            begun |= self._write_ahead([plan for plan in plans if isinstance(plan, _Plan) and not plan.twin])
             for plan in plans:
                 yield plan if isinstance(plan, Outcome) else self._carry_out(plan)
             if not self._dry_run:
                 self._planned.clear()
+                self._made.clear()
                 self._leaving.clear()
         if begun and not self._dry_run:
             write_ahead(self._journal, [Entry("end")])
@@ -146,11 +153,9 @@ class SortedFolder:
         if isinstance(targets, str):
             return [Outcome(row.path, targets)]
         if source in self._leaving or (source in self._moved and not os.path.lexists(source)):
-            return [Outcome(row.path, "there")]
+            return [Outcome(row.path, "moved")]
         if (why := why_stale(row, source)) is not None:
-            return [Outcome(row.path, "stale", why=why)]
-        if not os.path.isfile(source):
-            return [Outcome(row.path, "error", why="is no file")]
+            return [Outcome(row.path, "gone" if why == GONE else "changed", why=why)]
         if self._mode == "move" and os.path.islink(source):
             return [Outcome(row.path, "error", why="is a symbolic link, which is not moved: take another --mode")]
         was = signature(source)
@@ -163,10 +168,13 @@ class SortedFolder:
         """The first free name for a picture; or that it is there already, under the name that it would have."""
         for target in _names(wanted, source):
             there = os.path.join(self._folder, target)
-            other = self._planned.get(target) or (there if os.path.lexists(there) else None)
-            if target != NAME and other is not None and is_same(source, other):
+            if target == NAME:
+                continue
+            if target in self._planned and is_same(source, self._planned[target]):
+                return _Plan(path, source, was, wanted, target, twin=True)
+            if os.path.lexists(there) and is_same(source, there):
                 return Outcome(path, "there", target)
-            if target != NAME and other is None:
+            if target not in self._planned and not os.path.lexists(there):
                 self._planned[target] = source
                 if self._mode == "move":
                     self._leaving.add(source)
@@ -184,19 +192,24 @@ class SortedFolder:
                     self._folders.add(folder)
                     if not os.path.lexists(os.path.join(self._folder, folder)):
                         entries.append(Entry("mkdir", folder))
-            entries.append(Entry(self._mode, plan.target, plan.source, plan.was))
+            made = self._made.setdefault(plan.target, unfinished_name())
+            entries.append(Entry(self._mode, plan.target, plan.source, plan.was, made))
         write_ahead(self._journal, entries)
         return True
 
     def _carry_out(self, plan: _Plan) -> Outcome:
+        if plan.twin and (self._dry_run or is_same(plan.source, os.path.join(self._folder, plan.target))):
+            return Outcome(plan.path, "there", plan.target)
         if self._dry_run:
             return Outcome(plan.path, "done", plan.target)
+        if plan.twin:
+            return self._plan_again(plan)  # the other has not got there
         if signature(plan.source) != plan.was:
-            return Outcome(plan.path, "stale", plan.target, "has changed just now")
+            return Outcome(plan.path, "changed", plan.target, "has changed just now")
         target = os.path.join(self._folder, plan.target)
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            TRANSFERS[self._mode](plan.source, target)
+            TRANSFERS[self._mode](plan.source, target, self._made[plan.target])
         except FileExistsError as error:
             return self._try_again(plan, error)
         except OSError as error:
@@ -213,13 +226,17 @@ class SortedFolder:
     def _try_again(self, plan: _Plan, error: OSError) -> Outcome:
         """Find another name: somebody was faster, or the file system takes two names for the same."""
         write_ahead(self._journal, [Entry("void", plan.target)])
+        if not os.path.lexists(os.path.join(self._folder, plan.target)):  # it is a folder that could not be made
+            return Outcome(plan.path, "error", plan.target, f"cannot be put there: {error.strerror}: {error.filename}")
+        return self._plan_again(plan)
+
+    def _plan_again(self, plan: _Plan) -> Outcome:
         self._planned.pop(plan.target, None)
         again = self._plan(plan.path, plan.source, plan.was, plan.wanted)
         if isinstance(again, Outcome):
             return again
-        if again.target == plan.target:  # it is a folder that could not be made
-            return Outcome(plan.path, "error", plan.target, f"cannot be put there: {error.strerror}: {error.filename}")
-        self._write_ahead([again])
+        if not again.twin:
+            self._write_ahead([again])
         return self._carry_out(again)
 
 

@@ -1,13 +1,13 @@
 """How one picture gets another place: by a copy, a move or a link, and never in the place of something else.
 
-Whatever moment a run is killed at, the target is whole or it is not there, and the picture is somewhere. What was not
-done by then under a name of our own is found, because that name follows from the target's.
+Whatever moment a run is killed at, the target is whole or it is not there, and the picture is somewhere. Until a copy
+is whole it has a name that nobody else gives, and that stands in the journal.
 """
 
 import errno
 import filecmp
-import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,26 +18,22 @@ from dinoclassify.renames import rename_to_free
 
 Mode = Literal["copy", "move", "symlink", "hardlink"]
 
+_NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}  # there is no file, and cannot be
 
-def copy(source: str, target: str) -> None:
+
+def copy(source: str, target: str, made: str) -> None:
     """Copy a file, with its times and rights."""
-    made = unfinished(target)
-    try:
-        shutil.copy2(source, made)
-        rename_to_free(made, target)
-    except OSError:
-        remove(made)
-        raise
+    _copy(source, target, os.path.join(os.path.dirname(target), made), for_good=False)
 
 
-def move(source: str, target: str) -> None:
+def move(source: str, target: str, made: str) -> None:
     """Move a file. To another file system it is copied, forced onto the disk, compared, and only then removed."""
     try:
         rename_to_free(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy_for_good(source, target)
+        _copy(source, target, os.path.join(os.path.dirname(target), made), for_good=True)
         try:
             os.unlink(source)
         except OSError:
@@ -45,29 +41,31 @@ def move(source: str, target: str) -> None:
             raise
 
 
-def symlink(source: str, target: str) -> None:
+def symlink(source: str, target: str, _made: str) -> None:
     """Make a symbolic link to a file."""
     os.symlink(source, target)
 
 
-def hardlink(source: str, target: str) -> None:
+def hardlink(source: str, target: str, _made: str) -> None:
     """Give a file another name."""
     os.link(os.path.realpath(source), target)
 
 
-TRANSFERS: Mapping[Mode, Callable[[str, str], None]] = {
+TRANSFERS: Mapping[Mode, Callable[[str, str, str], None]] = {
     "copy": copy,
     "move": move,
     "symlink": symlink,
     "hardlink": hardlink,
 }
-"""Each raises FileExistsError if there is something at the target, and OSError if it cannot be done."""
+"""Each takes a source, a target, and the name that an unfinished copy has beside the target, see `unfinished_name`.
+
+They raise FileExistsError if there is something at the target, and OSError if it cannot be done.
+"""
 
 
-def unfinished(target: str) -> str:
-    """What a target is called until it is whole."""
-    digest = hashlib.blake2b(os.fsencode(target), digest_size=8).hexdigest()
-    return os.path.join(os.path.dirname(target), f".dinoclassify-{digest}.new")
+def unfinished_name() -> str:
+    """A name for a copy that is not whole: hidden, and not to be guessed, so that no picture is called so."""
+    return f".dinoclassify-{secrets.token_hex(8)}.new"
 
 
 def is_same(one: str, other: str) -> bool:
@@ -82,27 +80,37 @@ def is_same(one: str, other: str) -> bool:
 
 def remove(path: str) -> None:
     """Remove a file, if it is there."""
-    with suppress(FileNotFoundError):
+    try:
         os.unlink(path)
+    except OSError as error:
+        if error.errno not in _NOTHING:
+            raise
 
 
-def _copy_for_good(source: str, target: str) -> None:
-    made = unfinished(target)
+def _copy(source: str, target: str, made: str, *, for_good: bool) -> None:
+    os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))  # nobody else's
     try:
         shutil.copy2(source, made)
-        status = os.stat(source)
-        with suppress(PermissionError):
-            os.chown(made, status.st_uid, status.st_gid)
-        settle(made)
-        _forget_cached(made)
-        filecmp.clear_cache()
-        if not filecmp.cmp(source, made, shallow=False):
-            raise OSError(errno.EIO, "the copy is not the same", target)
+        if for_good:
+            _settle(source, made)
         rename_to_free(made, target)
-        settle(os.path.dirname(target))
+        if for_good:
+            settle(os.path.dirname(target))
     except OSError:
         remove(made)
         raise
+
+
+def _settle(source: str, made: str) -> None:
+    """Have a copy on the disk, with its owner, and see that it is the same there."""
+    status = os.stat(source)
+    with suppress(PermissionError):  # only root may give files away
+        os.chown(made, status.st_uid, status.st_gid)
+    settle(made)
+    _forget_cached(made)
+    filecmp.clear_cache()
+    if not filecmp.cmp(source, made, shallow=False):
+        raise OSError(errno.EIO, "the copy is not the same", made)
 
 
 def _forget_cached(path: str) -> None:

@@ -1,12 +1,13 @@
 """The journal of a folder into which pictures are sorted: what is about to be done stands there before it is done.
 
 Lines of JSON, ``DIR/undo-journal.jsonl``: the folders that a run makes and the pictures that it copies, moves or links,
-in this order, and its end. A line is void if somebody else had taken the name by then. Whether any other was carried
-out is to be seen on the disk: see `dinoclassify.undoing`.
+in this order, and its end. A line is void if the name was taken by then, or if it has been undone. Whether any other
+was carried out is to be seen on the disk: see `dinoclassify.undoing`.
 """
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -24,21 +25,30 @@ Event = Literal["mkdir", "void", "end"] | Mode
 class Entry:
     """One line: what is done, to which picture, and where it is put; of a folder that is made, where.
 
-    ``void``: the last transfer to this target has not come to be.
+    ``void``: the last transfer to this target has not come to be, or was taken back.
 
     ``source`` is absolute. ``target`` is relative to the folder of the journal, which may be moved; only that folder
-    itself and those above it are absolute. ``was`` is the signature of the picture.
+    itself and those above it are absolute. ``was`` is the signature of the picture, ``made`` the name of a copy of it
+    beside the target until that is whole.
     """
 
     event: Event
     target: str = ""
     source: str = ""
     was: Signature = (None, None)
+    made: str = ""
 
 
 def journal_of(name: str) -> str:
-    """The journal that is meant by its own name or by that of its folder."""
-    return os.path.join(name, NAME) if os.path.isdir(name) else name
+    """The path of the journal that is meant by its own name or by that of its folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = os.path.realpath(os.path.join(name, NAME) if os.path.isdir(name) else name)
+    if os.path.basename(path) != NAME or not os.path.isfile(path):
+        raise UsageError(f"there is no journal {path}: sort --into DIR writes DIR/{NAME}")
+    return path
 
 
 def read_journal(path: str) -> list[Entry]:
@@ -48,18 +58,20 @@ def read_journal(path: str) -> list[Entry]:
         UsageError: it cannot be read, or is no journal.
     """
     try:
+        if os.path.lexists(path) and not os.path.isfile(path):
+            raise ValueError("it is no file")
         with open(path, encoding="ascii") as file:
             return [_parse(line) for line in file if line.endswith("\n")]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} is not a journal of dinoclassify sort ({error})") from error
 
 
-def write_ahead(path: str, entries: Sequence[Entry]) -> None:
-    """Add lines to a journal, and have them on the disk.
+def write_ahead(path: str, entries: Sequence[Entry], *, settled: bool = True) -> None:
+    """Add lines to a journal, and have them on the disk, unless that is not needed.
 
     Raises:
         OutputError: they cannot be written.
@@ -70,7 +82,8 @@ def write_ahead(path: str, entries: Sequence[Entry]) -> None:
         try:
             _cut_unfinished_line(descriptor)
             append(descriptor, b"".join(map(_line, entries)))
-            os.fsync(descriptor)
+            if settled:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         if new:
@@ -97,8 +110,22 @@ def open_run(entries: Sequence[Entry]) -> list[Entry]:
     return list(entries[ends[-1] + 1 if ends else 0 :])
 
 
+def standing(entries: Sequence[Entry]) -> list[Entry]:
+    """The lines that are not void, and do not make others so."""
+    void: Counter[str] = Counter()
+    found: list[Entry] = []
+    for entry in reversed(entries):
+        if entry.event == "void":
+            void[entry.target] += 1
+        elif entry.event in get_args(Mode) and void[entry.target]:
+            void[entry.target] -= 1
+        else:
+            found.append(entry)
+    return found[::-1]
+
+
 def _line(entry: Entry) -> bytes:
-    content = {"event": entry.event, "source": entry.source, "target": entry.target}
+    content = {"event": entry.event, "source": entry.source, "target": entry.target, "made": entry.made}
     size, mtime_ns = entry.was
     line = {name: text for name, text in content.items() if text} | ({} if size is None else {"was": [size, mtime_ns]})
     return json.dumps(line).encode("ascii") + b"\n"  # escaped, so that names which are not UTF-8 come back
@@ -106,14 +133,19 @@ def _line(entry: Entry) -> bytes:
 
 def _parse(line: str) -> Entry:
     content = json.loads(line)
-    event, was = content["event"], content.get("was", (None, None))
-    source, target = str(content.get("source", "")), str(content.get("target", ""))
+    event, (size, mtime_ns) = content["event"], content.get("was", (None, None))
+    source, target, made = (str(content.get(name, "")) for name in ("source", "target", "made"))
     if event not in ("mkdir", "void", "end", *get_args(Mode)):
         raise ValueError(f"there is no event {event}")
-    if event in get_args(Mode) and not (os.path.isabs(source) and target):
-        raise ValueError(f"{event} without a source or a target")
-    size, mtime_ns = was
-    return Entry(event, target, source, (size, mtime_ns))
+    if "\0" in source + target + made or "/" in made:
+        raise ValueError("a name that no file has")
+    os.fsencode(source + target + made)  # or it is no name either
+    if event in get_args(Mode):
+        if not os.path.isabs(source) or not made:
+            raise ValueError(f"{event} without a source")
+        if os.path.isabs(target) or {"", ".", ".."} & set(target.split("/")):
+            raise ValueError(f"{event} to {target}, which is not in the folder")
+    return Entry(event, target, source, (size, mtime_ns), made)
 
 
 def _cut_unfinished_line(descriptor: int) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from dinoclassify.files import Signature, reporting, signature
-from dinoclassify.transfers import Mode, is_same, move, remove, unfinished
-from dinoclassify.undo_journal import Entry, rewrite
+from dinoclassify.errors import OutputError
+from dinoclassify.files import reporting, signature
+from dinoclassify.transfers import Mode, is_same, move, remove
+from dinoclassify.undo_journal import Entry, rewrite, standing, write_ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,12 @@ def finish(folder: str, entries: Sequence[Entry]) -> None:
     Raises:
         OutputError: it cannot be done.
     """
-    for entry in entries:
+    for entry in standing(entries):
         target = os.path.join(folder, entry.target)
         with reporting(target):
             if entry.event in ("copy", "move"):
-                remove(unfinished(target))
-            both = entry.event == "move" and os.path.lexists(entry.source) and os.path.lexists(target)
-            if both and is_same(entry.source, target):
+                remove(os.path.join(os.path.dirname(target), entry.made))
+            if entry.event == "move" and _are_two(entry.source, target) and is_same(entry.source, target):
                 os.unlink(entry.source)
 
 
@@ -64,33 +64,34 @@ def undo_all(path: str, entries: Sequence[Entry], *, dry_run: bool = False) -> I
     """
     folder = os.path.dirname(path)
     left: list[Entry] = []
-    void: set[str] = set()
-    for entry in reversed(entries):
+    for entry in reversed(standing(entries)):
         target = os.path.join(folder, entry.target)
         match entry.event:
             case "mkdir":
                 if not os.path.isabs(entry.target) and not dry_run:
                     remove_folders([target])
                 left.append(entry)
-            case "void":
-                void.add(entry.target)
-            case "copy" | "move" | "symlink" | "hardlink" as mode if entry.target in void:
-                void.remove(entry.target)
             case "copy" | "move" | "symlink" | "hardlink" as mode:
                 try:
-                    if _undo(mode, entry.source, target, entry.was, dry_run=dry_run):
-                        yield Undone(entry.source, target)
+                    done = _undo(mode, entry, target, dry_run=dry_run)
                 except (_KeptError, OSError) as error:
                     left.append(entry)
                     yield Undone(entry.source, target, getattr(error, "strerror", None) or str(error))
+                    continue
+                if not dry_run:  # so that whoever goes on after a kill knows; what is last on the disk, the disk tells
+                    with suppress(OutputError):  # of a full disk, which this may make room on
+                        write_ahead(path, [Entry("void", entry.target)], settled=False)
+                if done:
+                    yield Undone(entry.source, target)
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
         rewrite(path, [*left[::-1], Entry("end")] if is_left else [])
 
 
-def own_folders(entries: Sequence[Entry]) -> list[str]:
-    """The folder of the journal and those above it, as far as a run has made them, the first above the next."""
-    return [entry.target for entry in entries if entry.event == "mkdir" and os.path.isabs(entry.target)]
+def own_folders(path: str, entries: Sequence[Entry]) -> list[str]:
+    """The folder of a journal and those above it, as far as a run has made them, the first above the next."""
+    made = [entry.target for entry in entries if entry.event == "mkdir" and os.path.isabs(entry.target)]
+    return [folder for folder in made if f"{os.path.dirname(path)}/".startswith(f"{folder}/")]
 
 
 def remove_folders(paths: Sequence[str]) -> None:
@@ -100,15 +101,17 @@ def remove_folders(paths: Sequence[str]) -> None:
             os.rmdir(path)
 
 
-def _undo(mode: Mode, source: str, target: str, was: Signature, *, dry_run: bool) -> bool:
+def _undo(mode: Mode, entry: Entry, target: str, *, dry_run: bool) -> bool:
     """Take a transfer back, wherever it was stopped; gives whether there was anything to do.
 
     Raises:
         _KeptError: that would lose something.
         OSError: it cannot be done.
     """
+    source = entry.source
     if not dry_run:
-        remove(unfinished(target))
+        for place in (target, source):  # the other is where a move back may have been stopped
+            remove(os.path.join(os.path.dirname(place), entry.made))
     if not os.path.lexists(target):
         if mode == "move" and not os.path.lexists(source):
             raise _KeptError(f"it is gone, and is not at {source} either")
@@ -116,10 +119,12 @@ def _undo(mode: Mode, source: str, target: str, was: Signature, *, dry_run: bool
     if mode == "move" and not os.path.lexists(source):
         if not dry_run:
             os.makedirs(os.path.dirname(source), exist_ok=True)
-            move(target, source)
+            move(target, source, entry.made)
         return True
-    if mode == "move" and signature(source) == was and not is_same(source, target):
+    if mode == "move" and signature(source) == entry.was and not is_same(source, target):
         return False  # it has not come to be: the name was taken
+    if mode == "move" and not _are_two(source, target):
+        return False  # it is where it was
     if not _is_ours(mode, source, target):
         raise _KeptError(f"{source} is not there as it was")
     if not dry_run:
@@ -131,6 +136,11 @@ def _is_ours(mode: Mode, source: str, target: str) -> bool:
     """Whether the target is what the transfer has made, and the picture is there as well."""
     if mode == "symlink":
         return os.path.islink(target) and os.readlink(target) == source
-    if mode == "hardlink":
-        return os.path.exists(source) and os.path.samefile(source, target)
-    return is_same(source, target)
+    if not _are_two(source, target):
+        return False
+    return os.path.samefile(source, target) if mode == "hardlink" else is_same(source, target)
+
+
+def _are_two(one: str, other: str) -> bool:
+    """Whether both are there, and neither is the other, or a link that leads to it: one can go and the other stays."""
+    return os.path.exists(one) and os.path.exists(other) and os.path.realpath(one) != os.path.realpath(other)

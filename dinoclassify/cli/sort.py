@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from dinoclassify.cli.results import required, warn_of, warn_of_all
 from dinoclassify.cli.run import DASH, SOME_FAILED
 from dinoclassify.cli.signals import finishing_batches
 from dinoclassify.cli.terminal import print_lines, progress_bar, say, set_up_log
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.locks import locked
 from dinoclassify.rows import printable
 
@@ -27,7 +28,43 @@ if TYPE_CHECKING:
 log = logging.getLogger("dinoclassify")
 
 _WITH_UNDO = {"undo", "dry_run", "wait", "quiet", "verbose", "debug"}
+_WORDS = {
+    "there": "there already",
+    "moved": "moved before",
+    "uncertain": "uncertain left alone",
+    "failed": "failed left alone",
+    "gone": "gone",
+    "changed": "changed",
+    "error": "could not be put there",
+}
 _PAST = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is done with pictures, and where they go; and how many there are of each outcome so far."""
+
+    mode: options.Mode
+    into: str
+    dry_run: bool
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def journal(self) -> str:
+        """The name of the journal."""
+        return os.path.join(self.into, "undo-journal.jsonl")
+
+    @property
+    def troubles(self) -> int:
+        """How many pictures could not be sorted."""
+        return self.counts["gone"] + self.counts["changed"] + self.counts["error"]
+
+    def summary(self) -> str:
+        """The counts in a line."""
+        words = {"done": _PAST[self.mode]} | _WORDS
+        return (
+            ", ".join(f"{self.counts[it]:,} {word}" for it, word in words.items() if self.counts[it]) or "nothing done"
+        )
 
 
 @options.grouped
@@ -65,25 +102,23 @@ def sort(
     rules = _rules(context, layout, groups, mode, min_score, uncertain_to, failed_to)
     from dinoclassify.predictions import read_predictions
     from dinoclassify.sorting import BATCH, SortedFolder, make_folder
-    from dinoclassify.undo_journal import NAME
     from dinoclassify.undoing import remove_folders
 
     rows = read_predictions(name)
-    rows = chain([first] if (first := next(rows, None)) is not None else [], rows)  # to find out now if it can be read
+    if name != DASH:
+        rows = chain([first] if (first := next(rows, None)) is not None else [], rows)  # to see now if it can be read
     made = [] if dry_run else make_folder(into)
-    counts: Counter[str] = Counter()
-    with nullcontext() if dry_run else locked(os.path.join(into, NAME), wait=wait):
+    work = _Run(mode, into, dry_run)
+    with nullcontext() if dry_run else locked(work.journal, wait=wait):
         folder = SortedFolder(into, mode, made=made, dry_run=dry_run, resume=resume)
-        outcomes = folder.sort(rows, rules, batch=1 if name == DASH else BATCH)
-        _carry_out(outcomes, counts, mode, into, messages, dry_run=dry_run)
-    if not os.path.exists(os.path.join(into, NAME)):
+        _follow(folder.sort(rows, rules, batch=1 if name == DASH else BATCH), work, messages)
+    if not os.path.exists(work.journal):
         remove_folders(made)  # there was nothing to put into it
-    troubles = counts["stale"] + counts["error"]
-    warn_of_all(troubles, gone=counts["gone"], rows=counts.total() - counts["gone"])
+    warn_of_all(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
     if not messages.quiet:
-        cure = f"; --undo {os.path.join(into, NAME)} takes it back" if counts["done"] and not dry_run else ""
-        say(f"{'would do: ' if dry_run else ''}{_summary(counts, mode)} -> {into}{cure}")
-    return SOME_FAILED if troubles else 0
+        cure = f"; --undo {work.journal} takes it back" if work.counts["done"] and not dry_run else ""
+        say(f"{'would do: ' if dry_run else ''}{work.summary()} -> {into}{cure}")
+    return SOME_FAILED if work.troubles else 0
 
 
 def _rules(
@@ -100,7 +135,7 @@ def _rules(
     from dinoclassify.layout import parse_layout
     from dinoclassify.sorting import Rules
 
-    where = parse_layout(layout or ("{group}/{name}" if groups is not None else "{label}/{name}"))
+    where = parse_layout(layout if layout is not None else "{label}/{name}" if groups is None else "{group}/{name}")
     if mode == "move" and where.uses("rank"):
         raise UsageError("{rank} gives a picture many places, and --mode move only one: copy or link")
     if not where.uses("group"):
@@ -112,48 +147,36 @@ def _rules(
     return Rules(where, lambda row: grouped(row, known.names, group_of), min_score, uncertain_to, failed_to)
 
 
-def _carry_out(
-    outcomes: "Iterator[Outcome]",
-    counts: Counter[str],
-    mode: str,
-    into: str,
-    messages: options.Messages,
-    *,
-    dry_run: bool,
-) -> None:
-    """Count what becomes of pictures, and say what is to be said of each."""
+def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Messages) -> None:
+    """Count what becomes of pictures, and say what is to be said of each, to the end or until a signal comes."""
 
     def tell(why: object) -> None:
-        say(f"{why}: {_summary(counts, mode)}" + ("" if dry_run else "; --resume goes on, --undo takes it back"))
+        say(f"{why}: {work.summary()}" + ("" if work.dry_run else "; --resume goes on, --undo takes it back"))
 
-    with finishing_batches(tell) as stop, ExitStack() as bars:
-        bar = bars.enter_context(progress_bar()) if wants_bar(messages) and not dry_run else None
-        for outcome in outcomes:
-            counts[outcome.done] += 1
-            counts["gone"] += outcome.why == "is gone"
-            target = os.path.join(into, outcome.target)
-            if outcome.why:
-                warn_of(f"{outcome.path} {outcome.why}", counts["stale"] + counts["error"])
-            elif dry_run and outcome.done == "done":
-                print_lines([printable(f"{mode} {outcome.path} -> {target}")])
-            else:
-                log.info("%s: %s %s", outcome.path, outcome.done, target if outcome.target else "")
-            if bar is not None:
-                bar.update()
-            if stop():
-                break
+    try:
+        with finishing_batches(tell) as stop, ExitStack() as bars:
+            bar = bars.enter_context(progress_bar()) if wants_bar(messages) and not work.dry_run else None
+            for outcome in outcomes:
+                work.counts[outcome.done] += 1
+                _report(outcome, work)
+                if bar is not None:
+                    bar.update()
+                if stop():
+                    break
+    except DinoclassifyError:
+        if work.counts["done"]:
+            tell("the run ends early")
+        raise
 
 
-def _summary(counts: Counter[str], mode: str) -> str:
-    words = {
-        "done": _PAST[mode],
-        "there": "there already",
-        "uncertain": "uncertain left alone",
-        "failed": "failed left alone",
-        "stale": "changed or gone",
-        "error": "could not be put there",
-    }
-    return ", ".join(f"{counts[done]:,} {word}" for done, word in words.items() if counts[done]) or "nothing to do"
+def _report(outcome: "Outcome", work: _Run) -> None:
+    target = os.path.join(work.into, outcome.target)
+    if outcome.why:
+        warn_of(f"{outcome.path} {outcome.why}", work.troubles)
+    elif work.dry_run and outcome.done == "done":
+        print_lines([printable(f"{work.mode} {outcome.path} -> {target}")])
+    else:
+        log.info("%s: %s %s", outcome.path, outcome.done, target if outcome.target else "")
 
 
 def _undo(name: str, *, dry_run: bool, wait: bool, quiet: bool) -> int:
@@ -161,9 +184,7 @@ def _undo(name: str, *, dry_run: bool, wait: bool, quiet: bool) -> int:
     from dinoclassify.undo_journal import journal_of, read_journal
     from dinoclassify.undoing import own_folders, remove_folders, undo_all
 
-    path = os.path.abspath(journal_of(name))
-    if not os.path.isfile(path):
-        raise UsageError(f"there is no journal {path}: sort --into DIR writes DIR/undo-journal.jsonl")
+    path = journal_of(name)
     left = done = 0
     with nullcontext() if dry_run else locked(path, wait=wait):
         entries = read_journal(path)
@@ -174,7 +195,7 @@ def _undo(name: str, *, dry_run: bool, wait: bool, quiet: bool) -> int:
             elif dry_run:
                 print_lines([printable(f"undo {undone.target} -> {undone.source}")])
     if not left and not dry_run:
-        remove_folders(own_folders(entries))
+        remove_folders(own_folders(path, entries))
     warn_of_all(left, gone=0, rows=0)
     if not quiet:
         which = "" if dry_run else f", which stay in {path}"

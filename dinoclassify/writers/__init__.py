@@ -23,7 +23,7 @@ class Lines(Protocol[R]):
     def line(self, row: R, /) -> bytes:
         """One row, with its end."""
 
-    def lines(self, file: BinaryIO, /) -> Iterator[bytes]:
+    def lines(self, file: Iterable[bytes], /) -> Iterator[bytes]:
         """The header, if there is one, and the rows of a file; what is not complete at its end is left out."""
 
     def parse(self, line: bytes, /) -> R:

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from dinoclassify.rows import Prediction, Value, columns, from_record, record
 
@@ -24,7 +23,7 @@ class CSVLines:
         """One row."""
         return join(record(row, self.top_k).values())
 
-    def lines(self, file: BinaryIO) -> Iterator[bytes]:
+    def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
         """The complete rows of a file, the header included: a quoted field may span lines of text."""
         parts: list[bytes] = []
         within_quotes = False

@@ -1,9 +1,8 @@
 """JSON Lines: one strict JSON object a line, UTF-8."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from dinoclassify.rows import Prediction, from_json, json_object
 
@@ -22,7 +21,7 @@ class JSONLines:
         """One row."""
         return json_line(json_object(row, self.top_k))
 
-    def lines(self, file: BinaryIO) -> Iterator[bytes]:
+    def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
         """The complete rows of a file."""
         return complete_lines(file)
 
@@ -40,6 +39,6 @@ def json_line(content: Mapping[str, object]) -> bytes:
     return json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
 
 
-def complete_lines(file: BinaryIO) -> Iterator[bytes]:
+def complete_lines(file: Iterable[bytes]) -> Iterator[bytes]:
     """The lines of a file that have their end."""
     return (text for text in file if text.endswith(b"\n"))

@@ -4,9 +4,8 @@ The journal of all of them are JSON Lines: a run can be resumed whatever it make
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy.typing as npt
 
@@ -29,7 +28,7 @@ class FeatureLines:
         """One row."""
         return json_line(json_object(row))
 
-    def lines(self, file: BinaryIO) -> Iterator[bytes]:
+    def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
         """The complete rows of a file."""
         return complete_lines(file)
 
