@@ -1,10 +1,10 @@
 """The public face: a loaded model that labels pictures."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Literal, Unpack
 
 import torch
-from torch import Tensor
 
 from dinoclassify.catalogue import DEFAULT
 from dinoclassify.errors import UsageError
@@ -84,9 +84,8 @@ class Classifier(LoadedModel):
         if top_k < 1 or not 0 <= threshold <= 1:
             raise UsageError(f"top_k {top_k} must be at least 1, threshold {threshold} from 0 to 1")
         batches = self._batches(inputs, **run)
-        fold = self._fold if self.group_of is not None else None
+        fold = None
+        if self.group_of is not None:
+            group_of, groups = torch.tensor(self.group_of), len(self.labels)
+            fold = partial(fold_into_groups, group_of=group_of, groups=groups, multi_label=self.multi_label)
         return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold, fold=fold, **flow(run))
-
-    def _fold(self, probabilities: Tensor) -> Tensor:
-        group_of = torch.tensor(self.group_of)
-        return fold_into_groups(probabilities, group_of=group_of, groups=len(self.labels), multi_label=self.multi_label)

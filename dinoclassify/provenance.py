@@ -43,7 +43,7 @@ def describe(
     counts: Mapping[str, int],
     errors: Mapping[str, int],
     kept: int,
-    seconds: float,
+    seconds: float | None,
 ) -> dict[str, object]:
     """The content of ``OUTPUT.meta.json``, but for what `dinoclassify.outputs` adds.
 
@@ -54,7 +54,7 @@ def describe(
         counts: rows by status.
         errors: failed rows by error code.
         kept: how many of the rows are those of earlier runs.
-        seconds: how long the others took, the loading of the model left out.
+        seconds: how long the others took, the loading of the model left out; None where that says nothing.
     """
     preprocessing = model.preprocessing
     images = sum(counts.values()) - kept
@@ -76,6 +76,6 @@ def describe(
         "counts": {status: counts.get(status, 0) for status in ("ok", "uncertain", "failed")},
         "errors": dict(errors),
         "kept": kept,
-        "seconds": round(seconds, 3),
+        "seconds": round(seconds, 3) if seconds is not None else None,
         "images_per_second": round(images / seconds, 3) if seconds else None,
     }

@@ -218,6 +218,10 @@ def test_evaluate_judges_groups(here: Path, capsys: pytest.CaptureFixture[str]) 
         assert run([*judge, "--predictions", "rows.csv"]) == 0
         assert json.loads(capsys.readouterr().out)["top1"]["right"] == 4
     assert run([*judge, "--multi-label"]) == 2
+    Path("truth.csv").write_text(f"path,label\n{PHOTOS}/rocket.jpg,other\n")
+    capsys.readouterr()
+    assert run([*judge, "-m", "builtin"]) == 0
+    assert json.loads(capsys.readouterr().out)["top1"]["right"] == 0
 
 
 def test_groups_of_a_model_with_classes_of_its_own(here: Path, checkpoints: Callable[[str], Path]) -> None:

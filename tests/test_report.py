@@ -524,7 +524,7 @@ def test_keys(page: Page) -> None:
 def test_ten_thousand_rows_stay_responsive(page: Page) -> None:
     show(page, many(10_000))
     timing = page.evaluate("performance.getEntriesByType('navigation')[0].toJSON()")
-    assert timing["loadEventEnd"] < 10_000  # milliseconds; a fifth of a second on a machine that is not busy
+    assert timing["loadEventEnd"] < 5_000  # milliseconds; a fifth of a second on a machine that is not busy
     nodes = "document.querySelectorAll('*').length"
     assert page.evaluate(nodes) < 2_000
     started = time.monotonic()
@@ -601,3 +601,12 @@ def test_text_stands_out_from_what_is_behind_it(page: Page, scheme: str) -> None
     for text, behind in [*pairs, ("on-accent", "accent")]:
         low, high = sorted((luminance(text), luminance(behind)))
         assert (high + 0.05) / (low + 0.05) >= 4.5, (text, behind)  # WCAG 2, level AA
+
+
+def test_classes_of_one_name_are_two(here: Path) -> None:
+    bird, machine = Label("crane", 134, 0.9), Label("crane", 517, 0.8)
+    rows = [Prediction(f"{number}.jpg", "ok", (rank,)) for number, rank in enumerate((bird, bird, machine))]
+    found = data(made(rows))
+    assert found["labels"] == ["crane (134)", "crane (517)"]
+    assert found["label"] == [0, 0, 1]
+    assert ("labels", "2") in re.findall(r"<dt>([\w/]+)</dt><dd>([\d,.]+)</dd>", made(rows))

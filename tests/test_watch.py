@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ class StopWatchingError(Exception):
 
 def given(known: dict[str, Signature] | None = None) -> list[str]:
     found: list[str] = []
-    sources = watching.watch(lambda: discover(["inbox"]), known or {})
+    sources = watching.watch(lambda: discover(["inbox"]), known or {}, ["inbox"])
     with pytest.raises(StopWatchingError):
         found.extend(source.path for source in sources)
     return found
@@ -109,6 +110,39 @@ def test_a_folder_that_is_out_of_reach_for_a_while(inbox: Path, monkeypatch: pyt
         *[nothing] * 3,
     )
     assert given() == ["inbox/a.jpg"]
+
+
+def test_a_subfolder_that_cannot_be_read_for_a_while(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (inbox / "sub").mkdir()
+    write("sub/a.jpg", "first")()
+    write("b.jpg", "first")()
+    os.symlink("nowhere", inbox / "dangling.jpg")
+    real, locked = os.scandir, False
+
+    def scandir(path: str) -> object:
+        if locked and path.endswith("sub"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    def lock(*, now: bool) -> None:
+        nonlocal locked
+        locked = now
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    gone = [lambda: os.unlink("inbox/b.jpg"), nothing, write("b.jpg", "first"), *[nothing] * 3]
+    Clock(monkeypatch, *[nothing] * 3, partial(lock, now=True), *gone, partial(lock, now=False), *[nothing] * 3)
+    assert given() == ["inbox/b.jpg", "inbox/sub/a.jpg", "inbox/b.jpg"]
+
+
+def test_a_model_that_is_busy_does_not_keep_from_looking(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.jpg", "first")()
+    clock = Clock(monkeypatch, *[nothing] * 3)
+    sources = watching.watch(lambda: discover(["inbox"]), {})
+    next(sources)
+    before, clock.now = clock.now, clock.now + 1000
+    with pytest.raises(StopWatchingError):
+        next(sources)
+    assert clock.now < before + 1000 + 5
 
 
 def test_what_is_no_file_is_not_given(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +220,16 @@ def test_a_killed_watch_goes_on_and_leaves_a_file_that_predict_resumes(inbox: Pa
     assert set(after.splitlines()) < set(Path("labels.csv").read_text().splitlines())
 
 
+def test_a_signal_while_the_model_is_loaded_is_a_clean_end_too(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dinoclassify.cli.signals import Stopped
+
+    def stopped(*_: object, **__: object) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr("dinoclassify.classifier.Classifier", stopped)
+    assert run(["predict", "--watch", "inbox", "-m", "builtin", "-o", "labels.csv"]) == 0
+
+
 def test_rows_on_stdout_end_with_their_reader(inbox: Path) -> None:
     drop("one.jpg")
     with start("-f", "jsonl") as process:
@@ -220,14 +264,12 @@ def test_wrong_usage(arguments: list[str], message: str, inbox: Path, capsys: py
     assert err.count("\n") == 1
 
 
-def test_warnings_are_said_once(inbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import logging
-
+def test_warnings_are_said_once(inbox: Path, caplog: pytest.LogCaptureFixture) -> None:
     from dinoclassify.cli.watch import warning_once
 
     with warning_once():
         for _ in range(3):
             assert list(discover(["inbox/*.png"])) == []
-        logging.getLogger("dinoclassify").handlers = []
-    said = capsys.readouterr().err
-    assert said.count("nothing matches") <= 1
+    assert [record.getMessage() for record in caplog.records] == ["nothing matches inbox/*.png"]
+    assert list(discover(["inbox/*.png"])) == []
+    assert len(caplog.records) == 2

@@ -143,4 +143,4 @@ def _predict(
             tally.add(row)
             answers.append((row, tuple(classes[label] for label in picture.labels)))
     log_stages(stages, classifier, exact=passing.exact)
-    return answers, list(classifier.labels), classifier.multi_label
+    return answers, list(classifier.labels if groups is None else groups.names), classifier.multi_label

@@ -223,8 +223,8 @@ def all_made_with(job: Job[R], passing: options.Passing) -> dict[str, object]:
     return made_with(job.model, settings, job.row_format.name)
 
 
-def sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object]) -> dict[str, object]:
-    """What is written beside the rows when they are done."""
+def sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object], *, timed: bool = True) -> dict[str, object]:
+    """What is written beside the rows when they are done; with their speed if they are ``timed``."""
     from dinoclassify.provenance import describe
 
     return describe(
@@ -234,7 +234,7 @@ def sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object]) -> dict
         counts=tally.statuses,
         errors=tally.errors,
         kept=tally.kept,
-        seconds=tally.seconds,
+        seconds=tally.seconds if timed else None,
     )
 
 

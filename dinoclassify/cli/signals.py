@@ -35,11 +35,12 @@ def stop_at_once(number: int, _: FrameType | None) -> Never:
 
 
 @contextmanager
-def finishing_batches(last_words: Callable[[Stopped], None]) -> Iterator[Callable[[], bool]]:
+def finishing_batches(last_words: Callable[[Stopped], None], *, usual: bool = False) -> Iterator[Callable[[], bool]]:
     """A function that says whether a signal has asked the run to end. If one has, the block ends with `Stopped`.
 
     When the batches under way take longer than `GRACE`, or another signal comes, the process ends without waiting for
-    them: what it has written is whole at any time. ``last_words`` are said in every case but the last.
+    them: what it has written is whole at any time. ``last_words`` are said in every case but the last. Where it is
+    ``usual`` that a signal ends the run, the exit code is then 0 all the same.
     """
     asked: list[Stopped] = []
 
@@ -56,7 +57,7 @@ def finishing_batches(last_words: Callable[[Stopped], None]) -> Iterator[Callabl
 
     def end() -> None:
         last_words(asked[0])
-        os._exit(asked[0].exit_code)
+        os._exit(0 if usual else asked[0].exit_code)
 
     before = {number: signal.signal(number, finish) for number in SIGNALS}
     try:

@@ -69,44 +69,61 @@ def watch_rows(
         messages: what is said.
         parameters: all options, for the sidecar.
     """
-    kept_in, where = target.kept_in, f" -> {target.file}" if target.file is not None else ""
     tally = Tally(FailureLimit("0", count=0) if upkeep.strict else upkeep.max_failures)
+    with locked(target.kept_in, wait=upkeep.wait) if target.kept_in is not None else nullcontext():
+        try:
+            _watch(open_job, inputs, passing, target, upkeep, messages, tally, parameters)
+        except Stopped as stop:
+            if not tally.total:
+                log.info("%s", stop)  # before there was a row; else it is said
+            return 0
+    return SOME_FAILED if tally.statuses["failed"] else 0
 
-    def summary() -> str:
-        kept = f", {tally.kept:,} of them from before" if tally.kept else ""
-        return f"{tally.total:,} images: {tally.counts() or 'none'}{kept}{where}"
 
-    def tell(why: object) -> None:
+def _watch(
+    open_job: Callable[[], Job[R]],
+    inputs: options.Inputs,
+    passing: options.Passing,
+    target: Target,
+    upkeep: options.Upkeep,
+    messages: options.Messages,
+    tally: Tally,
+    parameters: Mapping[str, object],
+) -> None:
+    """Write a row for each picture, until a signal or a limit ends it."""
+    job = open_job()
+    log_model(job.model)
+    file = _open_file(target.kept_in, job, passing) if target.kept_in is not None else None
+    known = _known(file, tally) if file is not None else {}
+    folders = [path for path in inputs.paths or () if os.path.isdir(path)]
+    sources = islice(watch(partial(look, replace(inputs, limit=None)), known, folders), inputs.limit)
+
+    def finish(why: object = None) -> None:
+        if file is not None:
+            file.finish(sidecar(job, tally, parameters, timed=False))
         if not messages.quiet:
-            say(f"{why}: {summary()}")
-        hush()
+            say(": ".join(str(part) for part in (why, _summary(tally, target)) if part is not None))
+        if why is not None:
+            hush()  # queues that are torn down complain
 
-    with locked(kept_in, wait=upkeep.wait) if kept_in is not None else nullcontext():
-        job = open_job()
-        log_model(job.model)
-        file = _open_file(kept_in, job, passing) if kept_in is not None else None
-        known = _known(file, tally) if file is not None else {}
-        sources = islice(watch(partial(look, replace(inputs, limit=None)), known), inputs.limit)
+    with (
+        closing(file) if file is not None else nullcontext(),
+        finishing_batches(finish, usual=True) as stop,
+        warning_once(),
+        writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
+    ):
         log.info("watching %s", " ".join(inputs.paths or ()))
-        stopped = False
-        with closing(file) if file is not None else nullcontext():
-            try:
-                with (
-                    finishing_batches(tell) as stop,
-                    warning_once(),
-                    writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
-                ):
-                    answers = job.answer(sources, live=True, **passing.arguments(Stages(), stop))
-                    rows = counted(with_progress(answers, tally, messages, None), tally, note_failure)
-                    _write(rows, file, target, job)
-                    tally.judge()
-            except Stopped:
-                stopped = True
-            if file is not None:
-                file.finish(sidecar(job, tally, parameters))
-        if not stopped and not messages.quiet:
-            say(summary())
-    return SOME_FAILED if tally.statuses["failed"] and not stopped else 0
+        answers = job.answer(sources, live=True, **passing.arguments(Stages(), stop))
+        _write(counted(with_progress(answers, tally, messages, None), tally, note_failure), file, target, job)
+        tally.judge()
+        if not stop():
+            finish()
+
+
+def _summary(tally: Tally, target: Target) -> str:
+    counts = f": {tally.counts()}" if tally.total else ""
+    kept = f", {tally.kept:,} of them from before" if tally.kept else ""
+    return f"{tally.total:,} images{counts}{kept}" + (f" -> {target.file}" if target.file is not None else "")
 
 
 @contextmanager
@@ -119,12 +136,14 @@ def warning_once() -> Iterator[None]:
         said.add(message)
         return len(said) > before
 
-    looking = logging.getLogger("dinoclassify.discover")
-    looking.addFilter(is_new)
+    loggers = [logging.getLogger(f"dinoclassify.{room}") for room in ("discover", "watching")]
+    for logger in loggers:
+        logger.addFilter(is_new)
     try:
         yield
     finally:
-        looking.removeFilter(is_new)
+        for logger in loggers:
+            logger.removeFilter(is_new)
 
 
 def _open_file(path: str, job: Job[R], passing: options.Passing) -> "GrowingFile[R]":

@@ -94,11 +94,11 @@ def write_page(
 
 def most_certain(rows: Sequence[Prediction], most: int) -> list[int]:
     """The numbers of those rows that have one of the ``most`` highest scores of their label, in order."""
-    by_label: defaultdict[str | None, list[tuple[float, int]]] = defaultdict(list)
+    by_class: defaultdict[tuple[str, int], list[tuple[float, int]]] = defaultdict(list)
     for number, row in enumerate(rows):
         if row.top:
-            by_label[row.label].append((-row.top[0].score, number))
-    return sorted(number for found in by_label.values() for _, number in sorted(found)[:most])
+            by_class[row.top[0].label, row.top[0].index].append((-row.top[0].score, number))
+    return sorted(number for found in by_class.values() for _, number in sorted(found)[:most])
 
 
 def _check_pictures(output: str, pictures: Iterable[str]) -> None:
@@ -150,7 +150,7 @@ def _links(rows: Sequence[Prediction], pictures: Mapping[int, str], folder: str)
 
 def _figures(rows: Sequence[Prediction]) -> list[tuple[str, str]]:
     statuses = Counter(row.status for row in rows)
-    labels = {row.label for row in rows if row.top}
+    labels = {(row.label, row.index) for row in rows if row.top}
     numbers = {
         "pictures": len(rows),
         "ok": statuses["ok"],

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 from urllib.parse import quote
@@ -47,13 +47,16 @@ def as_columns(
     """
     folders, labels, groups, errors = _Table(), _Table(), _Table(), _Table()
     parts = [_split(visible(shown_path(row.path))) for row in rows]
+    shown = shown_labels(rows)
     return {
         "name": [name for _, name in parts],
         "folder": [folders.number(folder) for folder, _ in parts],
         "status": "".join(str(STATUSES.index(row.status)) for row in rows),
-        "label": [labels.number(visible(row.top[0].label)) if row.top else -1 for row in rows],
+        "label": [labels.number(shown(row.top[0])) if row.top else -1 for row in rows],
         "score": [_score(row.top[0]) if row.top else None for row in rows],
-        "further": [_further(row.top[1:], labels) for row in rows] if any(len(row.top) > 1 for row in rows) else None,
+        "further": [_further(row.top[1:], labels, shown) for row in rows]
+        if any(len(row.top) > 1 for row in rows)
+        else None,
         "group": [groups.number(visible(group(row))) if row.top else -1 for row in rows] if group is not None else None,
         "error": {
             number: errors.number((row.failure.code, visible(row.failure.message)))
@@ -70,6 +73,15 @@ def as_columns(
         "groups": list(groups.numbers),
         "errors": list(errors.numbers),
     }
+
+
+def shown_labels(rows: Iterable[Prediction]) -> Callable[[Label], str]:
+    """A function that gives the name of a class as the page shows it: with its index, if others have the same name."""
+    indices: dict[str, set[int]] = {}
+    for row in rows:
+        for rank in row.top:
+            indices.setdefault(rank.label, set()).add(rank.index)
+    return lambda rank: visible(f"{rank.label} ({rank.index})" if len(indices[rank.label]) > 1 else rank.label)
 
 
 def visible(text: str) -> str:
@@ -93,9 +105,9 @@ def _split(path: str) -> tuple[str, str]:
     return path[:start], path[start:]
 
 
-def _further(ranks: Sequence[Label], labels: _Table) -> list[float]:
+def _further(ranks: Sequence[Label], labels: _Table, shown: Callable[[Label], str]) -> list[float]:
     """The number of the label and the score of each, one after the other."""
-    return [value for rank in ranks for value in (labels.number(visible(rank.label)), _score(rank))]
+    return [value for rank in ranks for value in (labels.number(shown(rank)), _score(rank))]
 
 
 def _score(label: Label) -> float:

@@ -5,6 +5,7 @@ Each format is one file here, with one function, and one entry in `FORMATS`. The
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -29,7 +30,8 @@ FORMATS: Mapping[str, Callable[[bytes | None, Wanted], bytes | None]] = {
 Action = Literal["write", "change", "remove", "delete", "keep", "nothing", "leave"]
 Trouble = Literal["gone", "changed", "clash", "unreadable", "unwritable"]
 
-_TEMPORARY = ".dinoclassify.new"  # behind the name of a sidecar while it is written
+# Behind the name of a sidecar while it is written: no picture is called so, nor what another run writes.
+_TEMPORARY = f".dinoclassify-{secrets.token_hex(4)}.new"
 
 
 @dataclass(frozen=True, slots=True)
