@@ -133,12 +133,10 @@ def _undo(mode: Mode, entry: Entry, target: str, *, dry_run: bool) -> bool:
 
 
 def _is_ours(mode: Mode, source: str, target: str) -> bool:
-    """Whether the target is what the transfer has made, and the picture is there as well."""
+    """Whether the target can go: it is the link that was made, or the picture is there as well."""
     if mode == "symlink":
         return os.path.islink(target) and os.readlink(target) == source
-    if not _are_two(source, target):
-        return False
-    return os.path.samefile(source, target) if mode == "hardlink" else is_same(source, target)
+    return _are_two(source, target) and is_same(source, target)
 
 
 def _are_two(one: str, other: str) -> bool:

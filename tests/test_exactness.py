@@ -102,6 +102,7 @@ def test_pictures_without_a_common_size_are_answered_one_by_one(
     _assert_as_pipeline(tmp_path, PICTURES[:5], top_k=5, least_spread=0.01)
 
 
+@pytest.mark.slow
 def test_full_size_dinov2_small_agrees_with_the_pipeline(tmp_path: Path) -> None:
     save_dinov2_small(tmp_path)
     _assert_as_pipeline(tmp_path, PICTURES, top_k=5, least_spread=0.001)

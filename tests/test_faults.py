@@ -44,7 +44,7 @@ def on_small_disk(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["unshare", "-m", "bash", "-c", script], capture_output=True, text=True, timeout=100)
 
 
-@pytest.mark.parametrize("name", ["out.csv", "out.db"])
+@pytest.mark.parametrize("name", ["out.csv", pytest.param("out.db", marks=pytest.mark.slow)])
 def test_a_full_disk_leaves_whole_lines_and_can_be_resumed(here: Path, tiny: str, cli: Cli, name: str) -> None:
     many(here / "many", 700)
     arguments = ["predict", "many", "-m", tiny, "-q", "-o"]

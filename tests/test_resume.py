@@ -58,7 +58,7 @@ def many(folder: Path, count: int) -> None:
     (folder / "00007.png").write_text("broken")
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [FILES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FILES[1:])])
 def test_killed_again_and_again_and_resumed_the_file_is_the_same(here: Path, tiny: str, cli: Cli, name: str) -> None:
     many(here / "many", 600)
     arguments = ["predict", "many", "many/00003.png", "-m", tiny, "-k", "2", "-q", "--batch-size", "8"]
