@@ -209,12 +209,11 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_old_file(
         file.write(b"some" * len(list(rows)))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(type(table), "write", fill)
-    code, err = embed("photos/coffee.jpg", "-o", name, "--batch-size", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(table), "write", fill)
+        code, err = embed("photos/coffee.jpg", "-o", name, "--batch-size", "1")
     assert (code, err) == (6, f"dinoclassify: cannot write {name}: No space left on device\n")
     assert Path(name).read_bytes() == old
-    monkeypatch.undo()
-    os.chdir(here)
     code, err = embed("photos/coffee.jpg", "-o", name, "--batch-size", "1", "--resume")
     assert code == 0
     assert "1 of them kept" in err
