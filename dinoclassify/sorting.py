@@ -205,7 +205,7 @@ class SortedFolder:
         if plan.twin:
             return self._plan_again(plan)  # the other has not got there
         if signature(plan.source) != plan.was:
-            return Outcome(plan.path, "changed", plan.target, "has changed just now")
+            return self._leave(plan, "changed", "has changed just now")
         target = os.path.join(self._folder, plan.target)
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -218,17 +218,21 @@ class SortedFolder:
             why = error.strerror or str(error)
             if error.errno == errno.EXDEV:
                 why = "that is another file system, and has no hard links to this one: take another --mode"
-            return Outcome(plan.path, "error", plan.target, f"cannot be put there: {why}")
+            return self._leave(plan, "error", f"cannot be put there: {why}")
         if self._mode == "move":
             self._moved.add(plan.source)
         return Outcome(plan.path, "done", plan.target)
 
     def _try_again(self, plan: _Plan, error: OSError) -> Outcome:
         """Find another name: somebody was faster, or the file system takes two names for the same."""
+        left = self._leave(plan, "error", f"cannot be put there: {error.strerror}: {error.filename}")
+        is_taken = os.path.lexists(os.path.join(self._folder, plan.target))  # or a folder could not be made
+        return self._plan_again(plan) if is_taken else left
+
+    def _leave(self, plan: _Plan, done: Done, why: str) -> Outcome:
+        """Leave a picture where it is, although the journal has it otherwise."""
         write_ahead(self._journal, [Entry("void", plan.target)])
-        if not os.path.lexists(os.path.join(self._folder, plan.target)):  # it is a folder that could not be made
-            return Outcome(plan.path, "error", plan.target, f"cannot be put there: {error.strerror}: {error.filename}")
-        return self._plan_again(plan)
+        return Outcome(plan.path, done, plan.target, why)
 
     def _plan_again(self, plan: _Plan) -> Outcome:
         self._planned.pop(plan.target, None)
