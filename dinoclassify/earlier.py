@@ -79,19 +79,19 @@ class EarlierRows(Generic[R]):
         self.count += 1
 
     def ask(self, path: str) -> EarlierRow | None:
-        """The row of an input, if its file is still what it was. Each row is given once."""
-        key = shown_path(path)
+        """A row of an input that is of its file as it is now. Each row is given once."""
+        key, now = shown_path(path), signature(path)
         found = self._database.execute(
             "SELECT id, nth, size, mtime_ns, status, error_code FROM rows WHERE path = ? AND NOT asked "
-            "ORDER BY nth, newer DESC LIMIT 1",
-            (key,),
+            "ORDER BY size IS ? AND mtime_ns IS ? DESC, nth, newer DESC LIMIT 1",
+            (key, *now),
         ).fetchone()
         if found is None:
             return None
         number, nth, size, mtime_ns, status, error_code = found
         with _reporting():
             self._database.execute("UPDATE rows SET asked = 1 WHERE path = ? AND nth = ? AND NOT asked", (key, nth))
-        return EarlierRow(number, status, error_code) if signature(path) == (size, mtime_ns) else None
+        return EarlierRow(number, status, error_code) if now == (size, mtime_ns) else None
 
     def others(self) -> Iterator[tuple[int, str]]:
         """The rows of inputs that have not been asked for: their numbers and paths, in order."""

@@ -49,10 +49,28 @@ def read_predictions(name: str) -> Iterator[Prediction]:
         raise UsageError(f"cannot read {shown}: {error.strerror or error}") from error
 
 
+def latest_predictions(name: str) -> Iterator[Prediction]:
+    """The same; of several rows of a picture, as ``predict --watch`` writes them when it changes, only the last.
+
+    From stdin they come as they are. The names of all pictures are in memory.
+
+    Raises:
+        UsageError: see `read_predictions`.
+    """
+    if name == STDIN:
+        yield from read_predictions(name)
+        return
+    last = {row.path: number for number, row in enumerate(read_predictions(name))}
+    yield from (row for number, row in enumerate(read_predictions(name)) if last.get(row.path) == number)
+
+
 def read_meta(name: str) -> dict[str, Any]:
     """What ``NAME.meta.json`` says of a file of rows; nothing where there is no such file that can be read."""
+    path = f"{os.path.realpath(name)}.meta.json"
+    if not os.path.isfile(path):
+        return {}
     try:
-        with open(f"{os.path.realpath(name)}.meta.json", encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             content = json.load(file)
     except (OSError, ValueError, RecursionError):
         return {}

@@ -115,3 +115,36 @@ def test_tables_on_a_terminal_are_boxed_and_take_names_as_they_are(
     out = capsys.readouterr().out
     assert "[bold]x[/red]" in out
     assert "─" in out
+
+
+def test_a_signal_in_the_middle_of_an_import_is_a_signal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dinoclassify.cli import signals
+
+    def fails() -> None:
+        signals.stopped.append(signals.Stopped(15))  # and the library has made something else of it
+        raise AttributeError("partially initialized module 'numpy' has no attribute 'void'")
+
+    stopped: list[signals.Stopped] = []
+    monkeypatch.setattr(signals, "stopped", stopped)
+    monkeypatch.setattr("dinoclassify.cli.stopped", stopped)
+    monkeypatch.setattr("dinoclassify.doctor.examine", fails)
+    assert run(["doctor"]) == 143
+    assert capsys.readouterr().err == "dinoclassify: stopped by SIGTERM\n"
+
+
+def test_a_signal_that_a_library_swallows_ends_the_process_all_the_same() -> None:
+    code = """
+import os, signal, time
+from dinoclassify.cli import signals
+signals.GRACE = 0.5
+signal.signal(signal.SIGTERM, signals.stop_at_once)
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(1)
+except BaseException:
+    pass
+time.sleep(60)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 143

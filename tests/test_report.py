@@ -209,7 +209,10 @@ def test_the_most_certain_pictures_of_each_label_are_embedded(photos: list[str],
         answer(path, label, score)
         for path, label, score in zip(photos, ("cat", "cat", "cat", "dog", "fox"), scores, strict=True)
     ]
-    save("labels.csv", [*rows, replace(rows[0], status="failed", top=(), failure=Failure("not_image", "no"))])
+    save(
+        "labels.csv",
+        [*rows, replace(rows[0], path="f.jpg", status="failed", top=(), failure=Failure("not_image", "no"))],
+    )
     assert invoke("report", "labels.csv", "-o", "page.html", "--thumbnails", "2")[2].startswith(
         "dinoclassify: 6 rows, 4 thumbnails -> page.html ("
     )
@@ -268,8 +271,9 @@ def strange(folder: str) -> list[str]:
 
 def test_links_are_addresses_from_the_page_byte_by_byte(here: Path, invoke: Invoke) -> None:
     rows = [answer(path, "rocket", 0.9) for path in strange("in put")]
-    failed = Prediction("in put/a#b.jpg", "failed", failure=Failure("truncated", "it ends too early"))
+    failed = Prediction("in put/broken.jpg", "failed", failure=Failure("truncated", "it ends too early"))
     save("labels.csv", [*rows, answer("gone.jpg", "rocket", 0.1), failed])
+    shutil.copy(PHOTOS / "rocket.jpg", "in put/broken.jpg")
     os.mkdir("out")
     assert invoke("report", "labels.csv", "-o", "out/page.html", "--thumbnails", "0", "--link")[0] == 0
     found = data(Path("out/page.html").read_text())["links"]
@@ -326,7 +330,7 @@ def test_rows_come_from_stdin(here: Path, cli: Cli) -> None:
         ("labels.csv -o groups.csv --groups groups.csv", 2, "groups.csv would be written over an input"),
         ("labels.csv -o new.jpg", 2, "new.jpg has the suffix of a picture: choose another name"),
         ("labels.csv -o picture", 2, "picture is one of the pictures: it would be written over"),
-        ("labels.csv -o folder", 6, "cannot write folder: Is a directory"),
+        ("labels.csv -o folder", 6, "cannot write folder: it is a folder"),
         ("labels.csv -o nowhere/page.html", 6, "No such file or directory"),
         ("nothing.csv -o page.html", 2, "there is no file nothing.csv"),
         ("picture -o page.html", 2, "picture is not what predict writes"),
@@ -610,3 +614,22 @@ def test_classes_of_one_name_are_two(here: Path) -> None:
     assert found["labels"] == ["crane (134)", "crane (517)"]
     assert found["label"] == [0, 0, 1]
     assert ("labels", "2") in re.findall(r"<dt>([\w/]+)</dt><dd>([\d,.]+)</dd>", made(rows))
+
+
+def test_a_class_without_a_name_is_no_filter(here: Path) -> None:
+    rows = [Prediction("a.jpg", "ok", (Label("", 0, 0.9),)), Prediction("b.jpg", "ok", (Label("cat", 1, 0.9),))]
+    assert data(made(rows))["labels"] == ["(no name)", "cat"]
+
+
+@pytest.mark.parametrize(
+    "odd", ['{"images_per_second": 1' + "0" * 400 + "}", '{"device": ' + "[" * 900 + "]" * 900 + "}"]
+)
+def test_sidecars_that_nobody_has_written(here: Path, invoke: Invoke, odd: str) -> None:
+    save("labels.csv", many(3))
+    Path("labels.csv.meta.json").write_text(f"{{{odd}}}")
+    assert invoke("report", "labels.csv", "-o", "page.html", "--thumbnails", "0")[0] == 0
+
+
+def test_a_page_that_would_be_a_folder(here: Path, invoke: Invoke) -> None:
+    save("labels.csv", many(3))
+    assert invoke("report", "labels.csv", "-o", "page.html/")[0] == 6

@@ -664,12 +664,23 @@ def test_rows_without_a_last_line_end_and_with_a_quote_too_many(here: Path, caps
     assert "labels.csv is not what predict writes (its end is within quotes)" in capsys.readouterr().err
 
 
-def test_a_run_that_ends_early_says_how_to_go_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_are_read_to_the_end_before_a_picture_is_touched(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows("labels.csv", [row(picture(f"{number}.jpg")) for number in range(150)])
     with open("labels.csv", "a") as file:
         file.write("not,a,row\n")
     assert run(["sort", "labels.csv", "--into", "sorted"]) == 2
-    assert "the run ends early: 100 copied; --resume goes on, --undo takes it back" in capsys.readouterr().err
+    assert "labels.csv is not what predict writes" in capsys.readouterr().err
+    assert not Path("sorted").exists()
+
+
+def test_a_pipe_that_ends_in_something_else_says_how_to_go_on(here: Path, cli: Cli) -> None:
+    write_rows("labels.csv", [row(picture("x.jpg"))])
+    with open("labels.csv", "a") as file:
+        file.write("not,a,row\n")
+    with open("labels.csv", "rb") as stdin:
+        done = cli("sort", "-", "--into", "sorted", stdin=stdin)
+    assert done.returncode == 2
+    assert b"the run ends early: 1 copied; --resume goes on, --undo takes it back" in done.stderr
 
 
 def test_of_two_that_are_the_same_the_second_is_put_where_the_first_cannot(

@@ -230,6 +230,35 @@ def test_a_signal_while_the_model_is_loaded_is_a_clean_end_too(inbox: Path, monk
     assert run(["predict", "--watch", "inbox", "-m", "builtin", "-o", "labels.csv"]) == 0
 
 
+def test_of_several_rows_of_a_picture_the_last_counts(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", "--watch", "inbox", "-m", "builtin", "-o", "labels.csv", "--limit", "1", "-q"]
+    for photo in ("coffee", "chelsea"):
+        drop("a.jpg", photo)
+        assert run(command) == 0
+    assert [row[2] for row in wait_for(2)] == ["espresso", "Egyptian cat"]
+    assert run(["sort", "labels.csv", "--into", "sorted"]) == 0
+    assert os.listdir("sorted/Egyptian cat") == ["a.jpg"]
+    assert run(["tag", "labels.csv"]) == 0
+    assert run(["report", "labels.csv", "-o", "page.html"]) == 0
+    assert "1 row, 1 thumbnail" in capsys.readouterr().err
+    before = Path("labels.csv").read_text()
+    assert run(["predict", "inbox", "-m", "builtin", "-o", "labels.csv", "--resume"]) == 0
+    assert "1 of them kept" in capsys.readouterr().err
+    assert Path("labels.csv").read_text() == before
+
+
+def test_earlier_failures_stay_in_the_list_of_errors(inbox: Path) -> None:
+    Path("inbox/a.jpg").write_text("no picture")
+    command = ["predict", "--watch", "inbox", "-m", "builtin", "-o", "labels.csv", "--errors-to", "errors", "-q"]
+    assert run([*command, "--limit", "1"]) == 3
+    assert Path("errors").read_text() == "inbox/a.jpg\n"
+    drop("b.jpg")
+    assert run([*command, "--limit", "1"]) == 3
+    assert Path("errors").read_text() == "inbox/a.jpg\n"
+
+
 def test_rows_on_stdout_end_with_their_reader(inbox: Path) -> None:
     drop("one.jpg")
     with start("-f", "jsonl") as process:
@@ -243,6 +272,7 @@ def test_rows_on_stdout_end_with_their_reader(inbox: Path) -> None:
     ("arguments", "message"),
     [
         (["-"], "a list on stdin is followed without it"),
+        (["inbox", "-0"], "not at lists"),
         (["--files-from", "list.txt"], "a list on stdin is followed without it"),
         (["inbox", "-o", "x.parquet"], "choose csv or jsonl, not parquet"),
         (["inbox", "-o", "x.csv", "--resume"], "leave out --resume"),

@@ -22,7 +22,7 @@ from dinoclassify.cli.evaluate import evaluate
 from dinoclassify.cli.models import models
 from dinoclassify.cli.predict import predict
 from dinoclassify.cli.report import report
-from dinoclassify.cli.signals import SIGNALS, Stopped, stop_at_once
+from dinoclassify.cli.signals import SIGNALS, Stopped, stop_at_once, stopped
 from dinoclassify.cli.sort import sort
 from dinoclassify.cli.tag import tag
 from dinoclassify.cli.terminal import hush, say, writing_to_stdout
@@ -106,16 +106,22 @@ def run(arguments: list[str]) -> int:
     except Stopped as stop:
         say(str(stop))  # once: a run that had begun to write has said it, with more, and hushed
         return stop.exit_code
-    except ImportError as error:
-        log.debug("%s", error, exc_info=error)
-        say(f"a library cannot be loaded: {error}; install dinoclassify again, or let it have more memory")
-        return 1
     except Exception as error:
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s", error, exc_info=error)
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-            os.write(2, _NO_MEMORY)  # what else prints takes some
-            hush()  # libraries that are half imported complain on the way out
-            return 1
+        if stopped:  # in the middle of an import, which then failed for that reason
+            say(str(stopped[0]))
+            return stopped[0].exit_code
+        return _report(error)
+
+
+def _report(error: Exception) -> int:
+    """Say what nobody has foreseen; gives the exit code."""
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("%s", error, exc_info=error)
+    if isinstance(error, ImportError):
+        say(f"a library cannot be loaded: {error}; install dinoclassify again, or let it have more memory")
+    elif isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        os.write(2, _NO_MEMORY)  # what else prints takes some
+        hush()  # libraries that are half imported complain on the way out
+    else:
         say(f"internal error: {error or type(error).__name__}; --debug shows where")
-        return 1
+    return 1

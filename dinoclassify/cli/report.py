@@ -10,7 +10,7 @@ from dinoclassify.cli.results import required
 from dinoclassify.cli.run import DASH
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
 from dinoclassify.discover import IMAGE_SUFFIXES
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.rows import Prediction, shown_path
 
 _UNITS = ("kB", "MB", "GB")
@@ -36,16 +36,18 @@ def report(
     results = required(results)
     if not output:
         raise UsageError("name a file with --output")
+    if os.path.isdir(output) or output.endswith("/"):
+        raise OutputError(f"cannot write {output}: it is a folder")
     if output != DASH and os.path.realpath(output) in _inputs(results, groups):
         raise UsageError(f"{output} would be written over an input: choose another name")
     if os.path.splitext(output)[1].lower() in IMAGE_SUFFIXES:
         raise UsageError(f"{output} has the suffix of a picture: choose another name")
-    from dinoclassify.predictions import read_meta, read_predictions
+    from dinoclassify.predictions import latest_predictions, read_meta
     from dinoclassify.report import write_page
 
     written = write_page(
         output,
-        read_predictions(results),
+        latest_predictions(results),
         title="rows from stdin" if results == DASH else shown_path(os.path.basename(results)),
         meta={} if results == DASH else read_meta(results),
         group=_naming(groups) if groups is not None else None,

@@ -17,6 +17,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 4.0  # seconds for the batches under way
 _POLL = 0.5  # seconds between two looks at stdout
 
+stopped: "list[Stopped]" = []  # what `stop_at_once` has raised
+
 _CLEAR_LINE = b"\r\x1b[K"  # of the bar
 
 
@@ -31,7 +33,12 @@ class Stopped(BaseException):
 def stop_at_once(number: int, _: FrameType | None) -> Never:
     """The handler for all the time in which no rows are written: there is nothing to finish."""
     signal.signal(number, signal.SIG_DFL)
-    raise Stopped(number)
+    stop = Stopped(number)
+    stopped.append(stop)
+    timer = threading.Timer(GRACE, os._exit, [stop.exit_code])  # should a library swallow what is raised here
+    timer.daemon = True
+    timer.start()
+    raise stop
 
 
 @contextmanager

@@ -100,11 +100,11 @@ def sort(
     if not into:
         raise UsageError("name a folder with --into")
     rules = _rules(context, layout, groups, mode, min_score, uncertain_to, failed_to)
-    from dinoclassify.predictions import read_predictions
+    from dinoclassify.predictions import latest_predictions
     from dinoclassify.sorting import BATCH, SortedFolder, make_folder
     from dinoclassify.undoing import remove_folders
 
-    rows = read_predictions(name)
+    rows = latest_predictions(name)
     if name != DASH:
         rows = chain([first] if (first := next(rows, None)) is not None else [], rows)  # to see now if it can be read
     made = [] if dry_run else make_folder(into)

@@ -56,7 +56,7 @@ def tag(
         refuse_given(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
     if remove:
         refuse_given(context, ["top_k", "min_score"], "--remove takes all our labels out")
-    from dinoclassify.predictions import read_predictions
+    from dinoclassify.predictions import latest_predictions
     from dinoclassify.sidecars import Plan
     from dinoclassify.sidecars import tag as write_sidecars
 
@@ -72,7 +72,7 @@ def tag(
         spared=_files_of(results),
     )
     tally = Tally(None)
-    rows = _counted(read_predictions(results), tally)
+    rows = _counted(latest_predictions(results), tally)
     outcomes = write_sidecars(rows if dry_run else with_progress(rows, tally, messages, None), plan)
     with writing_to_stdout() if dry_run else nullcontext():
         counts, troubles = _tell(outcomes, dry_run=dry_run)

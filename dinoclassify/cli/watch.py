@@ -37,8 +37,8 @@ def check_watch(inputs: options.Inputs, target: Target, upkeep: options.Upkeep) 
     Raises:
         UsageError: it cannot be done so.
     """
-    if inputs.files_from is not None or DASH in (inputs.paths or ()):
-        raise UsageError("--watch looks at folders: a list on stdin is followed without it")
+    if inputs.files_from is not None or inputs.column or inputs.null or DASH in (inputs.paths or ()):
+        raise UsageError("--watch looks at folders, not at lists: a list on stdin is followed without it")
     if upkeep.resume:
         raise UsageError("--watch goes on with FILE by itself: leave out --resume, --retry-failed and --prune")
     if target.chosen.table:
@@ -94,7 +94,8 @@ def _watch(
     job = open_job()
     log_model(job.model)
     file = _open_file(target.kept_in, job, passing) if target.kept_in is not None else None
-    known = _known(file, tally) if file is not None else {}
+    failed: list[str] = []
+    known = _known(file, tally, failed) if file is not None else {}
     folders = [path for path in inputs.paths or () if os.path.isdir(path)]
     sources = islice(watch(partial(look, replace(inputs, limit=None)), known, folders), inputs.limit)
 
@@ -112,6 +113,8 @@ def _watch(
         warning_once(),
         writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
     ):
+        for path in failed:
+            note_failure(path)
         log.info("watching %s", " ".join(inputs.paths or ()))
         answers = job.answer(sources, live=True, **passing.arguments(Stages(), stop))
         _write(counted(with_progress(answers, tally, messages, None), tally, note_failure), file, target, job)
@@ -152,11 +155,16 @@ def _open_file(path: str, job: Job[R], passing: options.Passing) -> "GrowingFile
     return GrowingFile(path, job.row_format.lines, all_made_with(job, passing))
 
 
-def _known(file: "GrowingFile[R]", tally: Tally) -> "dict[str, Signature]":
-    """The pictures that have a row, and what they were like then; of several rows the last one counts."""
+def _known(file: "GrowingFile[R]", tally: Tally, failed: list[str]) -> "dict[str, Signature]":
+    """The pictures that have a row, and what they were like then; of several rows the last one counts.
+
+    Those that failed are added to ``failed``.
+    """
     known: dict[str, Signature] = {}
     for row in file.read():
         tally.keep(row.status, row.failure.code if row.failure is not None else None)
+        if row.status == "failed":
+            failed.append(row.path)
         if row.size is not None and row.mtime_ns is not None:
             known[file_shown_as(row.path)] = (row.size, row.mtime_ns)
     return known

@@ -175,7 +175,10 @@ def _render(
     )
     template = environment.from_string(_read("page.html.j2"))
     style, script = _read("page.css"), "\n".join(map(_read, _SCRIPTS))
-    made_with = provenance(meta) if meta else None
+    try:
+        made_with = provenance(meta) if meta else None
+    except RecursionError:
+        made_with = None  # nobody has nested it so by honest means
     if made_with is not None and made_with.images_per_second is not None:
         figures = [*figures, ("images/s", f"{made_with.images_per_second:,.1f}")]
     page = template.render(

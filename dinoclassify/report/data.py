@@ -75,13 +75,21 @@ def as_columns(
     }
 
 
+_NAMELESS = "(no name)"
+
+
 def shown_labels(rows: Iterable[Prediction]) -> Callable[[Label], str]:
     """A function that gives the name of a class as the page shows it: with its index, if others have the same name."""
     indices: dict[str, set[int]] = {}
     for row in rows:
         for rank in row.top:
             indices.setdefault(rank.label, set()).add(rank.index)
-    return lambda rank: visible(f"{rank.label} ({rank.index})" if len(indices[rank.label]) > 1 else rank.label)
+
+    def name(rank: Label) -> str:
+        shared = len(indices[rank.label]) > 1
+        return visible(f"{rank.label} ({rank.index})" if shared else rank.label) or _NAMELESS
+
+    return name
 
 
 def visible(text: str) -> str:
