@@ -75,7 +75,8 @@ class Outcome:
 class _Plan:
     """A picture: as in its row, as a file, its signature; the path in the folder that it should, and will, have.
 
-    ``twin``: another with the same content is to have that path, and nothing is to be done once it has.
+    ``twin``: another with the same content, or itself by another row, is to have that path, and nothing is to be done
+    once it has.
     """
 
     path: str
@@ -109,7 +110,7 @@ class SortedFolder:
         self._unfinished = open_run(earlier)
         if self._unfinished and not resume:
             cure = f"--resume goes on with it, --undo {os.path.join(folder, NAME)} takes it back"
-            raise UsageError(f"a run that sorted into {folder} did not come to its end: {cure}")
+            raise UsageError(f"what was begun in {folder} did not come to its end: {cure}")
         self._moved = {entry.source for entry in standing(earlier) if entry.event == "move"}
         self._planned: dict[str, str] = {}  # what is not done yet: targets, with their sources
         self._made: dict[str, str] = {}  # targets, with the names of copies that are not whole
@@ -152,7 +153,9 @@ class SortedFolder:
         targets = _targets(row, source, rules, class_name, group_name)
         if isinstance(targets, str):
             return [Outcome(row.path, targets)]
-        if source in self._leaving or (source in self._moved and not os.path.lexists(source)):
+        if source in self._leaving:
+            return [_Plan(row.path, source, signature(source), targets[0], targets[0], twin=True)]
+        if source in self._moved and not os.path.lexists(source):
             return [Outcome(row.path, "moved")]
         if (why := why_stale(row, source)) is not None:
             return [Outcome(row.path, "gone" if why == GONE else "changed", why=why)]
@@ -192,12 +195,14 @@ class SortedFolder:
                     self._folders.add(folder)
                     if not os.path.lexists(os.path.join(self._folder, folder)):
                         entries.append(Entry("mkdir", folder))
-            made = self._made.setdefault(plan.target, unfinished_name())
-            entries.append(Entry(self._mode, plan.target, plan.source, plan.was, made))
+            self._made[plan.target] = unfinished_name()
+            entries.append(Entry(self._mode, plan.target, plan.source, plan.was, self._made[plan.target]))
         write_ahead(self._journal, entries)
         return True
 
     def _carry_out(self, plan: _Plan) -> Outcome:
+        if plan.twin and plan.source in self._leaving and (self._dry_run or not os.path.lexists(plan.source)):
+            return Outcome(plan.path, "moved")
         if plan.twin and (self._dry_run or is_same(plan.source, os.path.join(self._folder, plan.target))):
             return Outcome(plan.path, "there", plan.target)
         if self._dry_run:
@@ -231,7 +236,7 @@ class SortedFolder:
 
     def _leave(self, plan: _Plan, done: Done, why: str) -> Outcome:
         """Leave a picture where it is, although the journal has it otherwise."""
-        write_ahead(self._journal, [Entry("void", plan.target)])
+        write_ahead(self._journal, [Entry("void", plan.target, made=self._made[plan.target])])
         return Outcome(plan.path, done, plan.target, why)
 
     def _plan_again(self, plan: _Plan) -> Outcome:

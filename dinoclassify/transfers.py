@@ -7,6 +7,7 @@ is whole it has a name that nobody else gives, and that stands in the journal.
 import errno
 import filecmp
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from dinoclassify.renames import rename_to_free
 
 Mode = Literal["copy", "move", "symlink", "hardlink"]
 
+_UNFINISHED = re.compile(r"\.dinoclassify-[0-9a-f]{16}\.new")
 _NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}  # there is no file, and cannot be
 
 
@@ -66,6 +68,11 @@ They raise FileExistsError if there is something at the target, and OSError if i
 def unfinished_name() -> str:
     """A name for a copy that is not whole: hidden, and not to be guessed, so that no picture is called so."""
     return f".dinoclassify-{secrets.token_hex(8)}.new"
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether `unfinished_name` may have made the name."""
+    return _UNFINISHED.fullmatch(name) is not None
 
 
 def is_same(one: str, other: str) -> bool:

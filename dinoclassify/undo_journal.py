@@ -1,20 +1,19 @@
 """The journal of a folder into which pictures are sorted: what is about to be done stands there before it is done.
 
 Lines of JSON, ``DIR/undo-journal.jsonl``: the folders that a run makes and the pictures that it copies, moves or links,
-in this order, and its end. A line is void if the name was taken by then, or if it has been undone. Whether any other
+in this order, and its end. A line is void if the picture was left after all, or has been taken back. Whether any other
 was carried out is to be seen on the disk: see `dinoclassify.undoing`.
 """
 
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dinoclassify.errors import UsageError
 from dinoclassify.files import Signature, append, replacing, reporting, settle
-from dinoclassify.transfers import Mode
+from dinoclassify.transfers import Mode, is_unfinished
 
 NAME = "undo-journal.jsonl"
 
@@ -25,11 +24,11 @@ Event = Literal["mkdir", "void", "end"] | Mode
 class Entry:
     """One line: what is done, to which picture, and where it is put; of a folder that is made, where.
 
-    ``void``: the last transfer to this target has not come to be, or was taken back.
+    ``void``: the transfer with the same ``made`` has not come to be, or was taken back.
 
     ``source`` is absolute. ``target`` is relative to the folder of the journal, which may be moved; only that folder
     itself and those above it are absolute. ``was`` is the signature of the picture, ``made`` the name of a copy of it
-    beside the target until that is whole.
+    beside the target until that is whole, which no other line has.
     """
 
     event: Event
@@ -112,16 +111,8 @@ def open_run(entries: Sequence[Entry]) -> list[Entry]:
 
 def standing(entries: Sequence[Entry]) -> list[Entry]:
     """The lines that are not void, and do not make others so."""
-    void: Counter[str] = Counter()
-    found: list[Entry] = []
-    for entry in reversed(entries):
-        if entry.event == "void":
-            void[entry.target] += 1
-        elif entry.event in get_args(Mode) and void[entry.target]:
-            void[entry.target] -= 1
-        else:
-            found.append(entry)
-    return found[::-1]
+    void = {entry.made for entry in entries if entry.event == "void"}
+    return [entry for entry in entries if entry.event != "void" and not (entry.made and entry.made in void)]
 
 
 def _line(entry: Entry) -> bytes:
@@ -137,14 +128,16 @@ def _parse(line: str) -> Entry:
     source, target, made = (str(content.get(name, "")) for name in ("source", "target", "made"))
     if event not in ("mkdir", "void", "end", *get_args(Mode)):
         raise ValueError(f"there is no event {event}")
-    if "\0" in source + target + made or "/" in made:
+    is_transfer, names = event in get_args(Mode), target.removeprefix("/").split("/")
+    if "\0" in source + target:
         raise ValueError("a name that no file has")
-    os.fsencode(source + target + made)  # or it is no name either
-    if event in get_args(Mode):
-        if not os.path.isabs(source) or not made:
-            raise ValueError(f"{event} without a source")
-        if os.path.isabs(target) or {"", ".", ".."} & set(target.split("/")):
-            raise ValueError(f"{event} to {target}, which is not in the folder")
+    os.fsencode(source + target)  # raises ValueError if they are no names either
+    if (is_transfer or event == "mkdir") and not {"", ".", ".."}.isdisjoint(names):
+        raise ValueError(f"{event} to {target}")
+    if is_transfer and (os.path.isabs(target) or not os.path.isabs(source)):
+        raise ValueError(f"{event} from {source} to {target}, which is not in the folder")
+    if (is_transfer or event == "void") and not is_unfinished(made):
+        raise ValueError(f"{event} with the name {made}")
     return Entry(event, target, source, (size, mtime_ns), made)
 
 

@@ -64,6 +64,7 @@ def undo_all(path: str, entries: Sequence[Entry], *, dry_run: bool = False) -> I
     """
     folder = os.path.dirname(path)
     left: list[Entry] = []
+    back: set[str] = set()  # of a dry run: what would be there again by then
     for entry in reversed(standing(entries)):
         target = os.path.join(folder, entry.target)
         match entry.event:
@@ -73,15 +74,16 @@ def undo_all(path: str, entries: Sequence[Entry], *, dry_run: bool = False) -> I
                 left.append(entry)
             case "copy" | "move" | "symlink" | "hardlink" as mode:
                 try:
-                    done = _undo(mode, entry, target, dry_run=dry_run)
+                    done = (dry_run and target in back) or _undo(mode, entry, target, dry_run=dry_run)
                 except (_KeptError, OSError) as error:
                     left.append(entry)
                     yield Undone(entry.source, target, getattr(error, "strerror", None) or str(error))
                     continue
                 if not dry_run:  # so that whoever goes on after a kill knows; what is last on the disk, the disk tells
                     with suppress(OutputError):  # of a full disk, which this may make room on
-                        write_ahead(path, [Entry("void", entry.target)], settled=False)
+                        write_ahead(path, [Entry("void", entry.target, made=entry.made)], settled=False)
                 if done:
+                    back.add(entry.source)
                     yield Undone(entry.source, target)
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
@@ -123,7 +125,7 @@ def _undo(mode: Mode, entry: Entry, target: str, *, dry_run: bool) -> bool:
         return True
     if mode == "move" and signature(source) == entry.was and not is_same(source, target):
         return False  # it has not come to be: the name was taken
-    if mode == "move" and not _are_two(source, target):
+    if mode == "move" and _are_one(source, target):
         return False  # it is where it was
     if not _is_ours(mode, source, target):
         raise _KeptError(f"{source} is not there as it was")
@@ -141,4 +143,13 @@ def _is_ours(mode: Mode, source: str, target: str) -> bool:
 
 def _are_two(one: str, other: str) -> bool:
     """Whether both are there, and neither is the other, or a link that leads to it: one can go and the other stays."""
-    return os.path.exists(one) and os.path.exists(other) and os.path.realpath(one) != os.path.realpath(other)
+    if not (os.path.exists(one) and os.path.exists(other)):
+        return False
+    return os.path.realpath(one) != os.path.realpath(other) and not _are_one(one, other)
+
+
+def _are_one(one: str, other: str) -> bool:
+    """Whether two paths are of one and the same name of a file, as by a mount, or where case does not matter."""
+    if os.path.islink(one) or os.path.islink(other) or not os.path.samefile(one, other):
+        return False
+    return os.stat(other).st_nlink == 1 or os.path.realpath(one) == os.path.realpath(other)

@@ -30,6 +30,7 @@ from dinoclassify.undo_journal import NAME, read_journal
 from dinoclassify.undoing import own_folders, remove_folders, undo_all
 from dinoclassify.writers import open_format
 
+MADE = ".dinoclassify-0123456789abcdef.new"  # the name of a copy that is not whole
 MODES: tuple[Mode, ...] = ("copy", "move", "symlink", "hardlink")
 
 
@@ -598,6 +599,59 @@ def test_a_sorted_tree_that_takes_the_place_of_the_old_one(ended: bool, here: Pa
     assert contents() == [b"old/dog/x.jpg"]
 
 
+@pytest.mark.parametrize("link", ["sorted/dog/x.jpg", "nowhere"])
+def test_a_link_where_a_moved_picture_was(link: str, here: Path) -> None:
+    sort([row(picture("x.jpg"))], "move")
+    os.symlink(link, "x.jpg")
+    assert undo() != [None]
+    assert Path("sorted/dog/x.jpg").read_bytes() == b"x.jpg"
+    os.unlink("x.jpg")
+    assert undo() == [None], "it is in the journal still"
+
+
+def test_two_paths_of_one_name_are_one_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a mount makes them, or a file system to which IMG.JPG and img.jpg are the same."""
+    sort([row(picture("x.jpg"))], "copy")
+    os.unlink("x.jpg")
+    other, its = str(here / "x.jpg"), str(here / "sorted/dog/x.jpg")
+
+    def resolving(real: Callable[..., object]) -> Callable[..., object]:
+        return lambda *paths: real(*(its if path == other else path for path in paths))
+
+    for name in ("exists", "isfile", "samefile"):
+        monkeypatch.setattr(os.path, name, resolving(getattr(os.path, name)))
+    assert undo() != [None]
+    assert Path("sorted/dog/x.jpg").read_bytes() == b"x.jpg"
+
+
+def test_what_is_void_is_that_line_and_no_other(here: Path) -> None:
+    sort([row(picture("x.jpg", "first"))], "copy")
+    path = Path(f"sorted/{NAME}")
+    first = next(json.loads(line) for line in path.read_text().splitlines() if '"copy"' in line)
+    os.unlink("sorted/dog/x.jpg")
+    sort([row("x.jpg")], "copy")
+    with open(path, "a") as file:
+        file.write(json.dumps(first | {"event": "void"}) + "\n")
+    assert undo() == [None]
+    assert not Path("sorted/dog/x.jpg").exists()
+
+
+def test_a_dry_undo_of_a_chain(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sort([row(picture("x.jpg"))], "move", "1/{name}")
+    sort([row("sorted/1/x.jpg")], "move", "2/{name}")
+    assert run(["sort", "--undo", "sorted", "-n"]) == 0
+    assert "would do: 2 taken back" in capsys.readouterr().err
+
+
+def test_a_second_row_of_a_picture_that_could_not_be_moved(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: str, target: str, made: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("dinoclassify.sorting.TRANSFERS", {"move": refuse})
+    rows = [row(picture("x.jpg")), row("./x.jpg")]
+    assert [outcome.done for outcome in sort(rows, "move")] == ["error", "error"]
+
+
 @pytest.mark.parametrize("mode", ["copy", "hardlink"])
 def test_originals_that_have_become_links_to_their_copies(mode: Mode, here: Path) -> None:
     sort([row(picture("x.jpg"))], mode)
@@ -608,23 +662,26 @@ def test_originals_that_have_become_links_to_their_copies(mode: Mode, here: Path
 
 
 def test_a_copy_that_is_not_whole_has_a_name_that_no_picture_has(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dinoclassify.sorting.unfinished_name", lambda: ".dinoclassify-x.new")
-    picture("sorted/dog/.dinoclassify-x.new", "theirs")
+    monkeypatch.setattr("dinoclassify.sorting.unfinished_name", lambda: ".dinoclassify-0123456789abcdef.new")
+    picture("sorted/dog/.dinoclassify-0123456789abcdef.new", "theirs")
     (outcome,) = sort([row(picture("x.jpg"))], "copy")
     assert outcome.done == "error"
     assert contents("sorted") == []
-    assert Path("sorted/dog/.dinoclassify-x.new").read_text() == "theirs"
+    assert Path("sorted/dog/.dinoclassify-0123456789abcdef.new").read_text() == "theirs"
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        '{"event": "hardlink", "source": "/etc/hosts", "target": "../x.jpg", "made": "m"}',
-        '{"event": "move", "source": "/etc/hosts", "target": "/etc/passwd", "made": "m"}',
-        '{"event": "copy", "source": "x.jpg", "target": "x.jpg", "made": "m"}',
+        '{"event": "hardlink", "source": "/etc/hosts", "target": "../x.jpg", "made": "%s"}',
+        '{"event": "move", "source": "/etc/hosts", "target": "/etc/passwd", "made": "%s"}',
+        '{"event": "copy", "source": "x.jpg", "target": "x.jpg", "made": "%s"}',
         '{"event": "copy", "source": "/x.jpg", "target": "x.jpg", "made": "../m"}',
-        '{"event": "copy", "source": "/\\u0000", "target": "x.jpg", "made": "m"}',
-        '{"event": "copy", "source": "/\\ud800", "target": "x.jpg", "made": "m"}',
+        '{"event": "copy", "source": "/\\u0000", "target": "x.jpg", "made": "%s"}',
+        '{"event": "copy", "source": "/\\ud800", "target": "x.jpg", "made": "%s"}',
+        '{"event": "copy", "source": "/x.jpg", "target": "x.jpg", "made": "precious.jpg"}',
+        '{"event": "mkdir", "target": "../empty"}',
+        '{"event": "mkdir", "target": ".."}',
         '{"event": "format", "source": "/x.jpg", "target": "x.jpg"}',
         "[" * 100_000,
     ],
@@ -632,7 +689,7 @@ def test_a_copy_that_is_not_whole_has_a_name_that_no_picture_has(here: Path, mon
 def test_journals_that_nobody_here_has_written(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture("x.jpg")
     os.mkdir("sorted")
-    Path(f"sorted/{NAME}").write_text(line + "\n")
+    Path(f"sorted/{NAME}").write_text(line.replace("%s", MADE) + "\n")
     assert run(["sort", "--undo", "sorted"]) == 2
     assert "is not a journal of dinoclassify sort" in capsys.readouterr().err
     assert Path("x.jpg").exists()
@@ -704,7 +761,8 @@ def test_an_undo_that_was_killed_before_it_could_forget_its_journal(here: Path) 
     journal = Path(f"sorted/{NAME}")
     entries = journal.read_bytes()
     assert undo() == [None, None]
-    undone = [{"event": "void", "target": target} for target in ("2/a.jpg", "1/a.jpg")]
+    lines = [json.loads(line) for line in entries.splitlines()]
+    undone = [line | {"event": "void"} for line in lines[::-1] if line["event"] == "move"]
     journal.write_bytes(entries + "".join(f"{json.dumps(line)}\n" for line in undone).encode())
     assert undo() == []
     assert contents() == [b"sorted/a.jpg"]
@@ -713,7 +771,13 @@ def test_an_undo_that_was_killed_before_it_could_forget_its_journal(here: Path) 
 def test_a_run_that_was_killed_with_a_file_in_the_way(sorted_folder: Path) -> None:
     picture("sorted/dog", "a file")
     picture("x.jpg")
-    line = {"event": "move", "source": os.path.abspath("x.jpg"), "target": "dog/x.jpg", "made": "m", "was": [1, 2]}
+    line = {
+        "event": "move",
+        "source": os.path.abspath("x.jpg"),
+        "target": "dog/x.jpg",
+        "made": MADE,
+        "was": [1, 2],
+    }
     Path(f"sorted/{NAME}").write_text(json.dumps(line) + "\n")
     assert sort([row("x.jpg", "cat")], "move")[0].done == "done"
     assert undo() == [None]
@@ -724,8 +788,14 @@ def test_what_was_void_is_not_finished(here: Path) -> None:
     """A stranger's file of the same content has taken the name: the picture is not removed because of it."""
     picture("sorted/dog/x.jpg", "same")
     picture("x.jpg", "same")
-    move = {"event": "move", "source": os.path.abspath("x.jpg"), "target": "dog/x.jpg", "made": "m", "was": [1, 2]}
-    Path(f"sorted/{NAME}").write_text(f'{json.dumps(move)}\n{{"event": "void", "target": "dog/x.jpg"}}\n')
+    move = {
+        "event": "move",
+        "source": os.path.abspath("x.jpg"),
+        "target": "dog/x.jpg",
+        "made": MADE,
+        "was": [1, 2],
+    }
+    Path(f"sorted/{NAME}").write_text(f"{json.dumps(move)}\n{json.dumps(move | {'event': 'void'})}\n")
     assert [outcome.done for outcome in sort([row("x.jpg")], "move")] == ["there"]
     assert Path("x.jpg").exists()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from conftest import PHOTOS
+from conftest import PHOTOS, Cli
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -611,8 +611,8 @@ def test_two_pictures_never_share_a_sidecar(photo: Path, tag: Tag, monkeypatch: 
     code, _, err = tag(rows, "--naming", "stem")
     assert (code, err.count("\n")) == (3, 2)
     assert "x.png would have the same sidecar as" in err
-    assert "1 sidecars written, 1 as they were, 1 pictures left alone (1 clash)" in err
-    assert keywords((folder / "x.xmp").read_bytes(), FLAT) == ["tench"]
+    assert "1 sidecars written, 1 changed, 1 pictures left alone (1 clash)" in err
+    assert keywords((folder / "x.xmp").read_bytes(), FLAT) == ["late"]
     assert tag(rows, "--naming", "stem", "--remove")[0] == 0
     (folder / str(folder)[1:]).mkdir(parents=True)
     below = Path(shutil.copy(other, folder / str(folder)[1:] / "x.png"))
@@ -799,3 +799,10 @@ def test_of_imagenets_synonyms_the_first_is_the_keyword(made: Callable[[bytes | 
     assert b"tench" in content
     assert b"Tinca" not in content
     assert made(content, Wanted((), (tench,), "dino")) is None
+
+
+def test_of_several_rows_on_stdin_the_last_counts(photo: Path, cli: Cli) -> None:
+    rows = results(photo.parent, row_of(photo, "tench"), row_of(photo, "carp"))
+    with open(rows, "rb") as stdin:
+        assert cli("tag", "-", "-f", "json", stdin=stdin).returncode == 0
+    assert [one["label"] for one in json.loads(Path(f"{photo}.json").read_text())["dinoclassify"]["labels"]] == ["carp"]

@@ -16,11 +16,12 @@ from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.progress import wants_bar
 from dinoclassify.cli.results import required, warn_of, warn_of_all
 from dinoclassify.cli.run import DASH, SOME_FAILED
-from dinoclassify.cli.signals import finishing_batches
-from dinoclassify.cli.terminal import print_lines, progress_bar, say, set_up_log
+from dinoclassify.cli.signals import Stopped, finishing_batches
+from dinoclassify.cli.terminal import hush, print_lines, progress_bar, say, set_up_log
 from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.locks import locked
 from dinoclassify.rows import printable
+from dinoclassify.undo_journal import NAME
 
 if TYPE_CHECKING:
     from dinoclassify.sorting import Outcome, Rules
@@ -52,7 +53,7 @@ class _Run:
     @property
     def journal(self) -> str:
         """The name of the journal."""
-        return os.path.join(self.into, "undo-journal.jsonl")
+        return os.path.join(self.into, NAME)
 
     @property
     def troubles(self) -> int:
@@ -153,8 +154,12 @@ def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Message
     def tell(why: object) -> None:
         say(f"{why}: {work.summary()}" + ("" if work.dry_run else "; --resume goes on, --undo takes it back"))
 
+    def tell_at_last(why: Stopped) -> None:
+        tell(why)
+        hush()  # what else would be said of the signal
+
     try:
-        with finishing_batches(tell) as stop, ExitStack() as bars:
+        with finishing_batches(tell_at_last) as stop, ExitStack() as bars:
             bar = bars.enter_context(progress_bar()) if wants_bar(messages) and not work.dry_run else None
             for outcome in outcomes:
                 work.counts[outcome.done] += 1

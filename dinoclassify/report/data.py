@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 from dinoclassify.rows import Label, Prediction, Status, shown_path
 
+_NAMELESS = "(no name)"
+
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 # What could end the script element that the data stands in, or begin another, as JSON also writes it.
@@ -73,9 +75,6 @@ def as_columns(
         "groups": list(groups.numbers),
         "errors": list(errors.numbers),
     }
-
-
-_NAMELESS = "(no name)"
 
 
 def shown_labels(rows: Iterable[Prediction]) -> Callable[[Label], str]:

@@ -95,7 +95,7 @@ class _LeaveAlone(Exception):  # noqa: N818 - no error of the program
 def tag(rows: Iterable[Prediction], plan: Plan) -> Iterator[Outcome]:
     """Bring the sidecar of each row up to date, one after the other as the outcomes are asked for.
 
-    A picture that stands in several rows is tagged with the first.
+    Of a picture that stands in several rows the last one counts.
 
     Raises:
         OutputError: the disk is full.
@@ -125,8 +125,7 @@ def _tag(row: Prediction, sidecar: str, plan: Plan, claims: Claims) -> Action:
     if not plan.remove and (stale := why_stale(row, picture)) is not None:
         raise _LeaveAlone("changed" if os.path.exists(picture) else "gone", f"{picture} {stale}")
     try:
-        if not _is_first(sidecar, picture, plan, claims):
-            return "keep"
+        _check(sidecar, picture, plan, claims)
         before = signature(sidecar)
         old = _read(sidecar)
         new = FORMATS[plan.made](old, _wanted(row, plan))
@@ -152,8 +151,8 @@ def _wanted(row: Prediction, plan: Plan) -> Wanted:
     return Wanted(labels, row.top if plan.remove else (), plan.prefix)
 
 
-def _is_first(sidecar: str, picture: str, plan: Plan, claims: Claims) -> bool:
-    """Whether this is the first row of a picture; its sidecar must be of no other, and no other file."""
+def _check(sidecar: str, picture: str, plan: Plan, claims: Claims) -> None:
+    """See that the sidecar is of no other picture, and no other file."""
     real = os.path.realpath(sidecar)
     itself = os.path.join(os.path.realpath(os.path.dirname(picture)), os.path.basename(picture))  # a link is one
     if real in (itself, os.path.realpath(picture)):
@@ -166,7 +165,6 @@ def _is_first(sidecar: str, picture: str, plan: Plan, claims: Claims) -> bool:
     if owner not in (None, itself) and not plan.remove:
         cure = "leave --naming stem out" if plan.naming == "stem" else "tag one of them by itself"
         raise _LeaveAlone("clash", f"{picture} would have the same sidecar as {owner}, {sidecar}: {cure}")
-    return owner is None
 
 
 def _read(sidecar: str) -> bytes | None:

@@ -1,7 +1,7 @@
 """CSV: UTF-8, lines end in a newline, fields quoted as RFC 4180 says, empty where there is no value."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dinoclassify.rows import Prediction, Value, columns, from_record, record
@@ -42,8 +42,11 @@ class CSVLines:
         """
         return self._read(split(line))
 
-    def _read(self, fields: Iterable[str]) -> Prediction:
-        named = zip(columns(self.top_k).items(), fields, strict=True)
+    def _read(self, fields: Sequence[str]) -> Prediction:
+        wanted = columns(self.top_k)
+        if len(fields) != len(wanted):
+            raise ValueError(f"a row has {len(fields)} fields, not {len(wanted)}")
+        named = zip(wanted.items(), fields, strict=True)
         row = {name: None if text == "" else kind(text) for (name, kind), text in named}
         return from_record(row, self.top_k)
 

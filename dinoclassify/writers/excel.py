@@ -22,7 +22,7 @@ class ExcelLines(CSVLines):
         Raises:
             KeyError, TypeError, ValueError: it is no such line.
         """
-        return self._read(field.removeprefix("'") for field in split(line))
+        return self._read([field.removeprefix("'") for field in split(line)])
 
 
 def _marked(value: Value) -> Value:
