@@ -117,7 +117,7 @@ def _report(error: Exception) -> int:
     """Say what nobody has foreseen; gives the exit code."""
     if log.isEnabledFor(logging.DEBUG):
         log.debug("%s", error, exc_info=error)
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError | SystemError):  # the latter of a C extension that found no memory
         say(f"a library cannot be loaded: {error}; install dinoclassify again, or let it have more memory")
     elif isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         os.write(2, _NO_MEMORY)  # what else prints takes some
