@@ -959,4 +959,5 @@ def test_a_thousand_collisions_and_fifty_kills_lose_nothing(here: Path) -> None:
     assert contents("sorted") == wanted
     assert run(["sort", "--undo", "sorted", "-q"]) == 0
     assert tree("photos") == before
-    assert not Path("sorted").exists()
+    # The folder itself stays where a run was killed before its journal stood, or an undo after it was gone.
+    assert not Path("sorted").exists() or os.listdir("sorted") == []
