@@ -42,7 +42,7 @@ class GrowingFile(Generic[R]):
             self._file = open(path, "ab+", buffering=0)  # noqa: SIM115 - closed by `close`
 
     def read(self) -> Iterator[R]:
-        """The rows that are there. To be read to the end before others are added.
+        """The rows that are there. To be read to the end before others are added, which cuts off a row that is torn.
 
         Raises:
             UsageError: they cannot be read.
@@ -56,10 +56,13 @@ class GrowingFile(Generic[R]):
                     elif line != header:
                         raise ValueError("it has other columns")
                     size += len(line)
+                file.seek(size)
+                if b"\n" in file.read():  # a run that was killed has left less than a line
+                    raise ValueError("its end is within quotes")
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{self._name} has rows that cannot be read ({error}): name another --output") from error
         with reporting(self._name):
-            os.ftruncate(self._file.fileno(), size)  # what a run that was killed has left behind its last line
+            os.ftruncate(self._file.fileno(), size)
             if not size:
                 append(self._file.fileno(), header)
 

@@ -44,12 +44,9 @@ def watch(
                 path = source.path
                 try:
                     now = _signature(path, ask_server=path in growing)
-                except IsADirectoryError:  # which cannot be read
-                    log.warning("cannot look into %s", path)
-                    present |= {below: there for below, there in given.items() if below.startswith(f"{path}/")}
-                    continue
-                except OSError:  # out of reach
-                    present |= {path: given[path]} if path in given else {}
+                except OSError as error:  # it, or what is in it, may be there all the same
+                    log.warning("cannot look at %s: %s", path, error.strerror)
+                    present |= _at_or_below(path, given)
                     continue
                 if now is None:
                     continue
@@ -67,14 +64,20 @@ def watch(
         time.sleep(max(PAUSE, _IDLE * (time.monotonic() - started - busy)))
 
 
+def _at_or_below(path: str, given: Mapping[str, Signature]) -> dict[str, Signature]:
+    """What is known of a picture, or of those in a folder."""
+    if path in given:
+        return {path: given[path]}
+    return {below: known for below, known in given.items() if below.startswith(f"{path}/")}
+
+
 def _signature(path: str, *, ask_server: bool) -> Signature | None:
     """Of a regular file; None of what is none, or is not there.
 
     ``ask_server``: open it, because a network file system asks its server only then.
 
     Raises:
-        IsADirectoryError: it is a folder.
-        OSError: it is out of reach.
+        OSError: it is out of reach, or a folder, which is only found where it cannot be read.
     """
     try:
         status = os.stat(path)
@@ -88,5 +91,5 @@ def _signature(path: str, *, ask_server: bool) -> Signature | None:
             return None
         raise
     if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(path)
+        raise PermissionError(errno.EACCES, "its content cannot be read")
     return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None

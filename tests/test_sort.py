@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,27 @@ def test_predict_sort_and_undo_give_the_tree_back(here: Path, mode: Mode, capsys
     assert tree() == after, "a second run changes nothing"
     assert run(["sort", "--undo", f"a/sorted/{NAME}"]) == 0
     assert tree() == before
+
+
+def test_two_hundred_photographs_come_back_byte_for_byte(here: Path, shared_data: Path) -> None:
+    for photo in shared_data.joinpath("photos").glob("*.JPEG"):
+        shutil.copy2(photo, picture(f"photos/{photo.name}"))
+    assert run(["predict", "photos", "-m", "builtin", "-o", "labels.csv", "-q"]) == 0
+    before = tree()
+    assert len(before) == 200 + len(["photos", "labels.csv", "labels.csv.meta.json"])
+    for mode in MODES:
+        assert run(["sort", "labels.csv", "--into", "sorted", "--mode", mode, "-q"]) == 0
+        assert len(contents("sorted")) == (0 if mode == "symlink" else 200)
+        assert run(["sort", "--undo", "sorted", "-q"]) == 0
+        assert tree() == before, mode
+
+
+def test_rows_that_are_none_leave_no_folder(here: Path, cli: Cli) -> None:
+    Path("garbage").write_text("no rows\n")
+    with open("garbage", "rb") as stdin:
+        done = cli("sort", "-", "--into", "a/sorted", stdin=stdin)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert os.listdir() == ["garbage"]
 
 
 @pytest.mark.parametrize("made", ["csv", "excel", "jsonl", "parquet", "sqlite"])
@@ -802,7 +824,6 @@ def test_what_was_void_is_not_finished(here: Path) -> None:
 
 @pytest.fixture
 def other_file_system(tmp_path: Path) -> Iterator[Path]:
-    import shutil
     import tempfile
 
     shm = Path("/dev/shm")

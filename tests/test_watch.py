@@ -230,6 +230,17 @@ def test_a_signal_while_the_model_is_loaded_is_a_clean_end_too(inbox: Path, monk
     assert run(["predict", "--watch", "inbox", "-m", "builtin", "-o", "labels.csv"]) == 0
 
 
+def test_a_file_that_somebody_has_damaged_is_not_cut(inbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drop("a.jpg")
+    drop("b.jpg")
+    assert run(["predict", "inbox", "-m", "builtin", "-o", "labels.csv", "-q"]) == 0
+    damaged = Path("labels.csv").read_text().replace("inbox/a.jpg", '"inbox/a.jpg')
+    Path("labels.csv").write_text(damaged)
+    assert run(["predict", "--watch", "inbox", "-m", "builtin", "-o", "labels.csv", "--limit", "1"]) == 2
+    assert "its end is within quotes" in capsys.readouterr().err
+    assert Path("labels.csv").read_text() == damaged
+
+
 def test_of_several_rows_of_a_picture_the_last_counts(
     inbox: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.run import DASH, Job, Target, check_run, write_rows
+from dinoclassify.cli.run import DASH, Job, Request, Target, check_run, write_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.writers import FEATURE_FORMATS, choose_format
 
@@ -36,7 +36,8 @@ def embed(
     set_up_log(messages)
     file = None if output in (DASH, "") else output
     target = Target(file, choose_format(file, output_format, FEATURE_FORMATS))
-    check_run(inputs, target, upkeep)
+    request = Request(inputs, passing, target, upkeep, messages, context.params)
+    check_run(request)
 
     def open_job() -> "Job[Embedding]":
         from dinoclassify.embeddings import DTYPES
@@ -52,4 +53,4 @@ def embed(
             outputs={"features": encoder.width},
         )
 
-    return write_rows(open_job, inputs, passing, target, upkeep, messages, empty=None, parameters=context.params)
+    return write_rows(open_job, request, empty=None)

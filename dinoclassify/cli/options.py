@@ -353,6 +353,11 @@ class Upkeep:
     max_failures: MaxFailures = None
     strict: Strict = False
 
+    @property
+    def failure_limit(self) -> FailureLimit | None:
+        """How many rows may fail."""
+        return FailureLimit("0", count=0) if self.strict else self.max_failures
+
 
 @dataclass(frozen=True, slots=True)
 class Messages:

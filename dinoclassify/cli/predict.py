@@ -7,7 +7,7 @@ from functools import partial
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.run import DASH, Job, Target, check_run, write_rows
+from dinoclassify.cli.run import DASH, Job, Request, Target, check_run, write_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.cli.watch import check_watch, watch_rows
 from dinoclassify.rows import Prediction
@@ -40,9 +40,10 @@ def predict(
     set_up_log(messages)
     file = None if output in (DASH, "") else output
     target = Target(file, choose_format(file, output_format, excel_safe=excel_safe))
-    check_run(inputs, target, upkeep)
+    request = Request(inputs, passing, target, upkeep, messages, context.params)
+    check_run(request)
     if watch:
-        check_watch(inputs, target, upkeep)
+        check_watch(request)
 
     def open_job() -> Job[Prediction]:
         from dinoclassify.classifier import Classifier
@@ -65,17 +66,8 @@ def predict(
         )
 
     if watch:
-        return watch_rows(open_job, inputs, passing, target, upkeep, messages, parameters=context.params)
-    return write_rows(
-        open_job,
-        inputs,
-        passing,
-        target,
-        upkeep,
-        messages,
-        empty=partial(open_format, target.chosen.name, top_k),
-        parameters=context.params,
-    )
+        return watch_rows(open_job, request)
+    return write_rows(open_job, request, empty=partial(open_format, target.chosen.name, top_k))
 
 
 def _digest(names: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from dinoclassify.cli import options
 from dinoclassify.cli.progress import wants_bar
 from dinoclassify.cli.results import required
-from dinoclassify.cli.run import DASH
+from dinoclassify.cli.run import DASH, files_of
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
 from dinoclassify.discover import IMAGE_SUFFIXES
 from dinoclassify.errors import OutputError, UsageError
@@ -38,7 +38,7 @@ def report(
         raise UsageError("name a file with --output")
     if os.path.isdir(output) or output.endswith("/"):
         raise OutputError(f"cannot write {output}: it is a folder")
-    if output != DASH and os.path.realpath(output) in _inputs(results, groups):
+    if output != DASH and os.path.realpath(output) in {*files_of(results), os.path.realpath(groups or results)}:
         raise UsageError(f"{output} would be written over an input: choose another name")
     if os.path.splitext(output)[1].lower() in IMAGE_SUFFIXES:
         raise UsageError(f"{output} has the suffix of a picture: choose another name")
@@ -60,12 +60,6 @@ def report(
         where = f" -> {output}" if output != DASH else ""
         say(f"{done}{where} ({_in_units(written.size)})")
     return 0
-
-
-def _inputs(results: str, groups: str | None) -> set[str]:
-    """The files that are read, but for the pictures."""
-    path = os.path.realpath(results)
-    return {path, f"{path}.meta.json", os.path.realpath(groups or results)}
 
 
 def _naming(name: str) -> Callable[[Prediction], str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic
 from dinoclassify.cli import options
 from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, with_progress
 from dinoclassify.cli.signals import ending_with_reader
-from dinoclassify.cli.tally import FailureLimit, Tally
+from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import say
 from dinoclassify.discover import IMAGE_SUFFIXES, Filters, Source, discover
 from dinoclassify.errors import NoInputsError, UsageError
@@ -59,13 +59,29 @@ class Target:
         return self.file if self.file is not None and is_regular(self.file) else None
 
 
-def check_run(inputs: options.Inputs, target: Target, upkeep: options.Upkeep) -> None:
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What stands on the command line of a run, but for the model and what it is asked.
+
+    ``parameters`` are all options, for the sidecar.
+    """
+
+    inputs: options.Inputs
+    passing: options.Passing
+    target: Target
+    upkeep: options.Upkeep
+    messages: options.Messages
+    parameters: Mapping[str, object]
+
+
+def check_run(request: Request) -> None:
     """Find out what can be known before the work begins.
 
     Raises:
         UsageError, OutputError: it cannot be done so.
     """
-    named = names_of(inputs)
+    target, upkeep = request.target, request.upkeep
+    named = names_of(request.inputs)
     if not named:
         raise UsageError("name pictures, folders or globs, - for a list on stdin, or --files-from a list")
     if (upkeep.retry_failed or upkeep.prune) and not upkeep.resume:
@@ -75,35 +91,21 @@ def check_run(inputs: options.Inputs, target: Target, upkeep: options.Upkeep) ->
     _check_new_file(target.file, target.chosen, named)
     if upkeep.errors_to is not None:
         _check_new_file(upkeep.errors_to, FORMATS[0], named)
-        if target.file is not None and os.path.realpath(upkeep.errors_to) in _files_of(target.file):
+        if target.file is not None and os.path.realpath(upkeep.errors_to) in files_of(target.file):
             raise UsageError(f"--errors-to {upkeep.errors_to} would be written over the output: choose another name")
     if upkeep.resume and target.kept_in is None:
         raise UsageError("--resume goes with a file: name one with --output")
 
 
-def write_rows(
-    open_job: Callable[[], Job[R]],
-    inputs: options.Inputs,
-    passing: options.Passing,
-    target: Target,
-    upkeep: options.Upkeep,
-    messages: options.Messages,
-    *,
-    empty: Callable[[], RowFormat[R]] | None,
-    parameters: Mapping[str, object],
-) -> int:
+def write_rows(open_job: Callable[[], Job[R]], request: Request, *, empty: Callable[[], RowFormat[R]] | None) -> int:
     """Write one row for each input, and a sidecar to a file; gives the exit code.
 
     Args:
         open_job: opens the model, once there is an input for it.
-        inputs: see `dinoclassify.cli.options`, as for the next four.
-        passing: how they go through the model.
-        target: where the rows go.
-        upkeep: what becomes of earlier rows and of failures.
-        messages: what is said.
+        request: what is asked for.
         empty: the format of an output without rows, which is written if there are no inputs; None for no output.
-        parameters: all options, for the sidecar.
     """
+    inputs, passing, target, upkeep = request.inputs, request.passing, request.target, request.upkeep
     kept_in = target.kept_in
     with locked(kept_in, wait=upkeep.wait) if kept_in is not None else nullcontext():
         found = look(inputs)
@@ -116,7 +118,7 @@ def write_rows(
         job = open_job()
         log_model(job.model)
         rows = _open_file(kept_in, job, upkeep, passing) if kept_in is not None else None
-        stages, tally = Stages(), Tally(FailureLimit("0", count=0) if upkeep.strict else upkeep.max_failures)
+        stages, tally = Stages(), Tally(upkeep.failure_limit)
         with (
             closing(rows) if rows is not None else nullcontext(),
             told_if_stopped(tally, partial(_kept_rows, kept_in)) as stop,
@@ -127,7 +129,7 @@ def write_rows(
             def answers(sources: Iterator[Source]) -> Iterator[R]:
                 run = passing.arguments(stages, stop)
                 made = job.answer(sources, live=_is_live(inputs), **run)
-                return counted(with_progress(made, tally, messages, _second_look(inputs)), tally, note_failure)
+                return counted(with_progress(made, tally, request.messages, _second_look(inputs)), tally, note_failure)
 
             if rows is None:
                 with ending_with_reader() if target.file is None else nullcontext():
@@ -138,9 +140,9 @@ def write_rows(
                     rows.write(row)
                 tally.judge()
                 if not stop():
-                    rows.finish(sidecar(job, tally, parameters))
+                    rows.finish(sidecar(job, tally, request.parameters))
         log_stages(stages, job.model, exact=passing.exact)
-        if not messages.quiet:
+        if not request.messages.quiet:
             say(tally.summary() + (f" -> {target.file}" if target.file is not None else ""))
     return SOME_FAILED if tally.statuses["failed"] else 0
 
@@ -180,7 +182,7 @@ def _check_new_file(file: str | None, chosen: Format, named: list[str]) -> None:
         raise UsageError(f"{file} would be written over an input")
 
 
-def _files_of(output: str) -> set[str]:
+def files_of(output: str) -> set[str]:
     """What a run that writes ``output`` makes beside it."""
     path = os.path.realpath(output)
     return {lock_of(output), *(path + ending for ending in ("", ".partial", ".meta.json", ".partial.meta.json"))}

@@ -63,9 +63,8 @@ class _Run:
     def summary(self) -> str:
         """The counts in a line."""
         words = {"done": _PAST[self.mode]} | _WORDS
-        return (
-            ", ".join(f"{self.counts[it]:,} {word}" for it, word in words.items() if self.counts[it]) or "nothing done"
-        )
+        counted = [f"{self.counts[done]:,} {word}" for done, word in words.items() if self.counts[done]]
+        return ", ".join(counted) or "nothing to do"
 
 
 @options.grouped
@@ -110,11 +109,13 @@ def sort(
         rows = chain([first] if (first := next(rows, None)) is not None else [], rows)  # to see now if it can be read
     made = [] if dry_run else make_folder(into)
     work = _Run(mode, into, dry_run)
-    with nullcontext() if dry_run else locked(work.journal, wait=wait):
-        folder = SortedFolder(into, mode, made=made, dry_run=dry_run, resume=resume)
-        _follow(folder.sort(rows, rules, batch=1 if name == DASH else BATCH), work, messages)
-    if not os.path.exists(work.journal):
-        remove_folders(made)  # there was nothing to put into it
+    try:
+        with nullcontext() if dry_run else locked(work.journal, wait=wait):
+            folder = SortedFolder(into, mode, made=made, dry_run=dry_run, resume=resume)
+            _follow(folder.sort(rows, rules, batch=1 if name == DASH else BATCH), work, messages)
+    finally:
+        if not os.path.exists(work.journal):
+            remove_folders(made)  # there was nothing to put into it
     warn_of_all(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
     if not messages.quiet:
         cure = f"; --undo {work.journal} takes it back" if work.counts["done"] and not dry_run else ""

@@ -1,9 +1,7 @@
 """`dinoclassify tag`."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,9 +10,9 @@ from dinoclassify.cli import options
 from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.progress import with_progress
 from dinoclassify.cli.results import required, warn_of, warn_of_all
-from dinoclassify.cli.run import DASH, SOME_FAILED
+from dinoclassify.cli.run import SOME_FAILED, files_of
 from dinoclassify.cli.tally import Tally
-from dinoclassify.cli.terminal import print_lines, say, set_up_log, writing_to_stdout
+from dinoclassify.cli.terminal import print_lines, say, set_up_log
 from dinoclassify.rows import Prediction, printable
 
 if TYPE_CHECKING:
@@ -69,13 +67,12 @@ def tag(
         min_score=min_score,
         remove=remove,
         dry_run=dry_run,
-        spared=_files_of(results),
+        spared=frozenset(files_of(results)),
     )
     tally = Tally(None)
     rows = _counted(latest_predictions(results), tally)
     outcomes = write_sidecars(rows if dry_run else with_progress(rows, tally, messages, None), plan)
-    with writing_to_stdout() if dry_run else nullcontext():
-        counts, troubles = _tell(outcomes, dry_run=dry_run)
+    counts, troubles = _tell(outcomes, dry_run=dry_run)
     if not messages.quiet:
         say(_summary(tally.total, counts, troubles, dry_run=dry_run))
     return SOME_FAILED if troubles else 0
@@ -109,11 +106,3 @@ def _counted(rows: Iterator[Prediction], tally: Tally) -> Iterator[Prediction]:
     for row in rows:
         tally.add(row)
         yield row
-
-
-def _files_of(results: str) -> frozenset[str]:
-    """What `predict` has written, which a sidecar must not take the place of."""
-    if results == DASH:
-        return frozenset()
-    path = os.path.realpath(results)
-    return frozenset(path + ending for ending in ("", ".meta.json", ".partial", ".partial.meta.json"))

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from dinoclassify.cli import options
 from dinoclassify.cli.progress import log_model, with_progress
-from dinoclassify.cli.run import DASH, SOME_FAILED, Job, Target, all_made_with, counted, look, sidecar
+from dinoclassify.cli.run import DASH, SOME_FAILED, Job, Request, Target, all_made_with, counted, look, sidecar
 from dinoclassify.cli.signals import Stopped, ending_with_reader, finishing_batches
-from dinoclassify.cli.tally import FailureLimit, Tally
+from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import hush, say
 from dinoclassify.errors import UsageError
 from dinoclassify.lists import writing_paths
@@ -31,48 +31,36 @@ if TYPE_CHECKING:
 log = logging.getLogger("dinoclassify")
 
 
-def check_watch(inputs: options.Inputs, target: Target, upkeep: options.Upkeep) -> None:
+def check_watch(request: Request) -> None:
     """Find out what can be known before the work begins; `check_run` has seen to the rest.
 
     Raises:
         UsageError: it cannot be done so.
     """
+    inputs, chosen = request.inputs, request.target.chosen
     if inputs.files_from is not None or inputs.column or inputs.null or DASH in (inputs.paths or ()):
         raise UsageError("--watch looks at folders, not at lists: a list on stdin is followed without it")
-    if upkeep.resume:
+    if request.upkeep.resume:
         raise UsageError("--watch goes on with FILE by itself: leave out --resume, --retry-failed and --prune")
-    if target.chosen.table:
-        raise UsageError(f"--watch adds lines to FILE: choose csv or jsonl, not {target.chosen.name}")
+    if chosen.table:
+        raise UsageError(f"--watch adds lines to FILE: choose csv or jsonl, not {chosen.name}")
     for path in inputs.paths or ():
         if not os.path.exists(path) and not any(character in path for character in "*?["):
             raise UsageError(f"there is no {path} to watch")
 
 
-def watch_rows(
-    open_job: Callable[[], Job[R]],
-    inputs: options.Inputs,
-    passing: options.Passing,
-    target: Target,
-    upkeep: options.Upkeep,
-    messages: options.Messages,
-    *,
-    parameters: Mapping[str, object],
-) -> int:
+def watch_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
     """Write a row for each picture that is there or comes; gives the exit code. A signal is the usual end.
 
     Args:
         open_job: opens the model.
-        inputs: see `dinoclassify.cli.options`, as for the next four.
-        passing: how they go through the model.
-        target: where the rows go.
-        upkeep: what becomes of failures.
-        messages: what is said.
-        parameters: all options, for the sidecar.
+        request: what is asked for.
     """
-    tally = Tally(FailureLimit("0", count=0) if upkeep.strict else upkeep.max_failures)
-    with locked(target.kept_in, wait=upkeep.wait) if target.kept_in is not None else nullcontext():
+    kept_in, upkeep = request.target.kept_in, request.upkeep
+    tally = Tally(upkeep.failure_limit)
+    with locked(kept_in, wait=upkeep.wait) if kept_in is not None else nullcontext():
         try:
-            _watch(open_job, inputs, passing, target, upkeep, messages, tally, parameters)
+            _watch(open_job, request, tally)
         except Stopped as stop:
             if not tally.total:
                 log.info("%s", stop)  # before there was a row; else it is said
@@ -80,47 +68,40 @@ def watch_rows(
     return SOME_FAILED if tally.statuses["failed"] else 0
 
 
-def _watch(
-    open_job: Callable[[], Job[R]],
-    inputs: options.Inputs,
-    passing: options.Passing,
-    target: Target,
-    upkeep: options.Upkeep,
-    messages: options.Messages,
-    tally: Tally,
-    parameters: Mapping[str, object],
-) -> None:
+def _watch(open_job: Callable[[], Job[R]], request: Request, tally: Tally) -> None:
     """Write a row for each picture, until a signal or a limit ends it."""
+    inputs, passing, target = request.inputs, request.passing, request.target
     job = open_job()
     log_model(job.model)
     file = _open_file(target.kept_in, job, passing) if target.kept_in is not None else None
-    failed: list[str] = []
-    known = _known(file, tally, failed) if file is not None else {}
-    folders = [path for path in inputs.paths or () if os.path.isdir(path)]
-    sources = islice(watch(partial(look, replace(inputs, limit=None)), known, folders), inputs.limit)
 
     def finish(why: object = None) -> None:
         if file is not None:
-            file.finish(sidecar(job, tally, parameters, timed=False))
-        if not messages.quiet:
+            file.finish(sidecar(job, tally, request.parameters, timed=False))
+        if not request.messages.quiet:
             say(": ".join(str(part) for part in (why, _summary(tally, target)) if part is not None))
         if why is not None:
             hush()  # queues that are torn down complain
 
-    with (
-        closing(file) if file is not None else nullcontext(),
-        finishing_batches(finish, usual=True) as stop,
-        warning_once(),
-        writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
-    ):
-        for path in failed:
-            note_failure(path)
-        log.info("watching %s", " ".join(inputs.paths or ()))
-        answers = job.answer(sources, live=True, **passing.arguments(Stages(), stop))
-        _write(counted(with_progress(answers, tally, messages, None), tally, note_failure), file, target, job)
-        tally.judge()
-        if not stop():
-            finish()
+    with closing(file) if file is not None else nullcontext():
+        failed: list[str] = []
+        known = _known(file, tally, failed) if file is not None else {}
+        folders = [path for path in inputs.paths or () if os.path.isdir(path)]
+        sources = islice(watch(partial(look, replace(inputs, limit=None)), known, folders), inputs.limit)
+        with (
+            finishing_batches(finish, usual=True) as stop,
+            warning_once(),
+            writing_paths(request.upkeep.errors_to, null=inputs.null) as note_failure,
+        ):
+            for path in failed:
+                note_failure(path)
+            log.info("watching %s", " ".join(inputs.paths or ()))
+            answers = job.answer(sources, live=True, **passing.arguments(Stages(), stop))
+            shown = with_progress(answers, tally, request.messages, None)
+            _write(counted(shown, tally, note_failure), file, target, job)
+            tally.judge()
+            if not stop():
+                finish()
 
 
 def _summary(tally: Tally, target: Target) -> str:

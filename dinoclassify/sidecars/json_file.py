@@ -104,7 +104,7 @@ def _decode(content: bytes) -> str:
 
 
 def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")  # of a lone surrogate, which JSON has only as \\uXXXX
+    return text.encode("utf-8", "backslashreplace")  # of a lone surrogate, which JSON has only escaped
 
 
 def _after_space(text: str, place: int) -> int:
