@@ -1,6 +1,6 @@
 """The public face: a loaded model that labels pictures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Literal, Unpack
 
@@ -9,11 +9,12 @@ import torch
 from dinoclassify.catalogue import DEFAULT
 from dinoclassify.errors import UsageError
 from dinoclassify.groups import Groups, group_classes, read_groups
-from dinoclassify.loaded import Inputs, LoadedModel, Run, flow
+from dinoclassify.loaded import Flow, Inputs, LoadedModel, Run, flow
 from dinoclassify.models import open_model
 from dinoclassify.pipeline import classify, fold_into_groups
 from dinoclassify.rows import Prediction
 from dinoclassify.runtimes import Precision, RuntimeName, choose_devices
+from dinoclassify.workers import Batch
 
 
 class Classifier(LoadedModel):
@@ -81,11 +82,16 @@ class Classifier(LoadedModel):
             threshold: a best score below it makes the prediction ``uncertain``.
             run: see `dinoclassify.loaded.Run`.
         """
+        return self.answer(self._batches(inputs, **run), top_k=top_k, threshold=threshold, **flow(run))
+
+    def answer(
+        self, batches: Iterable[Batch], *, top_k: int = 1, threshold: float = 0.0, **flow: Unpack[Flow]
+    ) -> Iterator[Prediction]:
+        """Label pictures that are decoded, as `predict` does: one prediction for every input of the batches."""
         if top_k < 1 or not 0 <= threshold <= 1:
             raise UsageError(f"top_k {top_k} must be at least 1, threshold {threshold} from 0 to 1")
-        batches = self._batches(inputs, **run)
         fold = None
         if self.group_of is not None:
             group_of, groups = torch.tensor(self.group_of), len(self.labels)
             fold = partial(fold_into_groups, group_of=group_of, groups=groups, multi_label=self.multi_label)
-        return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold, fold=fold, **flow(run))
+        return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold, fold=fold, **flow)

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError, features
 
-from dinoclassify.discover import MAX_PIXELS, Source
+from dinoclassify.discover import MAX_PIXELS
 from dinoclassify.preprocessing import AsIs, Preprocessing, Window
 from dinoclassify.rows import ErrorCode, Failure
+from dinoclassify.sources import Source
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -18,6 +18,7 @@ import pathspec
 
 from dinoclassify.errors import UsageError
 from dinoclassify.lists import STDIN, listed_paths
+from dinoclassify.sources import Source
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +32,6 @@ IMAGE_SUFFIXES = frozenset({
     ".avif", ".avifs", ".heic", ".heif", ".hif", ".ppm", ".pgm", ".pbm", ".pnm",
 })
 # fmt: on
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One input, as found: the prefix the user typed is kept."""
-
-    path: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ from typing import Literal, TypedDict, Unpack
 
 import torch
 
-from dinoclassify.discover import MAX_PIXELS, TIMEOUT, Source, discover
+from dinoclassify.discover import MAX_PIXELS, TIMEOUT, discover
 from dinoclassify.errors import UsageError
 from dinoclassify.loader import available_cpus, load_batches
 from dinoclassify.models import ImageModel
 from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
 from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.runtimes import Precision, RuntimeName, open_runtime
+from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
 from dinoclassify.workers import Batch
 
@@ -151,7 +152,7 @@ def flow(run: Run) -> "Flow":
     }
 
 
-class Flow(TypedDict):
+class Flow(TypedDict, total=False):
     """See `dinoclassify.pipeline.answered`."""
 
     live: bool

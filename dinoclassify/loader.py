@@ -16,9 +16,10 @@ from contextlib import suppress
 from functools import partial
 
 from dinoclassify.decode import decode
-from dinoclassify.discover import TIMEOUT, Source
+from dinoclassify.discover import TIMEOUT
 from dinoclassify.errors import UsageError
 from dinoclassify.preprocessing import AsIs, Preprocessing
+from dinoclassify.sources import Source
 from dinoclassify.workers import Batch, Worker, looked_after
 
 LINGER = 0.1  # seconds

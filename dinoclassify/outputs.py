@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, Generic
 
-from dinoclassify.discover import Source
 from dinoclassify.earlier import EarlierRow, EarlierRows
 from dinoclassify.errors import UsageError
 from dinoclassify.files import append, put_in_place, replacing, reporting, signature
 from dinoclassify.rows import file_shown_as
+from dinoclassify.sources import Source
 from dinoclassify.writers import Lines, R, RowFormat, Table
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 
-from dinoclassify.discover import Source
 from dinoclassify.files import Signature
+from dinoclassify.sources import Source
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from dinoclassify.decode import Decoded, init_process
-from dinoclassify.discover import Source
 from dinoclassify.rows import Failure
 from dinoclassify.slots import Slots, Written
+from dinoclassify.sources import Source
 
 BETWEEN = -1  # the position of a process that is not decoding
 

@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dinoclassify.decode import Decoded
-from dinoclassify.discover import Source
 from dinoclassify.errors import WorkerError
 from dinoclassify.rows import Failure
 from dinoclassify.slots import Slots
+from dinoclassify.sources import Source
 from dinoclassify.worker_process import BETWEEN, Pictures, Progress, Result, as_is, init_worker
 
 log = logging.getLogger(__name__)

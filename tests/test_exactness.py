@@ -15,10 +15,10 @@ from transformers.image_utils import load_image
 
 from dinoclassify import Classifier
 from dinoclassify.decode import decode
-from dinoclassify.discover import Source
 from dinoclassify.models import open_model
 from dinoclassify.preprocessing import AsIs, ImageProcessor, Preprocessing
 from dinoclassify.processors import read_processor
+from dinoclassify.sources import Source
 
 PICTURES = sorted(map(str, [*PHOTOS.glob("*.jpg"), *(SHARED / "photos").glob("n0*[05]_*.JPEG")]))
 

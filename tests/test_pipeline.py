@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from dinoclassify.discover import Source
 from dinoclassify.errors import UsageError
 from dinoclassify.loader import load_batches
 from dinoclassify.pipeline import classify, embed
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.rows import Prediction
 from dinoclassify.runtimes import Answer, Precision
+from dinoclassify.sources import Source
 from dinoclassify.workers import Batch
 
 TINY = Preprocessing(resize=(8, 8), crop=None, resample=0, mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 from test_pipeline import LABELS, TINY, level_of
 
-from dinoclassify.discover import Filters, Source, discover
+from dinoclassify.discover import Filters, discover
 from dinoclassify.loader import load_batches
 from dinoclassify.outputs import OutputFile
 from dinoclassify.pipeline import classify
+from dinoclassify.sources import Source
 from dinoclassify.writers import open_format
 
 PAGE = os.sysconf("SC_PAGE_SIZE")

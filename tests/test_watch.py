@@ -16,8 +16,9 @@ from conftest import PHOTOS
 
 from dinoclassify import watching
 from dinoclassify.cli import run
-from dinoclassify.discover import Source, discover
+from dinoclassify.discover import discover
 from dinoclassify.files import Signature, signature
+from dinoclassify.sources import Source
 
 HEADER = "path,status,label,score,index,error_code,error,size,mtime_ns"
 

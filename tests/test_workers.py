@@ -18,11 +18,11 @@ from conftest import PHOTOS
 from test_pipeline import LABELS, TINY, greys, level_of
 
 from dinoclassify.decode import Decoded, decode
-from dinoclassify.discover import Source
 from dinoclassify.errors import UsageError, WorkerError
 from dinoclassify.loader import load_batches
 from dinoclassify.pipeline import classify
 from dinoclassify.rows import Prediction
+from dinoclassify.sources import Source
 from dinoclassify.worker_process import init_worker
 from dinoclassify.workers import RESTARTS
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from dinoclassify.discover import Source
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import is_regular, replacing
 from dinoclassify.outputs import OutputFile
 from dinoclassify.rows import Failure, Label, Prediction, columns, record
+from dinoclassify.sources import Source
 from dinoclassify.streams import check_output, stream_rows
 from dinoclassify.writers import FORMATS, choose_format, open_format
 

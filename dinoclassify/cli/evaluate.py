@@ -13,8 +13,8 @@ from dinoclassify.cli.run import SOME_FAILED
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
 from dinoclassify.cli.truth import Truth, read_truth
-from dinoclassify.discover import Source
 from dinoclassify.errors import UsageError
+from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
 
 if TYPE_CHECKING:

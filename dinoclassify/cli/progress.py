@@ -11,8 +11,8 @@ from dinoclassify.cli import options
 from dinoclassify.cli.signals import finishing_batches
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
-from dinoclassify.discover import Source
 from dinoclassify.errors import OutputClosedError
+from dinoclassify.sources import Source
 from dinoclassify.stages import Stages, advice
 from dinoclassify.writers import R
 

@@ -13,11 +13,12 @@ from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, wi
 from dinoclassify.cli.signals import ending_with_reader
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import say
-from dinoclassify.discover import IMAGE_SUFFIXES, Filters, Source, discover
+from dinoclassify.discover import IMAGE_SUFFIXES, Filters, discover
 from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.files import is_regular
 from dinoclassify.lists import writing_paths
 from dinoclassify.locks import lock_of, locked
+from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
 from dinoclassify.streams import check_output, stream_rows
 from dinoclassify.writers import FORMATS, Format, R, RowFormat

@@ -11,8 +11,8 @@ from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, wi
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import print_table, say, set_up_log
 from dinoclassify.cli.truth import read_truth
-from dinoclassify.discover import Source
 from dinoclassify.labelled import count_classes
+from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
 from dinoclassify.statistics import wilson
 
