@@ -14,9 +14,9 @@ MOST_BYTES = 512 << 20  # of one picture that has to be in memory as it is, each
 class Span:
     """A picture that is a run of bytes in an archive, which can be read without what stands before it.
 
-    ``length`` bytes from ``offset`` on are, by ``packing``, the picture itself, ``plain``, or a member of a zip with its
-    local header, ``stored`` or ``deflated``. ``size`` is that of the picture, in bytes; ``crc`` its CRC-32, where the
-    archive has one.
+    ``packing`` says what the ``length`` bytes from ``offset`` on are: the picture itself (``plain``), or a member of a
+    zip with its local header (``stored``, ``deflated``). ``size`` is that of the picture, in bytes; ``crc`` its CRC-32,
+    where the archive has one.
     """
 
     archive: str
