@@ -82,7 +82,7 @@ class Classifier(LoadedModel):
             threshold: a best score below it makes the prediction ``uncertain``.
             run: see `dinoclassify.loaded.Run`.
         """
-        return self.answer(self._batches(inputs, **run), top_k=top_k, threshold=threshold, **flow(run))
+        return self.answer(self.decoded(inputs, **run), top_k=top_k, threshold=threshold, **flow(run))
 
     def answer(
         self, batches: Iterable[Batch], *, top_k: int = 1, threshold: float = 0.0, **flow: Unpack[Flow]

@@ -24,7 +24,6 @@ from transformers import (
 
 from dinoclassify.catalogue import resolve
 from dinoclassify.checkpoints import silenced
-from dinoclassify.discover import MAX_PIXELS
 from dinoclassify.errors import UsageError
 from dinoclassify.hub import cached_snapshot
 from dinoclassify.loader import available_cpus, load_batches
@@ -34,7 +33,7 @@ from dinoclassify.pipeline import classify
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes import Answer, Precision, Runtime, RuntimeName, cpu_has_bf16, open_runtime
 from dinoclassify.runtimes.pytorch import DTYPES
-from dinoclassify.sources import Source
+from dinoclassify.sources import MAX_PIXELS, Source
 from dinoclassify.stages import Stages
 from dinoclassify.streams import stream_rows
 from dinoclassify.workers import Batch

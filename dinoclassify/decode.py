@@ -1,4 +1,4 @@
-"""A file -> pixels. The only room that touches Pillow; whatever goes wrong becomes a `Failure`, never an exception.
+"""A picture's bytes -> pixels. The only room that touches Pillow; what goes wrong becomes a `Failure`, never an error.
 
 Two paths lead to the model's input. The exact one is what transformers does: decode in full, resize, crop. The
 default one lets libjpeg scale while it decodes, as long as twice the wanted size is left, and resizes the crop's
@@ -6,25 +6,19 @@ window alone; the difference is the rounding of one resize.
 """
 
 import os
-import stat
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BufferedReader, FileIO
-from time import perf_counter
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError, features
 
-from dinoclassify.discover import MAX_PIXELS
+from dinoclassify.files import signature
 from dinoclassify.preprocessing import AsIs, Preprocessing, Window
-from dinoclassify.rows import ErrorCode, Failure
-from dinoclassify.sources import Source
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from dinoclassify.reading import PictureBytes, PictureFile, RefusedError, open_picture
+from dinoclassify.rows import Failure
+from dinoclassify.sources import MAX_PIXELS, Source
 
 TURNED = 5  # EXIF orientations from here up swap width and height
 
@@ -71,7 +65,7 @@ class Jpeg:
 class Decoded:
     """What became of one source: pixels of 3 x H x W, a JPEG that is left to a GPU, or a failure; the file as read.
 
-    ``read_seconds`` is how long it took the disk to give what was asked of it.
+    ``read_seconds`` is how long its bytes were waited for.
     """
 
     source: Source
@@ -81,37 +75,6 @@ class Decoded:
     size: int | None = None
     mtime_ns: int | None = None
     read_seconds: float = 0.0
-
-
-class _TimedFile(FileIO):
-    """A file that counts the seconds its reads take."""
-
-    seconds = 0.0
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Read into the buffer."""
-        started = perf_counter()
-        count = super().readinto(buffer)
-        self.seconds += perf_counter() - started
-        return count
-
-    def readall(self) -> bytes:
-        """Read the rest."""
-        started = perf_counter()
-        content = super().readall()
-        self.seconds += perf_counter() - started
-        return content
-
-
-_Stream: TypeAlias = "BufferedReader[_TimedFile]"
-
-
-class _RefusedError(Exception):
-    """Ends the decoding of a picture with a code and a reason."""
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.failure = Failure(code, message)
 
 
 def decode(
@@ -125,7 +88,7 @@ def decode(
     """The pixels of one picture as the model wants them: uint8 before normalising, or an `AsIs` processor's float32.
 
     Args:
-        source: the file.
+        source: the picture; one that is elsewhere has been read by `dinoclassify.fetching`.
         preprocessing: what to make of it.
         exact: the same pixels as transformers' `load_image` and image processor give, to the bit. Otherwise JPEGs
             are scaled while they are decoded, transparent pictures are laid on white and 16-bit ones scaled to 8.
@@ -133,27 +96,22 @@ def decode(
             decoded may have `SCALED` times as many, unless it is progressive and so decoded in full by libjpeg.
         leave_jpegs: read JPEGs that are whole and of the usual kind, and leave their decoding to a GPU.
     """
-    size = mtime_ns = file = None
-    pixels, jpeg, failure = None, None, None
+    size, mtime_ns = source.signature or (None, None)
+    stream, pixels, jpeg, failure = None, None, None, None
     try:
-        file = _open_regular(source.path)
-        with BufferedReader(file) as stream:
-            status = os.fstat(stream.fileno())
-            size, mtime_ns = status.st_size, status.st_mtime_ns
-            with _identify(stream) as image:
-                most = _most_pixels(image, preprocessing, exact=exact, max_pixels=max_pixels)
-                if image.width * image.height > most:
-                    raise _RefusedError("too_large", f"{image.width} x {image.height} pixels, over {most}")
-                jpeg = _leave(image, stream) if leave_jpegs else None
-                if jpeg is None:
-                    pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
+        stream, (size, mtime_ns) = open_picture(source)
+        with stream, _identify(stream) as image:
+            most = _most_pixels(image, preprocessing, exact=exact, max_pixels=max_pixels)
+            if image.width * image.height > most:
+                raise RefusedError("too_large", f"{image.width} x {image.height} pixels, over {most}")
+            jpeg = _leave(image, stream) if leave_jpegs else None
+            if jpeg is None:
+                pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
     except Exception as error:  # decoders raise nearly anything on broken data
         pixels, failure = None, _failure(error)
         if size is None:  # it could not be opened; what it looks like tells a later run whether it has changed
-            with suppress(OSError, ValueError):
-                status = os.stat(source.path)
-                size, mtime_ns = status.st_size, status.st_mtime_ns
-    return Decoded(source, pixels, jpeg, failure, size, mtime_ns, file.seconds if file is not None else 0.0)
+            size, mtime_ns = signature(source.path)
+    return Decoded(source, pixels, jpeg, failure, size, mtime_ns, stream.seconds if stream is not None else 0.0)
 
 
 def init_process() -> None:
@@ -175,22 +133,7 @@ def preprocess_exactly(rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing 
     return _preprocess(Image.fromarray(rgb), preprocessing, exact=True, max_pixels=MAX_PIXELS)
 
 
-def _open_regular(path: str) -> _TimedFile:
-    # Not to block on a FIFO, which opens at once for a reader that does not wait.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise _RefusedError("unreadable", "is a folder")
-        if not stat.S_ISREG(mode):
-            raise _RefusedError("unreadable", "is not a regular file")
-        return _TimedFile(descriptor)
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def _identify(stream: _Stream) -> Image.Image:
+def _identify(stream: PictureFile | PictureBytes) -> Image.Image:
     """Open the picture, reading no more than its header."""
     try:
         return Image.open(stream, formats=FORMATS)
@@ -199,27 +142,27 @@ def _identify(stream: _Stream) -> Image.Image:
         magic = stream.read(16)
         stream.seek(0)
     if not magic:
-        raise _RefusedError("not_image", "the file is empty")
+        raise RefusedError("not_image", "the file is empty")
     if magic.startswith(_MAGIC) or magic[8:12] == b"WEBP" or magic[4:12] in {b"ftypavif", b"ftypavis"}:
-        raise _RefusedError("decode_error", "its header is damaged, or it ends too early")
+        raise RefusedError("decode_error", "its header is damaged, or it ends too early")
     if magic[4:8] == b"ftyp" and magic[8:12] in _HEIF_BRANDS:
         return _open_heif(stream)
     for prefix, name in _FOREIGN.items():
         if magic.startswith(prefix):
-            raise _RefusedError("unsupported_format", f"{name} is not supported")
-    raise _RefusedError("not_image", "not a picture in a known format")
+            raise RefusedError("unsupported_format", f"{name} is not supported")
+    raise RefusedError("not_image", "not a picture in a known format")
 
 
-def _open_heif(stream: _Stream) -> Image.Image:
+def _open_heif(stream: PictureFile | PictureBytes) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile, register_heif_opener
     except ImportError:
-        raise _RefusedError("unsupported_format", "HEIC needs: pip install 'dinoclassify[heif]'") from None
+        raise RefusedError("unsupported_format", "HEIC needs: pip install 'dinoclassify[heif]'") from None
     register_heif_opener()
     try:
         return Image.open(stream, formats=[HeifImageFile.format])
     except UnidentifiedImageError:
-        raise _RefusedError("decode_error", "its header is damaged, or it ends too early") from None
+        raise RefusedError("decode_error", "its header is damaged, or it ends too early") from None
 
 
 def _most_pixels(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> int:
@@ -228,7 +171,7 @@ def _most_pixels(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exa
     return SCALED * max_pixels if scales and isinstance(preprocessing, Preprocessing) and not exact else max_pixels
 
 
-def _leave(image: Image.Image, stream: _Stream) -> Jpeg | None:
+def _leave(image: Image.Image, stream: PictureFile | PictureBytes) -> Jpeg | None:
     """The JPEG as it is, if it is grey or YCbCr, not cut short, and of a size that a GPU has room for; else None."""
     usual = isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in {"L", "RGB"}
     if not usual or image.info.get("adobe_transform", 1) != 1 or image.width * image.height > MAX_PIXELS:
@@ -246,7 +189,7 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
     if isinstance(preprocessing, AsIs):
         pixels = preprocessing(_upright_rgb(image, exact=exact))
         if preprocessing.output_size not in (None, pixels.shape[1:]):
-            raise _RefusedError("decode_error", f"the image processor makes it {pixels.shape[2]} x {pixels.shape[1]}")
+            raise RefusedError("decode_error", f"the image processor makes it {pixels.shape[2]} x {pixels.shape[1]}")
         return pixels
     full, orientation, used = image.size, 1, None
     if isinstance(image, JpegImagePlugin.JpegImageFile) and not exact:
@@ -255,7 +198,7 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
         orientation = _orientation(image)
         used = _scale_while_decoding(image, preprocessing, turned=orientation >= TURNED)
     if image.width * image.height > max_pixels:
-        raise _RefusedError("too_large", f"{full[0]} x {full[1]} pixels, over {max_pixels} even when scaled")
+        raise RefusedError("too_large", f"{full[0]} x {full[1]} pixels, over {max_pixels} even when scaled")
     image = _upright_rgb(image, exact=exact)
     if preprocessing.on_white and "transparency" in image.info:
         image = _on_white(image)
@@ -267,7 +210,7 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
     window = preprocessing.window(height, width)
     fit, made = (_fit_window, window.size) if window.inside and not exact else (_fit, window.resized)
     if made[0] * made[1] > max_pixels:
-        raise _RefusedError("too_large", f"{width} x {height} pixels would be resized to over {max_pixels}")
+        raise RefusedError("too_large", f"{width} x {height} pixels would be resized to over {max_pixels}")
     return fit(image, box, window, preprocessing.resample)
 
 
@@ -356,7 +299,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _failure(error: Exception) -> Failure:
-    if isinstance(error, _RefusedError):
+    if isinstance(error, RefusedError):
         return error.failure
     message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, FileNotFoundError):

@@ -1,85 +1,26 @@
-"""PATHS -> a lazy stream of `Source`: files, folders, globs and lists, filtered, sharded and limited.
+"""PATHS -> a lazy stream of `Source`: files, folders, archives, stores, globs and lists, filtered.
 
 Nothing is held but the names of the folders being walked, so a million inputs cost next to no memory and a list on
 stdin streams. Order is fixed: arguments as given, lists as written, the entries of a folder by name.
 """
 
 import fnmatch
-import hashlib
 import itertools
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import pathspec
-
+from dinoclassify.containers import contents, in_store, named, tables_of
 from dinoclassify.errors import UsageError
+from dinoclassify.filters import Filters, Rules, has_image_suffix, is_glob, part
 from dinoclassify.lists import STDIN, listed_paths
 from dinoclassify.sources import Source
+from dinoclassify.stores import is_url
+from dinoclassify.web import is_web
 
 log = logging.getLogger(__name__)
-
-MAX_PIXELS = 100_000_000  # of one picture: 300 MB as RGB, in each worker
-TIMEOUT = 120.0  # seconds for one picture
-
-# What a folder walk takes. A path that is named, listed or matched by a glob is tried whatever its suffix.
-# fmt: off
-IMAGE_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
-    ".avif", ".avifs", ".heic", ".heif", ".hif", ".ppm", ".pgm", ".pbm", ".pnm",
-})
-# fmt: on
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One of ``count`` equal parts of the inputs, ``index`` from 1 to ``count``: chosen by a hash of the path."""
-
-    index: int
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-    def __contains__(self, path: str) -> bool:
-        # The same on every machine, in every run and whatever the order.
-        digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.count == self.index - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which of the inputs found are taken.
-
-    ``include`` and ``exclude`` are gitignore patterns. Inside a folder they are matched against the path below that
-    folder, elsewhere against the path as given. ``hidden`` and ``follow`` steer the walk only: take
-    entries whose name starts with a dot, enter symbolic links to folders. ``limit`` counts what the others leave.
-    """
-
-    include: Sequence[str] = ()
-    exclude: Sequence[str] = ()
-    hidden: bool = False
-    follow: bool = False
-    shard: Shard | None = None
-    limit: int | None = None
-
-
-class _Rules:
-    """The filters, with their patterns compiled once."""
-
-    def __init__(self, filters: Filters) -> None:
-        self.hidden = filters.hidden
-        self.follow = filters.follow
-        self._include = _spec(filters.include) if filters.include else None
-        self._exclude = _spec(filters.exclude)
-
-    def take(self, path: str) -> bool:
-        """Whether a file is wanted. A folder, written with a slash at the end, is only ever excluded."""
-        included = self._include is None or path.endswith("/") or self._include.match_file(path)
-        return included and not self._exclude.match_file(path)
 
 
 def discover(
@@ -89,47 +30,63 @@ def discover(
     files_from: str | None = None,
     column: str | None = None,
     null: bool = False,
+    private: bool = False,
 ) -> Iterator[Source]:
     """All inputs, lazily and in order.
 
     Args:
-        paths: files, folders (walked to the bottom), globs, or ``-`` for a list on stdin.
+        paths: files, folders (walked to the bottom), archives, URLs, globs, or ``-`` for a list on stdin.
         filters: what is taken of that.
         files_from: a further list: a file with one path a line, ``-`` for stdin, or a ``.csv`` or ``.parquet`` table.
-        column: the column of that table that holds the paths; ``path`` if not given.
+        column: the column of that table that holds the paths; ``path`` if not given. Without ``files_from``: the column
+            of tables among ``paths`` that holds pictures.
         null: the lists are NUL-separated, as ``find -print0`` writes them.
+        private: see `dinoclassify.web`.
 
     Raises:
         UsageError: a list cannot be read, a column is missing, or a pattern is not a gitignore pattern. A path that
             does not exist is no error here: it is an input, and gets its row.
     """
     filters = filters or Filters()
-    if column is not None and files_from is None:
-        raise UsageError("--column goes with --files-from and a table")
+    rules = Rules(filters, column=column if files_from is None else None, private=private)
+    found = find(paths, rules, files_from=files_from, column=column, null=null)
+    return part(itertools.chain.from_iterable(contents(source, rules) for source in found), filters)
+
+
+def find(
+    paths: Iterable[str], rules: Rules, *, files_from: str | None = None, column: str | None = None, null: bool = False
+) -> Iterator[Source]:
+    """The same before the shard and the limit; what is read from front to back is one source still, see `contents`.
+
+    Raises:
+        UsageError: see `discover`.
+    """
     if null and files_from is None and STDIN not in (paths := list(paths)):
         raise UsageError("-0 goes with a list: - for stdin, or --files-from")
-    rules = _Rules(filters)
     listed = listed_paths(files_from, column, null=null) if files_from is not None else iter(())
     if files_from != STDIN:
         listed = itertools.chain(list(itertools.islice(listed, 1)), listed)  # to find out now if it can be read
-    found: Iterator[str] = itertools.chain(
-        itertools.chain.from_iterable(_expand(path, rules, null=null) for path in paths),
-        filter(rules.take, listed),
+    return itertools.chain(
+        itertools.chain.from_iterable(_expand(path, rules, null=null) for path in paths), _listed(listed, rules)
     )
-    if filters.shard is not None:
-        found = filter(filters.shard.__contains__, found)
-    return map(Source, itertools.islice(found, None if filters.limit is None else min(filters.limit, sys.maxsize)))
 
 
-def _expand(path: str, rules: _Rules, *, null: bool) -> Iterator[str]:
+def _expand(path: str, rules: Rules, *, null: bool) -> Iterator[Source]:
     if path == STDIN:
-        yield from filter(rules.take, listed_paths(STDIN, null=null))
+        yield from _listed(listed_paths(STDIN, null=null), rules)
+    elif is_url(path) and not is_web(path):
+        yield from in_store(path, rules)
     elif os.path.isdir(path):
-        yield from _walk(path, rules)
-    elif _is_glob(path) and not os.path.lexists(path):
+        yield from tables_of(path, rules) if rules.column is not None else map(Source, _walk(path, rules))
+    elif is_glob(path) and not is_url(path) and not os.path.lexists(path):
         yield from _glob(path, rules)
-    elif rules.take(path):
-        yield path
+    else:
+        yield from named(path, rules)
+
+
+def _listed(paths: Iterable[str], rules: Rules) -> Iterator[Source]:
+    """What a list names: pictures and archives. It is taken as it is, without a look at whether it is there."""
+    return itertools.chain.from_iterable(named(path, rules) for path in paths)
 
 
 @dataclass(slots=True)
@@ -142,7 +99,7 @@ class _Level:
     names: Iterator[str]  # of pictures, and with a slash behind of folders
 
 
-def _walk(folder: str, rules: _Rules) -> Iterator[str]:
+def _walk(folder: str, rules: Rules) -> Iterator[str]:
     """The pictures in ``folder``, by name. A folder that cannot be read is itself an input, and so gets a row."""
     levels: list[_Level] = []
 
@@ -173,7 +130,7 @@ def _walk(folder: str, rules: _Rules) -> Iterator[str]:
             yield path
 
 
-def _glob(pattern: str, rules: _Rules) -> Iterator[str]:
+def _glob(pattern: str, rules: Rules) -> Iterator[Source]:
     """What the shell would have made of ``pattern``, with ``**`` for any number of folders.
 
     Files are taken as they match. A folder that matches is walked, unless the pattern has ``**``: then what lies
@@ -184,15 +141,14 @@ def _glob(pattern: str, rules: _Rules) -> Iterator[str]:
     for path in _matches("", parts, rules):
         matched = True
         if not os.path.isdir(path):
-            if rules.take(path):
-                yield path
+            yield from named(path, rules)
         elif "**" not in parts:
-            yield from _walk(path, rules)
+            yield from map(Source, _walk(path, rules))
     if not matched:
         log.warning("nothing matches %s", pattern)
 
 
-def _matches(prefix: str, parts: Sequence[str], rules: _Rules) -> Iterator[str]:
+def _matches(prefix: str, parts: Sequence[str], rules: Rules) -> Iterator[str]:
     """The paths that match ``parts``, the components of a glob, below ``prefix`` (empty, or with a slash behind)."""
     part, rest = parts[0], parts[1:]
     if part == "**":
@@ -202,7 +158,7 @@ def _matches(prefix: str, parts: Sequence[str], rules: _Rules) -> Iterator[str]:
             yield from _matches(folder, rest or ["*"], rules)
             entries = _readable_entries(folder, hidden=rules.hidden)
             below += [f"{folder}{entry.name}/" for entry in reversed(entries) if _is_folder(entry, follow=False)]
-    elif _is_glob(part):
+    elif is_glob(part):
         for entry in _readable_entries(prefix, hidden=rules.hidden or part.startswith(".")):
             if fnmatch.fnmatchcase(entry.name, part.replace("[^", "[!")):
                 if not rest:
@@ -242,21 +198,9 @@ def _readable_entries(folder: str, *, hidden: bool) -> list["os.DirEntry[str]"]:
         return []
 
 
-def _spec(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec:
-    try:
-        return pathspec.GitIgnoreSpec.from_lines(patterns)
-    except ValueError as error:
-        raise UsageError(f"not a gitignore pattern: {error}") from error
-
-
-def _is_glob(path: str) -> bool:
-    return any(character in path for character in "*?[")
-
-
 def _is_picture(entry: "os.DirEntry[str]") -> bool:
     """Whether a walk takes the entry: its name has an image's suffix, and it is no link to a folder."""
-    is_image = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
-    return is_image and not (entry.is_symlink() and _is_folder(entry, follow=True))
+    return has_image_suffix(entry.name) and not (entry.is_symlink() and _is_folder(entry, follow=True))
 
 
 def _is_folder(entry: "os.DirEntry[str]", *, follow: bool) -> bool:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Generic
 
 from dinoclassify.errors import OutputError
-from dinoclassify.files import signature
+from dinoclassify.reading import signature_of
 from dinoclassify.rows import Status, shown_path
+from dinoclassify.sources import Source
 from dinoclassify.writers import Lines, R
 
 _TABLE = """
@@ -78,9 +79,9 @@ class EarlierRows(Generic[R]):
             self._database.execute(_INSERT, values)
         self.count += 1
 
-    def ask(self, path: str) -> EarlierRow | None:
-        """A row of an input that is of its file as it is now. Each row is given once."""
-        key, now = shown_path(path), signature(path)
+    def ask(self, source: Source) -> EarlierRow | None:
+        """A row of an input that is of its picture as it is now. Each row is given once."""
+        key, now = shown_path(source.path), signature_of(source)
         found = self._database.execute(
             "SELECT id, nth, size, mtime_ns, status, error_code FROM rows WHERE path = ? AND NOT asked "
             "ORDER BY size IS ? AND mtime_ns IS ? DESC, nth, newer DESC LIMIT 1",

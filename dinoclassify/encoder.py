@@ -1,6 +1,6 @@
 """The public face of features: a loaded model that turns pictures into numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, Unpack
 
 import torch
@@ -8,10 +8,11 @@ import torch
 from dinoclassify.catalogue import DEFAULT
 from dinoclassify.embeddings import Embedding, FeatureType
 from dinoclassify.errors import UsageError
-from dinoclassify.loaded import Inputs, LoadedModel, Run, flow
+from dinoclassify.loaded import Flow, Inputs, LoadedModel, Run, flow
 from dinoclassify.models import open_encoder
 from dinoclassify.pipeline import embed
 from dinoclassify.runtimes import Precision, RuntimeName, choose_devices
+from dinoclassify.workers import Batch
 
 _DTYPES: dict[FeatureType, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -76,5 +77,10 @@ class Encoder(LoadedModel):
             dtype: what the features are given in; it is not what the model computes in.
             run: see `dinoclassify.loaded.Run`.
         """
-        batches = self._batches(inputs, **run)
-        return embed(batches, self._runtime, normalized=normalized, dtype=_DTYPES[dtype], **flow(run))
+        return self.answer(self.decoded(inputs, **run), normalized=normalized, dtype=dtype, **flow(run))
+
+    def answer(
+        self, batches: Iterable[Batch], *, normalized: bool = False, dtype: FeatureType = "fp32", **flow: Unpack[Flow]
+    ) -> Iterator[Embedding]:
+        """Embed pictures that are decoded, as `embed` does: one embedding for every input of the batches."""
+        return embed(batches, self._runtime, normalized=normalized, dtype=_DTYPES[dtype], **flow)

@@ -18,13 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from platformdirs import user_cache_path
 
-from dinoclassify.discover import MAX_PIXELS
 from dinoclassify.embeddings import Embedding
 from dinoclassify.encoder import Encoder
 from dinoclassify.files import signature
 from dinoclassify.loaded import Run
 from dinoclassify.provenance import versions
-from dinoclassify.sources import Source
+from dinoclassify.sources import MAX_PIXELS, Source
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dinoclassify.discover import IMAGE_SUFFIXES, discover
+from dinoclassify.discover import discover
 from dinoclassify.errors import NoInputsError, UsageError, name_some
+from dinoclassify.filters import has_image_suffix
 from dinoclassify.lists import table_rows
 from dinoclassify.rows import shown_path
 
@@ -50,7 +51,7 @@ def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
     folders = [name for name in visible if os.path.isdir(os.path.join(root, name))]  # links to folders too
     if not folders:
         raise UsageError(f"{root} has no folders in it: put the pictures of each class into one named after it")
-    if loose := sum(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in set(visible) - set(folders)):
+    if loose := sum(has_image_suffix(name) for name in set(visible) - set(folders)):
         log.warning("%s pictures lie in %s itself, not in the folder of a class, and are left out", f"{loose:,}", root)
     pictures = []
     for name in folders:

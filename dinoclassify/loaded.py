@@ -6,14 +6,14 @@ from typing import Literal, TypedDict, Unpack
 
 import torch
 
-from dinoclassify.discover import MAX_PIXELS, TIMEOUT, discover
+from dinoclassify.discover import discover
 from dinoclassify.errors import UsageError
 from dinoclassify.loader import available_cpus, load_batches
 from dinoclassify.models import ImageModel
 from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
 from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.runtimes import Precision, RuntimeName, open_runtime
-from dinoclassify.sources import Source
+from dinoclassify.sources import MAX_PIXELS, TIMEOUT, Source
 from dinoclassify.stages import Stages
 from dinoclassify.workers import Batch
 
@@ -29,6 +29,7 @@ class Run(TypedDict, total=False):
     decoder: ``gpu`` has the GPU that runs the model decode and resize JPEGs; see `dinoclassify.nvjpeg`. ``cpu``.
     max_pixels: pictures with more fail as ``too_large``, undecoded. 100 million.
     timeout: seconds after which a picture fails as ``timeout``. 120.
+    private_urls: read web addresses in private networks, and on this machine, too. No.
     live: inputs come over time; answer those that are there without waiting for a full batch. No.
     stages: a clock, which is told where the time goes.
     stop: asked before each batch; when it says so, those that were begun are finished, and no more.
@@ -40,6 +41,7 @@ class Run(TypedDict, total=False):
     decoder: Literal["cpu", "gpu"]
     max_pixels: int
     timeout: float
+    private_urls: bool
     live: bool
     stages: Stages | None
     stop: Callable[[], bool]
@@ -99,7 +101,7 @@ class LoadedModel:
         """What the model computes in."""
         return self._runtime.precision
 
-    def _batches(self, inputs: Inputs, **run: Unpack[Run]) -> Iterator[Batch]:
+    def decoded(self, inputs: Inputs, **run: Unpack[Run]) -> Iterator[Batch]:
         """The pictures, decoded, in batches.
 
         Raises:
@@ -126,6 +128,7 @@ class LoadedModel:
             exact=exact,
             max_pixels=max_pixels,
             timeout=timeout,
+            private=run.get("private_urls", False),
             leave_jpegs=on_gpu,
             live=live,
             pinned=self.device.startswith("cuda"),

@@ -16,10 +16,9 @@ from contextlib import suppress
 from functools import partial
 
 from dinoclassify.decode import decode
-from dinoclassify.discover import TIMEOUT
 from dinoclassify.errors import UsageError
 from dinoclassify.preprocessing import AsIs, Preprocessing
-from dinoclassify.sources import Source
+from dinoclassify.sources import TIMEOUT, Source
 from dinoclassify.workers import Batch, Worker, looked_after
 
 LINGER = 0.1  # seconds
@@ -37,12 +36,14 @@ def load_batches(
     exact: bool,
     max_pixels: int,
     timeout: float = TIMEOUT,
+    private: bool = False,
     leave_jpegs: bool = False,
     live: bool = False,
     pinned: bool = False,
 ) -> Iterator[Batch]:
     """Decode all sources, in order; the last batch may be short. An error of ``sources`` is raised after their batches.
 
+    Pictures that are not on this machine are read in the workers, a batch ahead; ``private``: see `dinoclassify.web`.
     A worker that dies or hangs is replaced, and costs at most the picture it was at; see `dinoclassify.workers`.
 
     Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live`` no
@@ -72,7 +73,10 @@ def load_batches(
     )
     team: list[Worker] = []
     with looked_after(team, timeout):
-        team.extend(Worker(to_pixels, share(number), timeout=timeout, pinned=pinned) for number in range(workers))
+        team.extend(
+            Worker(to_pixels, share(number), timeout=timeout, private=private, ahead=not live, pinned=pinned)
+            for number in range(workers)
+        )
         while turns:
             yield team[turns.popleft()].receive()
     if errors:

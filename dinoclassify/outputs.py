@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, Generic
 
+from dinoclassify.containers import is_file_name, is_there
 from dinoclassify.earlier import EarlierRow, EarlierRows
 from dinoclassify.errors import UsageError
 from dinoclassify.files import append, put_in_place, replacing, reporting, signature
@@ -79,7 +80,7 @@ class OutputFile(Generic[R]):
     def fresh(self, sources: Iterable[Source], on_kept: Callable[[Source, EarlierRow], None]) -> Iterator[Source]:
         """Those inputs that have no row yet. Their predictions are to be written, in this order."""
         for source in sources:
-            row = self._earlier.ask(source.path) if self._earlier is not None else None
+            row = self._earlier.ask(source) if self._earlier is not None else None
             if row is None or (self._retry_failed and row.status == "failed"):
                 _add(self._order, range(self._next, self._next + 1))
                 self._next += 1
@@ -114,6 +115,11 @@ class OutputFile(Generic[R]):
         with reporting(f"{self._name}.partial"), suppress(FileNotFoundError):
             os.unlink(self._partial)
         put_in_place(self._partial_meta, self._meta)
+
+    @property
+    def kept_before(self) -> int:
+        """How many rows of inputs that are not this run's stand before those that are."""
+        return sum(map(len, self._others()))
 
     def close(self) -> None:
         """Close the partial, whether it is finished or not."""
@@ -151,11 +157,16 @@ class OutputFile(Generic[R]):
             file.write(self._lines.header())
             while len(batch := list(itertools.islice(rows, batch_size))) == batch_size:
                 for row in batch:
-                    unchanged = signature(file_shown_as(row.path)) == (row.size, row.mtime_ns)
-                    if unchanged and not (self._retry_failed and row.status == "failed"):
+                    if self._is_unchanged(row) and not (self._retry_failed and row.status == "failed"):
                         file.write(self._lines.line(row))
                         earlier.add(row, newer=True)
         log.info("%s rows of an earlier run are kept", f"{earlier.count:,}")
+
+    @staticmethod
+    def _is_unchanged(row: R) -> bool:
+        """Whether a row is of its file as it is now; what is no file is asked for when its turn comes."""
+        path = file_shown_as(row.path)
+        return not is_file_name(path) or signature(path) == (row.size, row.mtime_ns)
 
     def _read(self, name: str, table: Table[R] | None = None) -> Iterator[R]:
         """The rows of a table, or else of a file of lines."""
@@ -173,7 +184,7 @@ class OutputFile(Generic[R]):
         """The numbers of earlier rows that are not of this run's inputs, and stay."""
         numbers: list[range] = []
         for number, path in self._earlier.others() if self._earlier is not None else ():
-            if not self._prune or os.path.lexists(file_shown_as(path)):
+            if not self._prune or is_there(path):
                 _add(numbers, range(number, number + 1))
         return numbers
 

@@ -7,14 +7,18 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from io import BufferedReader
+from itertools import chain
 from typing import Any, BinaryIO
 
+from dinoclassify.containers import is_file_name
 from dinoclassify.errors import UsageError
 from dinoclassify.files import signature
 from dinoclassify.lists import STDIN
-from dinoclassify.rows import Prediction
+from dinoclassify.parts import part_files, read_manifest
+from dinoclassify.rows import Prediction, file_shown_as
+from dinoclassify.stores import download, exists, is_url
 from dinoclassify.writers import Lines, open_format
 from dinoclassify.writers.csv import split
 
@@ -23,17 +27,26 @@ _TABLES = {b"PAR1": "parquet", b"SQLi": "sqlite"}  # how files of these formats 
 _MAGIC = 4  # bytes
 
 GONE = "is gone"
+_ELSEWHERE = "is no file of its own: only those are sorted, tagged and shown"
 
 
 def read_predictions(name: str) -> Iterator[Prediction]:
     """All predictions of a file, in order; its content says which of the formats it has.
 
     Args:
-        name: the file, or ``-`` for stdin, whose lines are read as they come.
+        name: the file, the folder of parts, an object or a prefix of such, or ``-`` for stdin, whose lines are read as
+            they come.
 
     Raises:
         UsageError: it cannot be read, or holds something else.
     """
+    if (is_url(name) or os.path.isdir(name)) and read_manifest(name) is not None:
+        yield from chain.from_iterable(map(read_predictions, part_files(name)))
+        return
+    if is_url(name):
+        with _local_copy(name) as file:
+            yield from read_predictions(file)
+        return
     if name != STDIN and not os.path.isfile(name):
         raise UsageError(f"there is no file {name}")
     shown = "stdin" if name == STDIN else name
@@ -65,16 +78,16 @@ def latest_predictions(name: str) -> Iterator[Prediction]:
 
 
 def read_meta(name: str) -> dict[str, Any]:
-    """What ``NAME.meta.json`` says of a file of rows; nothing where there is no such file that can be read."""
+    """What is said of rows: ``NAME.meta.json``, or the manifest of a folder of parts; nothing if it cannot be read."""
+    if (is_url(name) or os.path.isdir(name)) and (manifest := read_manifest(name)) is not None:
+        return manifest
+    if is_url(name):
+        if not exists(f"{name}.meta.json"):
+            return {}
+        with _local_copy(f"{name}.meta.json") as file:
+            return _parsed(file)
     path = f"{os.path.realpath(name)}.meta.json"
-    if not os.path.isfile(path):
-        return {}
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return _parsed(path) if os.path.isfile(path) else {}
 
 
 def why_stale(row: Prediction, picture: str) -> str | None:
@@ -84,12 +97,33 @@ def why_stale(row: Prediction, picture: str) -> str | None:
         row: any row.
         picture: its path, see `dinoclassify.rows.file_shown_as`.
     """
+    if not is_file_name(file_shown_as(row.path)):
+        return _ELSEWHERE
     now = signature(picture)
     if now == (None, None):
         return GONE
     if not os.path.isfile(picture):
         return "is no file"
     return "has changed since it was labelled" if row.size is not None and now != (row.size, row.mtime_ns) else None
+
+
+@contextmanager
+def _local_copy(url: str) -> Iterator[str]:
+    """A file of this machine with the content of an object."""
+    with tempfile.NamedTemporaryFile(suffix=os.path.basename(url)) as file:
+        if not download(url, file.name):
+            raise UsageError(f"there is no {url}")
+        yield file.name
+
+
+def _parsed(path: str) -> dict[str, Any]:
+    """The object that is written in a file; nothing if there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _read(stream: BufferedReader, name: str, *, safe_for_excel: bool) -> Iterator[Prediction]:

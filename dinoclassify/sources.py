@@ -1,12 +1,14 @@
 """What an input is: its name, and where its bytes are if not in a file of that name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dinoclassify.files import Signature
 from dinoclassify.rows import Failure
 
 MEMBER = "!"  # stands between an archive and the name of a picture in it: ``album.zip!summer/beach.jpg``
+MAX_PIXELS = 100_000_000  # of one picture: 300 MB as RGB, in each worker
+TIMEOUT = 120.0  # seconds for one picture
 MOST_BYTES = 512 << 20  # of one picture that has to be in memory as it is, each time it is read
 
 
@@ -50,3 +52,7 @@ class Source:
     content: Span | Stream | Failure | bytes | None = None
     signature: Signature | None = None
     position: int | None = None
+
+    def without_bytes(self) -> "Source":
+        """The same, but for bytes that it has with it."""
+        return replace(self, content=None) if isinstance(self.content, bytes) else self

@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from dinoclassify.discover import MAX_PIXELS
 from dinoclassify.loader import available_cpus, load_batches
 from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.sources import Source
+from dinoclassify.sources import MAX_PIXELS, Source
 
 SIDE = 160  # pixels: twice the size they are shown at, for fine screens
 

@@ -1,11 +1,9 @@
 """What runs in a process that decodes, and what it tells of itself."""
 
 import ctypes
-import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -14,6 +12,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from dinoclassify.decode import Decoded, init_process
+from dinoclassify.fetching import Fetcher
+from dinoclassify.files import signature
 from dinoclassify.rows import Failure
 from dinoclassify.slots import Slots, Written
 from dinoclassify.sources import Source
@@ -45,18 +45,35 @@ class Result:
 
 
 class Pictures(Dataset[Result]):
-    """Decodes the lists of sources that it is asked for. Lives in the process."""
+    """Decodes the lists of sources that it is asked for. Lives in the process.
 
-    def __init__(self, decode: Callable[[Source], Decoded], slots: Slots, progress: Progress) -> None:
+    Args:
+        decode: what is done with each source.
+        slots: where results are written.
+        progress: what is told of them meanwhile.
+        timeout: seconds that a picture may take to read.
+        private: see `dinoclassify.web`.
+    """
+
+    def __init__(
+        self, decode: Callable[[Source], Decoded], slots: Slots, progress: Progress, *, timeout: float, private: bool
+    ) -> None:
         self._decode = decode
         self._slots = slots
         self._progress = progress
+        self._timeout = timeout
+        self._private = private
+        self._fetcher: Fetcher | None = None
 
-    def __getitems__(self, sources: list[Source]) -> Result:
+    def __getitems__(self, task: list[list[Source]]) -> Result:
+        sources, ahead = task
         turn = self._progress.tasks
         self._progress.tasks += 1
         started = perf_counter()
-        decoded = [self._decode_at(position, source) for position, source in enumerate(sources)]
+        if self._fetcher is None:
+            self._fetcher = Fetcher(timeout=self._timeout, private=self._private, beat=self._beat)
+        fetched = self._fetcher.fetched(sources, ahead)
+        decoded = [self._decode_next(position, source, fetched) for position, source in enumerate(sources)]
         self._note(BETWEEN)
         reading = sum(item.read_seconds for item in decoded)
         try:
@@ -66,16 +83,22 @@ class Pictures(Dataset[Result]):
             written = self._write(turn, [replace(item, pixels=None, jpeg=None, failure=failure) for item in decoded])
         return Result(written, reading, perf_counter() - started - reading)
 
-    def _decode_at(self, position: int, source: Source) -> Decoded:
+    def _decode_next(self, position: int, source: Source, fetched: Iterator[Source]) -> Decoded:
         self._progress.mtime_ns = 0
         self._note(position)
-        with suppress(OSError, ValueError):
-            status = os.stat(source.path)
-            self._progress.size, self._progress.mtime_ns = status.st_size, status.st_mtime_ns
-        return self._decode(source)
+        size, mtime_ns = source.signature or signature(source.path)
+        self._progress.size, self._progress.mtime_ns = size or 0, mtime_ns or 0
+        started = perf_counter()
+        whole = next(fetched)
+        waited = perf_counter() - started
+        decoded = self._decode(whole)
+        return replace(decoded, source=source.without_bytes(), read_seconds=decoded.read_seconds + waited)
 
     def _note(self, position: int) -> None:
         self._progress.position = position
+        self._beat()
+
+    def _beat(self) -> None:
         self._progress.step += 1
 
     def _write(self, turn: int, decoded: Sequence[Decoded]) -> Written:

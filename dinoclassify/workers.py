@@ -6,6 +6,7 @@ that picture is tried again alone: if it ends that process too, it is given up. 
 up at once. Batches stay as they were, whatever happens in between.
 """
 
+import itertools
 import logging
 import multiprocessing
 import signal
@@ -59,7 +60,9 @@ class Worker:
     Args:
         decode: what is done with each source, in the process.
         batches: the lists of sources. The next is asked for whenever one has been received.
-        timeout: seconds that a picture may take.
+        timeout: seconds that a picture may take to decode, and as many to read if it is not on this machine.
+        private: see `dinoclassify.web`.
+        ahead: begin to read what is not on this machine a list ahead.
         pinned: have the pixels in memory that CUDA can copy from by itself.
 
     Raises:
@@ -67,11 +70,20 @@ class Worker:
     """
 
     def __init__(
-        self, decode: Callable[[Source], Decoded], batches: Iterator[list[Source]], *, timeout: float, pinned: bool
+        self,
+        decode: Callable[[Source], Decoded],
+        batches: Iterator[list[Source]],
+        *,
+        timeout: float,
+        private: bool,
+        ahead: bool,
+        pinned: bool,
     ) -> None:
         self._decode = decode
         self._batches = batches
         self._timeout = timeout
+        self._private = private
+        self._ahead = ahead
         self._pinned = pinned
         self._slots = Slots(PREFETCH + 1)
         self._plan: deque[_Task] = deque()  # what is under way, in order
@@ -125,7 +137,7 @@ class Worker:
         try:
             self._results = iter(
                 DataLoader(
-                    Pictures(self._decode, self._slots, self._progress),
+                    Pictures(self._decode, self._slots, self._progress, timeout=self._timeout, private=self._private),
                     batch_sampler=self._tasks([task for task in self._plan if task.verdict is None]),
                     collate_fn=as_is,
                     num_workers=1,
@@ -142,10 +154,12 @@ class Worker:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, handler)  # torch's own would raise, in the middle of anything
 
-    def _tasks(self, again: Sequence["_Task"]) -> Iterator[list[Source]]:
-        """What the process is to do, for its DataLoader to ask for: first what was under way before."""
-        for task in again:
-            yield task.sources
+    def _tasks(self, again: Sequence["_Task"]) -> Iterator[list[list[Source]]]:
+        """What the process is to do, for its DataLoader to ask for, and what after that; first what was under way."""
+        lists = itertools.chain((task.sources for task in again), self._planned())
+        return _with_next(lists) if self._ahead else ([sources, []] for sources in lists)
+
+    def _planned(self) -> Iterator[list[Source]]:
         for sources in self._batches:
             self._plan.append(_Task(sources))
             yield sources
@@ -163,7 +177,8 @@ class Worker:
         pixels, items = self._slots.read(self._received, result.written, pinned=self._pinned)
         self._received += 1
         self._restarts = 0
-        inputs = [replace(item, source=source) for item, source in zip(items, task.sources, strict=True)]
+        sources = (source.without_bytes() for source in task.sources)
+        inputs = [replace(item, source=source) for item, source in zip(items, sources, strict=True)]
         return Batch(inputs, pixels, result.read_seconds, result.decode_seconds)
 
     def _restart(self) -> None:
@@ -246,6 +261,15 @@ class _Task:
         suspect = _Task([self.sources[position]], alone=True, verdict=verdict)
         *pieces, last = (piece for piece in (before, suspect, after) if piece.sources)
         return [*(replace(piece, ends_batch=False) for piece in pieces), replace(last, ends_batch=self.ends_batch)]
+
+
+def _with_next(lists: Iterator[list[Source]]) -> Iterator[list[list[Source]]]:
+    """Each list with the one after it, which is empty after the last."""
+    for sources in lists:
+        for after in lists:
+            yield [sources, after]
+            sources = after
+        yield [sources, []]
 
 
 def _given_up(verdict: Decoded) -> Batch:

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dinoclassify.decode import FORMATS, Decoded, decode, init_process
-from dinoclassify.discover import MAX_PIXELS
 from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.sources import Source
+from dinoclassify.sources import MAX_PIXELS, Source
 
 DINOV2 = Preprocessing(resize=256, crop=(224, 224), resample=3, mean=(0.0,) * 3, std=(1.0,) * 3)
 SQUARE = Preprocessing(resize=(224, 160), crop=None, resample=2, mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.discover import Filters, Shard, discover
+from dinoclassify.discover import discover
 from dinoclassify.errors import UsageError
+from dinoclassify.filters import Filters, Shard
 
 
 @pytest.fixture
@@ -285,8 +286,10 @@ def test_tables_of_any_bytes_and_of_no_text(tmp_path: Path) -> None:
 
 
 def test_options_of_lists_need_a_list(tree: Path) -> None:
-    with pytest.raises(UsageError, match="--column goes with --files-from"):
-        discover(["photos"], column="x")
+    with pytest.raises(UsageError, match=r"--column: there are no .parquet or .arrow tables in photos"):
+        next(discover(["photos"], column="x"))
+    with pytest.raises(UsageError, match=r"--column goes with tables, .parquet or .arrow, and with --files-from"):
+        next(discover(["photos/a.jpg"], column="x"))
     with pytest.raises(UsageError, match="-0 goes with a list"):
         discover(["photos"], null=True)
 

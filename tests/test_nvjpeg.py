@@ -15,12 +15,11 @@ from conftest import PHOTOS
 from PIL import Image
 from torch import Tensor
 
-from dinoclassify.discover import MAX_PIXELS
 from dinoclassify.errors import UsageError
 from dinoclassify.loader import load_batches
 from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
 from dinoclassify.preprocessing import AsIs, Preprocessing
-from dinoclassify.sources import Source
+from dinoclassify.sources import MAX_PIXELS, Source
 from dinoclassify.workers import Batch
 
 DINOV2 = Preprocessing(resize=256, crop=(224, 224), resample=3, mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -19,6 +19,7 @@ from dinoclassify.cli import run as run_command
 from dinoclassify.earlier import EarlierRows
 from dinoclassify.errors import OutputError
 from dinoclassify.rows import Failure, Label, Prediction
+from dinoclassify.sources import Source
 from dinoclassify.writers.jsonl import JSONLines
 
 Predict = Callable[..., tuple[int, str]]
@@ -307,4 +308,4 @@ def test_a_path_that_is_named_very_often() -> None:
     rows = EarlierRows(JSONLines(1))
     for _ in range(20_000):
         rows.add(Prediction("gone.jpg", "failed", failure=Failure("vanished", "it is gone")), newer=False)
-    assert [row.number for _ in range(20_000) if (row := rows.ask("gone.jpg"))] == list(range(20_000))
+    assert [row.number for _ in range(20_000) if (row := rows.ask(Source("gone.jpg")))] == list(range(20_000))

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from test_pipeline import LABELS, TINY, level_of
 
-from dinoclassify.discover import Filters, discover
+from dinoclassify.discover import discover
+from dinoclassify.filters import Filters
 from dinoclassify.loader import load_batches
 from dinoclassify.outputs import OutputFile
 from dinoclassify.pipeline import classify

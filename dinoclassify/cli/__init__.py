@@ -19,6 +19,7 @@ from dinoclassify.cli.bench import bench
 from dinoclassify.cli.doctor import doctor
 from dinoclassify.cli.embed import embed
 from dinoclassify.cli.evaluate import evaluate
+from dinoclassify.cli.merge import merge
 from dinoclassify.cli.models import models
 from dinoclassify.cli.predict import predict
 from dinoclassify.cli.report import report
@@ -45,10 +46,10 @@ app = typer.Typer(
     epilog=_EPILOG,
 )
 _ENVIRONMENT = "Each option can also be set by an environment variable: DINOCLASSIFY_TOP_K=5 is --top-k 5."
-for command in (predict, embed, train, evaluate, sort, tag, report, bench, models, doctor):
+for command in (predict, merge, embed, train, evaluate, sort, tag, report, bench, models, doctor):
     app.command(
         context_settings={"auto_envvar_prefix": "DINOCLASSIFY"},
-        epilog=_ENVIRONMENT if command in (predict, embed, train, evaluate, sort, tag, report) else None,
+        epilog=_ENVIRONMENT if command in (predict, merge, embed, train, evaluate, sort, tag, report) else None,
     )(command)
 
 

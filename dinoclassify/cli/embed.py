@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.run import DASH, Job, Request, Target, check_run, write_rows
+from dinoclassify.cli.inputs import DASH
+from dinoclassify.cli.run import Job, Request, Target, check_run, write_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.writers import FEATURE_FORMATS, choose_format
 
@@ -47,7 +48,7 @@ def embed(
         encoder = Encoder(model.model, **model.arguments())
         return Job(
             model=encoder,
-            answer=partial(encoder.embed, normalized=normalize, dtype=dtype),
+            answer=partial(encoder.answer, normalized=normalize, dtype=dtype),
             row_format=open_features(target.chosen.name, encoder.width, DTYPES[dtype]),
             settings={"normalize": normalize, "dtype": dtype},
             outputs={"features": encoder.width},

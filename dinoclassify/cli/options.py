@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypedDict,
 
 import typer
 
-from dinoclassify import discover
+from dinoclassify import filters, sources
 from dinoclassify.catalogue import DEFAULT
 from dinoclassify.cli.tally import FailureLimit
 from dinoclassify.stages import Stages
@@ -39,11 +39,11 @@ def _number_or_auto(text: str) -> int | None:
     return int(text)
 
 
-def _shard(text: str) -> discover.Shard:
+def _shard(text: str) -> filters.Shard:
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise typer.BadParameter(f"{text} is not I/N with I from 1 to N.")
-    return discover.Shard(int(index), int(count))
+    return filters.Shard(int(index), int(count))
 
 
 def _failure_limit(text: str) -> FailureLimit:
@@ -60,13 +60,16 @@ def _failure_limit(text: str) -> FailureLimit:
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PATHS", help="Pictures, folders, quoted globs, or - for a list of paths on stdin."),
+    typer.Argument(
+        metavar="PATHS", help="Pictures, folders, archives, URLs, quoted globs, or - for a list of these on stdin."
+    ),
 ]
 FilesFrom = Annotated[
     str | None, _input(metavar="FILE", help="Read paths from a list, or from a .csv or .parquet table.")
 ]
 Column = Annotated[
-    str | None, _input(metavar="NAME", help="The column of that table with the paths; path if not given.")
+    str | None,
+    _input(metavar="NAME", help="The column of that table with the paths; or of tables in PATHS with pictures."),
 ]
 LabelledFolder = Annotated[
     str | None,
@@ -93,8 +96,16 @@ Hidden = Annotated[bool, _input("--hidden", help="Also take entries whose name s
 Follow = Annotated[bool, _input("--follow", help="Walk into symbolic links to folders.")]
 MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse pictures with more pixels.")]
 Timeout = Annotated[float, _input(min=0.1, metavar="SECONDS", help="Give a picture up that takes longer.")]
+PrivateUrls = Annotated[
+    bool,
+    _input(
+        "--allow-private-urls",
+        envvar="DINOCLASSIFY_ALLOW_PRIVATE_URLS",
+        help="Also read web addresses in private networks and on this machine.",
+    ),
+]
 Shard = Annotated[
-    discover.Shard | None,
+    filters.Shard | None,
     _input(parser=_shard, metavar="I/N", help="Take the I-th of N parts, chosen by a hash of the path."),
 ]
 Limit = Annotated[int | None, _input(min=1, metavar="N", help="Take the first N inputs.")]
@@ -153,6 +164,15 @@ Plots = Annotated[
 PlotFormat = Annotated[Literal["png", "svg"], _output(help="What they are drawn as.")]
 OutputFile = Annotated[
     str, _output("--output", "-o", metavar="FILE|-", help="Write to this file, complete or not at all; - is stdout.")
+]
+RowsTo = Annotated[
+    str,
+    _output(
+        "--output",
+        "-o",
+        metavar="FILE|DIR/|-",
+        help="Write to this file, or in parts to this folder, complete or not at all; - is stdout.",
+    ),
 ]
 Format = Annotated[
     str | None,
@@ -233,6 +253,17 @@ MostLabels = Annotated[
 ]
 LeastScore = Annotated[float, _answer(min=0, max=1, metavar="P", help="Leave out labels with a lower score.")]
 
+Parts = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PARTS", help="Files that `predict` wrote, folders of such, or quoted globs."),
+]
+AllowGaps = Annotated[
+    bool, _input("--allow-gaps", help="Merge what there is: parts may be missing, or not have seen the same inputs.")
+]
+AllowDuplicates = Annotated[
+    bool, _input("--allow-duplicates", help="Several parts may have a path: the rows of the last one count.")
+]
+
 Page = Annotated[str, _output("--output", "-o", metavar="FILE", help="Write the page to this file.")]
 Thumbnails = Annotated[
     int, _output(min=0, max=MOST, metavar="N", help="Embed the N most certain pictures of each label.")
@@ -240,6 +271,18 @@ Thumbnails = Annotated[
 Link = Annotated[bool, _output("--link", help="Show all other pictures from where they lie, if they are there.")]
 
 Watch = Annotated[bool, _run("--watch", help="Go on, and label what comes into the folders, until it is stopped.")]
+
+Engine = Annotated[Literal["local", "ray"], _run(help="local: this machine; ray: all machines of a Ray cluster.")]
+RayAddress = Annotated[
+    str | None,
+    _run(metavar="ADDRESS", help="Of the cluster: auto, ray://HOST:PORT or HOST:PORT; by default one is started here."),
+]
+Gpus = Annotated[
+    float | None,
+    _run(
+        "--gpus-per-replica", min=0, metavar="N", help="With ray: of each copy of the model, 0.5 for two on one; auto."
+    ),
+]
 
 Wait = Annotated[bool, _run("--wait", help="Wait for another run that writes the same, rather than exit with 11.")]
 MaxFailures = Annotated[
@@ -266,6 +309,7 @@ class Inputs:
     exclude: Exclude = None
     hidden: Hidden = False
     follow: Follow = False
+    private_urls: PrivateUrls = False
     shard: Shard = None
     limit: Limit = None
 
@@ -320,20 +364,24 @@ class ModelOptions:
 class Passing:
     """How pictures go through the model."""
 
-    max_pixels: MaxPixels = discover.MAX_PIXELS
-    timeout: Timeout = discover.TIMEOUT
+    max_pixels: MaxPixels = sources.MAX_PIXELS
+    timeout: Timeout = sources.TIMEOUT
     batch_size: BatchSize = None
     workers: Workers = None
     exact: Exact = False
     decoder: Decoder = "cpu"
 
-    def arguments(self, stages: Stages, stop: Callable[[], bool]) -> "Run":
+    def arguments(
+        self, stages: Stages, stop: Callable[[], bool], *, live: bool = False, private_urls: bool = False
+    ) -> "Run":
         """A run with a clock and a way to end it, as the methods of a model take it."""
         return {
+            "live": live,
             "stages": stages,
             "stop": stop,
             "max_pixels": self.max_pixels,
             "timeout": self.timeout,
+            "private_urls": private_urls,
             "batch_size": self.batch_size,
             "workers": self.workers,
             "exact": self.exact,
@@ -357,6 +405,15 @@ class Upkeep:
     def failure_limit(self) -> FailureLimit | None:
         """How many rows may fail."""
         return FailureLimit("0", count=0) if self.strict else self.max_failures
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where the work is done."""
+
+    engine: Engine = "local"
+    ray_address: RayAddress = None
+    gpus: Gpus = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,20 @@
 """`dinoclassify predict`."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from functools import partial
 
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.run import DASH, Job, Request, Target, check_run, write_rows
+from dinoclassify.cli.inputs import DASH
+from dinoclassify.cli.parts import check_parts, write_parts
+from dinoclassify.cli.run import Job, Request, Target, check_run, write_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.cli.watch import check_watch, watch_rows
+from dinoclassify.groups import read_groups
+from dinoclassify.labels import read_labels
 from dinoclassify.rows import Prediction
 from dinoclassify.writers import choose_format, open_format
 
@@ -25,11 +30,12 @@ def predict(
     threshold: options.Threshold = 0.0,
     labels: options.Labels = None,
     groups: options.Groups = None,
-    output: options.OutputFile = DASH,
+    output: options.RowsTo = DASH,
     output_format: options.Format = None,
     excel_safe: options.ExcelSafe = False,
     upkeep: options.Upkeep,
     watch: options.Watch = False,
+    cluster: options.Cluster,
     messages: options.Messages,
 ) -> int:
     """Label pictures.
@@ -39,26 +45,30 @@ def predict(
     """
     set_up_log(messages)
     file = None if output in (DASH, "") else output
-    target = Target(file, choose_format(file, output_format, excel_safe=excel_safe))
+    in_parts = file is not None and (file.endswith("/") or os.path.isdir(file))
+    chosen = choose_format(file, output_format or ("parquet" if in_parts else None), excel_safe=excel_safe)
+    target = Target(file, chosen, in_parts)
     request = Request(inputs, passing, target, upkeep, messages, context.params)
     check_run(request)
+    check_parts(request, cluster)
     if watch:
         check_watch(request)
 
+    names = read_labels(labels) if labels is not None else None
+    folds = read_groups(groups) if groups is not None else None
+
     def open_job() -> Job[Prediction]:
         from dinoclassify.classifier import Classifier
-        from dinoclassify.labels import read_labels
 
-        names = read_labels(labels) if labels is not None else None
-        classifier = Classifier(model.model, labels=names, groups=groups, **model.arguments())
+        classifier = Classifier(model.model, labels=names, groups=folds, **model.arguments())
         ranks = min(top_k, len(classifier.labels))
         return Job(
             model=classifier,
-            answer=partial(classifier.predict, top_k=ranks, threshold=threshold),
+            answer=partial(classifier.answer, top_k=ranks, threshold=threshold),
             row_format=open_format(target.chosen.name, ranks),
             settings={
                 "labels": _digest(classifier.classes),
-                "groups": _digest(map(classifier.labels.__getitem__, classifier.group_of or ())) if groups else None,
+                "groups": _digest(map(classifier.labels.__getitem__, classifier.group_of or ())) if folds else None,
                 "top-k": ranks,
                 "threshold": threshold,
             },
@@ -67,6 +77,8 @@ def predict(
 
     if watch:
         return watch_rows(open_job, request)
+    if in_parts:
+        return write_parts(open_job, request, cluster)
     return write_rows(open_job, request, empty=partial(open_format, target.chosen.name, top_k))
 
 

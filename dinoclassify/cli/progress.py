@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dinoclassify.cli import options
 from dinoclassify.cli.signals import finishing_batches
@@ -14,12 +14,13 @@ from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
 from dinoclassify.errors import OutputClosedError
 from dinoclassify.sources import Source
 from dinoclassify.stages import Stages, advice
-from dinoclassify.writers import R
 
 if TYPE_CHECKING:
     from dinoclassify.loaded import LoadedModel
 
 log = logging.getLogger("dinoclassify")
+
+T = TypeVar("T")
 
 
 def log_model(model: "LoadedModel") -> None:
@@ -51,8 +52,8 @@ def told_if_stopped(tally: Tally, kept: Callable[[], str] = str) -> Iterator[Cal
 
 
 def with_progress(
-    rows: Iterator[R], tally: Tally, messages: options.Messages, look: Callable[[], Iterator[Source]] | None
-) -> Iterator[R]:
+    rows: Iterator[T], tally: Tally, messages: options.Messages, look: Callable[[], Iterator[Source]] | None
+) -> Iterator[T]:
     """Show a bar on stderr, if it is wanted; its end comes from a second look at the inputs, beside the first."""
     return _with_bar(rows, tally, look) if wants_bar(messages) else rows
 
@@ -62,7 +63,7 @@ def wants_bar(messages: options.Messages) -> bool:
     return sys.stderr.isatty() and not messages.quiet if messages.progress is None else messages.progress
 
 
-def _with_bar(rows: Iterator[R], tally: Tally, look: Callable[[], Iterator[Source]] | None) -> Iterator[R]:
+def _with_bar(rows: Iterator[T], tally: Tally, look: Callable[[], Iterator[Source]] | None) -> Iterator[T]:
     with progress_bar() as bar:
 
         def count() -> None:

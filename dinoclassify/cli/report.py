@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from dinoclassify.cli import options
+from dinoclassify.cli.inputs import DASH
 from dinoclassify.cli.progress import wants_bar
 from dinoclassify.cli.results import required
-from dinoclassify.cli.run import DASH, files_of
+from dinoclassify.cli.run import files_of
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
-from dinoclassify.discover import IMAGE_SUFFIXES
 from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.filters import has_image_suffix
 from dinoclassify.rows import Prediction, shown_path
 
 _UNITS = ("kB", "MB", "GB")
@@ -40,7 +41,7 @@ def report(
         raise OutputError(f"cannot write {output}: it is a folder")
     if output != DASH and os.path.realpath(output) in {*files_of(results), os.path.realpath(groups or results)}:
         raise UsageError(f"{output} would be written over an input: choose another name")
-    if os.path.splitext(output)[1].lower() in IMAGE_SUFFIXES:
+    if has_image_suffix(output):
         raise UsageError(f"{output} has the suffix of a picture: choose another name")
     from dinoclassify.predictions import latest_predictions, read_meta
     from dinoclassify.report import write_page

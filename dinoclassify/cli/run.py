@@ -6,29 +6,31 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, Unpack
 
 from dinoclassify.cli import options
+from dinoclassify.cli.inputs import Census, is_live, look, names_of, second_look
 from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, with_progress
 from dinoclassify.cli.signals import ending_with_reader
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import say
-from dinoclassify.discover import IMAGE_SUFFIXES, Filters, discover
 from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.files import is_regular
+from dinoclassify.filters import has_image_suffix
 from dinoclassify.lists import writing_paths
 from dinoclassify.locks import lock_of, locked
 from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
+from dinoclassify.staging import published, stage_of
+from dinoclassify.stores import filesystem, is_url
 from dinoclassify.streams import check_output, stream_rows
 from dinoclassify.writers import FORMATS, Format, R, RowFormat
 
 if TYPE_CHECKING:
     from dinoclassify.earlier import EarlierRow
-    from dinoclassify.loaded import LoadedModel
+    from dinoclassify.loaded import LoadedModel, Run
     from dinoclassify.outputs import OutputFile
 
-DASH = "-"  # stdin as an input, stdout as the output
 SOME_FAILED = 3  # the exit code of a run that finished with failed rows
 
 
@@ -36,7 +38,7 @@ SOME_FAILED = 3  # the exit code of a run that finished with failed rows
 class Job(Generic[R]):
     """What a run needs of an opened model.
 
-    ``answer`` is its `predict` or `embed`, which takes inputs and a `Run`. ``settings`` are the options that the
+    ``answer`` makes rows of batches of pictures, as classifiers and encoders do. ``settings`` are the options that the
     answers depend on, by name. ``outputs`` says how many labels or features there are.
     """
 
@@ -46,17 +48,31 @@ class Job(Generic[R]):
     settings: Mapping[str, object]
     outputs: Mapping[str, int]
 
+    def rows(self, sources: Iterable[Source], **run: Unpack["Run"]) -> Iterator[R]:
+        """One row for each source, in order."""
+        from dinoclassify.loaded import flow
+
+        return self.answer(self.model.decoded(sources, **run), **flow(run))
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where rows go: to a file, which is None for stdout; ``kept_in`` is the same if it is a regular file."""
+    """Where rows go: to a file or an object, or ``in_parts`` to a folder of these; ``file`` is None for stdout."""
 
     file: str | None
     chosen: Format
+    in_parts: bool = False
+
+    @property
+    def url(self) -> str | None:
+        """The object, if it is one."""
+        return self.file if self.file is not None and is_url(self.file) else None
 
     @property
     def kept_in(self) -> str | None:
-        """The file, if it is a regular one, which appears whole and can be resumed."""
+        """The regular file, if any, which appears whole and can be resumed; of an object, before it is sent."""
+        if self.url is not None:
+            return stage_of(self.url)
         return self.file if self.file is not None and is_regular(self.file) else None
 
 
@@ -89,12 +105,15 @@ def check_run(request: Request) -> None:
         raise UsageError("--retry-failed and --prune go with --resume")
     if upkeep.strict and upkeep.max_failures is not None:
         raise UsageError("--strict is --max-failures 0: leave one out")
-    _check_new_file(target.file, target.chosen, named)
+    if target.url is not None:
+        filesystem(target.url)
+    elif not target.in_parts:
+        _check_new_file(target.file, target.chosen, named)
     if upkeep.errors_to is not None:
         _check_new_file(upkeep.errors_to, FORMATS[0], named)
         if target.file is not None and os.path.realpath(upkeep.errors_to) in files_of(target.file):
             raise UsageError(f"--errors-to {upkeep.errors_to} would be written over the output: choose another name")
-    if upkeep.resume and target.kept_in is None:
+    if upkeep.resume and not target.in_parts and target.kept_in is None:
         raise UsageError("--resume goes with a file: name one with --output")
 
 
@@ -108,8 +127,12 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request, *, empty: Calla
     """
     inputs, passing, target, upkeep = request.inputs, request.passing, request.target, request.upkeep
     kept_in = target.kept_in
-    with locked(kept_in, wait=upkeep.wait) if kept_in is not None else nullcontext():
-        found = look(inputs)
+    with (
+        locked(kept_in, wait=upkeep.wait) if kept_in is not None else nullcontext(),
+        published(target.url, kept_in, resume=upkeep.resume) if target.url and kept_in else nullcontext(),
+    ):
+        census = Census(inputs.shard) if inputs.shard is not None else None
+        found = look(inputs, census)
         first = next(found, None)
         if first is None:
             if empty is not None:
@@ -128,52 +151,30 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request, *, empty: Calla
         ):
 
             def answers(sources: Iterator[Source]) -> Iterator[R]:
-                run = passing.arguments(stages, stop)
-                made = job.answer(sources, live=_is_live(inputs), **run)
-                return counted(with_progress(made, tally, request.messages, _second_look(inputs)), tally, note_failure)
+                made = job.rows(sources, **arguments_of(request, stages, stop))
+                return counted(with_progress(made, tally, request.messages, second_look(inputs)), tally, note_failure)
 
             if rows is None:
                 with ending_with_reader() if target.file is None else nullcontext():
                     stream_rows(target.file, job.row_format, answers(sources))
                 tally.judge()
             else:
-                for row in answers(rows.fresh(sources, partial(_keep, tally, note_failure))):
+                for row in answers(rows.fresh(sources, partial(keep, tally, note_failure))):
                     rows.write(row)
                 tally.judge()
                 if not stop():
-                    rows.finish(sidecar(job, tally, request.parameters))
+                    shard = {"shard": census.taken(rows.kept_before)} if census is not None else {}
+                    rows.finish(sidecar(job, tally, request.parameters) | shard)
         log_stages(stages, job.model, exact=passing.exact)
         if not request.messages.quiet:
             say(tally.summary() + (f" -> {target.file}" if target.file is not None else ""))
     return SOME_FAILED if tally.statuses["failed"] else 0
 
 
-def names_of(inputs: options.Inputs) -> list[str]:
-    """What stands on the command line."""
-    return [*(inputs.paths or ()), *filter(None, [inputs.files_from])]
-
-
-def look(inputs: options.Inputs) -> Iterator[Source]:
-    """The inputs, lazily."""
-    filters = Filters(
-        include=inputs.include or (),
-        exclude=inputs.exclude or (),
-        hidden=inputs.hidden,
-        follow=inputs.follow,
-        shard=inputs.shard,
-        limit=inputs.limit,
-    )
-    return discover(inputs.paths or [], filters, files_from=inputs.files_from, column=inputs.column, null=inputs.null)
-
-
-def _is_live(inputs: options.Inputs) -> bool:
-    return DASH in names_of(inputs)
-
-
-def _second_look(inputs: options.Inputs) -> Callable[[], Iterator[Source]] | None:
-    """A function that looks at the inputs again; None if they are gone once they were read."""
-    again = not _is_live(inputs) and (inputs.files_from is None or os.path.isfile(inputs.files_from))
-    return partial(look, inputs) if again else None
+def arguments_of(request: Request, stages: Stages, stop: Callable[[], bool]) -> "Run":
+    """How the pictures go through the model."""
+    inputs = request.inputs
+    return request.passing.arguments(stages, stop, live=is_live(inputs), private_urls=inputs.private_urls)
 
 
 def _check_new_file(file: str | None, chosen: Format, named: list[str]) -> None:
@@ -192,7 +193,7 @@ def files_of(output: str) -> set[str]:
 def _is_input(file: str, named: list[str]) -> bool:
     """Whether ``file`` has the suffix of a picture, or is one of the files that were named."""
     same = any(os.path.isfile(path) and os.path.isfile(file) and os.path.samefile(path, file) for path in named)
-    return same or os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
+    return same or has_image_suffix(file)
 
 
 def _write_nothing(target: Target, row_format: RowFormat[R]) -> None:
@@ -256,7 +257,7 @@ def counted(rows: Iterable[R], tally: Tally, note_failure: Callable[[str], None]
         tally.add(row)
 
 
-def _keep(tally: Tally, note_failure: Callable[[str], None], source: Source, row: "EarlierRow") -> None:
+def keep(tally: Tally, note_failure: Callable[[str], None], source: Source, row: "EarlierRow") -> None:
     """Count a row of an earlier run."""
     if row.status == "failed":
         note_failure(source.path)

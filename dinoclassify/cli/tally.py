@@ -1,7 +1,9 @@
 """What is counted while rows are made: for the summary, the exit code and the limit of failures."""
 
+import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dinoclassify.errors import FailuresError
@@ -30,6 +32,7 @@ class Tally:
         self.statuses: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.kept = 0
+        self._lock = threading.Lock()  # rows that are kept may be counted in another thread
         self._limit = limit
         self._failed = 0  # of this run's
         self._started = time.monotonic()
@@ -65,6 +68,19 @@ class Tally:
         if self._limit is not None and (self._limit.count is not None or self.made >= ENOUGH):
             self.judge()
 
+    def add_all(self, statuses: Mapping[str, int], errors: Mapping[str, int]) -> None:
+        """Count rows of this run by what became of them.
+
+        Raises:
+            FailuresError: too many have failed.
+        """
+        with self._lock:
+            self.statuses.update(statuses)
+            self.errors.update(errors)
+        self._failed += statuses.get("failed", 0)
+        if self._limit is not None and (self._limit.count is not None or self.made >= ENOUGH):
+            self.judge()
+
     def judge(self) -> None:
         """Compare the failures with the limit.
 
@@ -89,6 +105,7 @@ class Tally:
         return f"{self.total:,} images: {self.counts()}{kept} in {self.seconds:.1f} s{speed}"
 
     def _count(self, status: Status, error_code: str | None) -> None:
-        self.statuses[status] += 1
-        if error_code is not None:
-            self.errors[error_code] += 1
+        with self._lock:
+            self.statuses[status] += 1
+            if error_code is not None:
+                self.errors[error_code] += 1

@@ -10,8 +10,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dinoclassify.cli import options
+from dinoclassify.cli.inputs import DASH, look
 from dinoclassify.cli.progress import log_model, with_progress
-from dinoclassify.cli.run import DASH, SOME_FAILED, Job, Request, Target, all_made_with, counted, look, sidecar
+from dinoclassify.cli.run import SOME_FAILED, Job, Request, Target, all_made_with, counted, sidecar
 from dinoclassify.cli.signals import Stopped, ending_with_reader, finishing_batches
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import hush, say
@@ -38,6 +39,8 @@ def check_watch(request: Request) -> None:
         UsageError: it cannot be done so.
     """
     inputs, chosen = request.inputs, request.target.chosen
+    if request.target.url is not None or request.target.in_parts:
+        raise UsageError("--watch adds lines to a file of this machine: name one with --output")
     if inputs.files_from is not None or inputs.column or inputs.null or DASH in (inputs.paths or ()):
         raise UsageError("--watch looks at folders, not at lists: a list on stdin is followed without it")
     if request.upkeep.resume:
@@ -96,7 +99,7 @@ def _watch(open_job: Callable[[], Job[R]], request: Request, tally: Tally) -> No
             for path in failed:
                 note_failure(path)
             log.info("watching %s", " ".join(inputs.paths or ()))
-            answers = job.answer(sources, live=True, **passing.arguments(Stages(), stop))
+            answers = job.rows(sources, **passing.arguments(Stages(), stop, live=True))
             shown = with_progress(answers, tally, request.messages, None)
             _write(counted(shown, tally, note_failure), file, target, job)
             tally.judge()

@@ -1,0 +1,144 @@
+"""What is in an archive, a table of pictures or an object store -> a lazy stream of `Source`."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import BinaryIO
+
+from dinoclassify import archives, stores, tables
+from dinoclassify.errors import UsageError
+from dinoclassify.filters import Filters, Rules, is_glob
+from dinoclassify.reading import signature_of
+from dinoclassify.rows import Failure, file_shown_as
+from dinoclassify.sources import MEMBER, Source, Stream
+
+
+def named(path: str, rules: Rules) -> Iterator[Source]:
+    """What a name stands for that is not a folder's: a picture, or all pictures in an archive or a table.
+
+    It is tried whatever its suffix. One that is read from front to back is given as it is, see `contents`.
+    """
+    if rules.column is not None:
+        if not tables.is_table(path):
+            raise UsageError(f"--column goes with tables, .parquet or .arrow, and with --files-from, not with {path}")
+        yield Source(path, Stream(rules.column))
+    elif archives.is_archive(path):
+        yield from _archive(path, rules)
+    elif (key := archives.split_key(path)) is not None and not os.path.lexists(path):
+        if rules.take(path):
+            yield _member(*key, rules)
+    elif rules.take(path):
+        yield Source(path)
+
+
+def contents(source: Source, rules: Rules) -> Iterator[Source]:
+    """What is in a source whose content is a `Stream`; itself if it is none."""
+    if not isinstance(source.content, Stream):
+        yield source
+        return
+    column = source.content.column
+    if column is not None:
+        yield from tables.pictures(source.path, column, _opener(source.path, rules), signature_of(source))
+        return
+    opener = partial(stores.open_stream, private=rules.private) if stores.is_url(source.path) else _open
+    yield from archives.members(source.path, rules.take_below, opener, signature_of(source), streamed=True)
+
+
+def tables_of(folder: str, rules: Rules) -> Iterator[Source]:
+    """The tables in a folder.
+
+    Raises:
+        UsageError: there are none.
+    """
+    found = tables.tables_in(folder)
+    if not found:
+        raise UsageError(f"--column: there are no .parquet or .arrow tables in {folder}")
+    yield from (Source(path, Stream(rules.column)) for path in found)
+
+
+def in_store(url: str, rules: Rules) -> Iterator[Source]:
+    """The objects that a URL stands for: the one of this name, all below this prefix, or those that match a glob.
+
+    A prefix that cannot be listed is itself an input, and so gets a row.
+    """
+    try:
+        yield from _objects(url, rules)
+    except OSError as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        yield Source(url, Failure("unreadable", f"cannot be listed: {reason}"))
+
+
+def is_file_name(path: str) -> bool:
+    """Whether a path names a file of its own on this machine, be it there or not."""
+    return not stores.is_url(path) and (MEMBER not in path or os.path.lexists(path))
+
+
+def is_there(path: str) -> bool:
+    """Whether there still is what a row's path, see `dinoclassify.rows.shown_path`, stands for."""
+    if is_file_name(shown := file_shown_as(path)):
+        return os.path.lexists(shown)
+    if (key := archives.split_key(path)) is not None:
+        member = _member(*key, Rules(Filters()))
+        return not (isinstance(member.content, Failure) and member.content.code == "vanished")
+    table = path.rpartition(MEMBER)[0]
+    place = table if tables.is_table(table) else path
+    return stores.exists(place) if stores.is_url(place) else os.path.lexists(place)
+
+
+def _objects(url: str, rules: Rules) -> Iterator[Source]:
+    if not url.endswith("/") and (archives.is_archive(url) or stores.look(url) is not None):
+        yield from named(url, rules)
+    elif is_glob(url):
+        from fsspec.utils import glob_translate
+
+        prefix = _up_to_wildcard(url)
+        matches = re.compile(glob_translate(url)).match
+        for source in stores.objects(prefix):
+            visible = rules.hidden or "/." not in source.path[len(prefix) - 1 :]
+            if visible and matches(source.path):
+                yield from _object(source, rules)
+    else:
+        prefix = url if url.endswith("/") else f"{url}/"
+        for source in stores.objects(prefix):
+            name = source.path[len(prefix) :]
+            if rules.column is not None:
+                yield from _object(source, rules) if tables.is_table(name) else ()
+            elif rules.take_below(name):
+                yield source
+
+
+def _object(source: Source, rules: Rules) -> Iterator[Source]:
+    """What is in an object that was listed: as `named`, but that it need not be asked for again."""
+    for found in named(source.path, rules):
+        yield source if found == Source(source.path) else found
+
+
+def _archive(path: str, rules: Rules) -> Iterator[Source]:
+    if not rules.take(f"{path}/"):
+        return
+    if archives.is_streamed(path, remote=stores.is_url(path)):
+        yield Source(path, Stream())
+        return
+    yield from archives.members(
+        path, rules.take_below, _opener(path, rules), signature_of(Source(path)), streamed=False
+    )
+
+
+def _member(archive: str, name: str, rules: Rules) -> Source:
+    streamed = archives.is_streamed(archive, remote=stores.is_url(archive))
+    return archives.member(archive, name, _opener(archive, rules), signature_of(Source(archive)), streamed=streamed)
+
+
+def _opener(path: str, rules: Rules) -> Callable[[str], BinaryIO]:
+    return partial(stores.open_file, private=rules.private) if stores.is_url(path) else _open
+
+
+def _open(path: str) -> BinaryIO:
+    return open(path, "rb")
+
+
+def _up_to_wildcard(url: str) -> str:
+    """The folder in which everything lies that a glob can match."""
+    before = re.split(r"[*?[]", url, maxsplit=1)[0]
+    return before[: before.rindex("/") + 1]

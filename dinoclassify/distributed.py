@@ -1,0 +1,426 @@
+"""The Ray engine: the same rooms, arranged over the machines of a cluster. Of itself it decodes and answers nothing.
+
+The driver finds the inputs and writes them down in chunks, see `dinoclassify.chunks`. Their names go through a pipeline
+of Ray Data:
+
+    follow     one task, which gives the names of the chunks as they are planned
+    decode     tasks, each of which has a worker as the local engine has them: a chunk -> pieces of decoded pictures
+    classify   actors, each of which has opened the model once: a piece -> rows, which it writes, and their counts
+
+Whatever dies is done again by Ray, and gives the same: chunks are written down, and rows of a piece are written at a
+stroke under a name of their own. What is waited for downstream is held back upstream, by Ray Data.
+"""
+
+import io
+import itertools
+import logging
+import os
+import pickle
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol
+
+import pyarrow as pa
+import torch
+
+import dinoclassify
+from dinoclassify.chunks import Chunk, Outcome, Piece, chunk_size, read_chunk, write_rows
+from dinoclassify.errors import DinoclassifyError, UsageError, first_line
+from dinoclassify.loader import available_cpus, load_batches
+from dinoclassify.packing import packed, pieces_of, unpacked
+from dinoclassify.preprocessing import AsIs, Preprocessing
+from dinoclassify.provenance import versions
+from dinoclassify.sources import Source, Stream
+from dinoclassify.workers import Batch
+from dinoclassify.writers import R, RowFormat
+
+try:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from dinoclassify.following import Plan, Todo
+except ImportError:
+    raise UsageError("--engine ray needs: pip install 'dinoclassify[ray]'") from None
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+    from dinoclassify.loaded import LoadedModel
+
+log = logging.getLogger(__name__)
+
+_CPUS = 2  # processors of a worker that decodes where models run on processors too, as those of the local engine have
+_DECODING, _ANSWERING = 2, 4  # chunks that are under way for each worker that decodes, and for each replica
+_DEATHS = 3  # of replicas in a row that die while they open the model: then the run ends
+_REACHABLE = 10.0  # seconds in which the head of a cluster answers
+
+
+class Job(Protocol[R]):
+    """What a replica needs of an opened model; see `dinoclassify.cli.run.Job`."""
+
+    model: "LoadedModel"
+    answer: Callable[[Iterable[Batch]], Iterator[R]]
+    row_format: RowFormat[R]
+    settings: Mapping[str, object]
+    outputs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts(Generic[R]):
+    """What the driver needs to know of a job, and of a model that it has not opened: as `LoadedModel` tells it."""
+
+    model: str
+    revision: str | None
+    batch_size: int
+    preprocessing: Preprocessing | AsIs
+    device: str
+    runtime: str
+    precision: str
+    digest_of_it: str
+    versions: Mapping[str, str]
+    row_format: RowFormat[R]
+    settings: Mapping[str, object]
+    outputs: Mapping[str, int]
+
+    def digest(self) -> str:
+        """A digest of the model."""
+        return self.digest_of_it
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How pictures are decoded; see `dinoclassify.loader.load_batches`."""
+
+    batch_size: int
+    exact: bool
+    max_pixels: int
+    timeout: float
+    private: bool = False
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Use the cluster at ``address``, else that in which this program is a job, else one that is started here.
+
+    What Ray has to say is in the log: it would be among the rows on stdout.
+
+    Raises:
+        UsageError: there is no cluster.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_reachable(address)
+    here: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    try:
+        with _silent():
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(f"--ray-address {address}: no cluster can be reached ({first_line(error)})") from error
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    try:
+        with redirect_stdout(_ToLog()):
+            yield
+    finally:
+        ray.shutdown()
+
+
+def look_at_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) -> ModelFacts[R]:
+    """Open the model where a replica would, and say what it is.
+
+    Args:
+        open_job: opens the model.
+        gpus: see `answer`.
+
+    Raises:
+        DinoclassifyError: what `open_job` raises; or the nodes have another version of this program, or none.
+    """
+    look: Any = ray.remote(num_cpus=0, num_gpus=_gpus_of_replica(gpus), max_retries=-1)(_look)
+    with _reporting():
+        version: str
+        facts: ModelFacts[R]
+        version, facts = ray.get(look.remote(open_job))
+    here = dinoclassify.__version__
+    if version != here:
+        raise UsageError(f"the nodes of the cluster have dinoclassify {version}, this one {here}: install the same")
+    return facts
+
+
+def answer(
+    open_job: Callable[[], Job[R]],
+    preprocessing: Preprocessing | AsIs,
+    plan: Iterator[Chunk],
+    work: str,
+    decoding: Decoding,
+    *,
+    expand: Callable[[Source], Iterator[Source]],
+    gpus: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Outcome]:
+    """Answer all chunks of a plan, and write their rows; gives what became of each piece, as it is written.
+
+    Args:
+        open_job: opens the model; once in each replica.
+        preprocessing: that of the model.
+        plan: the chunks that are to be answered, see `dinoclassify.parts.OutputFolder`; asked for in another thread.
+            What goes wrong with it is raised when those before are answered.
+        work: where their plan is, and their rows go.
+        decoding: how pictures are decoded.
+        expand: gives the sources in a `Stream`.
+        gpus: those of a replica, which may be a part of one; 0 for none. By default one, if the cluster has any.
+        stop: asked after each piece; when it says so, all ends at once: chunks that are not done are for another run.
+
+    Raises:
+        DinoclassifyError: no replica can be opened, processes that decode keep dying, or rows cannot be written.
+    """
+    first = next(plan, None)
+    if first is None:
+        return
+    places = _places(gpus)
+    todo = _start_todo(_DECODING * places.workers + _ANSWERING * places.replicas)
+    over = threading.Event()
+    errors: list[Exception] = []
+
+    def announce() -> None:
+        try:
+            for chunk in itertools.chain([first], plan):
+                if over.is_set():
+                    return
+                todo.add.remote(chunk.name)
+        except Exception as error:
+            errors.append(error)
+        todo.end.remote()
+
+    threading.Thread(target=announce, name="plan", daemon=True).start()
+    try:
+        with _reporting():
+            for outcome in _outcomes(_pipeline(open_job, preprocessing, todo, work, decoding, expand, places)):
+                if outcome.piece.last:
+                    todo.finish.remote()
+                yield outcome
+                if stop():
+                    return
+    finally:
+        over.set()
+        ray.kill(todo)
+    if errors:
+        raise errors[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """What of a cluster is used: so many ``workers`` that decode at once, and ``replicas`` of the model.
+
+    ``most`` is how many replicas there may be when nodes come; None for any number. ``cpus`` and ``replica`` are what
+    Ray is told of a worker and of a replica.
+    """
+
+    workers: int
+    replicas: int
+    most: int | None
+    cpus: int
+    replica: Mapping[str, Any]
+
+
+def _places(gpus: float | None) -> _Places:
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    processors = {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in nodes}
+    able = [count for count in processors.values() if count]
+    if not able:
+        raise UsageError("no node of the cluster has a processor: start some with --num-cpus")
+    share = _gpus_of_replica(gpus)
+    if share:
+        replicas = sum(int(node["Resources"].get("GPU", 0) / share) for node in nodes)
+        if not replicas:
+            raise UsageError(f"no node of the cluster has {share:g} GPUs, which a replica is to have")
+        return _Places(sum(able), replicas, None, 1, {"num_gpus": share})
+    cpus = min(_CPUS, *able)
+    unable = [node for node, count in processors.items() if not count]  # they only direct the others
+    replica = {"label_selector": {"ray.io/node-id": f"!in({','.join(unable)})"}} if unable else {}
+    return _Places(sum(count // cpus for count in able), len(able), len(able), cpus, replica)
+
+
+def _start_todo(ahead: int) -> "ActorHandle[Any]":
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    new: Any = ray.remote(num_cpus=0, max_restarts=0)(Todo)
+    todo: ActorHandle[Any] = new.options(scheduling_strategy=here).remote(ahead)
+    return todo
+
+
+def _check_reachable(address: str) -> None:
+    """Find out in seconds what takes Ray many minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "://" not in address:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _REACHABLE).close()
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"--ray-address {address}: no cluster can be reached ({reason})") from error
+
+
+class _ToLog(io.TextIOBase):
+    """Where others print to."""
+
+    def write(self, text: str) -> int:
+        """Log the text."""
+        if text.strip():
+            log.info("ray: %s", text.strip())
+        return len(text)
+
+
+class _Replica(Generic[R]):
+    """An opened model, in an actor."""
+
+    def __init__(self, open_job: Callable[[], Job[R]], work: str) -> None:
+        torch.set_num_threads(available_cpus())  # Ray has made it as many as the actor has of its resources
+        self._job = open_job()
+        self._work = work
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Answer a piece, and write its rows."""
+        piece, batches = unpacked(block, pinned=self._job.model.device.startswith("cuda"))
+        rows = list(self._job.answer(batches))
+        outcome = write_rows(self._work, piece, self._job.row_format.lines, rows)
+        return pa.table({"outcome": [pickle.dumps(outcome)]})
+
+
+def _pipeline(
+    open_job: Callable[[], Job[R]],
+    preprocessing: Preprocessing | AsIs,
+    todo: "ActorHandle[Any]",
+    work: str,
+    decoding: Decoding,
+    expand: Callable[[Source], Iterator[Source]],
+    places: _Places,
+) -> "ray.data.Dataset":
+    context = DataContext.get_current()
+    context.target_max_block_size = 1  # byte: whatever a stage yields goes on at once, and alone
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.max_consecutive_actor_init_deaths = _DEATHS
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = -1  # a model that was opened stays so
+    decoded = ray.data.read_datasource(Plan(todo), override_num_blocks=1, num_cpus=0).map_batches(
+        _decode,
+        fn_kwargs={
+            "work": work,
+            "preprocessing": preprocessing,
+            "decoding": decoding,
+            "expand": expand,
+            "size": chunk_size(decoding.batch_size),
+        },
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=places.cpus,
+    )
+    # A replica has no processors to itself, so that one whose node is lost always finds another.
+    rows: ray.data.Dataset = decoded.map_batches(
+        _Replica,
+        fn_constructor_args=(open_job, work),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=0,
+        compute=ActorPoolStrategy(min_size=1, initial_size=places.replicas, max_size=places.most),
+        **places.replica,
+    )
+    return rows
+
+
+def _outcomes(rows: "ray.data.Dataset") -> Iterator[Outcome]:
+    for block in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for outcome in pa.table(block)["outcome"].to_pylist():
+            yield pickle.loads(outcome)  # noqa: S301 - a replica has written it
+
+
+def _gpus_of_replica(gpus: float | None) -> float:
+    return gpus if gpus is not None else min(1, ray.cluster_resources().get("GPU", 0))
+
+
+def _look(open_job: Callable[[], Job[R]]) -> tuple[str, ModelFacts[R]]:
+    job = open_job()
+    model = job.model
+    facts = ModelFacts(
+        model=model.model,
+        revision=model.revision,
+        batch_size=model.batch_size,
+        preprocessing=model.preprocessing,
+        device=model.device,
+        runtime=model.runtime,
+        precision=model.precision,
+        digest_of_it="" if model.revision else model.digest(),
+        versions=versions(model.runtime),
+        row_format=job.row_format,
+        settings=job.settings,
+        outputs=job.outputs,
+    )
+    return dinoclassify.__version__, facts
+
+
+def _decode(
+    block: pa.Table,
+    *,
+    work: str,
+    preprocessing: Preprocessing | AsIs,
+    decoding: Decoding,
+    expand: Callable[[Source], Iterator[Source]],
+    size: int,
+) -> Iterator[pa.Table]:
+    """A chunk -> its pieces of ``size`` inputs, decoded."""
+    (chunk,) = block["chunk"].to_pylist()
+    batches = load_batches(
+        _sources(read_chunk(work, chunk), expand),
+        preprocessing,
+        batch_size=decoding.batch_size,
+        workers=1,
+        exact=decoding.exact,
+        max_pixels=decoding.max_pixels,
+        timeout=decoding.timeout,
+        private=decoding.private,
+    )
+    pieces = pieces_of(batches, size)
+    piece, number = next(pieces, []), 0
+    for following in pieces:
+        yield packed(Piece(chunk, number, last=False), piece)
+        piece, number = following, number + 1
+    yield packed(Piece(chunk, number, last=True), piece)
+
+
+def _sources(planned: Iterable[Source], expand: Callable[[Source], Iterator[Source]]) -> Iterator[Source]:
+    for source in planned:
+        if isinstance(source.content, Stream):
+            yield from expand(source)
+        else:
+            yield source
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Have nothing on stderr, not even from C++."""
+    stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nothing)
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """Raise what has gone wrong on another node as it was raised there, if it is for people."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not (
+            isinstance(cause, DinoclassifyError) and not isinstance(cause, ray.exceptions.RayTaskError)
+        ):
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        if cause is not None:
+            raise cause from None
+        if "No module named 'dinoclassify" in str(error):
+            raise UsageError("the nodes of the cluster have no dinoclassify: install the same there as here") from error
+        raise

@@ -1,0 +1,80 @@
+"""Pictures that are not on this machine are read here, many at a time and ahead: no decoder waits for a server."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TypeVar
+
+from dinoclassify.archives import unpack
+from dinoclassify.rows import Failure
+from dinoclassify.sources import Source, Span
+from dinoclassify.stores import is_url, read
+
+IN_FLIGHT = 32  # reads at a time, in each process
+
+_BEAT = 1.0  # seconds
+
+T = TypeVar("T")
+
+
+class Fetcher:
+    """Reads what is not on this machine. One in a process, which makes it after it was forked.
+
+    Args:
+        timeout: seconds that a picture may take.
+        private: whether web addresses in private networks may be asked.
+        beat: called every second for which a picture is waited for and others may still come.
+    """
+
+    def __init__(self, *, timeout: float, private: bool, beat: Callable[[], None]) -> None:
+        self._timeout = timeout
+        self._private = private
+        self._beat = beat
+        self._ahead: list[Future[Source] | None] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = asyncio.Semaphore(IN_FLIGHT)
+
+    def fetched(self, sources: Sequence[Source], ahead: Sequence[Source]) -> Iterator[Source]:
+        """The same sources; those not on this machine have their bytes, or the reason why there are none.
+
+        Those ``ahead`` are begun to be read: they are what the next call is about.
+        """
+        reads = self._ahead or self._begin(sources)
+        self._ahead = self._begin(ahead)
+        for source, reading in zip(sources, reads, strict=True):
+            yield source if reading is None else self._wait(reading)
+
+    def _begin(self, sources: Sequence[Source]) -> list[Future[Source] | None]:
+        return [self._run(self._read(source)) if _is_elsewhere(source) else None for source in sources]
+
+    async def _read(self, source: Source) -> Source:
+        async with self._turn:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    raw = await read(source, private=self._private)
+            except TimeoutError:
+                return replace(source, content=Failure("timeout", f"took longer than {self._timeout:g} s to read"))
+        if isinstance(source.content, Span) and isinstance(raw.content, bytes):
+            return replace(raw, content=unpack(source.content, raw.content))
+        return raw
+
+    def _wait(self, reading: Future[Source]) -> Source:
+        while True:
+            try:
+                return reading.result(_BEAT)
+            except TimeoutError:
+                self._run(asyncio.sleep(0)).result()  # for ever, and without a beat, if the loop hangs
+                self._beat()
+
+    def _run(self, work: Coroutine[None, None, T]) -> Future[T]:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="fetch", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+def _is_elsewhere(source: Source) -> bool:
+    place = source.content.archive if isinstance(source.content, Span) else source.path
+    return (source.content is None or isinstance(source.content, Span)) and is_url(place)

@@ -1,0 +1,475 @@
+"""Object stores: s3fs against a real S3 API on loopback, and file systems of fsspec that need no server."""
+
+import asyncio
+import gc
+import importlib
+import io
+import itertools
+import multiprocessing
+import random
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from s3fs import S3FileSystem
+from servers import Store, store_server
+
+from dinoclassify import blocks, s3, stores, web
+from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.etags import signature
+from dinoclassify.rows import Failure
+from dinoclassify.sources import Source, Span
+
+ODD = [
+    "a b.jpg",
+    "p%20q.jpg",
+    "ü/é.jpg",
+    "x#y.jpg",
+    "q?z=1.jpg",
+    "v?versionId=3.jpg",
+    "d//e.jpg",
+    "+&'!.jpg",
+    "c*[1].jpg",
+]
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    with store_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(web, "BACKOFF", 0.01)
+        yield server
+
+
+@pytest.fixture
+def memory() -> Iterator[MemoryFileSystem]:
+    fs = MemoryFileSystem()
+    yield fs
+    fs.rm("/", recursive=True)
+
+
+def read(*sources: Source) -> list[Source]:
+    async def gather() -> list[Source]:
+        return await asyncio.gather(*map(stores.read, sources))
+
+    return asyncio.run(gather())
+
+
+def failure(source: Source) -> Failure:
+    [result] = read(source)
+    assert isinstance(result.content, Failure)
+    return result.content
+
+
+def paths(found: Iterable[Source]) -> list[str]:
+    return [source.path for source in found]
+
+
+def test_a_prefix_is_listed_page_by_page_as_far_as_it_is_wanted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PAGE", 3)
+    for number in range(8):
+        store.put(f"photos/{number}.jpg", b"x")
+    found = stores.objects("s3://bucket/photos/")
+    assert paths(itertools.islice(found, 2)) == ["s3://bucket/photos/0.jpg", "s3://bucket/photos/1.jpg"]
+    assert len(store.faults.asked) == 1
+    assert paths(found) == [f"s3://bucket/photos/{number}.jpg" for number in range(2, 8)]
+    assert len(store.faults.asked) == 3
+
+
+def test_a_prefix_is_a_folder_without_its_markers(store: Store) -> None:
+    for key in ("photos/", "photos/a.jpg", "photos/sub/", "photos/sub/b.jpg", "photos-old/c.jpg", "photos.jpg"):
+        store.put(key, b"x")
+    below = ["s3://bucket/photos/a.jpg", "s3://bucket/photos/sub/b.jpg"]
+    assert paths(stores.objects("s3://bucket/photos")) == paths(stores.objects("s3://bucket/photos/")) == below
+    assert len(paths(stores.objects("s3://bucket"))) == 4
+    assert not paths(stores.objects("s3://bucket/nothing/"))
+    for name in ("s3://bucket", "s3://bucket/photos", "s3://bucket/photos/", "s3://bucket/sub/"):
+        assert stores.look(name) is None
+
+
+def test_a_listing_that_breaks_off_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PAGE", 2)
+    monkeypatch.setattr(s3, "TRIES", 2)
+    for number in range(4):
+        store.put(f"{number}.jpg", b"x")
+    found = stores.objects("s3://bucket/")
+    assert next(found).path == "s3://bucket/0.jpg"
+    store.faults.only, store.faults.failing, store.faults.status = "continuation", 99, "500 Internal Server Error"
+    assert next(found).path == "s3://bucket/1.jpg"
+    with pytest.raises(OSError, match="500 Internal Server Error"):
+        next(found)
+    with pytest.raises(FileNotFoundError, match="bucket does not exist"):
+        next(stores.objects("s3://nowhere/photos/"))
+
+
+def test_every_key_is_a_name_as_it_is(store: Store) -> None:
+    for key in ODD:
+        store.put(key, key.encode())
+    found = list(stores.objects("s3://bucket/"))
+    assert set(paths(found)) == {f"s3://bucket/{key}" for key in ODD}
+    assert [stores.look(source.path) for source in found] == found
+    for result in read(*found, *(Source(source.path) for source in found)):
+        assert isinstance(result.content, bytes)
+        assert result.content.decode() == result.path.removeprefix("s3://bucket/")
+
+
+def test_a_signature_is_a_true_time_and_the_same_whoever_is_asked(store: Store) -> None:
+    before = int(time.time())
+    store.put("a.jpg", b"first")
+    [listed] = stores.objects("s3://bucket/")
+    assert listed.signature is not None
+    size, mtime_ns = listed.signature
+    assert size == 5
+    assert mtime_ns is not None
+    assert before <= mtime_ns // 10**9 <= time.time()
+    [result] = read(Source("s3://bucket/a.jpg"))
+    assert stores.look("s3://bucket/a.jpg") == listed
+    assert stores.signatures([Source("s3://bucket/a.jpg")]) == [result.signature] == [listed.signature]
+    store.put("a.jpg", b"other")
+    assert stores.look("s3://bucket/a.jpg") != listed
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"size": 3, "mtime": 1700000000.5, "created": 1.0}, (3, 1700000000_000000000)),  # a local file
+        ({"size": 3, "updated": "2023-11-14T22:13:20.5Z"}, (3, 1700000000_000000000)),  # Google's
+        ({"Content-Length": "3", "Last-Modified": "Tue, 14 Nov 2023 22:13:20 GMT"}, (3, 1700000000_000000000)),
+        ({"size": 3, "last_modified": None}, (3, 0)),
+        ({"size": 3, "mtime": "yesterday"}, (3, 0)),
+        ({"size": 3, "Last-Modified": "Fri, 31 Dec 9999 23:59:59 GMT"}, (3, 9223372035_000000000)),  # fits 64 bits
+        ({"size": 3, "Last-Modified": "Mon, 01 Jan 1900 00:00:00 GMT"}, (3, 0)),
+        ({"type": "file"}, (None, None)),
+    ],
+)
+def test_stores_say_it_in_many_words(entry: dict[str, object], expected: object) -> None:
+    found = signature(entry)
+    assert found[1] is None or found[1] % 10**9 == signature({"size": 0})[1]
+    assert (found[0], found[1] and found[1] // 10**9 * 10**9) == expected
+
+
+def test_an_object_is_read_with_one_request(store: Store) -> None:
+    store.put("a.jpg", b"content")
+    [result] = read(Source("s3://bucket/a.jpg"))
+    assert result.content == b"content"
+    assert store.faults.asked == ["GET /bucket/a.jpg"]
+
+
+def test_a_signature_that_is_known_stays(store: Store) -> None:
+    store.put("a.jpg", b"first")
+    found = list(stores.objects("s3://bucket/"))
+    store.put("a.jpg", b"other, longer")
+    [result] = read(*found)
+    assert result.content == b"other, longer"
+    assert result.signature == found[0].signature
+
+
+def test_what_is_not_there_has_vanished(store: Store) -> None:
+    store.put("a.jpg", b"x")
+    assert failure(Source("s3://bucket/b.jpg")).code == "vanished"
+    assert failure(Source("s3://nowhere/b.jpg")) == Failure("vanished", "The specified bucket does not exist")
+
+
+def test_what_is_forbidden_is_asked_for_once(store: Store) -> None:
+    store.put("a.jpg", b"x")
+    store.faults.failing, store.faults.status = 99, "403 Forbidden"
+    assert failure(Source("s3://bucket/a.jpg")).code == "unreadable"
+    assert len(store.faults.asked) == 1
+    with pytest.raises(PermissionError):
+        stores.look("s3://bucket/a.jpg")
+
+
+def test_without_credentials_nothing_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    assert failure(Source("s3://bucket/a.jpg")) == Failure("unreadable", "Unable to locate credentials")
+    with pytest.raises(OSError, match="Unable to locate credentials"):
+        stores.look("s3://bucket/a.jpg")
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"anon": True})
+    store.put("a.jpg", b"x")
+    assert failure(Source("s3://bucket/a.jpg")) == Failure("unreadable", "Forbidden")  # so it was asked without
+
+
+@pytest.mark.parametrize("status", ["503 Slow Down", "500 Internal Server Error"])
+def test_what_may_do_better_is_tried_again(store: Store, status: str) -> None:
+    store.put("a.jpg", b"content")
+    store.faults.failing, store.faults.status = 1, status
+    assert read(Source("s3://bucket/a.jpg"))[0].content == b"content"
+    assert len(store.faults.asked) == 2
+
+
+def test_what_never_does_better_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "TRIES", 2)
+    store.put("a.jpg", b"content")
+    store.faults.failing = 99
+    assert failure(Source("s3://bucket/a.jpg")) == Failure("unreadable", "503 Slow Down")
+    assert len(store.faults.asked) == 2
+
+
+def test_a_body_that_breaks_off_is_asked_for_again(store: Store) -> None:
+    store.put("a.jpg", bytes(100_000))
+    store.faults.breaking = 2
+    assert read(Source("s3://bucket/a.jpg"))[0].content == bytes(100_000)
+    store.faults.breaking = 99
+    assert failure(Source("s3://bucket/a.jpg")).code == "unreadable"
+    assert len(store.faults.asked) == 3 + web.TRIES
+    store.faults.breaking = 1
+    assert stores.open_file("s3://bucket/a.jpg").read() == bytes(100_000)
+
+
+def test_no_object_is_lost_where_many_requests_fail(store: Store) -> None:
+    for number in range(200):
+        store.put(f"{number:03}.jpg", str(number).encode())
+    found = list(stores.objects("s3://bucket/"))
+    for number in range(0, 200, 20):
+        store.delete(f"{number:03}.jpg")
+    store.faults.share = 0.05
+    results = read(*found)
+    assert [result.path for result in results] == [source.path for source in found]
+    for number, result in enumerate(results):
+        if number % 20:
+            assert result.content == str(number).encode()
+        else:
+            assert isinstance(result.content, Failure)
+            assert result.content.code == "vanished"
+    assert len(store.faults.asked) > 203
+
+
+def test_what_is_too_slow_is_said_to_be(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "TRIES", 1)
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.2}})  # a user's own setting
+    store.put("a.jpg", b"content")
+    store.faults.delay = 1.0
+    assert failure(Source("s3://bucket/a.jpg")).code == "timeout"
+
+
+def test_nothing_listens_there(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(s3, "TRIES", 1)
+    assert failure(Source("s3://bucket/a.jpg")).code == "unreadable"
+    with pytest.raises(OSError, match="Could not connect"):
+        stores.look("s3://bucket/a.jpg")
+
+
+def test_what_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "MOST_BYTES", 10)
+    store.put("a.jpg", b"12345678901")
+    [found] = stores.objects("s3://bucket/")
+    store.faults.asked.clear()
+    assert failure(found) == Failure("too_large", "11 bytes, over 10")
+    assert not store.faults.asked
+    assert failure(Source("s3://bucket/a.jpg")) == Failure("too_large", "11 bytes, over 10")
+
+
+def test_a_member_of_an_archive_is_a_part_of_it(store: Store) -> None:
+    store.put("a.tar", b"0123456789")
+    member = Source("s3://bucket/a.tar!b.jpg", Span("s3://bucket/a.tar", 3, 4, 4), (4, 1))
+    beyond = Source("s3://bucket/a.tar!c.jpg", Span("s3://bucket/a.tar", 8, 4, 4), (4, 1))
+    results = read(member, beyond)
+    assert results[0] == Source(member.path, b"3456", (4, 1))
+    assert results[1].content == Failure("truncated", "the archive ends before it does")
+
+
+def test_a_zip_is_opened_where_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 1000)
+    content = random.Random(0).randbytes(50_000)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("large.bin", content)
+        archive.writestr("small.txt", b"small")
+    store.put("a.zip", packed.getvalue())
+    with stores.open_file("s3://bucket/a.zip") as file, zipfile.ZipFile(file) as archive:
+        assert archive.namelist() == ["large.bin", "small.txt"]
+        assert archive.read("small.txt") == b"small"
+        assert len(store.faults.asked) < 10  # not the whole of it
+        assert archive.read("large.bin") == content
+    with pytest.raises(FileNotFoundError):
+        stores.open_file("s3://bucket/b.zip")
+
+
+def test_a_tar_is_read_with_blocks_in_flight(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 10_000)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for number in range(8):
+            member = tarfile.TarInfo(f"{number}.bin")
+            member.size = 9_000
+            archive.addfile(member, io.BytesIO(bytes([number]) * member.size))
+    store.put("a.tar", packed.getvalue())
+    with stores.open_stream("s3://bucket/a.tar") as stream:
+        assert stream.read() == packed.getvalue()
+    blocks_read = len(store.faults.asked) - 1
+    assert blocks_read == 9
+    store.faults.delay = 0.5
+    started = time.monotonic()
+    with stores.open_stream("s3://bucket/a.tar") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        assert [member.name for member in archive] == [f"{number}.bin" for number in range(8)]
+    assert time.monotonic() - started < 0.75 * blocks_read * store.faults.delay
+    with stores.open_stream("s3://bucket/a.tar") as stream:
+        assert stream.read(10) == packed.getvalue()[:10]  # and no more: the rest is given up
+    with pytest.raises(FileNotFoundError):
+        stores.open_stream("s3://bucket/b.tar")
+
+
+def test_a_block_that_cannot_be_read_fails_the_stream(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 1000)
+    store.put("a.tar", bytes(10_000))
+    with stores.open_stream("s3://bucket/a.tar") as stream:
+        stream.read(1000)
+        store.put("a.tar", bytes(5_000))
+        with pytest.raises(OSError, match=r"changed|range"):
+            stream.read()
+
+
+def test_what_is_written_is_there(store: Store, tmp_path: Path) -> None:
+    store.put("other", b"")
+    local, url = tmp_path / "rows.csv", "s3://bucket/out/rows of today.csv"
+    local.write_bytes(b"path,status\n")
+    assert not stores.exists(url)
+    stores.upload(str(local), url)
+    assert store.get("out/rows of today.csv") == b"path,status\n"
+    assert stores.exists(url)
+    assert stores.download(url, str(tmp_path / "back.csv"))
+    assert (tmp_path / "back.csv").read_bytes() == b"path,status\n"
+    stores.write_bytes(url, b"")
+    assert stores.download(url, str(tmp_path / "back.csv"))
+    assert (tmp_path / "back.csv").read_bytes() == b""
+    stores.remove(url)
+    stores.remove(url)
+    assert store.keys() == ["other"]
+    assert not stores.download(url, str(tmp_path / "none.csv"))
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_what_cannot_be_written_is_one_line(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"^cannot write s3://nowhere/a.csv: The specified bucket does not exist$"):
+        stores.write_bytes("s3://nowhere/a.csv", b"")
+    with pytest.raises(OutputError, match=r"^cannot write s3://bucket/a.csv: No such file or directory$"):
+        stores.upload(str(tmp_path / "none"), "s3://bucket/a.csv")
+    store.faults.failing, store.faults.status = 99, "403 Forbidden"
+    with pytest.raises(OutputError, match=r"^cannot read s3://bucket/a.csv: "):
+        stores.download("s3://bucket/a.csv", str(tmp_path / "a.csv"))
+    with pytest.raises(UsageError, match="can only be read"):
+        stores.write_bytes("https://example.org/a.csv", b"")
+
+
+def test_a_write_is_tried_again(store: Store) -> None:
+    store.put("other", b"")
+    store.faults.failing = 1
+    stores.write_bytes("s3://bucket/a.csv", b"rows")
+    assert store.get("a.csv") == b"rows"
+
+
+def test_signatures_are_asked_for_side_by_side(store: Store) -> None:
+    for number in range(20):
+        store.put(f"{number}.jpg", b"x" * number)
+    sources = [Source(f"s3://bucket/{number}.jpg") for number in range(21)]
+    stores.look(sources[0].path)
+    store.faults.delay = 0.3
+    started = time.monotonic()
+    found = stores.signatures([*sources, Source("s3://bucket/known.jpg", signature=(1, 2))])
+    assert time.monotonic() - started < 4.0
+    assert [size for size, _ in found] == [*range(20), None, 1]
+
+
+def test_a_forked_process_reads_what_its_parent_has_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[object] = []
+    monkeypatch.setattr(S3FileSystem, "close_session", lambda *_: closed.append(1))  # kept by sessions from here on
+    store.put("a.jpg", b"content")
+    stores.look("s3://bucket/a.jpg")
+    read(Source("s3://bucket/a.jpg"))
+    with stores.open_file("s3://bucket/a.jpg") as file:
+        file.read()
+    answers: multiprocessing.Queue[object] = multiprocessing.get_context("fork").Queue()
+
+    def child() -> None:
+        gc.collect()
+        results = read(*[Source("s3://bucket/a.jpg")] * 16)
+        answers.put([result.content for result in results])
+        answers.put([stores.exists("s3://bucket/a.jpg"), stores.open_file("s3://bucket/a.jpg").read()])
+        answers.put(closed)  # which would wait for the event loop of the parent
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    assert answers.get(timeout=20) == [b"content"] * 16
+    assert answers.get(timeout=20) == [True, b"content"]
+    assert answers.get(timeout=20) == []
+    process.join(20)
+    assert process.exitcode == 0
+    assert stores.look("s3://bucket/a.jpg") is not None
+
+
+def test_a_store_that_waits_is_read_by_threads(memory: MemoryFileSystem, tmp_path: Path) -> None:
+    for name in ("photos/b.jpg", "photos/sub/c.jpg", "photos/a.jpg", "other/d.jpg"):
+        memory.pipe_file(name, name.encode())
+    found = list(stores.objects("memory://photos"))
+    assert paths(found) == ["memory://photos/a.jpg", "memory://photos/b.jpg", "memory://photos/sub/c.jpg"]
+    assert [stores.look(source.path) for source in found] == found
+    known, new, gone = read(found[0], Source("memory://photos/sub/c.jpg"), Source("memory://photos/e.jpg"))
+    assert known.content == b"photos/a.jpg"
+    assert new == Source("memory://photos/sub/c.jpg", b"photos/sub/c.jpg", found[2].signature)
+    assert isinstance(gone.content, Failure)
+    assert gone.content.code == "vanished"
+    assert stores.look("memory://photos") is None
+    with pytest.raises(FileNotFoundError):
+        next(stores.objects("memory://nothing"))
+    stores.write_bytes("memory://out/a.csv", b"rows")
+    assert stores.download("memory://out/a.csv", str(tmp_path / "a.csv"))
+    assert (tmp_path / "a.csv").read_bytes() == b"rows"
+
+
+def test_a_link_to_a_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = list(stores.objects(f"file://{tmp_path}"))
+    assert paths(found) == [f"file://{tmp_path}/a.jpg", f"file://{tmp_path}/loop"]
+    assert [result.content for result in read(*found)] == [b"x", Failure("unreadable", "Is a directory")]
+
+
+def test_a_local_path_has_a_file_system_too(tmp_path: Path) -> None:
+    fs, path = stores.filesystem(str(tmp_path))
+    assert fs.isdir(path)
+    assert path == str(tmp_path)
+
+
+def test_what_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = importlib.import_module("fsspec.registry")  # of which fsspec itself has another
+    for package, scheme in (("s3fs", "s3"), ("gcsfs", "gs")):
+        monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.delitem(registry._registry, scheme, raising=False)
+    with pytest.raises(UsageError, match=r"^s3://b/: s3:// needs: pip install 'dinoclassify\[cloud\]'$"):
+        stores.filesystem("s3://b/")
+    with pytest.raises(UsageError, match=r"^gs://b/: gs:// needs an fsspec plug-in: .*gcsfs"):
+        stores.objects("gs://b/")
+    with pytest.raises(UsageError, match=r"^nfs4://b/: nfs4:// is not known"):
+        stores.look("nfs4://b/")
+
+
+@pytest.mark.parametrize("path", ["photos/a.jpg", "c:/a.jpg", "c://a.jpg", "a b://c", "://a", "/s3://a", "s3:/a"])
+def test_paths_are_no_urls(path: str) -> None:
+    assert not stores.is_url(path)
+
+
+def test_urls_are() -> None:
+    assert all(map(stores.is_url, ["s3://b/k", "HTTPS://a.org/b", "abfs://c@a/b", "file:///a"]))
+    assert web.is_web("HTTPS://a.org/b")
+    assert not web.is_web("s3://https://b")
+
+
+def test_a_run_ends_without_a_word(store: Store) -> None:
+    store.put("a.jpg", b"x")
+    program = (
+        "import asyncio; from dinoclassify import stores; from dinoclassify.sources import Source;"
+        "stores.look('s3://bucket/a.jpg');"
+        "print(asyncio.run(stores.read(Source('s3://bucket/a.jpg'))).content)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True)
+    assert (done.stdout, done.stderr, done.returncode) == (b"b'x'\n", b"", 0)
