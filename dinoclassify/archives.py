@@ -5,7 +5,6 @@ compressed, or far away, is read from front to back, with one picture in memory 
 member is its `Failure`; what is wrong with the archive itself is one more input, which has the archive's own path.
 """
 
-import io
 import os
 import stat
 import struct
@@ -16,16 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice, pairwise
-from typing import BinaryIO, Literal, Self
+from typing import BinaryIO, Literal
 
 from dinoclassify import stores
 from dinoclassify.errors import first_line
 from dinoclassify.files import Signature
 from dinoclassify.rows import Failure
 from dinoclassify.sources import MEMBER, MOST_BYTES, Source, Span
-
-BOMB_BYTES = 1 << 30  # a compressed tar that has become larger than this, ...
-BOMB_RATIO = 200  # and so many times as large as what was read of it, is not read further
+from dinoclassify.tars import CUT, NO_ARCHIVE, BrokenError, Header, Headers, NoArchiveError, Stream, damage
 
 _ZIPS = (".zip", ".cbz")
 _PLAIN_TARS = (".tar",)
@@ -33,26 +30,12 @@ _COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.zst", ".tzst")
 _SUFFIXES = (*_ZIPS, *_PLAIN_TARS, *_COMPRESSED_TARS)
 
 _INDEXES = 4  # archives whose members are known by name
-_CHUNK = 1 << 20  # bytes that are skipped at a time
-_MOST_HEADER = 1 << 20  # bytes of a tar's header that holds a long name or attributes
-_MOST_PADDING = 1 << 20  # bytes of zeros behind the end of a tar: 2048 blocks, the most that tar writes
-
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # what such files begin with
-_ZSTD_SKIPPED = b"\x2a\x4d\x18"  # behind a byte: how pzstd begins
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's member: magic, length of its name, and of its extra fields
 _MOST_LOCAL_HEADER = _LOCAL_HEADER.size + 2 * 0xFFFF
 _MAGIC = b"PK\3\4"  # of such a header
 _ENCRYPTED = 1  # a flag of a zip's member
 _PACKINGS: dict[int, Literal["stored", "deflated"]] = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
-
-_LONG_HEADERS = frozenset(
-    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
-)
-
-_CUT = Failure("truncated", "the archive ends too early: it has been cut short")
-_BOMB = Failure("too_large", f"the archive becomes over {BOMB_RATIO} times as large; what follows is not read")
-_NO_ARCHIVE = Failure("unreadable", "what should be its archive is none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +55,6 @@ class _Entry:
     name: str
     size: int
     content: Span | bytes | Failure
-
-
-class _BrokenError(Exception):
-    """Ends the reading of an archive before its end."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-
-
-class _NoArchiveError(_BrokenError):
-    """It cannot be opened, or is something else."""
-
-
-def _damage(error: Exception) -> Failure:
-    return Failure("decode_error", f"the archive is damaged: {first_line(error)}; what follows is not read")
 
 
 def is_archive(path: str) -> bool:
@@ -132,9 +99,9 @@ def members(
     try:
         for entry in _entries(archive, wanted):
             yield _source(archive, entry)
-    except _NoArchiveError:
+    except NoArchiveError:
         yield Source(path)
-    except _BrokenError as error:
+    except BrokenError as error:
         yield Source(path, error.failure, signature)
 
 
@@ -158,7 +125,7 @@ def member(
 def unpack(span: Span, raw: bytes) -> bytes | Failure:
     """A picture, from the bytes of its archive that are its ``span``."""
     if len(raw) < span.length:
-        return _CUT
+        return CUT
     if span.packing == "plain":
         return raw
     magic, name_length, extra_length = _LOCAL_HEADER.unpack_from(raw)
@@ -198,7 +165,7 @@ def _by_name(entries: Iterator[_Entry]) -> tuple[dict[str, _Entry], Failure]:
     try:
         for entry in entries:
             found.setdefault(entry.name, entry)
-    except _BrokenError as error:
+    except BrokenError as error:
         return found, error.failure
     return found, Failure("vanished", "no such picture in the archive")
 
@@ -207,12 +174,12 @@ def _entries(archive: _Archive, wanted: Callable[[str], bool]) -> Iterator[_Entr
     """What is wanted of an archive.
 
     Raises:
-        _BrokenError: it cannot be read, or not to its end.
+        BrokenError: it cannot be read, or not to its end.
     """
     try:
         file = archive.open_file(archive.path)
     except OSError as error:
-        raise _NoArchiveError(stores.failure(error)) from error
+        raise NoArchiveError(stores.failure(error)) from error
     with file:
         try:
             if archive.path.lower().endswith(_ZIPS):
@@ -221,12 +188,12 @@ def _entries(archive: _Archive, wanted: Callable[[str], bool]) -> Iterator[_Entr
                 yield from _streamed_entries(file, wanted)
             else:
                 yield from _tar_entries(archive.path, file, wanted)
-        except _BrokenError:
+        except BrokenError:
             raise
         except OSError as error:
-            raise _BrokenError(stores.failure(error)) from error
+            raise BrokenError(stores.failure(error)) from error
         except Exception as error:  # tarfile and zipfile raise nearly anything on broken data
-            raise _BrokenError(_damage(error)) from error
+            raise BrokenError(damage(error)) from error
 
 
 def _zip_entries(path: str, file: BinaryIO, wanted: Callable[[str], bool]) -> Iterator[_Entry]:
@@ -256,7 +223,7 @@ def _directory(file: BinaryIO) -> tuple[list[zipfile.ZipInfo], int]:
         if zipfile.is_zipfile(file):
             raise
         file.seek(0)
-        raise (_BrokenError(_CUT) if file.read(4) == _MAGIC else _NoArchiveError(_NO_ARCHIVE)) from error
+        raise (BrokenError(CUT) if file.read(4) == _MAGIC else NoArchiveError(NO_ARCHIVE)) from error
     file.seek(0)
     if not archive.infolist() and file.read(4) == _MAGIC:
         raise zipfile.BadZipFile("its directory says that it is empty")
@@ -282,27 +249,27 @@ def _tar_entries(path: str, file: BinaryIO, wanted: Callable[[str], bool]) -> It
     for name, header in _pictures(file, wanted):
         content: Span | Failure | None = _tar_refusal(name, header)
         if content is None and header.offset_data + header.size > end:
-            content = _CUT
+            content = CUT
         yield _Entry(name, header.size, content or Span(path, header.offset_data, header.size, header.size))
 
 
 def _streamed_entries(file: BinaryIO, wanted: Callable[[str], bool]) -> Iterator[_Entry]:
-    stream = _Stream(file)
+    stream = Stream(file)
     for name, header in _pictures(stream, wanted):
         content: bytes | Failure | None = _tar_refusal(name, header)
         if content is None:
             try:
                 content = stream.read(header.size)
-            except _BrokenError as error:
+            except BrokenError as error:
                 yield _Entry(name, header.size, error.failure)
                 raise
             if len(content) < header.size:
-                content = _CUT
+                content = CUT
         yield _Entry(name, header.size, content)
 
 
-def _pictures(file: "BinaryIO | _Stream", wanted: Callable[[str], bool]) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    headers = _Headers(fileobj=file, tarinfo=_Header, encoding="utf-8", errors="surrogateescape")
+def _pictures(file: "BinaryIO | Stream", wanted: Callable[[str], bool]) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    headers = Headers(fileobj=file, tarinfo=Header, encoding="utf-8", errors="surrogateescape")
     for header in iter(headers.next, None):
         name = _tidy(header.name)
         if not header.isdir() and wanted(name):
@@ -331,149 +298,3 @@ def _tidy(name: str) -> str:
     while name.startswith("./"):
         name = name[2:].lstrip("/")
     return name
-
-
-class _ZerosError(tarfile.HeaderError):
-    """A block of zeros in place of a header: the mark of the end."""
-
-
-class _CutError(Exception):
-    """Less than a block in place of a header."""
-
-
-class _Header(tarfile.TarInfo):
-    """A header of a tar that may not be as long as it likes: `tarfile` has those with long names all in memory."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """The header in a block."""
-        if len(buf) < tarfile.BLOCKSIZE:
-            raise _CutError
-        if not any(buf):
-            raise _ZerosError
-        header = super().frombuf(buf, encoding, errors)
-        if header.size < 0 or (header.type in _LONG_HEADERS and header.size > _MOST_HEADER):
-            raise tarfile.HeaderError(f"a header says {header.size:,} bytes")
-        return header
-
-
-class _Headers(tarfile.TarFile):
-    """The headers of a tar, one by one; of several tars, if one stands behind the other.
-
-    `TarFile` itself keeps them all, and takes a damaged one for the end.
-    """
-
-    firstmember: tarfile.TarInfo | None
-    ended = False
-
-    def next(self) -> tarfile.TarInfo | None:
-        """The next header; None at the end."""
-        if self.firstmember is not None:  # which was read to open the file
-            first, self.firstmember = self.firstmember, None
-            return first
-        for _ in range(_MOST_PADDING // tarfile.BLOCKSIZE):
-            try:
-                self.fileobj.seek(self.offset)
-                header = self.tarinfo.fromtarfile(self)
-                if header.size < 0:  # by its attributes; it would lead back, and so round for ever
-                    raise tarfile.HeaderError("a negative size")
-            except _ZerosError:
-                self.ended = True
-                self.offset += tarfile.BLOCKSIZE
-            except _CutError as error:
-                if self.ended:
-                    break
-                raise self._trouble(_CUT) from error
-            except tarfile.HeaderError as error:
-                raise self._trouble(_damage(error)) from error
-            else:
-                self.ended = False
-                return header
-        return None
-
-    def _trouble(self, failure: Failure) -> _BrokenError:
-        in_first_block = self.offset == 0 and self.fileobj.tell() <= tarfile.BLOCKSIZE
-        return _NoArchiveError(_NO_ARCHIVE) if in_first_block else _BrokenError(failure)
-
-
-class _Stream(io.RawIOBase):
-    """A tar that is read from front to back, and decompressed if it begins like a compressed file.
-
-    Whatever goes wrong with that is a `_BrokenError`.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._raw = _Raw(file)
-        self._read = _decompressing(self._raw)
-        self._at = 0
-
-    def tell(self) -> int:
-        """How many bytes have been read."""
-        return self._at
-
-    def seek(self, position: int, _: int = os.SEEK_SET, /) -> int:
-        """Skip what stands before it, as far as there is so much."""
-        while self._at < position and self.read(min(position - self._at, _CHUNK)):
-            pass
-        return self._at
-
-    def read(self, size: int = -1, /) -> bytes:
-        """So many bytes; fewer at the end."""
-        pieces: list[bytes] = []
-        left = size
-        while left > 0 and (piece := self._piece(left)):
-            pieces.append(piece)
-            left -= len(piece)
-        self._at += size - left
-        if self._at > max(BOMB_BYTES, BOMB_RATIO * self._raw.count):
-            raise _BrokenError(_BOMB)
-        return b"".join(pieces)
-
-    def _piece(self, size: int) -> bytes:
-        try:
-            return self._read(size)
-        except Exception as error:
-            if self._raw.trouble is not None:
-                raise _BrokenError(stores.failure(self._raw.trouble)) from error
-            raise _BrokenError(_CUT if self._raw.ended else _damage(error)) from error
-
-
-class _Raw(io.RawIOBase):
-    """The bytes of an archive as they are, counted."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.count = 0
-        self.ended = False  # more was asked for than there is: so an archive that is cut is told from a damaged one
-        self.trouble: Exception | None = None  # with the file, not with what is in it
-        self.head = file.read(4)
-        self._ahead = self.head
-        self._file = file
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def read(self, size: int = -1, /) -> bytes:
-        """So many bytes, or fewer; none at the end."""
-        try:
-            piece, self._ahead = self._ahead or self._file.read(size), b""
-        except Exception as error:
-            self.trouble = error
-            raise
-        self.count += len(piece)
-        self.ended = not piece
-        return piece
-
-
-def _decompressing(raw: _Raw) -> Callable[[int], bytes]:
-    """What reads the content of a file that may be compressed."""
-    if raw.head.startswith(_GZIP):
-        kind = "gzip"
-    elif raw.head == _ZSTD or raw.head[1:] == _ZSTD_SKIPPED:
-        kind = "zstd"
-    else:
-        return raw.read
-    import pyarrow as pa
-
-    read: Callable[[int], bytes] = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), kind).read
-    return read

@@ -65,8 +65,7 @@ def in_store(url: str, rules: Rules) -> Iterator[Source]:
     try:
         yield from _objects(url, rules)
     except OSError as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        yield Source(url, Failure("unreadable", f"cannot be listed: {reason}"))
+        yield Source(url, stores.failure(error))
 
 
 def is_file_name(path: str) -> bool:
@@ -75,7 +74,10 @@ def is_file_name(path: str) -> bool:
 
 
 def is_there(path: str) -> bool:
-    """Whether there still is what a row's path, see `dinoclassify.rows.shown_path`, stands for."""
+    """Whether there still is what a row's path, see `dinoclassify.rows.shown_path`, stands for.
+
+    What a store does not say is taken for a yes.
+    """
     if is_file_name(shown := file_shown_as(path)):
         return os.path.lexists(shown)
     if (key := archives.split_key(path)) is not None:
@@ -83,7 +85,12 @@ def is_there(path: str) -> bool:
         return not (isinstance(member.content, Failure) and member.content.code == "vanished")
     table = path.rpartition(MEMBER)[0]
     place = table if tables.is_table(table) else path
-    return stores.exists(place) if stores.is_url(place) else os.path.lexists(place)
+    if not stores.is_url(place):
+        return os.path.lexists(place)
+    try:
+        return stores.exists(place)
+    except OSError:
+        return True
 
 
 def _objects(url: str, rules: Rules) -> Iterator[Source]:

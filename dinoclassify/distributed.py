@@ -43,6 +43,7 @@ try:
     from ray.data import ActorPoolStrategy, DataContext
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from dinoclassify.cluster import Use, gpus_of_replica, use_of_cluster
     from dinoclassify.following import Plan, Todo
 except ImportError:
     raise UsageError("--engine ray needs: pip install 'dinoclassify[ray]'") from None
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CPUS = 2  # processors of a worker that decodes where models run on processors too, as those of the local engine have
 _DECODING, _ANSWERING = 2, 4  # chunks that are under way for each worker that decodes, and for each replica
 _DEATHS = 3  # of replicas in a row that die while they open the model: then the run ends
 _REACHABLE = 10.0  # seconds in which the head of a cluster answers
@@ -63,11 +63,25 @@ _REACHABLE = 10.0  # seconds in which the head of a cluster answers
 class Job(Protocol[R]):
     """What a replica needs of an opened model; see `dinoclassify.cli.run.Job`."""
 
-    model: "LoadedModel"
-    answer: Callable[[Iterable[Batch]], Iterator[R]]
-    row_format: RowFormat[R]
-    settings: Mapping[str, object]
-    outputs: Mapping[str, int]
+    @property
+    def model(self) -> "LoadedModel":
+        """The model."""
+
+    @property
+    def answer(self) -> Callable[[Iterable[Batch]], Iterator[R]]:
+        """Batches -> rows."""
+
+    @property
+    def row_format(self) -> RowFormat[R]:
+        """What rows are written in."""
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What the answers depend on."""
+
+    @property
+    def outputs(self) -> Mapping[str, int]:
+        """How many labels there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +153,7 @@ def look_at_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) 
     Raises:
         DinoclassifyError: what `open_job` raises; or the nodes have another version of this program, or none.
     """
-    look: Any = ray.remote(num_cpus=0, num_gpus=_gpus_of_replica(gpus), max_retries=-1)(_look)
+    look: Any = ray.remote(num_cpus=0, num_gpus=gpus_of_replica(gpus), max_retries=-1)(_look)
     with _reporting():
         version: str
         facts: ModelFacts[R]
@@ -180,8 +194,8 @@ def answer(
     first = next(plan, None)
     if first is None:
         return
-    places = _places(gpus)
-    todo = _start_todo(_DECODING * places.workers + _ANSWERING * places.replicas)
+    use = use_of_cluster(gpus)
+    todo = _start_todo(_DECODING * use.workers + _ANSWERING * use.replicas)
     over = threading.Event()
     errors: list[Exception] = []
 
@@ -198,7 +212,7 @@ def answer(
     threading.Thread(target=announce, name="plan", daemon=True).start()
     try:
         with _reporting():
-            for outcome in _outcomes(_pipeline(open_job, preprocessing, todo, work, decoding, expand, places)):
+            for outcome in _outcomes(_pipeline(open_job, preprocessing, todo, work, decoding, expand, use)):
                 if outcome.piece.last:
                     todo.finish.remote()
                 yield outcome
@@ -209,39 +223,6 @@ def answer(
         ray.kill(todo)
     if errors:
         raise errors[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """What of a cluster is used: so many ``workers`` that decode at once, and ``replicas`` of the model.
-
-    ``most`` is how many replicas there may be when nodes come; None for any number. ``cpus`` and ``replica`` are what
-    Ray is told of a worker and of a replica.
-    """
-
-    workers: int
-    replicas: int
-    most: int | None
-    cpus: int
-    replica: Mapping[str, Any]
-
-
-def _places(gpus: float | None) -> _Places:
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    processors = {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in nodes}
-    able = [count for count in processors.values() if count]
-    if not able:
-        raise UsageError("no node of the cluster has a processor: start some with --num-cpus")
-    share = _gpus_of_replica(gpus)
-    if share:
-        replicas = sum(int(node["Resources"].get("GPU", 0) / share) for node in nodes)
-        if not replicas:
-            raise UsageError(f"no node of the cluster has {share:g} GPUs, which a replica is to have")
-        return _Places(sum(able), replicas, None, 1, {"num_gpus": share})
-    cpus = min(_CPUS, *able)
-    unable = [node for node, count in processors.items() if not count]  # they only direct the others
-    replica = {"label_selector": {"ray.io/node-id": f"!in({','.join(unable)})"}} if unable else {}
-    return _Places(sum(count // cpus for count in able), len(able), len(able), cpus, replica)
 
 
 def _start_todo(ahead: int) -> "ActorHandle[Any]":
@@ -295,7 +276,7 @@ def _pipeline(
     work: str,
     decoding: Decoding,
     expand: Callable[[Source], Iterator[Source]],
-    places: _Places,
+    use: Use,
 ) -> "ray.data.Dataset":
     context = DataContext.get_current()
     context.target_max_block_size = 1  # byte: whatever a stage yields goes on at once, and alone
@@ -313,7 +294,7 @@ def _pipeline(
         },
         batch_size=None,
         batch_format="pyarrow",
-        num_cpus=places.cpus,
+        num_cpus=use.cpus,
     )
     # A replica has no processors to itself, so that one whose node is lost always finds another.
     rows: ray.data.Dataset = decoded.map_batches(
@@ -322,8 +303,8 @@ def _pipeline(
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=0,
-        compute=ActorPoolStrategy(min_size=1, initial_size=places.replicas, max_size=places.most),
-        **places.replica,
+        compute=ActorPoolStrategy(min_size=1, initial_size=use.replicas, max_size=use.most),
+        **use.replica,
     )
     return rows
 
@@ -332,10 +313,6 @@ def _outcomes(rows: "ray.data.Dataset") -> Iterator[Outcome]:
     for block in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for outcome in pa.table(block)["outcome"].to_pylist():
             yield pickle.loads(outcome)  # noqa: S301 - a replica has written it
-
-
-def _gpus_of_replica(gpus: float | None) -> float:
-    return gpus if gpus is not None else min(1, ray.cluster_resources().get("GPU", 0))
 
 
 def _look(open_job: Callable[[], Job[R]]) -> tuple[str, ModelFacts[R]]:

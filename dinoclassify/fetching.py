@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
@@ -71,6 +71,7 @@ class Fetcher:
     def _run(self, work: Coroutine[None, None, T]) -> Future[T]:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
+            self._loop.set_default_executor(ThreadPoolExecutor(IN_FLIGHT))  # for stores that know no coroutines
             threading.Thread(target=self._loop.run_forever, name="fetch", daemon=True).start()
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 

@@ -96,12 +96,17 @@ class OutputFile(Generic[R]):
         if self._earlier is not None:
             self._earlier.add(row, newer=True, asked=True)
 
-    def finish(self, meta: Mapping[str, object]) -> None:
-        """Put the file in its place, with ``meta`` beside it."""
+    def finish(self, meta: Mapping[str, object], taken: Callable[[int], Mapping[str, object]] | None = None) -> None:
+        """Put the file in its place, with ``meta`` beside it.
+
+        ``taken`` says of a run that took a shard which inputs that was, when it is told how many rows of others stand
+        before theirs.
+        """
         with reporting(f"{self._name}.partial"):
             os.fsync(self._file.fileno())
-        self._write_meta(meta)
         numbers = self._others()
+        shard = {"shard": taken(sum(map(len, numbers)))} if taken is not None else {}
+        self._write_meta({**meta, **shard})
         for some in self._order:
             _add(numbers, some)
         in_order = numbers == [range(self._next)]
@@ -115,11 +120,6 @@ class OutputFile(Generic[R]):
         with reporting(f"{self._name}.partial"), suppress(FileNotFoundError):
             os.unlink(self._partial)
         put_in_place(self._partial_meta, self._meta)
-
-    @property
-    def kept_before(self) -> int:
-        """How many rows of inputs that are not this run's stand before those that are."""
-        return sum(map(len, self._others()))
 
     def close(self) -> None:
         """Close the partial, whether it is finished or not."""

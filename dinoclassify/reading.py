@@ -1,7 +1,10 @@
 """A source -> its bytes, from a file, from within an archive, or from memory."""
 
+import itertools
 import os
 import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from io import BufferedReader, BytesIO, FileIO
 from time import perf_counter
@@ -10,11 +13,14 @@ from typing import TYPE_CHECKING
 from dinoclassify.files import Signature, signature
 from dinoclassify.rows import ErrorCode, Failure
 from dinoclassify.sources import Source, Span
+from dinoclassify.stores import is_url, signatures
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _ARCHIVES = 4  # that a process keeps open
+_ASKED = 256  # objects for which a store is asked at a time
+_NONE = None, None
 
 
 class RefusedError(Exception):
@@ -83,10 +89,19 @@ def open_picture(source: Source) -> tuple[PictureFile | PictureBytes, Signature]
     return file, (status.st_size, status.st_mtime_ns)
 
 
+def signed(sources: Iterable[Source]) -> Iterator[Source]:
+    """The same sources; objects that were not found in a listing have been asked for their signatures, side by side."""
+    iterator = iter(sources)
+    while some := list(itertools.islice(iterator, _ASKED)):
+        unsigned = [source for source in some if source.signature is None and is_url(source.path)]
+        found = dict(zip(unsigned, signatures(unsigned), strict=True))
+        yield from (
+            replace(source, signature=found[source]) if found.get(source, _NONE) != _NONE else source for source in some
+        )
+
+
 def signature_of(source: Source) -> Signature:
     """What tells whether a source has changed; None where there is none of its name."""
-    from dinoclassify.stores import is_url, signatures
-
     if source.signature is not None:
         return source.signature
     return signatures([source])[0] if is_url(source.path) else signature(source.path)

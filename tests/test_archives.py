@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dinoclassify import archives
+from dinoclassify import archives, tars
 from dinoclassify.archives import is_archive, is_streamed, member, members, split_key, unpack
 from dinoclassify.rows import Failure
 from dinoclassify.sources import Source, Span
@@ -441,7 +441,7 @@ def test_zips_whose_members_overlap_are_no_bombs() -> None:
 
 @pytest.mark.parametrize("suffix", ["tar.gz", "tar.zst"])
 def test_a_bomb_ends_its_archive(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    monkeypatch.setattr(archives, "BOMB_BYTES", 1 << 20)
+    monkeypatch.setattr(tars, "BOMB_BYTES", 1 << 20)
     plain = tar([("a.png", b"small"), ("b.png", bytes(50_000_000)), ("c.png", b"never read")])
     monkeypatch.setattr(archives, "MOST_BYTES", 1000)
     assert outcomes(compress(plain, suffix), suffix) == [("!a.png", "ok"), ("!b.png", "too_large"), ("", "too_large")]

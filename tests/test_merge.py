@@ -14,14 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-import typer
 from conftest import PHOTOS
 from hypothesis import given
 from hypothesis import strategies as st
 from servers import store_server
 
 from dinoclassify import cli
-from dinoclassify.cli.merge import merge as merge_command
 from dinoclassify.errors import UsageError
 from dinoclassify.filters import Shard
 from dinoclassify.locks import locked
@@ -121,12 +119,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
     """Run the command: its exit code, stdout and stderr."""
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    app.command("merge", context_settings={"auto_envvar_prefix": "DINOCLASSIFY"})(merge_command)
-    monkeypatch.setattr(cli, "app", app)
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
         code = cli.run(["merge", *map(str, arguments)])

@@ -335,7 +335,7 @@ def test_a_run_that_is_told_to_stop_leaves_what_can_be_taken_up_again(
         source for chunk in again.plan(sources, lambda source, _: kept.append(source.path)) for source in chunk.sources
     ]
     assert done <= len(kept) < PICTURES
-    assert sorted(kept + [source.path for chunk in todo for source in chunk.sources]) == pictures
+    assert sorted([*kept, *(each.path for chunk in todo for each in chunk.sources)]) == pictures
 
 
 @pytest.mark.slow

@@ -30,17 +30,17 @@ def look(inputs: options.Inputs, census: "Census | None" = None) -> Iterator[Sou
 
 
 class Census:
-    """Where the inputs of a shard stand among all, as `merge` has to know."""
+    """Where the inputs of a shard stand among all, of which there are ``inputs``: what `merge` has to know."""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
-        self._inputs = 0
+        self.inputs = 0
         self._positions = PackedPositions()
 
     def counted(self, sources: Iterable[Source]) -> Iterator[Source]:
         """The same sources: all there are."""
         for source in sources:
-            self._inputs += 1
+            self.inputs += 1
             yield source
 
     def noted(self, sources: Iterable[Source]) -> Iterator[Source]:
@@ -55,7 +55,7 @@ class Census:
         return {
             "index": self._shard.index,
             "count": self._shard.count,
-            "inputs": self._inputs,
+            "inputs": self.inputs,
             "kept_before": kept_before,
             "positions": self._positions.packed(),
         }

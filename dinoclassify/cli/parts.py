@@ -20,6 +20,7 @@ from dinoclassify.filters import Filters, Rules, part
 from dinoclassify.lists import writing_paths
 from dinoclassify.locks import locked
 from dinoclassify.parts import OutputFolder, work_of
+from dinoclassify.reading import signed
 from dinoclassify.sources import Source, Stream
 from dinoclassify.stages import Stages
 from dinoclassify.writers import R
@@ -79,13 +80,14 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
             retry_failed=upkeep.retry_failed,
             prune=upkeep.prune,
         )
+        sources = chain([first], found)
         stages, tally = Stages(), Tally(upkeep.failure_limit)
         with (
             told_if_stopped(tally, lambda: f"; they are in {work_of(folder)}, --resume goes on") as stop,
             stages.charge("write"),
             writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
         ):
-            plan = rows.plan(chain([first], found), partial(keep, tally, note_failure))
+            plan = rows.plan(signed(sources) if upkeep.resume else sources, partial(keep, tally, note_failure))
             if cluster.engine == "local":
                 outcomes = _answer_here(job, plan, request, rules, stages, stop)
             else:

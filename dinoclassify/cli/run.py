@@ -19,6 +19,7 @@ from dinoclassify.files import is_regular
 from dinoclassify.filters import has_image_suffix
 from dinoclassify.lists import writing_paths
 from dinoclassify.locks import lock_of, locked
+from dinoclassify.reading import signed
 from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
 from dinoclassify.staging import published, stage_of
@@ -134,11 +135,13 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request, *, empty: Calla
         census = Census(inputs.shard) if inputs.shard is not None else None
         found = look(inputs, census)
         first = next(found, None)
-        if first is None:
+        if first is None and (census is None or not census.inputs):  # a shard may well be empty
             if empty is not None:
                 _write_nothing(target, empty())
             raise NoInputsError(f"no pictures found in {' '.join(names_of(inputs))}")
-        sources = chain([first], found)
+        sources: Iterator[Source] = chain([first] if first is not None else [], found)
+        if upkeep.resume and not is_live(inputs):
+            sources = signed(sources)
         job = open_job()
         log_model(job.model)
         rows = _open_file(kept_in, job, upkeep, passing) if kept_in is not None else None
@@ -163,8 +166,8 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request, *, empty: Calla
                     rows.write(row)
                 tally.judge()
                 if not stop():
-                    shard = {"shard": census.taken(rows.kept_before)} if census is not None else {}
-                    rows.finish(sidecar(job, tally, request.parameters) | shard)
+                    taken = census.taken if census is not None else None
+                    rows.finish(sidecar(job, tally, request.parameters), taken)
         log_stages(stages, job.model, exact=passing.exact)
         if not request.messages.quiet:
             say(tally.summary() + (f" -> {target.file}" if target.file is not None else ""))

@@ -12,6 +12,7 @@ from dinoclassify.rows import Prediction, columns, from_record, record
 
 ROW_GROUP = 10_000  # rows, some MB in memory
 
+_AT_ONCE = 500  # rows that are read: `merge` has many files open
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
@@ -36,5 +37,5 @@ class ParquetTable:
             KeyError, TypeError, ValueError: it has not these columns, or is no such file.
         """
         with pq.ParquetFile(name) as table:
-            for batch in table.iter_batches(ROW_GROUP):
+            for batch in table.iter_batches(_AT_ONCE):
                 yield from (from_record(row, self.top_k) for row in batch.to_pylist())
