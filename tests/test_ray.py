@@ -331,9 +331,7 @@ def test_a_run_that_is_told_to_stop_leaves_what_can_be_taken_up_again(
     assert 0 < done < PICTURES
     again = OutputFolder(folder, open_format("jsonl", 2), {"model": tiny}, batch_size=8, resume=True)
     kept: list[str] = []
-    todo = [
-        source for chunk in again.plan(sources, lambda source, _: kept.append(source.path)) for source in chunk.sources
-    ]
+    todo = list(again.plan(sources, lambda source, _: kept.append(source.path)))
     assert done <= len(kept) < PICTURES
     assert sorted([*kept, *(each.path for chunk in todo for each in chunk.sources)]) == pictures
 

@@ -1,0 +1,340 @@
+"""The command with inputs and outputs that are not on this machine: a real S3 API and a web server, on loopback."""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import Cli
+from PIL import Image
+from servers import Page, Store, Web, store_server, web_server
+
+from dinoclassify import web
+from dinoclassify.cli import run
+
+Predict = Callable[..., tuple[int, str, str]]
+COMMAND = [sys.executable, "-m", "dinoclassify"]
+PHOTOS = "GET /bucket/photos/"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, which is home to what outputs leave behind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path
+
+
+@pytest.fixture
+def store(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    with store_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        server.put("nothing", b"")
+        yield server
+
+
+@pytest.fixture
+def predict(here: Path, tiny: str, capfd: pytest.CaptureFixture[str]) -> Predict:
+    """Run the command in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = run(["predict", "-m", tiny, "-j", "1", *arguments])  # one worker: started before a server is busy
+        return (code, *capfd.readouterr())
+
+    return call
+
+
+def jpeg(number: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (60, 60), (number % 251, number * 7 % 256, 90)).save(content, "JPEG")
+    return content.getvalue()
+
+
+def fill(store: Store, count: int) -> list[str]:
+    """Put pictures into the store, and into a folder: the names of both."""
+    Path("photos").mkdir()
+    names = [f"photos/{number:05}.jpg" for number in range(count)]
+    for number, name in enumerate(names):
+        Path(name).write_bytes(jpeg(number))
+        store.put(name, jpeg(number))
+    return names
+
+
+def table(content: str) -> list[dict[str, str]]:
+    """The rows of a CSV."""
+    return list(csv.DictReader(io.StringIO(content)))
+
+
+def answers(content: str) -> list[list[str]]:
+    """What a CSV says of pictures, wherever they are: no prefix of the store, no times."""
+    return [[row["path"].removeprefix("s3://bucket/"), *list(row.values())[1:-1]] for row in table(content)]
+
+
+def reads(store: Store) -> list[str]:
+    """The pictures that were asked for since the last call."""
+    asked = [line.removeprefix(PHOTOS) for line in store.faults.asked if line.startswith(PHOTOS)]
+    store.faults.asked.clear()
+    return asked
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_every_object_has_one_row_whatever_happens_to_the_store(
+    store: Store, here: Path, tiny: str, cli: Cli, count: int
+) -> None:
+    names = fill(store, count)
+    gone = names[count * 2 // 5 : count // 2 : 4]  # of the first page of the listing
+    store.faults.share = 0.05
+
+    def disturb() -> None:
+        wait_until(lambda: len(store.faults.asked) > count // 10)
+        for name in gone:
+            store.delete(name)
+            os.unlink(name)
+        for _ in range(count // 100):
+            store.faults.drip = 0.02 - store.faults.drip
+            time.sleep(0.2)
+        store.faults.drip = 0
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    done = cli("predict", "s3://bucket/photos/", "-m", tiny, "-o", "s3://bucket/labels.parquet", "-q")
+    thread.join()
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"")
+    assert len(store.faults.asked) > count * 1.02
+    made = pd.read_parquet(io.BytesIO(store.get("labels.parquet")))
+    assert list(made["path"]) == [f"s3://bucket/{name}" for name in names]
+    assert list(made["path"][made["error_code"] == "vanished"]) == [f"s3://bucket/{name}" for name in gone]
+    Path("list").write_text("\n".join(names))
+    assert cli("predict", "--files-from", "list", "-m", tiny, "-o", "local.parquet", "-q").returncode == 3
+    local = pd.read_parquet("local.parquet")
+    same = ["status", "label", "score", "index", "error_code"]
+    pd.testing.assert_frame_equal(made[same], local[same])
+    left = local["size"].notna()
+    assert list(made["size"][left]) == list(local["size"][left])
+    meta = json.loads(store.get("labels.parquet.meta.json"))
+    assert meta["counts"] == {"ok": count - len(gone), "uncertain": 0, "failed": len(gone)}
+
+
+def test_resumed_only_what_has_changed_is_read(store: Store, predict: Predict) -> None:
+    names = fill(store, 30)
+    common = ("s3://bucket/photos/", "-o", "s3://bucket/out.csv", "--resume", "-q")
+    assert predict(*common) == (0, "", "")
+    first = store.get("out.csv").decode()
+    assert answers(first) == [[name, *answer[1:]] for name, answer in zip(names, answers(first), strict=True)]
+    assert len(reads(store)) == 30
+    assert predict(*common) == (0, "", "")
+    assert (reads(store), store.get("out.csv").decode()) == ([], first)
+    store.put(names[7], jpeg(200))
+    assert predict(*common) == (0, "", "")
+    assert reads(store) == ["00007.jpg"]
+    second = store.get("out.csv").decode()
+    assert [one["path"] for one, other in zip(table(first), table(second), strict=True) if one != other] == [
+        "s3://bucket/photos/00007.jpg"
+    ]
+    store.delete(names[3])
+    assert predict(*common, "--prune") == (0, "", "")
+    assert table(store.get("out.csv").decode()) == [row for row in table(second) if "00003" not in row["path"]]
+    assert reads(store) == []
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_a_run_that_was_killed_goes_on_with_its_rows_on_this_machine(
+    store: Store, here: Path, tiny: str, cli: Cli, name: str
+) -> None:
+    fill(store, 300)
+    command = [*COMMAND, "predict", "s3://bucket/photos/", "-m", tiny, "-q", "-o", f"s3://bucket/{name}", "--resume"]
+    with subprocess.Popen(command) as process:
+        wait_until(lambda: len(store.faults.asked) > 150)
+        process.kill()
+    assert name not in store.keys()
+    (partial,) = here.glob(f"state/dinoclassify/outputs/*/{name}.partial")
+    written = partial.read_bytes().count(b".jpg")
+    assert written > 50
+    reads(store)
+    assert subprocess.run(command, timeout=60).returncode == 0
+    assert len(reads(store)) == 300 - written
+    assert not partial.parent.exists()
+    assert cli(*command[3:-2], "s3://bucket/whole-" + name).returncode == 0
+    assert store.get(name) == store.get(f"whole-{name}")
+
+
+def test_a_folder_in_the_store_appears_with_its_manifest(store: Store, predict: Predict) -> None:
+    names = fill(store, 30)
+    common = ("s3://bucket/photos/", "-o", "s3://bucket/labels/", "-q")
+    assert predict(*common) == (0, "", "")
+    changes = [line for line in store.faults.asked if line.startswith(("PUT", "POST")) and "/labels/" in line]
+    assert re.fullmatch(r"PUT /bucket/labels/part-00000-\w+\.parquet PUT /bucket/labels/_manifest\.json", " ".join(changes))
+    reads(store)
+    assert predict(*common, "--resume") == (0, "", "")
+    assert reads(store) == []
+    store.put(names[7], jpeg(200))
+    assert predict(*common, "--resume") == (0, "", "")
+    assert reads(store) == ["00007.jpg"]
+    assert run(["merge", "s3://bucket/labels/", "-o", "s3://bucket/merged.csv", "-q"]) == 0
+    assert predict("s3://bucket/photos/", "-o", "s3://bucket/whole.csv", "-q") == (0, "", "")
+    assert store.get("merged.csv") == store.get("whole.csv")
+    assert run(["report", "s3://bucket/labels/", "-o", "page.html", "-q"]) == 0
+    assert "30" in Path("page.html").read_text()
+    kept = [key for key in store.keys() if key.startswith("labels")]
+    assert len(kept) == 2, kept
+
+
+@pytest.mark.parametrize("pattern", ["s3://bucket/photos/**/*.jpg", "s3://bucket/photos/0000[0-9].jpg", "s3://bucket/photos"])
+def test_a_glob_or_prefix_is_what_matches(store: Store, predict: Predict, pattern: str) -> None:
+    fill(store, 10)
+    store.put("photos/notes.txt", b"text")
+    store.put("photos-of-others/1.jpg", jpeg(1))
+    code, out, _ = predict(pattern)
+    assert code == 0
+    assert answers(out) == answers(predict("photos")[1])
+
+
+def test_lists_of_urls(store: Store, here: Path, tiny: str, cli: Cli, predict: Predict) -> None:
+    names = [*fill(store, 6), "photos/none.jpg"]
+    Path("list").write_text("\n".join(f"s3://bucket/{name}" for name in names))
+    Path("local").write_text("\n".join(names))
+    code, out, _ = predict("--files-from", "list")
+    assert code == 3
+    assert [row[:5] for row in answers(out)] == [row[:5] for row in answers(predict("--files-from", "local")[1])]
+    with Path("list").open("rb") as stdin:
+        done = cli("predict", "-", "-m", tiny, stdin=stdin)
+    assert done.returncode == 3
+    assert [row[:3] for row in answers(done.stdout.decode())] == [row[:3] for row in answers(out)]
+    common = ("--files-from", "list", "-o", "out.csv", "-q", "--resume")
+    assert predict(*common) == (3, "", "")
+    reads(store)
+    assert predict(*common) == (3, "", "")
+    assert reads(store) == ["none.jpg"] * 0
+    store.put(names[2], jpeg(100))
+    store.put(names[6], jpeg(101))
+    assert predict(*common) == (0, "", "")
+    assert reads(store) == ["00002.jpg", "none.jpg"]
+
+
+def archive(name: str, pictures: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as made:
+            for picture, data in pictures.items():
+                made.writestr(picture, data)
+    else:
+        with tarfile.open(fileobj=content, mode="w:gz" if name.endswith(".gz") else "w") as tar:
+            for picture, data in pictures.items():
+                header = tarfile.TarInfo(picture)
+                header.size = len(data)
+                tar.addfile(header, io.BytesIO(data))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_an_archive_in_the_store(store: Store, predict: Predict, name: str) -> None:
+    content = archive(name, {f"x/{number}.jpg": jpeg(number) for number in range(12)} | {"x/bad.jpg": b"bad"})
+    store.put(name, content)
+    Path(name).write_bytes(content)
+    code, out, _ = predict(f"s3://bucket/{name}", "--errors-to", "failed")
+    assert code == 3
+    assert answers(out) == answers(predict(name)[1])
+    Path("list").write_text("\n".join(row["path"] for row in table(out)))
+    assert predict("--files-from", "list")[1] == out
+    assert Path("failed").read_text() == f"s3://bucket/{name}!x/bad.jpg\n"
+    store.put(name, archive(name, {"x/bad.jpg": jpeg(0)}))
+    code, again, _ = predict("--files-from", "failed")
+    assert (code, [row[0] for row in answers(again)]) == (0, [f"{name}!x/bad.jpg"])
+
+
+def test_a_table_of_pictures_in_the_store(store: Store, predict: Predict) -> None:
+    pictures = [{"bytes": jpeg(number), "path": None} for number in range(10)]
+    pq.write_table(pa.table({"image": pictures}), "a.parquet")
+    store.put("data/a.parquet", Path("a.parquet").read_bytes())
+    code, out, _ = predict("s3://bucket/data/", "--column", "image")
+    assert code == 0
+    expected = [[f"data/{row[0]}", *row[1:]] for row in answers(predict("a.parquet", "--column", "image")[1])]
+    assert answers(out) == expected
+
+
+@pytest.fixture
+def site() -> Iterator[Web]:
+    with web_server({f"/{number}.jpg": Page(jpeg(number)) for number in range(20)}) as server:
+        yield server
+
+
+def test_private_web_addresses_are_for_those_who_ask(site: Web, predict: Predict) -> None:
+    urls = (f"{site.url}/1.jpg", f"{site.url}/none.jpg")
+    code, out, _ = predict(*urls)
+    assert (code, [row["error_code"] for row in table(out)]) == (3, ["unreadable", "unreadable"])
+    assert all("--allow-private-urls" in row["error"] for row in table(out))
+    assert not site.faults.asked
+    code, out, _ = predict(*urls, "--allow-private-urls")
+    assert (code, [row["error_code"] for row in table(out)]) == (3, ["", "vanished"])
+    assert table(out)[0]["label"]
+    assert site.faults.asked == ["GET /1.jpg", "GET /none.jpg"]
+
+
+class _Slow(dict[str, Page]):
+    """Pages of which one takes its time."""
+
+    def get(self, path: str, default: Page | None = None) -> Page | None:  # type: ignore[override]
+        if path == "/5.jpg":
+            time.sleep(60)
+        return super().get(path, default)
+
+
+def test_a_page_that_takes_too_long_costs_no_other(predict: Predict) -> None:
+    with web_server(_Slow({f"/{number}.jpg": Page(jpeg(number)) for number in range(20)})) as site:
+        code, out, _ = predict(*(f"{site.url}/{number}.jpg" for number in range(20)), "--allow-private-urls", "--timeout", "1")
+    assert code == 3
+    assert [row["error_code"] for row in table(out)] == ["timeout" if number == 5 else "" for number in range(20)]
+    assert table(out)[5]["error"] == "took longer than 1 s to read"
+
+
+def test_a_server_that_hangs_does_not_hang_the_run(site: Web, predict: Predict) -> None:
+    site.faults.delay = 60
+    started = time.monotonic()
+    code, out, _ = predict(*(f"{site.url}/{number}.jpg" for number in range(20)), "--allow-private-urls", "--timeout", "1")
+    assert (code, {row["error_code"] for row in table(out)}, len(table(out))) == (3, {"timeout"}, 20)
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("inputs", "status", "code", "message"),
+    [
+        ("s3://nowhere/photos/", "", "unreadable", "The specified bucket does not exist"),
+        ("s3://nowhere/1.jpg", "", "unreadable", ""),
+        ("s3://bucket/photos/", "403 Forbidden", "unreadable", "403 Forbidden"),
+        ("s3://bucket/photos/00000.jpg", "403 Forbidden", "unreadable", "Forbidden"),
+    ],
+)
+def test_what_cannot_be_listed_is_a_row(
+    store: Store, predict: Predict, inputs: str, status: str, code: str, message: str
+) -> None:
+    fill(store, 1)
+    if status:
+        store.faults.status, store.faults.share = status, 1.0
+    exit_code, out, err = predict(inputs, "-q")
+    assert (exit_code, err) == (3, "")
+    [row] = table(out)
+    assert (row["path"], row["error_code"]) == (inputs, code)
+    assert message in row["error"]
