@@ -18,7 +18,8 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.mark.parametrize(
-    "command", ["", "predict", "embed", "train", "evaluate", "sort", "tag", "report", "bench", "models", "doctor"]
+    "command",
+    ["", "predict", "merge", "embed", "train", "evaluate", "sort", "tag", "report", "bench", "models", "doctor"],
 )
 def test_help_is_as_it_was_agreed(command: str, cli: Cli) -> None:
     """After a change on purpose: `COLUMNS=100 dinoclassify COMMAND --help > tests/golden/help-COMMAND.txt`."""
@@ -32,7 +33,10 @@ def test_help_is_as_it_was_agreed(command: str, cli: Cli) -> None:
     [
         ["--help"],
         ["--version"],
-        *([command, "-h"] for command in ("predict", "embed", "train", "evaluate", "sort", "tag", "report", "models")),
+        *(
+            [command, "-h"]
+            for command in ("predict", "merge", "embed", "train", "evaluate", "sort", "tag", "report", "models")
+        ),
     ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
