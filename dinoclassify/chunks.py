@@ -14,17 +14,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dinoclassify.errors import UsageError
 from dinoclassify.files import Signature, reporting, signature
-from dinoclassify.places import names_in, open_place, write_file
+from dinoclassify.places import names_in, open_place, read_file, write_file
 from dinoclassify.rows import Failure
 from dinoclassify.sources import Source, Span, Stream
 from dinoclassify.stores import is_url
 from dinoclassify.writers import Lines, R
-
-if TYPE_CHECKING:
-    pass
 
 CHUNK = 256  # inputs, if batches are no larger
 
@@ -69,10 +67,13 @@ def read_chunk(work: str, name: str) -> list[Source]:
     """The inputs of a chunk.
 
     Raises:
-        OSError: it cannot be read.
+        UsageError: it cannot be read.
     """
     fs, path = open_place(work)
-    return [_from_json(item) for item in json.loads(fs.cat_file(_plan_file(path, name)))]
+    content = read_file(fs, _plan_file(path, name))
+    if content is None:
+        raise UsageError(f"{work} is not seen by all machines: name a folder that they share, or one in a store")
+    return [_from_json(item) for item in json.loads(content)]
 
 
 def write_chunk(work: str, chunk: Chunk) -> None:

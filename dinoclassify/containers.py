@@ -1,9 +1,11 @@
 """What is in an archive, a table of pictures or an object store -> a lazy stream of `Source`."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import BinaryIO
 
 from dinoclassify import archives, stores, tables
@@ -12,6 +14,9 @@ from dinoclassify.filters import Filters, Rules, is_glob
 from dinoclassify.reading import signature_of
 from dinoclassify.rows import Failure, file_shown_as
 from dinoclassify.sources import MEMBER, Source, Stream
+from dinoclassify.web import is_web, require_aiohttp
+
+log = logging.getLogger(__name__)
 
 
 def named(path: str, rules: Rules) -> Iterator[Source]:
@@ -29,6 +34,8 @@ def named(path: str, rules: Rules) -> Iterator[Source]:
         if rules.take(path):
             yield _member(*key, rules)
     elif rules.take(path):
+        if is_web(path):
+            require_aiohttp()
         yield Source(path)
 
 
@@ -37,12 +44,12 @@ def contents(source: Source, rules: Rules) -> Iterator[Source]:
     if not isinstance(source.content, Stream):
         yield source
         return
-    column = source.content.column
+    column, known = source.content.column, signature_of(source, private=rules.private)
     if column is not None:
-        yield from tables.pictures(source.path, column, _opener(source.path, rules), signature_of(source))
+        yield from tables.pictures(source.path, column, _opener(source.path, rules), known)
         return
     opener = partial(stores.open_stream, private=rules.private) if stores.is_url(source.path) else _open
-    yield from archives.members(source.path, rules.take_below, opener, signature_of(source), streamed=True)
+    yield from archives.members(source.path, rules.take_below, opener, known, streamed=True)
 
 
 def tables_of(folder: str, rules: Rules) -> Iterator[Source]:
@@ -70,7 +77,8 @@ def in_store(url: str, rules: Rules) -> Iterator[Source]:
 
 def is_file_name(path: str) -> bool:
     """Whether a path names a file of its own on this machine, be it there or not."""
-    return not stores.is_url(path) and (MEMBER not in path or os.path.lexists(path))
+    of_another = archives.split_key(path) is not None or tables.is_table(path.rpartition(MEMBER)[0])
+    return not stores.is_url(path) and (not of_another or os.path.lexists(path))
 
 
 def is_there(path: str) -> bool:
@@ -80,11 +88,14 @@ def is_there(path: str) -> bool:
     """
     if is_file_name(shown := file_shown_as(path)):
         return os.path.lexists(shown)
+    place = path
     if (key := archives.split_key(path)) is not None:
-        member = _member(*key, Rules(Filters()))
-        return not (isinstance(member.content, Failure) and member.content.code == "vanished")
-    table = path.rpartition(MEMBER)[0]
-    place = table if tables.is_table(table) else path
+        place = key[0]
+        if not archives.is_streamed(place, remote=stores.is_url(place)):  # one of many thousands would be read for each
+            member = _member(*key, Rules(Filters()))
+            return not (isinstance(member.content, Failure) and member.content.code == "vanished")
+    elif tables.is_table(table := path.rpartition(MEMBER)[0]):
+        place = table
     if not stores.is_url(place):
         return os.path.lexists(place)
     try:
@@ -101,13 +112,21 @@ def _objects(url: str, rules: Rules) -> Iterator[Source]:
 
         prefix = _up_to_wildcard(url)
         matches = re.compile(glob_translate(url)).match
+        matched = False
         for source in stores.objects(prefix):
             visible = rules.hidden or "/." not in source.path[len(prefix) - 1 :]
             if visible and matches(source.path):
+                matched = True
                 yield from _object(source, rules)
+        if not matched:
+            log.warning("nothing matches %s", url)
     else:
         prefix = url if url.endswith("/") else f"{url}/"
-        for source in stores.objects(prefix):
+        objects = stores.objects(prefix)
+        first = next(objects, None)
+        if first is None and not url.endswith("/"):
+            yield from named(url, rules)  # it is not there, and gets its row
+        for source in chain([first] if first is not None else [], objects):
             name = source.path[len(prefix) :]
             if rules.column is not None:
                 yield from _object(source, rules) if tables.is_table(name) else ()
@@ -128,13 +147,14 @@ def _archive(path: str, rules: Rules) -> Iterator[Source]:
         yield Source(path, Stream())
         return
     yield from archives.members(
-        path, rules.take_below, _opener(path, rules), signature_of(Source(path)), streamed=False
+        path, rules.take_below, _opener(path, rules), signature_of(Source(path), private=rules.private), streamed=False
     )
 
 
 def _member(archive: str, name: str, rules: Rules) -> Source:
     streamed = archives.is_streamed(archive, remote=stores.is_url(archive))
-    return archives.member(archive, name, _opener(archive, rules), signature_of(Source(archive)), streamed=streamed)
+    known = signature_of(Source(archive), private=rules.private)
+    return archives.member(archive, name, _opener(archive, rules), known, streamed=streamed)
 
 
 def _opener(path: str, rules: Rules) -> Callable[[str], BinaryIO]:

@@ -18,8 +18,8 @@ import os
 import pickle
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
@@ -57,6 +57,7 @@ log = logging.getLogger(__name__)
 
 _DECODING, _ANSWERING = 2, 4  # chunks that are under way for each worker that decodes, and for each replica
 _DEATHS = 3  # of replicas in a row that die while they open the model: then the run ends
+_PATIENCE = 2.0  # seconds for what is planned in another thread to come to its end
 _REACHABLE = 10.0  # seconds in which the head of a cluster answers
 
 
@@ -153,11 +154,12 @@ def look_at_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) 
     Raises:
         DinoclassifyError: what `open_job` raises; or the nodes have another version of this program, or none.
     """
+    use_of_cluster(gpus)  # that there is a place, which would be waited for without end
     look: Any = ray.remote(num_cpus=0, num_gpus=gpus_of_replica(gpus), max_retries=-1)(_look)
     with _reporting():
         version: str
         facts: ModelFacts[R]
-        version, facts = ray.get(look.remote(open_job))
+        version, facts = ray.get(look.remote(open_job, os.getcwd()))
     here = dinoclassify.__version__
     if version != here:
         raise UsageError(f"the nodes of the cluster have dinoclassify {version}, this one {here}: install the same")
@@ -174,7 +176,7 @@ def answer(
     expand: Callable[[Source], Iterator[Source]],
     gpus: float | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Answer all chunks of a plan, and write their rows; gives what became of each piece, as it is written.
 
     Args:
@@ -209,7 +211,8 @@ def answer(
             errors.append(error)
         todo.end.remote()
 
-    threading.Thread(target=announce, name="plan", daemon=True).start()
+    planner = threading.Thread(target=announce, name="plan", daemon=True)
+    planner.start()
     try:
         with _reporting():
             for outcome in _outcomes(_pipeline(open_job, preprocessing, todo, work, decoding, expand, use)):
@@ -220,6 +223,7 @@ def answer(
                     return
     finally:
         over.set()
+        planner.join(_PATIENCE)  # it may be waiting for a list on stdin
         ray.kill(todo)
     if errors:
         raise errors[0]
@@ -233,9 +237,11 @@ def _start_todo(ahead: int) -> "ActorHandle[Any]":
 
 
 def _check_reachable(address: str) -> None:
-    """Find out in seconds what takes Ray many minutes."""
+    """Find out in seconds what takes Ray many minutes; its client, ``ray://``, does not do what is asked of it here."""
+    if "://" in address:
+        raise UsageError(f"--ray-address {address}: run this on a node of the cluster, with auto or HOST:PORT")
     host, _, port = address.rpartition(":")
-    if port.isdecimal() and "://" not in address:
+    if port.isdecimal():
         try:
             socket.create_connection((host.strip("[]"), int(port)), _REACHABLE).close()
         except OSError as error:
@@ -256,7 +262,8 @@ class _ToLog(io.TextIOBase):
 class _Replica(Generic[R]):
     """An opened model, in an actor."""
 
-    def __init__(self, open_job: Callable[[], Job[R]], work: str) -> None:
+    def __init__(self, open_job: Callable[[], Job[R]], work: str, folder: str) -> None:
+        _enter(folder)
         torch.set_num_threads(available_cpus())  # Ray has made it as many as the actor has of its resources
         self._job = open_job()
         self._work = work
@@ -291,6 +298,7 @@ def _pipeline(
             "decoding": decoding,
             "expand": expand,
             "size": chunk_size(decoding.batch_size),
+            "folder": os.getcwd(),
         },
         batch_size=None,
         batch_format="pyarrow",
@@ -299,7 +307,7 @@ def _pipeline(
     # A replica has no processors to itself, so that one whose node is lost always finds another.
     rows: ray.data.Dataset = decoded.map_batches(
         _Replica,
-        fn_constructor_args=(open_job, work),
+        fn_constructor_args=(open_job, work, os.getcwd()),
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=0,
@@ -315,7 +323,14 @@ def _outcomes(rows: "ray.data.Dataset") -> Iterator[Outcome]:
             yield pickle.loads(outcome)  # noqa: S301 - a replica has written it
 
 
-def _look(open_job: Callable[[], Job[R]]) -> tuple[str, ModelFacts[R]]:
+def _enter(folder: str) -> None:
+    """Work in the folder in which the driver does, if there is such a one: paths may be relative."""
+    with suppress(OSError):
+        os.chdir(folder)
+
+
+def _look(open_job: Callable[[], Job[R]], folder: str) -> tuple[str, ModelFacts[R]]:
+    _enter(folder)
     job = open_job()
     model = job.model
     facts = ModelFacts(
@@ -343,8 +358,10 @@ def _decode(
     decoding: Decoding,
     expand: Callable[[Source], Iterator[Source]],
     size: int,
+    folder: str,
 ) -> Iterator[pa.Table]:
     """A chunk -> its pieces of ``size`` inputs, decoded."""
+    _enter(folder)
     (chunk,) = block["chunk"].to_pylist()
     batches = load_batches(
         _sources(read_chunk(work, chunk), expand),

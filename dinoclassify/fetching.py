@@ -14,7 +14,7 @@ from dinoclassify.stores import is_url, read
 
 IN_FLIGHT = 32  # reads at a time, in each process
 
-_BEAT = 1.0  # seconds
+_BEAT = 1.0  # seconds between two looks at a read that is waited for, at most
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class Fetcher:
     Args:
         timeout: seconds that a picture may take.
         private: whether web addresses in private networks may be asked.
-        beat: called every second for which a picture is waited for and others may still come.
+        beat: called again and again while a picture is waited for, as long as others may still come.
     """
 
     def __init__(self, *, timeout: float, private: bool, beat: Callable[[], None]) -> None:
@@ -44,26 +44,23 @@ class Fetcher:
         reads = self._ahead or self._begin(sources)
         self._ahead = self._begin(ahead)
         for source, reading in zip(sources, reads, strict=True):
-            yield source if reading is None else self._wait(reading)
+            yield source if reading is None else _unpacked(source, self._wait(reading))
 
     def _begin(self, sources: Sequence[Source]) -> list[Future[Source] | None]:
-        return [self._run(self._read(source)) if _is_elsewhere(source) else None for source in sources]
+        return [self._run(self._read(source)) if is_elsewhere(source) else None for source in sources]
 
     async def _read(self, source: Source) -> Source:
         async with self._turn:
             try:
                 async with asyncio.timeout(self._timeout):
-                    raw = await read(source, private=self._private)
+                    return await read(source, private=self._private)
             except TimeoutError:
                 return replace(source, content=Failure("timeout", f"took longer than {self._timeout:g} s to read"))
-        if isinstance(source.content, Span) and isinstance(raw.content, bytes):
-            return replace(raw, content=unpack(source.content, raw.content))
-        return raw
 
     def _wait(self, reading: Future[Source]) -> Source:
         while True:
             try:
-                return reading.result(_BEAT)
+                return reading.result(min(_BEAT, self._timeout / 4))
             except TimeoutError:
                 self._run(asyncio.sleep(0)).result()  # for ever, and without a beat, if the loop hangs
                 self._beat()
@@ -76,6 +73,17 @@ class Fetcher:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 
-def _is_elsewhere(source: Source) -> bool:
+def _unpacked(source: Source, raw: Source) -> Source:
+    """The picture of the bytes that an archive has of it."""
+    if not (isinstance(source.content, Span) and isinstance(raw.content, bytes)):
+        return raw
+    try:
+        return replace(raw, content=unpack(source.content, raw.content))
+    except MemoryError:
+        return replace(raw, content=Failure("out_of_memory", "not enough memory to unpack it"))
+
+
+def is_elsewhere(source: Source) -> bool:
+    """Whether the bytes of a picture are not on this machine."""
     place = source.content.archive if isinstance(source.content, Span) else source.path
     return (source.content is None or isinstance(source.content, Span)) and is_url(place)

@@ -38,6 +38,7 @@ from dinoclassify.places import (
     writing_file,
 )
 from dinoclassify.renames import exchange
+from dinoclassify.rows import shown_path
 from dinoclassify.sources import MEMBER, Source
 from dinoclassify.writers import R, RowFormat
 
@@ -47,6 +48,8 @@ PART = 100_000  # rows
 
 _SUFFIXES = {"csv": ".csv", "excel": ".csv", "jsonl": ".jsonl", "parquet": ".parquet"}
 _OURS = re.compile(r"_manifest\.json|part-\d{5,}(-[0-9a-f]+)?\.\w+")
+_WORK = re.compile(r"meta\.json(\..*)?|plan|rows|new|old")
+_SHARED = "do all machines see this folder, and no other run write it? --resume goes on"
 
 
 class OutputFolder(Generic[R]):
@@ -154,6 +157,7 @@ class OutputFolder(Generic[R]):
         self._earlier = self._read_earlier(manifest) if self._adds and manifest is not None else None
         self._run: str = found["run"] if found is not None else uuid.uuid4().hex
         if found is None:
+            self._check_work()
             remove(self._fs, self._work)
             meta = {"run": self._run, "made_with": self._made_with, "adds_to_output": self._adds}
             write_file(self._fs, f"{self._work}/meta.json", json.dumps(meta, indent=2, default=str).encode("ascii"))
@@ -161,6 +165,11 @@ class OutputFolder(Generic[R]):
     def _read_work(self) -> dict[str, Any] | None:
         content = read_file(self._fs, f"{self._work}/meta.json")
         return _parsed(content, f"{self.work}/meta.json", {"run", "made_with", "adds_to_output"}) if content else None
+
+    def _check_work(self) -> None:
+        """Find out whether all that is in the work folder is ours."""
+        if others := [name for name in names_in(self._fs, self._work) if not _WORK.fullmatch(name)]:
+            raise OutputError(f"{self.work} has {name_some(others)}, which no run wrote: choose another folder")
 
     def _check_names(self, *, begun: bool = True) -> None:
         """Find out whether all that is in the folder is ours."""
@@ -254,22 +263,24 @@ class OutputFolder(Generic[R]):
         for chunk in self._planned:
             files = self._files(chunk.name)
             if files is None:
-                raise RuntimeError(f"{self.work} lacks rows of the chunk {chunk.name}")
+                raise OutputError(f"{self.work} lacks rows that were written: {_SHARED}")
             lines = self._read_lines(files)
             if chunk.stream is not None:
                 yield lines
                 continue
             rows = [[line] for line in lines]
             if len(rows) != chunk.inputs:
-                raise RuntimeError(f"{self.work} has {len(rows)} rows of the chunk {chunk.name}, not {chunk.inputs}")
+                raise OutputError(f"{self.work} has {len(rows)} rows of {chunk.inputs} inputs: {_SHARED}")
             yield from rows
 
     def _others(self) -> Iterator[tuple[bool, range]]:
         """The numbers of earlier rows that are not of this run's inputs, and stay."""
         numbers: list[tuple[bool, range]] = []
-        streams = {chunk.stream for chunk in self._planned}
+        streams = {shown_path(chunk.stream) for chunk in self._planned if chunk.stream is not None}
         for number, path in self._earlier.others() if self._earlier is not None else ():
-            read_again = any(path[: at.start()] in streams for at in re.finditer(re.escape(MEMBER), path))
+            read_again = path in streams or any(
+                path[: at.start()] in streams for at in re.finditer(re.escape(MEMBER), path)
+            )
             if not read_again and not (self._prune and not is_there(path)):
                 _add(numbers, number, earlier=True)
         return iter(numbers)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from dinoclassify.errors import UsageError
 from dinoclassify.files import replacing
-from dinoclassify.stores import filesystem
+from dinoclassify.stores import filesystem, os_errors
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -27,6 +27,7 @@ def is_local(fs: "AbstractFileSystem") -> bool:
     return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
+@os_errors()
 def names_in(fs: "AbstractFileSystem", folder: str) -> list[str]:
     """What is in a folder; nothing where there is none."""
     try:
@@ -39,7 +40,8 @@ def names_in(fs: "AbstractFileSystem", folder: str) -> list[str]:
 def read_file(fs: "AbstractFileSystem", path: str) -> bytes | None:
     """The content of a file, if there is one."""
     try:
-        content: bytes = fs.cat_file(path)
+        with os_errors():
+            content: bytes = fs.cat_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -47,6 +49,7 @@ def read_file(fs: "AbstractFileSystem", path: str) -> bytes | None:
     return content
 
 
+@os_errors()
 def write_file(fs: "AbstractFileSystem", path: str, content: bytes) -> None:
     """Write a file at a stroke."""
     if is_local(fs):
@@ -65,7 +68,7 @@ def writing_file(fs: "AbstractFileSystem", path: str) -> Iterator[BinaryIO]:
         with replacing(path, ".new") as file:
             yield file
     else:
-        with fs.open(path, "wb") as file:
+        with os_errors(), fs.open(path, "wb") as file:
             yield file
 
 
@@ -76,10 +79,12 @@ def local_copy(fs: "AbstractFileSystem", path: str) -> Iterator[str]:
         yield path
     else:
         with tempfile.NamedTemporaryFile() as file:
-            fs.get_file(path, file.name)
+            with os_errors():
+                fs.get_file(path, file.name)
             yield file.name
 
 
+@os_errors()
 def remove(fs: "AbstractFileSystem", work: str) -> None:
     """Remove the work, first of all that which says that it is one."""
     with suppress(FileNotFoundError):

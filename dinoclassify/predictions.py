@@ -13,12 +13,12 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from dinoclassify.containers import is_file_name
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import signature
 from dinoclassify.lists import STDIN
 from dinoclassify.parts import part_files, read_manifest
 from dinoclassify.rows import Prediction, file_shown_as
-from dinoclassify.stores import download, exists, is_url
+from dinoclassify.stores import download, is_url
 from dinoclassify.writers import Lines, open_format
 from dinoclassify.writers.csv import split
 
@@ -82,10 +82,11 @@ def read_meta(name: str) -> dict[str, Any]:
     if (is_url(name) or os.path.isdir(name)) and (manifest := read_manifest(name)) is not None:
         return manifest
     if is_url(name):
-        if not exists(f"{name}.meta.json"):
+        try:
+            with _local_copy(f"{name}.meta.json") as file:
+                return _parsed(file)
+        except UsageError:
             return {}
-        with _local_copy(f"{name}.meta.json") as file:
-            return _parsed(file)
     path = f"{os.path.realpath(name)}.meta.json"
     return _parsed(path) if os.path.isfile(path) else {}
 
@@ -111,7 +112,11 @@ def why_stale(row: Prediction, picture: str) -> str | None:
 def _local_copy(url: str) -> Iterator[str]:
     """A file of this machine with the content of an object."""
     with tempfile.NamedTemporaryFile(suffix=os.path.basename(url)) as file:
-        if not download(url, file.name):
+        try:
+            found = download(url, file.name)
+        except OutputError as error:
+            raise UsageError(str(error)) from error
+        if not found:
             raise UsageError(f"there is no {url}")
         yield file.name
 

@@ -1,9 +1,8 @@
 """A source -> its bytes, from a file, from within an archive, or from memory."""
 
-import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from io import BufferedReader, BytesIO, FileIO
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 _ARCHIVES = 4  # that a process keeps open
 _ASKED = 256  # objects for which a store is asked at a time
-_NONE = None, None
 
 
 class RefusedError(Exception):
@@ -89,22 +87,31 @@ def open_picture(source: Source) -> tuple[PictureFile | PictureBytes, Signature]
     return file, (status.st_size, status.st_mtime_ns)
 
 
-def signed(sources: Iterable[Source]) -> Iterator[Source]:
-    """The same sources; objects that were not found in a listing have been asked for their signatures, side by side."""
-    iterator = iter(sources)
-    while some := list(itertools.islice(iterator, _ASKED)):
-        unsigned = [source for source in some if source.signature is None and is_url(source.path)]
-        found = dict(zip(unsigned, signatures(unsigned), strict=True))
-        yield from (
-            replace(source, signature=found[source]) if found.get(source, _NONE) != _NONE else source for source in some
-        )
+def signed(sources: Iterable[Source], *, private: bool = False) -> Iterator[Source]:
+    """The same sources; objects that were not found in a listing have been asked for their signatures, side by side.
+
+    ``private``: see `dinoclassify.web`.
+    """
+    some: list[Source] = []
+    for source in sources:
+        some.append(source)
+        if len(some) == _ASKED or isinstance(source.content, bytes):  # of which not many are kept waiting
+            yield from _signed(some, private=private)
+            some = []
+    yield from _signed(some, private=private)
 
 
-def signature_of(source: Source) -> Signature:
-    """What tells whether a source has changed; None where there is none of its name."""
+def _signed(some: Sequence[Source], *, private: bool) -> Iterator[Source]:
+    unsigned = [source for source in some if source.signature is None and is_url(source.path)]
+    found = dict(zip(unsigned, signatures(unsigned, private=private), strict=True))
+    return (replace(source, signature=found[source]) if source in found else source for source in some)
+
+
+def signature_of(source: Source, *, private: bool = False) -> Signature:
+    """What tells whether a source has changed; None where there is none of its name. ``private``: see `signed`."""
     if source.signature is not None:
         return source.signature
-    return signatures([source])[0] if is_url(source.path) else signature(source.path)
+    return signatures([source], private=private)[0] if is_url(source.path) else signature(source.path)
 
 
 def _open_member(span: Span, known: Signature | None) -> tuple[PictureBytes, Signature]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dinoclassify.errors import UsageError
 from dinoclassify.web import CONNECTIONS, TRIES, check_size, waits
 
 if TYPE_CHECKING:
@@ -29,6 +30,23 @@ def head(fs: "AbstractFileSystem", url: str) -> Mapping[str, Any] | None:
     bucket, key = _names(fs, url)
     answer: Mapping[str, Any] | None = fs.call_s3("head_object", Bucket=bucket, Key=key) if key else None
     return answer
+
+
+def check_bucket(fs: "AbstractFileSystem", url: str) -> None:
+    """See that there is a bucket for an object.
+
+    Raises:
+        FileNotFoundError: there is none.
+        PermissionError: it is not for us, or we may not ask.
+        UsageError: the URL names no object.
+    """
+    bucket, key = _names(fs, url)
+    if not key:
+        raise UsageError(f"{url} is no object: name one in a bucket, such as s3://{bucket or 'bucket'}/labels.parquet")
+    try:
+        fs.call_s3("head_bucket", Bucket=bucket)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no bucket {bucket}") from error
 
 
 def listing(fs: "AbstractFileSystem", folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

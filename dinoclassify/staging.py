@@ -8,15 +8,21 @@ from contextlib import contextmanager, suppress
 
 import platformdirs
 
-from dinoclassify.errors import NoInputsError, OutputError
+from dinoclassify.errors import NoInputsError, OutputError, UsageError
 from dinoclassify.files import reporting
-from dinoclassify.stores import download, exists, upload
+from dinoclassify.stores import check_output, download, exists, upload
 
 _META = ".meta.json"
 
 
 def stage_of(url: str) -> str:
-    """The file of this machine that an object is written to before it is one."""
+    """The file of this machine that an object is written to before it is one.
+
+    Raises:
+        UsageError: the name is that of a prefix.
+    """
+    if url.endswith("/"):
+        raise UsageError(f"{url} is no name of an object: add one")
     digest = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     folder = os.path.join(platformdirs.user_state_dir("dinoclassify"), "outputs", digest)
     with reporting(folder):
@@ -33,18 +39,21 @@ def published(url: str, file: str, *, resume: bool) -> Iterator[None]:
 
     Raises:
         OutputError: it cannot be read or written.
+        UsageError: nothing can be written there.
     """
+    check_output(url)
     if not resume:
         for old in (file, file + _META):
             with suppress(FileNotFoundError):
                 os.unlink(old)
-    elif download(url, file):
+    elif not os.path.exists(file) and download(url, file):  # one that is here was to be sent, and is newer
         download(url + _META, file + _META)
     try:
         yield
     except NoInputsError:
-        if os.path.exists(file) and not exists(url):
-            _send(file, url)
+        with suppress(OSError):
+            if os.path.exists(file) and not exists(url):
+                _send(file, url)
         raise
     _send(file, url)
 

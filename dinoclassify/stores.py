@@ -7,6 +7,7 @@ import asyncio
 import errno
 import functools
 import io
+import os
 import re
 import shutil
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -63,7 +64,7 @@ def look(url: str) -> Source | None:
         require_aiohttp()
         return Source(url)
     fs, path = filesystem(url)
-    with _os_errors():
+    with os_errors():
         try:
             entry = s3.head(fs, url) if _scheme(url) in _S3 else fs.info(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -165,6 +166,19 @@ def open_stream(url: str, *, private: bool = False) -> BinaryIO:
     return streamed(fetch, size)
 
 
+def check_output(url: str) -> None:
+    """Find out, as far as that can be known before there is anything to write, whether an object can be made.
+
+    Raises:
+        OutputError: it cannot.
+        UsageError: nothing can be written there.
+    """
+    fs, _ = filesystem(url)
+    if _scheme(url) in _S3:
+        with _output_errors("write", url), suppress(PermissionError):  # who may write may not be one who may look
+            s3.check_bucket(fs, url)
+
+
 def upload(file: str, url: str) -> None:
     """Make an object of a local file: all of it, or nothing changes.
 
@@ -189,33 +203,10 @@ def download(url: str, file: str) -> bool:
             stream = open_stream(url)
         except FileNotFoundError:
             return False
-        with stream, open(file, "wb") as local:
+        with stream, open(f"{file}.new", "wb") as local:
             shutil.copyfileobj(stream, local, BLOCK)
+        os.replace(f"{file}.new", file)
     return True
-
-
-def write_bytes(url: str, content: bytes) -> None:
-    """Make an object: all of it, or nothing changes.
-
-    Raises:
-        OutputError: it cannot be done.
-        UsageError: nothing can be written there.
-    """
-    fs, path = filesystem(url)
-    with _output_errors("write", url):
-        fs.pipe_file(path, content)
-
-
-def remove(url: str) -> None:
-    """Remove an object, if there is one.
-
-    Raises:
-        OutputError: it cannot be done.
-        UsageError: nothing can be written there.
-    """
-    fs, path = filesystem(url)
-    with _output_errors("remove", url), suppress(FileNotFoundError):
-        fs.rm_file(path)
 
 
 def _open(url: str, loop: asyncio.AbstractEventLoop | None = None) -> "AbstractFileSystem":
@@ -260,6 +251,8 @@ def _path(fs: "AbstractFileSystem", url: str) -> str:
 
 
 async def _read(source: Source, *, private: bool) -> Source:
+    if source.signature == (None, None):  # it could not be asked for
+        source = replace(source, signature=None)
     span, known = source.content if isinstance(source.content, Span) else None, source.signature
     if span is not None:
         check_size(span.length)
@@ -313,7 +306,7 @@ async def _opened(url: str) -> "AsyncGenerator[AbstractFileSystem, None]":
 
 
 def _sources(entries: Iterator[tuple[str, Mapping[str, Any]]]) -> Iterator[Source]:
-    with _os_errors():
+    with os_errors():
         for url, entry in entries:
             yield Source(url, signature=signature(entry))
 
@@ -338,7 +331,8 @@ def _as_os_error(error: Exception) -> OSError:
 
 
 @contextmanager
-def _os_errors() -> Iterator[None]:
+def os_errors() -> Iterator[None]:
+    """Raise what goes wrong with a store, each of which has errors of its own, as an OSError."""
     try:
         yield
     except DinoclassifyError:
@@ -350,7 +344,7 @@ def _os_errors() -> Iterator[None]:
 @contextmanager
 def _output_errors(verb: str, url: str) -> Iterator[None]:
     try:
-        with _os_errors():
+        with os_errors():
             yield
     except OSError as error:
         raise OutputError(f"cannot {verb} {url}: {failure(error).message}") from error
@@ -360,7 +354,7 @@ def _fetcher(url: str, *, private: bool) -> tuple[Fetch, int]:
     """What asks for the bytes of an object from here to there; and its size."""
 
     async def fetch(start: int, end: int) -> bytes:
-        with _os_errors():
+        with os_errors():
             content, _ = await _content(url, start, end, private=private)
         return content
 

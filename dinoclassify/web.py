@@ -121,11 +121,15 @@ async def kept(key: Hashable, make: Callable[[], AsyncGenerator[T, None]]) -> T:
         for closed in [other for other in _kept if other.is_closed()]:
             del _kept[closed]
     made = _kept.setdefault(loop, {})
-    if key not in made:
+    if key not in made or _has_failed(made[key][1]):
         generator = make()  # on which the loop calls `aclose` in the end
         made[key] = generator, asyncio.ensure_future(anext(generator))
     result: T = await asyncio.shield(made[key][1])  # of which others may be waiting, too
     return result
+
+
+def _has_failed(making: "asyncio.Future[Any]") -> bool:
+    return making.done() and (making.cancelled() or making.exception() is not None)
 
 
 def begin(work: Coroutine[Any, Any, T]) -> "Future[T]":

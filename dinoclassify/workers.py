@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from dinoclassify.decode import Decoded
 from dinoclassify.errors import WorkerError
+from dinoclassify.fetching import is_elsewhere
 from dinoclassify.rows import Failure
 from dinoclassify.slots import Slots
 from dinoclassify.sources import Source
@@ -55,14 +56,14 @@ class Batch:
 
 
 class Worker:
-    """A process that decodes lists of sources, `PREFETCH` ahead of those that are received, in order.
+    """A process that decodes lists of sources, in order and `PREFETCH` ahead of those that are received.
 
     Args:
         decode: what is done with each source, in the process.
         batches: the lists of sources. The next is asked for whenever one has been received.
         timeout: seconds that a picture may take to decode, and as many to read if it is not on this machine.
         private: see `dinoclassify.web`.
-        ahead: begin to read what is not on this machine a list ahead.
+        ahead: let it know one list more, of which it begins to read what is not on this machine.
         pinned: have the pixels in memory that CUDA can copy from by itself.
 
     Raises:
@@ -264,10 +265,10 @@ class _Task:
 
 
 def _with_next(lists: Iterator[list[Source]]) -> Iterator[list[list[Source]]]:
-    """Each list with the one after it, which is empty after the last."""
+    """Each list with the one after it, if there is one and waits for servers are to be filled; without bytes it has."""
     for sources in lists:
-        for after in lists:
-            yield [sources, after]
+        while any(map(is_elsewhere, sources)) and (after := next(lists, None)) is not None:
+            yield [sources, [replace(each, content=b"") if isinstance(each.content, bytes) else each for each in after]]
             sources = after
         yield [sources, []]
 

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,6 @@ from conftest import Cli
 from PIL import Image
 from servers import Page, Store, Web, store_server, web_server
 
-from dinoclassify import web
 from dinoclassify.cli import run
 
 Predict = Callable[..., tuple[int, str, str]]
@@ -102,7 +100,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
 def test_every_object_has_one_row_whatever_happens_to_the_store(
-    store: Store, here: Path, tiny: str, cli: Cli, count: int
+    store: Store, tiny: str, cli: Cli, predict: Predict, count: int
 ) -> None:
     names = fill(store, count)
     gone = names[count * 2 // 5 : count // 2 : 4]  # of the first page of the listing
@@ -128,7 +126,7 @@ def test_every_object_has_one_row_whatever_happens_to_the_store(
     assert list(made["path"]) == [f"s3://bucket/{name}" for name in names]
     assert list(made["path"][made["error_code"] == "vanished"]) == [f"s3://bucket/{name}" for name in gone]
     Path("list").write_text("\n".join(names))
-    assert cli("predict", "--files-from", "list", "-m", tiny, "-o", "local.parquet", "-q").returncode == 3
+    assert predict("--files-from", "list", "-o", "local.parquet", "-q") == (3, "", "")
     local = pd.read_parquet("local.parquet")
     same = ["status", "label", "score", "index", "error_code"]
     pd.testing.assert_frame_equal(made[same], local[same])
@@ -160,33 +158,37 @@ def test_resumed_only_what_has_changed_is_read(store: Store, predict: Predict) -
     assert reads(store) == []
 
 
-@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+@pytest.mark.parametrize("name", ["out.csv", pytest.param("out.parquet", marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_goes_on_with_its_rows_on_this_machine(
-    store: Store, here: Path, tiny: str, cli: Cli, name: str
+    store: Store, here: Path, tiny: str, predict: Predict, name: str
 ) -> None:
-    fill(store, 300)
-    command = [*COMMAND, "predict", "s3://bucket/photos/", "-m", tiny, "-q", "-o", f"s3://bucket/{name}", "--resume"]
-    with subprocess.Popen(command) as process:
+    names = fill(store, 300)
+    common = ("s3://bucket/photos/", "-q", "--resume", "-o")
+    with subprocess.Popen([*COMMAND, "predict", "-m", tiny, *common, f"s3://bucket/{name}"]) as process:
         wait_until(lambda: len(store.faults.asked) > 150)
         process.kill()
-    assert name not in store.keys()
+    assert set(store.keys()) == {"nothing", *names}
     (partial,) = here.glob(f"state/dinoclassify/outputs/*/{name}.partial")
     written = partial.read_bytes().count(b".jpg")
     assert written > 50
     reads(store)
-    assert subprocess.run(command, timeout=60).returncode == 0
+    assert predict(*common, f"s3://bucket/{name}") == (0, "", "")
     assert len(reads(store)) == 300 - written
     assert not partial.parent.exists()
-    assert cli(*command[3:-2], "s3://bucket/whole-" + name).returncode == 0
+    assert predict(*common, f"s3://bucket/whole-{name}") == (0, "", "")
     assert store.get(name) == store.get(f"whole-{name}")
 
 
-def test_a_folder_in_the_store_appears_with_its_manifest(store: Store, predict: Predict) -> None:
+def test_a_folder_in_the_store_appears_with_its_manifest(
+    store: Store, predict: Predict, capfd: pytest.CaptureFixture[str]
+) -> None:
     names = fill(store, 30)
     common = ("s3://bucket/photos/", "-o", "s3://bucket/labels/", "-q")
     assert predict(*common) == (0, "", "")
     changes = [line for line in store.faults.asked if line.startswith(("PUT", "POST")) and "/labels/" in line]
-    assert re.fullmatch(r"PUT /bucket/labels/part-00000-\w+\.parquet PUT /bucket/labels/_manifest\.json", " ".join(changes))
+    assert re.fullmatch(
+        r"PUT /bucket/labels/part-00000-\w+\.parquet PUT /bucket/labels/_manifest\.json", " ".join(changes)
+    )
     reads(store)
     assert predict(*common, "--resume") == (0, "", "")
     assert reads(store) == []
@@ -196,13 +198,16 @@ def test_a_folder_in_the_store_appears_with_its_manifest(store: Store, predict: 
     assert run(["merge", "s3://bucket/labels/", "-o", "s3://bucket/merged.csv", "-q"]) == 0
     assert predict("s3://bucket/photos/", "-o", "s3://bucket/whole.csv", "-q") == (0, "", "")
     assert store.get("merged.csv") == store.get("whole.csv")
-    assert run(["report", "s3://bucket/labels/", "-o", "page.html", "-q"]) == 0
-    assert "30" in Path("page.html").read_text()
-    kept = [key for key in store.keys() if key.startswith("labels")]
-    assert len(kept) == 2, kept
+    capfd.readouterr()
+    assert run(["report", "s3://bucket/labels/", "-o", "page.html"]) == 0
+    assert "30 rows, " in capfd.readouterr().err
+    left = [re.sub(r"-\w+\.parquet", "", key) for key in sorted(store.keys()) if key.startswith("labels")]
+    assert left == ["labels/_manifest.json", "labels/part-00000"]
 
 
-@pytest.mark.parametrize("pattern", ["s3://bucket/photos/**/*.jpg", "s3://bucket/photos/0000[0-9].jpg", "s3://bucket/photos"])
+@pytest.mark.parametrize(
+    "pattern", ["s3://bucket/photos/**/*.jpg", "s3://bucket/photos/0000[0-9].jpg", "s3://bucket/photos"]
+)
 def test_a_glob_or_prefix_is_what_matches(store: Store, predict: Predict, pattern: str) -> None:
     fill(store, 10)
     store.put("photos/notes.txt", b"text")
@@ -227,7 +232,7 @@ def test_lists_of_urls(store: Store, here: Path, tiny: str, cli: Cli, predict: P
     assert predict(*common) == (3, "", "")
     reads(store)
     assert predict(*common) == (3, "", "")
-    assert reads(store) == ["none.jpg"] * 0
+    assert reads(store) == []
     store.put(names[2], jpeg(100))
     store.put(names[6], jpeg(101))
     assert predict(*common) == (0, "", "")
@@ -275,6 +280,10 @@ def test_a_table_of_pictures_in_the_store(store: Store, predict: Predict) -> Non
     assert answers(out) == expected
 
 
+def pages(site: Web) -> list[str]:
+    return [f"{site.url}/{number}.jpg" for number in range(20)]
+
+
 @pytest.fixture
 def site() -> Iterator[Web]:
     with web_server({f"/{number}.jpg": Page(jpeg(number)) for number in range(20)}) as server:
@@ -304,7 +313,7 @@ class _Slow(dict[str, Page]):
 
 def test_a_page_that_takes_too_long_costs_no_other(predict: Predict) -> None:
     with web_server(_Slow({f"/{number}.jpg": Page(jpeg(number)) for number in range(20)})) as site:
-        code, out, _ = predict(*(f"{site.url}/{number}.jpg" for number in range(20)), "--allow-private-urls", "--timeout", "1")
+        code, out, _ = predict(*pages(site), "--allow-private-urls", "--timeout", "1")
     assert code == 3
     assert [row["error_code"] for row in table(out)] == ["timeout" if number == 5 else "" for number in range(20)]
     assert table(out)[5]["error"] == "took longer than 1 s to read"
@@ -313,28 +322,128 @@ def test_a_page_that_takes_too_long_costs_no_other(predict: Predict) -> None:
 def test_a_server_that_hangs_does_not_hang_the_run(site: Web, predict: Predict) -> None:
     site.faults.delay = 60
     started = time.monotonic()
-    code, out, _ = predict(*(f"{site.url}/{number}.jpg" for number in range(20)), "--allow-private-urls", "--timeout", "1")
+    code, out, _ = predict(*pages(site), "--allow-private-urls", "--timeout", "1")
     assert (code, {row["error_code"] for row in table(out)}, len(table(out))) == (3, {"timeout"}, 20)
     assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(
-    ("inputs", "status", "code", "message"),
+    ("url", "status", "code", "message"),
     [
-        ("s3://nowhere/photos/", "", "unreadable", "The specified bucket does not exist"),
-        ("s3://nowhere/1.jpg", "", "unreadable", ""),
+        ("s3://nowhere/photos/", "", "vanished", "The specified bucket does not exist"),
+        ("s3://nowhere/1.jpg", "", "vanished", "The specified bucket does not exist"),
+        ("s3://bucket/none.jpg", "", "vanished", "The specified key does not exist"),
         ("s3://bucket/photos/", "403 Forbidden", "unreadable", "403 Forbidden"),
         ("s3://bucket/photos/00000.jpg", "403 Forbidden", "unreadable", "Forbidden"),
     ],
 )
-def test_what_cannot_be_listed_is_a_row(
-    store: Store, predict: Predict, inputs: str, status: str, code: str, message: str
+def test_what_is_named_and_cannot_be_had_is_a_row(
+    store: Store, predict: Predict, url: str, status: str, code: str, message: str
 ) -> None:
     fill(store, 1)
     if status:
         store.faults.status, store.faults.share = status, 1.0
-    exit_code, out, err = predict(inputs, "-q")
+    exit_code, out, err = predict("photos", url, "-q")
     assert (exit_code, err) == (3, "")
-    [row] = table(out)
-    assert (row["path"], row["error_code"]) == (inputs, code)
-    assert message in row["error"]
+    good, bad = table(out)
+    assert (good["path"], bad["path"], bad["error_code"]) == ("photos/00000.jpg", url, code)
+    assert message in bad["error"]
+
+
+def test_a_glob_that_matches_nothing_is_said(store: Store, predict: Predict) -> None:
+    code, _, err = predict("s3://bucket/*.jpg")
+    said = ["nothing matches s3://bucket/*.jpg", "no pictures found in s3://bucket/*.jpg"]
+    assert (code, err.splitlines()) == (4, [f"dinoclassify: {line}" for line in said])
+
+
+@pytest.mark.parametrize(
+    ("output", "cause"),
+    [
+        ("s3://nowhere/out.csv", "there is no bucket nowhere"),
+        ("s3://nowhere/labels/", "The specified bucket does not exist"),
+    ],
+)
+def test_an_output_without_a_bucket_is_said_before_the_work(
+    store: Store, predict: Predict, output: str, cause: str
+) -> None:
+    fill(store, 1)
+    code, out, err = predict("s3://bucket/photos/", "-o", output)
+    assert (code, out, err) == (6, "", f"dinoclassify: cannot write {output}: {cause}\n")
+    assert reads(store) == []
+
+
+@pytest.mark.parametrize("output", ["s3://bucket", "s3://"])
+def test_a_bucket_is_no_output(store: Store, predict: Predict, output: str) -> None:
+    fill(store, 1)
+    code, _, err = predict("photos", "-o", output)
+    assert (code != 0, err.count("\n"), err.startswith(f"dinoclassify: {output} ")) == (True, 1, True), err
+
+
+@pytest.mark.parametrize("output", ["s3://bucket/out.csv", "s3://bucket/labels/"])
+def test_without_credentials(store: Store, predict: Predict, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    fill(store, 1)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    code, out, err = predict("s3://bucket/photos/", "-q")
+    assert (code, err, [row["error"] for row in table(out)]) == (3, "", ["Unable to locate credentials"])
+    code, out, err = predict("photos", "-o", output)
+    assert (code in (2, 6), out, err.count("\n")) == (True, "", 1)
+    assert "Unable to locate credentials" in err
+
+
+def test_an_output_that_is_refused_in_the_end_stays_on_this_machine(store: Store, predict: Predict) -> None:
+    fill(store, 3)
+    store.faults.only, store.faults.status, store.faults.share = "PUT", "403 Forbidden", 1.0
+    code, _, err = predict("s3://bucket/photos/", "-o", "s3://bucket/out.csv", "-q")
+    match = re.fullmatch(r"dinoclassify: cannot write s3://bucket/out.csv: .*; the rows are in (.*), .*\n", err)
+    assert code == 6
+    assert match is not None, err
+    kept = Path(match[1]).read_bytes()
+    assert len(reads(store)) == kept.count(b".jpg") == 3
+    store.faults.share = 0
+    assert predict("s3://bucket/photos/", "-o", "s3://bucket/out.csv", "-q", "--resume") == (0, "", "")
+    assert (reads(store), store.get("out.csv")) == ([], kept)
+
+
+@pytest.mark.parametrize("silent", ["list-type", pytest.param(".jpg", marks=pytest.mark.slow)])
+def test_a_signal_ends_a_run_that_waits_for_a_store(store: Store, tiny: str, silent: str) -> None:
+    fill(store, 3)
+    real = store.faults
+
+    class Silent(list[str]):
+        def append(self, line: str) -> None:
+            super().append(line)
+            real.delay = 60 if silent in line else 0
+
+    real.asked = Silent()
+    command = [*COMMAND, "predict", "s3://bucket/photos/", "-m", tiny, "-o", "out.csv"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: any(silent in line for line in store.faults.asked))
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert time.monotonic() - started < 10
+    assert "Traceback" not in err
+    assert "stopped by SIGINT" in err
+    assert not Path("out.csv").exists()
+
+
+def test_what_the_other_commands_say_of_pictures_elsewhere(
+    store: Store, predict: Predict, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = fill(store, 2)
+    Path("a.zip").write_bytes(archive("a.zip", {"x.jpg": jpeg(1)}))
+    assert predict("s3://bucket/photos/", "a.zip", *names, "-o", "out.csv", "-q") == (0, "", "")
+    elsewhere = ["s3://bucket/photos/00000.jpg", "s3://bucket/photos/00001.jpg", "a.zip!x.jpg"]
+    for command in (["sort", "out.csv", "--into", "sorted"], ["tag", "out.csv"]):
+        assert run(command) == 3
+        *said, _summary = capfd.readouterr().err.splitlines()
+        assert [line.split(" is no file of its own")[0] for line in said] == [
+            f"dinoclassify: {path}" for path in elsewhere
+        ]
+    assert len(list(Path("sorted").rglob("*.jpg"))) == 2
+    assert len(list(Path().rglob("*.xmp"))) == 2
+    assert run(["report", "out.csv", "-o", "page.html"]) == 0
+    assert "3 of 5 thumbnails are missing" in capfd.readouterr().err

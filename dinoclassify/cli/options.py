@@ -275,7 +275,7 @@ Watch = Annotated[bool, _run("--watch", help="Go on, and label what comes into t
 Engine = Annotated[Literal["local", "ray"], _run(help="local: this machine; ray: all machines of a Ray cluster.")]
 RayAddress = Annotated[
     str | None,
-    _run(metavar="ADDRESS", help="Of the cluster: auto, ray://HOST:PORT or HOST:PORT; by default one is started here."),
+    _run(metavar="ADDRESS", help="Of the cluster: auto, or HOST:PORT; by default one is started here."),
 ]
 Gpus = Annotated[
     float | None,

@@ -1,8 +1,8 @@
 """A run that writes its rows to a folder, in parts: on this machine, or on all machines of a cluster."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, cast
@@ -23,6 +23,7 @@ from dinoclassify.parts import OutputFolder, work_of
 from dinoclassify.reading import signed
 from dinoclassify.sources import Source, Stream
 from dinoclassify.stages import Stages
+from dinoclassify.staging import stage_of
 from dinoclassify.writers import R
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def check_parts(request: Request, cluster: Cluster) -> None:
     Raises:
         UsageError: it cannot be done so.
     """
+    url = request.target.url
+    if url is not None and request.target.in_parts and "/" not in url.partition("://")[2].strip("/"):
+        raise UsageError(f"{url} is a whole bucket: name a folder in it")
+    if cluster.gpus is not None and cluster.gpus > 1 and not cluster.gpus.is_integer():
+        raise UsageError(f"--gpus-per-replica {cluster.gpus:g}: it is a part of one GPU, or a whole number of them")
     if request.target.in_parts and request.inputs.shard is not None:
         raise UsageError("--shard makes one file of many: name a file with --output, and put them together with merge")
     if request.target.in_parts and request.target.chosen.seeks:
@@ -62,7 +68,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
     inputs, passing, target, upkeep = request.inputs, request.passing, request.target, request.upkeep
     folder, rules = target.file or "", rules_of(inputs)
     with (
-        locked(folder.rstrip("/"), wait=upkeep.wait) if target.url is None else nullcontext(),
+        locked(folder.rstrip("/") if target.url is None else stage_of(folder.rstrip("/")), wait=upkeep.wait),
         _engine(cluster),
     ):
         found = _plannable(request, rules)
@@ -87,15 +93,16 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
             stages.charge("write"),
             writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
         ):
-            plan = rows.plan(signed(sources) if upkeep.resume else sources, partial(keep, tally, note_failure))
+            plan = rows.plan(signed(sources, private=inputs.private_urls), partial(keep, tally, note_failure))
             if cluster.engine == "local":
                 outcomes = _answer_here(job, plan, request, rules, stages, stop)
             else:
                 outcomes = _answer_there(open_job, job, plan, request, cluster, rules, stop)
-            for outcome in with_progress(outcomes, tally, request.messages, second_look(inputs)):
-                for path in outcome.failed:
-                    note_failure(path)
-                tally.add_all(outcome.statuses, outcome.errors)
+            with closing(outcomes):
+                for outcome in with_progress(outcomes, tally, request.messages, second_look(inputs)):
+                    for path in outcome.failed:
+                        note_failure(path)
+                    tally.add_all(outcome.statuses, outcome.errors)
             tally.judge()
             if not stop():
                 rows.finish(sidecar(job, tally, request.parameters))
@@ -133,7 +140,7 @@ def _plannable(request: Request, rules: Rules) -> Iterator[Source]:
 
 def _answer_here(
     job: Job[R], plan: Iterator[Chunk], request: Request, rules: Rules, stages: Stages, stop: Callable[[], bool]
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """What became of each chunk, when its rows are written."""
     ends: deque[tuple[Chunk, int]] = deque()  # the chunks that were begun, and how many pictures each has
     rows: list[R] = []
@@ -168,7 +175,7 @@ def _answer_there(
     cluster: Cluster,
     rules: Rules,
     stop: Callable[[], bool],
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """The same, by the replicas of a cluster."""
     from dinoclassify.distributed import Decoding, answer
 

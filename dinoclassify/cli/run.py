@@ -141,7 +141,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request, *, empty: Calla
             raise NoInputsError(f"no pictures found in {' '.join(names_of(inputs))}")
         sources: Iterator[Source] = chain([first] if first is not None else [], found)
         if upkeep.resume and not is_live(inputs):
-            sources = signed(sources)
+            sources = signed(sources, private=inputs.private_urls)
         job = open_job()
         log_model(job.model)
         rows = _open_file(kept_in, job, upkeep, passing) if kept_in is not None else None

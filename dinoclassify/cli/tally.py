@@ -54,8 +54,9 @@ class Tally:
 
     def keep(self, status: Status, error_code: str | None) -> None:
         """Count a row of an earlier run."""
-        self.kept += 1
-        self._count(status, error_code)
+        with self._lock:
+            self.kept += 1
+            self._count(status, error_code)
 
     def add(self, row: Row) -> None:
         """Count a row of this run.
@@ -63,7 +64,8 @@ class Tally:
         Raises:
             FailuresError: too many have failed.
         """
-        self._count(row.status, row.failure.code if row.failure is not None else None)
+        with self._lock:
+            self._count(row.status, row.failure.code if row.failure is not None else None)
         self._failed += row.status == "failed"
         if self._limit is not None and (self._limit.count is not None or self.made >= ENOUGH):
             self.judge()
@@ -87,8 +89,10 @@ class Tally:
         Raises:
             FailuresError: too many rows have failed.
         """
-        if self._limit is not None and self._limit.exceeded(self._failed, self.made):
-            raise FailuresError(f"{self._failed:,} of {self.made:,} rows failed, --max-failures is {self._limit.text}")
+        with self._lock:
+            made = self.made
+        if self._limit is not None and self._limit.exceeded(self._failed, made):
+            raise FailuresError(f"{self._failed:,} of {made:,} rows failed, --max-failures is {self._limit.text}")
 
     def counts(self) -> str:
         """How many rows there are of each status, and of each error code."""
@@ -105,7 +109,6 @@ class Tally:
         return f"{self.total:,} images: {self.counts()}{kept} in {self.seconds:.1f} s{speed}"
 
     def _count(self, status: Status, error_code: str | None) -> None:
-        with self._lock:
-            self.statuses[status] += 1
-            if error_code is not None:
-                self.errors[error_code] += 1
+        self.statuses[status] += 1
+        if error_code is not None:
+            self.errors[error_code] += 1
