@@ -27,7 +27,8 @@ def named(path: str, rules: Rules) -> Iterator[Source]:
     if rules.column is not None:
         if not tables.is_table(path):
             raise UsageError(f"--column goes with tables, .parquet or .arrow, and with --files-from, not with {path}")
-        yield Source(path, Stream(rules.column))
+        if rules.take(path):
+            yield Source(path, Stream(rules.column))
     elif archives.is_archive(path):
         yield from _archive(path, rules)
     elif (key := archives.split_key(path)) is not None and not os.path.lexists(path):
@@ -61,7 +62,7 @@ def tables_of(folder: str, rules: Rules) -> Iterator[Source]:
     found = tables.tables_in(folder)
     if not found:
         raise UsageError(f"--column: there are no .parquet or .arrow tables in {folder}")
-    yield from (Source(path, Stream(rules.column)) for path in found)
+    yield from (Source(path, Stream(rules.column)) for path in found if rules.take(os.path.relpath(path, folder)))
 
 
 def in_store(url: str, rules: Rules) -> Iterator[Source]:
@@ -81,6 +82,12 @@ def is_file_name(path: str) -> bool:
     return not stores.is_url(path) and (not of_another or os.path.lexists(path))
 
 
+def is_member(path: str) -> bool:
+    """Whether a path names what may be in an archive that is there."""
+    key = archives.split_key(path)
+    return key is not None and os.path.isfile(key[0])
+
+
 def is_there(path: str) -> bool:
     """Whether there still is what a row's path, see `dinoclassify.rows.shown_path`, stands for.
 
@@ -88,13 +95,13 @@ def is_there(path: str) -> bool:
     """
     if is_file_name(shown := file_shown_as(path)):
         return os.path.lexists(shown)
-    place = path
-    if (key := archives.split_key(path)) is not None:
+    place = shown
+    if (key := archives.split_key(shown)) is not None:
         place = key[0]
         if not archives.is_streamed(place, remote=stores.is_url(place)):  # one of many thousands would be read for each
             member = _member(*key, Rules(Filters()))
             return not (isinstance(member.content, Failure) and member.content.code == "vanished")
-    elif tables.is_table(table := path.rpartition(MEMBER)[0]):
+    elif tables.is_table(table := shown.rpartition(MEMBER)[0]):
         place = table
     if not stores.is_url(place):
         return os.path.lexists(place)
@@ -162,6 +169,8 @@ def _opener(path: str, rules: Rules) -> Callable[[str], BinaryIO]:
 
 
 def _open(path: str) -> BinaryIO:
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise OSError(f"{path} is not a regular file")
     return open(path, "rb")
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dinoclassify.containers import contents, in_store, named, tables_of
+from dinoclassify.containers import contents, in_store, is_member, named, tables_of
 from dinoclassify.errors import UsageError
 from dinoclassify.filters import Filters, Rules, has_image_suffix, is_glob, part
 from dinoclassify.lists import STDIN, listed_paths
@@ -78,7 +78,7 @@ def _expand(path: str, rules: Rules, *, null: bool) -> Iterator[Source]:
         yield from in_store(path, rules)
     elif os.path.isdir(path):
         yield from tables_of(path, rules) if rules.column is not None else map(Source, _walk(path, rules))
-    elif is_glob(path) and not is_url(path) and not os.path.lexists(path):
+    elif is_glob(path) and not is_url(path) and not os.path.lexists(path) and not is_member(path):
         yield from _glob(path, rules)
     else:
         yield from named(path, rules)

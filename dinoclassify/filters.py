@@ -78,7 +78,7 @@ class Rules:
 
     def take_below(self, name: str) -> bool:
         """Whether what stands below a prefix or in an archive is wanted: what a walk would take of such a folder."""
-        visible = self.hidden or not (name.startswith(".") or "/." in name)
+        visible = self.hidden or not any(part.startswith(".") and part != ".." for part in name.split("/"))
         return visible and has_image_suffix(name) and self.take(name)
 
 

@@ -80,7 +80,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
         rows = OutputFolder(
             folder,
             job.row_format,
-            all_made_with(job, passing),
+            all_made_with(job, request),
             batch_size=passing.batch_size or job.model.batch_size,
             resume=upkeep.resume,
             retry_failed=upkeep.retry_failed,

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, Unpack
 
+from dinoclassify.archives import is_archive
 from dinoclassify.cli import options
 from dinoclassify.cli.inputs import Census, is_live, look, names_of, second_look
 from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, with_progress
@@ -25,6 +26,7 @@ from dinoclassify.stages import Stages
 from dinoclassify.staging import published, stage_of
 from dinoclassify.stores import filesystem, is_url
 from dinoclassify.streams import check_output, stream_rows
+from dinoclassify.tables import is_table
 from dinoclassify.writers import FORMATS, Format, R, RowFormat
 
 if TYPE_CHECKING:
@@ -108,10 +110,15 @@ def check_run(request: Request) -> None:
         raise UsageError("--strict is --max-failures 0: leave one out")
     if target.url is not None:
         filesystem(target.url)
+        if is_archive(target.url):
+            raise UsageError(f"{target.url} has the suffix of an archive: choose another name")
     elif not target.in_parts:
         _check_new_file(target.file, target.chosen, named)
+    _check_tables(request)
     if upkeep.errors_to is not None:
         _check_new_file(upkeep.errors_to, FORMATS[0], named)
+        if target.in_parts and target.url is None and is_below(upkeep.errors_to, target.file or ""):
+            raise UsageError(f"--errors-to {upkeep.errors_to} is in the output folder: choose another name")
         if target.file is not None and os.path.realpath(upkeep.errors_to) in files_of(target.file):
             raise UsageError(f"--errors-to {upkeep.errors_to} would be written over the output: choose another name")
     if upkeep.resume and not target.in_parts and target.kept_in is None:
@@ -144,7 +151,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request, *, empty: Calla
             sources = signed(sources, private=inputs.private_urls)
         job = open_job()
         log_model(job.model)
-        rows = _open_file(kept_in, job, upkeep, passing) if kept_in is not None else None
+        rows = _open_file(kept_in, job, request) if kept_in is not None else None
         stages, tally = Stages(), Tally(upkeep.failure_limit)
         with (
             closing(rows) if rows is not None else nullcontext(),
@@ -180,6 +187,25 @@ def arguments_of(request: Request, stages: Stages, stop: Callable[[], bool]) -> 
     return request.passing.arguments(stages, stop, live=is_live(inputs), private_urls=inputs.private_urls)
 
 
+def _check_tables(request: Request) -> None:
+    """Find out whether a table would be written over that may be one of those with pictures."""
+    file, inputs = request.target.file, request.inputs
+    asked = inputs.column is not None and inputs.files_from is None
+    if (
+        asked
+        and file is not None
+        and is_table(file)
+        and os.path.exists(file)
+        and not os.path.exists(f"{file}.meta.json")
+    ):
+        raise UsageError(f"{file} is a table that no run wrote, and may be an input: choose another name")
+
+
+def is_below(file: str, folder: str) -> bool:
+    """Whether a file is in a folder, or below it."""
+    return os.path.realpath(file).startswith(os.path.join(os.path.realpath(folder), ""))
+
+
 def _check_new_file(file: str | None, chosen: Format, named: list[str]) -> None:
     """Find out whether a file may be written, as far as that can be known before the work begins."""
     check_output(file, chosen)
@@ -194,9 +220,9 @@ def files_of(output: str) -> set[str]:
 
 
 def _is_input(file: str, named: list[str]) -> bool:
-    """Whether ``file`` has the suffix of a picture, or is one of the files that were named."""
+    """Whether ``file`` has the suffix of a picture or an archive, or is one of the files that were named."""
     same = any(os.path.isfile(path) and os.path.isfile(file) and os.path.samefile(path, file) for path in named)
-    return same or has_image_suffix(file)
+    return same or has_image_suffix(file) or is_archive(file)
 
 
 def _write_nothing(target: Target, row_format: RowFormat[R]) -> None:
@@ -208,25 +234,29 @@ def _write_nothing(target: Target, row_format: RowFormat[R]) -> None:
         write_empty(target.kept_in, row_format)
 
 
-def _open_file(path: str, job: Job[R], upkeep: options.Upkeep, passing: options.Passing) -> "OutputFile[R]":
+def _open_file(path: str, job: Job[R], request: Request) -> "OutputFile[R]":
     from dinoclassify.outputs import OutputFile
+
+    upkeep = request.upkeep
 
     return OutputFile(
         path,
         job.row_format,
-        all_made_with(job, passing),
-        batch_size=passing.batch_size or job.model.batch_size,
+        all_made_with(job, request),
+        batch_size=request.passing.batch_size or job.model.batch_size,
         resume=upkeep.resume,
         retry_failed=upkeep.retry_failed,
         prune=upkeep.prune,
     )
 
 
-def all_made_with(job: Job[R], passing: options.Passing) -> dict[str, object]:
+def all_made_with(job: Job[R], request: Request) -> dict[str, object]:
     """Whatever the rows depend on, see `dinoclassify.provenance`."""
+    passing = request.passing
+    column = request.inputs.column if request.inputs.files_from is None else None
     from dinoclassify.provenance import made_with
 
-    settings = {**job.settings, "exact": passing.exact, "decoder": passing.decoder}
+    settings = {**job.settings, "exact": passing.exact, "decoder": passing.decoder, "column": column}
     return made_with(job.model, settings, job.row_format.name)
 
 

@@ -9,13 +9,14 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dinoclassify.cli import options
+from dinoclassify.archives import is_archive
 from dinoclassify.cli.inputs import DASH, look
 from dinoclassify.cli.progress import log_model, with_progress
 from dinoclassify.cli.run import SOME_FAILED, Job, Request, Target, all_made_with, counted, sidecar
 from dinoclassify.cli.signals import Stopped, ending_with_reader, finishing_batches
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import hush, say
+from dinoclassify.containers import is_file_name
 from dinoclassify.errors import UsageError
 from dinoclassify.lists import writing_paths
 from dinoclassify.locks import locked
@@ -48,6 +49,8 @@ def check_watch(request: Request) -> None:
     if chosen.table:
         raise UsageError(f"--watch adds lines to FILE: choose csv or jsonl, not {chosen.name}")
     for path in inputs.paths or ():
+        if not is_file_name(path) or is_archive(path):
+            raise UsageError(f"--watch looks into folders of this machine, not into {path}")
         if not os.path.exists(path) and not any(character in path for character in "*?["):
             raise UsageError(f"there is no {path} to watch")
 
@@ -76,7 +79,7 @@ def _watch(open_job: Callable[[], Job[R]], request: Request, tally: Tally) -> No
     inputs, passing, target = request.inputs, request.passing, request.target
     job = open_job()
     log_model(job.model)
-    file = _open_file(target.kept_in, job, passing) if target.kept_in is not None else None
+    file = _open_file(target.kept_in, job, request) if target.kept_in is not None else None
 
     def finish(why: object = None) -> None:
         if file is not None:
@@ -133,10 +136,10 @@ def warning_once() -> Iterator[None]:
             logger.removeFilter(is_new)
 
 
-def _open_file(path: str, job: Job[R], passing: options.Passing) -> "GrowingFile[R]":
+def _open_file(path: str, job: Job[R], request: Request) -> "GrowingFile[R]":
     from dinoclassify.growing import GrowingFile
 
-    return GrowingFile(path, job.row_format.lines, all_made_with(job, passing))
+    return GrowingFile(path, job.row_format.lines, all_made_with(job, request))
 
 
 def _known(file: "GrowingFile[R]", tally: Tally, failed: list[str]) -> "dict[str, Signature]":
