@@ -60,12 +60,12 @@ def test_the_output_shown_is_the_real_one(capfd: pytest.CaptureFixture[str], mon
 
 def test_every_option_is_documented_and_every_documented_option_is_there() -> None:
     documented = {option for name in ("embed",) for names in options(name).values() for option in names}
-    for command in ("predict", "train", "evaluate", "sort", "tag", "report", "bench"):
+    for command in ("predict", "merge", "train", "evaluate", "sort", "tag", "report", "bench"):
         rows = table(f"# Options of `{command}`")
         known = {option for row in rows for option in re.findall(r"`(--?[\w-]+)", row[0])}
         assert known == {option for names in options(command).values() for option in names}
         documented |= known
-    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) <= documented | {"--index-url"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) <= documented | {"--index-url", "--array", "--wrap"}  # of pip and sbatch
 
 
 @pytest.mark.parametrize("command", ["embed"])

@@ -280,7 +280,11 @@ RayAddress = Annotated[
 Gpus = Annotated[
     float | None,
     _run(
-        "--gpus-per-replica", min=0, metavar="N", help="With ray: of each copy of the model, 0.5 for two on one; auto."
+        "--gpus-per-replica",
+        envvar="DINOCLASSIFY_GPUS_PER_REPLICA",
+        min=0,
+        metavar="N",
+        help="With ray: of each copy of the model, 0.5 for two on one; auto.",
     ),
 ]
 
