@@ -98,7 +98,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2000])
 def test_every_object_has_one_row_whatever_happens_to_the_store(
     store: Store, tiny: str, cli: Cli, predict: Predict, count: int
 ) -> None:
