@@ -159,6 +159,7 @@ def test_resumed_only_what_has_changed_is_read(store: Store, predict: Predict) -
     assert reads(store) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.csv", pytest.param("out.parquet", marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_goes_on_with_its_rows_on_this_machine(
     store: Store, here: Path, tiny: str, predict: Predict, name: str

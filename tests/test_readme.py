@@ -20,6 +20,7 @@ from dinoclassify.rows import ErrorCode
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 SHELL = [text for language, text in BLOCKS if language == "sh"]
+OF_OTHERS = {"--index-url", "--array", "--wrap"}  # options of pip and of sbatch
 
 
 def options(command: str) -> dict[str, list[str]]:
@@ -65,7 +66,7 @@ def test_every_option_is_documented_and_every_documented_option_is_there() -> No
         known = {option for row in rows for option in re.findall(r"`(--?[\w-]+)", row[0])}
         assert known == {option for names in options(command).values() for option in names}
         documented |= known
-    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) <= documented | {"--index-url", "--array", "--wrap"}  # of pip and sbatch
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) <= documented | OF_OTHERS
 
 
 @pytest.mark.parametrize("command", ["embed"])
