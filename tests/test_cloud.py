@@ -160,7 +160,8 @@ def test_resumed_only_what_has_changed_is_read(store: Store, predict: Predict) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["out.csv", pytest.param("out.parquet", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
 def test_a_run_that_was_killed_goes_on_with_its_rows_on_this_machine(
     store: Store, here: Path, tiny: str, predict: Predict, name: str
 ) -> None:
@@ -256,7 +257,7 @@ def archive(name: str, pictures: dict[str, bytes]) -> bytes:
     return content.getvalue()
 
 
-@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", pytest.param("a.tar", marks=pytest.mark.slow)])
 def test_an_archive_in_the_store(store: Store, predict: Predict, name: str) -> None:
     content = archive(name, {f"x/{number}.jpg": jpeg(number) for number in range(12)} | {"x/bad.jpg": b"bad"})
     store.put(name, content)
