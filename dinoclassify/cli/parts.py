@@ -36,9 +36,6 @@ def check_parts(request: Request, cluster: Cluster) -> None:
     Raises:
         UsageError: it cannot be done so.
     """
-    url = request.target.url
-    if url is not None and request.target.in_parts and "/" not in url.partition("://")[2].strip("/"):
-        raise UsageError(f"{url} is a whole bucket: name a folder in it")
     if cluster.gpus is not None and cluster.gpus > 1 and not cluster.gpus.is_integer():
         raise UsageError(f"--gpus-per-replica {cluster.gpus:g}: it is a part of one GPU, or a whole number of them")
     if request.target.in_parts and request.inputs.shard is not None:

@@ -110,6 +110,8 @@ def check_run(request: Request) -> None:
         raise UsageError("--strict is --max-failures 0: leave one out")
     if target.url is not None:
         filesystem(target.url)
+        if "/" not in target.url.partition("://")[2].strip("/"):
+            raise UsageError(f"{target.url} is a whole bucket: name an object, or a folder with / behind, in it")
         if is_archive(target.url):
             raise UsageError(f"{target.url} has the suffix of an archive: choose another name")
     elif not target.in_parts:
