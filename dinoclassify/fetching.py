@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
@@ -32,22 +33,23 @@ class Fetcher:
         self._timeout = timeout
         self._private = private
         self._beat = beat
-        self._ahead: list[Future[Source] | None] = []
+        self._begun: deque[Future[Source]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = asyncio.Semaphore(IN_FLIGHT)
 
     def fetched(self, sources: Sequence[Source], ahead: Sequence[Source]) -> Iterator[Source]:
         """The same sources; those not on this machine have their bytes, or the reason why there are none.
 
-        Those ``ahead`` are begun to be read: they are what the next call is about.
+        Those ``ahead`` are begun to be read: of what the next calls are about they come first.
         """
-        reads = self._ahead or self._begin(sources)
-        self._ahead = self._begin(ahead)
-        for source, reading in zip(sources, reads, strict=True):
-            yield source if reading is None else _unpacked(source, self._wait(reading))
+        if not self._begun:
+            self._begin(filter(is_elsewhere, sources))
+        self._begin(ahead)
+        for source in sources:
+            yield _unpacked(source, self._wait(self._begun.popleft())) if is_elsewhere(source) else source
 
-    def _begin(self, sources: Sequence[Source]) -> list[Future[Source] | None]:
-        return [self._run(self._read(source)) if is_elsewhere(source) else None for source in sources]
+    def _begin(self, sources: Iterable[Source]) -> None:
+        self._begun.extend(self._run(self._read(source)) for source in sources)
 
     async def _read(self, source: Source) -> Source:
         async with self._turn:

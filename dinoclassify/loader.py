@@ -43,7 +43,7 @@ def load_batches(
 ) -> Iterator[Batch]:
     """Decode all sources, in order; the last batch may be short. An error of ``sources`` is raised after their batches.
 
-    Pictures that are not on this machine are read in the workers, a batch ahead; ``private``: see `dinoclassify.web`.
+    Pictures that are not on this machine are read in the workers, ahead; ``private``: see `dinoclassify.web`.
     A worker that dies or hangs is replaced, and costs at most the picture it was at; see `dinoclassify.workers`.
 
     Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live`` no
@@ -61,12 +61,19 @@ def load_batches(
     errors: list[Exception] = []
     sources = _until_error(sources, errors)
     batches = _batched_live(sources, batch_size) if live else _batched(sources, batch_size)
+    hands: list[deque[list[Source]]] = [deque() for _ in range(workers)]
+    dealt = itertools.cycle(range(workers))  # one by one, however many each takes: else they would wait for each other
     turns: deque[int] = deque()  # which worker has the next batch, and the next
 
     def share(number: int) -> Iterator[list[Source]]:
-        for batch in batches:
-            turns.append(number)
-            yield batch
+        while True:
+            while not hands[number]:
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                turns.append(next(dealt))
+                hands[turns[-1]].append(batch)
+            yield hands[number].popleft()
 
     to_pixels = partial(
         decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels, leave_jpegs=leave_jpegs

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from dinoclassify.decode import Decoded
 from dinoclassify.errors import WorkerError
-from dinoclassify.fetching import is_elsewhere
+from dinoclassify.fetching import IN_FLIGHT, is_elsewhere
 from dinoclassify.rows import Failure
 from dinoclassify.slots import Slots
 from dinoclassify.sources import Source
@@ -63,7 +63,7 @@ class Worker:
         batches: the lists of sources. The next is asked for whenever one has been received.
         timeout: seconds that a picture may take to decode, and as many to read if it is not on this machine.
         private: see `dinoclassify.web`.
-        ahead: let it know one list more, of which it begins to read what is not on this machine.
+        ahead: let it know of more lists, and begin to read what of these is not on this machine.
         pinned: have the pixels in memory that CUDA can copy from by itself.
 
     Raises:
@@ -156,9 +156,9 @@ class Worker:
             signal.signal(signal.SIGCHLD, handler)  # torch's own would raise, in the middle of anything
 
     def _tasks(self, again: Sequence["_Task"]) -> Iterator[list[list[Source]]]:
-        """What the process is to do, for its DataLoader to ask for, and what after that; first what was under way."""
+        """What the process is to do, for its DataLoader to ask for, and to begin; first what was under way."""
         lists = itertools.chain((task.sources for task in again), self._planned())
-        return _with_next(lists) if self._ahead else ([sources, []] for sources in lists)
+        return _with_coming(lists) if self._ahead else ([sources, []] for sources in lists)
 
     def _planned(self) -> Iterator[list[Source]]:
         for sources in self._batches:
@@ -264,13 +264,16 @@ class _Task:
         return [*(replace(piece, ends_batch=False) for piece in pieces), replace(last, ends_batch=self.ends_batch)]
 
 
-def _with_next(lists: Iterator[list[Source]]) -> Iterator[list[list[Source]]]:
-    """Each list with the one after it, if there is one and waits for servers are to be filled; without bytes it has."""
-    for sources in lists:
-        while any(map(is_elsewhere, sources)) and (after := next(lists, None)) is not None:
-            yield [sources, [replace(each, content=b"") if isinstance(each.content, bytes) else each for each in after]]
-            sources = after
-        yield [sources, []]
+def _with_coming(lists: Iterator[list[Source]]) -> Iterator[list[list[Source]]]:
+    """Each list, and of those after it what is to be begun to be read: so that `IN_FLIGHT` pictures are under way."""
+    coming: deque[list[Source]] = deque()
+    while (sources := coming.popleft() if coming else next(lists, None)) is not None:
+        begun: list[Source] = []
+        is_remote = any(map(is_elsewhere, sources))
+        while is_remote and sum(map(len, coming)) < IN_FLIGHT and (after := next(lists, None)) is not None:
+            coming.append(after)
+            begun += filter(is_elsewhere, after)
+        yield [sources, begun]
 
 
 def _given_up(verdict: Decoded) -> Batch:
