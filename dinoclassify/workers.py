@@ -36,6 +36,7 @@ PREFETCH = 2  # batches under way in a process
 RESTARTS = 32  # in a row, without one result in between: then the run ends
 START = 60.0  # seconds that a process may take to begin
 
+_TIDY = 5.0  # seconds in which a DataLoader is done with a process that is dead
 _POLL = 0.1  # seconds between two looks at a process that is waited for
 _LOOKS = 10  # at a process, in the time that a picture may take
 
@@ -129,7 +130,12 @@ class Worker:
     def stop(self) -> None:
         """End the process."""
         self._kill()
-        self._results = iter(())
+        # torch tidies up when nobody holds its iterator any more. For a lock that the process has died with it would
+        # wait for ever, and so it does that in a thread of its own.
+        held, self._results = [self._results], iter(())
+        tidying = threading.Thread(target=held.clear, name="tidy up", daemon=True)
+        tidying.start()
+        tidying.join(_TIDY)
 
     def _start(self) -> None:
         self._progress = RawValue(Progress, 0, BETWEEN, 0, 0, 0)
