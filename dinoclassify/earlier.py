@@ -55,7 +55,7 @@ class EarlierRows(Generic[R]):
         self._lines = lines
         # Whoever asks for the next input may do so in another thread than whoever writes.
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        with _reporting():
+        with keeping():
             self._database.executescript(_TABLE)
         self.count = 0
 
@@ -75,7 +75,7 @@ class EarlierRows(Generic[R]):
             failure and failure.code,
             self._lines.line(row),
         )
-        with _reporting():
+        with keeping():
             self._database.execute(_INSERT, values)
         self.count += 1
 
@@ -90,7 +90,7 @@ class EarlierRows(Generic[R]):
         if found is None:
             return None
         number, nth, size, mtime_ns, status, error_code = found
-        with _reporting():
+        with keeping():
             self._database.execute("UPDATE rows SET asked = 1 WHERE path = ? AND nth = ? AND NOT asked", (key, nth))
         return EarlierRow(number, status, error_code) if now == (size, mtime_ns) else None
 
@@ -107,9 +107,10 @@ class EarlierRows(Generic[R]):
 
 
 @contextmanager
-def _reporting() -> Iterator[None]:
+def keeping(what: str = "the rows of the earlier run") -> Iterator[None]:
+    """Raise what goes wrong with a table of ``what`` among the temporary files as the errors of an output."""
     try:
         yield
     except sqlite3.Error as error:
         cure = "make room in the folder for temporary files, or set SQLITE_TMPDIR to another"
-        raise OutputError(f"cannot keep the rows of the earlier run ({error}): {cure}") from error
+        raise OutputError(f"cannot keep {what} ({error}): {cure}") from error

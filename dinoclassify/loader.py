@@ -61,28 +61,15 @@ def load_batches(
     errors: list[Exception] = []
     sources = _until_error(sources, errors)
     batches = _batched_live(sources, batch_size) if live else _batched(sources, batch_size)
-    hands: list[deque[list[Source]]] = [deque() for _ in range(workers)]
-    dealt = itertools.cycle(range(workers))  # one by one, however many each takes: else they would wait for each other
     turns: deque[int] = deque()  # which worker has the next batch, and the next
-
-    def share(number: int) -> Iterator[list[Source]]:
-        while True:
-            while not hands[number]:
-                batch = next(batches, None)
-                if batch is None:
-                    return
-                turns.append(next(dealt))
-                hands[turns[-1]].append(batch)
-            yield hands[number].popleft()
-
     to_pixels = partial(
         decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels, leave_jpegs=leave_jpegs
     )
     team: list[Worker] = []
     with looked_after(team, timeout):
         team.extend(
-            Worker(to_pixels, share(number), timeout=timeout, private=private, ahead=not live, pinned=pinned)
-            for number in range(workers)
+            Worker(to_pixels, share, timeout=timeout, private=private, ahead=not live, pinned=pinned)
+            for share in _dealt(batches, workers, turns)
         )
         while turns:
             yield team[turns.popleft()].receive()
@@ -113,6 +100,27 @@ def _until_error(sources: Iterable[Source], errors: list[Exception]) -> Iterator
         yield from sources
     except Exception as error:
         errors.append(error)
+
+
+def _dealt(batches: Iterator[list[Source]], workers: int, turns: deque[int]) -> list[Iterator[list[Source]]]:
+    """What each worker is to do; ``turns`` is told who has the next batch.
+
+    They get one in turn, however many each asks for: else they would wait for each other.
+    """
+    hands: list[deque[list[Source]]] = [deque() for _ in range(workers)]
+    numbers = itertools.cycle(range(workers))
+
+    def share(hand: deque[list[Source]]) -> Iterator[list[Source]]:
+        while True:
+            while not hand:
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                turns.append(next(numbers))
+                hands[turns[-1]].append(batch)
+            yield hand.popleft()
+
+    return list(map(share, hands))
 
 
 def _batched(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:

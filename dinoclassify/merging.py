@@ -18,7 +18,8 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, BinaryIO
 
-from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.earlier import keeping
+from dinoclassify.errors import UsageError
 from dinoclassify.files import is_regular, replacing, reporting
 from dinoclassify.outputs import write_meta
 from dinoclassify.predictions import read_predictions
@@ -108,7 +109,7 @@ def _judging(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Calla
     if len(parts) in (1, len(shards)):
         yield lambda _rank, _row: True
         return
-    with _reporting(), closing(sqlite3.connect("")) as database:
+    with keeping("the paths of the parts"), closing(sqlite3.connect("")) as database:
         database.executescript(_TABLE)
         looked_at = ((shown_path(row.path), rank % len(parts), rank) for rank, row in _ranked(parts))
         database.executemany(_INSERT, looked_at)
@@ -197,11 +198,7 @@ def _write(output: str, row_format: RowFormat[Prediction], rows: Iterable[Predic
 
 def _write_rows(file: BinaryIO, name: str, row_format: RowFormat[Prediction], rows: Iterable[Prediction]) -> None:
     with reporting(name):
-        if row_format.table is not None:
-            row_format.table.write(file, rows)
-        else:
-            file.write(row_format.lines.header())
-            file.writelines(map(row_format.lines.line, rows))
+        row_format.write(file, rows)
 
 
 def _meta(
@@ -230,12 +227,3 @@ def _alike(metas: Sequence[Mapping[str, Any]]) -> dict[str, object]:
         elif all(one == value for one in values):
             same[name] = value
     return same
-
-
-@contextmanager
-def _reporting() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        cure = "make room in the folder for temporary files, or set SQLITE_TMPDIR to another"
-        raise OutputError(f"cannot keep the paths of the parts ({error}): {cure}") from error

@@ -60,7 +60,7 @@ class OutputFile(Generic[R]):
         self._name, self._path = path, os.path.realpath(path)  # a link stays one
         self._partial = f"{self._path}.partial"
         self._meta, self._partial_meta = f"{self._path}.meta.json", f"{self._partial}.meta.json"
-        self._lines, self._table = row_format.lines, row_format.table
+        self._row_format, self._lines, self._table = row_format, row_format.lines, row_format.table
         self._made_with = json.loads(json.dumps(made_with))
         self._retry_failed = retry_failed
         self._prune = prune
@@ -191,11 +191,7 @@ class OutputFile(Generic[R]):
     def _write_all(self, file: BinaryIO, numbers: list[range]) -> None:
         rows = self._read(self._partial) if self._earlier is None else self._earlier.read(numbers)
         with reporting(self._name):
-            if self._table is not None:
-                self._table.write(file, rows)
-            else:
-                file.write(self._lines.header())
-                file.writelines(map(self._lines.line, rows))
+            self._row_format.write(file, rows)
 
 
 def check_made_with(
@@ -219,10 +215,26 @@ def check_made_with(
         made_with, _ = dict(content["made_with"]), content["adds_to_output"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{option}: {meta}, which says what made {rows}, cannot be read: {cure}") from error
+    check_same(made_with, rows, now, option=option, cure=cure)
+    return content
+
+
+def check_same(
+    made_with: Mapping[str, object],
+    rows: str,
+    now: Mapping[str, object],
+    *,
+    option: str = "--resume",
+    cure: str = "run without it",
+) -> None:
+    """Find out whether ``rows`` are made with what there is ``now``; for the arguments, see `check_made_with`.
+
+    Raises:
+        UsageError: they are not.
+    """
     for name, value in now.items():
         if made_with.get(name) != value:
             raise UsageError(f"{option}: {rows} was made with {name} {made_with.get(name)}, not {value}: {cure}")
-    return content
 
 
 def write_meta(path: str, content: Mapping[str, object]) -> None:
@@ -258,10 +270,7 @@ def write_empty(path: str, row_format: RowFormat[R]) -> None:
     if os.path.exists(f"{os.path.realpath(path)}.partial"):
         return
     with replacing(path, ".new") as file:
-        if row_format.table is not None:
-            row_format.table.write(file, ())
-        else:
-            file.write(row_format.lines.header())
+        row_format.write(file, ())
 
 
 def _add(numbers: list[range], number: range) -> None:

@@ -26,7 +26,7 @@ from dinoclassify.containers import is_there
 from dinoclassify.earlier import EarlierRow, EarlierRows
 from dinoclassify.errors import OutputError, UsageError, name_some
 from dinoclassify.files import reporting, settle
-from dinoclassify.outputs import read_lines
+from dinoclassify.outputs import check_same, read_lines
 from dinoclassify.places import (
     is_local,
     local_copy,
@@ -151,7 +151,7 @@ class OutputFolder(Generic[R]):
         if not resume:
             found = None
         if found is not None:
-            self._check_made_with(found, self.work)
+            check_same(found["made_with"], self.work, self._made_with)
         self._begun = found is not None
         self._adds = resume and manifest is not None and (found is None or found["adds_to_output"])
         self._earlier = self._read_earlier(manifest) if self._adds and manifest is not None else None
@@ -177,13 +177,8 @@ class OutputFolder(Generic[R]):
         if others := [name for name in names if not (begun and _OURS.fullmatch(name))]:
             raise OutputError(f"{self._name} has {name_some(others)}, which no run wrote: choose another folder")
 
-    def _check_made_with(self, content: Mapping[str, Any], rows: str) -> None:
-        for name, value in self._made_with.items():
-            if (was := content["made_with"].get(name)) != value:
-                raise UsageError(f"--resume: {rows} was made with {name} {was}, not {value}: run without it")
-
     def _read_earlier(self, manifest: Mapping[str, Any]) -> EarlierRows[R]:
-        self._check_made_with(manifest, self._name)
+        check_same(manifest["made_with"], self._name, self._made_with)
         earlier = EarlierRows(self._lines)
         for part in manifest["parts"]:
             name = f"{self._path}/{part['name']}"

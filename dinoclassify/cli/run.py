@@ -178,8 +178,8 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request, *, empty: Calla
                     taken = census.taken if census is not None else None
                     rows.finish(sidecar(job, tally, request.parameters), taken)
         log_stages(stages, job.model, exact=passing.exact)
-        if not request.messages.quiet:
-            say(tally.summary() + (f" -> {target.file}" if target.file is not None else ""))
+    if not request.messages.quiet:
+        say(tally.summary() + (f" -> {target.file}" if target.file is not None else ""))
     return SOME_FAILED if tally.statuses["failed"] else 0
 
 

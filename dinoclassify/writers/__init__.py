@@ -65,6 +65,14 @@ class RowFormat(Generic[R]):
     lines: Lines[R]
     table: Table[R] | None = None
 
+    def write(self, file: BinaryIO, rows: Iterable[R]) -> None:
+        """Write a whole file."""
+        if self.table is not None:
+            self.table.write(file, rows)
+        else:
+            file.write(self.lines.header())
+            file.writelines(map(self.lines.line, rows))
+
 
 FORMATS = (
     Format("csv", (".csv",)),
