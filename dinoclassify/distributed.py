@@ -11,24 +11,26 @@ Whatever dies is done again by Ray, and gives the same: chunks are written down,
 stroke under a name of their own. What is waited for downstream is held back upstream, by Ray Data.
 """
 
-import io
 import itertools
-import logging
 import os
 import pickle
-import socket
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import pyarrow as pa
+import ray
 import torch
+from ray.data import ActorPoolStrategy, DataContext
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import dinoclassify
 from dinoclassify.chunks import Chunk, Outcome, Piece, chunk_size, read_chunk, write_rows
-from dinoclassify.errors import DinoclassifyError, UsageError, first_line
+from dinoclassify.cluster import Use, gpus_of_replica, use_of_cluster
+from dinoclassify.errors import DinoclassifyError, UsageError
+from dinoclassify.following import Plan, Todo
 from dinoclassify.loader import available_cpus, load_batches
 from dinoclassify.packing import packed, pieces_of, unpacked
 from dinoclassify.preprocessing import AsIs, Preprocessing
@@ -37,28 +39,14 @@ from dinoclassify.sources import Source, Stream
 from dinoclassify.workers import Batch
 from dinoclassify.writers import R, RowFormat
 
-try:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-    from ray.data import ActorPoolStrategy, DataContext
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    from dinoclassify.cluster import Use, gpus_of_replica, use_of_cluster
-    from dinoclassify.following import Plan, Todo
-except ImportError:
-    raise UsageError("--engine ray needs: pip install 'dinoclassify[ray]'") from None
-
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
     from dinoclassify.loaded import LoadedModel
 
-log = logging.getLogger(__name__)
-
 _DECODING, _ANSWERING = 2, 4  # chunks that are under way for each worker that decodes, and for each replica
 _DEATHS = 3  # of replicas in a row that die while they open the model: then the run ends
 _PATIENCE = 2.0  # seconds for what is planned in another thread to come to its end
-_REACHABLE = 10.0  # seconds in which the head of a cluster answers
 
 
 class Job(Protocol[R]):
@@ -116,32 +104,6 @@ class Decoding:
     max_pixels: int
     timeout: float
     private: bool = False
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """Use the cluster at ``address``, else that in which this program is a job, else one that is started here.
-
-    What Ray has to say is in the log: it would be among the rows on stdout.
-
-    Raises:
-        UsageError: there is no cluster.
-    """
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    _check_reachable(address)
-    here: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    try:
-        with _silent():
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(f"--ray-address {address}: no cluster can be reached ({first_line(error)})") from error
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    try:
-        with redirect_stdout(_ToLog()):
-            yield
-    finally:
-        ray.shutdown()
 
 
 def look_at_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) -> ModelFacts[R]:
@@ -234,29 +196,6 @@ def _start_todo(ahead: int) -> "ActorHandle[Any]":
     new: Any = ray.remote(num_cpus=0, max_restarts=0)(Todo)
     todo: ActorHandle[Any] = new.options(scheduling_strategy=here).remote(ahead)
     return todo
-
-
-def _check_reachable(address: str) -> None:
-    """Find out in seconds what takes Ray many minutes; its client, ``ray://``, does not do what is asked of it here."""
-    if "://" in address:
-        raise UsageError(f"--ray-address {address}: run this on a node of the cluster, with auto or HOST:PORT")
-    host, _, port = address.rpartition(":")
-    if port.isdecimal():
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), _REACHABLE).close()
-        except OSError as error:
-            reason = error.strerror or error
-            raise UsageError(f"--ray-address {address}: no cluster can be reached ({reason})") from error
-
-
-class _ToLog(io.TextIOBase):
-    """Where others print to."""
-
-    def write(self, text: str) -> int:
-        """Log the text."""
-        if text.strip():
-            log.info("ray: %s", text.strip())
-        return len(text)
 
 
 class _Replica(Generic[R]):
@@ -387,19 +326,6 @@ def _sources(planned: Iterable[Source], expand: Callable[[Source], Iterator[Sour
             yield from expand(source)
         else:
             yield source
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Have nothing on stderr, not even from C++."""
-    stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nothing)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def cluster_of(nodes: int, **node: Any) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from dinoclassify.distributed import connected
+    from dinoclassify.connecting import connected
 
     by_value()
     with warnings.catch_warnings():
@@ -235,7 +235,7 @@ def test_names_can_be_asked_for_again_and_come_as_others_are_finished() -> None:
 
 
 def test_a_cluster_that_is_not_there_is_one_line() -> None:
-    from dinoclassify.distributed import connected
+    from dinoclassify.connecting import connected
 
     with (
         pytest.raises(UsageError, match=r"--ray-address 127\.0\.0\.1:1: no cluster can be reached"),
@@ -364,7 +364,7 @@ def test_a_driver_that_is_killed_leaves_a_run_that_another_takes_up(
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import test_ray, dinoclassify.chunks\n"
-        "from dinoclassify.distributed import connected\n"
+        "from dinoclassify.connecting import connected\n"
         "from dinoclassify.sources import Source\n"
         "dinoclassify.chunks.CHUNK = 8\n"
         "test_ray.by_value()\n"

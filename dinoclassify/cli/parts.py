@@ -113,7 +113,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
 def _engine(cluster: Cluster) -> AbstractContextManager[None]:
     if cluster.engine == "local":
         return nullcontext()
-    from dinoclassify.distributed import connected
+    from dinoclassify.connecting import connected
 
     return connected(cluster.ray_address)
 

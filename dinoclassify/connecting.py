@@ -1,0 +1,83 @@
+"""A Ray cluster, for as long as a run lasts: this machine's own, or one that is there. What Ray prints is logged."""
+
+import io
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+from dinoclassify.errors import UsageError, first_line
+
+try:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+except ImportError:
+    raise UsageError("--engine ray needs: pip install 'dinoclassify[ray]'") from None
+
+log = logging.getLogger(__name__)
+
+_REACHABLE = 10.0  # seconds in which the head of a cluster answers
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Use the cluster at ``address``, else that in which this program is a job, else one that is started here.
+
+    What Ray has to say is in the log: it would be among the rows on stdout.
+
+    Raises:
+        UsageError: there is no cluster.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_reachable(address)
+    here: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    try:
+        with _silent():
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(f"--ray-address {address}: no cluster can be reached ({first_line(error)})") from error
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    try:
+        with redirect_stdout(_ToLog()):
+            yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Find out in seconds what takes Ray many minutes; its client, ``ray://``, does not do what is asked of it here."""
+    if "://" in address:
+        raise UsageError(f"--ray-address {address}: run this on a node of the cluster, with auto or HOST:PORT")
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _REACHABLE).close()
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"--ray-address {address}: no cluster can be reached ({reason})") from error
+
+
+class _ToLog(io.TextIOBase):
+    """Where others print to."""
+
+    def write(self, text: str) -> int:
+        """Log the text."""
+        if text.strip():
+            log.info("ray: %s", text.strip())
+        return len(text)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Have nothing on stderr, not even from C++."""
+    stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nothing)
