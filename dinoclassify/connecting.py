@@ -13,6 +13,7 @@ from dinoclassify.errors import UsageError, first_line
 try:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
+    import ray.data  # which sets up its log when it is imported: before that is hushed here
 except ImportError:
     raise UsageError("--engine ray needs: pip install 'dinoclassify[ray]'") from None
 

@@ -271,7 +271,8 @@ def test_rows_are_those_of_the_local_engine_and_each_replica_opens_the_model_onc
 ) -> None:
     (loads := tmp_path / "loads").mkdir()
     paths = [*pictures, str(tmp_path / "gone.jpg")]
-    outcomes, _ = run(str(tmp_path / "labels"), tiny, job_opener(tiny, loads), [Source(path) for path in paths])
+    opener = job_opener(tiny, loads, 2.0)  # so long that both replicas are there before all is done
+    outcomes, _ = run(str(tmp_path / "labels"), tiny, opener, [Source(path) for path in paths])
     assert rows_of(str(tmp_path / "labels")) == rows_here(tiny, paths)
     assert len(list(loads.iterdir())) == 2  # a replica on each node
     assert sum(outcome.statuses["ok"] for outcome in outcomes) == PICTURES
