@@ -20,13 +20,18 @@ CREATE TABLE rows (
     size INTEGER, mtime_ns INTEGER, status TEXT, error_code TEXT, line BLOB
 );
 CREATE INDEX by_path ON rows (path, newer, nth);
-CREATE INDEX by_unasked ON rows (path, nth) WHERE NOT asked;
+CREATE INDEX by_unasked ON rows (path, nth, newer DESC) WHERE NOT asked;
 CREATE INDEX by_asked ON rows (id) WHERE NOT asked;
 """
 _INSERT = """
 INSERT INTO rows VALUES
     (?, ?, (SELECT ifnull(max(nth) + 1, 0) FROM rows WHERE path = ? AND newer = ?), ?, ?, ?, ?, ?, ?, ?)
 """
+_FIRST_SAME = """
+SELECT id, nth, status, error_code FROM rows WHERE path = ? AND size IS ? AND mtime_ns IS ? AND NOT asked
+ORDER BY nth, newer DESC LIMIT 1
+"""
+_FIRST = "SELECT id, nth, status, error_code FROM rows WHERE path = ? AND NOT asked ORDER BY nth, newer DESC LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +86,16 @@ class EarlierRows(Generic[R]):
 
     def ask(self, source: Source) -> EarlierRow | None:
         """A row of an input that is of its picture as it is now. Each row is given once."""
-        key, now = shown_path(source.path), signature_of(source)
-        found = self._database.execute(
-            "SELECT id, nth, size, mtime_ns, status, error_code FROM rows WHERE path = ? AND NOT asked "
-            "ORDER BY size IS ? AND mtime_ns IS ? DESC, nth, newer DESC LIMIT 1",
-            (key, *now),
-        ).fetchone()
+        path = shown_path(source.path)
+        # The first that is of the picture as it is now ends the search: a path may be named very often.
+        same = self._database.execute(_FIRST_SAME, (path, *signature_of(source))).fetchone()
+        found = same or self._database.execute(_FIRST, (path,)).fetchone()
         if found is None:
             return None
-        number, nth, size, mtime_ns, status, error_code = found
+        number, nth, status, error_code = found
         with keeping():
-            self._database.execute("UPDATE rows SET asked = 1 WHERE path = ? AND nth = ? AND NOT asked", (key, nth))
-        return EarlierRow(number, status, error_code) if now == (size, mtime_ns) else None
+            self._database.execute("UPDATE rows SET asked = 1 WHERE path = ? AND nth = ? AND NOT asked", (path, nth))
+        return EarlierRow(number, status, error_code) if same else None
 
     def others(self) -> Iterator[tuple[int, str]]:
         """The rows of inputs that have not been asked for: their numbers and paths, in order."""
