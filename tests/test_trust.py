@@ -112,6 +112,7 @@ def killed_runs(tiny: str) -> tuple[int, int]:
     return faults, len(rows("whole.csv")) - len(rows("killed.csv"))
 
 
+@pytest.mark.slow
 @pytest.mark.trust
 def test_no_row_is_lost(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
