@@ -6,6 +6,8 @@ that picture is tried again alone: if it ends that process too, it is given up. 
 up at once. Batches stay as they were, whatever happens in between.
 """
 
+import copy
+import ctypes
 import itertools
 import logging
 import multiprocessing
@@ -15,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
 
@@ -36,7 +39,6 @@ PREFETCH = 2  # batches under way in a process
 RESTARTS = 32  # in a row, without one result in between: then the run ends
 START = 60.0  # seconds that a process may take to begin
 
-_TIDY = 5.0  # seconds in which a DataLoader is done with a process that is dead
 _POLL = 0.1  # seconds between two looks at a process that is waited for
 _LOOKS = 10  # at a process, in the time that a picture may take
 
@@ -130,12 +132,7 @@ class Worker:
     def stop(self) -> None:
         """End the process."""
         self._kill()
-        # torch tidies up when nobody holds its iterator any more. For a lock that the process has died with it would
-        # wait for ever, and so it does that in a thread of its own.
-        held, self._results = [self._results], iter(())
-        tidying = threading.Thread(target=held.clear, name="tidy up", daemon=True)
-        tidying.start()
-        tidying.join(_TIDY)
+        self._results = iter(())
 
     def _start(self) -> None:
         self._progress = RawValue(Progress, 0, BETWEEN, 0, 0, 0)
@@ -151,6 +148,7 @@ class Worker:
                     prefetch_factor=PREFETCH,
                     worker_init_fn=init_worker,
                     timeout=_POLL,
+                    multiprocessing_context=_context_without_locks(),
                 )
             )
         except (OSError, RuntimeError) as error:
@@ -244,6 +242,26 @@ def looked_after(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
         thread.join()
         for worker in workers:
             worker.stop()
+
+
+class _Flag:
+    """A `multiprocessing.Event` without its lock: for that, one would wait for ever if the other is killed with it."""
+
+    def __init__(self) -> None:
+        self._value = RawValue(ctypes.c_bool, False)
+
+    def is_set(self) -> bool:
+        return bool(self._value.value)
+
+    def set(self) -> None:
+        self._value.value = True
+
+
+def _context_without_locks() -> BaseContext:
+    """The usual context of multiprocessing, but for the one lock that a DataLoader shares with its process."""
+    context = copy.copy(multiprocessing.get_context())
+    context.Event = _Flag  # type: ignore[method-assign,assignment]  # torch asks no more of it
+    return context
 
 
 class _LostError(Exception):

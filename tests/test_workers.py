@@ -45,6 +45,16 @@ def hostile(source: Source, **options: object) -> Decoded:
         time.sleep(1000)
     if name.startswith("stop"):
         os.kill(os.getpid(), signal.SIGSTOP)
+    if name.startswith("lock"):
+        frame = sys._getframe()
+        while "done_event" not in frame.f_locals:  # up to torch's loop
+            frame = frame.f_back or frame
+        shared = frame.f_locals
+        shared["index_queue"]._rlock.acquire()
+        shared["data_queue"]._wlock.acquire()
+        if hasattr(shared["done_event"], "_cond"):
+            shared["done_event"]._cond.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
     return decode(source, **options)  # type: ignore[arg-type]  # as they come
 
 
@@ -69,7 +79,7 @@ def run(
 def pictures(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of pictures n.png of level n, and of the same under names that `hostile` knows."""
     monkeypatch.setattr("dinoclassify.loader.decode", hostile)
-    for name in ("segv", "kill", "leave", "once", "hang", "stop"):
+    for name in ("segv", "kill", "leave", "once", "hang", "stop", "lock"):
         for number in range(40):
             (tmp_path / f"{name}-{number:03}.png").symlink_to(greys / f"{number:03}.png")
     for number in range(60):
@@ -97,6 +107,11 @@ def test_a_picture_that_ends_its_process_is_a_row(pictures: Path, batch_size: in
     paths = [str(pictures / name) for name in [*names, "segv-006.png"]]
     crashed = dict.fromkeys(("segv", "kill", "leave"), "worker_crashed")
     check(run(paths, batch_size=batch_size, workers=workers), paths, crashed)
+
+
+def test_a_process_that_dies_with_a_lock_is_not_waited_for(pictures: Path) -> None:
+    paths = [str(pictures / name) for name in ("001.png", "002.png", "lock-003.png", "004.png", "005.png")]
+    check(run(paths), paths, {"lock": "worker_crashed"})
 
 
 def test_a_picture_is_tried_again_when_its_process_was_killed(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
