@@ -16,8 +16,9 @@ from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; tests of the network set it for themselves
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dinoclassify-tests-")  # shared by the processes of the tests
-atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+kept = tempfile.mkdtemp(prefix="dinoclassify-tests-")  # by the processes of the tests, and not in anybody's home
+os.environ.update(XDG_CACHE_HOME=f"{kept}/cache", XDG_STATE_HOME=f"{kept}/state")
+atexit.register(shutil.rmtree, kept, ignore_errors=True)
 
 settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")
