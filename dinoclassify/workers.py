@@ -148,7 +148,7 @@ class Worker:
                     prefetch_factor=PREFETCH,
                     worker_init_fn=init_worker,
                     timeout=_POLL,
-                    multiprocessing_context=_context_without_locks(),
+                    multiprocessing_context=_context(),
                 )
             )
         except (OSError, RuntimeError) as error:
@@ -257,7 +257,7 @@ class _Flag:
         self._value.value = True
 
 
-def _context_without_locks() -> BaseContext:
+def _context() -> BaseContext:
     """The usual context of multiprocessing, but for the one lock that a DataLoader shares with its process."""
     context = copy.copy(multiprocessing.get_context())
     context.Event = _Flag  # type: ignore[method-assign,assignment]  # torch asks no more of it

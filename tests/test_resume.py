@@ -306,6 +306,6 @@ def test_a_full_folder_for_temporary_files_is_said() -> None:
 
 def test_a_path_that_is_named_very_often() -> None:
     rows = EarlierRows(JSONLines(1))
-    for _ in range(20_000):
+    for _ in range(100_000):
         rows.add(Prediction("gone.jpg", "failed", failure=Failure("vanished", "it is gone")), newer=False)
-    assert [row.number for _ in range(20_000) if (row := rows.ask(Source("gone.jpg")))] == list(range(20_000))
+    assert [row.number for _ in range(100_000) if (row := rows.ask(Source("gone.jpg")))] == list(range(100_000))

@@ -52,7 +52,7 @@ def hostile(source: Source, **options: object) -> Decoded:
         shared = frame.f_locals
         shared["index_queue"]._rlock.acquire()
         shared["data_queue"]._wlock.acquire()
-        if hasattr(shared["done_event"], "_cond"):
+        if hasattr(shared["done_event"], "_cond"):  # as multiprocessing's own has
             shared["done_event"]._cond.acquire()
         os.kill(os.getpid(), signal.SIGKILL)
     return decode(source, **options)  # type: ignore[arg-type]  # as they come
