@@ -1,6 +1,6 @@
 """The Ray engine: the same rooms, arranged over the machines of a cluster. Of itself it decodes and answers nothing.
 
-The driver finds the inputs and writes them down in chunks, see `dinoclassify.chunks`. Their names go through a pipeline
+The driver finds the inputs and writes them down in chunks, see `dinoclassify.writers.chunks`. Their names go through a pipeline
 of Ray Data:
 
     follow     one task, which gives the names of the chunks as they are planned
@@ -14,9 +14,10 @@ stroke under a name of their own. What is waited for downstream is held back ups
 import itertools
 import os
 import pickle
+import platform
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
@@ -27,17 +28,18 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import dinoclassify
-from dinoclassify.chunks import Chunk, Outcome, Piece, chunk_size, read_chunk, write_rows
 from dinoclassify.cluster import Use, gpus_of_replica, use_of_cluster
 from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.following import Plan, Todo
 from dinoclassify.loader import available_cpus, load_batches
 from dinoclassify.packing import packed, pieces_of, unpacked
+from dinoclassify.paths import is_relative_file
 from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.provenance import versions
 from dinoclassify.sources import Source, Stream
 from dinoclassify.workers import Batch
 from dinoclassify.writers import R, RowFormat
+from dinoclassify.writers.chunks import Chunk, ChunkResult, Piece, chunk_size, read_chunk, write_rows
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -138,13 +140,13 @@ def answer(
     expand: Callable[[Source], Iterator[Source]],
     gpus: float | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Generator[Outcome]:
+) -> Generator[ChunkResult]:
     """Answer all chunks of a plan, and write their rows; gives what became of each piece, as it is written.
 
     Args:
         open_job: opens the model; once in each replica.
         preprocessing: that of the model.
-        plan: the chunks that are to be answered, see `dinoclassify.parts.OutputFolder`; asked for in another thread.
+        plan: the chunks that are to be answered, see `dinoclassify.writers.chunks.ChunkPlan`; asked for in another thread.
             What goes wrong with it is raised when those before are answered.
         work: where their plan is, and their rows go.
         decoding: how pictures are decoded.
@@ -256,16 +258,25 @@ def _pipeline(
     return rows
 
 
-def _outcomes(rows: "ray.data.Dataset") -> Iterator[Outcome]:
+def _outcomes(rows: "ray.data.Dataset") -> Iterator[ChunkResult]:
     for block in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for outcome in pa.table(block)["outcome"].to_pylist():
             yield pickle.loads(outcome)  # noqa: S301 - a replica has written it
 
 
-def _enter(folder: str) -> None:
-    """Work in the folder in which the driver does, if there is such a one: paths may be relative."""
-    with suppress(OSError):
+def _enter(folder: str, *names: str) -> None:
+    """Work in the folder in which the driver does.
+
+    Raises:
+        UsageError: it is not there, and one of these names is relative.
+    """
+    try:
         os.chdir(folder)
+    except OSError as error:
+        relative = next(filter(is_relative_file, names), None)
+        if relative is not None:
+            why = f"{platform.node()} cannot enter {folder}, in which {relative} begins ({error.strerror})"
+            raise UsageError(f"{why}: name absolute paths, or share that folder with all machines") from error
 
 
 def _look(open_job: Callable[[], Job[R]], folder: str) -> tuple[str, ModelFacts[R]]:
@@ -300,10 +311,11 @@ def _decode(
     folder: str,
 ) -> Iterator[pa.Table]:
     """A chunk -> its pieces of ``size`` inputs, decoded."""
-    _enter(folder)
-    (chunk,) = block["chunk"].to_pylist()
+    (name,) = block["chunk"].to_pylist()
+    chunk = read_chunk(work, name)
+    _enter(folder, *(source.path for source in chunk.sources))
     batches = load_batches(
-        _sources(read_chunk(work, chunk), expand),
+        _sources(chunk, expand, size),
         preprocessing,
         batch_size=decoding.batch_size,
         workers=1,
@@ -312,18 +324,22 @@ def _decode(
         timeout=decoding.timeout,
         private=decoding.private,
     )
+    numbers = (number for number in itertools.count() if number not in chunk.done)
     pieces = pieces_of(batches, size)
-    piece, number = next(pieces, []), 0
+    piece = next(pieces, [])
     for following in pieces:
-        yield packed(Piece(chunk, number, last=False), piece)
-        piece, number = following, number + 1
-    yield packed(Piece(chunk, number, last=True), piece)
+        yield packed(Piece(name, next(numbers), last=False), piece)
+        piece = following
+    yield packed(Piece(name, next(numbers), last=True), piece)
 
 
-def _sources(planned: Iterable[Source], expand: Callable[[Source], Iterator[Source]]) -> Iterator[Source]:
-    for source in planned:
+def _sources(chunk: Chunk, expand: Callable[[Source], Iterator[Source]], size: int) -> Iterator[Source]:
+    """The images of a chunk, without those of pieces that are done."""
+    for source in chunk.sources:
         if isinstance(source.content, Stream):
-            yield from expand(source)
+            yield from (
+                member for number, member in enumerate(expand(source)) if number // size not in chunk.done
+            )
         else:
             yield source
 

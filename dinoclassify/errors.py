@@ -3,13 +3,16 @@
     DinoclassifyError     1
     ├── WorkerError       1   processes that decode cannot be started, or keep dying
     ├── UsageError        2   a wrong argument or option
-    ├── FailuresError     3   more pictures failed than --max-failures allows
-    ├── NoInputsError     4   PATHS name no picture
+    ├── NoInputsError     4   PATHS name no image, or one of them is away
     ├── ModelError        5   the model could not be loaded, or does not fit the device
     ├── OutputError       6   the rows could not be written
+    ├── ProtectedError    7   stopped to protect the rows that are there
+    │   ├── FailuresError     more images failed than --max-failures allows
+    │   └── PruneError        --prune would drop more rows than --max-prune allows
     └── LockedError      11   another run writes the output
 
-A picture that cannot be classified is no error: it is a row with status ``failed``, and exit code 3.
+An image that cannot be classified is no error: it is a row with status ``failed``. A run that writes such rows ends with
+exit code 3, unless --max-failures says how many are acceptable.
 Every message is one line that names the thing and the cure; the command line prints nothing else.
 """
 
@@ -32,12 +35,6 @@ class UsageError(DinoclassifyError):
     exit_code = 2
 
 
-class FailuresError(DinoclassifyError):
-    """More pictures have failed than the user allows."""
-
-    exit_code = 3
-
-
 class NoInputsError(DinoclassifyError):
     """There is nothing to classify."""
 
@@ -48,6 +45,20 @@ class ModelError(DinoclassifyError):
     """The model cannot be found, is not a trained image classifier, or does not fit the device."""
 
     exit_code = 5
+
+
+class ProtectedError(DinoclassifyError):
+    """The run has stopped to protect the rows that are there. The output is as it was."""
+
+    exit_code = 7
+
+
+class FailuresError(ProtectedError):
+    """More images have failed than --max-failures allows."""
+
+
+class PruneError(ProtectedError):
+    """More rows would be dropped than --max-prune allows."""
 
 
 class OutputClosedError(Exception):

@@ -18,15 +18,15 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, BinaryIO
 
-from dinoclassify.earlier import keeping
 from dinoclassify.errors import UsageError
 from dinoclassify.files import is_regular, replacing, reporting
-from dinoclassify.outputs import write_meta
 from dinoclassify.predictions import read_predictions
 from dinoclassify.rows import Prediction, shown_path
 from dinoclassify.shards import META, Part, ShardPart, left_of, mind, read_parts
 from dinoclassify.streams import stream_rows
 from dinoclassify.writers import RowFormat, open_format
+from dinoclassify.writers.fingerprint import write_meta
+from dinoclassify.writers.previous_rows import temporary_table
 
 _ALIKE = ("model", "device", "precision", "runtime", "versions", "options")  # in the meta, as far as all parts agree
 _FILES = 3  # that are open while the rows of a part are read
@@ -109,7 +109,7 @@ def _judging(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Calla
     if len(parts) in (1, len(shards)):
         yield lambda _rank, _row: True
         return
-    with keeping("the paths of the parts"), closing(sqlite3.connect("")) as database:
+    with temporary_table("the paths of the parts"), closing(sqlite3.connect("")) as database:
         database.executescript(_TABLE)
         looked_at = ((shown_path(row.path), rank % len(parts), rank) for rank, row in _ranked(parts))
         database.executemany(_INSERT, looked_at)
@@ -204,7 +204,7 @@ def _write_rows(file: BinaryIO, name: str, row_format: RowFormat[Prediction], ro
 def _meta(
     parts: Sequence[Part], format_name: str, statuses: Mapping[str, int], errors: Mapping[str, int]
 ) -> dict[str, object]:
-    """What is said of the file, such that `dinoclassify.outputs` goes on with it."""
+    """What is said of the file, such that `dinoclassify.writers.output` goes on with it."""
     alike = _alike([{name: part.meta.get(name) for name in _ALIKE} for part in parts])
     return {
         "made_with": {**parts[0].made_with, "format": format_name},

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from dinoclassify.chunks import Piece
+from dinoclassify.writers.chunks import Piece
 from dinoclassify.workers import Batch
 
 

@@ -16,7 +16,7 @@ from dinoclassify.containers import is_file_name
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import signature
 from dinoclassify.lists import STDIN
-from dinoclassify.parts import part_files, read_manifest
+from dinoclassify.writers.output_folder import part_files, read_manifest
 from dinoclassify.rows import Prediction, file_shown_as
 from dinoclassify.stores import download, is_url
 from dinoclassify.writers import Lines, open_format

@@ -45,7 +45,7 @@ def describe(
     kept: int,
     seconds: float | None,
 ) -> dict[str, object]:
-    """The content of ``OUTPUT.meta.json``, but for what `dinoclassify.outputs` adds.
+    """The content of ``OUTPUT.meta.json``, but for what `dinoclassify.writers.output` adds.
 
     Args:
         model: what made the rows.

@@ -1,22 +1,28 @@
-"""An object that is written as a file is, here, with all that a run needs to go on; and sent off when it is whole."""
+"""An output object: a file on this machine, with its journal and metadata, until it is finished and sent whole."""
 
+import filecmp
 import hashlib
+import json
+import logging
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import platformdirs
 
-from dinoclassify.errors import NoInputsError, OutputError, UsageError
+from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import reporting
-from dinoclassify.stores import check_output, download, exists, upload
+from dinoclassify.stores import check_output, download, failure, look, upload
+from dinoclassify.writers.fingerprint import META, PARTIAL, write_meta
 
-_META = ".meta.json"
+log = logging.getLogger(__name__)
+
+_ORIGIN = ".origin.json"  # the object as it was when the work on the file began
 
 
 def stage_of(url: str) -> str:
-    """The file of this machine that an object is written to before it is one.
+    """The file of this machine that is to be an object.
 
     Raises:
         UsageError: the name is that of a prefix.
@@ -31,38 +37,85 @@ def stage_of(url: str) -> str:
 
 
 @contextmanager
-def published(url: str, file: str, *, resume: bool) -> Iterator[None]:
-    """Make an object of ``file``, with its meta beside it, when the block ends well.
+def published(url: str, file: str, *, resume: bool = False, fresh: bool = False) -> Iterator[None]:
+    """Make an object of ``file``, and one of its metadata, when the block ends well.
 
-    With ``resume`` the file is first what the object is now. A file that could not be sent stays, for the next run to
-    go on with.
+    With ``resume`` the file is first what the object is now. A file that could not be sent stays for the next run.
 
     Raises:
-        OutputError: it cannot be read or written.
-        UsageError: nothing can be written there.
+        OutputError: the object cannot be read or written.
+        UsageError: nothing can be written there; or a file waits to be sent, and is neither to ``resume`` nor ``fresh``.
     """
     check_output(url)
-    if not resume:
-        for old in (file, file + _META):
+    if resume:
+        _fetch(url, file)
+    elif os.path.exists(file) and not fresh:
+        raise UsageError(f"{file} is finished, but not sent to {url}: --resume sends it, --fresh discards it")
+    else:
+        for old in (file, file + META):
             with suppress(FileNotFoundError):
                 os.unlink(old)
-    elif not os.path.exists(file) and download(url, file):  # one that is here was to be sent, and is newer
-        download(url + _META, file + _META)
-    try:
-        yield
-    except NoInputsError:
-        with suppress(OSError):
-            if os.path.exists(file) and not exists(url):
-                _send(file, url)
-        raise
+    if not os.path.exists(file + _ORIGIN):
+        _note_origin(url, file)
+    yield
     _send(file, url)
+
+
+def _fetch(url: str, file: str) -> None:
+    """Have the object as a file, unless a newer one is here that is still to be sent."""
+    left = [name for name in _names(file) if os.path.exists(name)]
+    if left and not _is_behind(url, file):
+        return
+    if left:
+        aside = tempfile.mkdtemp(prefix="superseded-", dir=os.path.dirname(file))
+        for name in left:
+            os.rename(name, os.path.join(aside, os.path.basename(name)))
+        log.warning("%s is newer than the interrupted run of this machine, whose rows are now in %s", url, aside)
+    download(url + META, file + META)  # first: with the file there is all
+    download(url, file)
+
+
+def _is_behind(url: str, file: str) -> bool:
+    """Whether the object has been written since the work on the file began, and not by this machine."""
+    now = _signature(url)
+    with suppress(OSError, ValueError), open(file + _ORIGIN, encoding="utf-8") as origin:
+        if json.load(origin)["signature"] == now:
+            return False
+    if now is None:
+        return False
+    with tempfile.NamedTemporaryFile() as other:  # a kill may have come just after it was sent
+        return not (os.path.exists(file) and download(url, other.name) and filecmp.cmp(file, other.name, shallow=False))
 
 
 def _send(file: str, url: str) -> None:
     try:
         upload(file, url)
-        if os.path.exists(file + _META):
-            upload(file + _META, url + _META)
+        _note_origin(url, file)
+        if os.path.exists(file + META):
+            upload(file + META, url + META)
     except OutputError as error:
         raise OutputError(f"{error}; the rows are in {file}, and --resume sends them") from error
-    shutil.rmtree(os.path.dirname(file), ignore_errors=True)
+    for name in _names(file):
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+    with suppress(OSError):  # there is a lock, or what another machine's run superseded
+        os.rmdir(os.path.dirname(file))
+
+
+def _note_origin(url: str, file: str) -> None:
+    write_meta(file + _ORIGIN, {"signature": _signature(url)})
+
+
+def _signature(url: str) -> list[int | None] | None:
+    try:
+        source = look(url)
+    except PermissionError:  # who may write may not be one who may look
+        return None
+    except OSError as error:
+        raise OutputError(f"cannot read {url}: {failure(error).message}") from error
+    return list(source.signature) if source is not None and source.signature is not None else None
+
+
+def _names(file: str) -> list[str]:
+    """The file, and all that may stand beside it."""
+    return [file + end for end in ("", META, PARTIAL, PARTIAL + META, _ORIGIN)]

@@ -54,4 +54,4 @@ def embed(
             outputs={"features": encoder.width},
         )
 
-    return write_rows(open_job, request, empty=None)
+    return write_rows(open_job, request)

@@ -55,7 +55,7 @@ def merge(
     kept_in = target.kept_in
     with (
         locked(kept_in, wait=wait) if kept_in is not None else nullcontext(),
-        published(target.url, kept_in, resume=False) if target.url and kept_in else nullcontext(),
+        published(target.url, kept_in, fresh=True) if target.url and kept_in else nullcontext(),
         ending_with_reader() if file is None else nullcontext(),
     ):
         merged = merge_parts(

@@ -10,7 +10,7 @@ import typer
 
 from dinoclassify import filters, sources
 from dinoclassify.catalogue import DEFAULT
-from dinoclassify.cli.tally import FailureLimit
+from dinoclassify.limits import Limit
 from dinoclassify.stages import Stages
 from dinoclassify.writers import FEATURE_FORMATS, FORMATS
 
@@ -46,16 +46,16 @@ def _shard(text: str) -> filters.Shard:
     return filters.Shard(int(index), int(count))
 
 
-def _failure_limit(text: str) -> FailureLimit:
+def _limit(text: str) -> Limit:
     number = text.removesuffix("%")
     try:
         if text != number and 0 <= float(number) <= 100:
-            return FailureLimit(text, share=float(number) / 100)
+            return Limit(text, share=float(number) / 100)
         if text == number and int(number) >= 0:
-            return FailureLimit(text, count=int(number))
+            return Limit(text, count=int(number))
     except ValueError:
         pass
-    raise typer.BadParameter(f"{text} is neither a number nor a percentage.")
+    raise typer.BadParameter(f"{text} is neither a number nor a percentage from 0% to 100%.")
 
 
 Paths = Annotated[
@@ -185,11 +185,16 @@ Format = Annotated[
     ),
 ]
 
+Fresh = Annotated[bool, _output("--fresh", help="Start over: discard the rows of an interrupted run.")]
 Resume = Annotated[
     bool, _output("--resume", help="Go on with FILE: only what is new, has changed or was not done yet.")
 ]
 RetryFailed = Annotated[bool, _output("--retry-failed", help="With --resume: also redo the rows that failed.")]
-Prune = Annotated[bool, _output("--prune", help="With --resume: drop the rows of files that are gone.")]
+Prune = Annotated[bool, _output("--prune", help="With --resume: drop the rows of files that are certainly gone.")]
+MaxPrune = Annotated[
+    Limit | None,
+    _output(parser=_limit, metavar="N|P%", help="With --prune: drop no more rows than this; half of them if not given."),
+]
 ErrorsTo = Annotated[
     str | None, _output(metavar="FILE", help="Write the paths of failed rows, as a list for --files-from.")
 ]
@@ -290,8 +295,8 @@ Gpus = Annotated[
 
 Wait = Annotated[bool, _run("--wait", help="Wait for another run that writes the same, rather than exit with 11.")]
 MaxFailures = Annotated[
-    FailureLimit | None,
-    _run(parser=_failure_limit, metavar="N|P%", help="Stop when more rows fail, and leave FILE as it was."),
+    Limit | None,
+    _run(parser=_limit, metavar="N|P%", help="Stop when more rows of FILE fail, and leave it as it was: exit code 7."),
 ]
 Strict = Annotated[bool, _run("--strict", help="Stop at the first row that fails: --max-failures 0.")]
 Progress = Annotated[bool | None, _run("--progress/--no-progress", help="By default a bar if stderr is a terminal.")]
@@ -398,17 +403,19 @@ class Upkeep:
     """What becomes of the rows that are there, and of those that fail."""
 
     resume: Resume = False
+    fresh: Fresh = False
     retry_failed: RetryFailed = False
     prune: Prune = False
+    max_prune: MaxPrune = None
     errors_to: ErrorsTo = None
     wait: Wait = False
     max_failures: MaxFailures = None
     strict: Strict = False
 
     @property
-    def failure_limit(self) -> FailureLimit | None:
+    def failure_limit(self) -> Limit | None:
         """How many rows may fail."""
-        return FailureLimit("0", count=0) if self.strict else self.max_failures
+        return Limit("0", count=0) if self.strict else self.max_failures
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def predict(
     in_parts = file is not None and (file.endswith("/") or os.path.isdir(file))
     chosen = choose_format(file, output_format or ("parquet" if in_parts else None), excel_safe=excel_safe)
     target = Target(file, chosen, in_parts)
-    request = Request(inputs, passing, target, upkeep, messages, context.params)
+    request = Request(inputs, passing, target, upkeep, messages, context.params, [*filter(None, (labels, groups))])
     check_run(request)
     check_parts(request, cluster)
     if watch:
@@ -77,9 +77,9 @@ def predict(
 
     if watch:
         return watch_rows(open_job, request)
-    if in_parts:
+    if cluster.engine == "ray":
         return write_parts(open_job, request, cluster)
-    return write_rows(open_job, request, empty=partial(open_format, target.chosen.name, top_k))
+    return write_rows(open_job, request)
 
 
 def _digest(names: Iterable[str]) -> str:

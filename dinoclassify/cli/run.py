@@ -1,8 +1,8 @@
 """A run that writes one row for each input: what `predict` and `embed` share."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -30,11 +30,10 @@ from dinoclassify.tables import is_table
 from dinoclassify.writers import FORMATS, Format, R, RowFormat
 
 if TYPE_CHECKING:
-    from dinoclassify.earlier import EarlierRow
     from dinoclassify.loaded import LoadedModel, Run
-    from dinoclassify.outputs import OutputFile
-
-SOME_FAILED = 3  # the exit code of a run that finished with failed rows
+    from dinoclassify.writers.chunks import ChunkPlan
+    from dinoclassify.writers.output import Change, Output
+    from dinoclassify.writers.previous_rows import PreviousRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +73,26 @@ class Target:
     @property
     def kept_in(self) -> str | None:
         """The regular file, if any, which appears whole and can be resumed; of an object, before it is sent."""
+        if self.in_parts:
+            return None
         if self.url is not None:
             return stage_of(self.url)
         return self.file if self.file is not None and is_regular(self.file) else None
+
+    @property
+    def locked(self) -> str | None:
+        """The file or folder that no other run may write meanwhile."""
+        if self.in_parts and self.file is not None:
+            folder = self.file.rstrip("/")
+            return folder if self.url is None else stage_of(folder)
+        return self.kept_in
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What stands on the command line of a run, but for the model and what it is asked.
 
-    ``parameters`` are all options, for the sidecar.
+    ``parameters`` are all options, for the metadata. ``tables`` are files that are read besides the inputs.
     """
 
     inputs: options.Inputs
@@ -92,6 +101,7 @@ class Request:
     upkeep: options.Upkeep
     messages: options.Messages
     parameters: Mapping[str, object]
+    tables: Sequence[str] = ()
 
 
 def check_run(request: Request) -> None:
@@ -101,19 +111,18 @@ def check_run(request: Request) -> None:
         UsageError, OutputError: it cannot be done so.
     """
     target, upkeep = request.target, request.upkeep
-    named = names_of(request.inputs)
-    if not named:
+    named = [*names_of(request.inputs), *request.tables]
+    if not names_of(request.inputs):
         raise UsageError("name pictures, folders or globs, - for a list on stdin, or --files-from a list")
-    if (upkeep.retry_failed or upkeep.prune) and not upkeep.resume:
-        raise UsageError("--retry-failed and --prune go with --resume")
-    if upkeep.strict and upkeep.max_failures is not None:
-        raise UsageError("--strict is --max-failures 0: leave one out")
+    _check_upkeep(upkeep)
     if target.url is not None:
         filesystem(target.url)
         if "/" not in target.url.partition("://")[2].strip("/"):
             raise UsageError(f"{target.url} is a whole bucket: name an object, or a folder with / behind, in it")
         if is_archive(target.url):
             raise UsageError(f"{target.url} has the suffix of an archive: choose another name")
+        if target.url in named:
+            raise UsageError(f"{target.url} would be written over an input")
     elif not target.in_parts:
         _check_new_file(target.file, target.chosen, named)
     _check_tables(request)
@@ -127,60 +136,101 @@ def check_run(request: Request) -> None:
         raise UsageError("--resume goes with a file: name one with --output")
 
 
-def write_rows(open_job: Callable[[], Job[R]], request: Request, *, empty: Callable[[], RowFormat[R]] | None) -> int:
-    """Write one row for each input, and a sidecar to a file; gives the exit code.
+def _check_upkeep(upkeep: options.Upkeep) -> None:
+    if (upkeep.retry_failed or upkeep.prune) and not upkeep.resume:
+        raise UsageError("--retry-failed and --prune go with --resume")
+    if upkeep.max_prune is not None and not upkeep.prune:
+        raise UsageError("--max-prune goes with --prune")
+    if upkeep.fresh and upkeep.resume:
+        raise UsageError("--fresh discards what --resume goes on with: leave one out")
+    if upkeep.strict and upkeep.max_failures is not None:
+        raise UsageError("--strict is --max-failures 0: leave one out")
+
+
+def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
+    """Write one row for each input, and metadata beside a file; gives the exit code.
 
     Args:
         open_job: opens the model, once there is an input for it.
         request: what is asked for.
-        empty: the format of an output without rows, which is written if there are no inputs; None for no output.
     """
-    inputs, passing, target, upkeep = request.inputs, request.passing, request.target, request.upkeep
-    kept_in = target.kept_in
-    with (
-        locked(kept_in, wait=upkeep.wait) if kept_in is not None else nullcontext(),
-        published(target.url, kept_in, resume=upkeep.resume) if target.url and kept_in else nullcontext(),
-    ):
+    inputs, target, upkeep = request.inputs, request.target, request.upkeep
+    tally, stages = Tally(upkeep.failure_limit), Stages()
+    with owned(target, upkeep):
         census = Census(inputs.shard) if inputs.shard is not None else None
         found = look(inputs, census)
         first = next(found, None)
         if first is None and (census is None or not census.inputs):  # a shard may well be empty
-            if empty is not None:
-                _write_nothing(target, empty())
-            raise NoInputsError(f"no pictures found in {' '.join(names_of(inputs))}")
+            raise NoInputsError(f"no images found in {' '.join(names_of(inputs))}")
         sources: Iterator[Source] = chain([first] if first is not None else [], found)
         if upkeep.resume and not is_live(inputs):
             sources = signed(sources, private=inputs.private_urls)
         job = open_job()
         log_model(job.model)
-        rows = _open_file(kept_in, job, request) if kept_in is not None else None
-        stages, tally = Stages(), Tally(upkeep.failure_limit)
+        output = open_output(job, request)
         with (
-            closing(rows) if rows is not None else nullcontext(),
-            told_if_stopped(tally, partial(_kept_rows, kept_in)) as stop,
+            closing(output) if output is not None else nullcontext(),
+            told_if_stopped(tally, partial(_kept_rows, target)) as stop,
             stages.charge("write"),
             writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
         ):
 
-            def answers(sources: Iterator[Source]) -> Iterator[R]:
+            def predictions(sources: Iterator[Source]) -> Iterator[R]:
                 made = job.rows(sources, **arguments_of(request, stages, stop))
                 return counted(with_progress(made, tally, request.messages, second_look(inputs)), tally, note_failure)
 
-            if rows is None:
+            if output is None:
                 with ending_with_reader() if target.file is None else nullcontext():
-                    stream_rows(target.file, job.row_format, answers(sources))
+                    stream_rows(target.file, job.row_format, predictions(sources))
                 tally.judge()
             else:
-                for row in answers(rows.fresh(sources, partial(keep, tally, note_failure))):
-                    rows.write(row)
-                tally.judge()
+                tally.start_from(output.statuses)
+                for row in predictions(output.pending(sources, partial(note_input, tally, note_failure))):
+                    output.write(row)
                 if not stop():
-                    taken = census.taken if census is not None else None
-                    rows.finish(sidecar(job, tally, request.parameters), taken)
-        log_stages(stages, job.model, exact=passing.exact)
+                    finish(output, job, request, tally, census)
+        log_stages(stages, job.model, exact=request.passing.exact)
     if not request.messages.quiet:
         say(tally.summary() + (f" -> {target.file}" if target.file is not None else ""))
-    return SOME_FAILED if tally.statuses["failed"] else 0
+    return tally.exit_code
+
+
+def finish(
+    output: "Output[R]",
+    job: Job[R],
+    request: Request,
+    tally: Tally,
+    census: Census | None = None,
+    made: "ChunkPlan[R] | None" = None,
+) -> None:
+    """Put the output in place, unless too many rows failed or are gone.
+
+    Args:
+        output: which has the rows of all inputs.
+        job: what made them.
+        request: what was asked for.
+        tally: their counts.
+        census: where the inputs of a shard stand.
+        made: the rows that other processes have written.
+    """
+    unnamed = output.unnamed(made.stream_paths() if made is not None else ())
+    tally.add_unnamed(unnamed)
+    tally.judge()
+    shard = {"shard": census.taken(unnamed.count)} if census is not None else {}
+    meta = {**sidecar(job, tally, request.parameters), **shard}
+    output.finish(unnamed, meta, made.rows() if made is not None else None)
+
+
+@contextmanager
+def owned(target: Target, upkeep: options.Upkeep) -> Iterator[None]:
+    """Keep other runs from writing the output; if it is an object, send it when the block ends well."""
+    with (
+        locked(target.locked, wait=upkeep.wait) if target.locked is not None else nullcontext(),
+        published(target.url, target.kept_in, resume=upkeep.resume, fresh=upkeep.fresh)
+        if target.url is not None and target.kept_in is not None
+        else nullcontext(),
+    ):
+        yield
 
 
 def arguments_of(request: Request, stages: Stages, stop: Callable[[], bool]) -> "Run":
@@ -227,29 +277,27 @@ def _is_input(file: str, named: list[str]) -> bool:
     return same or has_image_suffix(file) or is_archive(file)
 
 
-def _write_nothing(target: Target, row_format: RowFormat[R]) -> None:
-    from dinoclassify.outputs import write_empty
+def open_output(job: Job[R], request: Request) -> "Output[R] | None":
+    """The output with what earlier runs have left; None for a stream.
 
-    if target.kept_in is None:
-        stream_rows(target.file, row_format, ())
-    elif not os.path.exists(target.kept_in):  # never an empty file in the place of a good one
-        write_empty(target.kept_in, row_format)
+    Raises:
+        UsageError, OutputError: see `dinoclassify.writers.output.Output`.
+    """
+    from dinoclassify.writers.output import Output, UpdateOptions
+    from dinoclassify.writers.output_file import OutputFile
+    from dinoclassify.writers.output_folder import OutputFolder
 
-
-def _open_file(path: str, job: Job[R], request: Request) -> "OutputFile[R]":
-    from dinoclassify.outputs import OutputFile
-
-    upkeep = request.upkeep
-
-    return OutputFile(
-        path,
-        job.row_format,
-        all_made_with(job, request),
-        batch_size=request.passing.batch_size or job.model.batch_size,
-        resume=upkeep.resume,
-        retry_failed=upkeep.retry_failed,
-        prune=upkeep.prune,
-    )
+    target, upkeep = request.target, request.upkeep
+    batch_size = request.passing.batch_size or job.model.batch_size
+    place: OutputFile[R] | OutputFolder[R]
+    if target.in_parts and target.file is not None:
+        place = OutputFolder(target.file, job.row_format, batch_size=batch_size)
+    elif target.kept_in is not None:
+        place = OutputFile(target.kept_in, job.row_format, batch_size=batch_size)
+    else:
+        return None
+    options = UpdateOptions(upkeep.resume, upkeep.fresh, upkeep.retry_failed, upkeep.prune, upkeep.max_prune)
+    return Output(place, job.row_format.lines, all_made_with(job, request), options)
 
 
 def all_made_with(job: Job[R], request: Request) -> dict[str, object]:
@@ -277,10 +325,10 @@ def sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object], *, time
     )
 
 
-def _kept_rows(kept_in: str | None) -> str:
-    """Where the rows are that were finished."""
-    journal = f"{os.path.realpath(kept_in)}.partial" if kept_in is not None else ""
-    return f"; they are in {kept_in}.partial, --resume goes on" if os.path.exists(journal) else ""
+def _kept_rows(target: Target) -> str:
+    """Where the finished rows of an interrupted run are."""
+    journal = f"{(target.locked or '').rstrip('/')}.partial" if target.url is None or not target.in_parts else ""
+    return f"; they are in {journal}, --resume goes on" if journal and os.path.exists(journal) else ""
 
 
 def counted(rows: Iterable[R], tally: Tally, note_failure: Callable[[str], None]) -> Iterator[R]:
@@ -292,8 +340,10 @@ def counted(rows: Iterable[R], tally: Tally, note_failure: Callable[[str], None]
         tally.add(row)
 
 
-def keep(tally: Tally, note_failure: Callable[[str], None], source: Source, row: "EarlierRow") -> None:
-    """Count a row of an earlier run."""
-    if row.status == "failed":
+def note_input(
+    tally: Tally, note_failure: Callable[[str], None], source: Source, change: "Change", row: "PreviousRow | None"
+) -> None:
+    """Count what becomes of an input and of its earlier row."""
+    if row is not None and change == "kept" and row.status == "failed":
         note_failure(source.path)
-    tally.keep(row.status, row.error_code)
+    tally.note_input(change, row)

@@ -4,43 +4,47 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dinoclassify.errors import FailuresError
+from dinoclassify.limits import Limit
 from dinoclassify.rows import Row, Status
 
+if TYPE_CHECKING:
+    from dinoclassify.writers.output import Change, Unnamed
+    from dinoclassify.writers.previous_rows import PreviousRow
+
+SOME_FAILED = 3  # the exit code of a run that has written its output, with failed rows
 ENOUGH = 100  # rows, from which on a share of them is judged
 
-
-@dataclass(frozen=True, slots=True)
-class FailureLimit:
-    """How many rows may fail: so many, or that share of them."""
-
-    text: str
-    count: int | None = None
-    share: float | None = None
-
-    def exceeded(self, failed: int, total: int) -> bool:
-        """Whether ``failed`` of ``total`` rows are too many."""
-        return failed > self.count if self.count is not None else failed > (self.share or 0) * total
+_CHANGES = ("kept", "new", "changed", "retried", "pruned", "not named")
 
 
 class Tally:
-    """Counts rows, by status and by error code, and the seconds that those of this run take."""
+    """Counts of the rows of a run, by status, error code and what became of earlier rows; and its seconds.
 
-    def __init__(self, limit: FailureLimit | None) -> None:
+    Args:
+        limit: how many rows of the output may fail.
+    """
+
+    def __init__(self, limit: Limit | None = None) -> None:
         self.statuses: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
-        self.kept = 0
-        self._lock = threading.Lock()  # rows that are kept may be counted in another thread
+        self.changes: Counter[str] = Counter()  # by `Change`, and pruned, and not named
+        self._lock = threading.Lock()  # kept rows are counted in another thread
         self._limit = limit
-        self._failed = 0  # of this run's
+        self._earlier: Counter[str] = Counter()  # rows of earlier runs that this run has not come to yet
         self._started = time.monotonic()
 
     @property
     def total(self) -> int:
-        """All rows so far."""
+        """All rows of this run's inputs so far."""
         return self.statuses.total()
+
+    @property
+    def kept(self) -> int:
+        """Those that an earlier run has made."""
+        return self.changes["kept"]
 
     @property
     def made(self) -> int:
@@ -52,26 +56,39 @@ class Tally:
         """Since the beginning."""
         return time.monotonic() - self._started
 
-    def keep(self, status: Status, error_code: str | None) -> None:
-        """Count a row of an earlier run."""
+    def start_from(self, earlier: Mapping[str, int]) -> None:
+        """Count rows of earlier runs, by status, as part of the output."""
+        self._earlier = Counter(earlier)
+
+    def note_input(self, change: "Change", previous: "PreviousRow | None") -> None:
+        """Count an input by what becomes of it and of its earlier row, which is kept or no longer counts."""
         with self._lock:
-            self.kept += 1
-            self._count(status, error_code)
+            if previous is not None:
+                self._earlier[previous.status] -= 1
+        if previous is not None and change == "kept":
+            self.keep(previous.status, previous.error_code)
+        else:
+            self.changes[change] += 1
+
+    def keep(self, status: Status, error_code: str | None) -> None:
+        """Count a row of an earlier run that is kept."""
+        with self._lock:
+            self.changes["kept"] += 1
+            self.statuses[status] += 1
+            if error_code is not None:
+                self.errors[error_code] += 1
 
     def add(self, row: Row) -> None:
-        """Count a row of this run.
+        """Count a row that this run has made.
 
         Raises:
             FailuresError: too many have failed.
         """
-        with self._lock:
-            self._count(row.status, row.failure.code if row.failure is not None else None)
-        self._failed += row.status == "failed"
-        if self._limit is not None and (self._limit.count is not None or self.made >= ENOUGH):
-            self.judge()
+        failure = row.failure
+        self.add_all({row.status: 1}, {failure.code: 1} if failure is not None else {})
 
     def add_all(self, statuses: Mapping[str, int], errors: Mapping[str, int]) -> None:
-        """Count rows of this run by what became of them.
+        """Count rows that this run has made.
 
         Raises:
             FailuresError: too many have failed.
@@ -79,20 +96,27 @@ class Tally:
         with self._lock:
             self.statuses.update(statuses)
             self.errors.update(errors)
-        self._failed += statuses.get("failed", 0)
-        if self._limit is not None and (self._limit.count is not None or self.made >= ENOUGH):
-            self.judge()
+            failed, total = self.statuses["failed"], self.total + self._earlier.total()
+        if self._limit is not None and (self._limit.count is not None or total >= ENOUGH):
+            self._judge(failed, total)
+
+    def add_unnamed(self, unnamed: "Unnamed") -> None:
+        """Count the earlier rows of other inputs, of which some are dropped."""
+        self._earlier -= unnamed.pruned
+        self.changes.update({"not named": unnamed.count, "pruned": unnamed.pruned.total()})
 
     def judge(self) -> None:
-        """Compare the failures with the limit.
+        """Compare the failed rows with the limit, when all rows of the output are known.
 
         Raises:
             FailuresError: too many rows have failed.
         """
-        with self._lock:
-            made = self.made
-        if self._limit is not None and self._limit.exceeded(self._failed, made):
-            raise FailuresError(f"{self._failed:,} of {made:,} rows failed, --max-failures is {self._limit.text}")
+        self._judge(self.statuses["failed"] + self._earlier["failed"], self.total + self._earlier.total())
+
+    @property
+    def exit_code(self) -> int:
+        """0 if no row has failed, or no more than the user allows; else 3."""
+        return SOME_FAILED if self.statuses["failed"] and self._limit is None else 0
 
     def counts(self) -> str:
         """How many rows there are of each status, and of each error code."""
@@ -103,12 +127,12 @@ class Tally:
         return ", ".join(parts) + (f" ({errors})" if errors else "")
 
     def summary(self) -> str:
-        """The counts in a line, with what was kept, and the speed."""
-        kept = f", {self.kept:,} of them kept" if self.kept else ""
+        """The counts in a line, with what became of earlier rows, and the speed."""
+        changes = [f"{self.changes[change]:,} {change}" for change in _CHANGES if self.changes[change]]
+        told = f"; {', '.join(changes)}" if set(changes) - {f"{self.changes['new']:,} new"} else ""
         speed = f", {self.made / self.seconds:.1f} images/s" if self.made else ""
-        return f"{self.total:,} images: {self.counts()}{kept} in {self.seconds:.1f} s{speed}"
+        return f"{self.total:,} images: {self.counts()}{told} in {self.seconds:.1f} s{speed}"
 
-    def _count(self, status: Status, error_code: str | None) -> None:
-        self.statuses[status] += 1
-        if error_code is not None:
-            self.errors[error_code] += 1
+    def _judge(self, failed: int, total: int) -> None:
+        if self._limit is not None and self._limit.exceeded(failed, total):
+            raise FailuresError(f"{failed:,} of {total:,} rows failed, --max-failures is {self._limit.text}")

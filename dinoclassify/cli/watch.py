@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dinoclassify.archives import is_archive
 from dinoclassify.cli.inputs import DASH, look
 from dinoclassify.cli.progress import log_model, with_progress
-from dinoclassify.cli.run import SOME_FAILED, Job, Request, Target, all_made_with, counted, sidecar
+from dinoclassify.cli.run import Job, Request, Target, all_made_with, counted, sidecar
 from dinoclassify.cli.signals import Stopped, ending_with_reader, finishing_batches
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import hush, say
@@ -28,7 +28,7 @@ from dinoclassify.writers import R
 
 if TYPE_CHECKING:
     from dinoclassify.files import Signature
-    from dinoclassify.growing import GrowingFile
+    from dinoclassify.writers.live_file import LiveFile
 
 log = logging.getLogger("dinoclassify")
 
@@ -44,8 +44,8 @@ def check_watch(request: Request) -> None:
         raise UsageError("--watch adds lines to a file of this machine: name one with --output")
     if inputs.files_from is not None or inputs.column or inputs.null or DASH in (inputs.paths or ()):
         raise UsageError("--watch looks at folders, not at lists: a list on stdin is followed without it")
-    if request.upkeep.resume:
-        raise UsageError("--watch goes on with FILE by itself: leave out --resume, --retry-failed and --prune")
+    if request.upkeep.resume or request.upkeep.fresh:
+        raise UsageError("--watch always resumes FILE: leave out --resume, --fresh, --retry-failed and --prune")
     if chosen.table:
         raise UsageError(f"--watch adds lines to FILE: choose csv or jsonl, not {chosen.name}")
     for path in inputs.paths or ():
@@ -71,7 +71,7 @@ def watch_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
             if not tally.total:
                 log.info("%s", stop)  # before there was a row; else it is said
             return 0
-    return SOME_FAILED if tally.statuses["failed"] else 0
+    return tally.exit_code
 
 
 def _watch(open_job: Callable[[], Job[R]], request: Request, tally: Tally) -> None:
@@ -136,13 +136,13 @@ def warning_once() -> Iterator[None]:
             logger.removeFilter(is_new)
 
 
-def _open_file(path: str, job: Job[R], request: Request) -> "GrowingFile[R]":
-    from dinoclassify.growing import GrowingFile
+def _open_file(path: str, job: Job[R], request: Request) -> "LiveFile[R]":
+    from dinoclassify.writers.live_file import LiveFile
 
-    return GrowingFile(path, job.row_format.lines, all_made_with(job, request))
+    return LiveFile(path, job.row_format.lines, all_made_with(job, request))
 
 
-def _known(file: "GrowingFile[R]", tally: Tally, failed: list[str]) -> "dict[str, Signature]":
+def _known(file: "LiveFile[R]", tally: Tally, failed: list[str]) -> "dict[str, Signature]":
     """The pictures that have a row, and what they were like then; of several rows the last one counts.
 
     Those that failed are added to ``failed``.
@@ -157,7 +157,7 @@ def _known(file: "GrowingFile[R]", tally: Tally, failed: list[str]) -> "dict[str
     return known
 
 
-def _write(rows: Iterator[R], file: "GrowingFile[R] | None", target: Target, job: Job[R]) -> None:
+def _write(rows: Iterator[R], file: "LiveFile[R] | None", target: Target, job: Job[R]) -> None:
     if file is not None:
         for row in rows:
             file.write(row)

@@ -1,0 +1,16 @@
+"""A limit that users give as a number or as a percentage."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A number of rows, or a share of all rows; ``text`` is how the user writes it."""
+
+    text: str
+    count: int | None = None
+    share: float | None = None
+
+    def exceeded(self, rows: int, total: int) -> bool:
+        """Whether ``rows`` of ``total`` are too many."""
+        return rows > self.count if self.count is not None else rows > (self.share or 0) * total

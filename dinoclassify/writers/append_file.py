@@ -1,0 +1,105 @@
+"""A file of rows that grows by whole lines: the journal of a run, or the output of one that does not end."""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Generic
+
+from dinoclassify.files import append, replacing, reporting
+from dinoclassify.writers import Lines, R
+
+
+class AppendFile(Generic[R]):
+    """A file of lines, which may be there already.
+
+    Args:
+        path: the file.
+        name: what messages call it.
+        lines: the format of its rows.
+    """
+
+    def __init__(self, path: str, name: str, lines: Lines[R]) -> None:
+        self.path, self.name = path, name
+        self._lines = lines
+        self._descriptor: int | None = None
+        self._begun_at = 0  # bytes that stood in the file when it was opened
+
+    def replace(self, rows: Iterable[bytes]) -> None:
+        """Make a new file of these rows.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with replacing(self.path) as file:
+            file.write(self._lines.header())
+            file.writelines(rows)
+
+    def open(self, *, check_end: bool = False) -> None:
+        """Get ready to append. A row that a killed run has torn is cut off.
+
+        Args:
+            check_end: refuse a file whose end is within quotes: people who edit it may have left one.
+
+        Raises:
+            OutputError: it cannot be written.
+            KeyError, TypeError, ValueError: it has other rows.
+        """
+        size = self._check_size(check_end=check_end) if os.path.exists(self.path) else 0
+        with reporting(self.name):
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            os.ftruncate(self._descriptor, size)
+            if not size:
+                append(self._descriptor, self._lines.header())
+            self._begun_at = os.fstat(self._descriptor).st_size
+
+    def append(self, row: R) -> None:
+        """Add a row. It is in the file when this returns."""
+        assert self._descriptor is not None  # noqa: S101 - the file is open
+        with reporting(self.name):
+            append(self._descriptor, self._lines.line(row))
+
+    def sync(self) -> None:
+        """Force all rows onto the disk."""
+        assert self._descriptor is not None  # noqa: S101 - the file is open
+        with reporting(self.name):
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def rows(self) -> Iterator[R]:
+        """All whole rows.
+
+        Raises:
+            OSError: it cannot be read.
+            KeyError, TypeError, ValueError: it has other rows.
+        """
+        yield from map(self._lines.parse, self.read_lines())
+
+    def read_lines(self) -> Iterator[bytes]:
+        """All whole rows as lines, without the header."""
+        with open(self.path, "rb") as file:
+            found, header = self._lines.lines(file), self._lines.header()
+            if header and next(found, header) != header:
+                raise ValueError("it has other columns")
+            yield from found
+
+    def appended(self) -> Iterator[bytes]:
+        """The rows that were added since the file was opened, as lines."""
+        with open(self.path, "rb") as file:
+            file.seek(self._begun_at)
+            yield from self._lines.lines(file)
+
+    def _check_size(self, *, check_end: bool) -> int:
+        """The number of bytes in the header and in whole rows."""
+        size = sum(map(len, self.read_lines()))
+        with open(self.path, "rb") as file:
+            header = self._lines.header()
+            if size or file.read(len(header)) == header:
+                size += len(header)
+            file.seek(size)
+            if check_end and b"\n" in file.read():  # a killed run leaves less than a line
+                raise ValueError("its end is within quotes")
+        return size

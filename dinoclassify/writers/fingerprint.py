@@ -1,0 +1,105 @@
+"""What rows depend on besides their images, and the metadata that says so: rows go together where it is the same."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dinoclassify.errors import UsageError
+from dinoclassify.files import replacing
+
+META = ".meta.json"  # stands behind the name of the file that it is about
+PARTIAL = ".partial"  # stands behind the name of an output that is not finished
+
+START_OVER = "--fresh instead of --resume starts over"
+
+# The option that sets each part of a fingerprint. A part that is not here has no option: the files of a local model.
+_OPTIONS = {
+    "model": "--model",
+    "revision": "--revision",
+    "top-k": "--top-k",
+    "threshold": "--threshold",
+    "column": "--column",
+    "decoder": "--decoder",
+    "dtype": "--dtype",
+    "format": "--format",
+    "runtime": "--runtime",
+    "precision": "--precision",
+}
+_FLAGS = {"exact": "--exact", "normalize": "--normalize"}
+_FILES = {"labels": "--labels", "groups": "--groups"}  # whose content is known by a digest
+_COMMIT = 40  # digits of a revision of the hub; other revisions are digests
+
+
+def read_meta(path: str, rows: str, *, cure: str = START_OVER) -> dict[str, Any]:
+    """The metadata of a file of rows.
+
+    Args:
+        path: the file with the metadata.
+        rows: what messages call the file of rows.
+        cure: what else to do, for messages.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            meta: dict[str, Any] = json.load(file)
+        dict(meta["made_with"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"cannot read {path}, which says what made {rows}: {cure}") from error
+    return meta
+
+
+def write_meta(path: str, meta: Mapping[str, object]) -> None:
+    """Write metadata: all of it, or nothing changes.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with replacing(path) as file:
+        file.write(json.dumps(meta, indent=2, default=str).encode("utf-8") + b"\n")
+
+
+def as_json(fingerprint: Mapping[str, object]) -> dict[str, object]:
+    """A fingerprint as it comes back from a file."""
+    content: dict[str, object] = json.loads(json.dumps(fingerprint))
+    return content
+
+
+def check_fingerprint(
+    before: Mapping[str, object], rows: str, now: Mapping[str, object], *, option: str = "--resume", cure: str = START_OVER
+) -> None:
+    """Compare what made ``rows`` with what this run would make rows with.
+
+    Args:
+        before: the fingerprint in their metadata.
+        rows: the name of their file, for messages.
+        now: the fingerprint of this run.
+        option: the option that asks for them, for messages.
+        cure: what to do besides matching them, for messages.
+
+    Raises:
+        UsageError: they differ. The message says which options match the rows.
+    """
+    differences = [name for name in now if before.get(name) != now[name]]
+    if not differences:
+        return
+    told = ", ".join(f"{name} {before.get(name)}, not {now[name]}" for name in differences)
+    cures = [match for name in differences if (match := _option_for(name, before.get(name)))]
+    match = f"{' and '.join(cures)}, or " if len(cures) == len(differences) else ""
+    raise UsageError(f"{option}: {rows} was made with {told}: {match}{cure}")
+
+
+def _option_for(name: str, value: object) -> str | None:
+    """What to write on the command line so that this part is as it was."""
+    if name in _FLAGS:
+        return f"add {_FLAGS[name]}" if value else f"leave out {_FLAGS[name]}"
+    if name in _FILES:
+        return f"name the same {_FILES[name]} file as then" if value else f"leave out {_FILES[name]}"
+    if name == "revision" and not (isinstance(value, str) and len(value) == _COMMIT):
+        return None
+    if name == "format" and value == "excel":
+        return "add --excel-safe"
+    if name in _OPTIONS:
+        return f"add {_OPTIONS[name]} {value}" if value is not None else f"leave out {_OPTIONS[name]}"
+    return None

@@ -1,0 +1,251 @@
+"""The rows of one output, from the first run that works on it to the last.
+
+While a run goes on, its finished rows stand in a *journal* beside the output. At the end the output takes the rows of
+the journal, together with those that earlier runs left in it, in the order of the inputs. Here is what all outputs have
+in common: which rows are kept, which inputs still need one, and which rows are dropped. What differs is their place:
+`OutputFile` or `OutputFolder`.
+"""
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, Literal
+
+from dinoclassify.containers import is_gone
+from dinoclassify.errors import PruneError, UsageError
+from dinoclassify.limits import Limit
+from dinoclassify.paths import absolute_path, is_relative_file
+from dinoclassify.sources import Source
+from dinoclassify.writers import Lines, R
+from dinoclassify.writers.fingerprint import START_OVER, as_json, check_fingerprint
+from dinoclassify.writers.output_file import OutputFile
+from dinoclassify.writers.output_folder import OutputFolder
+from dinoclassify.writers.previous_rows import PreviousRow, PreviousRows
+
+Change = Literal["kept", "new", "changed", "retried"]  # what becomes of an input in an update
+
+_FEW = 20  # rows: of fewer, any number may be pruned
+_HALF = Limit("50%", share=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOptions:
+    """What becomes of the rows of earlier runs.
+
+    resume: keep the rows of inputs that have not changed.
+    fresh: discard the rows of an interrupted run.
+    retry_failed: with ``resume``, make failed rows again.
+    prune: with ``resume``, drop the rows of inputs that are certainly gone.
+    max_prune: the most rows that may be dropped; None for half of them.
+    """
+
+    resume: bool = False
+    fresh: bool = False
+    retry_failed: bool = False
+    prune: bool = False
+    max_prune: Limit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """The rows of earlier runs whose inputs this run was not given.
+
+    ``numbers`` are those of the rows that stay; ``pruned`` counts the others by status.
+    """
+
+    numbers: Sequence[range]
+    pruned: Counter[str]
+
+    @property
+    def count(self) -> int:
+        """The number of rows that stay."""
+        return sum(map(len, self.numbers))
+
+
+class Output(Generic[R]):
+    """The rows that earlier runs have made, and those that this one makes.
+
+    Args:
+        place: the output and its journal.
+        lines: the format of a row in the journal.
+        fingerprint: what the rows depend on, by name.
+        options: what becomes of the rows of earlier runs.
+
+    Raises:
+        UsageError: there are rows of an interrupted run, and neither ``resume`` nor ``fresh`` is given; or rows to be
+            kept have another fingerprint, or cannot be read.
+        OutputError: the journal cannot be written.
+    """
+
+    def __init__(
+        self, place: OutputFile[R] | OutputFolder[R], lines: Lines[R], fingerprint: Mapping[str, object], options: UpdateOptions
+    ) -> None:
+        self._place, self._options = place, options
+        self._folder = os.getcwd()
+        self._previous = PreviousRows(lines, self._folder)
+        self._finished = 0  # rows of the finished output
+        self._updates = False  # whether rows are added to a finished output
+        self._order: list[range] = []  # for each input the number of its row; new rows follow the previous ones
+        self._new = 0
+        place.recover()
+        interrupted = 0 if options.fresh else self._count_interrupted()
+        if options.resume:
+            self._read_previous(as_json(fingerprint), interrupted=interrupted > 0)
+        self.statuses = self._previous.statuses()  # of the rows of earlier runs
+        self._meta: dict[str, object] = {
+            "made_with": as_json(fingerprint),
+            "adds_to_output": self._updates,
+            "working_folder": self._folder,
+        }
+        if interrupted:
+            place.resume()
+        else:
+            place.begin(self._meta)
+
+    def pending(
+        self, sources: Iterable[Source], on_input: Callable[[Source, Change, PreviousRow | None], None]
+    ) -> Iterator[Source]:
+        """The inputs that need a row. Their rows are to be written in this order.
+
+        ``on_input`` is told what becomes of each input and of its previous row. It runs in the thread that asks for the
+        next input.
+        """
+        for source in sources:
+            row = self._previous.claim(source)
+            change = self._change(row)
+            if row is not None and change == "kept":
+                _add(self._order, row.number)
+            else:
+                _add(self._order, self._previous.count + self._new)
+                self._new += 1
+            on_input(source, change, row)
+            if change != "kept":
+                yield source
+
+    def write(self, row: R) -> None:
+        """Write a row to the journal."""
+        self._place.append(row)
+
+    def unnamed(self, replaced: Iterable[str] = ()) -> Unnamed:
+        """The rows whose inputs this run was not given, once it has been given all; ``prune`` drops some of them.
+
+        Args:
+            replaced: paths of new rows that are not those of inputs: members of an archive that a worker reads.
+
+        Raises:
+            PruneError: more rows would be dropped than ``max_prune`` allows.
+        """
+        for path in replaced:
+            self._previous.drop(path)
+        numbers: list[range] = []
+        pruned: Counter[str] = Counter()
+        for number, path, status in self._previous.unclaimed():
+            if self._options.prune and is_gone(absolute_path(path, self._folder)):
+                pruned[status] += 1
+            else:
+                _add(numbers, number)
+        total, limit = self.statuses.total(), self._options.max_prune
+        if (limit or _HALF).exceeded(pruned.total(), total) and (limit or total >= _FEW):
+            raise PruneError(
+                f"--prune would drop {pruned.total():,} of {total:,} rows, whose files are gone; "
+                f"{self._place.name} stays as it was: --max-prune {pruned.total()} allows it"
+            )
+        return Unnamed(numbers, pruned)
+
+    def finish(
+        self, unnamed: Unnamed, meta: Mapping[str, object], made: Iterator[Iterable[bytes]] | None = None
+    ) -> None:
+        """Put the output in place.
+
+        Args:
+            unnamed: the rows that stand before those of this run.
+            meta: goes with the rows.
+            made: the lines of each input that was pending; None for the rows that `write` was given.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        meta = {**self._meta, **meta}
+        order = list(unnamed.numbers)
+        for numbers in self._order:
+            _add(order, numbers.start, numbers.stop)
+        previous = self._previous
+        if not previous.count:
+            self._place.publish(itertools.chain.from_iterable(made) if made is not None else None, meta)
+        elif order == [range(self._finished)] and not previous.respelled and previous.count == self._finished:
+            self._place.publish_unchanged(meta)
+        else:
+            new = made if made is not None else ([line] for line in self._place.appended())
+            self._place.publish(_in_order(order, previous, new), meta)
+
+    def close(self) -> None:
+        """Close the journal. It stays unless the output is finished."""
+        self._place.close()
+
+    def _count_interrupted(self) -> int:
+        """The number of rows in the journal of an interrupted run, which may only be kept."""
+        with _readable(self._place.journal_name):
+            count = self._place.count_journal()
+        if count and not self._options.resume:
+            raise UsageError(
+                f"{self._place.journal_name} has {count:,} finished rows of an interrupted run: --resume goes on, "
+                "--fresh discards them"
+            )
+        return count
+
+    def _read_previous(self, fingerprint: Mapping[str, object], *, interrupted: bool) -> None:
+        place, journal = self._place, self._place.journal_meta() if interrupted else None
+        if journal is not None:
+            check_fingerprint(journal["made_with"], place.journal_name, fingerprint)
+        finished = place.finished_meta() if journal is None or journal.get("adds_to_output") else None
+        if finished is not None:
+            check_fingerprint(finished["made_with"], place.name, fingerprint)
+            with _readable(place.name):
+                for row in place.finished_rows():
+                    self._previous.add(row, finished.get("working_folder", self._folder), unfinished=False)
+            self._finished, self._updates = self._previous.count, True
+        if journal is not None:
+            folder = journal.get("working_folder", self._folder)
+            with _readable(place.journal_name):
+                for row in place.journal_rows():
+                    if folder != self._folder and is_relative_file(row.path):
+                        raise UsageError(f"{place.journal_name} has paths that begin in {folder}: go there first (cd)")
+                    self._previous.add(row, folder, unfinished=True)
+
+    def _change(self, row: PreviousRow | None) -> Change:
+        if row is None:
+            return "new"
+        if not row.unchanged:
+            return "changed"
+        return "retried" if self._options.retry_failed and row.status == "failed" else "kept"
+
+
+def _in_order(order: Iterable[range], previous: PreviousRows[R], new: Iterator[Iterable[bytes]]) -> Iterator[bytes]:
+    """The lines of the rows with these numbers: previous ones, and behind them those of new inputs."""
+    for numbers in order:
+        border = min(max(numbers.start, previous.count), numbers.stop)
+        yield from previous.read(range(numbers.start, border))
+        yield from itertools.chain.from_iterable(itertools.islice(new, numbers.stop - border))
+
+
+def _add(order: list[range], start: int, stop: int | None = None) -> None:
+    """Add to runs of numbers, of which there are few where rows stand in the order of the inputs."""
+    stop = start + 1 if stop is None else stop
+    if order and order[-1].stop == start:
+        order[-1] = range(order[-1].start, stop)
+    else:
+        order.append(range(start, stop))
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn what goes wrong with the rows in ``name`` into a message."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{name} has rows that cannot be read ({error}): {START_OVER}") from error
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,128 @@
+"""A file of rows while it is unfinished, and at its end.
+
+    FILE.partial             the journal: rows as lines, of the format itself, or JSON Lines where that is a table
+    FILE.partial.meta.json   what the journal was made with
+    FILE, FILE.meta.json     the finished rows, and what they were made with
+
+The last step writes the metadata with its counts, puts FILE in place, removes the journal, and gives the metadata its
+name. A run that is killed between any two of these can be resumed.
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Generic
+
+from dinoclassify.files import keep_mode, put_in_place, replacing, reporting
+from dinoclassify.writers import R, RowFormat
+from dinoclassify.writers.append_file import AppendFile
+from dinoclassify.writers.fingerprint import META, PARTIAL, read_meta, write_meta
+
+
+class OutputFile(Generic[R]):
+    """A file, and its journal.
+
+    Args:
+        path: the regular file, which may be a link to one.
+        row_format: the format of its rows.
+        batch_size: an interrupted journal is cut back to whole batches, so that the rest makes the same batches again.
+    """
+
+    def __init__(self, path: str, row_format: RowFormat[R], *, batch_size: int) -> None:
+        self.name, self._path = path, os.path.realpath(path)
+        self.journal_name = path + PARTIAL
+        self._format, self._batch_size = row_format, batch_size
+        self._journal = AppendFile(self._path + PARTIAL, self.journal_name, row_format.lines)
+        self._journal_meta = self._path + PARTIAL + META
+
+    def recover(self) -> None:
+        """Do the last step of a run that was killed before it."""
+        if os.path.exists(self._journal.path) or not os.path.exists(self._journal_meta):
+            return
+        with open(self._journal_meta, encoding="utf-8") as file:
+            finished = '"counts"' in file.read() and os.path.exists(self._path)
+        if finished:
+            put_in_place(self._journal_meta, self._path + META)
+        else:
+            os.unlink(self._journal_meta)
+
+    def finished_meta(self) -> dict[str, Any] | None:
+        """What FILE was made with; None if there is no FILE, or one without a row and without metadata."""
+        if not os.path.exists(self._path):
+            return None
+        if not os.path.exists(self._path + META) and next(self.finished_rows(), None) is None:
+            return None
+        return read_meta(self._path + META, self.name)
+
+    def finished_rows(self) -> Iterator[R]:
+        """The rows of FILE."""
+        if self._format.table is not None:
+            yield from self._format.table.read(self._path)
+        else:
+            yield from AppendFile(self._path, self.name, self._format.lines).rows()
+
+    def journal_meta(self) -> dict[str, Any]:
+        """What the journal was made with."""
+        return read_meta(self._journal_meta, self.journal_name)
+
+    def count_journal(self) -> int:
+        """The number of rows in the journal; 0 without one."""
+        return sum(1 for _ in self._journal.rows()) if os.path.exists(self._journal.path) else 0
+
+    def journal_rows(self) -> Iterator[R]:
+        """The rows of whole batches. The rest is made again, in the batches that it would have been in."""
+        rows = self._journal.rows()
+        while len(batch := list(itertools.islice(rows, self._batch_size))) == self._batch_size:
+            yield from batch
+
+    def begin(self, meta: Mapping[str, object]) -> None:
+        """Start an empty journal."""
+        self._journal.replace(())
+        write_meta(self._journal_meta, meta)
+        self._journal.open()
+
+    def resume(self) -> None:
+        """Go on with the journal."""
+        self._journal.replace(map(self._format.lines.line, self.journal_rows()))
+        self._journal.open()
+
+    def append(self, row: R) -> None:
+        """Add a row to the journal. It is in the file when this returns."""
+        self._journal.append(row)
+
+    def appended(self) -> Iterator[bytes]:
+        """The rows that this run has added, as lines."""
+        return self._journal.appended()
+
+    def publish(self, lines: Iterable[bytes] | None, meta: Mapping[str, object]) -> None:
+        """Finish FILE.
+
+        Args:
+            lines: all its rows, as lines; None for those of the journal as they are.
+            meta: what it was made with.
+        """
+        self._journal.sync()
+        write_meta(self._journal_meta, meta)
+        if lines is None and self._format.table is None:
+            keep_mode(self._path, self._journal.path)
+            put_in_place(self._journal.path, self._path)
+        else:
+            rows = self._journal.read_lines() if lines is None else lines
+            with replacing(self._path) as file, reporting(self.name):
+                self._format.write_lines(file, rows, meta)
+        self._remove_journal()
+
+    def publish_unchanged(self, meta: Mapping[str, object]) -> None:
+        """Finish FILE with the rows that it has."""
+        write_meta(self._journal_meta, meta)
+        self._remove_journal()
+
+    def close(self) -> None:
+        """Close the journal. It stays unless FILE is finished."""
+        self._journal.close()
+
+    def _remove_journal(self) -> None:
+        with reporting(self.journal_name), suppress(FileNotFoundError):
+            os.unlink(self._journal.path)
+        put_in_place(self._journal_meta, self._path + META)

@@ -1,0 +1,172 @@
+"""Rows of earlier runs, found again by path: a table on disk, which takes no memory and goes with the process."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Generic
+
+from dinoclassify.errors import OutputError
+from dinoclassify.paths import absolute_path, is_relative_file
+from dinoclassify.reading import signature_of
+from dinoclassify.rows import Status, shown_path
+from dinoclassify.sources import Source
+from dinoclassify.writers import Lines, R
+
+_TABLE = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE rows (
+    number INTEGER PRIMARY KEY, file TEXT, path TEXT, size INTEGER, mtime REAL, status TEXT, error_code TEXT,
+    claimed INTEGER, line BLOB
+);
+CREATE INDEX unclaimed ON rows (file, size, mtime) WHERE NOT claimed;
+CREATE INDEX failed ON rows (file) WHERE NOT claimed AND status = 'failed';
+CREATE INDEX in_order ON rows (number) WHERE NOT claimed;
+"""
+_INSERT = "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)"
+# A later row of a file takes the place of a row of its earlier content, and of one that failed. Of many rows of one
+# file the first and the last in the index tell whether any differs: no scan is needed.
+_REPLACE = """
+UPDATE rows SET claimed = 1 WHERE number = (
+    SELECT number FROM (
+        SELECT * FROM (SELECT * FROM rows WHERE file = :file AND NOT claimed ORDER BY size, mtime LIMIT 1)
+        UNION ALL
+        SELECT * FROM (SELECT * FROM rows WHERE file = :file AND NOT claimed ORDER BY size DESC, mtime DESC LIMIT 1)
+    ) WHERE size IS NOT :size OR mtime IS NOT :mtime
+    UNION ALL
+    SELECT number FROM rows WHERE file = :file AND NOT claimed AND status = 'failed'
+    LIMIT 1
+)
+"""
+_SAME = """
+SELECT number, path, status, error_code FROM rows WHERE file = ? AND size IS ? AND mtime IS ? AND NOT claimed LIMIT 1
+"""
+_OTHER = "SELECT number, path, status, error_code FROM rows WHERE file = ? AND NOT claimed LIMIT 1"
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousRow:
+    """A row of an earlier run: its number, its counted values, and whether its image is still the same file."""
+
+    number: int
+    status: Status
+    error_code: str | None
+    unchanged: bool
+
+
+class PreviousRows(Generic[R]):
+    """Rows in the order in which they are added, numbered from 0.
+
+    A path is known by its absolute form, so that ``photos/a.jpg`` finds the row of ``./photos/a.jpg``. One path may
+    have several rows, of inputs that were named twice: each row is claimed once.
+
+    Args:
+        lines: the format that rows are kept in.
+        folder: the working folder of this run.
+
+    Raises:
+        OutputError: the folder for temporary files is full; any method may raise it.
+    """
+
+    def __init__(self, lines: Lines[R], folder: str) -> None:
+        self._lines = lines
+        self._folder = folder
+        # One thread asks for the next input while another writes.
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        with temporary_table():
+            self._database.executescript(_TABLE)
+        self.count = 0
+        self.respelled = False  # whether a row has another path than in its file
+
+    def add(self, row: R, folder: str, *, unfinished: bool) -> None:
+        """Add a row.
+
+        Args:
+            row: of an earlier run.
+            folder: the working folder of that run. A relative path from another folder becomes absolute.
+            unfinished: it stands in a journal, and takes the place of an earlier row of the same file.
+        """
+        file = absolute_path(row.path, folder)
+        if folder != self._folder and is_relative_file(row.path):
+            row, self.respelled = with_path(row, file), True
+        mtime = _as_double(row.mtime_ns)
+        file, failure = shown_path(file), row.failure
+        values = (
+            *(self.count, file, shown_path(row.path), row.size, mtime, row.status, failure and failure.code),
+            self._lines.line(row),
+        )
+        with temporary_table():
+            if unfinished:
+                self._database.execute(_REPLACE, {"file": file, "size": row.size, "mtime": mtime})
+            self._database.execute(_INSERT, values)
+        self.count += 1
+
+    def statuses(self) -> Counter[str]:
+        """The number of rows by status, replaced ones left out."""
+        query = "SELECT status, count(*) FROM rows WHERE NOT claimed GROUP BY status"
+        return Counter(dict(self._database.execute(query)))
+
+    def claim(self, source: Source) -> PreviousRow | None:
+        """The row of an input, if there is one. It takes the path of the input; each row is given once.
+
+        A row of the file as it is now goes before rows of its earlier content.
+        """
+        file = shown_path(absolute_path(source.path, self._folder))
+        size, mtime_ns = signature_of(source)
+        # The first row of the file as it is now ends the search: a path may be named very often.
+        same = self._database.execute(_SAME, (file, size, _as_double(mtime_ns))).fetchone()
+        found = same or self._database.execute(_OTHER, (file,)).fetchone()
+        if found is None:
+            return None
+        number, path, status, error_code = found
+        with temporary_table():
+            self._database.execute("UPDATE rows SET claimed = 1 WHERE number = ?", (number,))
+            if same and path != shown_path(source.path):
+                self._respell(number, source.path)
+        return PreviousRow(number, status, error_code, unchanged=bool(same))
+
+    def drop(self, path: str) -> None:
+        """Claim the row of a path, if there is one, without use for it: another row takes its place."""
+        file = shown_path(absolute_path(path, self._folder))
+        found = self._database.execute(_OTHER, (file,)).fetchone()
+        if found is not None:
+            with temporary_table():
+                self._database.execute("UPDATE rows SET claimed = 1 WHERE number = ?", found[:1])
+
+    def unclaimed(self) -> Iterator[tuple[int, str, Status]]:
+        """The number, the path and the status of each row that no input of this run has, in order."""
+        yield from self._database.execute("SELECT number, path, status FROM rows WHERE NOT claimed ORDER BY number")
+
+    def read(self, numbers: range) -> Iterator[bytes]:
+        """The lines of these rows."""
+        between = "SELECT line FROM rows WHERE number BETWEEN ? AND ? ORDER BY number"
+        for (line,) in self._database.execute(between, (numbers.start, numbers.stop - 1)):
+            yield line
+
+    def _respell(self, number: int, path: str) -> None:
+        (line,) = self._database.execute("SELECT line FROM rows WHERE number = ?", (number,)).fetchone()
+        respelled = self._lines.line(with_path(self._lines.parse(line), path))
+        self._database.execute("UPDATE rows SET line = ? WHERE number = ?", (respelled, number))
+        self.respelled = True
+
+
+def with_path(row: R, path: str) -> R:
+    changed: R = replace(row, path=path)  # type: ignore[type-var]  # every row is a dataclass, which `Row` cannot say
+    return changed
+
+
+def _as_double(mtime_ns: int | None) -> float | None:
+    """A time as jq and other programs keep it that know no other numbers than doubles."""
+    return None if mtime_ns is None else float(mtime_ns)
+
+
+@contextmanager
+def temporary_table(what: str = "the rows of the earlier run") -> Iterator[None]:
+    """Turn errors of a table of ``what``, among the temporary files, into those of an output."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        cure = "make room in the folder for temporary files, or set SQLITE_TMPDIR to another"
+        raise OutputError(f"cannot keep {what} ({error}): {cure}") from error
