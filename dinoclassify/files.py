@@ -1,8 +1,12 @@
 """Files that are written so that what is on the disk is whole, and what goes wrong is one line."""
 
 import errno
+import hashlib
 import os
+import re
+import secrets
 import select
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +17,9 @@ from dinoclassify.errors import OutputClosedError, OutputError
 Signature = tuple[int, int] | tuple[None, None]  # size in bytes and mtime_ns of a file
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # what goes wrong with one file will with all others
+
+_TEMPORARY = ".dinoclassify.tmp"
+_ACCESS_LIST = "system.posix_acl_access"
 
 
 def signature(path: str) -> Signature:
@@ -52,36 +59,111 @@ def append(descriptor: int, line: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: str, suffix: str) -> Iterator[BinaryIO]:
+def replacing(path: str) -> Iterator[BinaryIO]:
     """A new file, which takes the name ``path`` when the block ends well; otherwise ``path`` stays as it was.
 
-    Until then it is called ``path`` with ``suffix`` behind.
+    Until then it has a name that nobody can guess, in the same folder. It keeps the rights of the file it replaces.
 
     Raises:
         OutputError: it cannot be written.
     """
     path = os.path.realpath(path)  # a link stays one
+    temporary = temporary_name(path)
     with reporting(path):
-        file = open(path + suffix, "wb")  # noqa: SIM115 - closed below, where its errors can be told from the block's
+        file = _create(temporary, private=os.path.exists(path))
     try:
         with closing_well(file, path):
             yield file
             with reporting(path):
                 file.flush()
+                keep_rights(path, file.fileno())
                 os.fsync(file.fileno())
-        put_in_place(path + suffix, path)
+        _rename(temporary, path)
     except BaseException:
         with suppress(OSError):
-            os.unlink(path + suffix)
+            os.unlink(temporary)
         raise
 
 
 def put_in_place(temporary: str, path: str) -> None:
-    """Give a file, whose content is on the disk, its name, so that this too outlives a power cut.
+    """Give a file its final name, so that this outlives a power cut. It keeps the rights of the file it replaces.
 
     Raises:
         OutputError: it cannot be done.
     """
+    with reporting(path):
+        if os.path.exists(path):
+            descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                keep_rights(path, descriptor)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    _rename(temporary, path)
+
+
+def keep_rights(path: str, descriptor: int) -> None:
+    """Give an open file the owner, group, mode and access list of ``path``, if there is such a file.
+
+    Only root may give files away: where the group cannot be kept, the new group may do no more than all others.
+    """
+    try:
+        before = os.stat(path)
+    except FileNotFoundError:
+        return
+    mode = stat.S_IMODE(before.st_mode)
+    for owner in (before.st_uid, -1):
+        with suppress(OSError):
+            os.fchown(descriptor, owner, before.st_gid)
+            break
+    if os.fstat(descriptor).st_gid != before.st_gid:
+        mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+    with suppress(OSError):
+        os.fchmod(descriptor, mode)
+    with suppress(OSError, AttributeError):  # only Linux has these, and few files
+        os.setxattr(descriptor, _ACCESS_LIST, os.getxattr(path, _ACCESS_LIST))
+
+
+def temporary_name(path: str) -> str:
+    """A hidden name beside ``path``, short and impossible to guess, by which `sweep` knows it again."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{_tag(name)}-{secrets.token_hex(8)}{_TEMPORARY}")
+
+
+def sweep(path: str) -> None:
+    """Remove the temporaries that killed runs have left of ``path``, its journal and its metadata.
+
+    Only who holds the lock of ``path`` may do so: otherwise they may be of a run that is still writing.
+    """
+    folder, name = os.path.split(os.path.realpath(path))
+    ours = re.compile(rf"\.{_tag(name)}-[0-9a-f]{{16}}{re.escape(_TEMPORARY)}")
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if ours.fullmatch(entry.name):
+                shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `temporary_name` may have made the name of a file."""
+    return re.fullmatch(rf"\.[0-9a-f]{{8}}-[0-9a-f]{{16}}{re.escape(_TEMPORARY)}", name) is not None
+
+
+def _tag(name: str) -> str:
+    """Eight digits that are the same for an output, its journal and their metadata."""
+    output = name.removesuffix(".meta.json").removesuffix(".partial")
+    return hashlib.blake2b(os.fsencode(output), digest_size=4).hexdigest()
+
+
+def _create(path: str, *, private: bool) -> BinaryIO:
+    """A new file, which nobody else may read if it is ``private``. Never one that exists, nor what a link names."""
+
+    def opener(path: str, flags: int) -> int:
+        return os.open(path, flags | os.O_NOFOLLOW, 0o600 if private else 0o666)
+
+    return open(path, "xb", opener=opener)
+
+
+def _rename(temporary: str, path: str) -> None:
     with reporting(path):
         os.replace(temporary, path)
         settle(os.path.dirname(path))

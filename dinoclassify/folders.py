@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 
 from dinoclassify.catalogue import MODEL_FILES
 from dinoclassify.errors import OutputError, UsageError, name_some
-from dinoclassify.files import reporting, settle
+from dinoclassify.files import reporting, settle, sweep, temporary_name
 from dinoclassify.renames import exchange
 
 
@@ -50,42 +50,38 @@ def check_model_folder(folder: str, *, force: bool, pictures: str | None = None)
 def replacing_folder(folder: str) -> Iterator[str]:
     """A new folder, which takes the name ``folder`` when the block ends well; else what is there stays as it was.
 
-    Until then it stands beside it, under a hidden name.
+    Until then it stands beside it, under a name that nobody can guess. Only one process at a time may do this.
 
     Raises:
         OutputError: it cannot be written.
     """
     path = os.path.realpath(folder)  # a link stays one
     above, name = os.path.split(path)
-    made = os.path.join(above, f".{name}.dinoclassify.new")
+    made, aside = temporary_name(path), os.path.join(above, f".{name}.dinoclassify.old")
     with reporting(folder):
-        if os.path.lexists(_aside(made)) and not os.path.lexists(path):  # of a run that was killed, as is the rest
-            os.rename(_aside(made), path)
-        for left in (made, _aside(made)):
-            shutil.rmtree(left, ignore_errors=True)
+        if os.path.lexists(aside) and not os.path.lexists(path):  # of a run that was killed, as is the rest
+            os.rename(aside, path)
+        shutil.rmtree(aside, ignore_errors=True)
+        sweep(path)
         try:
             os.mkdir(made)
             yield made
             for file in os.listdir(made):
                 settle(os.path.join(made, file))
             settle(made)
-            _swap(made, path)
+            _swap(made, path, aside)
             settle(above)
         finally:
             shutil.rmtree(made, ignore_errors=True)  # of what was begun, or replaced
 
 
-def _swap(made: str, path: str) -> None:
+def _swap(made: str, path: str, aside: str) -> None:
     """Give the folder ``made`` the name ``path``, and that name's folder, if there is one, the other."""
     if not os.path.lexists(path):
         os.rename(made, path)
     elif not exchange(made, path):
-        os.rename(path, _aside(made))
+        os.rename(path, aside)
         try:
             os.rename(made, path)
         finally:
-            os.rename(_aside(made), made if os.path.lexists(path) else path)
-
-
-def _aside(made: str) -> str:
-    return f"{made}.old"
+            os.rename(aside, made if os.path.lexists(path) else path)

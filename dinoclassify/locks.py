@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from filelock import FileLock, Timeout
 
 from dinoclassify.errors import LockedError
-from dinoclassify.files import reporting
+from dinoclassify.files import reporting, sweep
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,9 @@ def lock_of(path: str) -> str:
 
 @contextmanager
 def locked(path: str, *, wait: bool) -> Iterator[None]:
-    """Keep other runs from writing ``path``. The kernel gives the lock back if this process dies.
+    """Keep other runs from writing ``path``, and remove what killed ones have left of it.
+
+    The kernel gives the lock back if this process dies.
 
     Raises:
         LockedError: another run writes it; with ``wait`` it is waited for instead.
@@ -38,6 +40,7 @@ def locked(path: str, *, wait: bool) -> Iterator[None]:
             log.warning("waiting for another run, which is writing %s", path)
             lock.acquire()
     try:
+        sweep(path)
         yield
     finally:
         with suppress(OSError):

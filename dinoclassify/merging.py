@@ -190,7 +190,7 @@ def _counted(rows: Iterable[Prediction], statuses: Counter[str], errors: Counter
 
 def _write(output: str, row_format: RowFormat[Prediction], rows: Iterable[Prediction]) -> None:
     """Write a file. Its meta is removed just before: for a moment there is none, rather than that of other rows."""
-    with replacing(output, ".new") as file:
+    with replacing(output) as file:
         _write_rows(file, output, row_format, rows)
         with reporting(output + META), suppress(FileNotFoundError):
             os.unlink(os.path.realpath(output) + META)

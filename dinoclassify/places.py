@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
@@ -54,7 +53,7 @@ def write_file(fs: "AbstractFileSystem", path: str, content: bytes) -> None:
     """Write a file at a stroke."""
     if is_local(fs):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with replacing(path, f".{uuid.uuid4().hex}.new") as file:  # others may write the same at the same time
+        with replacing(path) as file:
             file.write(content)
     else:
         fs.pipe_file(path, content)
@@ -65,7 +64,7 @@ def writing_file(fs: "AbstractFileSystem", path: str) -> Iterator[BinaryIO]:
     """A new file, which is there when it is closed."""
     if is_local(fs):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with replacing(path, ".new") as file:
+        with replacing(path) as file:
             yield file
     else:
         with os_errors(), fs.open(path, "wb") as file:

@@ -7,7 +7,6 @@ import asyncio
 import errno
 import functools
 import io
-import os
 import re
 import shutil
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from dinoclassify import s3
 from dinoclassify.blocks import BLOCK, Fetch, seekable, streamed
 from dinoclassify.errors import DinoclassifyError, OutputError, UsageError, first_line
 from dinoclassify.etags import signature
-from dinoclassify.files import Signature
+from dinoclassify.files import Signature, replacing
 from dinoclassify.rows import Failure
 from dinoclassify.sources import Source, Span
 from dinoclassify.web import begin, check_size, get, head, is_web, kept, require_aiohttp
@@ -203,9 +202,8 @@ def download(url: str, file: str) -> bool:
             stream = open_stream(url)
         except FileNotFoundError:
             return False
-        with stream, open(f"{file}.new", "wb") as local:
+        with stream, replacing(file) as local:
             shutil.copyfileobj(stream, local, BLOCK)
-        os.replace(f"{file}.new", file)
     return True
 
 

@@ -99,7 +99,7 @@ def rewrite(path: str, entries: Sequence[Entry]) -> None:
         if not entries:
             os.unlink(path)
             return
-        with replacing(path, ".new") as file:
+        with replacing(path) as file:
             file.writelines(map(_line, entries))
 
 

@@ -367,14 +367,14 @@ def test_a_model_that_is_replaced_is_never_lost(here: Path, monkeypatch: pytest.
 
     calls.clear()
     shutil.rmtree("model")
-    shutil.rmtree(".model.dinoclassify.new.old", ignore_errors=True)
+    shutil.rmtree(".model.dinoclassify.old", ignore_errors=True)
     write("old")
     with monkeypatch.context() as patch:
         patch.setattr("os.rename", die)
         patch.setattr("shutil.rmtree", lambda *_, **__: None)
         with pytest.raises(Killed):
             write("new")
-    kept = [path.read_text() for path in here.glob("*/content")] + [p.read_text() for p in here.glob(".model*/content")]
+    kept = [path.read_text() for path in here.glob("*/content")] + [p.read_text() for p in here.glob(".*/content")]
     assert "old" in kept or Path("model/content").read_text() == "new"
     with pytest.raises(KeyError), replacing_folder("model"):
         raise KeyError

@@ -168,7 +168,7 @@ def test_an_error_of_the_run_is_not_taken_for_one_of_the_output() -> None:
 
 def test_what_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"old")
-    with suppress(ZeroDivisionError), replacing(str(tmp_path / "out"), ".new") as file:
+    with suppress(ZeroDivisionError), replacing(str(tmp_path / "out")) as file:
         file.write(b"new")
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == ["out"]

@@ -117,7 +117,7 @@ def _opened(output: str) -> Iterator[BinaryIO]:
         with reporting("stdout"):
             sys.stdout.buffer.flush()
     elif is_regular(output):
-        with replacing(output, ".new") as file:
+        with replacing(output) as file:
             yield file
     else:
         with reporting(output):

@@ -5,10 +5,9 @@ Each format is one file here, with one function, and one entry in `FORMATS`. The
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,9 +28,6 @@ FORMATS: Mapping[str, Callable[[bytes | None, Wanted], bytes | None]] = {
 
 Action = Literal["write", "change", "remove", "delete", "keep", "nothing", "leave"]
 Trouble = Literal["gone", "changed", "clash", "unreadable", "unwritable"]
-
-# Behind the name of a sidecar while it is written: no picture is called so, nor what another run writes.
-_TEMPORARY = f".dinoclassify-{secrets.token_hex(4)}.new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +181,13 @@ def _put(sidecar: str, content: bytes | None) -> None:
     """Write a sidecar, or delete it, so that it is the old one or the new one at any time."""
     try:
         with reporting(sidecar):
-            before = os.stat(sidecar) if os.path.exists(sidecar) else None
-            if before is not None and not os.access(sidecar, os.W_OK):
+            if os.path.exists(sidecar) and not os.access(sidecar, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # it could be replaced all the same
             if content is None:
                 _delete(sidecar)
                 return
             os.makedirs(os.path.dirname(sidecar) or ".", exist_ok=True)
-        with replacing(sidecar, _TEMPORARY) as file, reporting(sidecar):
-            if before is not None:
-                _give(file.fileno(), before)
+        with replacing(sidecar) as file, reporting(sidecar):
             file.write(content)
     except OutputError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
@@ -206,10 +199,3 @@ def _delete(sidecar: str) -> None:
     os.unlink(os.path.realpath(sidecar))
     if os.path.islink(sidecar):
         os.unlink(sidecar)
-
-
-def _give(descriptor: int, before: os.stat_result) -> None:
-    """Give a file the owner and the mode of the one whose place it takes."""
-    with suppress(PermissionError):  # only root may give files away
-        os.fchown(descriptor, before.st_uid, before.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
