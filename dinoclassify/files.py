@@ -31,6 +31,17 @@ def signature(path: str) -> Signature:
     return status.st_size, status.st_mtime_ns
 
 
+def same_signature(one: tuple[int | None, int | None], other: tuple[int | None, int | None]) -> bool:
+    """Whether two signatures are equal, with times compared as doubles: jq and other tools round long numbers so."""
+    (size, mtime_ns), (other_size, other_mtime_ns) = one, other
+    if mtime_ns is None or other_mtime_ns is None:
+        return one == other
+    try:
+        return size == other_size and float(mtime_ns) == float(other_mtime_ns)
+    except OverflowError:  # a row may hold any number
+        return False
+
+
 def is_regular(output: str) -> bool:
     """Whether ``output`` is a regular file, or will be: not a device, a pipe, a folder or a name for an open file."""
     if output.startswith(("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")):

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from dinoclassify.containers import is_file_name
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import signature
+from dinoclassify.files import same_signature, signature
 from dinoclassify.lists import STDIN
 from dinoclassify.writers.output_folder import part_files, read_manifest
 from dinoclassify.rows import Prediction, file_shown_as
@@ -105,7 +105,8 @@ def why_stale(row: Prediction, picture: str) -> str | None:
         return GONE
     if not os.path.isfile(picture):
         return "is no file"
-    return "has changed since it was labelled" if row.size is not None and now != (row.size, row.mtime_ns) else None
+    is_same = row.size is None or same_signature(now, (row.size, row.mtime_ns))
+    return None if is_same else "has changed since it was labelled"
 
 
 @contextmanager

@@ -149,7 +149,8 @@ def from_json(row: Mapping[str, Any]) -> Prediction:
     """
     if not isinstance(row, dict):
         raise TypeError("it is no object")
-    return _prediction(row, row.get("top") or [row])
+    times = {name: _as_whole(row[name]) for name in ("size", "mtime_ns")}
+    return _prediction({**row, **times}, row.get("top") or [row])
 
 
 def shown_path(path: str) -> str:
@@ -226,6 +227,11 @@ def _label(rank: Mapping[str, Any]) -> Label:
 
 def _rank(label: Label) -> dict[str, Value]:
     return {"label": label.label, "score": float(f"{label.score:.6g}"), "index": label.index}
+
+
+def _as_whole(value: Any) -> Any:
+    """A whole number that jq has written as ``1.8e+18``, as an int; any other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_utf8(path: str) -> bool:
