@@ -37,7 +37,7 @@ def write_rows(name: str, rows: list[Prediction], made: str = "jsonl") -> None:
 
 
 def rounded(content: bytes) -> bytes:
-    """The rows as they come out of jq, which has no numbers but doubles, and writes long round ones with an exponent."""
+    """The rows as they come out of jq, whose numbers are doubles, long round ones with an exponent."""
     lines = [json.loads(line, parse_int=_double) for line in content.splitlines()]
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
