@@ -95,6 +95,8 @@ def is_there(path: str) -> bool:
     """
     if is_file_name(shown := file_shown_as(path)):
         return os.path.lexists(shown)
+    if not stores.is_for_lists(shown):  # the row may come from a list, and then nothing may connect
+        return True
     place = shown
     if (key := archives.split_key(shown)) is not None:
         place = key[0]

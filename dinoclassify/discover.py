@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from dinoclassify.containers import contents, in_store, is_member, named, tables_of
 from dinoclassify.errors import UsageError
 from dinoclassify.filters import Filters, Rules, has_image_suffix, is_glob, part
-from dinoclassify.lists import STDIN, listed_paths
+from dinoclassify.lists import STDIN, listed_paths, listed_source
 from dinoclassify.sources import Source
 from dinoclassify.stores import is_url
 from dinoclassify.web import is_web
@@ -86,7 +86,11 @@ def _expand(path: str, rules: Rules, *, null: bool) -> Iterator[Source]:
 
 def _listed(paths: Iterable[str], rules: Rules) -> Iterator[Source]:
     """What a list names: pictures and archives. It is taken as it is, without a look at whether it is there."""
-    return itertools.chain.from_iterable(named(path, rules) for path in paths)
+    for source in map(listed_source, paths):
+        if source.content is None:
+            yield from named(source.path, rules)
+        elif rules.take(source.path):
+            yield source
 
 
 @dataclass(slots=True)

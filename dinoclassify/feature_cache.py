@@ -21,9 +21,10 @@ from platformdirs import user_cache_path
 from dinoclassify.embeddings import Embedding
 from dinoclassify.encoder import Encoder
 from dinoclassify.files import signature
+from dinoclassify.lists import listed_source
 from dinoclassify.loaded import Run
 from dinoclassify.provenance import versions
-from dinoclassify.sources import MAX_PIXELS, Source
+from dinoclassify.sources import MAX_PIXELS
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def embed_once(encoder: Encoder, paths: Sequence[str], run: Run) -> Iterator[tup
         found = len(paths) - len(missing)
         log.info("the features of %s pictures are there, those of %s are made", f"{found:,}", f"{len(missing):,}")
         if missing:
-            made = encoder.embed((Source(paths[number]) for number in missing), **run)
+            made = encoder.embed((listed_source(paths[number]) for number in missing), **run)
             for number, embedding in zip(missing, made, strict=False):  # fewer, if it is stopped
                 kept.add(embedding)
                 yield number, embedding, False

@@ -9,6 +9,9 @@ from io import BufferedReader
 
 from dinoclassify.errors import UsageError
 from dinoclassify.files import append, closing_well, reporting
+from dinoclassify.rows import Failure
+from dinoclassify.sources import Source
+from dinoclassify.stores import is_for_lists
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,15 @@ def listed_paths(name: str, column: str | None = None, *, null: bool = False) ->
     # Not sys.stdin: Python aborts on its way out if a thread still waits for that.
     with _reporting(name), open(0 if name == STDIN else name, "rb", closefd=name != STDIN) as stream:
         yield from _text(stream, null=null)
+
+
+def listed_source(path: str) -> Source:
+    """What an entry of a list stands for. A URL whose scheme lists may not name is a failed input: nothing connects."""
+    if is_for_lists(path):
+        return Source(path)
+    scheme = path.partition(":")[0].lower()
+    failure = Failure("unreadable", f"lists may not name {scheme}:// URLs: name it on the command line")
+    return Source(path, failure, (None, None))
 
 
 def table_rows(name: str, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]]:

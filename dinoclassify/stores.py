@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _ASKED = 32  # objects that are asked for at the same time
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # a scheme of one letter is a drive of Windows
 _S3 = frozenset({"s3", "s3a"})
+_LISTED = _S3 | {"http", "https", "gs", "gcs", "az", "abfs", "abfss"}
 
 # Once collected in a process that was forked since, s3fs would wait a second for a loop that does not run there.
 _alive: "dict[int, AbstractFileSystem]" = {}
@@ -38,6 +39,14 @@ _alive: "dict[int, AbstractFileSystem]" = {}
 def is_url(path: str) -> bool:
     """Whether an input or output is named by a URL."""
     return _URL.match(path) is not None
+
+
+def is_for_lists(path: str) -> bool:
+    """Whether an untrusted list may name it: a local path, or a URL of the web or of an object store.
+
+    Other schemes can lead into the private network, past the check of addresses that `dinoclassify.web` makes.
+    """
+    return not is_url(path) or _scheme(path) in _LISTED
 
 
 def filesystem(url: str) -> "tuple[AbstractFileSystem, str]":

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from dinoclassify import stores
+from dinoclassify.containers import is_there
 from dinoclassify.discover import discover
 from dinoclassify.errors import UsageError
+from dinoclassify.fetching import is_elsewhere
 from dinoclassify.filters import Filters, Shard
+from dinoclassify.reading import signed
+from dinoclassify.rows import Failure
+from dinoclassify.sources import Source
 
 
 @pytest.fixture
@@ -266,6 +272,50 @@ def test_lists_that_cannot_be_read(
     Path("list.txt").write_text("a.jpg")
     with pytest.raises(UsageError, match=message):
         list(discover([], files_from=name, column=column))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://127.0.0.1:2121/a.jpg",
+        "FTP://127.0.0.1/a.zip",
+        "ftp://127.0.0.1/a.tar.gz!a.jpg",
+        "webhdfs://127.0.0.1/a.jpg",
+        "file:///etc/passwd",
+        "local:///etc/passwd",
+        "memory://x/a.jpg",
+        "zip://a.jpg::http://127.0.0.1/a.zip",
+        "simplecache::ftp://127.0.0.1/a.jpg",
+        " ftp://127.0.0.1/a.jpg",
+    ],
+)
+@pytest.mark.parametrize("name", ["list.txt", "list.csv"])
+def test_lists_reach_no_other_schemes_than_those_of_the_web_and_of_object_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, url: str
+) -> None:
+    monkeypatch.setattr(stores, "_open", lambda url, *_: pytest.fail(f"connects to {url}"))
+    (tmp_path / name).write_text(f"path\n{url}\n" if name.endswith(".csv") else f"{url}\n")
+    (source,) = signed(discover([], files_from=str(tmp_path / name)))
+    assert source.path == url
+    assert not is_elsewhere(source)
+    if stores.is_url(url):
+        scheme = url.partition(":")[0].lower()
+        message = f"lists may not name {scheme}:// URLs: name it on the command line"
+        assert (source.content, source.signature) == (Failure("unreadable", message), (None, None))
+    assert is_there(url) == stores.is_url(url), "--prune does not ask either"
+
+
+def test_lists_may_name_the_web_and_object_stores_and_have_their_patterns(tmp_path: Path) -> None:
+    urls = ["https://a.org/a.jpg", "HTTP://a.org/a.jpg", "s3://b/a.jpg", "gs://b/a.jpg", "abfss://c@d/a.jpg"]
+    (tmp_path / "list").write_text("\n".join([*urls, "ftp://a.org/a.png"]))
+    sources = list(discover([], Filters(exclude=["*.png"]), files_from=str(tmp_path / "list")))
+    assert sources == [Source(url) for url in urls]
+
+
+def test_the_command_line_may_name_any_scheme() -> None:
+    fs, path = stores.filesystem("memory://scheme/a.jpg")
+    fs.pipe_file(path, b"content")
+    assert [source.content for source in discover(["memory://scheme/a.jpg"])] == [None]
 
 
 def test_a_comma_too_many_does_not_shift_the_columns(tmp_path: Path) -> None:

@@ -313,6 +313,16 @@ def test_pictures_that_fail_are_counted_apart(here: Path, tiny: str, invoke: Inv
     assert " of 1\n" in out
 
 
+def test_a_table_of_labels_reaches_no_other_scheme(
+    here: Path, tiny: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dinoclassify.stores._open", lambda url, *_: pytest.fail(f"connects to {url}"))
+    (here / "t.csv").write_text("path,label\ntest/n02124075/chelsea.jpg,0\nftp://127.0.0.1/a.jpg,goldfish\n")
+    code, _, err = invoke("evaluate", "--labels-from", "t.csv", "-m", tiny)
+    assert code == 3
+    assert "2 images: 1 ok, 1 failed (1 unreadable)" in err
+
+
 def test_the_suggested_threshold_does_what_it_says(here: Path, tiny: str, invoke: Invoke) -> None:
     model = ("-m", tiny, "--runtime", "torch")
     invoke("predict", PHOTOS, *model, "-o", "labels.csv", "-q")

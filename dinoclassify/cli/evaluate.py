@@ -14,7 +14,7 @@ from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
 from dinoclassify.cli.truth import Truth, read_truth
 from dinoclassify.errors import UsageError
-from dinoclassify.sources import Source
+from dinoclassify.lists import listed_source
 from dinoclassify.stages import Stages
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _predict(
         classes = match_classes(known.classes, classifier.labels, classifier.model)
     else:
         classes = match_groups(known.classes, groups, classifier.classes, classifier.model)
-    sources = [Source(picture.path) for picture in known.pictures]
+    sources = [listed_source(picture.path) for picture in known.pictures]
     ranks = len(classifier.labels) if classifier.multi_label else min(_RANKS, len(classifier.labels))
     stages = Stages()
     answers: list[Answer] = []
