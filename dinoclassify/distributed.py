@@ -337,9 +337,7 @@ def _sources(chunk: Chunk, expand: Callable[[Source], Iterator[Source]], size: i
     """The images of a chunk, without those of pieces that are done."""
     for source in chunk.sources:
         if isinstance(source.content, Stream):
-            yield from (
-                member for number, member in enumerate(expand(source)) if number // size not in chunk.done
-            )
+            yield from (member for number, member in enumerate(expand(source)) if number // size not in chunk.done)
         else:
             yield source
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from dinoclassify.writers.chunks import Piece
 from dinoclassify.workers import Batch
+from dinoclassify.writers.chunks import Piece
 
 
 def pieces_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:

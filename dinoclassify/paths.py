@@ -28,7 +28,11 @@ def absolute_path(path: str, folder: str) -> str:
 def _absolute(head: str, folder: str) -> str:
     parts: list[str] = []
     for part in os.path.join(folder, head).split("/"):
-        if part == ".." and parts and not (MEMBER in head or parts[-1] == ".." or os.path.islink("/" + "/".join(parts))):
+        if (
+            part == ".."
+            and parts
+            and not (MEMBER in head or parts[-1] == ".." or os.path.islink("/" + "/".join(parts)))
+        ):
             parts.pop()
         elif part not in {"", "."}:
             parts.append(part)

@@ -16,11 +16,11 @@ from dinoclassify.containers import is_file_name
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import same_signature, signature
 from dinoclassify.lists import STDIN
-from dinoclassify.writers.output_folder import part_files, read_manifest
 from dinoclassify.rows import Prediction, file_shown_as
 from dinoclassify.stores import download, is_url
 from dinoclassify.writers import Lines, open_format
 from dinoclassify.writers.csv import split
+from dinoclassify.writers.output_folder import part_files, read_manifest
 
 _RANK = re.compile(r"label(_\d+)?")  # a column of each rank
 _TABLES = {b"PAR1": "parquet", b"SQLi": "sqlite"}  # how files of these formats begin

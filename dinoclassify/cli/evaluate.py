@@ -9,8 +9,7 @@ import typer
 from dinoclassify.cli import options
 from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, with_progress
-from dinoclassify.cli.run import SOME_FAILED
-from dinoclassify.cli.tally import Tally
+from dinoclassify.cli.tally import SOME_FAILED, Tally
 from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
 from dinoclassify.cli.truth import Truth, read_truth
 from dinoclassify.errors import UsageError

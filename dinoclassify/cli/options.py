@@ -10,7 +10,7 @@ import typer
 
 from dinoclassify import filters, sources
 from dinoclassify.catalogue import DEFAULT
-from dinoclassify.limits import Limit
+from dinoclassify.limits import Limit as RowLimit
 from dinoclassify.stages import Stages
 from dinoclassify.writers import FEATURE_FORMATS, FORMATS
 
@@ -46,13 +46,13 @@ def _shard(text: str) -> filters.Shard:
     return filters.Shard(int(index), int(count))
 
 
-def _limit(text: str) -> Limit:
+def _row_limit(text: str) -> RowLimit:
     number = text.removesuffix("%")
     try:
         if text != number and 0 <= float(number) <= 100:
-            return Limit(text, share=float(number) / 100)
+            return RowLimit(text, share=float(number) / 100)
         if text == number and int(number) >= 0:
-            return Limit(text, count=int(number))
+            return RowLimit(text, count=int(number))
     except ValueError:
         pass
     raise typer.BadParameter(f"{text} is neither a number nor a percentage from 0% to 100%.")
@@ -192,8 +192,10 @@ Resume = Annotated[
 RetryFailed = Annotated[bool, _output("--retry-failed", help="With --resume: also redo the rows that failed.")]
 Prune = Annotated[bool, _output("--prune", help="With --resume: drop the rows of files that are certainly gone.")]
 MaxPrune = Annotated[
-    Limit | None,
-    _output(parser=_limit, metavar="N|P%", help="With --prune: drop no more rows than this; half of them if not given."),
+    RowLimit | None,
+    _output(
+        parser=_row_limit, metavar="N|P%", help="With --prune: drop no more rows than this; half of them if not given."
+    ),
 ]
 ErrorsTo = Annotated[
     str | None, _output(metavar="FILE", help="Write the paths of failed rows, as a list for --files-from.")
@@ -295,8 +297,10 @@ Gpus = Annotated[
 
 Wait = Annotated[bool, _run("--wait", help="Wait for another run that writes the same, rather than exit with 11.")]
 MaxFailures = Annotated[
-    Limit | None,
-    _run(parser=_limit, metavar="N|P%", help="Stop when more rows of FILE fail, and leave it as it was: exit code 7."),
+    RowLimit | None,
+    _run(
+        parser=_row_limit, metavar="N|P%", help="Stop when more rows of FILE fail, and leave it as it was: exit code 7."
+    ),
 ]
 Strict = Annotated[bool, _run("--strict", help="Stop at the first row that fails: --max-failures 0.")]
 Progress = Annotated[bool | None, _run("--progress/--no-progress", help="By default a bar if stderr is a terminal.")]
@@ -413,9 +417,9 @@ class Upkeep:
     strict: Strict = False
 
     @property
-    def failure_limit(self) -> Limit | None:
+    def failure_limit(self) -> RowLimit | None:
         """How many rows may fail."""
-        return Limit("0", count=0) if self.strict else self.max_failures
+        return RowLimit("0", count=0) if self.strict else self.max_failures
 
 
 @dataclass(frozen=True, slots=True)

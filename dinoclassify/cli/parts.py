@@ -76,7 +76,9 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
         assert output is not None  # noqa: S101 - the target is a folder
         tally.start_from(output.statuses)
         batch_size = passing.batch_size or job.model.batch_size
-        plan = ChunkPlan(work_of(folder), job.row_format.lines, chunk_size(batch_size), retry_failed=upkeep.retry_failed)
+        plan = ChunkPlan(
+            work_of(folder), job.row_format.lines, chunk_size(batch_size), retry_failed=upkeep.retry_failed
+        )
         with (
             closing(output),
             told_if_stopped(tally, lambda: f"; they are in {work_of(folder)}, --resume goes on") as stop,

@@ -16,8 +16,8 @@ from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.inputs import DASH
 from dinoclassify.cli.progress import wants_bar
 from dinoclassify.cli.results import required, warn_of, warn_of_all
-from dinoclassify.cli.run import SOME_FAILED
 from dinoclassify.cli.signals import Stopped, finishing_batches
+from dinoclassify.cli.tally import SOME_FAILED
 from dinoclassify.cli.terminal import hush, print_lines, progress_bar, say, set_up_log
 from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.locks import locked

@@ -4,7 +4,7 @@ Those of features have a package of their own, `dinoclassify.writers.features`.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
@@ -72,6 +72,14 @@ class RowFormat(Generic[R]):
         else:
             file.write(self.lines.header())
             file.writelines(map(self.lines.line, rows))
+
+    def write_lines(self, file: BinaryIO, lines: Iterable[bytes], meta: Mapping[str, object]) -> None:
+        """Write a whole file of rows that are lines already."""
+        if self.table is not None:
+            self.table.write(file, map(self.lines.parse, lines))
+        else:
+            file.write(self.lines.header())
+            file.writelines(lines)
 
 
 FORMATS = (

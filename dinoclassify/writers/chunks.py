@@ -221,7 +221,9 @@ class ChunkPlan(Generic[R]):
             files = [
                 file
                 for file in files
-                if all(self._lines.parse(line).status != "failed" for line in read_lines(self.work, [file], self._lines))
+                if all(
+                    self._lines.parse(line).status != "failed" for line in read_lines(self.work, [file], self._lines)
+                )
             ]
         complete = files and _match(files[-1])[3] and len(files) == int(_match(files[-1])[2]) + 1
         return files if complete else [file for file in files if not _match(file)[3]]

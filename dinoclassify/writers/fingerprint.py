@@ -67,7 +67,12 @@ def as_json(fingerprint: Mapping[str, object]) -> dict[str, object]:
 
 
 def check_fingerprint(
-    before: Mapping[str, object], rows: str, now: Mapping[str, object], *, option: str = "--resume", cure: str = START_OVER
+    before: Mapping[str, object],
+    rows: str,
+    now: Mapping[str, object],
+    *,
+    option: str = "--resume",
+    cure: str = START_OVER,
 ) -> None:
     """Compare what made ``rows`` with what this run would make rows with.
 

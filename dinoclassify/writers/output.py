@@ -81,7 +81,11 @@ class Output(Generic[R]):
     """
 
     def __init__(
-        self, place: OutputFile[R] | OutputFolder[R], lines: Lines[R], fingerprint: Mapping[str, object], options: UpdateOptions
+        self,
+        place: OutputFile[R] | OutputFolder[R],
+        lines: Lines[R],
+        fingerprint: Mapping[str, object],
+        options: UpdateOptions,
     ) -> None:
         self._place, self._options = place, options
         self._folder = os.getcwd()
@@ -169,14 +173,18 @@ class Output(Generic[R]):
             OutputError: it cannot be written.
         """
         meta = {**self._meta, **meta}
-        order = list(unnamed.numbers)
+        previous, order = self._previous, list(unnamed.numbers)
         for numbers in self._order:
             _add(order, numbers.start, numbers.stop)
-        previous = self._previous
-        if not previous.count:
-            self._place.publish(itertools.chain.from_iterable(made) if made is not None else None, meta)
-        elif order == [range(self._finished)] and not previous.respelled and previous.count == self._finished:
+        if not previous.respelled and previous.count == self._finished > 0 and order == [range(self._finished)]:
             self._place.publish_unchanged(meta)
+        elif (
+            made is None
+            and not self._updates
+            and not previous.respelled
+            and _is_whole(order, previous.count + self._new)
+        ):
+            self._place.publish(None, meta)
         else:
             new = made if made is not None else ([line] for line in self._place.appended())
             self._place.publish(_in_order(order, previous, new), meta)
@@ -223,6 +231,11 @@ class Output(Generic[R]):
         return "retried" if self._options.retry_failed and row.status == "failed" else "kept"
 
 
+def _is_whole(order: list[range], count: int) -> bool:
+    """Whether all rows have their number."""
+    return order == [range(count)] or not (order or count)
+
+
 def _in_order(order: Iterable[range], previous: PreviousRows[R], new: Iterator[Iterable[bytes]]) -> Iterator[bytes]:
     """The lines of the rows with these numbers: previous ones, and behind them those of new inputs."""
     for numbers in order:
@@ -245,7 +258,7 @@ def _readable(name: str) -> Iterator[None]:
     """Turn what goes wrong with the rows in ``name`` into a message."""
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise UsageError(f"{name} has rows that cannot be read ({error}): {START_OVER}") from error
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror or error}") from error

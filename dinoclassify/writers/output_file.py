@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Generic
 
-from dinoclassify.files import keep_mode, put_in_place, replacing, reporting
+from dinoclassify.files import put_in_place, replacing, reporting
 from dinoclassify.writers import R, RowFormat
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.fingerprint import META, PARTIAL, read_meta, write_meta
@@ -105,7 +105,6 @@ class OutputFile(Generic[R]):
         self._journal.sync()
         write_meta(self._journal_meta, meta)
         if lines is None and self._format.table is None:
-            keep_mode(self._path, self._journal.path)
             put_in_place(self._journal.path, self._path)
         else:
             rows = self._journal.read_lines() if lines is None else lines

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic
 
 from dinoclassify.errors import OutputError, UsageError, name_some
-from dinoclassify.files import reporting, settle
+from dinoclassify.files import is_temporary, reporting, settle
 from dinoclassify.places import (
     is_local,
     local_copy,
@@ -42,7 +42,7 @@ PART = 100_000  # rows
 
 _SUFFIXES = {"csv": ".csv", "excel": ".csv", "jsonl": ".jsonl", "parquet": ".parquet"}
 _OURS = re.compile(r"_manifest\.json|part-\d{5,}(-[0-9a-f]+)?\.\w+")
-_WORK = re.compile(r"meta\.json(\..*)?|plan|rows|new|old")
+_WORK = re.compile(r"meta\.json|plan|rows|new|old")
 
 
 class OutputFolder(Generic[R]):
@@ -71,6 +71,7 @@ class OutputFolder(Generic[R]):
         self._batch_size = batch_size
         self._suffix = _SUFFIXES[row_format.name]
         self._rows: list[R] = []  # that are not in a piece yet
+        self._before: list[str] = []  # the pieces of earlier runs
         self._own: list[str] = []  # the pieces of this run
         self._run = uuid.uuid4().hex  # of the first of several runs, if they are interrupted
         self._session = uuid.uuid4().hex[:16]
@@ -122,8 +123,8 @@ class OutputFolder(Generic[R]):
     def begin(self, meta: Mapping[str, object]) -> None:
         """Start an empty journal."""
         with reporting(self.work):
-            others = [name for name in names_in(self._fs, self._work) if not _WORK.fullmatch(name)]
-            if others:
+            names = names_in(self._fs, self._work)
+            if others := [name for name in names if not (_WORK.fullmatch(name) or is_temporary(name))]:
                 raise OutputError(f"{self.work} has {name_some(others)}, which no run wrote: choose another folder")
             remove(self._fs, self._work)
             write_file(self._fs, f"{self._work}/meta.json", _as_json({"run": self._run, **meta}))
@@ -131,6 +132,7 @@ class OutputFolder(Generic[R]):
     def resume(self) -> None:
         """Go on with the journal."""
         self._run = self.journal_meta()["run"]
+        self._before = piece_files(self.work)
 
     def append(self, row: R) -> None:
         """Add a row to the journal. A kill loses at most the rows of one piece."""
@@ -159,10 +161,12 @@ class OutputFolder(Generic[R]):
             new, tag = (f"{self._work}/new", "") if local else (self._path, f"-{self._run[:8]}")
             if local:
                 shutil.rmtree(new, ignore_errors=True)
-            rows = iter(self.appended() if lines is None else lines)
+            rows = itertools.chain(read_lines(self.work, self._before, self._lines), self.appended())
             parts = [
                 {"name": name, "rows": count}
-                for name, count in self._write_parts(rows, f"{new}/part-", f"{tag}{self._suffix}", meta)
+                for name, count in self._write_parts(
+                    rows if lines is None else iter(lines), f"{new}/part-", f"{tag}{self._suffix}", meta
+                )
             ]
             manifest = {**meta, "run": self._run, "parts": parts}
             write_file(self._fs, f"{new}/{MANIFEST}", _as_json(manifest))

@@ -90,7 +90,7 @@ class PreviousRows(Generic[R]):
         """
         file = absolute_path(row.path, folder)
         if folder != self._folder and is_relative_file(row.path):
-            row, self.respelled = with_path(row, file), True
+            row, self.respelled = _with_path(row, file), True
         mtime = _as_double(row.mtime_ns)
         file, failure = shown_path(file), row.failure
         values = (
@@ -147,12 +147,12 @@ class PreviousRows(Generic[R]):
 
     def _respell(self, number: int, path: str) -> None:
         (line,) = self._database.execute("SELECT line FROM rows WHERE number = ?", (number,)).fetchone()
-        respelled = self._lines.line(with_path(self._lines.parse(line), path))
+        respelled = self._lines.line(_with_path(self._lines.parse(line), path))
         self._database.execute("UPDATE rows SET line = ? WHERE number = ?", (respelled, number))
         self.respelled = True
 
 
-def with_path(row: R, path: str) -> R:
+def _with_path(row: R, path: str) -> R:
     changed: R = replace(row, path=path)  # type: ignore[type-var]  # every row is a dataclass, which `Row` cannot say
     return changed
 
