@@ -180,7 +180,3 @@ def _up_to_wildcard(url: str) -> str:
     """The folder in which everything lies that a glob can match."""
     before = re.split(r"[*?[]", url, maxsplit=1)[0]
     return before[: before.rindex("/") + 1]
-
-
-def is_gone(path: str) -> bool:
-    return not is_there(path)
