@@ -113,34 +113,72 @@ def is_there(path: str) -> bool:
         return True
 
 
-def _objects(url: str, rules: Rules) -> Iterator[Source]:
-    if not url.endswith("/") and (archives.is_archive(url) or stores.look(url) is not None):
-        yield from named(url, rules)
-    elif is_glob(url):
-        from fsspec.utils import glob_translate
+def is_in_store(url: str, rules: Rules) -> bool:
+    """Whether a URL names an object, or a prefix or glob that has at least one.
 
-        prefix = _up_to_wildcard(url)
-        matches = re.compile(glob_translate(url)).match
-        matched = False
-        for source in stores.objects(prefix):
-            visible = rules.hidden or "/." not in source.path[len(prefix) - 1 :]
-            if visible and matches(source.path):
-                matched = True
-                yield from _object(source, rules)
-        if not matched:
-            log.warning("nothing matches %s", url)
-    else:
-        prefix = url if url.endswith("/") else f"{url}/"
-        objects = stores.objects(prefix)
+    Raises:
+        OSError: the store does not say.
+        UsageError: its scheme is unknown, or needs a package that is not installed.
+    """
+    return _is_object(url) or any(True for _ in _below(url)) or any(True for _ in _matching(url, rules))
+
+
+def _objects(url: str, rules: Rules) -> Iterator[Source]:
+    if _is_object(url):
+        yield from named(url, rules)
+        return
+    found, prefix = False, _as_prefix(url)
+    for source in _below(url):
+        found = True
+        name = source.path[len(prefix) :]
+        if rules.column is not None:
+            yield from _object(source, rules) if tables.is_table(name) else ()
+        elif rules.take_below(name):
+            yield source
+    if found:
+        return
+    for source in _matching(url, rules):
+        found = True
+        yield from _object(source, rules)
+    if not found and is_glob(url):
+        log.warning("nothing matches %s", url)
+    elif not found and not url.endswith("/"):
+        yield from named(url, rules)  # it is not there, and gets its row
+
+
+def _is_object(url: str) -> bool:
+    """Whether a URL names one object; an archive is taken for one without a look."""
+    return not url.endswith("/") and (archives.is_archive(url) or stores.look(url) is not None)
+
+
+def _below(url: str) -> Iterator[Source]:
+    """The objects below a prefix, whatever characters it has."""
+    objects = stores.objects(_as_prefix(url))
+    try:
         first = next(objects, None)
-        if first is None and not url.endswith("/"):
-            yield from named(url, rules)  # it is not there, and gets its row
-        for source in chain([first] if first is not None else [], objects):
-            name = source.path[len(prefix) :]
-            if rules.column is not None:
-                yield from _object(source, rules) if tables.is_table(name) else ()
-            elif rules.take_below(name):
-                yield source
+    except (FileNotFoundError, NotADirectoryError):
+        if not is_glob(url):
+            raise
+        return
+    yield from chain([first] if first is not None else [], objects)
+
+
+def _matching(url: str, rules: Rules) -> Iterator[Source]:
+    """The objects that match a glob; none if it is none."""
+    if not is_glob(url):
+        return
+    from fsspec.utils import glob_translate
+
+    prefix = _up_to_wildcard(url)
+    matches = re.compile(glob_translate(url)).match
+    for source in stores.objects(prefix):
+        visible = rules.hidden or "/." not in source.path[len(prefix) - 1 :]
+        if visible and matches(source.path):
+            yield source
+
+
+def _as_prefix(url: str) -> str:
+    return url if url.endswith("/") else f"{url}/"
 
 
 def _object(source: Source, rules: Rules) -> Iterator[Source]:

@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dinoclassify.containers import contents, in_store, is_member, named, tables_of
@@ -78,10 +78,15 @@ def _expand(path: str, rules: Rules, *, null: bool) -> Iterator[Source]:
         yield from in_store(path, rules)
     elif os.path.isdir(path):
         yield from tables_of(path, rules) if rules.column is not None else map(Source, _walk(path, rules))
-    elif is_glob(path) and not is_url(path) and not os.path.lexists(path) and not is_member(path):
+    elif is_pattern(path):
         yield from _glob(path, rules)
     else:
         yield from named(path, rules)
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path is a glob, to be matched on this machine: what is there by that very name is not."""
+    return is_glob(path) and not is_url(path) and not os.path.lexists(path) and not is_member(path)
 
 
 def _listed(paths: Iterable[str], rules: Rules) -> Iterator[Source]:
@@ -140,37 +145,42 @@ def _glob(pattern: str, rules: Rules) -> Iterator[Source]:
     Files are taken as they match. A folder that matches is walked, unless the pattern has ``**``: then what lies
     below it is for the pattern to match.
     """
-    parts = re.sub(r"(\*\*/)+", "**/", pattern).split("/")  # else some paths would match in two ways
     matched = False
-    for path in _matches("", parts, rules):
+    for path in matches(pattern, rules, _warn_unreadable):
         matched = True
         if not os.path.isdir(path):
             yield from named(path, rules)
-        elif "**" not in parts:
+        elif "**" not in pattern.split("/"):
             yield from map(Source, _walk(path, rules))
     if not matched:
         log.warning("nothing matches %s", pattern)
 
 
-def _matches(prefix: str, parts: Sequence[str], rules: Rules) -> Iterator[str]:
+def matches(pattern: str, rules: Rules, onerror: Callable[[OSError], None]) -> Iterator[str]:
+    """The paths that match a glob, lazily; ``onerror`` is told of each folder that cannot be read."""
+    parts = re.sub(r"(\*\*/)+", "**/", pattern).split("/")  # else some paths would match in two ways
+    return _matches("", parts, rules, onerror)
+
+
+def _matches(prefix: str, parts: Sequence[str], rules: Rules, onerror: Callable[[OSError], None]) -> Iterator[str]:
     """The paths that match ``parts``, the components of a glob, below ``prefix`` (empty, or with a slash behind)."""
     part, rest = parts[0], parts[1:]
     if part == "**":
         below = [prefix]
         while below:
             folder = below.pop()
-            yield from _matches(folder, rest or ["*"], rules)
-            entries = _readable_entries(folder, hidden=rules.hidden)
+            yield from _matches(folder, rest or ["*"], rules, onerror)
+            entries = _readable_entries(folder, hidden=rules.hidden, onerror=onerror)
             below += [f"{folder}{entry.name}/" for entry in reversed(entries) if _is_folder(entry, follow=False)]
     elif is_glob(part):
-        for entry in _readable_entries(prefix, hidden=rules.hidden or part.startswith(".")):
+        for entry in _readable_entries(prefix, hidden=rules.hidden or part.startswith("."), onerror=onerror):
             if fnmatch.fnmatchcase(entry.name, part.replace("[^", "[!")):
                 if not rest:
                     yield prefix + entry.name
                 elif _is_folder(entry, follow=True):
-                    yield from _matches(f"{prefix}{entry.name}/", rest, rules)
+                    yield from _matches(f"{prefix}{entry.name}/", rest, rules, onerror)
     elif rest:
-        yield from _matches(f"{prefix}{part}/", rest, rules)
+        yield from _matches(f"{prefix}{part}/", rest, rules, onerror)
     elif os.path.lexists(prefix + part):
         yield prefix + part
 
@@ -193,13 +203,18 @@ def _entries(folder: str, *, hidden: bool) -> list["os.DirEntry[str]"]:
     return sorted(visible, key=lambda entry: entry.name)
 
 
-def _readable_entries(folder: str, *, hidden: bool) -> list["os.DirEntry[str]"]:
+def _readable_entries(folder: str, *, hidden: bool, onerror: Callable[[OSError], None]) -> list["os.DirEntry[str]"]:
     try:
         return _entries(folder, hidden=hidden)
-    except OSError as error:
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):
-            log.warning("cannot look for matches in %s: %s", folder, error.strerror)
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        onerror(error)
+        return []
+
+
+def _warn_unreadable(error: OSError) -> None:
+    log.warning("cannot look for matches in %s: %s", error.filename, error.strerror)
 
 
 def _is_picture(entry: "os.DirEntry[str]") -> bool:

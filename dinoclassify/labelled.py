@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from dinoclassify.discover import discover
 from dinoclassify.errors import NoInputsError, UsageError, name_some
-from dinoclassify.filters import has_image_suffix
+from dinoclassify.filters import Filters, Rules, has_image_suffix
 from dinoclassify.lists import table_rows
+from dinoclassify.roots import check_roots
 from dinoclassify.rows import shown_path
 
 log = logging.getLogger(__name__)
@@ -40,19 +41,18 @@ def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
 
     Raises:
         UsageError: ``root`` is no folder, or has none in it.
-        NoInputsError: there are no pictures.
+        NoInputsError: there are no images, or ``root`` or a folder in it is away or cannot be listed.
     """
+    check_roots([root], Rules(Filters()))
     if not os.path.isdir(root):
         raise UsageError(f"{root} is not a folder; for a table of labels write --labels-from {root}")
-    try:
-        visible = sorted(name for name in os.listdir(root) if not name.startswith("."))
-    except OSError as error:
-        raise UsageError(f"cannot read {root}: {error.strerror}") from error
+    visible = sorted(name for name in os.listdir(root) if not name.startswith("."))
     folders = [name for name in visible if os.path.isdir(os.path.join(root, name))]  # links to folders too
     if not folders:
         raise UsageError(f"{root} has no folders in it: put the pictures of each class into one named after it")
     if loose := sum(has_image_suffix(name) for name in set(visible) - set(folders)):
         log.warning("%s pictures lie in %s itself, not in the folder of a class, and are left out", f"{loose:,}", root)
+    check_roots([os.path.join(root, name) for name in folders], Rules(Filters()))
     pictures = []
     for name in folders:
         label = (shown_path(name),)

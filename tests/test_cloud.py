@@ -24,6 +24,8 @@ from PIL import Image
 from servers import Page, Store, Web, store_server, web_server
 
 from dinoclassify.cli import run
+from dinoclassify.filters import Filters, Rules
+from dinoclassify.roots import check_roots
 
 Predict = Callable[..., tuple[int, str, str]]
 COMMAND = [sys.executable, "-m", "dinoclassify"]
@@ -334,10 +336,8 @@ def test_a_server_that_hangs_does_not_hang_the_run(site: Web, predict: Predict) 
 @pytest.mark.parametrize(
     ("url", "status", "code", "message"),
     [
-        ("s3://nowhere/photos/", "", "vanished", "The specified bucket does not exist"),
         ("s3://nowhere/1.jpg", "", "vanished", "The specified bucket does not exist"),
         ("s3://bucket/none.jpg", "", "vanished", "The specified key does not exist"),
-        ("s3://bucket/photos/", "403 Forbidden", "unreadable", "403 Forbidden"),
         ("s3://bucket/photos/00000.jpg", "403 Forbidden", "unreadable", "Forbidden"),
     ],
 )
@@ -354,10 +354,39 @@ def test_what_is_named_and_cannot_be_had_is_a_row(
     assert message in bad["error"]
 
 
-def test_a_glob_that_matches_nothing_is_said(store: Store, predict: Predict) -> None:
-    code, _, err = predict("s3://bucket/*.jpg")
-    said = ["nothing matches s3://bucket/*.jpg", "no pictures found in s3://bucket/*.jpg"]
-    assert (code, err.splitlines()) == (4, [f"dinoclassify: {line}" for line in said])
+@pytest.mark.parametrize(
+    ("url", "status", "message"),
+    [
+        ("s3://nowhere/photos/", "", "cannot be listed (The specified bucket does not exist): check its name"),
+        ("s3://nowhere/*.jpg", "", "cannot be listed (The specified bucket does not exist): check its name"),
+        ("s3://bucket/none/", "", "there is nothing at s3://bucket/none/: check its name"),
+        ("s3://bucket/none", "", "there is nothing at s3://bucket/none: check its name"),
+        ("s3://bucket/*.gif", "", "nothing matches s3://bucket/*.gif: check the pattern"),
+        ("s3://bucket/photos/", "403 Forbidden", "cannot be listed (403 Forbidden): check its name and your access"),
+        ("s3://bucket/photos", "403 Forbidden", "cannot be listed (Forbidden): check its name and your access"),
+    ],
+)
+def test_a_prefix_that_is_away_ends_the_run_before_the_output_is_touched(
+    store: Store, predict: Predict, url: str, status: str, message: str
+) -> None:
+    fill(store, 1)
+    assert predict("s3://bucket/photos/", "-o", "labels.csv", "-q")[0] == 0
+    before = Path("labels.csv").read_bytes()
+    if status:
+        store.faults.status, store.faults.share = status, 1.0
+    for more in ([], ["--resume", "--prune"]):
+        code, out, err = predict("photos", url, "-o", "labels.csv", *more)
+        assert (code, out, err.count("\n")) == (4, "", 1)
+        assert message in err
+        assert Path("labels.csv").read_bytes() == before
+
+
+def test_a_prefix_is_checked_with_one_page_and_an_object_with_none(store: Store, predict: Predict) -> None:
+    fill(store, 1)
+    check_roots(["s3://bucket/photos/00000.jpg", "https://example.org/x/", "s3://bucket/x.tar"], Rules(Filters()))
+    assert store.faults.asked == []
+    check_roots(["s3://bucket/photos/"], Rules(Filters()))
+    assert len(store.faults.asked) == 1
 
 
 @pytest.mark.parametrize(

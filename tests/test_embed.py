@@ -170,7 +170,7 @@ def test_parquet_can_be_piped_and_other_formats_cannot(here: Path, tiny: str, cl
         (["photos", "-f", "csv"], 2, "--format csv: choose parquet, npz, npy"),
         (["photos", "-o", "out.csv"], 2, "out.csv: .csv is not a format of this command, choose parquet, npz, npy"),
         (["photos", "--precision", "int8"], 2, "int8 is checked by labels, which features have not"),
-        (["nothing*"], 4, "no pictures found in nothing*"),
+        (["nothing*"], 4, "nothing matches nothing*: check the pattern"),
         (["photos", "--resume"], 2, "--resume goes with a file"),
         (["photos", "-o", "gone/out.npy"], 6, "there is no folder"),
         (["photos", "--dtype", "int8"], 2, "'int8' is not one of 'fp32', 'fp16'"),

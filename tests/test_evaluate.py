@@ -407,7 +407,8 @@ def test_tables_on_a_terminal(here: Path, invoke: Invoke, monkeypatch: pytest.Mo
     ("arguments", "code", "message"),
     [
         ("", 2, "name a folder with one folder for each class, or --labels-from a table"),
-        ("nothing", 2, "nothing is not a folder"),
+        ("nothing", 4, "nothing is not there: "),
+        ("nothing --labels-from t.csv", 4, "nothing is not there: "),
         ("test --json --csv", 2, "--json and --csv are two forms of the same"),
         ("test --predictions labels.csv -m builtin", 2, "--predictions runs no model: leave out --model"),
         ("test --predictions labels.csv --exact", 2, "--predictions runs no model: leave out --exact"),

@@ -10,6 +10,7 @@ from dinoclassify.containers import contents
 from dinoclassify.discover import find
 from dinoclassify.filters import Filters, Rules, Shard, part
 from dinoclassify.positions import PackedPositions
+from dinoclassify.roots import check_roots
 from dinoclassify.sources import Source, Stream
 
 DASH = "-"  # stdin as an input, stdout as the output
@@ -18,6 +19,11 @@ DASH = "-"  # stdin as an input, stdout as the output
 def names_of(inputs: options.Inputs) -> list[str]:
     """What stands on the command line."""
     return [*(inputs.paths or ()), *filter(None, [inputs.files_from])]
+
+
+def check_inputs(inputs: options.Inputs) -> None:
+    """See that what PATHS name is there, see `check_roots`."""
+    check_roots(inputs.paths or [], rules_of(inputs))
 
 
 def look(inputs: options.Inputs, census: "Census | None" = None) -> Iterator[Source]:

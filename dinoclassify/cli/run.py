@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, Unpack
 
 from dinoclassify.archives import is_archive
 from dinoclassify.cli import options
-from dinoclassify.cli.inputs import Census, is_live, look, names_of, second_look
+from dinoclassify.cli.inputs import Census, check_inputs, is_live, look, names_of, second_look
 from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, with_progress
 from dinoclassify.cli.signals import ending_with_reader
 from dinoclassify.cli.tally import Tally
@@ -109,6 +109,7 @@ def check_run(request: Request) -> None:
 
     Raises:
         UsageError, OutputError: it cannot be done so.
+        NoInputsError: an input is away.
     """
     target, upkeep = request.target, request.upkeep
     named = [*names_of(request.inputs), *request.tables]
@@ -134,6 +135,8 @@ def check_run(request: Request) -> None:
             raise UsageError(f"--errors-to {upkeep.errors_to} would be written over the output: choose another name")
     if upkeep.resume and not target.in_parts and target.kept_in is None:
         raise UsageError("--resume goes with a file: name one with --output")
+    if not request.parameters.get("watch"):  # which waits for what comes
+        check_inputs(request.inputs)
 
 
 def _check_upkeep(upkeep: options.Upkeep) -> None:

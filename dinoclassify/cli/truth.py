@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from dinoclassify.cli import options
 from dinoclassify.errors import UsageError
+from dinoclassify.filters import Filters, Rules
 from dinoclassify.labelled import SEPARATOR, Labelled, LabelTable, read_folders, read_table
+from dinoclassify.roots import check_roots
 
 log = logging.getLogger("dinoclassify")
 
@@ -32,6 +34,8 @@ def read_truth(truth: options.TruthOptions) -> Truth:
             raise UsageError("--column and --label-column go with --labels-from and a table")
         pictures, classes = read_folders(truth.folder)
         return Truth(pictures, classes, truth.folder)
+    if truth.folder is not None:
+        check_roots([truth.folder], Rules(Filters()))
     table = LabelTable(truth.labels_from, truth.column or "path", truth.label_column or "label")
     pictures = read_table(table, truth.folder, many=truth.multi_label)
     classes = tuple(sorted({label for picture in pictures for label in picture.labels}))

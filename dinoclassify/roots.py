@@ -1,0 +1,141 @@
+"""PATHS before a run begins: a root that is away would cost the rows of all that lies below it."""
+
+import difflib
+import errno
+import logging
+import os
+import re
+from collections.abc import Sequence
+from itertools import islice
+
+from dinoclassify.archives import is_archive, split_key
+from dinoclassify.containers import is_in_store
+from dinoclassify.discover import is_pattern, matches
+from dinoclassify.errors import NoInputsError
+from dinoclassify.filters import Rules, has_image_suffix, is_glob
+from dinoclassify.lists import STDIN
+from dinoclassify.stores import failure, is_url
+from dinoclassify.tables import is_table
+from dinoclassify.web import is_web
+
+log = logging.getLogger(__name__)
+
+_CHECK_NAME = "check its name, or mount its disk"
+_LISTS = (".txt", ".csv", ".tsv", ".lst", ".list")
+_MOST_NAMES = 10_000  # in a folder, among which a similar name is looked for
+_MOST_WORDS = 5  # in a name with blanks that was not quoted
+
+
+def check_roots(paths: Sequence[str], rules: Rules) -> None:
+    """See that each path is there: a folder that can be listed, a glob or a store prefix that has a first match.
+
+    A path with the suffix of an image, archive or table passes unseen: where it is away, it gets its row.
+
+    Raises:
+        NoInputsError: one is away; the message says which, why, and what to do.
+        UsageError: the scheme of a URL is unknown, or needs a package that is not installed.
+    """
+    for number, path in enumerate(paths):
+        if (trouble := _trouble(path, rules)) is not None:
+            raise NoInputsError(_unquoted_blank(paths, number) or trouble)
+    if len(paths) == 1 and paths[0].lower().endswith(_LISTS) and os.path.isfile(paths[0]):
+        log.warning("%s is tried as an image: for a list of paths write --files-from %s", paths[0], paths[0])
+
+
+def _trouble(path: str, rules: Rules) -> str | None:
+    """Why a path is away, and the cure; None if it is there, or gets a row."""
+    if path == STDIN or is_web(path):
+        return None
+    if is_url(path):
+        return _trouble_in_store(path, rules)
+    if os.path.isdir(path):
+        return _trouble_in_folder(path)
+    if is_pattern(path):
+        errors: list[OSError] = []
+        return _no_match(path, errors) if next(matches(path, rules, errors.append), None) is None else None
+    return None if _gets_a_row(path) else _trouble_at(path)
+
+
+def _gets_a_row(path: str) -> bool:
+    return has_image_suffix(path) or is_archive(path) or is_table(path) or split_key(path) is not None
+
+
+def _trouble_in_store(url: str, rules: Rules) -> str | None:
+    if _gets_a_row(url) and not is_glob(url):
+        return None
+    try:
+        if is_in_store(url, rules):
+            return None
+    except OSError as error:
+        return f"{url} cannot be listed ({failure(error).message}): check its name and your access"
+    return f"nothing matches {url}: check the pattern" if is_glob(url) else f"there is nothing at {url}: check its name"
+
+
+def _trouble_in_folder(folder: str) -> str | None:
+    try:
+        with os.scandir(os.path.join(folder, ".")) as entries:  # the dot: entries must be in reach, too
+            next(entries, None)
+    except OSError as error:
+        return _not_listed(folder, error)
+    return None
+
+
+def _not_listed(folder: str, error: OSError) -> str:
+    return f"{folder} cannot be listed ({error.strerror}): let this user read it, or leave it out"
+
+
+def _no_match(pattern: str, errors: Sequence[OSError]) -> str:
+    """Why a glob matches nothing."""
+    folder = os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0])
+    trouble = _not_listed(errors[0].filename, errors[0]) if errors else _trouble_at(folder or ".")
+    return f"nothing matches {pattern}: {trouble or 'check the pattern'}"
+
+
+def _trouble_at(path: str) -> str | None:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{path} {_why_missing(path)}"
+    except OSError as error:
+        cure = "let this user reach it, or leave it out" if error.errno == errno.EACCES else "mend it, or leave it out"
+        return f"{path} cannot be reached ({error.strerror}): {cure}"
+    return None
+
+
+def _why_missing(path: str) -> str:
+    """Why a path is missing, and the cure, as the rest of a sentence that begins with the path."""
+    name = path.rstrip("/")
+    if os.path.islink(name):
+        return f"links to {os.readlink(name)}, which is not there: {_CHECK_NAME}"
+    if os.path.lexists(name):
+        return "is a file, not a folder: leave out the / at its end"
+    if (home := os.path.expanduser(path)) != path:
+        return f"is not there: the shell expands ~ only outside quotes; write {home}, or leave out the quotes"
+    while not os.path.lexists(above := os.path.dirname(name) or "."):
+        name = above
+    if not os.path.isdir(above):
+        return f"is not there: {above} is a file, not a folder"
+    return f"is not there: {_cure(above, os.path.basename(name))}"
+
+
+def _cure(folder: str, name: str) -> str:
+    """What to do where ``folder`` does not have ``name``."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in islice(entries, _MOST_NAMES)]
+    except OSError:
+        return _CHECK_NAME
+    if not names and folder != ".":
+        return f"{folder} is empty; is its disk mounted?"
+    similar = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {os.path.normpath(os.path.join(folder, similar[0]))}?" if similar else _CHECK_NAME
+
+
+def _unquoted_blank(paths: Sequence[str], number: int) -> str | None:
+    """What to say if the path, put together with its neighbours, is a name with blanks in it."""
+    for first in range(max(0, number - _MOST_WORDS), number + 1):
+        for last in range(max(number, first + 1), min(len(paths), first + _MOST_WORDS)):
+            whole = " ".join(paths[first : last + 1])
+            if os.path.exists(whole):
+                return f"{paths[number]} is not there, but '{whole}' is: quote a name that has blanks in it"
+    return None
