@@ -3,8 +3,9 @@
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from typing import BinaryIO
 
@@ -17,6 +18,8 @@ from dinoclassify.sources import MEMBER, Source, Stream
 from dinoclassify.web import is_web, require_aiohttp
 
 log = logging.getLogger(__name__)
+
+_PREFIXES = 1024  # of stores, of which it is known whether they have objects
 
 
 def named(path: str, rules: Rules) -> Iterator[Source]:
@@ -121,6 +124,68 @@ def is_in_store(url: str, rules: Rules) -> bool:
         UsageError: its scheme is unknown, or needs a package that is not installed.
     """
     return _is_object(url) or any(True for _ in _below(url)) or any(True for _ in _matching(url, rules))
+
+
+def is_gone(path: str) -> bool:
+    """Whether it is certain that what a row's path, see `dinoclassify.rows.shown_path`, stands for is gone.
+
+    A file or an object is gone if the nearest folder above it can be listed and has something in it: an empty one may
+    be where a disk is not mounted. A member is gone if its archive can be read and does not have it, or is gone itself;
+    where the archive is read from front to back, only the latter counts. The web has no listings: nothing there is
+    certainly gone. No more is anything that a disk, a server or a missing right gives no answer for.
+    """
+    place, key = file_shown_as(path), None
+    if not is_file_name(place):
+        if (key := archives.split_key(place)) is not None:
+            place = key[0]
+        elif tables.is_table(table := place.rpartition(MEMBER)[0]):
+            place = table
+    try:
+        if not _exists(place):
+            return _is_missed_in_store(place) if stores.is_url(place) else _is_missed(place)
+    except (OSError, UsageError):  # the latter of a store that is not known here
+        return False
+    if key is None or archives.is_streamed(place, remote=stores.is_url(place)):
+        return False
+    content = _member(*key, Rules(Filters())).content
+    return isinstance(content, Failure) and content.code == "vanished"
+
+
+def _exists(place: str) -> bool:
+    """Whether there is a file or object of this name. Raises OSError: nobody can say."""
+    if stores.is_url(place):
+        return is_web(place) or stores.exists(place)
+    try:
+        os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _is_missed(path: str) -> bool:
+    """Whether the nearest folder above a path that is not there lists other entries, or is a file now."""
+    folder = os.path.dirname(path)
+    while folder and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if stat.S_ISREG(os.lstat(folder or ".").st_mode):
+        return True
+    with os.scandir(folder or ".") as entries:
+        return any(not entry.name.startswith(".") for entry in entries)
+
+
+def _is_missed_in_store(url: str) -> bool:
+    """The same of an object: prefixes without objects are not there, up to the bucket."""
+    scheme, _, rest = url.partition("://")
+    parts = rest.split("/")
+    return any(_has_objects(f"{scheme}://{'/'.join(parts[:end])}/") for end in range(len(parts) - 1, 0, -1))
+
+
+@lru_cache(_PREFIXES)
+def _has_objects(prefix: str) -> bool:
+    try:
+        return next(stores.objects(prefix), None) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _objects(url: str, rules: Rules) -> Iterator[Source]:
