@@ -1,10 +1,13 @@
 """The pictures in a table: a Parquet or Arrow file with a column of them, as Hugging Face datasets are stored.
 
-Only that column is read, a few rows at a time. What is wrong with a table is one more input, which has its own path.
+Only that column is read, a row or a batch at a time. What is wrong with a table is one more input, which has its own
+path. A few kilobytes of Parquet can stand for gigabytes: sizes are compared with what was read before bytes are copied.
 """
 
+import io
 import os
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import TYPE_CHECKING, BinaryIO
 
 from dinoclassify import stores
@@ -12,17 +15,20 @@ from dinoclassify.errors import UsageError, first_line
 from dinoclassify.files import Signature
 from dinoclassify.rows import ErrorCode, Failure
 from dinoclassify.sources import MEMBER, MOST_BYTES, Source
+from dinoclassify.tars import BOMB_RATIO  # ... and so many times as large as what was read of it, is a bomb
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _SUFFIXES = (".parquet", ".arrow")
 _CACHE = "cache-"  # what `datasets` calls the Arrow files of its own that lie beside a data set
 
-_ROWS = 16  # of a Parquet file in memory at a time; of an Arrow file it is as many as were written together
+_BOMB_BYTES = 64 << 20  # a table whose images are larger than this altogether, ...
 _BUFFER = 1 << 20  # bytes of a Parquet file that are read at a time
 
 _FILE_MAGIC = b"ARROW1"  # of an Arrow file in the IPC file format; `datasets` writes the stream format
+_BOMB = Failure("too_large", f"the table becomes over {BOMB_RATIO} times as large as it is")
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
@@ -56,7 +62,7 @@ def pictures(path: str, column: str, open_file: Callable[[str], BinaryIO], signa
         UsageError: the table has no such column, or it holds no pictures.
     """
     try:
-        with open_file(path) as file:
+        with open_file(path) as opened, _CountingFile(opened) as file:
             for number, content in enumerate(_contents(path, column, file)):
                 yield _source(path, number, content, signature[1])
     except UsageError:
@@ -70,8 +76,53 @@ def _is_data(name: str) -> bool:
     return is_table(name) and not name.startswith(".") and not is_cache
 
 
-def _source(path: str, number: int, content: "pa.Buffer | None", mtime_ns: int | None) -> Source:
+class _CountingFile(io.RawIOBase):
+    """A file that counts the bytes read from it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.count = 0
+        self._taken = 0
+
+    def readable(self) -> bool:
+        """Always true."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always true."""
+        return True
+
+    def tell(self) -> int:
+        """The position in the file."""
+        return self._file.tell()
+
+    def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
+        """Change the position."""
+        return self._file.seek(position, whence)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes."""
+        piece = self._file.read(size)
+        self.count += len(piece)
+        return piece
+
+    def is_bomb(self, size: int, read: int) -> bool:
+        """Whether ``size`` bytes are too many for the bytes ``read``."""
+        return size > max(_BOMB_BYTES, BOMB_RATIO * read)
+
+    def admits(self, content: "pa.Buffer | None") -> bool:
+        """Whether an image may be taken; it then counts for the next ones."""
+        total = self._taken + (0 if content is None else content.size)
+        if self.is_bomb(total, self.count):
+            return False
+        self._taken = total
+        return True
+
+
+def _source(path: str, number: int, content: "pa.Buffer | Failure | None", mtime_ns: int | None) -> Source:
     key = f"{path}{MEMBER}{number}"
+    if isinstance(content, Failure):
+        return Source(key, content, (None, None))
     size = 0 if content is None else content.size
     signature = (None, None) if mtime_ns is None else (size, mtime_ns)
     if content is None or not size:
@@ -81,30 +132,42 @@ def _source(path: str, number: int, content: "pa.Buffer | None", mtime_ns: int |
     return Source(key, content.to_pybytes(), signature)
 
 
-def _contents(path: str, column: str, file: BinaryIO) -> "Iterator[pa.Buffer | None]":
-    """The bytes in a column, row by row; None where there are none."""
-    import pyarrow.compute as pc
-
-    read = _parquet_arrays if path.lower().endswith(".parquet") else _arrow_arrays
-    for array in read(path, column, file):
-        array.validate()  # or damaged lengths would lead anywhere in memory, or end the process
-        values = pc.struct_field(array, "bytes") if _is_struct(array.type) else array
-        values.validate(full=True)
-        for value in values:
-            yield value.as_buffer()
+def _contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
+    """The bytes in a column, row by row; None where there are none, a failure where they would be too large."""
+    read = _parquet_contents if path.lower().endswith(".parquet") else _arrow_contents
+    return read(path, column, file)
 
 
-def _parquet_arrays(path: str, column: str, file: BinaryIO) -> "Iterator[pa.Array]":
+def _parquet_contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:
         field = _field(table.schema_arrow, path, column)
         leaf = f"{column}.bytes" if _is_struct(field.type) else column
-        for batch in table.iter_batches(_ROWS, columns=[leaf]):
-            yield batch.column(0)
+        for number in range(table.num_row_groups):
+            yield from _group_contents(table, number, leaf, file)
 
 
-def _arrow_arrays(path: str, column: str, file: BinaryIO) -> "Iterator[pa.Array]":
+def _group_contents(
+    table: "pq.ParquetFile", number: int, leaf: str, file: _CountingFile
+) -> "Iterator[pa.Buffer | Failure | None]":
+    """The bytes in a row group. They are read one by one, because many rows may refer to the same large value."""
+    group = table.metadata.row_group(number)
+    chunk = next(chunk for chunk in map(group.column, range(group.num_columns)) if chunk.path_in_schema == leaf)
+    left = group.num_rows
+    if not file.is_bomb(chunk.total_uncompressed_size, chunk.total_compressed_size):
+        for batch in table.iter_batches(1, row_groups=[number], columns=[leaf]):
+            (content,) = _buffers(batch.column(0))
+            if not file.admits(content):
+                break
+            yield content
+            left -= 1
+        else:
+            return
+    yield from repeat(_BOMB, left)
+
+
+def _arrow_contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
     import pyarrow as pa
 
     is_stream = file.read(len(_FILE_MAGIC)) != _FILE_MAGIC
@@ -116,11 +179,23 @@ def _arrow_arrays(path: str, column: str, file: BinaryIO) -> "Iterator[pa.Array]
     with opened(file, options=pa.ipc.IpcReadOptions(included_fields=[index])) as table:
         batches = table if is_stream else map(table.get_batch, range(table.num_record_batches))
         for batch in batches:
-            yield batch.column(0)
+            for content in _buffers(batch.column(0)):
+                yield content if file.admits(content) else _BOMB
     if is_stream:  # whose end Arrow takes for granted, if it comes between two batches
         file.seek(-len(_STREAM_END), os.SEEK_END)
         if file.read() != _STREAM_END:
             raise EOFError("the mark of its end is missing")
+
+
+def _buffers(array: "pa.Array") -> "Iterator[pa.Buffer | None]":
+    """The bytes of each row, not copied; None where there are none."""
+    import pyarrow.compute as pc
+
+    array.validate()  # or damaged lengths would lead anywhere in memory, or end the process
+    values = pc.struct_field(array, "bytes") if _is_struct(array.type) else array
+    values.validate(full=True)
+    for value in values:
+        yield value.as_buffer()
 
 
 def _field(schema: "pa.Schema", path: str, column: str) -> "pa.Field":

@@ -3,6 +3,8 @@
 import io
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +93,69 @@ def test_pictures_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch
     sources = listed(written({"image": structs([b"123456", b"12345"])}, kind), kind)
     assert codes(sources) == ["too_large", "ok"]
     assert sources[0].signature == (6, 456)
+
+
+def repeated(value: bytes, rows: int) -> bytes:
+    """A Parquet table that holds a value once, to which each row refers."""
+    stream = io.BytesIO()
+    images = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([value], pa.binary()))
+    column = pa.StructArray.from_arrays([images, pa.array(["x.png"] * rows)], ["bytes", "path"])
+    limit = 1 << 30
+    pq.write_table(
+        pa.table({"image": column}), stream, compression="zstd", dictionary_pagesize_limit=limit, store_schema=False
+    )
+    return stream.getvalue()
+
+
+def test_a_value_that_many_rows_refer_to_is_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = repeated(bytes(1_000_000), 16)
+    assert codes(listed(content, "parquet")) == ["ok"] * 16
+    monkeypatch.setattr(tables, "_BOMB_BYTES", 3_500_000)
+    sources = listed(content, "parquet")
+    assert codes(sources) == ["ok"] * 3 + ["too_large"] * 13
+    assert [source.path for source in sources] == [f"a.parquet!{number}" for number in range(16)]
+    monkeypatch.setattr(tables, "_BOMB_BYTES", 500_000)
+    before = pa.default_memory_pool().bytes_allocated()
+    found = pictures("a.parquet", "image", lambda _: io.BytesIO(content), SIGNATURE)
+    assert next(found).content == Failure("too_large", "the table becomes over 200 times as large as it is")
+    assert pa.default_memory_pool().bytes_allocated() - before < 500_000, "nothing of it is read"
+    assert codes(list(found)) == ["too_large"] * 15
+
+
+def test_views_of_one_value_are_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = pa.py_buffer(os.urandom(100_000))
+    view = (100_000).to_bytes(4, "little") + buffer[:4].to_pybytes() + bytes(8)
+    column = pa.Array.from_buffers(pa.binary_view(), 1000, [None, pa.py_buffer(view * 1000), buffer])
+    monkeypatch.setattr(tables, "_BOMB_BYTES", 1_000_000)
+    sources = listed(written({"image": column}, "stream.arrow", rows=1000), "stream.arrow")
+    assert 200 <= codes(sources).count("ok") < 300
+    assert codes(sources)[-1] == "too_large"
+
+
+def test_only_the_rows_of_a_bomb_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_BOMB_BYTES", 500_000)
+    stream = io.BytesIO()
+    table = pa.table({"image": structs([b"first", bytes(1_000_000), b"last"])})
+    pq.write_table(table, stream, row_group_size=1, compression="zstd")
+    assert codes(listed(stream.getvalue(), "parquet")) == ["ok", "too_large", "ok"]
+
+
+@pytest.mark.slow
+def test_a_bomb_takes_little_memory(tmp_path: Path, tiny: str) -> None:
+    """120 MB that 16 rows refer to, and 60 MB that 1,000 do, in 4 kB each."""
+    program = (
+        "import resource, sys; from dinoclassify.cli import run; code = run(sys.argv[1:]);"
+        "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    for megabytes, rows in ((120, 16), (60, 1000)):
+        (tmp_path / "bomb.parquet").write_bytes(repeated(bytes(megabytes * 10**6), rows))
+        assert (tmp_path / "bomb.parquet").stat().st_size < 10_000
+        command = ("predict", "bomb.parquet", "--column", "image", "-m", tiny, "-o", "rows.csv", "-j", "1")
+        done = subprocess.run([sys.executable, "-c", program, *command], cwd=tmp_path, capture_output=True, check=True)
+        code, kilobytes = map(int, done.stdout.split())
+        assert code == 3
+        assert kilobytes < 1_000_000
+        assert (tmp_path / "rows.csv").read_text().count("too_large") >= rows - 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -204,10 +269,10 @@ def test_of_a_damaged_parquet_table_the_rows_before_are_read() -> None:
     pq.write_table(table, stream, row_group_size=10, compression="none", use_dictionary=False)
     content = bytearray(stream.getvalue())
     at = content.index(PICTURES[45])
-    content[at - 40 : at] = b"\xff" * 40
+    content[at - 4 : at] = b"\xff" * 4  # its length
     sources = listed(bytes(content), "parquet")
     assert [source.content for source in sources[:-1]] == PICTURES[: len(sources) - 1]
-    assert len(sources) > 30
+    assert len(sources) == 46
     assert (sources[-1].path, *codes(sources[-1:])) == ("a.parquet", "decode_error")
 
 
