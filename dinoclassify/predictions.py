@@ -1,12 +1,13 @@
 """What `predict` wrote -> its predictions, whatever its format and number of ranks."""
 
 import json
+import logging
 import os
 import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from io import BufferedReader
 from itertools import chain
@@ -21,6 +22,10 @@ from dinoclassify.stores import download, is_url
 from dinoclassify.writers import Lines, open_format
 from dinoclassify.writers.csv import split
 from dinoclassify.writers.output_folder import part_files, read_manifest
+
+log = logging.getLogger(__name__)
+
+FindFile = Callable[[Prediction], str]
 
 _RANK = re.compile(r"label(_\d+)?")  # a column of each rank
 _TABLES = {b"PAR1": "parquet", b"SQLi": "sqlite"}  # how files of these formats begin
@@ -91,14 +96,49 @@ def read_meta(name: str) -> dict[str, Any]:
     return _parsed(path) if os.path.isfile(path) else {}
 
 
+def current_file(row: Prediction) -> str:
+    """The path of a row's image, where relative paths begin in the current folder."""
+    return file_shown_as(row.path)
+
+
+def file_finder(name: str) -> FindFile:
+    """A function that gives the path of a row's image, for rows that were read from ``name``.
+
+    A relative path begins in the folder in which `predict` ran, if the metadata of the rows says which, or else in the
+    current folder. Where both have a file of this path, the one that the row was made of is taken, or the first.
+    """
+    folder = read_meta(name).get("working_folder") if name != STDIN else None
+    if not isinstance(folder, str) or not os.path.isabs(folder) or not os.path.isdir(folder):
+        return current_file
+    if os.path.samefile(folder, os.curdir):
+        return current_file
+    log.info("relative paths begin in %s, where predict ran", folder)
+    warned = False
+
+    def find(row: Prediction) -> str:
+        nonlocal warned
+        here = file_shown_as(row.path)
+        if os.path.isabs(row.path) or is_url(row.path):
+            return here
+        there = file_shown_as(os.path.join(folder, row.path))
+        files = [file for file in (there, here) if os.path.lexists(file)] or [there]
+        same = [file for file in files if why_stale(row, file) is None] or files
+        if len(same) > 1 and not warned and not os.path.samefile(*same):
+            log.warning("%s is here and in %s, where predict ran: files there are taken", row.path, folder)
+            warned = True
+        return same[0]
+
+    return find
+
+
 def why_stale(row: Prediction, picture: str) -> str | None:
     """What keeps a row from being about its picture as it is now; None if nothing does.
 
     Args:
         row: any row.
-        picture: its path, see `dinoclassify.rows.file_shown_as`.
+        picture: its path, see `file_finder`.
     """
-    if not is_file_name(file_shown_as(row.path)):
+    if not is_file_name(picture):
         return _ELSEWHERE
     now = signature(picture)
     if now == (None, None):

@@ -1,5 +1,6 @@
 """What a file of rows was made with: the content of ``OUTPUT.meta.json``."""
 
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -60,6 +61,7 @@ def describe(
     images = sum(counts.values()) - kept
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "working_folder": os.getcwd(),  # in which relative paths of rows begin
         "model": {
             "name": model.model,
             "revision": model.revision,

@@ -11,8 +11,8 @@ from typing import Literal
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import FULL, Signature, reporting, signature
 from dinoclassify.layout import Layout, folder_namer, safe_name, shortened
-from dinoclassify.predictions import GONE, why_stale
-from dinoclassify.rows import Label, Prediction, file_shown_as
+from dinoclassify.predictions import GONE, FindFile, current_file, why_stale
+from dinoclassify.rows import Label, Prediction
 from dinoclassify.transfers import TRANSFERS, Mode, is_same, unfinished_name
 from dinoclassify.undo_journal import NAME, Entry, open_run, read_journal, standing, write_ahead
 from dinoclassify.undoing import finish
@@ -23,9 +23,11 @@ BATCH = 100  # rows between two times that the journal is forced onto the disk
 _DIGITS = (8, 16, 64)  # of the digest behind a name that is taken: as many as make it free
 
 Namer = Callable[[str, int], str]
+Grouped = Callable[[Prediction], list[tuple[Label, Label]]]
 
 
-def _ungrouped(row: Prediction) -> list[tuple[Label, Label]]:
+def ungrouped(row: Prediction) -> list[tuple[Label, Label]]:
+    """Each label of a row as a group of its own."""
     return [(rank, rank) for rank in row.top]
 
 
@@ -39,16 +41,18 @@ class Rules:
     min_score: what is below counts as uncertain.
     uncertain_to: the folder of those; None leaves them alone.
     failed_to: the folder of those that failed; None leaves them alone.
+    find: gives the file of a row, see `dinoclassify.predictions.file_finder`.
 
     Raises:
         UsageError: those two are no names of folders.
     """
 
     layout: Layout
-    grouped: Callable[[Prediction], list[tuple[Label, Label]]] = _ungrouped
+    grouped: Grouped = ungrouped
     min_score: float = 0.0
     uncertain_to: str | None = None
     failed_to: str | None = None
+    find: FindFile = current_file
 
     def __post_init__(self) -> None:
         for option, name in (("--uncertain-to", self.uncertain_to), ("--failed-to", self.failed_to)):
@@ -149,7 +153,7 @@ class SortedFolder:
 
     def _plan_row(self, row: Prediction, rules: Rules, class_name: Namer, group_name: Namer) -> list[_Plan | Outcome]:
         """What to do with the picture of a row, for each place where it should be."""
-        source = _resolved(file_shown_as(row.path))
+        source = _resolved(rules.find(row))
         targets = _targets(row, source, rules, class_name, group_name)
         if isinstance(targets, str):
             return [Outcome(row.path, targets)]

@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from conftest import PHOTOS, Cli
 
+from dinoclassify.cli import run
 from dinoclassify.files import same_signature
 from dinoclassify.rows import Label, Prediction
 from dinoclassify.writers import open_format
@@ -82,3 +84,101 @@ def test_rows_that_have_gone_through_jq_are_of_the_same_images(
 )
 def test_times_are_equal_if_they_are_as_doubles(one: tuple[int, int], other: tuple[int, int], same: bool) -> None:
     assert same_signature(one, other) is same
+
+
+def predicted(folder: str, *names: str) -> None:
+    """A folder with images, and rows of them with the metadata that `predict` writes there."""
+    Path(folder).mkdir(parents=True)
+    rows = []
+    for name in names:
+        Path(folder, name).parent.mkdir(exist_ok=True)
+        shutil.copy2(PHOTOS / "coffee.jpg", Path(folder, name))
+        rows.append(replace(row_of(str(Path(folder, name))), path=name))
+    write_rows(f"{folder}/labels.jsonl", rows)
+    meta = {"working_folder": os.path.abspath(folder)}
+    Path(f"{folder}/labels.jsonl.meta.json").write_text(json.dumps(meta))
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = run(list(arguments))
+    return code, capsys.readouterr().err
+
+
+def test_images_are_found_from_another_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predicted("a", "photos/x.jpg")
+    Path("b").mkdir()
+    monkeypatch.chdir("b")
+    labels = "../a/labels.jsonl"
+    assert call(capsys, "tag", labels)[0] == 0
+    assert (here / "a/photos/x.jpg.xmp").exists()
+    assert call(capsys, "tag", labels, "--into", "sidecars")[0] == 0
+    assert Path("sidecars/photos/x.jpg.xmp").exists()
+    assert call(capsys, "report", labels, "-o", "page.html", "--link")[0] == 0
+    assert "../a/photos/x.jpg" in Path("page.html").read_text()
+    assert call(capsys, "sort", labels, "--into", "sorted", "--mode", "move", "-v")[0] == 0
+    assert Path("sorted/dog/x.jpg").exists()
+    code, err = call(capsys, "sort", labels, "--into", "sorted", "--mode", "move")
+    assert (code, err) == (0, "dinoclassify: 1 moved before -> sorted\n")
+    assert call(capsys, "sort", "--undo", "sorted")[0] == 0
+    code, err = call(capsys, "sort", labels, "--into", "others")
+    assert code == 0
+    (here / "a/photos/x.jpg").unlink()
+    code, err = call(capsys, "tag", labels, "-f", "txt")
+    assert (code, err.splitlines()[0]) == (3, "dinoclassify: photos/x.jpg is gone")
+
+
+def test_a_copy_of_the_folder_where_the_working_folder_is_missing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predicted("a", "photos/x.jpg")
+    os.rename("a", "b")
+    monkeypatch.chdir("b")
+    assert call(capsys, "sort", "labels.jsonl", "--into", "sorted")[0] == 0
+    assert Path("sorted/dog/x.jpg").exists()
+
+
+def test_an_image_in_both_folders_is_the_one_that_the_row_was_made_of(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predicted("a", "x.jpg", "y.jpg")
+    shutil.copytree("a", "b")
+    Path("a/x.jpg").write_bytes(b"another")
+    monkeypatch.chdir("b")
+    code, err = call(capsys, "sort", "labels.jsonl", "--into", "sorted", "--mode", "move")
+    assert code == 0
+    assert f"y.jpg is here and in {here}/a, where predict ran: files there are taken" in err
+    assert sorted(os.listdir("sorted/dog")) == ["x.jpg", "y.jpg"]
+    assert [sorted(Path(folder).glob("*.jpg")) for folder in ("../a", ".")] == [[Path("../a/x.jpg")], [Path("y.jpg")]]
+
+
+@pytest.mark.parametrize("odd", [7, "relative", "/nowhere/at/all", "/\0", None, ["/"]])
+def test_a_working_folder_that_is_none_does_no_harm(
+    odd: object, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predicted("a", "x.jpg")
+    Path("a/labels.jsonl.meta.json").write_text(json.dumps({"working_folder": odd}))
+    monkeypatch.chdir("a")
+    assert call(capsys, "sort", "labels.jsonl", "--into", "sorted")[0] == 0
+
+
+@pytest.mark.parametrize("output", ["labels.csv", "labels.parquet", "labels.db", "parts/", "merged.jsonl"])
+def test_every_kind_of_output_says_where_it_was_made(
+    output: str, here: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a/photos").mkdir(parents=True)
+    Path("b").mkdir()
+    shutil.copy(PHOTOS / "coffee.jpg", "a/photos")
+    monkeypatch.chdir("a")
+    if output == "merged.jsonl":
+        for number in (1, 2):
+            assert run(["predict", "photos", "-m", tiny, "--shard", f"{number}/2", "-o", f"{number}.jsonl"]) in (0, 4)
+        parts = [name for name in ("1.jsonl", "2.jsonl") if Path(name).exists()]
+        assert run(["merge", *parts, "-o", output, "--allow-gaps"]) == 0
+    else:
+        assert run(["predict", "photos", "-m", tiny, "-o", output]) == 0
+    monkeypatch.chdir("../b")
+    capsys.readouterr()
+    code, err = call(capsys, "sort", f"../a/{output}", "--into", "sorted")
+    assert (code, err.count("1 copied")) == (0, 1), err

@@ -43,7 +43,7 @@ def report(
         raise UsageError(f"{output} would be written over an input: choose another name")
     if has_image_suffix(output):
         raise UsageError(f"{output} has the suffix of a picture: choose another name")
-    from dinoclassify.predictions import latest_predictions, read_meta
+    from dinoclassify.predictions import file_finder, latest_predictions, read_meta
     from dinoclassify.report import write_page
 
     written = write_page(
@@ -54,6 +54,7 @@ def report(
         group=_naming(groups) if groups is not None else None,
         thumbnails=thumbnails,
         link=link,
+        find=file_finder(results),
         watch=partial(_with_bar, messages),
     )
     if not messages.quiet:

@@ -25,7 +25,9 @@ from dinoclassify.rows import printable
 from dinoclassify.undo_journal import NAME
 
 if TYPE_CHECKING:
-    from dinoclassify.sorting import Outcome, Rules
+    from dinoclassify.groups import Groups
+    from dinoclassify.layout import Layout
+    from dinoclassify.sorting import Grouped, Outcome
 
 log = logging.getLogger("dinoclassify")
 
@@ -100,11 +102,14 @@ def sort(
     name = required(results)
     if not into:
         raise UsageError("name a folder with --into")
-    rules = _rules(context, layout, groups, mode, min_score, uncertain_to, failed_to)
-    from dinoclassify.predictions import latest_predictions
-    from dinoclassify.sorting import BATCH, SortedFolder, make_folder
+    from dinoclassify.groups import read_groups
+    from dinoclassify.predictions import file_finder, latest_predictions
+    from dinoclassify.sorting import BATCH, Rules, SortedFolder, make_folder
     from dinoclassify.undoing import remove_folders
 
+    known = read_groups(groups) if groups is not None else None
+    where, grouped = _layout(context, layout, mode, known)
+    rules = Rules(where, grouped, min_score, uncertain_to, failed_to, find=file_finder(name))
     rows = latest_predictions(name)
     if name != DASH:
         rows = chain([first] if (first := next(rows, None)) is not None else [], rows)  # to see now if it can be read
@@ -124,30 +129,23 @@ def sort(
     return SOME_FAILED if work.troubles else 0
 
 
-def _rules(
-    context: typer.Context,
-    layout: str | None,
-    groups: str | None,
-    mode: str,
-    min_score: float,
-    uncertain_to: str | None,
-    failed_to: str | None,
-) -> "Rules":
-    """Which picture goes where."""
-    from dinoclassify.groups import group_finder, grouped, read_groups
+def _layout(
+    context: typer.Context, template: str | None, mode: str, known: "Groups | None"
+) -> "tuple[Layout, Grouped]":
+    """Where images go, and what gives the groups of a row."""
+    from dinoclassify.groups import group_finder, grouped
     from dinoclassify.layout import parse_layout
-    from dinoclassify.sorting import Rules
+    from dinoclassify.sorting import ungrouped
 
-    where = parse_layout(layout if layout is not None else "{label}/{name}" if groups is None else "{group}/{name}")
-    if mode == "move" and where.uses("rank"):
-        raise UsageError("{rank} gives a picture many places, and --mode move only one: copy or link")
-    if not where.uses("group"):
-        refuse_given(context, ["groups"], f"there is no {{group}} in --layout {layout}")
-    if groups is None or not where.uses("group"):
-        return Rules(where, min_score=min_score, uncertain_to=uncertain_to, failed_to=failed_to)
-    known = read_groups(groups)
+    layout = parse_layout(template if template is not None else "{label}/{name}" if known is None else "{group}/{name}")
+    if mode == "move" and layout.uses("rank"):
+        raise UsageError("{rank} gives an image many places, and --mode move only one: copy or link")
+    if not layout.uses("group"):
+        refuse_given(context, ["groups"], f"there is no {{group}} in --layout {template}")
+    if known is None or not layout.uses("group"):
+        return layout, ungrouped
     group_of = group_finder(known)
-    return Rules(where, lambda row: grouped(row, known.names, group_of), min_score, uncertain_to, failed_to)
+    return layout, lambda row: grouped(row, known.names, group_of)
 
 
 def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Messages) -> None:

@@ -54,7 +54,7 @@ def tag(
         refuse_given(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
     if remove:
         refuse_given(context, ["top_k", "min_score"], "--remove takes all our labels out")
-    from dinoclassify.predictions import latest_predictions
+    from dinoclassify.predictions import file_finder, latest_predictions
     from dinoclassify.sidecars import Plan
     from dinoclassify.sidecars import tag as write_sidecars
 
@@ -68,6 +68,7 @@ def tag(
         remove=remove,
         dry_run=dry_run,
         spared=frozenset(files_of(results)),
+        find=file_finder(results),
     )
     tally = Tally(None)
     rows = _counted(latest_predictions(results), tally)

@@ -21,10 +21,10 @@ from jinja2 import Environment, StrictUndefined
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import closing_well, is_regular, replacing, reporting
-from dinoclassify.predictions import why_stale
+from dinoclassify.predictions import FindFile, current_file, why_stale
 from dinoclassify.report.data import as_columns, as_json, url_of, visible
 from dinoclassify.report.meta import provenance
-from dinoclassify.rows import Prediction, file_shown_as
+from dinoclassify.rows import Prediction
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ def write_page(
     group: Callable[[Prediction], str] | None = None,
     thumbnails: int = _SHOWN,
     link: bool = False,
+    find: FindFile = current_file,
     watch: Watch = _unwatched,
 ) -> Written:
     """Write the page of all rows; the same rows, pictures and sidecar are the same bytes.
@@ -72,6 +73,7 @@ def write_page(
         group: gives the group of a row that has a label; None for no groups.
         thumbnails: how many pictures of each label are embedded, those with the highest scores.
         link: show the other pictures from where they lie.
+        find: gives the image of a row, see `dinoclassify.predictions.file_finder`.
         watch: gets the thumbnails as they are made, and how many there will be, and gives them back.
 
     Raises:
@@ -80,7 +82,7 @@ def write_page(
         WorkerError: no pictures can be decoded.
     """
     rows = list(rows)
-    pictures = {number: file_shown_as(row.path) for number, row in enumerate(rows)}
+    pictures = {number: find(row) for number, row in enumerate(rows)}
     _check_pictures(output, pictures.values())
     with _opened(output) as file:
         jpegs = _thumbnails(rows, pictures, thumbnails, watch)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import FULL, replacing, reporting, signature
-from dinoclassify.predictions import why_stale
+from dinoclassify.predictions import FindFile, current_file, why_stale
 from dinoclassify.rows import Prediction, file_shown_as
 from dinoclassify.sidecars import json_file, text, xmp
 from dinoclassify.sidecars.claims import Claims
@@ -44,6 +44,7 @@ class Plan:
         remove: take our labels out, rather than put them in.
         dry_run: only say what would be done.
         spared: files that are no sidecars, whatever they are called; free of links.
+        find: gives the image of a row, see `dinoclassify.predictions.file_finder`.
 
     Raises:
         UsageError: the prefix is no word, or ``into`` no folder.
@@ -58,6 +59,7 @@ class Plan:
     remove: bool = False
     dry_run: bool = False
     spared: frozenset[str] = frozenset()
+    find: FindFile = current_file
 
     def __post_init__(self) -> None:
         if self.prefix != one_line(self.prefix) or not all(map(str.strip, self.prefix.split("|"))):
@@ -98,15 +100,18 @@ def tag(rows: Iterable[Prediction], plan: Plan) -> Iterator[Outcome]:
     """
     with closing(Claims()) as claims:
         for row in rows:
-            sidecar = sidecar_of(file_shown_as(row.path), plan)
+            picture = plan.find(row)
+            sidecar = sidecar_of(picture, plan, named=row.path)
             try:
-                yield Outcome(sidecar, _tag(row, sidecar, plan, claims))
+                yield Outcome(sidecar, _tag(row, picture, sidecar, plan, claims))
             except _LeaveAlone as reason:
                 yield Outcome(sidecar, "leave", reason.trouble, str(reason))
 
 
-def sidecar_of(picture: str, plan: Plan) -> str:
-    """The name of a picture's sidecar."""
+def sidecar_of(picture: str, plan: Plan, *, named: str | None = None) -> str:
+    """The name of a picture's sidecar; below another folder it follows how the row has ``named`` the picture."""
+    if plan.into is not None and named is not None and ".." not in named.split("/"):
+        picture = file_shown_as(named)
     name = picture if plan.naming == "full" else os.path.splitext(picture)[0]
     if plan.into is None:
         return f"{name}.{plan.made}"
@@ -114,14 +119,13 @@ def sidecar_of(picture: str, plan: Plan) -> str:
     return os.path.join(plan.into, f"{name.lstrip('/')}.{plan.made}")
 
 
-def _tag(row: Prediction, sidecar: str, plan: Plan, claims: Claims) -> Action:
+def _tag(row: Prediction, picture: str, sidecar: str, plan: Plan, claims: Claims) -> Action:
     if row.status == "failed" and not plan.remove:
         return "nothing"
-    picture = file_shown_as(row.path)
     if not plan.remove and (stale := why_stale(row, picture)) is not None:
-        raise _LeaveAlone("changed" if os.path.exists(picture) else "gone", f"{picture} {stale}")
+        raise _LeaveAlone("changed" if os.path.exists(picture) else "gone", f"{row.path} {stale}")
     try:
-        _check(sidecar, picture, plan, claims)
+        _check(sidecar, picture, row.path, plan, claims)
         before = signature(sidecar)
         old = _read(sidecar)
         new = FORMATS[plan.made](old, _wanted(row, plan))
@@ -147,20 +151,20 @@ def _wanted(row: Prediction, plan: Plan) -> Wanted:
     return Wanted(labels, row.top if plan.remove else (), plan.prefix)
 
 
-def _check(sidecar: str, picture: str, plan: Plan, claims: Claims) -> None:
+def _check(sidecar: str, picture: str, named: str, plan: Plan, claims: Claims) -> None:
     """See that the sidecar is of no other picture, and no other file."""
     real = os.path.realpath(sidecar)
     itself = os.path.join(os.path.realpath(os.path.dirname(picture)), os.path.basename(picture))  # a link is one
     if real in (itself, os.path.realpath(picture)):
         raise _LeaveAlone("clash", f"{sidecar} would be written over the picture")
     if real in plan.spared:
-        raise _LeaveAlone("clash", f"{sidecar} is not a sidecar of {picture}, and is left alone")
+        raise _LeaveAlone("clash", f"{sidecar} is not a sidecar of {named}, and is left alone")
     if not real.lower().endswith(f".{plan.made}"):
         raise SidecarError(f"leads to {real}, which is called something else")
     owner = claims.claim(real, itself)
     if owner not in (None, itself) and not plan.remove:
         cure = "leave --naming stem out" if plan.naming == "stem" else "tag one of them by itself"
-        raise _LeaveAlone("clash", f"{picture} would have the same sidecar as {owner}, {sidecar}: {cure}")
+        raise _LeaveAlone("clash", f"{named} would have the same sidecar as {owner}, {sidecar}: {cure}")
 
 
 def _read(sidecar: str) -> bytes | None:
