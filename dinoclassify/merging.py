@@ -28,15 +28,8 @@ from dinoclassify.writers import RowFormat, open_format
 from dinoclassify.writers.fingerprint import write_meta
 from dinoclassify.writers.previous_rows import temporary_table
 
-_ALIKE = (
-    "model",
-    "device",
-    "precision",
-    "runtime",
-    "versions",
-    "options",
-    "working_folder",
-)  # in the meta, as far as all parts agree
+# In the meta, as far as all parts agree.
+_ALIKE = ("model", "device", "precision", "runtime", "versions", "options", "working_folder")
 _FILES = 3  # that are open while the rows of a part are read
 _OTHER_FILES = 100  # that are open besides
 

@@ -944,7 +944,7 @@ def test_killed_at_every_step_nothing_is_lost(mode: str, cure: str, here: Path, 
     into = str(request.getfixturevalue("other_file_system")) if "across" in mode else ""
     done = subprocess.run(
         [sys.executable, "-c", KILLED, mode.split()[0], into, cure],
-        env=os.environ | {"PYTHONPATH": os.path.dirname(__file__)},
+        env=os.environ | {"PYTHONPATH": f"{os.path.dirname(__file__)}:{Path(__file__).parents[1]}"},
         capture_output=True,
         text=True,
         timeout=120,
