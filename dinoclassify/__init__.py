@@ -1,4 +1,4 @@
-"""Label folders of pictures with DINOv2, or any transformers image classifier.
+"""Label folders of images with DINOv2, or any transformers image classifier.
 
 from dinoclassify import Classifier
 
@@ -6,18 +6,22 @@ for prediction in Classifier("small").predict(["photos/"]):
     print(prediction.path, prediction.label, prediction.score)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-from dinoclassify.errors import DinoclassifyError, ModelError, NoInputsError, OutputError, UsageError
-from dinoclassify.rows import Failure, Label, Prediction
+TYPE_CHECKING = False  # type checkers take it as true; importing `typing` would delay the command's signal handlers
 
 if TYPE_CHECKING:
     from dinoclassify.classifier import Classifier
     from dinoclassify.embeddings import Embedding
     from dinoclassify.encoder import Encoder
+    from dinoclassify.errors import DinoclassifyError, ModelError, NoInputsError, OutputError, UsageError
+    from dinoclassify.rows import Failure, Label, Prediction
 
-_ROOMS = {"Classifier": "classifier", "Embedding": "embeddings", "Encoder": "encoder"}
+_MODULES = {
+    "classifier": ("Classifier",),
+    "embeddings": ("Embedding",),
+    "encoder": ("Encoder",),
+    "errors": ("DinoclassifyError", "ModelError", "NoInputsError", "OutputError", "UsageError"),
+    "rows": ("Failure", "Label", "Prediction"),
+}
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,7 +40,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import what brings torch or numpy with it at first use: `dinoclassify --help` must not wait for them."""
-    if name in _ROOMS:
-        return getattr(import_module(f"dinoclassify.{_ROOMS[name]}"), name)
+    """Import at first use: `--help` does not wait for torch, and the command handles signals before anything else."""
+    from importlib import import_module
+
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"dinoclassify.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

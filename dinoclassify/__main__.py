@@ -1,6 +1,29 @@
-"""`python -m dinoclassify` is the `dinoclassify` command."""
+"""The `dinoclassify` command, and `python -m dinoclassify`: it handles signals before it imports anything slow."""
 
-from dinoclassify.cli import main
+import os
+import signal
+
+TYPE_CHECKING = False  # type checkers take it as true; `typing` is slow to import
+if TYPE_CHECKING:
+    from typing import Never
+
+
+def main() -> "Never":
+    """Run the command line and exit."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, exit_at_once)
+    from dinoclassify.cli import main as run_command_line
+
+    run_command_line()
+
+
+def exit_at_once(number: int, _: object) -> "Never":
+    """The signal handler while nothing is under way: a half-imported library must not see an exception."""
+    try:
+        os.write(2, f"dinoclassify: stopped by {signal.Signals(number).name}\n".encode())
+    finally:
+        os._exit(128 + number)
+
 
 if __name__ == "__main__":
     main()

@@ -2,13 +2,15 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from conftest import PHOTOS, Cli
 
 import dinoclassify
 from dinoclassify.cli import run
@@ -136,6 +138,42 @@ def test_a_signal_in_the_middle_of_an_import_is_a_signal(
     monkeypatch.setattr("dinoclassify.doctor.examine", fails)
     assert run(["doctor"]) == 143
     assert capsys.readouterr().err == "dinoclassify: stopped by SIGTERM\n"
+
+
+@pytest.mark.parametrize(
+    "module", ["dinoclassify.cli", "pydantic", "typer.core", "dinoclassify.cli.predict", "numpy", "torch"]
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_something_is_imported_is_one_line(module: str, number: signal.Signals, tiny: str) -> None:
+    code = """
+import os, sys
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == module:
+            os.kill(os.getpid(), number)
+module, number = sys.argv[1], int(sys.argv[2])
+del sys.argv[1:3]
+sys.meta_path.insert(0, Interrupts())
+from dinoclassify.__main__ import main
+main()
+"""
+    command = [sys.executable, "-c", code, module, str(int(number)), "predict", str(PHOTOS), "-m", tiny]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr == f"dinoclassify: stopped by {number.name}\n"
+
+
+@pytest.mark.parametrize("moment", [0.02, 0.05, 0.08, 0.11, 0.14, 0.17, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7])
+def test_an_early_interrupt_never_prints_a_traceback_of_ours(moment: float) -> None:
+    """Before our first line runs, Python itself is starting, and has its own answer."""
+    command = [sys.executable, "-c", "from dinoclassify.__main__ import main; main()", "doctor"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(moment)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode in (0, 130) or (process.returncode in (1, -signal.SIGINT) and "dinoclassify" not in err)
+    if process.returncode == 130:
+        assert err == "dinoclassify: stopped by SIGINT\n"
 
 
 def test_a_signal_that_a_library_swallows_ends_the_process_all_the_same() -> None:

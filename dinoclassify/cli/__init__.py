@@ -15,6 +15,7 @@ from typing import Annotated, Never
 import typer
 
 import dinoclassify
+from dinoclassify.__main__ import exit_at_once
 from dinoclassify.cli.bench import bench
 from dinoclassify.cli.doctor import doctor
 from dinoclassify.cli.embed import embed
@@ -78,11 +79,18 @@ def main() -> Never:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # of names that the terminal has no letters for
-    for number in SIGNALS:
-        signal.signal(number, stop_at_once)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # the remarks of libraries to programmers are nothing for people
-    sys.exit(run(sys.argv[1:]))
+    try:
+        for number in SIGNALS:
+            signal.signal(number, stop_at_once)
+        code = run(sys.argv[1:])
+    except Stopped as stop:  # before `run` catches it, or after
+        say(str(stop))
+        code = stop.exit_code
+    for number in SIGNALS:
+        signal.signal(number, exit_at_once)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Never
 
+from dinoclassify.__main__ import exit_at_once
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 4.0  # seconds for the batches under way
 _POLL = 0.5  # seconds between two looks at stdout
@@ -30,15 +32,23 @@ class Stopped(BaseException):
         self.exit_code = 128 + number
 
 
-def stop_at_once(number: int, _: FrameType | None) -> Never:
+def stop_at_once(number: int, frame: FrameType | None) -> Never:
     """The handler for all the time in which no rows are written: there is nothing to finish."""
     signal.signal(number, signal.SIG_DFL)
+    if _is_importing(frame):  # libraries swallow what is raised then, or C++ code aborts
+        exit_at_once(number, frame)
     stop = Stopped(number)
     stopped.append(stop)
-    timer = threading.Timer(GRACE, os._exit, [stop.exit_code])  # should a library swallow what is raised here
+    timer = threading.Timer(GRACE, exit_at_once, [number, frame])  # should a library swallow what is raised here
     timer.daemon = True
     timer.start()
     raise stop
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager
