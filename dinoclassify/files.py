@@ -161,7 +161,7 @@ def is_temporary(name: str) -> bool:
 
 def _tag(name: str) -> str:
     """Eight digits that are the same for an output, its journal and their metadata."""
-    output = name.removesuffix(".meta.json").removesuffix(".partial")
+    output = re.sub(r"(\.partial|\.meta\.json|\.origin\.json)+$", "", name)
     return hashlib.blake2b(os.fsencode(output), digest_size=4).hexdigest()
 
 

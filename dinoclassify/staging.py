@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import platformdirs
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import reporting
+from dinoclassify.files import reporting, signature
 from dinoclassify.stores import check_output, download, failure, look, upload
 from dinoclassify.writers.fingerprint import META, PARTIAL, write_meta
 
@@ -49,12 +49,8 @@ def published(url: str, file: str, *, resume: bool = False, fresh: bool = False)
     check_output(url)
     if resume:
         _fetch(url, file)
-    elif os.path.exists(file) and not fresh:
+    elif not fresh and not os.path.exists(file + PARTIAL) and _is_unsent(file):
         raise UsageError(f"{file} is finished, but not sent to {url}: --resume sends it, --fresh discards it")
-    else:
-        for old in (file, file + META):
-            with suppress(FileNotFoundError):
-                os.unlink(old)
     if not os.path.exists(file + _ORIGIN):
         _note_origin(url, file)
     yield
@@ -63,25 +59,20 @@ def published(url: str, file: str, *, resume: bool = False, fresh: bool = False)
 
 def _fetch(url: str, file: str) -> None:
     """Have the object as a file, unless a newer one is here that is still to be sent."""
-    left = [name for name in _names(file) if os.path.exists(name)]
-    if left and not _is_behind(url, file):
-        return
-    if left:
+    if any(map(os.path.exists, (file, file + PARTIAL))) and _is_behind(url, file):
         aside = tempfile.mkdtemp(prefix="superseded-", dir=os.path.dirname(file))
-        for name in left:
+        for name in filter(os.path.exists, _names(file)):
             os.rename(name, os.path.join(aside, os.path.basename(name)))
         log.warning("%s is newer than the interrupted run of this machine, whose rows are now in %s", url, aside)
-    download(url + META, file + META)  # first: with the file there is all
-    download(url, file)
+    if not os.path.exists(file):
+        download(url + META, file + META)  # first: with the file there is all
+        download(url, file)
 
 
 def _is_behind(url: str, file: str) -> bool:
     """Whether the object has been written since the work on the file began, and not by this machine."""
     now = _signature(url)
-    with suppress(OSError, ValueError), open(file + _ORIGIN, encoding="utf-8") as origin:
-        if json.load(origin)["signature"] == now:
-            return False
-    if now is None:
+    if now is None or _origin(file).get("signature") == now:
         return False
     with tempfile.NamedTemporaryFile() as other:  # a kill may have come just after it was sent
         return not (os.path.exists(file) and download(url, other.name) and filecmp.cmp(file, other.name, shallow=False))
@@ -102,8 +93,19 @@ def _send(file: str, url: str) -> None:
         os.rmdir(os.path.dirname(file))
 
 
+def _is_unsent(file: str) -> bool:
+    """Whether there is a file that is not what the object was."""
+    return os.path.exists(file) and _origin(file).get("file") != list(signature(file))
+
+
 def _note_origin(url: str, file: str) -> None:
-    write_meta(file + _ORIGIN, {"signature": _signature(url)})
+    write_meta(file + _ORIGIN, {"signature": _signature(url), "file": signature(file)})
+
+
+def _origin(file: str) -> dict[str, object]:
+    with suppress(OSError, ValueError), open(file + _ORIGIN, encoding="utf-8") as origin:
+        return dict(json.load(origin))
+    return {}
 
 
 def _signature(url: str) -> list[int | None] | None:

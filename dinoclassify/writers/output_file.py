@@ -4,8 +4,8 @@
     FILE.partial.meta.json   what the journal was made with
     FILE, FILE.meta.json     the finished rows, and what they were made with
 
-The last step writes the metadata with its counts, puts FILE in place, removes the journal, and gives the metadata its
-name. A run that is killed between any two of these can be resumed.
+The last step writes down how FILE will look, puts it in place, removes the journal, and gives the metadata its name. A
+run that is killed between any two of these can be resumed.
 """
 
 import itertools
@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Generic
 
-from dinoclassify.files import put_in_place, replacing, reporting
+from dinoclassify.errors import UsageError
+from dinoclassify.files import put_in_place, replacing, reporting, signature
 from dinoclassify.writers import R, RowFormat
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.fingerprint import META, PARTIAL, read_meta, write_meta
@@ -38,14 +39,14 @@ class OutputFile(Generic[R]):
 
     def recover(self) -> None:
         """Do the last step of a run that was killed before it."""
-        if os.path.exists(self._journal.path) or not os.path.exists(self._journal_meta):
+        if not os.path.exists(self._journal_meta):
             return
-        with open(self._journal_meta, encoding="utf-8") as file:
-            finished = '"counts"' in file.read() and os.path.exists(self._path)
-        if finished:
-            put_in_place(self._journal_meta, self._path + META)
-        else:
-            os.unlink(self._journal_meta)
+        with suppress(UsageError):  # `journal_meta` says so where it matters
+            published = self.journal_meta().get("published")
+            if published is not None and published == list(signature(self._path)):
+                self._remove_journal()
+            elif not os.path.exists(self._journal.path):
+                os.unlink(self._journal_meta)
 
     def finished_meta(self) -> dict[str, Any] | None:
         """What FILE was made with; None if there is no FILE, or one without a row and without metadata."""
@@ -103,23 +104,29 @@ class OutputFile(Generic[R]):
             meta: what it was made with.
         """
         self._journal.sync()
-        write_meta(self._journal_meta, meta)
         if lines is None and self._format.table is None:
+            self._announce(self._journal.path, meta)
             put_in_place(self._journal.path, self._path)
         else:
             rows = self._journal.read_lines() if lines is None else lines
             with replacing(self._path) as file, reporting(self.name):
                 self._format.write_lines(file, rows, meta)
+                file.flush()
+                self._announce(file.name, meta)
         self._remove_journal()
 
     def publish_unchanged(self, meta: Mapping[str, object]) -> None:
         """Finish FILE with the rows that it has."""
-        write_meta(self._journal_meta, meta)
+        self._announce(self._path, meta)
         self._remove_journal()
 
     def close(self) -> None:
         """Close the journal. It stays unless FILE is finished."""
         self._journal.close()
+
+    def _announce(self, file: str, meta: Mapping[str, object]) -> None:
+        """Write down how FILE looks once ``file`` has its name: then the journal has done its work."""
+        write_meta(self._journal_meta, {**meta, "published": signature(file)})
 
     def _remove_journal(self) -> None:
         with reporting(self.journal_name), suppress(FileNotFoundError):

@@ -90,6 +90,8 @@ class OutputFolder(Generic[R]):
             if self._manifest is not None and journal is not None and self._manifest["run"] == journal["run"]:
                 self._clean(self._manifest)
                 journal = None
+            if journal is None:  # or it was being removed, beginning with its metadata
+                self._remove_journal()
             self._check_names(begun=self._manifest is not None or journal is not None)
 
     def finished_meta(self) -> dict[str, Any] | None:
@@ -123,10 +125,7 @@ class OutputFolder(Generic[R]):
     def begin(self, meta: Mapping[str, object]) -> None:
         """Start an empty journal."""
         with reporting(self.work):
-            names = names_in(self._fs, self._work)
-            if others := [name for name in names if not (_WORK.fullmatch(name) or is_temporary(name))]:
-                raise OutputError(f"{self.work} has {name_some(others)}, which no run wrote: choose another folder")
-            remove(self._fs, self._work)
+            self._remove_journal()
             write_file(self._fs, f"{self._work}/meta.json", _as_json({"run": self._run, **meta}))
 
     def resume(self) -> None:
@@ -192,6 +191,12 @@ class OutputFolder(Generic[R]):
             piece = Piece(f"{len(self._own):09}-{self._session}", 0, last=True)
             self._own.append(write_rows(self.work, piece, self._lines, self._rows[:rows]).file)
             del self._rows[:rows]
+
+    def _remove_journal(self) -> None:
+        names = names_in(self._fs, self._work)
+        if others := [name for name in names if not (_WORK.fullmatch(name) or is_temporary(name))]:
+            raise OutputError(f"{self.work} has {name_some(others)}, which no run wrote: choose another folder")
+        remove(self._fs, self._work)
 
     def _read_journal_meta(self) -> dict[str, Any] | None:
         content = read_file(self._fs, f"{self._work}/meta.json")

@@ -1,0 +1,52 @@
+"""Processes that are killed before a chosen change of the disk."""
+
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from dinoclassify import renames
+
+_CHANGES = (
+    *("link", "rename", "replace", "unlink", "rmdir", "mkdir", "symlink", "write", "ftruncate", "fsync", "sendfile"),
+    "utime",
+)
+
+
+def killed_at(step: int, work: Callable[[], object], *stores: Any) -> bool:
+    """Do the work in a process that is killed before its change number ``step``; False if it has fewer.
+
+    Args:
+        step: from 0 on.
+        work: which must not fail.
+        stores: classes of file systems whose changes count, too.
+    """
+    child = os.fork()
+    if child:
+        status = os.waitpid(child, 0)[1]
+        assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL, f"the work failed before step {step}"
+        return status != 0
+    left = [step]
+
+    def deadly(change: Callable[..., object]) -> Callable[..., object]:
+        def maybe(*arguments: object, **options: object) -> object:
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            return change(*arguments, **options)
+
+        return maybe
+
+    for name in _CHANGES:
+        setattr(os, name, deadly(getattr(os, name)))
+    for store in stores:
+        for name in ("pipe_file", "put_file", "rm_file"):
+            setattr(store, name, deadly(getattr(store, name)))
+    renames._renameat2 = deadly(renames._renameat2)  # type: ignore[assignment]  # the same, once killed
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os.abort()
+    os._exit(0)

@@ -1,0 +1,337 @@
+"""Outputs of every kind: what is kept, what is made, and what a kill at any moment leaves."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+import pytest
+from crash import killed_at
+from fsspec.implementations.local import LocalFileSystem
+
+from dinoclassify.errors import OutputError, PruneError, UsageError
+from dinoclassify.limits import Limit
+from dinoclassify.locks import locked
+from dinoclassify.predictions import read_predictions
+from dinoclassify.rows import Failure, Label, Prediction
+from dinoclassify.sources import Source
+from dinoclassify.staging import published, stage_of
+from dinoclassify.stores import is_url
+from dinoclassify.writers import chunks, open_format
+from dinoclassify.writers.output import Output, UpdateOptions
+from dinoclassify.writers.output_file import OutputFile
+from dinoclassify.writers.output_folder import OutputFolder
+
+KINDS = {
+    "file.csv": "csv",
+    "file.jsonl": "jsonl",
+    "file.parquet": "parquet",
+    "file.db": "sqlite",
+    "folder/": "csv",
+    "tables/": "parquet",
+    "STORE/folder/": "jsonl",
+    "STORE/object.csv": "csv",
+    "STORE/object.parquet": "parquet",
+}
+FINGERPRINT = {"model": "m", "runtime": "openvino"}
+PATHS = [f"{number}.jpg" for number in range(11)]
+
+Changes = list[tuple[str, str]]
+
+
+class DiskStore(LocalFileSystem):
+    """A store whose objects are files, so that they outlive the process."""
+
+    protocol = "diskstore"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(auto_mkdir=True, **options)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix("diskstore://")
+
+    def put_file(self, path: str, url: str, **_: Any) -> None:
+        self.pipe_file(url, Path(path).read_bytes())  # at a stroke, as stores do
+
+
+fsspec.register_implementation("diskstore", DiskStore, clobber=True)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(chunks, "CHUNK", 4)
+    for path in PATHS:
+        Path(path).write_bytes(b"x")
+
+
+@pytest.fixture(params=KINDS)
+def name(request: pytest.FixtureRequest) -> str:
+    return in_store(request.param)
+
+
+def in_store(kind: str) -> str:
+    return kind.replace("STORE", f"diskstore://{os.getcwd()}/bucket")
+
+
+def row(path: str, label: str = "fish") -> Prediction:
+    """What a model makes of a file; of one with ``?`` in it, a failure."""
+    try:
+        status, content = os.stat(path), Path(path).read_bytes()
+    except FileNotFoundError:
+        return Prediction(path, "failed", failure=Failure("vanished", "it is gone"))
+    signature: Any = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    if b"?" in content:
+        return Prediction(path, "failed", failure=Failure("timeout", "late"), **signature)
+    return Prediction(path, "ok", (Label(f"{label} {len(content)}", 1, 0.5),), **signature)
+
+
+def run(
+    name: str,
+    paths: list[str],
+    make: Callable[[str], Prediction] = row,
+    *,
+    fingerprint: dict[str, str] = FINGERPRINT,
+    batch_size: int = 2,
+    stop_after: int | None = None,
+    **options: Any,
+) -> Changes:
+    """A whole run; gives what became of each input. ``stop_after`` rows it ends as a signal ends it."""
+    changes: Changes = []
+    row_format = open_format(next(made for kind, made in KINDS.items() if name.endswith(kind.removeprefix("STORE"))), 1)
+    update = UpdateOptions(**options)
+    file = stage_of(name) if is_url(name) and not name.endswith("/") else name
+    sends = published(name, file, resume=update.resume, fresh=update.fresh) if file != name else nullcontext()
+    own = locked(file.rstrip("/") if not is_url(name) else stage_of(name.rstrip("/")), wait=False)
+    kind = OutputFolder if name.endswith("/") else OutputFile
+    with (
+        own,
+        sends,
+        closing(Output(kind(file, row_format, batch_size=batch_size), row_format.lines, fingerprint, update)) as output,
+    ):
+        for number, source in enumerate(
+            output.pending(map(Source, paths), lambda source, change, _: changes.append((source.path, change)))
+        ):
+            if number == stop_after:
+                raise KeyboardInterrupt
+            output.write(make(source.path))
+        output.finish(output.unnamed(), {"counts": {}})
+    return changes
+
+
+def interrupted(name: str, paths: list[str], stop_after: int, **options: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(name, paths, stop_after=stop_after, **options)
+
+
+def rows(name: str) -> list[Prediction]:
+    return list(read_predictions(name))
+
+
+def labels(name: str) -> dict[str, str | None]:
+    return {row.path: row.label for row in rows(name)}
+
+
+def content(name: str) -> object:
+    """The bytes of an output; the rows of one whose bytes are never twice the same."""
+    path = name.removeprefix("diskstore://")
+    return Path(path).read_bytes() if os.path.isfile(path) and not path.endswith(".db") else rows(name)
+
+
+def leftovers() -> list[str]:
+    """What no finished run leaves."""
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(".") for name in names]
+    return [name for name in found if ".partial" in name or ".tmp" in name or "/outputs/" in name]
+
+
+def change(path: str, text: str) -> None:
+    Path(path).write_text(text)
+    os.utime(path, (2, 2))
+
+
+def prepare(name: str, *, update: bool) -> list[str]:
+    """The inputs of a run: some are new, some have changed, some failed or are not named any more, one is gone."""
+    if not update:
+        return PATHS
+    change("3.jpg", "?")
+    run(name, PATHS[:8], partial(row, label="old"))
+    change("1.jpg", "changed")
+    change("3.jpg", "mended")
+    os.unlink("0.jpg")
+    return [*PATHS[8:], *PATHS[1:6]]
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_killed_before_any_change_of_the_disk_and_resumed_it_is_as_if_undisturbed(name: str, update: bool) -> None:
+    top, seed = os.getcwd(), random.Random(0)
+    for step in count():
+        os.makedirs(f"{step}/whole")
+        os.chdir(f"{step}")
+        os.environ["XDG_STATE_HOME"] = os.path.abspath("state")
+        for path in PATHS:
+            Path(path).write_bytes(b"x")
+            os.utime(path, (1, 1))
+        here = name.replace(top, os.getcwd())
+        inputs = prepare(here, update=update)
+        killed = killed_at(step, partial(run, here, inputs, resume=update, prune=update), DiskStore)
+        killed_at(seed.randrange(30), partial(run, here, inputs, resume=True, prune=update), DiskStore)
+        run(here, inputs, resume=True, prune=update)
+        found = content(here)
+        assert leftovers() == [], step
+        if step == 0:
+            expected = found
+            assert [row.path for row in rows(here)] == ([*PATHS[6:8], *inputs] if update else PATHS)
+            assert labels(here)["2.jpg"] == ("old 1" if update else "fish 1")
+        assert found == expected, step
+        os.chdir(top)
+        if not killed:
+            break
+    assert step > 10
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_finished_rows_of_an_interrupted_run_are_discarded_with_fresh_alone(name: str, resume: bool) -> None:
+    if resume:
+        run(name, PATHS[:2])
+        interrupted(name, PATHS, 5, resume=True)
+    else:
+        interrupted(name, PATHS, 5)
+    before = leftovers()
+    with pytest.raises(UsageError, match=r"has [45] finished rows of an interrupted run: --resume goes on, --fresh"):
+        run(name, PATHS)
+    assert leftovers() == before
+    assert [change for _, change in run(name, PATHS, fresh=True)] == ["new"] * 11
+    assert leftovers() == []
+
+
+def test_an_update_tells_what_becomes_of_each_input(name: str) -> None:
+    inputs = prepare(name, update=True)
+    changes = dict(run(name, inputs, resume=True, retry_failed=True))
+    assert changes == {
+        **dict.fromkeys(PATHS[8:], "new"),
+        **dict.fromkeys(("1.jpg", "3.jpg"), "changed"),
+        **dict.fromkeys(("2.jpg", "4.jpg", "5.jpg"), "kept"),
+    }
+    assert [row.path for row in rows(name)] == ["0.jpg", "6.jpg", "7.jpg", *inputs]
+
+
+def test_nothing_new_leaves_the_rows_as_they_are(name: str) -> None:
+    run(name, PATHS)
+    before = content(name)
+    assert run(name, PATHS, resume=True) == [(path, "kept") for path in PATHS]
+    assert content(name) == before
+    assert leftovers() == []
+
+
+def test_a_file_is_the_same_by_any_of_its_paths(name: str) -> None:
+    run(name, PATHS)
+    for folder in ("./", f"{os.getcwd()}/", f"{os.getcwd()}/.//", ""):
+        paths = [folder + path for path in PATHS]
+        assert {change for _, change in run(name, paths, resume=True)} == {"kept"}, folder
+        assert [row.path for row in rows(name)] == paths, "the row takes today's spelling"
+
+
+def test_rows_that_stay_from_another_folder_have_paths_that_still_lead_to_their_files(name: str) -> None:
+    name = name if is_url(name) else os.path.abspath(name) + "/" * name.endswith("/")
+    here = os.getcwd()
+    run(name, PATHS)
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+    change("0.jpg", "another file")
+    assert run(name, ["0.jpg", "../1.jpg"], resume=True) == [("0.jpg", "new"), ("../1.jpg", "kept")]
+    assert [row.path for row in rows(name)] == [
+        *(f"{here}/{path}" for path in (PATHS[0], *PATHS[2:])),
+        *("0.jpg", "../1.jpg"),
+    ]
+
+
+def test_an_interrupted_run_goes_on_in_its_own_folder(name: str) -> None:
+    name = name if is_url(name) else os.path.abspath(name) + "/" * name.endswith("/")
+    interrupted(name, PATHS, 6)
+    here = os.getcwd()
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+    with pytest.raises(UsageError, match=f"has paths that begin in {here}: go there first"):
+        run(name, [f"../{path}" for path in PATHS], resume=True)
+
+
+def test_a_path_that_is_named_twice_has_two_rows(name: str) -> None:
+    paths = [*PATHS, *PATHS[:3], "gone.jpg", "gone.jpg"]
+    interrupted(name, paths, 14)
+    assert [change for _, change in run(name, paths, resume=True)].count("kept") >= 12
+    assert [row.path for row in rows(name)] == paths
+    assert {change for _, change in run(name, paths, resume=True)} == {"kept"}
+
+
+def test_rows_of_failed_images_are_made_again_on_demand(name: str) -> None:
+    change("3.jpg", "?")
+    status = os.stat("3.jpg")
+    interrupted(name, PATHS, 8)
+    change("3.jpg", "x")
+    os.utime("3.jpg", ns=(status.st_atime_ns, status.st_mtime_ns))  # a failure that passes by itself
+    assert ("3.jpg", "kept") in run(name, PATHS, resume=True)
+    assert ("3.jpg", "retried") in run(name, PATHS, resume=True, retry_failed=True)
+    assert [row.status for row in rows(name)] == ["ok"] * 11
+
+
+def test_rows_that_are_made_again_after_two_interruptions_stand_once(name: str) -> None:
+    run(name, PATHS)
+    for text in ("one", "three"):
+        for path in PATHS[:6]:
+            change(path, text)
+        interrupted(name, PATHS, 4, resume=True)
+    run(name, PATHS, resume=True)
+    assert [(row.path, row.label) for row in rows(name)] == [
+        (path, "fish 5" if path in PATHS[:6] else "fish 1") for path in PATHS
+    ]
+
+
+@pytest.mark.parametrize("limit", [None, Limit("3", count=3), Limit("10%", share=0.1)])
+def test_more_than_half_of_the_rows_are_pruned_on_demand_alone(name: str, limit: Limit | None) -> None:
+    paths = [*PATHS, *(f"more-{number}.jpg" for number in range(11))]
+    for path in paths:
+        Path(path).write_bytes(b"x")
+    run(name, paths)
+    before = content(name)
+    for path in paths[:12]:
+        os.unlink(path)
+    with pytest.raises(PruneError, match="would drop 12 of 22 rows.* --max-prune 12 allows it"):
+        run(name, paths[12:], resume=True, prune=True, max_prune=limit)
+    assert content(name) == before
+    run(name, paths[12:], resume=True, prune=True, max_prune=Limit("55%", share=0.55))
+    assert [row.path for row in rows(name)] == paths[12:]
+
+
+def test_of_few_rows_any_number_may_be_pruned(name: str) -> None:
+    run(name, PATHS)
+    for path in PATHS[1:]:
+        os.unlink(path)
+    run(name, PATHS[:1], resume=True, prune=True)
+    assert [row.path for row in rows(name)] == PATHS[:1]
+
+
+def test_rows_with_another_fingerprint_are_refused_with_the_option_that_matches(name: str) -> None:
+    run(name, PATHS)
+    other = {"model": "m", "runtime": "torch"}
+    with pytest.raises(UsageError, match="made with runtime openvino, not torch: add --runtime openvino, or --fresh"):
+        run(name, PATHS, fingerprint=other, resume=True)
+    run(name, PATHS, fingerprint=other)
+    interrupted(name, PATHS, 5)
+    with pytest.raises(UsageError, match=r"partial was made with runtime openvino, not torch: add --runtime openvino"):
+        run(name, PATHS, fingerprint=other, resume=True)
+
+
+def test_an_output_of_no_rows(name: str) -> None:
+    run(name, [])
+    assert rows(name) == []
+    run(name, [], resume=True)
+    run(name, PATHS, resume=True)
+    assert len(rows(name)) == 11
