@@ -89,6 +89,8 @@ def check_fingerprint(
     differences = [name for name in now if before.get(name) != now[name]]
     if not differences:
         return
+    if "model" in differences:  # from which the others follow
+        differences = ["model"]
     told = ", ".join(f"{name} {before.get(name)}, not {now[name]}" for name in differences)
     cures = [match for name in differences if (match := _option_for(name, before.get(name)))]
     match = f"{' and '.join(cures)}, or " if len(cures) == len(differences) else ""
