@@ -53,7 +53,8 @@ def contents(source: Source, rules: Rules) -> Iterator[Source]:
         yield from tables.pictures(source.path, column, _opener(source.path, rules), known)
         return
     opener = partial(stores.open_stream, private=rules.private) if stores.is_url(source.path) else _open
-    yield from archives.members(source.path, rules.take_below, opener, known, streamed=True)
+    wanted = partial(rules.take_below, root=f"{source.path}{MEMBER}")
+    yield from archives.members(source.path, wanted, opener, known, streamed=True)
 
 
 def tables_of(folder: str, rules: Rules) -> Iterator[Source]:
@@ -198,7 +199,7 @@ def _objects(url: str, rules: Rules) -> Iterator[Source]:
         name = source.path[len(prefix) :]
         if rules.column is not None:
             yield from _object(source, rules) if tables.is_table(name) else ()
-        elif rules.take_below(name):
+        elif rules.take_below(name, prefix):
             yield source
     if found:
         return
@@ -258,9 +259,9 @@ def _archive(path: str, rules: Rules) -> Iterator[Source]:
     if archives.is_streamed(path, remote=stores.is_url(path)):
         yield Source(path, Stream())
         return
-    yield from archives.members(
-        path, rules.take_below, _opener(path, rules), signature_of(Source(path), private=rules.private), streamed=False
-    )
+    wanted = partial(rules.take_below, root=f"{path}{MEMBER}")
+    known = signature_of(Source(path), private=rules.private)
+    yield from archives.members(path, wanted, _opener(path, rules), known, streamed=False)
 
 
 def _member(archive: str, name: str, rules: Rules) -> Source:

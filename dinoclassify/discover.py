@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from dinoclassify.containers import contents, in_store, is_member, named, tables_of
 from dinoclassify.errors import UsageError
-from dinoclassify.filters import Filters, Rules, has_image_suffix, is_glob, part
+from dinoclassify.filters import Filters, LINK, Rules, has_image_suffix, is_glob, part
 from dinoclassify.lists import STDIN, listed_paths, listed_source
 from dinoclassify.sources import Source
 from dinoclassify.stores import is_url
@@ -63,7 +63,7 @@ def find(
     """
     if null and files_from is None and STDIN not in (paths := list(paths)):
         raise UsageError("-0 goes with a list: - for stdin, or --files-from")
-    listed = listed_paths(files_from, column, null=null) if files_from is not None else iter(())
+    listed = listed_paths(files_from, column, null=null, private=rules.private) if files_from is not None else iter(())
     if files_from != STDIN:
         listed = itertools.chain(list(itertools.islice(listed, 1)), listed)  # to find out now if it can be read
     return itertools.chain(
@@ -111,12 +111,13 @@ class _Level:
 def _walk(folder: str, rules: Rules) -> Iterator[str]:
     """The pictures in ``folder``, by name. A folder that cannot be read is itself an input, and so gets a row."""
     levels: list[_Level] = []
+    root = os.path.join(folder, "")
 
     def enter(path: str, below: str) -> bool:
         """Go on in this folder, if it can be read."""
         try:
             status = os.stat(path)
-            names = _names(path, hidden=rules.hidden, follow=rules.follow)
+            names = _names(path, below, rules, root)
         except OSError:
             return False
         identity = (status.st_dev, status.st_ino)
@@ -185,14 +186,24 @@ def _matches(prefix: str, parts: Sequence[str], rules: Rules, onerror: Callable[
         yield prefix + part
 
 
-def _names(folder: str, *, hidden: bool, follow: bool) -> list[str]:
-    """What a walk looks at in a folder, by name: no more than names, of which a million take little memory."""
+def _names(folder: str, below: str, rules: Rules, root: str) -> list[str]:
+    """What a walk looks at in a folder, by name: no more than names, of which a million take little memory.
+
+    ``below`` is the folder's path from ``root``, where the walk has begun.
+    """
+    names: list[str] = []
     with os.scandir(folder) as entries:
-        names = [
-            f"{entry.name}/" if _is_folder(entry, follow=follow) else entry.name
-            for entry in entries
-            if (hidden or not entry.name.startswith(".")) and (_is_folder(entry, follow=follow) or _is_picture(entry))
-        ]
+        for entry in entries:
+            if not rules.hidden and entry.name.startswith("."):
+                continue
+            if _is_folder(entry, follow=rules.follow):
+                names.append(f"{entry.name}/")
+            elif entry.is_symlink() and _is_folder(entry, follow=True):
+                rules.pass_over(root, below + entry.name, kind=LINK)
+            elif has_image_suffix(entry.name):
+                names.append(entry.name)
+            else:
+                rules.pass_over(root, below + entry.name)
     names.sort(key=lambda name: name.removesuffix("/"))
     return names
 
@@ -215,11 +226,6 @@ def _readable_entries(folder: str, *, hidden: bool, onerror: Callable[[OSError],
 
 def _warn_unreadable(error: OSError) -> None:
     log.warning("cannot look for matches in %s: %s", error.filename, error.strerror)
-
-
-def _is_picture(entry: "os.DirEntry[str]") -> bool:
-    """Whether a walk takes the entry: its name has an image's suffix, and it is no link to a folder."""
-    return has_image_suffix(entry.name) and not (entry.is_symlink() and _is_folder(entry, follow=True))
 
 
 def _is_folder(entry: "os.DirEntry[str]", *, follow: bool) -> bool:

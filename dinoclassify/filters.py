@@ -2,8 +2,10 @@
 
 import hashlib
 import itertools
+import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +13,13 @@ import pathspec
 
 from dinoclassify.errors import UsageError
 from dinoclassify.sources import Source
+
+log = logging.getLogger(__name__)
+
+LINK = "link to a folder"  # what is passed over, beside suffixes
+_OTHER = "of other suffixes"
+_MOST_SUFFIXES = 1000  # that are counted by name: some programs number files there
+_SHOWN_SUFFIXES = 5
 
 # What a folder walk takes. A path that is named, listed or matched by a glob is tried whatever its suffix.
 # fmt: off
@@ -58,16 +67,26 @@ class Rules:
     """The patterns, compiled once, and what else steers the search for inputs.
 
     ``column`` is that of the tables among the inputs which has pictures. ``private``: see `dinoclassify.web`.
+    ``passed_over`` counts, by suffix, the visible files that a walk finds and does not take for images, but for those
+    that the patterns leave out; each is logged.
 
     Raises:
         UsageError: a pattern is not a gitignore pattern.
     """
 
-    def __init__(self, filters: Filters, *, column: str | None = None, private: bool = False) -> None:
+    def __init__(
+        self,
+        filters: Filters,
+        *,
+        column: str | None = None,
+        private: bool = False,
+        passed_over: Counter[str] | None = None,
+    ) -> None:
         self.hidden = filters.hidden
         self.follow = filters.follow
         self.column = column
         self.private = private
+        self._passed_over = passed_over
         self._include = _spec(filters.include) if filters.include else None
         self._exclude = _spec(filters.exclude)
 
@@ -76,15 +95,40 @@ class Rules:
         included = self._include is None or path.endswith("/") or self._include.match_file(path)
         return included and not self._exclude.match_file(path)
 
-    def take_below(self, name: str) -> bool:
-        """Whether what stands below a prefix or in an archive is wanted: what a walk would take of such a folder."""
+    def take_below(self, name: str, root: str) -> bool:
+        """Whether a walk of ``root``, a prefix or an archive, takes what is called ``name`` in it."""
         visible = self.hidden or not any(part.startswith(".") and part != ".." for part in name.split("/"))
+        if visible and not has_image_suffix(name):
+            self.pass_over(root, name)
         return visible and has_image_suffix(name) and self.take(name)
+
+    def pass_over(self, root: str, name: str, *, kind: str | None = None) -> None:
+        """Count a file below ``root`` that is not an image by its suffix: under that, or as ``kind``."""
+        if self._passed_over is None or not self.take(name):
+            return
+        kind = os.path.splitext(name)[1].lower() if kind is None else kind
+        known = kind in self._passed_over or len(self._passed_over) < _MOST_SUFFIXES
+        self._passed_over[kind if known else _OTHER] += 1
+        log.info("passed over: %s%s", root, name)
 
 
 def has_image_suffix(name: str) -> bool:
     """Whether a name is that of a picture."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def describe_passed_over(passed_over: Counter[str]) -> str:
+    """What was passed over, by suffix: ``12 passed over: 9 .psd, 3 without suffix``; empty if nothing was."""
+    return f"{passed_over.total():,} passed over: {describe_suffixes(passed_over)}" if passed_over else ""
+
+
+def describe_suffixes(passed_over: Counter[str]) -> str:
+    """The most common suffixes of what was passed over: ``9 .psd, 3 without suffix``."""
+    most_common = passed_over.most_common(_SHOWN_SUFFIXES)
+    shown = [f"{count:,} {kind or 'without suffix'}" for kind, count in most_common]
+    if others := passed_over.total() - sum(count for _, count in most_common):
+        shown.append(f"{others:,} others")
+    return ", ".join(shown)
 
 
 def part(sources: Iterable[Source], filters: Filters) -> Iterator[Source]:

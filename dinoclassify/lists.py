@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
+from typing import BinaryIO, cast
 
+from dinoclassify import stores
 from dinoclassify.errors import UsageError
 from dinoclassify.files import append, closing_well, reporting
 from dinoclassify.rows import Failure
@@ -19,24 +21,24 @@ STDIN = "-"
 _LONGEST = 1 << 20  # bytes: no path is as long
 
 
-def listed_paths(name: str, column: str | None = None, *, null: bool = False) -> Iterator[str]:
+def listed_paths(name: str, column: str | None = None, *, null: bool = False, private: bool = False) -> Iterator[str]:
     """The paths of a list, each as soon as it is complete.
 
     Args:
-        name: ``-`` for stdin, a ``.csv`` or ``.parquet`` table, or any other file as text.
+        name: ``-`` for stdin, a ``.csv`` or ``.parquet`` table, or any other file as text; each may be a URL.
         column: the column of a table; ``path`` if not given.
         null: text is NUL-separated. Otherwise one path a line; lines may end in CRLF, empty ones are skipped.
+        private: see `dinoclassify.web`.
 
     Raises:
         UsageError: the list cannot be read, or is not what its name says.
     """
     if _suffix(name) in _TABLES:
-        yield from (path for (path,) in table_rows(name, {"--column": column or "path"}) if path)
+        yield from (path for (path,) in table_rows(name, {"--column": column or "path"}, private=private) if path)
         return
     if column is not None:
         raise UsageError(f"--column needs a .csv or .parquet table, not {name}")
-    # Not sys.stdin: Python aborts on its way out if a thread still waits for that.
-    with _reporting(name), open(0 if name == STDIN else name, "rb", closefd=name != STDIN) as stream:
+    with _reporting(name), _open(name, private=private) as stream:
         yield from _text(stream, null=null)
 
 
@@ -49,20 +51,21 @@ def listed_source(path: str) -> Source:
     return Source(path, failure, (None, None))
 
 
-def table_rows(name: str, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+def table_rows(name: str, columns: Mapping[str, str], *, private: bool = False) -> Iterator[tuple[str, ...]]:
     """Some columns of a table, row by row, as text; empty where there is no value.
 
     Args:
         name: a ``.csv`` or ``.parquet`` file.
         columns: the names of the columns, each under the option that chooses it.
+        private: see `dinoclassify.web`.
 
     Raises:
         UsageError: the table cannot be read, or is not what its name says, or lacks a column.
     """
     if _suffix(name) not in _TABLES:
         raise UsageError(f"{name} is not a table: its name must end in {' or '.join(_TABLES)}")
-    with _reporting(name):
-        yield from _TABLES[_suffix(name)](name, columns)
+    with _reporting(name), _open(name, private=private, seekable=True) as file:
+        yield from _TABLES[_suffix(name)](name, file, columns)
 
 
 @contextmanager
@@ -77,19 +80,30 @@ def writing_paths(output: str | None, *, null: bool) -> Iterator[Callable[[str],
         return
     with reporting(output):
         file = open(output, "wb", buffering=0)  # noqa: SIM115 - closed below
-    end = b"\0" if null else b"\n"
 
     def write(path: str) -> None:
-        if not null and ("\n" in path or path.endswith("\r")):
-            log.warning("%s breaks the list %s: use -0", path, output)
         with reporting(output):
-            append(file.fileno(), os.fsencode(path) + end)
+            append(file.fileno(), list_line(path, output, null=null))
 
     with closing_well(file, output):
         yield write
 
 
-def _text(stream: BufferedReader, *, null: bool) -> Iterator[str]:
+def list_line(path: str, output: str, *, null: bool) -> bytes:
+    """A path as it stands in the list ``output``, exactly, with its end."""
+    if not null and ("\n" in path or path.endswith("\r")):
+        log.warning("%s breaks the list %s: use -0", path, output)
+    return os.fsencode(path) + (b"\0" if null else b"\n")
+
+
+def _open(name: str, *, private: bool, seekable: bool = False) -> BinaryIO:
+    if stores.is_url(name):
+        return (stores.open_file if seekable else stores.open_stream)(name, private=private)
+    # Not sys.stdin: Python aborts on its way out if a thread still waits for that.
+    return open(0 if name == STDIN else name, "rb", closefd=name != STDIN)
+
+
+def _text(stream: BinaryIO, *, null: bool) -> Iterator[str]:
     pieces = _split_at_nul(stream) if null else (line.removesuffix(b"\n").removesuffix(b"\r") for line in stream)
     for number, piece in enumerate(pieces):
         path = piece.removeprefix(codecs.BOM_UTF8) if number == 0 else piece
@@ -99,9 +113,9 @@ def _text(stream: BufferedReader, *, null: bool) -> Iterator[str]:
             yield os.fsdecode(path)
 
 
-def _split_at_nul(stream: BufferedReader) -> Iterator[bytes]:
+def _split_at_nul(stream: BinaryIO) -> Iterator[bytes]:
     rest = b""
-    while chunk := stream.read1():
+    while chunk := cast(BufferedReader, stream).read1():  # no more than there is, or a pipe would be waited for
         *complete, rest = (rest + chunk).split(b"\0")
         yield from complete
         if len(rest) > _LONGEST:
@@ -109,12 +123,12 @@ def _split_at_nul(stream: BufferedReader) -> Iterator[bytes]:
     yield rest
 
 
-def _csv_rows(name: str, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+def _csv_rows(name: str, file: BinaryIO, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     import pandas as pd
 
     try:
         with pd.read_csv(
-            name,
+            file,
             chunksize=10_000,
             dtype=object,  # text of any bytes
             index_col=False,  # not even where lines have a comma too many
@@ -128,12 +142,12 @@ def _csv_rows(name: str, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]
         raise UsageError(f"{name} is not a CSV table: {error}") from error
 
 
-def _parquet_rows(name: str, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+def _parquet_rows(name: str, file: BinaryIO, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(name) as table:
+        with pq.ParquetFile(file) as table:
             _require(columns, name, table.schema_arrow.names)
             for batch in table.iter_batches(columns=list(dict.fromkeys(columns.values()))):
                 texts = [batch.column(column).cast(pa.string()).to_pylist() for column in columns.values()]
@@ -154,8 +168,10 @@ def _suffix(name: str) -> str:
 def _reporting(name: str) -> Iterator[None]:
     try:
         yield
+    except IsADirectoryError as error:
+        raise UsageError(f"{name} is a folder, not a list: name it among PATHS") from error
     except OSError as error:
-        raise UsageError(f"cannot read the list {name}: {error.strerror or error}") from error
+        raise UsageError(f"cannot read the list {name}: {stores.failure(error).message}") from error
 
 
 def _require(columns: Mapping[str, str], name: str, names: Iterable[str]) -> None:

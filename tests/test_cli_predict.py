@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -203,7 +204,7 @@ def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["predict"], 2, "name pictures, folders or globs, - for a list on stdin, or --files-from a list"),
+        (["predict"], 2, "name images, folders or globs, - for a list on stdin, or --files-from a list"),
         (["predict", "photos", "--top-k", "0"], 2, "Invalid value for '--top-k'"),
         (["predict", "photos", "--threshold", "2"], 2, "Invalid value for '--threshold'"),
         (["predict", "photos", "--shard", "3/2"], 2, "3/2 is not I/N with I from 1 to N."),
@@ -230,7 +231,19 @@ def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
         (["predict", "photos", "-m", "TINY", "-o", "https://example.org/x.csv"], 2, "can only be read"),
         (["predict", "photos", "-m", "TINY", "-o", "nosuch://x/y.csv"], 2, "nosuch:// is not known"),
         (["no-such-command"], 2, "No such command 'no-such-command'."),
-        (["predict", "empty"], 4, "no pictures found in empty"),
+        (["predict", "empty"], 4, "no images in empty: check what is in there, and whether its disk is mounted"),
+        (["predict", "photos", "--include", "*.tif"], 4, "7 images in photos, none match --include '*.tif'"),
+        (["predict", "photos", "--exclude", "*"], 4, "7 images in photos, all are left out by --exclude '*'"),
+        (["predict", "photos", "--include", "*.md"], 4, "7 images in photos, none match --include '*.md'"),
+        (["predict", "photos", "--exclude", "*", "-o", "new/"], 4, "7 images in photos, all are left out by"),
+        (["predict", "--files-from", "photos"], 2, "photos is a folder, not a list: name it among PATHS"),
+        (["predict", "--files-from", "/dev/null"], 4, "the list /dev/null has no paths in it: check what wrote it"),
+        (["predict", "--list"], 2, "name images, folders or globs"),
+        (["predict", "--list", "photos", "-o", "x.csv"], 2, "--list prints the inputs, and writes no rows: leave out"),
+        (["predict", "--list", "photos", "--resume"], 2, "and writes no rows: leave out --resume"),
+        (["predict", "--list", "photos", "--watch"], 2, "and writes no rows: leave out --watch"),
+        (["predict", "--list", "photos", "gone"], 4, "gone is not there: check its name, or mount its disk"),
+        (["predict", "--list", "empty"], 4, "no images in empty"),
         (["predict", "photos", "empty/*.jpg"], 4, "nothing matches empty/*.jpg: check the pattern"),
         (["predict", "photos", "fotos"], 4, "fotos is not there: did you mean photos?"),
         (["predict", "photos", "empty/x"], 4, "empty/x is not there: empty is empty; is its disk mounted?"),
@@ -251,7 +264,7 @@ def test_errors_are_one_line_with_a_code(
 ) -> None:
     Path("empty").mkdir()
     actual, out, err = invoke(*(tiny if argument == "TINY" else argument for argument in arguments))
-    assert (actual, out) == (code, f"{HEADER}\n" if arguments == ["predict", "empty"] else "")
+    assert (actual, out in ("", f"{HEADER}\n")) == (code, True)
     lines = err.splitlines()
     assert message in lines[-1]
     assert all(line.startswith("dinoclassify: ") for line in lines)
@@ -307,6 +320,72 @@ def test_what_may_come_and_go_keeps_its_row(here: Path, tiny: str, invoke: Invok
     assert [(row["path"], row["error_code"]) for row in rows(out)] == [
         (name, "vanished") for name in [*names, "gone", "folder/"]
     ]
+
+
+def test_the_inputs_are_listed_as_a_run_takes_them(here: Path, tiny: str, invoke: Invoke) -> None:
+    Path("photos/.hidden.jpg").touch()
+    with tarfile.open("a.tar.gz", "w:gz") as archive:
+        archive.add("photos/coffee.jpg", "in/coffee.jpg")
+        archive.add("photos/SOURCES.md", "in/notes.md")
+    Path("list").write_text("gone.jpg\nphotos/rocket.jpg\n")
+    for arguments in (
+        ["photos", "a.tar.gz", "photos/c*", "--files-from", "list", "--exclude", "ch*"],
+        ["photos", "--hidden", "--include", "c*", "--include", ".*"],
+        ["photos", "--shard", "2/3"],
+        ["photos", "--limit", "3"],
+        ["photos/coffee.jpg", "--shard", "2/3"],
+    ):
+        labelled = [row["path"] for row in rows(invoke("predict", *arguments, "-m", tiny)[1])]
+        code, out, err = invoke("predict", *arguments, "--list", "-m", "no/such-model", "-k", "3")
+        assert (code, out.splitlines()) == (0, labelled)
+        assert re.fullmatch(rf"dinoclassify: {len(labelled)} inputs(; \d passed over: \d .md)?\n", err)
+    assert invoke("predict", "photos", "--list", "--limit", "1", "-q") == (0, "photos/broken.jpg\n", "")
+
+
+def test_a_listing_has_names_exactly_and_imports_no_model(here: Path, cli: Cli) -> None:
+    names = [b"new\nline.jpg", b"bad\xff.jpg"]
+    os.mkdir("odd")
+    for name in names:
+        open(b"odd/" + name, "w").close()
+    expected = b"".join(b"odd/" + name + b"\0" for name in sorted(names))
+    assert cli("predict", "odd", "--list", "-0").stdout == expected
+    assert cli("predict", "-", "--list", "-0", input=expected).stdout == expected
+    done = cli("predict", "odd", "--list")
+    assert done.stdout == expected.replace(b"\0", b"\n")
+    assert done.stderr.startswith(b"dinoclassify: odd/new\\nline.jpg breaks the list on stdout: use -0\n")
+    code = "import sys; from dinoclassify.cli import run; run(['predict', 'odd', '--list', '-q']); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True).stdout.split()
+    assert not {b"torch", b"transformers", b"numpy", b"pandas", b"PIL"} & set(modules)
+
+
+def test_a_listing_ends_quietly_with_its_reader(here: Path) -> None:
+    Path("list").write_text("photos/coffee.jpg\n" * 100_000)
+    command = f"{sys.executable} -m dinoclassify predict --files-from list --list | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("photos/coffee.jpg\n0\n", "")
+
+
+def test_what_is_passed_over_is_named_once_on_demand(here: Path, tiny: str, invoke: Invoke) -> None:
+    Path("photos/raw").mkdir()
+    Path("photos/raw/x.PSD").touch()
+    Path("photos/.hidden.psd").touch()
+    err = invoke("predict", "photos", "-m", tiny, "-o", "out.csv", "-v", "--progress")[2]
+    said = [line for line in re.split(r"[\r\n]", err) if "passed over" in line]
+    assert sorted(line[line.index("dino") :] for line in said) == [
+        "dinoclassify: passed over: photos/SOURCES.md",
+        "dinoclassify: passed over: photos/raw/x.PSD",
+    ]
+    assert "passed over: photos/" not in invoke("predict", "photos", "-m", tiny, "-o", "out.csv")[2]
+
+
+def test_a_folder_without_images_says_what_is_in_it(here: Path, tiny: str, invoke: Invoke) -> None:
+    Path("drawings").mkdir()
+    for name in ("a.psd", "b.psd", "c"):
+        Path("drawings", name).touch()
+    for output in ("labels.csv", "labels/", "-"):
+        code, _, err = invoke("predict", "drawings", "-m", tiny, "-o", output)
+        why = "3 files in drawings, none with the suffix of an image: 2 .psd, 1 without suffix"
+        assert (code, err) == (4, f"dinoclassify: {why}; name those that are images all the same\n")
 
 
 def test_nothing_found_leaves_an_old_file_alone(here: Path, invoke: Invoke) -> None:

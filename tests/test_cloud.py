@@ -381,6 +381,34 @@ def test_a_prefix_that_is_away_ends_the_run_before_the_output_is_touched(
         assert Path("labels.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("suffix", ["txt", "csv", "parquet"])
+def test_a_list_may_be_an_object(store: Store, predict: Predict, suffix: str) -> None:
+    names = fill(store, 3)
+    local = pd.DataFrame({"path": names})
+    if suffix == "parquet":
+        local.to_parquet("list")
+    else:
+        local.to_csv("list", index=False, header=suffix == "csv")
+    store.put(f"list.{suffix}", Path("list").read_bytes())
+    code, out, _ = predict("--files-from", f"s3://bucket/list.{suffix}", "--list")
+    assert (code, out.split()) == (0, names)
+    code, _, err = predict("--files-from", f"s3://bucket/none.{suffix}", "--list")
+    assert (code, err) == (
+        2,
+        f"dinoclassify: cannot read the list s3://bucket/none.{suffix}: there is no such object\n",
+    )
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv"])
+def test_a_list_on_the_web_is_bound_by_its_rules(site: Web, predict: Predict, suffix: str) -> None:
+    site.pages[f"/list.{suffix}"] = Page(b"path\na.jpg\n")
+    url = f"{site.url}/list.{suffix}"
+    code, _, err = predict("--files-from", url, "--list")
+    assert (code, err.count("\n"), "its address is private: --allow-private-urls allows it" in err) == (2, 1, True)
+    code, out, _ = predict("--files-from", url, "--list", "--allow-private-urls")
+    assert (code, out.split()[-1]) == (0, "a.jpg")
+
+
 def test_a_prefix_is_checked_with_one_page_and_an_object_with_none(store: Store, predict: Predict) -> None:
     fill(store, 1)
     check_roots(["s3://bucket/photos/00000.jpg", "https://example.org/x/", "s3://bucket/x.tar"], Rules(Filters()))

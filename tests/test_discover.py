@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,10 @@ import pytest
 
 from dinoclassify import stores
 from dinoclassify.containers import is_gone, is_there
-from dinoclassify.discover import discover
+from dinoclassify.discover import discover, find
 from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.fetching import is_elsewhere
-from dinoclassify.filters import Filters, Rules, Shard
+from dinoclassify.filters import Filters, Rules, Shard, describe_passed_over
 from dinoclassify.reading import signed
 from dinoclassify.roots import check_roots
 from dinoclassify.rows import Failure
@@ -264,7 +265,7 @@ def test_tables(tmp_path: Path, suffix: str) -> None:
         ("empty.csv", None, "empty.csv is not a CSV table"),
         ("text.parquet", None, "text.parquet is not a Parquet table"),
         ("list.txt", "path", "--column needs a .csv or .parquet table, not list.txt"),
-        (".", None, "cannot read the list .: Is a directory"),
+        (".", None, ". is a folder, not a list: name it among PATHS"),
     ],
 )
 def test_lists_that_cannot_be_read(
@@ -524,3 +525,40 @@ def test_a_member_is_gone_where_its_archive_can_be_read_without_it(tree: Path) -
 def test_nothing_is_gone_where_nobody_lists(tree: Path) -> None:
     assert not is_gone("https://127.0.0.1:1/x.jpg")
     assert not is_gone("nosuch://x/y.jpg")
+
+
+def test_what_is_passed_over_is_counted_by_suffix(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("photos/x.PSD", "photos/2024/y.psd", "photos/README", "photos/.hidden.psd", "photos/z.zip"):
+        Path(name).touch()
+    Path("photos/link").symlink_to("2024")
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        for name in ("in.jpg", "notes.txt", ".hidden"):
+            archive.writestr(name, b"x")
+
+    def counted(*paths: str, filters: Filters | None = None) -> Counter[str]:
+        counter: Counter[str] = Counter()
+        rules = Rules(filters or Filters(), passed_over=counter)
+        assert list(find(paths, rules))
+        return counter
+
+    caplog.set_level(logging.INFO)
+    assert counted("./photos/", "a.zip") == {".psd": 2, ".txt": 2, "": 1, ".zip": 1, "link to a folder": 1}
+    assert {"passed over: ./photos/2024/y.psd", "passed over: a.zip!notes.txt"} < set(caplog.messages)
+    assert counted("photos/notes.txt", "photos/*.PSD") == {}, "what is named is tried"
+    assert counted("photos", filters=Filters(exclude=["*.zip", "2024/", "link"])) == {".psd": 1, ".txt": 1, "": 1}
+    assert counted("photos", filters=Filters(hidden=True))[".psd"] == 3
+
+
+def test_suffixes_without_number_take_no_memory(tree: Path) -> None:
+    counter: Counter[str] = Counter()
+    rules = Rules(Filters(), passed_over=counter)
+    for number in range(3000):
+        rules.pass_over("", f"log.{number}")
+    assert (len(counter), counter.total(), counter["of other suffixes"]) == (1001, 3000, 2000)
+
+
+def test_what_is_passed_over_is_said_in_a_line() -> None:
+    assert describe_passed_over(Counter()) == ""
+    assert describe_passed_over(Counter({"": 3, ".psd": 9})) == "12 passed over: 9 .psd, 3 without suffix"
+    many = Counter({f".{letter}": 1000 - number for number, letter in enumerate("abcdefg")})
+    assert describe_passed_over(many) == "6,979 passed over: 1,000 .a, 999 .b, 998 .c, 997 .d, 996 .e, 1,989 others"

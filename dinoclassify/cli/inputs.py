@@ -1,24 +1,38 @@
 """What stands on the command line -> the stream of inputs."""
 
 import os
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
 from dinoclassify.cli import options
+from dinoclassify.cli.terminal import say, writing_to_stdout
 from dinoclassify.containers import contents
 from dinoclassify.discover import find
-from dinoclassify.filters import Filters, Rules, Shard, part
+from dinoclassify.errors import NoInputsError, OutputError, UsageError
+from dinoclassify.filters import Filters, Rules, Shard, describe_passed_over, describe_suffixes, part
+from dinoclassify.lists import list_line
 from dinoclassify.positions import PackedPositions
 from dinoclassify.roots import check_roots
+from dinoclassify.rows import printable
 from dinoclassify.sources import Source, Stream
 
 DASH = "-"  # stdin as an input, stdout as the output
 
 
 def names_of(inputs: options.Inputs) -> list[str]:
-    """What stands on the command line."""
-    return [*(inputs.paths or ()), *filter(None, [inputs.files_from])]
+    """What stands on the command line.
+
+    Raises:
+        UsageError: nothing does.
+    """
+    names = [*(inputs.paths or ()), *filter(None, [inputs.files_from])]
+    if not names:
+        raise UsageError("name images, folders or globs, - for a list on stdin, or --files-from a list")
+    return names
 
 
 def check_inputs(inputs: options.Inputs) -> None:
@@ -26,9 +40,45 @@ def check_inputs(inputs: options.Inputs) -> None:
     check_roots(inputs.paths or [], rules_of(inputs))
 
 
-def look(inputs: options.Inputs, census: "Census | None" = None) -> Iterator[Source]:
-    """The inputs, lazily; all are counted in the census, and where those are that are taken."""
-    rules = rules_of(inputs)
+def print_inputs(inputs: options.Inputs, *, quiet: bool) -> None:
+    """Print the path of each input, exactly, in the order of a run.
+
+    Raises:
+        NoInputsError, UsageError: as a run does.
+        OutputError, OutputClosedError: stdout cannot be written.
+    """
+    names = names_of(inputs)
+    check_inputs(inputs)
+    if sys.stdout is None:
+        raise OutputError("stdout is closed")
+    listed = DASH in names or inputs.files_from is not None  # else -0 is for what is printed alone
+    census = Census(inputs.shard) if inputs.shard is not None else None
+    count, passed_over = 0, Counter[str]()
+    for source in look(replace(inputs, null=inputs.null and listed), census, passed_over):
+        with writing_to_stdout():
+            sys.stdout.buffer.write(_shown(list_line(source.path, "on stdout", null=inputs.null)))
+        count += 1
+    if not (count or (census is not None and census.inputs)):
+        raise nothing_found(inputs, passed_over)
+    if not quiet:
+        say("; ".join(filter(None, [f"{count:,} inputs", describe_passed_over(passed_over)])))
+
+
+def _shown(line: bytes) -> bytes:
+    """A line for stdout: a terminal must not be steered by it."""
+    if not sys.stdout.isatty():
+        return line
+    return printable(os.fsdecode(line[:-1])).encode("utf-8") + line[-1:]
+
+
+def look(
+    inputs: options.Inputs, census: "Census | None" = None, passed_over: Counter[str] | None = None
+) -> Iterator[Source]:
+    """The inputs, lazily; all are counted in the census, and where those are that are taken.
+
+    ``passed_over`` counts the files that are not images by their suffix, see `describe_passed_over`.
+    """
+    rules = rules_of(inputs, passed_over)
     found = chain.from_iterable(contents(source, rules) for source in search(inputs, rules))
     if census is None:
         return part(found, _filters(inputs))
@@ -72,10 +122,38 @@ def search(inputs: options.Inputs, rules: Rules) -> Iterator[Source]:
     return find(inputs.paths or [], rules, files_from=inputs.files_from, column=inputs.column, null=inputs.null)
 
 
-def rules_of(inputs: options.Inputs) -> Rules:
-    """What steers the search."""
+def nothing_found(inputs: options.Inputs, passed_over: Counter[str]) -> NoInputsError:
+    """Why there are no inputs, and the cure. Where a pattern may have left them out, they are counted without it."""
+    names = " ".join(names_of(inputs))
+    if count := _count_without_patterns(inputs):
+        patterns = [f"--include '{pattern}'" for pattern in inputs.include or ()]
+        patterns += [f"--exclude '{pattern}'" for pattern in inputs.exclude or ()]
+        verb = "all are left out by" if inputs.exclude else "none match"
+        return NoInputsError(f"{count:,} images in {names}, {verb} {' '.join(patterns)}: change the pattern")
+    if passed_over:
+        files, cure = f"{passed_over.total():,} files in {names}", "name those that are images all the same"
+        return NoInputsError(f"{files}, none with the suffix of an image: {describe_suffixes(passed_over)}; {cure}")
+    if not inputs.paths or inputs.paths == [DASH]:
+        name = "on stdin" if names == DASH else names
+        return NoInputsError(f"the list {name} has no paths in it: check what wrote it")
+    return NoInputsError(f"no images in {names}: check what is in there, and whether its disk is mounted")
+
+
+def _count_without_patterns(inputs: options.Inputs) -> int:
+    """How many images there would be; 0 where that is not known, or there are no patterns."""
+    again = second_look(replace(inputs, include=None, exclude=None, shard=None, limit=None))
+    if again is None or not (inputs.include or inputs.exclude):
+        return 0
+    try:
+        return sum(1 for _ in again())
+    except ValueError:  # an archive would have to be read for that
+        return 0
+
+
+def rules_of(inputs: options.Inputs, passed_over: Counter[str] | None = None) -> Rules:
+    """What steers the search. ``passed_over``: see `look`."""
     column = inputs.column if inputs.files_from is None else None
-    return Rules(_filters(inputs), column=column, private=inputs.private_urls)
+    return Rules(_filters(inputs), column=column, private=inputs.private_urls, passed_over=passed_over)
 
 
 def _filters(inputs: options.Inputs) -> Filters:

@@ -86,6 +86,10 @@ LabelColumn = Annotated[
 ]
 MultiLabel = Annotated[bool, _input("--multi-label", help="A picture may have many labels, with ; between, or none.")]
 Null = Annotated[bool, _input("--null", "-0", help="Lists are NUL-separated, as find -print0 writes them.")]
+ListInputs = Annotated[
+    bool,
+    _input("--list", envvar="DINOCLASSIFY_LIST", help="Print the inputs, NUL-separated with -0, and label nothing."),
+]
 Include = Annotated[
     list[str] | None, _input(metavar="PATTERN", help="Take only what matches this gitignore pattern; repeatable.")
 ]

@@ -6,14 +6,14 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
-from dinoclassify.cli.inputs import names_of, rules_of, search, second_look
+from dinoclassify.cli.inputs import nothing_found, rules_of, search, second_look
 from dinoclassify.cli.options import Cluster
 from dinoclassify.cli.progress import log_model, told_if_stopped, with_progress
 from dinoclassify.cli.run import Job, Request, finish, note_input, open_output, owned
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import say
 from dinoclassify.containers import contents
-from dinoclassify.errors import NoInputsError, UsageError
+from dinoclassify.errors import UsageError
 from dinoclassify.filters import Filters, Rules, part
 from dinoclassify.lists import writing_paths
 from dinoclassify.reading import signed
@@ -61,13 +61,14 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
     from dinoclassify.writers.chunks import ChunkPlan, chunk_size
     from dinoclassify.writers.output_folder import work_of
 
-    inputs, passing, upkeep, rules = request.inputs, request.passing, request.upkeep, rules_of(request.inputs)
+    inputs, passing, upkeep = request.inputs, request.passing, request.upkeep
     tally, folder = Tally(upkeep.failure_limit), request.target.file or ""
+    rules = rules_of(inputs, tally.passed_over)
     with owned(request.target, upkeep), connected(cluster.ray_address):
         found = _plannable(request, rules)
         first = next(found, None)
         if first is None:
-            raise NoInputsError(f"no images found in {' '.join(names_of(inputs))}")
+            raise nothing_found(inputs, tally.passed_over)
         facts = look_at_model(open_job, gpus=cluster.gpus)
         # No model is opened here: what is known of it stands for it.
         job = Job(cast("LoadedModel", facts), iter, facts.row_format, facts.settings, facts.outputs)

@@ -8,7 +8,8 @@ from functools import partial
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.inputs import DASH
+from dinoclassify.cli.given import refuse_given
+from dinoclassify.cli.inputs import DASH, print_inputs
 from dinoclassify.cli.parts import check_parts, write_parts
 from dinoclassify.cli.run import Job, Request, Target, check_run, write_rows
 from dinoclassify.cli.terminal import set_up_log
@@ -18,12 +19,15 @@ from dinoclassify.labels import read_labels
 from dinoclassify.rows import Prediction
 from dinoclassify.writers import choose_format, open_format
 
+_OF_ROWS = frozenset({"output", "output_format", "resume", "retry_failed", "prune", "errors_to", "watch"})
+
 
 @options.grouped
 def predict(
     context: typer.Context,
     *,
     inputs: options.Inputs,
+    list_inputs: options.ListInputs = False,
     model: options.ModelOptions,
     passing: options.Passing,
     top_k: options.TopK = 1,
@@ -44,6 +48,10 @@ def predict(
     is a row with status `failed` and the reason.
     """
     set_up_log(messages)
+    if list_inputs:
+        refuse_given(context, _OF_ROWS, "--list prints the inputs, and writes no rows")
+        print_inputs(inputs, quiet=messages.quiet)
+        return 0
     file = None if output in (DASH, "") else output
     in_parts = file is not None and (file.endswith("/") or os.path.isdir(file))
     chosen = choose_format(file, output_format or ("parquet" if in_parts else None), excel_safe=excel_safe)

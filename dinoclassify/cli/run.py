@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Generic, Unpack
 
 from dinoclassify.archives import is_archive
 from dinoclassify.cli import options
-from dinoclassify.cli.inputs import Census, check_inputs, is_live, look, names_of, second_look
+from dinoclassify.cli.inputs import Census, check_inputs, is_live, look, names_of, nothing_found, second_look
 from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, with_progress
 from dinoclassify.cli.signals import ending_with_reader
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import say
-from dinoclassify.errors import NoInputsError, UsageError
+from dinoclassify.errors import UsageError
 from dinoclassify.files import is_regular
 from dinoclassify.filters import has_image_suffix
 from dinoclassify.lists import writing_paths
@@ -113,8 +113,6 @@ def check_run(request: Request) -> None:
     """
     target, upkeep = request.target, request.upkeep
     named = [*names_of(request.inputs), *request.tables]
-    if not names_of(request.inputs):
-        raise UsageError("name pictures, folders or globs, - for a list on stdin, or --files-from a list")
     _check_upkeep(upkeep)
     if target.url is not None:
         filesystem(target.url)
@@ -161,10 +159,10 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
     tally, stages = Tally(upkeep.failure_limit), Stages()
     with owned(target, upkeep):
         census = Census(inputs.shard) if inputs.shard is not None else None
-        found = look(inputs, census)
+        found = look(inputs, census, tally.passed_over)
         first = next(found, None)
         if first is None and (census is None or not census.inputs):  # a shard may well be empty
-            raise NoInputsError(f"no images found in {' '.join(names_of(inputs))}")
+            raise nothing_found(inputs, tally.passed_over)
         sources: Iterator[Source] = chain([first] if first is not None else [], found)
         if upkeep.resume and not is_live(inputs):
             sources = signed(sources, private=inputs.private_urls)

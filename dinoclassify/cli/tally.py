@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dinoclassify.errors import FailuresError
+from dinoclassify.filters import describe_passed_over
 from dinoclassify.limits import Limit
 from dinoclassify.rows import Row, Status
 
@@ -31,6 +32,7 @@ class Tally:
         self.statuses: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()  # by `Change`, and pruned, and not named
+        self.passed_over: Counter[str] = Counter()  # files that are not images, by suffix
         self._lock = threading.Lock()  # kept rows are counted in another thread
         self._limit = limit
         self._earlier: Counter[str] = Counter()  # rows of earlier runs that this run has not come to yet
@@ -131,7 +133,8 @@ class Tally:
         changes = [f"{self.changes[change]:,} {change}" for change in _CHANGES if self.changes[change]]
         told = f"; {', '.join(changes)}" if set(changes) - {f"{self.changes['new']:,} new"} else ""
         speed = f", {self.made / self.seconds:.1f} images/s" if self.made else ""
-        return f"{self.total:,} images: {self.counts()}{told} in {self.seconds:.1f} s{speed}"
+        over = f"; {text}" if (text := describe_passed_over(self.passed_over)) else ""
+        return f"{self.total:,} images: {self.counts()}{told}{over} in {self.seconds:.1f} s{speed}"
 
     def _judge(self, failed: int, total: int) -> None:
         if self._limit is not None and self._limit.exceeded(failed, total):
