@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import islice
 from typing import BinaryIO, Literal
 
 from dinoclassify import stores
@@ -22,7 +22,8 @@ from dinoclassify.errors import first_line
 from dinoclassify.files import Signature
 from dinoclassify.rows import Failure
 from dinoclassify.sources import MEMBER, MOST_BYTES, Source, Span
-from dinoclassify.tars import CUT, NO_ARCHIVE, BrokenError, Header, Headers, NoArchiveError, Stream, damage
+from dinoclassify.tars import CUT, BrokenError, Header, Headers, NoArchiveError, Stream, damage
+from dinoclassify.zips import MEMBER_MAGIC, ZipMember, read_directory
 
 _ZIPS = (".zip", ".cbz")
 _PLAIN_TARS = (".tar",)
@@ -30,10 +31,10 @@ _COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.zst", ".tzst")
 _SUFFIXES = (*_ZIPS, *_PLAIN_TARS, *_COMPRESSED_TARS)
 
 _INDEXES = 4  # archives whose members are known by name
+_MOST_INDEXED = 200_000  # members of such an archive: about 100 MB
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's member: magic, length of its name, and of its extra fields
 _MOST_LOCAL_HEADER = _LOCAL_HEADER.size + 2 * 0xFFFF
-_MAGIC = b"PK\3\4"  # of such a header
 _ENCRYPTED = 1  # a flag of a zip's member
 _PACKINGS: dict[int, Literal["stored", "deflated"]] = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 
@@ -110,13 +111,11 @@ def member(
 ) -> Source:
     """One member of an archive, the first that has this name. For the arguments, see `members`.
 
-    The last archives asked for are kept by their names in memory, but for those that are streamed.
+    The members of the last archives asked for are kept in memory, but for archives that are streamed or have very many.
     """
     archive = _Archive(path, open_file, signature, streamed)
-    if streamed:
-        entries, otherwise = _by_name(islice(_entries(archive, name.__eq__), 1))
-    else:
-        entries, otherwise = _index(archive)
+    index = None if streamed else _index(archive)
+    entries, otherwise = index or _by_name(islice(_entries(archive, name.__eq__), 1))
     if name in entries:
         return _source(archive, entries[name])
     return Source(f"{path}{MEMBER}{name}", otherwise)
@@ -129,7 +128,7 @@ def unpack(span: Span, raw: bytes) -> bytes | Failure:
     if span.packing == "plain":
         return raw
     magic, name_length, extra_length = _LOCAL_HEADER.unpack_from(raw)
-    if magic != _MAGIC:
+    if magic != MEMBER_MAGIC:
         return Failure("decode_error", "its header in the archive is damaged")
     packed = memoryview(raw)[_LOCAL_HEADER.size + name_length + extra_length :]
     try:
@@ -155,8 +154,12 @@ def _source(archive: _Archive, entry: _Entry) -> Source:
 
 
 @lru_cache(_INDEXES)
-def _index(archive: _Archive) -> tuple[dict[str, _Entry], Failure]:
-    return _by_name(_entries(archive, lambda _: True))
+def _index(archive: _Archive) -> tuple[dict[str, _Entry], Failure] | None:
+    """All entries by name, as `_by_name` gives them; None where they are too many."""
+    entries = _entries(archive, lambda _: True)
+    index = _by_name(islice(entries, _MOST_INDEXED))
+    more, _ = _by_name(islice(entries, 1))
+    return None if more else index
 
 
 def _by_name(entries: Iterator[_Entry]) -> tuple[dict[str, _Entry], Failure]:
@@ -197,50 +200,28 @@ def _entries(archive: _Archive, wanted: Callable[[str], bool]) -> Iterator[_Entr
 
 
 def _zip_entries(path: str, file: BinaryIO, wanted: Callable[[str], bool]) -> Iterator[_Entry]:
-    infos, end = _directory(file)
-    starts = [*sorted(info.header_offset for info in infos), end]
-    following = dict(reversed(list(pairwise(starts))))  # of two that start at the same place, both have no room
-    for info in infos:
-        name = _tidy(info.filename)
-        if info.is_dir() or not wanted(name):
+    for info in read_directory(file):
+        name = _tidy(info.name)
+        if name.endswith("/") or not wanted(name):
             continue
-        room = following[info.header_offset] - info.header_offset
-        content: Span | Failure | None = _zip_refusal(name, info, room)
+        content: Span | Failure | None = _zip_refusal(name, info)
         if content is None:
-            length = min(room, _MOST_LOCAL_HEADER + info.compress_size)  # not what has been deleted behind it
-            packing = _PACKINGS[info.compress_type]
-            content = Span(path, info.header_offset, length, info.file_size, packing, info.CRC)
-        yield _Entry(name, info.file_size, content)
+            length = min(info.room, _MOST_LOCAL_HEADER + info.packed_size)  # not what has been deleted behind it
+            content = Span(path, info.offset, length, info.size, _PACKINGS[info.method], info.crc)
+        yield _Entry(name, info.size, content)
 
 
-def _directory(file: BinaryIO) -> tuple[list[zipfile.ZipInfo], int]:
-    """What a zip says of its members, and where in the file it says so: behind all of them."""
-    try:
-        archive = zipfile.ZipFile(file)
-    except zipfile.BadZipFile as error:
-        if isinstance(error.__context__, OSError):  # which it would pass off as no zip file
-            raise error.__context__ from None
-        if zipfile.is_zipfile(file):
-            raise
-        file.seek(0)
-        raise (BrokenError(CUT) if file.read(4) == _MAGIC else NoArchiveError(NO_ARCHIVE)) from error
-    file.seek(0)
-    if not archive.infolist() and file.read(4) == _MAGIC:
-        raise zipfile.BadZipFile("its directory says that it is empty")
-    return archive.infolist(), archive.start_dir
-
-
-def _zip_refusal(name: str, info: zipfile.ZipInfo, room: int) -> Failure | None:
-    if info.flag_bits & _ENCRYPTED:
+def _zip_refusal(name: str, info: ZipMember) -> Failure | None:
+    if info.flags & _ENCRYPTED:
         return Failure("unreadable", "is encrypted")
-    if stat.S_ISLNK(info.external_attr >> 16):
+    if stat.S_ISLNK(info.mode):
         return Failure("unreadable", "is a link in the archive")
-    if info.compress_type not in _PACKINGS:
-        reason = f"is packed by the method {info.compress_type} of zip, neither stored nor deflated"
+    if info.method not in _PACKINGS:
+        reason = f"is packed by the method {info.method} of zip, neither stored nor deflated"
         return Failure("unsupported_format", reason)
-    if info.compress_size > room - _LOCAL_HEADER.size:
+    if info.packed_size > info.room - _LOCAL_HEADER.size:
         return Failure("decode_error", "overlaps what follows it in the archive")
-    return _refusal(name, max(info.file_size, info.compress_size))
+    return _refusal(name, max(info.size, info.packed_size))
 
 
 def _tar_entries(path: str, file: BinaryIO, wanted: Callable[[str], bool]) -> Iterator[_Entry]:

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dinoclassify import archives, tars
+from dinoclassify import archives, tars, zips
 from dinoclassify.archives import is_archive, is_streamed, member, members, split_key, unpack
 from dinoclassify.rows import Failure
 from dinoclassify.sources import Source, Span
@@ -710,3 +710,68 @@ def test_a_member_of_an_archive_that_is_damaged_says_so(content: bytes, code: st
     found = member("a.zip", "a.png", lambda _: io.BytesIO(content), (len(content), 0), streamed=False).content
     assert isinstance(found, Failure)
     assert found.code == code
+
+
+# The directory of a zip.
+
+
+def directory(entries: int, *, size: int | None = None, spread: int = 0) -> bytes:
+    """A zip64 of so many empty members, in which the directory says that it has another size."""
+    members, records = io.BytesIO(), io.BytesIO()
+    for number in range(entries):
+        name = b"%07d.png" % number
+        at = members.tell()
+        members.write(struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 33, 0, 0, 0, len(name), 0) + name)
+        extra = struct.pack("<HHQ", 1, 8, at)
+        sizes = (0, 0, 0, len(name), len(extra), spread)
+        records.write(struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", 45, 45, 0, 0, 0, 33, *sizes, 0, 0, 0, 0xFFFFFFFF))
+        records.write(name + extra + bytes(spread))
+    content, length = members.getvalue() + records.getvalue(), records.tell()
+    said = length if size is None else size
+    end = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, entries, entries, said, members.tell())
+    end += struct.pack("<4sIQI", b"PK\6\7", 0, len(content), 1)
+    return content + end + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+
+
+def test_a_zip_s_directory_is_read_as_a_stream() -> None:
+    content = directory(20_000)
+    with zipfile.ZipFile(io.BytesIO(content)) as reference:
+        expected = [(f"a.zip!{info.filename}", info.header_offset) for info in reference.infolist()]
+    found = members("a.zip", lambda _: True, lambda _: io.BytesIO(content), SIGNATURE, streamed=False)
+    assert [(source.path, source.content.offset) for source in found if isinstance(source.content, Span)] == expected
+    tracemalloc.start()
+    try:
+        found = members("a.zip", lambda _: True, lambda _: io.BytesIO(content), SIGNATURE, streamed=False)
+        assert sum(1 for _ in found) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < 6_000_000, "three pieces of 1 MiB and 30 bytes a member"
+    finally:
+        tracemalloc.stop()
+
+
+def test_long_comments_of_a_zip_s_members_are_passed_over() -> None:
+    content = directory(40, spread=0xFFFF)
+    assert outcomes(content, "zip") == [(f"!{number:07}.png", "ok") for number in range(40)]
+
+
+def test_a_zip_with_too_large_a_directory_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zips, "_MOST_DIRECTORY", 6_000)
+    assert {code for _, code in outcomes(directory(80), "zip")} == {"ok"}
+    (source,) = listed(directory(90), "zip")
+    message = "the archive's directory has 6,210 bytes, over 6,000"
+    assert (source.path, source.content) == ("a.zip", Failure("too_large", message))
+
+
+@pytest.mark.parametrize("size", [0, 1, 46 * 5, 69 * 10 - 1, 69 * 10 + 1, 1 << 40, (1 << 64) - 1])
+def test_a_zip_s_directory_that_lies_about_its_size_is_one_row(size: int) -> None:
+    assert outcomes(directory(10, size=size), "zip") == [("", "decode_error")]
+
+
+def test_a_member_of_a_zip_with_very_many_is_found_without_keeping_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_MOST_INDEXED", 5)
+    content = make_zip(PICTURES)
+    archives._index.cache_clear()
+    for name, data in (PICTURES[2], PICTURES[9]):
+        found = member("many.zip", name, lambda _: io.BytesIO(content), (9, 9), streamed=False)
+        assert read(found, content) == data
+    missing = member("many.zip", "x.png", lambda _: io.BytesIO(content), (9, 9), streamed=False)
+    assert missing.content == Failure("vanished", "no such picture in the archive")
