@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,14 @@ from dinoclassify.files import FULL, Signature, reporting, signature
 from dinoclassify.layout import Layout, folder_namer, safe_name, shortened
 from dinoclassify.predictions import GONE, FindFile, current_file, why_stale
 from dinoclassify.rows import Label, Prediction
-from dinoclassify.transfers import TRANSFERS, Mode, is_same, unfinished_name
+from dinoclassify.signing import make_key
+from dinoclassify.transfers import TRANSFERS, Mode, identity, is_same, unfinished_name
 from dinoclassify.undo_journal import NAME, Entry, open_run, read_journal, standing, write_ahead
 from dinoclassify.undoing import finish
 
-Done = Literal["done", "there", "moved", "uncertain", "failed", "gone", "changed", "error"]
+log = logging.getLogger(__name__)
+
+Done = Literal["done", "there", "moved", "uncertain", "failed", "gone", "changed", "back", "error"]
 
 BATCH = 100  # rows between two times that the journal is forced onto the disk
 _DIGITS = (8, 16, 64)  # of the digest behind a name that is taken: as many as make it free
@@ -66,7 +70,7 @@ class Outcome:
 
     ``done``; ``there``: it was there already, or another with the same content is; ``moved``: an earlier run or row has
     moved it; ``uncertain`` and ``failed``: left alone, as the rules have it; ``gone`` and ``changed``, since it was
-    labelled; ``error``.
+    labelled; ``back``: at its old place once more, after it was moved; ``error``.
     """
 
     path: str
@@ -110,7 +114,11 @@ class SortedFolder:
     ) -> None:
         self._folder, self._mode, self._dry_run = os.path.abspath(folder), mode, dry_run
         self._journal = os.path.join(self._folder, NAME)
-        earlier = read_journal(self._journal)
+        self._key = None if dry_run else _key()
+        journal = read_journal(self._journal, self._key)
+        self._is_own, earlier = journal.is_own, journal.entries
+        if not self._is_own and self._key is not None:
+            log.warning("%s is not known to be yours: --undo will need --to", self._journal)
         self._unfinished = open_run(earlier)
         if self._unfinished and not resume:
             cure = f"--resume goes on with it, --undo {os.path.join(folder, NAME)} takes it back"
@@ -121,6 +129,11 @@ class SortedFolder:
         self._leaving: set[str] = set()  # sources of planned moves
         self._folders: set[str] = set()  # those that are there, or planned
         self._ahead = [Entry("mkdir", path) for path in made]  # for the journal, once there is something for it
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the journal will be known as the user's own."""
+        return self._is_own and self._key is not None
 
     def sort(self, rows: Iterable[Prediction], rules: Rules, *, batch: int = BATCH) -> Iterator[Outcome]:
         """Put pictures where they should be, or under a name beside it that is free. Gives one outcome for each place.
@@ -136,7 +149,9 @@ class SortedFolder:
             OutputError: the journal cannot be written, or the disk is full.
         """
         if not self._dry_run:
-            finish(self._folder, self._unfinished)
+            for entry in finish(self._folder, self._unfinished, is_own=self._is_own):
+                why = f"is there again since it was moved to {os.path.join(self._folder, entry.target)}, and stays"
+                yield Outcome(entry.source, "back", entry.target, why)
         class_name, group_name = folder_namer(), folder_namer()
         begun, remaining = bool(self._unfinished), iter(rows)
         while some := list(itertools.islice(remaining, batch)):
@@ -149,7 +164,7 @@ class SortedFolder:
                 self._made.clear()
                 self._leaving.clear()
         if begun and not self._dry_run:
-            write_ahead(self._journal, [Entry("end")])
+            write_ahead(self._journal, [Entry("end")], key=self._key)
 
     def _plan_row(self, row: Prediction, rules: Rules, class_name: Namer, group_name: Namer) -> list[_Plan | Outcome]:
         """What to do with the picture of a row, for each place where it should be."""
@@ -200,8 +215,9 @@ class SortedFolder:
                     if not os.path.lexists(os.path.join(self._folder, folder)):
                         entries.append(Entry("mkdir", folder))
             self._made[plan.target] = unfinished_name()
-            entries.append(Entry(self._mode, plan.target, plan.source, plan.was, self._made[plan.target]))
-        write_ahead(self._journal, entries)
+            own = identity(plan.source) if self._mode == "move" and os.path.lexists(plan.source) else None
+            entries.append(Entry(self._mode, plan.target, plan.source, plan.was, self._made[plan.target], own))
+        write_ahead(self._journal, entries, key=self._key)
         return True
 
     def _carry_out(self, plan: _Plan) -> Outcome:
@@ -240,7 +256,7 @@ class SortedFolder:
 
     def _leave(self, plan: _Plan, done: Done, why: str) -> Outcome:
         """Leave a picture where it is, although the journal has it otherwise."""
-        write_ahead(self._journal, [Entry("void", plan.target, made=self._made[plan.target])])
+        write_ahead(self._journal, [Entry("void", plan.target, made=self._made[plan.target])], key=self._key)
         return Outcome(plan.path, done, plan.target, why)
 
     def _plan_again(self, plan: _Plan) -> Outcome:
@@ -251,6 +267,15 @@ class SortedFolder:
         if not again.twin:
             self._write_ahead([again])
         return self._carry_out(again)
+
+
+def _key() -> bytes | None:
+    try:
+        return make_key()
+    except OSError as error:
+        why = f"{error.filename or 'the state folder'}: {error.strerror or error}"
+        log.warning("the journal cannot be signed (%s): --undo will need --to", why)
+        return None
 
 
 def _targets(

@@ -18,6 +18,7 @@ from dinoclassify.files import settle
 from dinoclassify.renames import rename_to_free
 
 Mode = Literal["copy", "move", "symlink", "hardlink"]
+Identity = tuple[int, int]  # inode of a file, and when it or its rights last changed (ctime_ns)
 
 _UNFINISHED = re.compile(r"\.dinoclassify-[0-9a-f]{16}\.new")
 _NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}  # there is no file, and cannot be
@@ -35,8 +36,11 @@ def move(source: str, target: str, made: str) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+        before = identity(source)
         _copy(source, target, os.path.join(os.path.dirname(target), made), for_good=True)
         try:
+            if identity(source) != before:
+                raise OSError(errno.EBUSY, "it has changed just now", source) from None
             os.unlink(source)
         except OSError:
             os.unlink(target)
@@ -83,6 +87,16 @@ def is_same(one: str, other: str) -> bool:
         return os.path.samefile(one, other) or filecmp.cmp(one, other, shallow=False)
     except OSError:
         return False
+
+
+def identity(path: str) -> Identity:
+    """What no other file has that comes to the same path later.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = os.lstat(path)
+    return status.st_ino, status.st_ctime_ns
 
 
 def remove(path: str) -> None:

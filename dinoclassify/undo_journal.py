@@ -3,19 +3,28 @@
 Lines of JSON, ``DIR/undo-journal.jsonl``: the folders that a run makes and the pictures that it copies, moves or links,
 in this order, and its end. A line is void if the picture was left after all, or has been taken back. Whether any other
 was carried out is to be seen on the disk: see `dinoclassify.undoing`.
+
+Each line ends with a code, which the user's own key gives for the folder of the journal, the code of the line before and
+the line itself. So a journal from elsewhere is known as such, and so is one with a line that is changed or left out.
 """
 
+import hmac
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dinoclassify.errors import UsageError
 from dinoclassify.files import Signature, append, replacing, reporting, settle
-from dinoclassify.transfers import Mode, is_unfinished
+from dinoclassify.signing import code_of
+from dinoclassify.transfers import Identity, Mode, is_unfinished
 
 NAME = "undo-journal.jsonl"
+
+_SIGNED = re.compile(rb'(.*), "code": "([0-9a-f]{64})"}\n')  # a line, and its code
+_CODE_END = 64 + len('"}\n')  # bytes from the start of the code to the end of the line
 
 Event = Literal["mkdir", "void", "end"] | Mode
 
@@ -28,7 +37,8 @@ class Entry:
 
     ``source`` is absolute. ``target`` is relative to the folder of the journal, which may be moved; only that folder
     itself and those above it are absolute. ``was`` is the signature of the picture, ``made`` the name of a copy of it
-    beside the target until that is whole, which no other line has.
+    beside the target until that is whole, which no other line has. ``identity`` tells a picture that is moved from
+    another that comes to the same place.
     """
 
     event: Event
@@ -36,6 +46,15 @@ class Entry:
     source: str = ""
     was: Signature = (None, None)
     made: str = ""
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What stands in a journal; ``is_own`` if this user has written all of it here."""
+
+    entries: list[Entry]
+    is_own: bool
 
 
 def journal_of(name: str) -> str:
@@ -50,37 +69,49 @@ def journal_of(name: str) -> str:
     return path
 
 
-def read_journal(path: str) -> list[Entry]:
+def read_journal(path: str, key: bytes | None = None) -> Journal:
     """What stands in a journal; nothing if there is none. A last line that was not finished is none.
+
+    Args:
+        path: of the journal.
+        key: that of this user, see `dinoclassify.signing`.
 
     Raises:
         UsageError: it cannot be read, or is no journal.
     """
     try:
-        if os.path.lexists(path) and not os.path.isfile(path):
-            raise ValueError("it is no file")
-        with open(path, encoding="ascii") as file:
-            return [_parse(line) for line in file if line.endswith("\n")]
+        if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
+            raise ValueError("it is no regular file")
+        with open(path, "rb") as file:
+            lines = [line for line in file if line.endswith(b"\n")]
+        return Journal([_parse(line.decode("ascii")) for line in lines], key is not None and _are_own(lines, path, key))
     except FileNotFoundError:
-        return []
+        return Journal([], is_own=True)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} is not a journal of dinoclassify sort ({error})") from error
 
 
-def write_ahead(path: str, entries: Sequence[Entry], *, settled: bool = True) -> None:
+def write_ahead(path: str, entries: Sequence[Entry], *, key: bytes | None = None, settled: bool = True) -> None:
     """Add lines to a journal, and have them on the disk, unless that is not needed.
+
+    Args:
+        path: of the journal.
+        entries: the new lines.
+        key: see `read_journal`; without it, or behind lines of others, the journal is not the user's own.
+        settled: have them on the disk.
 
     Raises:
         OutputError: they cannot be written.
     """
     with reporting(path):
         new = not os.path.exists(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         try:
-            _cut_unfinished_line(descriptor)
-            append(descriptor, b"".join(map(_line, entries)))
+            end = _cut_unfinished_line(descriptor)
+            before = os.pread(descriptor, 64, end - _CODE_END) if end > _CODE_END else b""
+            append(descriptor, b"".join(_lines(entries, path, key, before)))
             if settled:
                 os.fsync(descriptor)
         finally:
@@ -89,7 +120,7 @@ def write_ahead(path: str, entries: Sequence[Entry], *, settled: bool = True) ->
             settle(os.path.dirname(path))
 
 
-def rewrite(path: str, entries: Sequence[Entry]) -> None:
+def rewrite(path: str, entries: Sequence[Entry], *, key: bytes | None = None) -> None:
     """Leave nothing in a journal but these lines; without any there is none.
 
     Raises:
@@ -100,7 +131,7 @@ def rewrite(path: str, entries: Sequence[Entry]) -> None:
             os.unlink(path)
             return
         with replacing(path) as file:
-            file.writelines(map(_line, entries))
+            file.writelines(_lines(entries, path, key, b""))
 
 
 def open_run(entries: Sequence[Entry]) -> list[Entry]:
@@ -115,11 +146,43 @@ def standing(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.event != "void" and not (entry.made and entry.made in void)]
 
 
+def _lines(entries: Sequence[Entry], path: str, key: bytes | None, before: bytes) -> Iterator[bytes]:
+    """The lines of a journal; with a key each has its code, the first that which follows the code ``before``."""
+    for entry in entries:
+        text = _line(entry)
+        if key is None:
+            yield text + b"\n"
+        else:
+            before = _code(key, path, before, text[:-1])
+            yield text[:-1] + b', "code": "' + before + b'"}\n'
+
+
+def _are_own(lines: Sequence[bytes], path: str, key: bytes) -> bool:
+    """Whether all lines have the codes that the key gives them."""
+    before = b""
+    for line in lines:
+        signed = _SIGNED.fullmatch(line)
+        if signed is None or not hmac.compare_digest(signed[2], _code(key, path, before, signed[1])):
+            return False
+        before = signed[2]
+    return True
+
+
+def _code(key: bytes, path: str, before: bytes, text: bytes) -> bytes:
+    return code_of(key, os.fsencode(os.path.realpath(os.path.dirname(path))), before, text)
+
+
 def _line(entry: Entry) -> bytes:
-    content = {"event": entry.event, "source": entry.source, "target": entry.target, "made": entry.made}
-    size, mtime_ns = entry.was
-    line = {name: text for name, text in content.items() if text} | ({} if size is None else {"was": [size, mtime_ns]})
-    return json.dumps(line).encode("ascii") + b"\n"  # escaped, so that names which are not UTF-8 come back
+    content: dict[str, object] = {
+        "event": entry.event,
+        "source": entry.source,
+        "target": entry.target,
+        "made": entry.made,
+        "identity": entry.identity,
+        "was": None if entry.was == (None, None) else entry.was,
+    }
+    line = {name: value for name, value in content.items() if value}
+    return json.dumps(line).encode("ascii")  # escaped, so that names which are not UTF-8 come back
 
 
 def _parse(line: str) -> Entry:
@@ -138,13 +201,16 @@ def _parse(line: str) -> Entry:
         raise ValueError(f"{event} from {source} to {target}, which is not in the folder")
     if (is_transfer or event == "void") and not is_unfinished(made):
         raise ValueError(f"{event} with the name {made}")
-    return Entry(event, target, source, (size, mtime_ns), made)
+    inode_and_time = content.get("identity")
+    identity = None if inode_and_time is None else (int(inode_and_time[0]), int(inode_and_time[1]))
+    return Entry(event, target, source, (size, mtime_ns), made, identity)
 
 
-def _cut_unfinished_line(descriptor: int) -> None:
-    """Cut off what a run that was killed, or a full disk, has left behind the last line."""
+def _cut_unfinished_line(descriptor: int) -> int:
+    """Cut off what a run that was killed, or a full disk, has left behind the last line; gives where that ends."""
     end = size = os.fstat(descriptor).st_size
     while end and os.pread(descriptor, 1, end - 1) != b"\n":
         end -= 1
     if end < size:
         os.ftruncate(descriptor, end)
+    return end

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dinoclassify.errors import OutputError
 from dinoclassify.files import reporting, signature
-from dinoclassify.transfers import Mode, is_same, move, remove
+from dinoclassify.transfers import Mode, identity, is_same, move, remove
 from dinoclassify.undo_journal import Entry, rewrite, standing, write_ahead
 
 
@@ -29,26 +29,36 @@ class _KeptError(Exception):
     """Taking it back would lose something."""
 
 
-def finish(folder: str, entries: Sequence[Entry]) -> None:
+def finish(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry]:
     """Bring what a run was killed in the middle of into order: each picture is then in one place, and whole.
+
+    But for those of which another copy has come back to the old place since: these moves are given, and both stay.
 
     Args:
         folder: that of the journal.
         entries: of the run.
+        is_own: see `dinoclassify.undo_journal.Journal`; with what others have written no picture is removed.
 
     Raises:
         OutputError: it cannot be done.
     """
+    back = []
     for entry in standing(entries):
         target = os.path.join(folder, entry.target)
         with reporting(target):
             if entry.event in ("copy", "move"):
                 remove(os.path.join(os.path.dirname(target), entry.made))
             if entry.event == "move" and _are_two(entry.source, target) and is_same(entry.source, target):
-                os.unlink(entry.source)
+                if is_own and (identity(entry.source) == entry.identity or os.path.samefile(entry.source, target)):
+                    os.unlink(entry.source)
+                else:
+                    back.append(entry)
+    return back
 
 
-def undo_all(path: str, entries: Sequence[Entry], *, dry_run: bool = False) -> Iterator[Undone]:
+def undo_all(
+    path: str, entries: Sequence[Entry], *, key: bytes | None = None, root: str | None = None, dry_run: bool = False
+) -> Iterator[Undone]:
     """Take everything back, the last first: gives each picture that is taken back, or left.
 
     The journal goes when nothing is left in it; what is left stays in it. Folders that a run has made go when they are
@@ -57,6 +67,8 @@ def undo_all(path: str, entries: Sequence[Entry], *, dry_run: bool = False) -> I
     Args:
         path: the journal.
         entries: what stands in it.
+        key: for the lines that are added, if all others are the user's own.
+        root: a folder; take nothing back to a place outside it, nor from one outside the folder of the journal.
         dry_run: only say what would be done.
 
     Raises:
@@ -69,11 +81,14 @@ def undo_all(path: str, entries: Sequence[Entry], *, dry_run: bool = False) -> I
         target = os.path.join(folder, entry.target)
         match entry.event:
             case "mkdir":
-                if not os.path.isabs(entry.target) and not dry_run:
+                is_inside = root is None or _is_below(target, folder)
+                if is_inside and not os.path.isabs(entry.target) and not dry_run:
                     remove_folders([target])
                 left.append(entry)
             case "copy" | "move" | "symlink" | "hardlink" as mode:
                 try:
+                    if root is not None:
+                        _check_places(mode, entry.source, root, target, folder)
                     done = (dry_run and target in back) or _undo(mode, entry, target, dry_run=dry_run)
                 except (_KeptError, OSError) as error:
                     left.append(entry)
@@ -81,13 +96,13 @@ def undo_all(path: str, entries: Sequence[Entry], *, dry_run: bool = False) -> I
                     continue
                 if not dry_run:  # so that whoever goes on after a kill knows; what is last on the disk, the disk tells
                     with suppress(OutputError):  # of a full disk, which this may make room on
-                        write_ahead(path, [Entry("void", entry.target, made=entry.made)], settled=False)
+                        write_ahead(path, [Entry("void", entry.target, made=entry.made)], key=key, settled=False)
                 if done:
                     back.add(entry.source)
                     yield Undone(entry.source, target)
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
-        rewrite(path, [*left[::-1], Entry("end")] if is_left else [])
+        rewrite(path, [*left[::-1], Entry("end")] if is_left else [], key=key)
 
 
 def own_folders(path: str, entries: Sequence[Entry]) -> list[str]:
@@ -101,6 +116,26 @@ def remove_folders(paths: Sequence[str]) -> None:
     for path in reversed(paths):
         with suppress(OSError):  # there is something in it, or it is gone
             os.rmdir(path)
+
+
+def _check_places(mode: Mode, source: str, root: str, target: str, folder: str) -> None:
+    """Check that a transfer stays within the two folders, whatever the links on the way.
+
+    Raises:
+        _KeptError: it does not.
+    """
+    if not _is_below(source, root):
+        raise _KeptError(f"{source} is not below {root}")
+    if not _is_below(target, folder):
+        raise _KeptError(f"it is not below {folder}")
+    if mode == "move" and os.path.islink(target):
+        raise _KeptError("it is a symbolic link, which sort does not move")
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether a path has no ``..``, and what it names is in the folder, however links lead there."""
+    above = os.path.join(os.path.realpath(os.path.dirname(path)), "")
+    return os.path.normpath(path) == path and above.startswith(os.path.join(os.path.realpath(folder), ""))
 
 
 def _undo(mode: Mode, entry: Entry, target: str, *, dry_run: bool) -> bool:

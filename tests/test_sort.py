@@ -92,7 +92,7 @@ def sort(
 
 def undo(folder: str = "sorted") -> list[str | None]:
     path = os.path.realpath(f"{folder}/{NAME}")
-    entries = read_journal(path)
+    entries = read_journal(path).entries
     reasons = [undone.why for undone in undo_all(path, entries)]
     remove_folders(own_folders(path, entries))
     return reasons
@@ -377,7 +377,7 @@ def test_undo_moves_back_what_was_moved_even_where_its_folder_is_gone(here: Path
     os.rmdir("a")
     os.rename("sorted", "elsewhere")
     path = os.path.abspath(f"elsewhere/{NAME}")
-    assert [undone.why for undone in undo_all(path, read_journal(path))] == [None]
+    assert [undone.why for undone in undo_all(path, read_journal(path).entries)] == [None]
     assert Path("a/x.jpg").exists()
 
 
@@ -540,7 +540,7 @@ def test_a_journal_whose_last_line_is_torn(here: Path) -> None:
     sort([row(picture("x.jpg"))], "copy")
     whole = Path(f"sorted/{NAME}").read_text()
     Path(f"sorted/{NAME}").write_text(whole + '{"event": "copy", "sour')
-    assert len(read_journal(f"sorted/{NAME}")) == whole.count("\n")
+    assert len(read_journal(f"sorted/{NAME}").entries) == whole.count("\n")
     sort([row(picture("y.jpg"))], "copy")
     assert Path(f"sorted/{NAME}").read_text().startswith(whole)
     assert undo() == [None, None]

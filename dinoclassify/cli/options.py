@@ -246,6 +246,10 @@ ResumeSort = Annotated[bool, _run("--resume", help="Go on with a run that was st
 Undo = Annotated[
     str | None, _run(metavar="JOURNAL", help="Take back what is written in DIR/undo-journal.jsonl; no RESULTS.")
 ]
+UndoTo = Annotated[
+    str | None,
+    _run("--to", metavar="ROOT", help="With --undo: put images back only below this folder; for journals of others."),
+]
 
 SidecarFormat = Annotated[
     Literal["xmp", "txt", "json"],

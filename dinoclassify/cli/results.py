@@ -31,6 +31,5 @@ def warn_of_all(troubles: int, *, gone: int, rows: int) -> None:
     if troubles > _MOST_WARNINGS:
         log.warning("and so %s more", f"{troubles - _MOST_WARNINGS:,}")
     if rows and gone == rows:
-        log.warning(
-            "no picture is where its row says: relative paths begin in the folder in which predict ran, or the current one"
-        )
+        where = "relative paths begin in the folder in which predict ran, or in the current one"
+        log.warning("no picture is where its row says: %s", where)

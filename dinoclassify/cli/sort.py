@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from dinoclassify.groups import Groups
     from dinoclassify.layout import Layout
     from dinoclassify.sorting import Grouped, Outcome
+    from dinoclassify.undo_journal import Entry
+    from dinoclassify.undoing import Undone
 
 log = logging.getLogger("dinoclassify")
 
-_WITH_UNDO = {"undo", "dry_run", "wait", "quiet", "verbose", "debug"}
+_WITH_UNDO = {"undo", "to", "dry_run", "wait", "quiet", "verbose", "debug"}
 _WORDS = {
     "there": "there already",
     "moved": "moved before",
@@ -39,6 +41,7 @@ _WORDS = {
     "failed": "failed left alone",
     "gone": "gone",
     "changed": "changed",
+    "back": "back at their old places",
     "error": "could not be put there",
 }
 _PAST = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
@@ -61,7 +64,7 @@ class _Run:
     @property
     def troubles(self) -> int:
         """How many pictures could not be sorted."""
-        return self.counts["gone"] + self.counts["changed"] + self.counts["error"]
+        return sum(self.counts[done] for done in ("gone", "changed", "back", "error"))
 
     def summary(self) -> str:
         """The counts in a line."""
@@ -85,6 +88,7 @@ def sort(
     dry_run: options.DryRun = False,
     resume: options.ResumeSort = False,
     undo: options.Undo = None,
+    to: options.UndoTo = None,
     wait: options.Wait = False,
     messages: options.Messages,
 ) -> int:
@@ -98,7 +102,8 @@ def sort(
     if undo is not None:
         others = {parameter.name or "" for parameter in context.command.params} - _WITH_UNDO
         refuse_given(context, others, "--undo takes all back that its journal has")
-        return _undo(undo, dry_run=dry_run, wait=wait, quiet=messages.quiet)
+        return _undo(undo, to, dry_run=dry_run, wait=wait, quiet=messages.quiet)
+    refuse_given(context, ["to"], "--to goes with --undo; --into names the folder to sort into")
     name = required(results)
     if not into:
         raise UsageError("name a folder with --into")
@@ -124,7 +129,8 @@ def sort(
             remove_folders(made)  # there was nothing to put into it
     warn_of_all(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
     if not messages.quiet:
-        cure = f"; --undo {work.journal} takes it back" if work.counts["done"] and not dry_run else ""
+        undo_options = work.journal if folder.is_signed else f"{work.journal} --to ROOT"
+        cure = f"; --undo {undo_options} takes it back" if work.counts["done"] and not dry_run else ""
         say(f"{'would do: ' if dry_run else ''}{work.summary()} -> {into}{cure}")
     return SOME_FAILED if work.troubles else 0
 
@@ -184,25 +190,56 @@ def _report(outcome: "Outcome", work: _Run) -> None:
         log.info("%s: %s %s", outcome.path, outcome.done, target if outcome.target else "")
 
 
-def _undo(name: str, *, dry_run: bool, wait: bool, quiet: bool) -> int:
+def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
     """Take back what a journal has; gives the exit code."""
+    from dinoclassify.signing import read_key
     from dinoclassify.undo_journal import journal_of, read_journal
     from dinoclassify.undoing import own_folders, remove_folders, undo_all
 
     path = journal_of(name)
+    if to is not None and not os.path.isdir(to):
+        raise UsageError(f"--to {to}: there is no such folder")
     left = done = 0
     with nullcontext() if dry_run else locked(path, wait=wait):
-        entries = read_journal(path)
-        for undone in undo_all(path, entries, dry_run=dry_run):
+        key = read_key()
+        journal = read_journal(path, key)
+        if not journal.is_own:
+            _mind(path, journal.entries, to, dry_run=dry_run, quiet=quiet)
+        key = key if journal.is_own else None
+        for undone in undo_all(path, journal.entries, key=key, root=to, dry_run=dry_run):
             left, done = left + (undone.why is not None), done + (undone.why is None)
             if undone.why is not None:
                 warn_of(f"{undone.target} is left as it is: {undone.why}", left)
             elif dry_run:
-                print_lines([printable(f"undo {undone.target} -> {undone.source}")])
+                _show(undone)
     if not left and not dry_run:
-        remove_folders(own_folders(path, entries))
+        remove_folders(own_folders(path, journal.entries))
     warn_of_all(left, gone=0, rows=0)
     if not quiet:
         which = "" if dry_run else f", which stay in {path}"
         say(f"{'would do: ' if dry_run else ''}{done:,} taken back" + (f", {left:,} left{which}" if left else ""))
     return SOME_FAILED if left else 0
+
+
+def _mind(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:
+    """Show what a journal that is not the user's own would do; refuse it unless a folder limits that.
+
+    Raises:
+        UsageError: none does.
+    """
+    from dinoclassify.undoing import undo_all
+
+    why = f"{path} is not known to be yours: it was moved, or written elsewhere or by an older version"
+    cure = "--to ROOT takes back only what goes below ROOT"
+    if dry_run:
+        log.warning("%s: %s", why, cure)
+    elif to is None:
+        raise UsageError(f"{why}; {cure}, and --dry-run shows what that is")
+    elif not quiet:
+        for undone in undo_all(path, entries, root=to, dry_run=True):
+            if undone.why is None:
+                _show(undone)
+
+
+def _show(undone: "Undone") -> None:
+    print_lines([printable(f"undo {undone.target} -> {undone.source}")])
