@@ -12,6 +12,7 @@ from typing import Literal
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import FULL, Signature, reporting, signature
 from dinoclassify.layout import Layout, folder_namer, safe_name, shortened
+from dinoclassify.only import Only
 from dinoclassify.predictions import GONE, FindFile, current_file, why_stale
 from dinoclassify.rows import Label, Prediction
 from dinoclassify.signing import make_key
@@ -21,7 +22,7 @@ from dinoclassify.undoing import finish
 
 log = logging.getLogger(__name__)
 
-Done = Literal["done", "there", "moved", "uncertain", "failed", "gone", "changed", "back", "error"]
+Done = Literal["done", "there", "moved", "uncertain", "failed", "other", "gone", "changed", "back", "error"]
 
 BATCH = 100  # rows between two times that the journal is forced onto the disk
 _DIGITS = (8, 16, 64)  # of the digest behind a name that is taken: as many as make it free
@@ -45,6 +46,7 @@ class Rules:
     min_score: what is below counts as uncertain.
     uncertain_to: the folder of those; None leaves them alone.
     failed_to: the folder of those that failed; None leaves them alone.
+    only: the labels and groups whose pictures are taken; None for all.
     find: gives the file of a row, see `dinoclassify.predictions.file_finder`.
 
     Raises:
@@ -56,6 +58,7 @@ class Rules:
     min_score: float = 0.0
     uncertain_to: str | None = None
     failed_to: str | None = None
+    only: Only | None = None
     find: FindFile = current_file
 
     def __post_init__(self) -> None:
@@ -69,8 +72,8 @@ class Outcome:
     """What has become of a picture, where it is in the folder, and why not.
 
     ``done``; ``there``: it was there already, or another with the same content is; ``moved``: an earlier run or row has
-    moved it; ``uncertain`` and ``failed``: left alone, as the rules have it; ``gone`` and ``changed``, since it was
-    labelled; ``back``: at its old place once more, after it was moved; ``error``.
+    moved it; ``uncertain``, ``failed`` and ``other``: left alone, as the rules have it; ``gone`` and ``changed``, since
+    it was labelled; ``back``: at its old place once more, after it was moved; ``error``.
     """
 
     path: str
@@ -280,19 +283,25 @@ def _key() -> bytes | None:
 
 def _targets(
     row: Prediction, source: str, rules: Rules, class_name: Namer, group_name: Namer
-) -> list[str] | Literal["uncertain", "failed"]:
+) -> list[str] | Literal["uncertain", "failed", "other"]:
     """The paths that the picture of a row should have in the folder, or why it is left alone."""
     name = os.path.basename(source)
     if row.status == "failed":
         return "failed" if rules.failed_to is None else [os.path.join(rules.failed_to, name)]
-    best = [(group, label) for group, label in rules.grouped(row) if group.score >= rules.min_score]
+    ranks = list(enumerate(rules.grouped(row), start=1))[: None if rules.layout.uses("rank") else 1]
+    if (only := rules.only) is not None:
+        wanted = [(only.wants(group.label), only.wants(label.label)) for _, (group, label) in ranks]
+        ranks = [rank for rank, either in zip(ranks, wanted, strict=True) if any(either)]
+        if not ranks:
+            return "other"
+    best = [rank for rank in ranks if rank[1][0].score >= rules.min_score]
     if row.status == "uncertain" or not best:
         return "uncertain" if rules.uncertain_to is None else [os.path.join(rules.uncertain_to, name)]
     stem, suffix = os.path.splitext(name)
     parent = os.path.basename(os.path.dirname(source)) or "_"
     of_row = {"name": name, "stem": stem, "suffix": suffix, "parent": parent, "status": row.status}
     targets = []
-    for number, (group, label) in enumerate(best if rules.layout.uses("rank") else best[:1], start=1):
+    for number, (group, label) in best:
         names = {"label": class_name(label.label, label.index), "group": group_name(group.label, group.index)}
         targets.append(rules.layout.fill(of_row | names | {"score": f"{group.score:.4f}", "rank": str(number)}))
     return targets

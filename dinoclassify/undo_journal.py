@@ -4,8 +4,8 @@ Lines of JSON, ``DIR/undo-journal.jsonl``: the folders that a run makes and the 
 in this order, and its end. A line is void if the picture was left after all, or has been taken back. Whether any other
 was carried out is to be seen on the disk: see `dinoclassify.undoing`.
 
-Each line ends with a code, which the user's own key gives for the folder of the journal, the code of the line before and
-the line itself. So a journal from elsewhere is known as such, and so is one with a line that is changed or left out.
+Each line ends with a code, which the user's own key gives for the folder of the journal, the code of the line before
+and the line itself. So a journal from elsewhere is told apart, and so is one with a line that is changed or left out.
 """
 
 import hmac

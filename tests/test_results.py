@@ -182,3 +182,82 @@ def test_every_kind_of_output_says_where_it_was_made(
     capsys.readouterr()
     code, err = call(capsys, "sort", f"../a/{output}", "--into", "sorted")
     assert (code, err.count("1 copied")) == (0, 1), err
+
+
+def labelled(*labels: tuple[str, int]) -> None:
+    """An image and a row of each label."""
+    for label, index in labels:
+        Path(f"{label.split(',')[0]}.jpg").write_text(label)
+    write_rows("labels.jsonl", [row_of(f"{label.split(',')[0]}.jpg", label, 0.9, index) for label, index in labels])
+
+
+OF_IMAGENET = [("tench, Tinca tinca", 0), ("Egyptian cat", 285), ("tabby, tabby cat", 281)]
+
+
+def test_only_some_labels_are_sorted_and_tagged(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labelled(*OF_IMAGENET)
+    code, err = call(capsys, "sort", "labels.jsonl", "--into", "one", "--only", "egyptian_CAT", "--only", "tench")
+    assert (code, "2 copied, 1 of other labels" in err) == (0, True)
+    assert sorted(os.listdir("one")) == ["Egyptian cat", "tench", "undo-journal.jsonl"]
+    code, err = call(capsys, "sort", "labels.jsonl", "--into", "two", "--groups", "everyday", "--only", "cat")
+    assert (code, sorted(os.listdir("two/cat"))) == (0, ["Egyptian cat.jpg", "tabby.jpg"])
+    code, err = call(capsys, "tag", "labels.jsonl", "--only", "tabby cat", "-f", "txt")
+    assert (code, err) == (0, "dinoclassify: 3 rows: 1 sidecars written, 2 of other labels\n")
+    assert [path.name for path in here.glob("*.txt")] == ["tabby.jpg.txt"]
+    code, err = call(capsys, "tag", "labels.jsonl", "--only", "tench", "-f", "txt", "--remove")
+    assert Path("tabby.jpg.txt").exists()
+
+
+def test_of_a_row_with_many_labels_only_those_are_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("x.jpg").write_text("x")
+    row = row_of("x.jpg", "dog", 0.6, 1)
+    rows = [replace(row, top=(*row.top, Label("cat", 2, 0.3)))]
+    Path("labels.jsonl").write_bytes(b"".join(map(open_format("jsonl", 2).lines.line, rows)))
+    assert call(capsys, "tag", "labels.jsonl", "-f", "txt", "-k", "2", "--only", "cat")[0] == 0
+    assert Path("x.jpg.txt").read_text() == "cat\n"
+    layout = ["--layout", "{rank}/{label}/{name}"]
+    assert call(capsys, "sort", "labels.jsonl", "--into", "ranks", "--only", "cat", *layout)[0] == 0
+    assert sorted(os.listdir("ranks")) == ["2", "undo-journal.jsonl"]
+    assert call(capsys, "sort", "labels.jsonl", "--into", "best", "--only", "cat")[1].count("1 of other labels") == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "arguments", "code", "message"),
+    [
+        (OF_IMAGENET, ["--only", "egyptian kat"], 2, "there is no such label or group; the nearest is 'Egyptian cat'"),
+        (OF_IMAGENET, ["--only", "tenhc"], 2, "the nearest is 'tench, Tinca tinca'"),
+        (OF_IMAGENET, ["--only", "goldfish"], 0, "--only goldfish: no row has it\n"),
+        (OF_IMAGENET, ["--only", " "], 2, "--only: name a label or a group"),
+        (
+            [("red", 0), ("blue", 1)],
+            ["--only", "bleu", "--only", "red"],
+            0,
+            "bleu: no row has it; the nearest is 'blue'",
+        ),
+        ([("fish", 0)], ["--only", "brid"], 2, "the nearest is 'bird'"),
+        ([("dog", 0)], ["--only", "dog", "--failed-to", "x"], 2, "leave out --failed-to"),
+        (OF_IMAGENET, ["--only", "cats", "--groups", "everyday"], 2, "the nearest is 'cat'"),
+    ],
+)
+def test_names_that_no_label_has(
+    labels: list[tuple[str, int]],
+    arguments: list[str],
+    code: int,
+    message: str,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labelled(*labels)
+    done, err = call(capsys, "sort", "labels.jsonl", "--into", "sorted", *arguments)
+    assert (done, message in err) == (code, True), err
+    if not {"--groups", "--failed-to"} & {*arguments}:
+        done, err = call(capsys, "tag", "labels.jsonl", *arguments)
+        assert (done, message in err) == (code, True), err
+
+
+def test_a_name_that_no_row_of_stdin_has(here: Path, cli: Cli) -> None:
+    labelled(("red", 0), ("blue", 1))
+    with open("labels.jsonl", "rb") as stdin:
+        done = cli("sort", "-", "--into", "sorted", "--only", "bleu", stdin=stdin)
+    assert done.returncode == 0
+    assert b"--only bleu: no row has it; the nearest is 'blue'" in done.stderr

@@ -224,6 +224,10 @@ Results = Annotated[
     str | None, typer.Argument(metavar="RESULTS", help="A file that `predict` wrote, or - for its rows on stdin.")
 ]
 MinScore = Annotated[float, _answer(min=0, max=1, metavar="P", help="Count rows with a lower score as uncertain.")]
+Only = Annotated[
+    list[str] | None,
+    _answer(metavar="LABEL|GROUP", help="Take only rows of this label or group, whatever the case; repeatable."),
+]
 Into = Annotated[str | None, _output(metavar="DIR", help="The folder in which the folders of the labels stand.")]
 Mode = Annotated[Literal["copy", "move", "symlink", "hardlink"], _output(help="What is done with the pictures.")]
 Layout = Annotated[

@@ -1,8 +1,15 @@
 """What commands that read rows have in common: the name of the file, and what is wrong with pictures."""
 
 import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from dinoclassify.cli.inputs import DASH
 from dinoclassify.errors import UsageError
+
+if TYPE_CHECKING:
+    from dinoclassify.groups import Groups
+    from dinoclassify.only import Only
 
 log = logging.getLogger("dinoclassify")
 
@@ -18,6 +25,27 @@ def required(results: str | None) -> str:
     if not results:
         raise UsageError("name a file that predict wrote, or - for its rows on stdin")
     return results
+
+
+def chosen(names: Sequence[str] | None, results: str, groups: "Groups | None" = None) -> "Only | None":
+    """The labels of ``--only``, if it is given; those of stdin are not known before its rows come.
+
+    Raises:
+        UsageError: there are no such labels, or the rows cannot be read.
+    """
+    from dinoclassify.only import choose
+    from dinoclassify.predictions import read_predictions
+
+    if not names:
+        return None
+    rows = read_predictions(results) if results != DASH else iter(())
+    return choose(names, {rank.index: rank.label for row in rows for rank in row.top}, groups)
+
+
+def warn_of_only(only: "Only | None") -> None:
+    """Say which names of ``--only`` no row had."""
+    if only is not None and (trouble := only.trouble()) is not None:
+        log.warning("%s", trouble)
 
 
 def warn_of(message: str, troubles: int) -> None:

@@ -15,7 +15,8 @@ from dinoclassify.cli import options
 from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.inputs import DASH
 from dinoclassify.cli.progress import wants_bar
-from dinoclassify.cli.results import required, warn_of, warn_of_all
+from dinoclassify.cli.results import chosen, required, warn_of, warn_of_all, warn_of_only
+from dinoclassify.cli.run import SOME_FAILED
 from dinoclassify.cli.signals import Stopped, finishing_batches
 from dinoclassify.cli.tally import SOME_FAILED
 from dinoclassify.cli.terminal import hush, print_lines, progress_bar, say, set_up_log
@@ -39,6 +40,7 @@ _WORDS = {
     "moved": "moved before",
     "uncertain": "uncertain left alone",
     "failed": "failed left alone",
+    "other": "of other labels",
     "gone": "gone",
     "changed": "changed",
     "back": "back at their old places",
@@ -80,6 +82,7 @@ def sort(
     results: options.Results = None,
     min_score: options.MinScore = 0.0,
     groups: options.Groups = None,
+    only: options.Only = None,
     into: options.Into = None,
     mode: options.Mode = "copy",
     layout: options.Layout = None,
@@ -114,7 +117,10 @@ def sort(
 
     known = read_groups(groups) if groups is not None else None
     where, grouped = _layout(context, layout, mode, known)
-    rules = Rules(where, grouped, min_score, uncertain_to, failed_to, find=file_finder(name))
+    if only and failed_to is not None:
+        raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
+    wanted = chosen(only, name, known if where.uses("group") else None)
+    rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, find=file_finder(name))
     rows = latest_predictions(name)
     if name != DASH:
         rows = chain([first] if (first := next(rows, None)) is not None else [], rows)  # to see now if it can be read
@@ -127,6 +133,7 @@ def sort(
     finally:
         if not os.path.exists(work.journal):
             remove_folders(made)  # there was nothing to put into it
+    warn_of_only(wanted)
     warn_of_all(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
     if not messages.quiet:
         undo_options = work.journal if folder.is_signed else f"{work.journal} --to ROOT"

@@ -9,8 +9,8 @@ import typer
 from dinoclassify.cli import options
 from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.progress import with_progress
-from dinoclassify.cli.results import required, warn_of, warn_of_all
-from dinoclassify.cli.run import files_of
+from dinoclassify.cli.results import chosen, required, warn_of, warn_of_all, warn_of_only
+from dinoclassify.cli.run import SOME_FAILED, files_of
 from dinoclassify.cli.tally import SOME_FAILED, Tally
 from dinoclassify.cli.terminal import print_lines, say, set_up_log
 from dinoclassify.rows import Prediction, printable
@@ -24,6 +24,7 @@ _SAID = {  # action -> what the summary calls it
     "delete": "deleted",
     "keep": "as they were",
     "nothing": "with nothing to write",
+    "other": "of other labels",
 }
 
 
@@ -38,6 +39,7 @@ def tag(
     prefix: options.Prefix = "dino",
     top_k: options.MostLabels = 1,
     min_score: options.LeastScore = 0.0,
+    only: options.Only = None,
     remove: options.Remove = False,
     dry_run: options.DryRun = False,
     messages: options.Messages,
@@ -58,6 +60,7 @@ def tag(
     from dinoclassify.sidecars import Plan
     from dinoclassify.sidecars import tag as write_sidecars
 
+    wanted = chosen(only, results)
     plan = Plan(
         made=sidecar_format,
         naming=naming,
@@ -65,6 +68,7 @@ def tag(
         prefix=prefix,
         top_k=top_k,
         min_score=min_score,
+        only=wanted,
         remove=remove,
         dry_run=dry_run,
         spared=frozenset(files_of(results)),
@@ -74,6 +78,7 @@ def tag(
     rows = _counted(latest_predictions(results), tally)
     outcomes = write_sidecars(rows if dry_run else with_progress(rows, tally, messages, None), plan)
     counts, troubles = _tell(outcomes, dry_run=dry_run)
+    warn_of_only(wanted)
     if not messages.quiet:
         say(_summary(tally.total, counts, troubles, dry_run=dry_run))
     return SOME_FAILED if troubles else 0
@@ -88,7 +93,7 @@ def _tell(outcomes: "Iterator[Outcome]", *, dry_run: bool) -> tuple[Counter[str]
         if outcome.trouble is not None:
             troubles[outcome.trouble] += 1
             warn_of(outcome.message, troubles.total())
-        elif dry_run and outcome.action not in ("keep", "nothing"):
+        elif dry_run and outcome.action not in ("keep", "nothing", "other"):
             print_lines([f"{outcome.action} {printable(outcome.sidecar)}"])
     warn_of_all(troubles.total(), gone=troubles["gone"], rows=counts.total())
     return counts, troubles

@@ -13,8 +13,9 @@ from typing import Literal
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import FULL, replacing, reporting, signature
+from dinoclassify.only import Only
 from dinoclassify.predictions import FindFile, current_file, why_stale
-from dinoclassify.rows import Prediction, file_shown_as
+from dinoclassify.rows import Label, Prediction, file_shown_as
 from dinoclassify.sidecars import json_file, text, xmp
 from dinoclassify.sidecars.claims import Claims
 from dinoclassify.sidecars.wanted import SidecarError, Wanted, one_line
@@ -26,7 +27,7 @@ FORMATS: Mapping[str, Callable[[bytes | None, Wanted], bytes | None]] = {
     "json": json_file.edited,
 }
 
-Action = Literal["write", "change", "remove", "delete", "keep", "nothing", "leave"]
+Action = Literal["write", "change", "remove", "delete", "keep", "nothing", "other", "leave"]
 Trouble = Literal["gone", "changed", "clash", "unreadable", "unwritable"]
 
 
@@ -41,6 +42,7 @@ class Plan:
         prefix: the root of our labels in a tree of keywords.
         top_k: labels of a picture, at most.
         min_score: labels with a lower score are left out.
+        only: the labels that are written, to the sidecars of rows that have one of them; None for all.
         remove: take our labels out, rather than put them in.
         dry_run: only say what would be done.
         spared: files that are no sidecars, whatever they are called; free of links.
@@ -56,6 +58,7 @@ class Plan:
     prefix: str = "dino"
     top_k: int = 1
     min_score: float = 0.0
+    only: Only | None = None
     remove: bool = False
     dry_run: bool = False
     spared: frozenset[str] = frozenset()
@@ -73,7 +76,7 @@ class Outcome:
     """What has become of the sidecar of a row.
 
     ``action``: it was made, changed, freed of our labels, deleted; it was as it should be; there is none, nor needs to
-    be; or it was left alone, with the ``trouble`` and a line for people.
+    be; it is of none of the wanted labels; or it was left alone, with the ``trouble`` and a line for people.
     """
 
     sidecar: str
@@ -122,6 +125,8 @@ def sidecar_of(picture: str, plan: Plan, *, named: str | None = None) -> str:
 def _tag(row: Prediction, picture: str, sidecar: str, plan: Plan, claims: Claims) -> Action:
     if row.status == "failed" and not plan.remove:
         return "nothing"
+    if plan.only is not None and not [rank for rank in _ranks(row, plan) if plan.only.wants(rank.label)]:
+        return "other"
     if not plan.remove and (stale := why_stale(row, picture)) is not None:
         raise _LeaveAlone("changed" if os.path.exists(picture) else "gone", f"{row.path} {stale}")
     try:
@@ -147,8 +152,15 @@ def _tag(row: Prediction, picture: str, sidecar: str, plan: Plan, claims: Claims
 
 def _wanted(row: Prediction, plan: Plan) -> Wanted:
     tagged = row.status == "ok" and not plan.remove
-    labels = tuple(label for label in row.top[: plan.top_k] if label.score >= plan.min_score) if tagged else ()
+    labels = tuple(rank for rank in _ranks(row, plan) if rank.score >= plan.min_score) if tagged else ()
+    if plan.only is not None:
+        labels = tuple(label for label in labels if plan.only.wants(label.label))
     return Wanted(labels, row.top if plan.remove else (), plan.prefix)
+
+
+def _ranks(row: Prediction, plan: Plan) -> tuple[Label, ...]:
+    """The labels of a row that count."""
+    return row.top if plan.remove else row.top[: plan.top_k]
 
 
 def _check(sidecar: str, picture: str, named: str, plan: Plan, claims: Claims) -> None:

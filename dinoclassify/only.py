@@ -1,0 +1,74 @@
+"""The labels and groups that are wanted, of those that rows have: ``--only``."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dinoclassify.classes import are_imagenets, imagenet_labels, plain
+from dinoclassify.errors import UsageError, name_some
+from dinoclassify.groups import EVERYDAY, Groups, read_groups
+
+
+@dataclass(slots=True)
+class Only:
+    """Names of labels or groups, as people write them, and all labels that have been asked about.
+
+    A name means a label as it is shown, whatever the case and underscores, or one of its synonyms: ``tench`` of
+    ``tench, Tinca tinca``.
+    """
+
+    names: tuple[str, ...]
+    are_known: bool
+    _seen: dict[str, bool] = field(default_factory=dict)
+
+    def wants(self, label: str) -> bool:
+        """Whether a label or group is among the names."""
+        if label not in self._seen:
+            self._seen[label] = not _meanings([label]).isdisjoint(map(plain, self.names))
+        return self._seen[label]
+
+    def trouble(self) -> str | None:
+        """A line for people if no row had some of the names."""
+        meanings = _meanings(self._seen)
+        missing = [name for name in self.names if plain(name) not in meanings]
+        if not missing:
+            return None
+        return f"--only {name_some(missing)}: no row has it" + ("" if self.are_known else _nearest(missing, self._seen))
+
+
+def choose(names: Sequence[str], labels: Mapping[int, str], groups: Groups | None) -> Only:
+    """The labels that are wanted.
+
+    Args:
+        names: what people wrote.
+        labels: those of the rows, by index, as far as they are known.
+        groups: those into which the rows are folded.
+
+    Raises:
+        UsageError: a name is empty; or all labels are known, and it is none of them.
+    """
+    if not all(map(str.strip, names)):
+        raise UsageError("--only: name a label or a group")
+    known, are_all = {*labels.values()}, False
+    for more, fits in (
+        ((*groups.names, *groups.classes) if groups is not None else (), groups is not None),
+        (imagenet_labels(), are_imagenets(labels)),
+        (everyday := read_groups(EVERYDAY).names, bool(labels) and labels.items() <= dict(enumerate(everyday)).items()),
+    ):
+        if fits:
+            known, are_all = known | {*more}, True
+    if are_all and (unknown := [name for name in names if plain(name) not in _meanings(known)]):
+        raise UsageError(f"--only {name_some(unknown)}: there is no such label or group{_nearest(unknown, known)}")
+    return Only(tuple(names), are_all)
+
+
+def _meanings(labels: Iterable[str]) -> set[str]:
+    """All names that mean one of the labels, in the form in which names are compared."""
+    return {plain(name) for label in labels for name in (label, *label.split(","))}
+
+
+def _nearest(names: Sequence[str], labels: Iterable[str]) -> str:
+    """The label that the first of the names is most like, as the end of a message; nothing if it is like none."""
+    by_meaning = {meaning: label for label in labels for meaning in _meanings([label])}
+    found = difflib.get_close_matches(plain(names[0]), by_meaning, n=1)
+    return f"; the nearest is {by_meaning[found[0]]!r}" if found else ""
