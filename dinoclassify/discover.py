@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from dinoclassify.containers import contents, in_store, is_member, named, tables_of
 from dinoclassify.errors import UsageError
-from dinoclassify.filters import Filters, LINK, Rules, has_image_suffix, is_glob, part
+from dinoclassify.filters import LINK, Filters, Rules, has_image_suffix, is_glob, part
 from dinoclassify.lists import STDIN, listed_paths, listed_source
 from dinoclassify.sources import Source
 from dinoclassify.stores import is_url

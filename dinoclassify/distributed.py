@@ -1,7 +1,7 @@
 """The Ray engine: the same rooms, arranged over the machines of a cluster. Of itself it decodes and answers nothing.
 
-The driver finds the inputs and writes them down in chunks, see `dinoclassify.writers.chunks`. Their names go through a pipeline
-of Ray Data:
+The driver finds the inputs and writes them down in chunks, see `dinoclassify.writers.chunks`. Their names go through a
+pipeline of Ray Data:
 
     follow     one task, which gives the names of the chunks as they are planned
     decode     tasks, each of which has a worker as the local engine has them: a chunk -> pieces of decoded pictures
@@ -146,8 +146,8 @@ def answer(
     Args:
         open_job: opens the model; once in each replica.
         preprocessing: that of the model.
-        plan: the chunks that are to be answered, see `dinoclassify.writers.chunks.ChunkPlan`; asked for in another thread.
-            What goes wrong with it is raised when those before are answered.
+        plan: the chunks that are to be answered, see `dinoclassify.writers.chunks.ChunkPlan`; asked for in another
+            thread. What goes wrong with it is raised when those before are answered.
         work: where their plan is, and their rows go.
         decoding: how pictures are decoded.
         expand: gives the sources in a `Stream`.

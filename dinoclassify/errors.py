@@ -11,8 +11,8 @@
     │   └── PruneError        --prune would drop more rows than --max-prune allows
     └── LockedError      11   another run writes the output
 
-An image that cannot be classified is no error: it is a row with status ``failed``. A run that writes such rows ends with
-exit code 3, unless --max-failures says how many are acceptable.
+An image that cannot be classified is no error: it is a row with status ``failed``. A run that writes such rows ends
+with exit code 3, unless --max-failures says how many are acceptable.
 Every message is one line that names the thing and the cure; the command line prints nothing else.
 """
 

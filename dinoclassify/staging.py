@@ -44,7 +44,7 @@ def published(url: str, file: str, *, resume: bool = False, fresh: bool = False)
 
     Raises:
         OutputError: the object cannot be read or written.
-        UsageError: nothing can be written there; or a file waits to be sent, and is neither to ``resume`` nor ``fresh``.
+        UsageError: nothing can be written there; or a file waits to be sent, without ``resume`` or ``fresh``.
     """
     check_output(url)
     if resume:

@@ -60,6 +60,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
     from dinoclassify.distributed import Decoding, answer, look_at_model
     from dinoclassify.writers.chunks import ChunkPlan, chunk_size
     from dinoclassify.writers.output_folder import work_of
+    from dinoclassify.writers.previous_rows import PreviousRow
 
     inputs, passing, upkeep = request.inputs, request.passing, request.upkeep
     tally, folder = Tally(upkeep.failure_limit), request.target.file or ""
@@ -89,7 +90,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
             def keep(row: R) -> None:
                 if row.failure is not None:
                     note_failure(row.path)
-                tally.keep(row.status, row.failure.code if row.failure is not None else None)
+                tally.note_input("kept", PreviousRow(0, row.status, row.failure.code if row.failure is not None else None))
 
             sources = signed(chain([first], found), private=inputs.private_urls)
             pending = output.pending(sources, partial(note_input, tally, note_failure))
@@ -105,6 +106,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
             )
             with closing(results):
                 for result in with_progress(results, tally, request.messages, second_look(inputs)):
+                    plan.add(result.file)
                     for path in result.failed:
                         note_failure(path)
                     tally.add_all(result.statuses, result.errors)

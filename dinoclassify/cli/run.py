@@ -217,7 +217,7 @@ def finish(
     unnamed = output.unnamed(made.stream_paths() if made is not None else ())
     tally.add_unnamed(unnamed)
     tally.judge()
-    shard = {"shard": census.taken(unnamed.count)} if census is not None else {}
+    shard = {"shard": census.taken(unnamed.statuses.total())} if census is not None else {}
     meta = {**sidecar(job, tally, request.parameters), **shard}
     output.finish(unnamed, meta, made.rows() if made is not None else None)
 

@@ -16,7 +16,6 @@ from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.inputs import DASH
 from dinoclassify.cli.progress import wants_bar
 from dinoclassify.cli.results import chosen, required, warn_of, warn_of_all, warn_of_only
-from dinoclassify.cli.run import SOME_FAILED
 from dinoclassify.cli.signals import Stopped, finishing_batches
 from dinoclassify.cli.tally import SOME_FAILED
 from dinoclassify.cli.terminal import hush, print_lines, progress_bar, say, set_up_log

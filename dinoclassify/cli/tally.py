@@ -104,8 +104,8 @@ class Tally:
 
     def add_unnamed(self, unnamed: "Unnamed") -> None:
         """Count the earlier rows of other inputs, of which some are dropped."""
-        self._earlier -= unnamed.pruned
-        self.changes.update({"not named": unnamed.count, "pruned": unnamed.pruned.total()})
+        self._earlier = unnamed.statuses
+        self.changes.update({"not named": unnamed.statuses.total(), "pruned": unnamed.pruned})
 
     def judge(self) -> None:
         """Compare the failed rows with the limit, when all rows of the output are known.

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -28,7 +28,7 @@ from dinoclassify.writers import R
 
 if TYPE_CHECKING:
     from dinoclassify.files import Signature
-    from dinoclassify.writers.live_file import LiveFile
+    from dinoclassify.writers.append_file import AppendFile
 
 log = logging.getLogger("dinoclassify")
 
@@ -79,11 +79,13 @@ def _watch(open_job: Callable[[], Job[R]], request: Request, tally: Tally) -> No
     inputs, passing, target = request.inputs, request.passing, request.target
     job = open_job()
     log_model(job.model)
-    file = _open_file(target.kept_in, job, request) if target.kept_in is not None else None
+    made_with = all_made_with(job, request)
+    file = _find_file(target.kept_in, job, made_with) if target.kept_in is not None else None
 
     def finish(why: object = None) -> None:
         if file is not None:
-            file.finish(sidecar(job, tally, request.parameters, timed=False))
+            file.sync()
+            _write_meta(file, made_with, sidecar(job, tally, request.parameters, timed=False))
         if not request.messages.quiet:
             say(": ".join(str(part) for part in (why, _summary(tally, target)) if part is not None))
         if why is not None:
@@ -91,7 +93,9 @@ def _watch(open_job: Callable[[], Job[R]], request: Request, tally: Tally) -> No
 
     with closing(file) if file is not None else nullcontext():
         failed: list[str] = []
-        known = _known(file, tally, failed) if file is not None else {}
+        known = _open_known(file, tally, failed) if file is not None else {}
+        if file is not None:
+            _write_meta(file, made_with, {})
         folders = [path for path in inputs.paths or () if os.path.isdir(path)]
         sources = islice(watch(partial(look, replace(inputs, limit=None)), known, folders), inputs.limit)
         with (
@@ -136,31 +140,58 @@ def warning_once() -> Iterator[None]:
             logger.removeFilter(is_new)
 
 
-def _open_file(path: str, job: Job[R], request: Request) -> "LiveFile[R]":
-    from dinoclassify.writers.live_file import LiveFile
+def _find_file(path: str, job: Job[R], made_with: Mapping[str, object]) -> "AppendFile[R]":
+    """The output, to which rows are added: it has whole lines at any time.
 
-    return LiveFile(path, job.row_format.lines, all_made_with(job, request))
+    Raises:
+        UsageError: it has rows with another fingerprint, or an unfinished run.
+    """
+    from dinoclassify.writers.append_file import AppendFile
+    from dinoclassify.writers.fingerprint import META, PARTIAL, as_json, check_fingerprint, read_meta
+
+    real, cure = os.path.realpath(path), "name another --output"
+    if os.path.exists(real + PARTIAL):
+        raise UsageError(f"{path}{PARTIAL} is of an interrupted run: finish that first, with --resume")
+    if os.path.exists(real) and os.path.getsize(real) > len(job.row_format.lines.header()):
+        before = read_meta(real + META, path, cure=cure)["made_with"]
+        check_fingerprint(before, path, as_json(made_with), option="--watch", cure=cure)
+    return AppendFile(real, path, job.row_format.lines)
 
 
-def _known(file: "LiveFile[R]", tally: Tally, failed: list[str]) -> "dict[str, Signature]":
-    """The pictures that have a row, and what they were like then; of several rows the last one counts.
+def _write_meta(file: "AppendFile[R]", made_with: Mapping[str, object], meta: Mapping[str, object]) -> None:
+    from dinoclassify.writers.fingerprint import META, write_meta
+
+    rest = {"adds_to_output": False, "working_folder": os.getcwd(), **meta}
+    write_meta(file.path + META, {"made_with": made_with, **rest})
+
+
+def _open_known(file: "AppendFile[R]", tally: Tally, failed: list[str]) -> "dict[str, Signature]":
+    """Open the file; gives the images that have a row, and what they were like then. Of several rows the last counts.
 
     Those that failed are added to ``failed``.
+
+    Raises:
+        UsageError: it has rows that cannot be read.
+        OutputError: it cannot be written.
     """
     known: dict[str, Signature] = {}
-    for row in file.read():
-        tally.keep(row.status, row.failure.code if row.failure is not None else None)
-        if row.status == "failed":
-            failed.append(row.path)
-        if row.size is not None and row.mtime_ns is not None:
-            known[file_shown_as(row.path)] = (row.size, row.mtime_ns)
+    try:
+        file.open(check_end=True)
+        for row in file.rows():
+            tally.keep(row.status, row.failure.code if row.failure is not None else None)
+            if row.status == "failed":
+                failed.append(row.path)
+            if row.size is not None and row.mtime_ns is not None:
+                known[file_shown_as(row.path)] = (row.size, row.mtime_ns)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{file.name} has rows that cannot be read ({error}): name another --output") from error
     return known
 
 
-def _write(rows: Iterator[R], file: "LiveFile[R] | None", target: Target, job: Job[R]) -> None:
+def _write(rows: Iterator[R], file: "AppendFile[R] | None", target: Target, job: Job[R]) -> None:
     if file is not None:
         for row in rows:
-            file.write(row)
+            file.append(row)
         return
     with ending_with_reader() if target.file is None else nullcontext():
         stream_rows(target.file, job.row_format, rows)

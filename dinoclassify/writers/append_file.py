@@ -37,7 +37,7 @@ class AppendFile(Generic[R]):
         """Get ready to append. A row that a killed run has torn is cut off.
 
         Args:
-            check_end: refuse a file whose end is within quotes: people who edit it may have left one.
+            check_end: refuse a file that ends within quotes, as one may that people edit.
 
         Raises:
             OutputError: it cannot be written.

@@ -32,6 +32,7 @@ CHUNK = 256  # inputs, if batches are no larger
 
 _GROUP = 1000  # chunks whose files share a folder
 _PIECE = re.compile(r"(\d{9,}-[0-9a-f]{16}|stream-[0-9a-f]{16})-(\d{5,})(-last)?")
+_STREAM = "stream-"  # begins the name of a chunk that is one stream
 _CONTENTS = {kind.__name__: kind for kind in (Failure, Span, Stream)}
 _SHARED = "do all machines see this folder, and does no other run write it? --resume goes on"
 
@@ -134,121 +135,105 @@ def read_lines(work: str, files: Iterable[str], lines: Lines[R]) -> Iterator[byt
 
 
 class ChunkPlan(Generic[R]):
-    """The inputs of a run that other processes work on, chunk by chunk, and the rows that they write.
+    """The inputs of a run that other processes work on, chunk by chunk, and the pieces that they write.
 
     Args:
-        work: the folder of the journal.
+        work: the folder of the journal. Pieces of streams that an interrupted run has left there are kept.
         lines: the format of its rows.
-        size: inputs in a chunk.
-        retry_failed: make the pieces of a stream again in which a row failed.
+        size: inputs in a chunk, and rows in a piece.
+        retry_failed: make pieces again in which a row failed.
     """
 
     def __init__(self, work: str, lines: Lines[R], size: int, *, retry_failed: bool) -> None:
         self.work = work
-        self._lines, self._size, self._retry_failed = lines, size, retry_failed
+        self._lines, self._size = lines, size
         self._planned: list[tuple[str, int]] = []  # the name of each chunk and its number of inputs; 0 for a stream
         self._whole = False
-        self._listed: tuple[str, list[str]] = "", []  # the folder that was listed last, and its files
+        self._files: dict[str, dict[int, str]] = {}  # the pieces of each chunk by number
+        self._ends: dict[str, int] = {}  # the number of its last piece
+        for file in piece_files(work):
+            if _parse(file)[0].startswith(_STREAM) and not (retry_failed and self._has_failed(file)):
+                self.add(file)
 
     def chunks(self, sources: Iterable[Source], on_row: Callable[[R], None]) -> Iterator[Chunk]:
         """The chunks that are to be done; each is in the plan when it is given.
 
-        ``on_row`` is told of each row that an interrupted run has made of a stream.
+        ``on_row`` is told of each row that is kept of a stream.
         """
         streams: Counter[bytes] = Counter()
         for some in _grouped(sources, self._size):
             # An object that is known by its URL alone is not asked for: that may take longer than to read it.
             content = _dump([(_as_json(source), _signature(source)) for source in some])
             if not is_stream(some[0]):
-                name, done = f"{len(self._planned):09}-{_digest(content)}", list[str]()
+                name = f"{len(self._planned):09}-{_digest(content)}"
                 self._planned.append((name, len(some)))
             else:
-                name = f"stream-{_digest(content + b'%d' % streams[content])}"  # the same in the next run
+                name = _STREAM + _digest(content + b"%d" % streams[content])  # the same in the next run
                 streams[content] += 1
                 self._planned.append((name, 0))
-                done = self._done(name)
-                for row in map(self._lines.parse, read_lines(self.work, done, self._lines)):
-                    on_row(row)
-            if not (done and _match(done[-1])[3]):
-                chunk = Chunk(name, tuple(some), tuple(int(_match(file)[2]) for file in done))
+                self._forget_loose_end(name)
+                for line in self._read(name):
+                    on_row(self._lines.parse(line))
+            if name not in self._ends or not is_stream(some[0]):
+                chunk = Chunk(name, tuple(some), tuple(sorted(self._files.get(name, {}))))
                 write_chunk(self.work, chunk)
                 yield chunk
         self._whole = True
 
+    def add(self, file: str) -> None:
+        """Add a piece that is written. Of two readings of a stream with two lengths the longer counts."""
+        name, number, last = _parse(file)
+        files, end = self._files.setdefault(name, {}), self._ends.get(name, number)
+        if last and number != end:
+            log.warning("an archive or table was read twice, with two lengths: the longer reading counts")
+        if last:
+            self._ends[name] = max(end, number)
+        if not (last and number in files):
+            files[number] = file
+
     def stream_paths(self) -> Iterator[str]:
-        """The paths of all rows of streams, when all chunks are done."""
-        self._listed = "", []
+        """The paths of all rows of streams."""
         for name, inputs in self._planned:
             if not inputs:
-                rows = map(self._lines.parse, read_lines(self.work, self._complete(name), self._lines))
-                yield from (row.path for row in rows)
+                yield from (self._lines.parse(line).path for line in self._read(name))
 
     def rows(self) -> Iterator[list[bytes]]:
-        """The lines of each input, in order, when all chunks are done. A stream has many, any other input has one.
+        """The lines of each input, in order. A stream has many, any other input has one.
 
         Raises:
             OutputError: rows are missing.
         """
         if not self._whole:
             raise RuntimeError("a run that has not planned all its inputs is not finished")
-        self._listed = "", []
         for name, inputs in self._planned:
-            lines = list(read_lines(self.work, self._complete(name), self._lines))
-            if not inputs:
-                yield lines
-            elif len(lines) == inputs:
-                yield from ([line] for line in lines)
-            else:
+            lines, files = list(self._read(name)), self._files.get(name, {})
+            if name not in self._ends or sorted(files) != list(range(self._ends[name] + 1)):
+                raise OutputError(f"{self.work} lacks rows that were written: {_SHARED}")
+            if inputs not in (0, len(lines)):
                 raise OutputError(f"{self.work} has {len(lines)} rows of {inputs} inputs: {_SHARED}")
+            yield from ([line] for line in lines) if inputs else [lines]
 
-    def _complete(self, name: str) -> list[str]:
-        """The files of a chunk.
+    def _read(self, name: str) -> Iterator[bytes]:
+        files = self._files.get(name, {})
+        return read_lines(self.work, [files[number] for number in sorted(files)], self._lines)
 
-        Raises:
-            OutputError: they are not all there.
-        """
-        files, ends = self._pieces(name)
-        if not (files and _match(files[-1])[3]):
-            raise OutputError(f"{self.work} lacks rows that were written: {_SHARED}")
-        if ends > 1:
-            log.warning("an archive or table was read twice, with two lengths: the longer reading counts")
-        return files
+    def _has_failed(self, file: str) -> bool:
+        lines = read_lines(self.work, [file], self._lines)
+        return any(self._lines.parse(line).status == "failed" for line in lines)
 
-    def _done(self, name: str) -> list[str]:
-        """The files of a stream that need not be made again: all, or some that are not the last."""
-        files, _ = self._pieces(name)
-        if self._retry_failed:
-            files = [
-                file
-                for file in files
-                if all(
-                    self._lines.parse(line).status != "failed" for line in read_lines(self.work, [file], self._lines)
-                )
-            ]
-        complete = files and _match(files[-1])[3] and len(files) == int(_match(files[-1])[2]) + 1
-        return files if complete else [file for file in files if not _match(file)[3]]
-
-    def _pieces(self, name: str) -> tuple[list[str], int]:
-        """The files of a chunk in order, the last piece only if no other is missing; and how many say to be the last."""
-        group = _group(name)
-        if self._listed[0] != group:
-            fs, path = open_place(self.work)
-            self._listed = group, [f"{path}/rows/{group}/{file}" for file in names_in(fs, f"{path}/rows/{group}")]
-        files = [file for file in self._listed[1] if file.rpartition("/")[2].startswith(f"{name}-")]
-        inner = {int(_match(file)[2]): file for file in files if not _match(file)[3]}
-        ends = {int(_match(file)[2]): file for file in files if _match(file)[3]}
-        end = max(ends, default=-1)
-        if end >= 0 and set(inner) == set(range(end)):
-            inner[end] = ends[end]
-        return [inner[number] for number in sorted(inner)], len(ends)
+    def _forget_loose_end(self, name: str) -> None:
+        """Have the last piece made again, unless all are there: whoever makes the others says which is the last."""
+        end = self._ends.get(name)
+        if end is not None and len(self._files[name]) <= end:
+            del self._ends[name]
+            self._files[name].pop(end, None)
 
 
-def _match(file: str) -> re.Match[str]:
-    """The parts of a piece's file name: chunk, number and ``-last``."""
+def _parse(file: str) -> tuple[str, int, bool]:
+    """The chunk of a piece, its number, and whether it is the last, from the name of its file."""
     match = _PIECE.fullmatch(file.rpartition("/")[2])
-    if match is None:
-        raise OutputError(f"{file} is not a file of rows: remove it")
-    return match
+    assert match is not None  # noqa: S101 - `piece_files` gives no others
+    return match[1], int(match[2]), match[3] is not None
 
 
 def is_stream(source: Source) -> bool:
@@ -293,8 +278,7 @@ def _from_json(item: Mapping[str, Any]) -> Source:
 
 def _group(chunk: str) -> str:
     """The folder of a chunk's files: a thousand chunks share one, a stream has its own."""
-    number = chunk.partition("-")[0]
-    return f"{int(number) // _GROUP:03}" if number.isdecimal() else chunk
+    return chunk if chunk.startswith(_STREAM) else f"{int(chunk.partition('-')[0]) // _GROUP:03}"
 
 
 def _file(work: str, kind: str, chunk: str) -> str:

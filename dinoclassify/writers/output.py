@@ -53,16 +53,12 @@ class UpdateOptions:
 class Unnamed:
     """The rows of earlier runs whose inputs this run was not given.
 
-    ``numbers`` are those of the rows that stay; ``pruned`` counts the others by status.
+    ``numbers`` and ``statuses`` are those of the rows that stay; ``pruned`` is the number of the others.
     """
 
     numbers: Sequence[range]
-    pruned: Counter[str]
-
-    @property
-    def count(self) -> int:
-        """The number of rows that stay."""
-        return sum(map(len, self.numbers))
+    statuses: Counter[str]
+    pruned: int
 
 
 class Output(Generic[R]):
@@ -145,19 +141,20 @@ class Output(Generic[R]):
         for path in replaced:
             self._previous.drop(path)
         numbers: list[range] = []
-        pruned: Counter[str] = Counter()
+        statuses, pruned = Counter[str](), 0
         for number, path, status in self._previous.unclaimed():
             if self._options.prune and is_gone(absolute_path(path, self._folder)):
-                pruned[status] += 1
+                pruned += 1
             else:
                 _add(numbers, number)
+                statuses[status] += 1
         total, limit = self.statuses.total(), self._options.max_prune
-        if (limit or _HALF).exceeded(pruned.total(), total) and (limit or total >= _FEW):
+        if (limit or _HALF).exceeded(pruned, total) and (limit or total >= _FEW):
             raise PruneError(
-                f"--prune would drop {pruned.total():,} of {total:,} rows, whose files are gone; "
-                f"{self._place.name} stays as it was: --max-prune {pruned.total()} allows it"
+                f"--prune would drop {pruned:,} of {total:,} rows, whose files are gone; "
+                f"{self._place.name} stays as it was: --max-prune {pruned} allows it"
             )
-        return Unnamed(numbers, pruned)
+        return Unnamed(numbers, statuses, pruned)
 
     def finish(
         self, unnamed: Unnamed, meta: Mapping[str, object], made: Iterator[Iterable[bytes]] | None = None

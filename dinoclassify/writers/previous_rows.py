@@ -53,7 +53,7 @@ class PreviousRow:
     number: int
     status: Status
     error_code: str | None
-    unchanged: bool
+    unchanged: bool = True
 
 
 class PreviousRows(Generic[R]):
