@@ -153,14 +153,13 @@ def is_gone(path: str) -> bool:
 
 
 def _exists(place: str) -> bool:
-    """Whether there is a file or object of this name. Raises OSError: nobody can say."""
+    """Whether there is a file or object of this name; a folder is not one. Raises OSError: nobody can say."""
     if stores.is_url(place):
         return is_web(place) or stores.exists(place)
     try:
-        os.lstat(place)
+        return not stat.S_ISDIR(os.lstat(place).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return True
 
 
 def _is_missed(path: str) -> bool:

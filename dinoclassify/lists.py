@@ -64,7 +64,8 @@ def table_rows(name: str, columns: Mapping[str, str], *, private: bool = False) 
     """
     if _suffix(name) not in _TABLES:
         raise UsageError(f"{name} is not a table: its name must end in {' or '.join(_TABLES)}")
-    with _reporting(name), _open(name, private=private, seekable=True) as file:
+    seekable = _suffix(name) == ".parquet"
+    with _reporting(name), _open(name, private=private, seekable=seekable) as file:
         yield from _TABLES[_suffix(name)](name, file, columns)
 
 

@@ -466,6 +466,7 @@ def test_a_list_that_is_named_as_an_image_is_pointed_out(tree: Path, caplog: pyt
 def test_a_file_is_gone_where_its_folder_lists_others(tree: Path) -> None:
     assert all(map(is_gone, ["photos/x.jpg", f"{tree}/photos/x.jpg", "x.jpg", "photos/2025/a/b.jpg", "gone/x.jpg"]))
     assert is_gone("photos/b.jpg/x.jpg"), "a file has taken the place of its folder"
+    assert is_gone("photos/2024"), "which had a row while it could not be read"
     Path("photos/broken.jpg").symlink_to("gone")
     assert not any(map(is_gone, [*ALL, "photos/.hidden.jpg", "photos/broken.jpg"]))
     os.unlink("photos/b.jpg")
