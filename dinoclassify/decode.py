@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError, featur
 
 from dinoclassify.files import signature
 from dinoclassify.preprocessing import AsIs, Preprocessing, Window
+from dinoclassify.raw import raw_format
 from dinoclassify.reading import PictureBytes, PictureFile, RefusedError, open_picture
 from dinoclassify.rows import Failure
 from dinoclassify.sources import MAX_PIXELS, Source
@@ -135,6 +136,8 @@ def preprocess_exactly(rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing 
 
 def _identify(stream: PictureFile | PictureBytes) -> Image.Image:
     """Open the picture, reading no more than its header."""
+    if (name := raw_format(stream)) is not None:
+        raise RefusedError("unsupported_format", f"{name}: not supported yet")
     try:
         return Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
