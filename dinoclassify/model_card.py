@@ -16,6 +16,7 @@ from dinoclassify.rows import printable, shown_path
 from dinoclassify.training import Trained
 
 _DINOV2 = "facebook/dinov2-"  # all are under the Apache License, as their cards on the hub say
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")  # as the hub writes them; anything else could be Markdown
 _MOST_LISTED = 200  # classes
 
 
@@ -60,9 +61,9 @@ def write_card(
         *(f"{name}: {json.dumps(value)}" for name, value in front.items()),
         "---",
         "",
-        f"# {len(data.counts)} classes on {base.name}",
+        f"# {len(data.counts)} classes on {_code(base.name)}",
         "",
-        f"A linear head on the frozen features of `{base.name}`, {_revision(base)}; {kind}.",
+        f"A linear head on the frozen features of {_code(base.name)}, {_revision(base)}; {kind}.",
         f"Trained by dinoclassify {dinoclassify.__version__}; licence of the base model: {licence(base)}.",
         "",
         "```text",
@@ -71,7 +72,7 @@ def write_card(
         "",
         "## Data",
         "",
-        f"{data.pictures:,} pictures of `{printable(shown_path(data.source))}`. {left_out}",
+        f"{data.pictures:,} pictures of {_code(shown_path(data.source))}. {left_out}",
         "",
         *_table(["class", "pictures"], [[name, f"{count:,}"] for name, count in _most(data.counts)]),
         "",
@@ -102,7 +103,7 @@ def write_card(
 
 
 def licence(base: ImageEncoder) -> str:
-    """The licence of a model, as the front matter of its card has it; ``unknown`` where nothing says."""
+    """The licence of a model, as the front matter of its card has it; ``unknown`` where nothing says, or no plain name."""
     if base.name.startswith(_DINOV2) or base.name in (known.hub_id for known in KNOWN.values()):
         return "apache-2.0"
     if base.folder is not None:
@@ -110,7 +111,8 @@ def licence(base: ImageEncoder) -> str:
             with open(os.path.join(base.folder, "README.md"), encoding="utf-8") as file:
                 front = re.match(r"---\n(.*?)\n---", file.read(), flags=re.DOTALL)
             found = re.search(r"^license:\s*(\S+)", front[1], flags=re.MULTILINE) if front else None
-            return found[1].strip("'\"") if found else "unknown"
+            name = found[1].strip("'\"").lower() if found else ""
+            return name if _LICENCE.fullmatch(name) else "unknown"
     return "unknown"
 
 
@@ -141,6 +143,13 @@ def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
     return [f"| {' | '.join(map(_cell, line))} |" for line in lines]
+
+
+def _code(text: str) -> str:
+    """The text on one line as code: its fence is longer than any run of backticks in it."""
+    shown = printable(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{fence}{shown}{fence}" if fence == "`" else f"{fence} {shown} {fence}"
 
 
 def _cell(text: str) -> str:

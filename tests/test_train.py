@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -25,8 +26,10 @@ from dinoclassify.cli import run
 from dinoclassify.cli.signals import Stopped
 from dinoclassify.folders import replacing_folder
 from dinoclassify.labelled import Labelled, LabelTable, read_folders, read_table
+from dinoclassify.model_card import Data, licence, write_card
+from dinoclassify.models import ImageEncoder
 from dinoclassify.renames import exchange
-from dinoclassify.training import Head, train_multi, train_single
+from dinoclassify.training import Head, Trained, train_multi, train_single
 
 Invoke = Callable[..., tuple[int, str, str]]
 COLOURS = {"blue": (30, 40, 200), "green": (20, 190, 60), "red": (210, 30, 40)}
@@ -123,6 +126,34 @@ def test_a_backbone_gets_a_head(here: Path, train: Invoke) -> None:
     assert "| blue | 8 |" in card
     assert "| linear head | 100.00% | 24 | 1.0000 |" in card
     assert "24 pictures of `labelled`. None had to be left out." in card
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("license: cc-by-4.0", "cc-by-4.0"),
+        ("license: 'MIT'", "mit"),
+        ("license: mit](https://evil.example)", "unknown"),
+        ("license: <img/src=x>", "unknown"),
+        ("license: `x`", "unknown"),
+        ("license: -" + "a" * 70, "unknown"),
+        ("license: " + "a" * 70, "unknown"),
+        ("license:\n- mit", "unknown"),
+        ("license_name: mit", "unknown"),
+    ],
+)
+def test_the_licence_of_a_base_model_is_one_plain_name(tmp_path: Path, line: str, found: str) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{line}\n---\n# Base\n")
+    assert licence(cast(ImageEncoder, SimpleNamespace(name="./x", folder=str(tmp_path), revision=None))) == found
+
+
+def test_names_in_a_card_stay_code() -> None:
+    base = SimpleNamespace(name="./`<img src=x>`\n# y", folder=None, revision="main")
+    trained = SimpleNamespace(strengths=[1.0], held=[])
+    data = Data("photos`]", 1, {"a": 1}, {})
+    card = write_card(cast(ImageEncoder, base), data, cast(Trained, trained), settings={}, multi_label=False)
+    assert "# 1 classes on `` ./`<img src=x>`\\n# y ``\n" in card
+    assert "1 pictures of `` photos`] ``." in card
 
 
 def test_the_same_input_gives_the_same_head(here: Path, train: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
