@@ -27,7 +27,7 @@ from dinoclassify.zips import MEMBER_MAGIC, ZipMember, read_directory
 
 _ZIPS = (".zip", ".cbz")
 _PLAIN_TARS = (".tar",)
-_COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.zst", ".tzst")
+_COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.zst", ".tzst")
 _SUFFIXES = (*_ZIPS, *_PLAIN_TARS, *_COMPRESSED_TARS)
 
 _INDEXES = 4  # archives whose members are known by name

@@ -53,6 +53,19 @@ _FOREIGN = {
     b"/* XPM": "XPM",
 }
 
+_ARCHIVES = {
+    b"\xfd7zXZ\0": "an xz file",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"BZh": "a bzip2 file",
+    b"\x1f\x8b": "a gzip file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"\x04\x22\x4d\x18": "an lz4 file",
+    b"LZIP": "an lzip file",
+    b"PK\3\4": "a zip archive",
+}
+_READABLE = ".zip .cbz .tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.zst .tzst"  # archives that are looked into
+
 
 @dataclass(frozen=True, slots=True)
 class Jpeg:
@@ -153,6 +166,9 @@ def _identify(stream: PictureFile | PictureBytes) -> Image.Image:
     for prefix, name in _FOREIGN.items():
         if magic.startswith(prefix):
             raise RefusedError("unsupported_format", f"{name} is not supported")
+    for prefix, name in _ARCHIVES.items():
+        if magic.startswith(prefix):
+            raise RefusedError("not_image", f"{name}, not an image; archives that can be read are named {_READABLE}")
     raise RefusedError("not_image", "not a picture in a known format")
 
 

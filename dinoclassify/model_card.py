@@ -103,7 +103,7 @@ def write_card(
 
 
 def licence(base: ImageEncoder) -> str:
-    """The licence of a model, as the front matter of its card has it; ``unknown`` where nothing says, or no plain name."""
+    """The licence of a model, as the front matter of its card has it; ``unknown`` where there is no plain name."""
     if base.name.startswith(_DINOV2) or base.name in (known.hub_id for known in KNOWN.values()):
         return "apache-2.0"
     if base.folder is not None:

@@ -21,7 +21,7 @@ _CHUNK = 1 << 20  # bytes that are skipped at a time
 _MOST_HEADER = 1 << 20  # bytes of a tar's header that holds a long name or attributes
 _MOST_PADDING = 1 << 20  # bytes of zeros behind the end of a tar: 2048 blocks, the most that tar writes
 
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # what such files begin with
+_GZIP, _BZIP2, _ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"  # what such files begin with
 _ZSTD_SKIPPED = b"\x2a\x4d\x18"  # behind a byte: how pzstd begins
 
 _LONG_HEADERS = frozenset(
@@ -182,6 +182,8 @@ def _decompressing(raw: _Raw) -> Callable[[int], bytes]:
     """What reads the content of a file that may be compressed."""
     if raw.head.startswith(_GZIP):
         kind = "gzip"
+    elif raw.head.startswith(_BZIP2):
+        kind = "bz2"
     elif raw.head == _ZSTD or raw.head[1:] == _ZSTD_SKIPPED:
         kind = "zstd"
     else:

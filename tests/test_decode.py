@@ -2,6 +2,7 @@
 
 import io
 import json
+import lzma
 import os
 import socket
 import warnings
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from dinoclassify.archives import is_archive
 from dinoclassify.decode import FORMATS, Decoded, decode, init_process
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.sources import MAX_PIXELS, Source
@@ -172,6 +174,23 @@ def test_what_is_no_picture(tmp_path: Path, content: bytes, code: str) -> None:
     (tmp_path / "x.jpg").write_bytes(content)
     assert failure(tmp_path / "x.jpg")[0] == code
     assert decoded(tmp_path / "x.jpg").size == len(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (lzma.compress(b"tar"), "an xz file"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive"),
+        (b"Rar!\x1a\x07\1\0", "a RAR archive"),
+        (b"PK\3\4\x14\0", "a zip archive"),
+    ],
+)
+def test_archives_that_cannot_be_read_name_those_that_can(tmp_path: Path, content: bytes, name: str) -> None:
+    (tmp_path / "x.tar.xz").write_bytes(content)
+    code, message = failure(tmp_path / "x.tar.xz")
+    start, _, suffixes = message.partition(" are named ")
+    assert (code, start) == ("not_image", f"{name}, not an image; archives that can be read")
+    assert all(is_archive(f"x{suffix}") for suffix in suffixes.split())
 
 
 @pytest.mark.parametrize("part", [0.02, 0.1, 0.5, 0.9])
