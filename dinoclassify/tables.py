@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import TYPE_CHECKING, BinaryIO
 
-from dinoclassify import stores
+from dinoclassify import arrow_sizes, stores
 from dinoclassify.errors import UsageError, first_line
 from dinoclassify.files import Signature
 from dinoclassify.rows import ErrorCode, Failure
 from dinoclassify.sources import MEMBER, MOST_BYTES, Source
-from dinoclassify.tars import BOMB_RATIO  # ... and so many times as large as what was read of it, is a bomb
+from dinoclassify.tars import (
+    BOMB_RATIO,
+    BrokenError,
+)  # ... and so many times as large as what was read of it, is a bomb
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,6 +113,15 @@ class _CountingFile(io.RawIOBase):
         """Whether ``size`` bytes are too many for the bytes ``read``."""
         return size > max(_BOMB_BYTES, BOMB_RATIO * read)
 
+    def check(self, batch: arrow_sizes.Batch) -> None:
+        """See that a batch may be unpacked.
+
+        Raises:
+            BrokenError: it would be too large.
+        """
+        if self.is_bomb(batch.unpacked, batch.packed):
+            raise BrokenError(Failure("too_large", f"{_BOMB.message}; what follows is not read"))
+
     def admits(self, content: "pa.Buffer | None") -> bool:
         """Whether an image may be taken; it then counts for the next ones."""
         total = self._taken + (0 if content is None else content.size)
@@ -177,14 +189,26 @@ def _arrow_contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa
         index = table.schema.get_field_index(_field(table.schema, path, column).name)
     file.seek(0)
     with opened(file, options=pa.ipc.IpcReadOptions(included_fields=[index])) as table:
-        batches = table if is_stream else map(table.get_batch, range(table.num_record_batches))
-        for batch in batches:
+        if not is_stream:
+            for batch in arrow_sizes.batches(file):
+                file.check(batch)
+        for batch in _checked(table, file) if is_stream else map(table.get_batch, range(table.num_record_batches)):
             for content in _buffers(batch.column(0)):
                 yield content if file.admits(content) else _BOMB
     if is_stream:  # whose end Arrow takes for granted, if it comes between two batches
         file.seek(-len(_STREAM_END), os.SEEK_END)
         if file.read() != _STREAM_END:
             raise EOFError("the mark of its end is missing")
+
+
+def _checked(table: "pa.RecordBatchReader", file: _CountingFile) -> "Iterator[pa.RecordBatch]":
+    """The batches of a stream; the size of each is compared before Arrow unpacks it."""
+    while True:
+        file.check(arrow_sizes.next_batch(file))
+        try:
+            yield table.read_next_batch()
+        except StopIteration:
+            return
 
 
 def _buffers(array: "pa.Array") -> "Iterator[pa.Buffer | None]":
@@ -224,6 +248,8 @@ def _is_binary(kind: "pa.DataType") -> bool:
 
 
 def _failure(error: Exception) -> Failure:
+    if isinstance(error, BrokenError):
+        return error.failure
     if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):  # not of Arrow's own
         return stores.failure(error)
     code: ErrorCode = "truncated" if isinstance(error, EOFError) else "decode_error"

@@ -122,6 +122,29 @@ def test_a_value_that_many_rows_refer_to_is_a_bomb(monkeypatch: pytest.MonkeyPat
     assert codes(list(found)) == ["too_large"] * 15
 
 
+@pytest.mark.parametrize("kind", ["stream.arrow", "file.arrow"])
+@pytest.mark.parametrize("packing", ["zstd", "lz4"])
+def test_a_packed_batch_is_not_unpacked_if_it_is_a_bomb(
+    monkeypatch: pytest.MonkeyPatch, kind: str, packing: str
+) -> None:
+    small, large = pa.array([b"small"]), pa.array([bytes(4_000_000)])
+    stream = io.BytesIO()
+    new = pa.ipc.new_stream if kind.startswith("stream") else pa.ipc.new_file
+    names = pa.array(["x"]).dictionary_encode()
+    schema = pa.schema([("name", names.type), ("image", pa.binary())])
+    with new(stream, schema, options=pa.ipc.IpcWriteOptions(compression=packing)) as writer:
+        for images in (small, large, small):
+            writer.write_batch(pa.record_batch([names, images], schema=schema))
+    content = stream.getvalue()
+    assert len(content) < 50_000
+    assert codes(listed(content, kind)) == ["ok"] * 3
+    monkeypatch.setattr(tables, "_BOMB_BYTES", 3_000_000)
+    monkeypatch.setattr(tables, "BOMB_RATIO", 20)
+    sources = listed(content, kind)
+    assert codes(sources) == (["ok", "too_large"] if kind.startswith("stream") else ["too_large"])
+    assert sources[-1].path == f"a.{kind}"
+
+
 def test_views_of_one_value_are_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = pa.py_buffer(os.urandom(100_000))
     view = (100_000).to_bytes(4, "little") + buffer[:4].to_pybytes() + bytes(8)
