@@ -33,7 +33,8 @@ class Only:
         missing = [name for name in self.names if plain(name) not in meanings]
         if not missing:
             return None
-        return f"--only {name_some(missing)}: no row has it" + ("" if self.are_known else _nearest(missing, self._seen))
+        near = "" if self.are_known else _nearest(missing, self._seen)
+        return f"--only {name_some(missing)}{near}: no row has it"
 
 
 def choose(names: Sequence[str], labels: Mapping[int, str], groups: Groups | None) -> Only:
@@ -57,8 +58,9 @@ def choose(names: Sequence[str], labels: Mapping[int, str], groups: Groups | Non
     ):
         if fits:
             known, are_all = known | {*more}, True
-    if are_all and (unknown := [name for name in names if plain(name) not in _meanings(known)]):
-        raise UsageError(f"--only {name_some(unknown)}: there is no such label or group{_nearest(unknown, known)}")
+    meanings = _meanings(known)
+    if are_all and (unknown := [name for name in names if plain(name) not in meanings]):
+        raise UsageError(f"--only {name_some(unknown)}{_nearest(unknown, known)}: there is no such label or group")
     return Only(tuple(names), are_all)
 
 
@@ -68,7 +70,7 @@ def _meanings(labels: Iterable[str]) -> set[str]:
 
 
 def _nearest(names: Sequence[str], labels: Iterable[str]) -> str:
-    """The label that the first of the names is most like, as the end of a message; nothing if it is like none."""
+    """The label that the first of the names is most like, as a question; nothing if it is like none."""
     by_meaning = {meaning: label for label in labels for meaning in _meanings([label])}
     found = difflib.get_close_matches(plain(names[0]), by_meaning, n=1)
-    return f"; the nearest is {by_meaning[found[0]]!r}" if found else ""
+    return f" (did you mean {by_meaning[found[0]]}?)" if found else ""

@@ -1,5 +1,6 @@
 """What `predict` wrote -> its predictions, whatever its format and number of ranks."""
 
+import difflib
 import json
 import logging
 import os
@@ -8,7 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from io import BufferedReader
 from itertools import chain
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 from dinoclassify.containers import is_file_name
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import same_signature, signature
+from dinoclassify.filters import has_image_suffix
 from dinoclassify.lists import STDIN
 from dinoclassify.rows import Prediction, file_shown_as
 from dinoclassify.stores import download, is_url
@@ -52,8 +54,8 @@ def read_predictions(name: str) -> Iterator[Prediction]:
         with _local_copy(name) as file:
             yield from read_predictions(file)
         return
-    if name != STDIN and not os.path.isfile(name):
-        raise UsageError(f"there is no file {name}")
+    if name != STDIN:
+        _check_file(name)
     shown = "stdin" if name == STDIN else name
     try:
         # Not sys.stdin: Python aborts on its way out if a thread still waits for that.
@@ -149,6 +151,26 @@ def why_stale(row: Prediction, picture: str) -> str | None:
     return None if is_same else "has changed since it was labelled"
 
 
+def _check_file(name: str) -> None:
+    """Raise UsageError where the name alone shows what a newcomer has mistaken for a file of rows."""
+    if os.path.isdir(name):
+        raise UsageError(f"{name} is a folder: name the file of its rows, as predict {name} -o labels.csv writes it")
+    if not os.path.isfile(name):
+        with suppress(OSError):
+            names = os.listdir(os.path.dirname(name) or os.curdir)
+            near = difflib.get_close_matches(os.path.basename(name), names, n=1)
+            cure = f" (did you mean {os.path.join(os.path.dirname(name), near[0])}?)" if near else ""
+            cure = ": the shell replaces ~ only outside quotes" if name.startswith("~") else cure
+            raise UsageError(f"there is no file {name}{cure}")
+        raise UsageError(f"there is no file {name}")
+    if has_image_suffix(name):
+        raise UsageError(f"{name} is not what predict writes, but an image: predict {name} -o labels.csv labels it")
+    if name.endswith(".meta.json"):
+        raise UsageError(f"{name} is not what predict writes, but its metadata: name {name.removesuffix('.meta.json')}")
+    if name.endswith((".npy", ".npz")):
+        raise UsageError(f"{name} is not what predict writes, but what embed writes: it has no labels")
+
+
 @contextmanager
 def _local_copy(url: str) -> Iterator[str]:
     """A file of this machine with the content of an object."""
@@ -211,7 +233,10 @@ def _is_safe_for_excel(name: str) -> bool:
 
 
 def _read_table(name: str, made: str) -> Iterator[Prediction]:
-    table = open_format(made, _ranks(_columns(name, made))).table
+    columns = _columns(name, made)
+    if "features" in columns:
+        raise ValueError("it has the features that embed writes, and no labels")
+    table = open_format(made, _ranks(columns)).table
     assert table is not None  # noqa: S101 - of these formats it is one
     return table.read(name)
 
@@ -223,7 +248,7 @@ def _lines(stream: BufferedReader, start: bytes, *, safe_for_excel: bool) -> Lin
     header = stream.readline()
     lines = open_format("excel" if safe_for_excel else "csv", _ranks(split(header))).lines
     if header != lines.header():
-        raise ValueError("it has other columns")
+        raise ValueError("it does not begin with the columns path,status,label,score")
     return lines
 
 

@@ -334,8 +334,11 @@ def make_folder(folder: str) -> list[str]:
     """Make a folder, and those above it; gives those that were not there, the first above the next.
 
     Raises:
+        UsageError: it is a file.
         OutputError: it cannot be made.
     """
+    if os.path.isfile(folder):
+        raise UsageError(f"--into {folder}: that is a file; name a folder, new or not")
     missing: list[str] = []
     above = os.path.abspath(folder)
     while not os.path.lexists(above):

@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import PHOTOS, Cli
 
@@ -186,7 +188,7 @@ def test_every_kind_of_output_says_where_it_was_made(
 
 def labelled(*labels: tuple[str, int]) -> None:
     """An image and a row of each label."""
-    for label, index in labels:
+    for label, _ in labels:
         Path(f"{label.split(',')[0]}.jpg").write_text(label)
     write_rows("labels.jsonl", [row_of(f"{label.split(',')[0]}.jpg", label, 0.9, index) for label, index in labels])
 
@@ -224,19 +226,24 @@ def test_of_a_row_with_many_labels_only_those_are_written(here: Path, capsys: py
 @pytest.mark.parametrize(
     ("labels", "arguments", "code", "message"),
     [
-        (OF_IMAGENET, ["--only", "egyptian kat"], 2, "there is no such label or group; the nearest is 'Egyptian cat'"),
-        (OF_IMAGENET, ["--only", "tenhc"], 2, "the nearest is 'tench, Tinca tinca'"),
+        (
+            OF_IMAGENET,
+            ["--only", "egyptian kat"],
+            2,
+            "egyptian kat (did you mean Egyptian cat?): there is no such label",
+        ),
+        (OF_IMAGENET, ["--only", "tenhc"], 2, "--only tenhc (did you mean tench, Tinca tinca?): "),
         (OF_IMAGENET, ["--only", "goldfish"], 0, "--only goldfish: no row has it\n"),
         (OF_IMAGENET, ["--only", " "], 2, "--only: name a label or a group"),
         (
             [("red", 0), ("blue", 1)],
             ["--only", "bleu", "--only", "red"],
             0,
-            "bleu: no row has it; the nearest is 'blue'",
+            "--only bleu (did you mean blue?): no row has it",
         ),
-        ([("fish", 0)], ["--only", "brid"], 2, "the nearest is 'bird'"),
+        ([("fish", 0)], ["--only", "brid"], 2, "did you mean bird?"),
         ([("dog", 0)], ["--only", "dog", "--failed-to", "x"], 2, "leave out --failed-to"),
-        (OF_IMAGENET, ["--only", "cats", "--groups", "everyday"], 2, "the nearest is 'cat'"),
+        (OF_IMAGENET, ["--only", "cats", "--groups", "everyday"], 2, "did you mean cat?"),
     ],
 )
 def test_names_that_no_label_has(
@@ -260,4 +267,32 @@ def test_a_name_that_no_row_of_stdin_has(here: Path, cli: Cli) -> None:
     with open("labels.jsonl", "rb") as stdin:
         done = cli("sort", "-", "--into", "sorted", "--only", "bleu", stdin=stdin)
     assert done.returncode == 0
-    assert b"--only bleu: no row has it; the nearest is 'blue'" in done.stderr
+    assert b"--only bleu (did you mean blue?): no row has it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("photos", "photos is a folder: name the file of its rows, as predict photos -o labels.csv writes it"),
+        ("label.jsonl", "there is no file label.jsonl (did you mean labels.jsonl?)"),
+        ("nowhere/x.csv", "there is no file nowhere/x.csv"),
+        ("~/labels.csv", "there is no file ~/labels.csv"),
+        ("notes.txt", "notes.txt is not what predict writes (it does not begin with the columns path,status"),
+        ("photos/x.jpg", "an image: predict photos/x.jpg -o labels.csv labels it"),
+        ("labels.jsonl.meta.json", "but its metadata: name labels.jsonl"),
+        ("features.npz", "but what embed writes: it has no labels"),
+        ("features.parquet", "is not what predict writes (it has the features that embed writes, and no labels)"),
+    ],
+)
+@pytest.mark.parametrize("command", [["sort", "--into", "x"], ["tag"], ["report", "-o", "x"]])
+def test_what_is_no_file_of_rows_is_one_line(
+    command: list[str], name: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = Path("photos/x.jpg")
+    picture.parent.mkdir()
+    for file in (picture, *map(Path, ("labels.jsonl", "notes.txt", "labels.jsonl.meta.json", "features.npz"))):
+        file.write_text("hello\n")
+    pq.write_table(pa.table({"path": ["x"], "features": [[1.0]]}), "features.parquet")
+    code, err = call(capsys, *command, name)
+    assert (code, message in err, err.count("\n")) == (2, True, 1), err
+    assert not Path("x").exists()
