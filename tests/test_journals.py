@@ -268,3 +268,19 @@ def test_a_new_image_of_the_same_inode_is_another(here: Path, monkeypatch: pytes
     monkeypatch.setattr("dinoclassify.undoing.identity", lambda path: (inode, os.lstat(path).st_ctime_ns))
     (outcome,) = sort([row("x.jpg")], "move")[:1]
     assert (outcome.done, Path("x.jpg").exists()) == ("back", True)
+
+
+@pytest.mark.parametrize("name", ["sorted/undo-journal.jsonl.new", "page.html.new", "x.jpg.json.new"])
+def test_a_link_that_somebody_has_planted_is_not_written_through(
+    name: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture("victim", "mine")
+    write_rows("labels.csv", [row(picture(path)) for path in ("x.jpg", "y.jpg")])
+    assert call(capsys, "labels.csv", "--into", "sorted", "--mode", "move")[0] == 0
+    os.symlink(here / "victim", name)
+    picture("x.jpg", "another")  # so that one line stays in the journal
+    assert call(capsys, "--undo", "sorted")[0] == 3
+    assert run(["report", "labels.csv", "-o", "page.html"]) == 0
+    assert run(["tag", "labels.csv", "-f", "json"]) in (0, 3)
+    assert Path("victim").read_text() == "mine"
+    assert Path(name).is_symlink()
