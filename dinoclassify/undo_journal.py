@@ -148,28 +148,29 @@ def standing(entries: Sequence[Entry]) -> list[Entry]:
 
 def _lines(entries: Sequence[Entry], path: str, key: bytes | None, before: bytes) -> Iterator[bytes]:
     """The lines of a journal; with a key each has its code, the first that which follows the code ``before``."""
+    folder = _folder(path)
     for entry in entries:
         text = _line(entry)
         if key is None:
             yield text + b"\n"
         else:
-            before = _code(key, path, before, text[:-1])
+            before = code_of(key, folder, before, text[:-1])
             yield text[:-1] + b', "code": "' + before + b'"}\n'
 
 
 def _are_own(lines: Sequence[bytes], path: str, key: bytes) -> bool:
     """Whether all lines have the codes that the key gives them."""
-    before = b""
+    before, folder = b"", _folder(path)
     for line in lines:
         signed = _SIGNED.fullmatch(line)
-        if signed is None or not hmac.compare_digest(signed[2], _code(key, path, before, signed[1])):
+        if signed is None or not hmac.compare_digest(signed[2], code_of(key, folder, before, signed[1])):
             return False
         before = signed[2]
     return True
 
 
-def _code(key: bytes, path: str, before: bytes, text: bytes) -> bytes:
-    return code_of(key, os.fsencode(os.path.realpath(os.path.dirname(path))), before, text)
+def _folder(path: str) -> bytes:
+    return os.fsencode(os.path.realpath(os.path.dirname(path)))
 
 
 def _line(entry: Entry) -> bytes:
