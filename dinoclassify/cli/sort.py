@@ -73,6 +73,12 @@ class _Run:
         counted = [f"{self.counts[done]:,} {word}" for done, word in words.items() if self.counts[done]]
         return ", ".join(counted) or "nothing to do"
 
+    def last_line(self, *, is_signed: bool) -> str:
+        """What is said at the end; ``is_signed``: whether the journal is."""
+        root = "" if is_signed else " --to ROOT"
+        cure = f"; --undo {self.journal}{root} takes it back" if self.counts["done"] and not self.dry_run else ""
+        return f"{'would do: ' if self.dry_run else ''}{self.summary()} -> {self.into}{cure}"
+
 
 @options.grouped
 def sort(
@@ -135,9 +141,7 @@ def sort(
     warn_of_only(wanted)
     warn_of_all(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
     if not messages.quiet:
-        undo_options = work.journal if folder.is_signed else f"{work.journal} --to ROOT"
-        cure = f"; --undo {undo_options} takes it back" if work.counts["done"] and not dry_run else ""
-        say(f"{'would do: ' if dry_run else ''}{work.summary()} -> {into}{cure}")
+        say(work.last_line(is_signed=folder.is_signed))
     return SOME_FAILED if work.troubles else 0
 
 
