@@ -415,6 +415,7 @@ def test_the_meta_says_what_is_the_same_in_all_parts(here: Path) -> None:
     for number, part in enumerate(parts):
         meta = json.loads(Path(f"{part}.meta.json").read_text())
         said = {"device": f"cuda:{number}", "runtime": "torch", "options": {"top_k": 2, "output": part}, "seconds": 3}
+        said["working_folder"] = "/photos"
         write_meta(f"{part}.meta.json", meta | said)
     merged = merge(parts, "out.csv", "csv")
     meta = json.loads(Path("out.csv.meta.json").read_text())
@@ -426,6 +427,7 @@ def test_the_meta_says_what_is_the_same_in_all_parts(here: Path) -> None:
         "runtime": "torch",
         "precision": None,
         "model": None,
+        "working_folder": "/photos",
         "versions": None,
         "options": {"top_k": 2},
         "counts": {"ok": 20, "uncertain": 0, "failed": 1},
