@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from operator import itemgetter
-from typing import Any, BinaryIO
+from typing import Any
 
 from dinoclassify.errors import UsageError
 from dinoclassify.files import is_regular, replacing, reporting
@@ -87,13 +87,22 @@ def merge(
     row_format = open_format(format_name, parts[0].made_with["top-k"])
     statuses: Counter[str] = Counter()
     errors: Counter[str] = Counter()
+    meta: dict[str, object] = {}
+
+    def counted(rows: Iterable[Prediction]) -> Iterator[Prediction]:
+        for row in rows:
+            yield row
+            statuses[row.status] += 1
+            if row.failure is not None:
+                errors[row.failure.code] += 1
+        meta.update(_meta(parts, format_name, statuses, errors))
+
     with _judging(parts, allow_duplicates=allow_duplicates) as counts:
-        rows = watch(_counted((row for rank, row in _ranked(parts) if counts(rank, row)), statuses, errors))
+        rows = watch(counted(row for rank, row in _ranked(parts) if counts(rank, row)))
         if kept_in is None:
             stream_rows(output, row_format, rows)
         else:
-            _write(kept_in, row_format, rows)
-    meta = _meta(parts, format_name, statuses, errors)
+            _write(kept_in, row_format, rows, meta)
     if kept_in is not None:
         write_meta(os.path.realpath(kept_in) + META, meta)
     return Merged(statuses, errors, meta)
@@ -181,25 +190,15 @@ def _allow_open(files: int) -> None:
         raise UsageError(f"so many parts need {files:,} open files: allow them with ulimit -n {files}") from error
 
 
-def _counted(rows: Iterable[Prediction], statuses: Counter[str], errors: Counter[str]) -> Iterator[Prediction]:
-    for row in rows:
-        statuses[row.status] += 1
-        if row.failure is not None:
-            errors[row.failure.code] += 1
-        yield row
-
-
-def _write(output: str, row_format: RowFormat[Prediction], rows: Iterable[Prediction]) -> None:
+def _write(
+    output: str, row_format: RowFormat[Prediction], rows: Iterable[Prediction], meta: Mapping[str, object]
+) -> None:
     """Write a file. Its meta is removed just before: for a moment there is none, rather than that of other rows."""
     with replacing(output) as file:
-        _write_rows(file, output, row_format, rows)
+        with reporting(output):
+            row_format.write(file, rows, meta)
         with reporting(output + META), suppress(FileNotFoundError):
             os.unlink(os.path.realpath(output) + META)
-
-
-def _write_rows(file: BinaryIO, name: str, row_format: RowFormat[Prediction], rows: Iterable[Prediction]) -> None:
-    with reporting(name):
-        row_format.write(file, rows)
 
 
 def _meta(

@@ -8,11 +8,13 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from gzip import BadGzipFile, GzipFile
 from io import BufferedReader
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any
 
 from dinoclassify.containers import is_file_name
 from dinoclassify.errors import OutputError, UsageError
@@ -31,6 +33,7 @@ FindFile = Callable[[Prediction], str]
 
 _RANK = re.compile(r"label(_\d+)?")  # a column of each rank
 _TABLES = {b"PAR1": "parquet", b"SQLi": "sqlite"}  # how files of these formats begin
+_GZIP = b"\x1f\x8b"  # how lines begin that are compressed
 _MAGIC = 4  # bytes
 
 GONE = "is gone"
@@ -63,7 +66,7 @@ def read_predictions(name: str) -> Iterator[Prediction]:
             yield from _read(stream, name, safe_for_excel=_is_safe_for_excel(name))
     except KeyError as error:
         raise UsageError(f"{shown} is not what predict writes: it has no {error}") from error
-    except (TypeError, ValueError, RecursionError, sqlite3.Error) as error:
+    except (TypeError, ValueError, RecursionError, EOFError, zlib.error, BadGzipFile, sqlite3.Error) as error:
         raise UsageError(f"{shown} is not what predict writes ({error})") from error
     except OSError as error:
         raise UsageError(f"cannot read {shown}: {error.strerror or error}") from error
@@ -85,7 +88,10 @@ def latest_predictions(name: str) -> Iterator[Prediction]:
 
 
 def read_meta(name: str) -> dict[str, Any]:
-    """What is said of rows: ``NAME.meta.json``, or the manifest of a folder of parts; nothing if it cannot be read."""
+    """What is said of rows, nothing if it cannot be read.
+
+    That is ``NAME.meta.json`` or, where that is missing, what the file itself carries; of a folder the manifest.
+    """
     if (is_url(name) or os.path.isdir(name)) and (manifest := read_manifest(name)) is not None:
         return manifest
     if is_url(name):
@@ -95,7 +101,7 @@ def read_meta(name: str) -> dict[str, Any]:
         except UsageError:
             return {}
     path = f"{os.path.realpath(name)}.meta.json"
-    return _parsed(path) if os.path.isfile(path) else {}
+    return _parsed(path) if os.path.isfile(path) else _carried_meta(name) if os.path.isfile(name) else {}
 
 
 def current_file(row: Prediction) -> str:
@@ -184,6 +190,22 @@ def _local_copy(url: str) -> Iterator[str]:
         yield file.name
 
 
+def _carried_meta(name: str) -> dict[str, Any]:
+    """The metadata of the run in a table; nothing if it has none."""
+    content: object = None
+    with suppress(OSError, ValueError, RecursionError, sqlite3.Error), open(name, "rb") as file:
+        match _TABLES.get(file.read(_MAGIC)):
+            case "parquet":
+                from dinoclassify.writers import parquet
+
+                content = parquet.read_meta(name)
+            case "sqlite":
+                from dinoclassify.writers import sqlite
+
+                content = sqlite.read_meta(name)
+    return content if isinstance(content, dict) else {}
+
+
 def _parsed(path: str) -> dict[str, Any]:
     """The object that is written in a file; nothing if there is none."""
     try:
@@ -203,7 +225,14 @@ def _read(stream: BufferedReader, name: str, *, safe_for_excel: bool) -> Iterato
             yield from _read_table(file.name, _TABLES[start])
     elif start in _TABLES:
         yield from _read_table(name, _TABLES[start])
-    elif start:
+    elif start.startswith(_GZIP):
+        yield from _read_lines(GzipFile(fileobj=stream), safe_for_excel=safe_for_excel)
+    else:
+        yield from _read_lines(stream, safe_for_excel=safe_for_excel)
+
+
+def _read_lines(stream: BufferedReader | GzipFile, *, safe_for_excel: bool) -> Iterator[Prediction]:
+    if start := stream.peek(_MAGIC)[:_MAGIC]:
         lines = _lines(stream, start, safe_for_excel=safe_for_excel)
         size = 0
         for line in lines.lines(whole := _Whole(stream)):
@@ -216,7 +245,7 @@ def _read(stream: BufferedReader, name: str, *, safe_for_excel: bool) -> Iterato
 class _Whole:
     """The lines of a stream, of which the last may lack its end, and the bytes that were in them so far."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Iterable[bytes]) -> None:
         self._stream = stream
         self.size = 0
 
@@ -241,12 +270,13 @@ def _read_table(name: str, made: str) -> Iterator[Prediction]:
     return table.read(name)
 
 
-def _lines(stream: BufferedReader, start: bytes, *, safe_for_excel: bool) -> Lines[Prediction]:
+def _lines(stream: BufferedReader | GzipFile, start: bytes, *, safe_for_excel: bool) -> Lines[Prediction]:
     """The format of a stream of lines, of which the header has been read."""
     if start.startswith(b"{"):
         return open_format("jsonl", 1).lines
     header = stream.readline()
-    lines = open_format("excel" if safe_for_excel else "csv", _ranks(split(header))).lines
+    made, separator = ("tsv", "\t") if b"\t" in header else ("excel" if safe_for_excel else "csv", ",")
+    lines = open_format(made, _ranks(split(header, separator))).lines
     if header != lines.header():
         raise ValueError("it does not begin with the columns path,status,label,score")
     return lines

@@ -54,7 +54,7 @@ def stream_rows(output: str | None, row_format: RowFormat[R], rows: Iterable[R])
 def _stream(file: BinaryIO, name: str, row_format: RowFormat[R], rows: Iterable[R]) -> None:
     if row_format.table is not None:
         with reporting(name):
-            row_format.table.write(file, rows)
+            row_format.table.write(file, rows, {})
             file.flush()
         return
     lines, descriptor = row_format.lines, file.fileno()

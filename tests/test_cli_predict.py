@@ -209,7 +209,7 @@ def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
         (["predict", "photos", "--threshold", "2"], 2, "Invalid value for '--threshold'"),
         (["predict", "photos", "--shard", "3/2"], 2, "3/2 is not I/N with I from 1 to N."),
         (["predict", "photos", "--workers", "none"], 2, "none is neither auto nor a number from 1 to 100,000."),
-        (["predict", "photos", "--format", "xml"], 2, "--format xml: choose csv, jsonl, parquet, sqlite"),
+        (["predict", "photos", "--format", "xml"], 2, "--format xml: choose csv, tsv, jsonl,"),
         (["predict", "photos", "--precision", "int3"], 2, "'int3' is not one of"),
         (["predict", "photos", "--no-such-option"], 2, "No such option: --no-such-option"),
         (["predict", "photos", "--device", "gpu"], 2, "--device gpu: choose auto, cpu, cuda, cuda:N or mps"),

@@ -229,7 +229,7 @@ def test_paths_and_messages_come_back_as_they_were(tmp_path: Path) -> None:
         made = open_features(name, 3, np.float32)
         assert made.table is not None
         with open(tmp_path / name, "wb") as file:
-            made.table.write(file, rows)
+            made.table.write(file, rows, {})
         for wanted, read in zip(rows, made.table.read(str(tmp_path / name)), strict=True):
             assert (read.path, read.failure, read.size, read.mtime_ns) == (
                 wanted.path,

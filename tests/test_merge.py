@@ -53,11 +53,7 @@ def write(path: Path, rows: Sequence[Prediction], format_name: str = "jsonl") ->
     row_format = open_format(format_name, 2)
     path.unlink(missing_ok=True)
     with path.open("wb") as file:
-        if row_format.table is not None:
-            row_format.table.write(file, rows)
-        else:
-            file.write(row_format.lines.header())
-            file.writelines(map(row_format.lines.line, rows))
+        row_format.write(file, rows, {})
 
 
 def write_part(

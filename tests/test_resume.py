@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import PHOTOS, Cli
 from PIL import Image
@@ -46,7 +47,9 @@ def predict(tiny: str, capfd: pytest.CaptureFixture[str]) -> Predict:
 
 
 def content(name: str) -> object:
-    """The rows of a file: its bytes, but for SQLite, which counts its changes in them."""
+    """The rows of a file: its bytes, but for tables, which carry the time and other metadata of the run."""
+    if name.endswith(".parquet"):
+        return pq.read_table(name)
     if name.endswith(".db"):
         return sqlite3.connect(name).execute("SELECT * FROM predictions ORDER BY rowid").fetchall()
     return Path(name).read_bytes()

@@ -1,9 +1,11 @@
 """Rows survive the way through a file, whatever the names in them: through pandas, jq and strict JSON."""
 
 import base64
+import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -16,14 +18,15 @@ from hypothesis import strategies as st
 
 from dinoclassify.rows import Failure, Label, Prediction, columns, json_object, record
 from dinoclassify.writers import Lines
-from dinoclassify.writers.csv import CSVLines
+from dinoclassify.writers.csv import CSVLines, TSVLines
 from dinoclassify.writers.excel import ExcelLines
 from dinoclassify.writers.jsonl import JSONLines
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 NASTY = st.sampled_from(
     ["NA", "null", "a,b", 'q"uote', "new\nline", "cr\r", "\r\n", " lead", "tail ", "=1+1", "-rf.jpg", "[bold]x",
-     "\u2028", "é", "e\u0301", "\ufeffbom", "\x1b[31mred", "007", "1e5", "True", "\t", "'", "\\xff"]
+     "\u2028", "é", "e\u0301", "\ufeffbom", "\x1b[31mred", "007", "1e5", "True", "\t", "'", "\\xff",
+     "x;=1+1", ";;+", "\t\t-1", "a;'b", 'c;"=1', "\uff1d1", ";'", "\n@"]
 )  # fmt: skip
 NAMES = TEXT | NASTY
 LABELS = st.builds(Label, NAMES, st.integers(0, 21_000), st.floats(0, 1))
@@ -50,7 +53,7 @@ def as_jsonl(predictions: list[Prediction], top_k: int) -> bytes:
     return b"".join(map(JSONLines(top_k).line, predictions))
 
 
-@pytest.mark.parametrize("made", [CSVLines, ExcelLines, JSONLines])
+@pytest.mark.parametrize("made", [CSVLines, TSVLines, ExcelLines, JSONLines])
 @given(predictions=PREDICTIONS, top_k=st.integers(1, 3), cut=st.integers(0, 40))
 def test_rows_are_read_as_they_were_written(
     made: Callable[[int], Lines[Prediction]], predictions: list[Prediction], top_k: int, cut: int
@@ -63,6 +66,18 @@ def test_rows_are_read_as_they_were_written(
     lines = list(form.lines(io.BytesIO(content[: len(content) - cut])))[bool(form.header()) :]
     assert lines == written[: len(written) - (cut > 0)]
     assert [form.line(form.parse(line)) for line in lines] == lines
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@given(predictions=PREDICTIONS)
+def test_a_spreadsheet_finds_no_formula(separator: str, predictions: list[Prediction]) -> None:
+    """Whatever it is told that separates fields, and whether or not it takes quotes for such within a cell."""
+    lines = ExcelLines(3)
+    text = b"".join(map(lines.line, predictions)).decode()
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
+        if (separator, quoting) != (",", csv.QUOTE_NONE):
+            rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting)
+            assert not [cell for row in rows for cell in row if re.match(r'"*[=+\-@＝＋－＠](?!\d+$)', cell)]
 
 
 @given(PREDICTIONS)

@@ -52,11 +52,7 @@ def row(path: str, label: str = "dog", score: float = 0.9, index: int = 1, *more
 def write_rows(name: str, rows: Sequence[Prediction], made: str = "csv") -> str:
     row_format = open_format(made, max((len(row.top) for row in rows), default=1))
     with open(name, "wb") as file:
-        if row_format.table is not None:
-            row_format.table.write(file, rows)
-        else:
-            file.write(row_format.lines.header())
-            file.writelines(map(row_format.lines.line, rows))
+        row_format.write(file, rows, {})
     return name
 
 

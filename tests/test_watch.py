@@ -286,7 +286,7 @@ def test_rows_on_stdout_end_with_their_reader(inbox: Path) -> None:
         (["-"], "a list on stdin is followed without it"),
         (["inbox", "-0"], "not at lists"),
         (["--files-from", "list.txt"], "a list on stdin is followed without it"),
-        (["inbox", "-o", "x.parquet"], "choose csv or jsonl, not parquet"),
+        (["inbox", "-o", "x.parquet"], "choose csv, tsv or jsonl, not parquet"),
         (["inbox", "-o", "x.csv", "--resume"], "leave out --resume"),
         (["inbxo"], "there is no inbxo to watch"),
         (["inbox", "-o", "other.csv"], "other.csv was made with model x, not builtin: name another --output"),

@@ -1,5 +1,6 @@
 """Files of rows: complete or not there."""
 
+import gzip
 import json
 import os
 import sqlite3
@@ -7,18 +8,21 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import is_regular, replacing
 from dinoclassify.outputs import OutputFile
+from dinoclassify.predictions import read_meta, read_predictions
 from dinoclassify.rows import Failure, Label, Prediction, columns, record
 from dinoclassify.sources import Source
 from dinoclassify.streams import check_output, stream_rows
-from dinoclassify.writers import FORMATS, choose_format, open_format
+from dinoclassify.writers import FEATURE_FORMATS, FORMATS, choose_format, open_format
 
 FORMAT_NAMES = [made.name for made in FORMATS]
 ROWS = [
@@ -35,7 +39,7 @@ def write(path: Path, format_name: str, rows: list[Prediction] = ROWS) -> None:
         list(output.fresh([Source(row.path) for row in rows], lambda *_: None))
         for row in rows:
             output.write(row)
-        output.finish({})
+        output.finish({"seconds": 1})
 
 
 @pytest.mark.parametrize("format_name", FORMAT_NAMES)
@@ -93,7 +97,13 @@ def test_json_lines(tmp_path: Path) -> None:
         ("x.NDJSON", None, "jsonl"),
         ("x.parquet", None, "parquet"),
         ("x.db", None, "sqlite"),
-        ("x.txt", None, "csv"),
+        ("x.csv.gz", None, "csv.gz"),
+        ("x.NDJSON.GZ", None, "jsonl.gz"),
+        ("x.tsv", None, "tsv"),
+        ("labels", None, "csv"),
+        ("/dev/null", None, "csv"),
+        ("/dev/fd/1.0", None, "csv"),
+        ("x.txt", "csv", "csv"),
         ("x.csv", "jsonl", "jsonl"),
         (None, "parquet", "parquet"),
     ],
@@ -102,12 +112,92 @@ def test_formats_are_chosen(output: str | None, name: str | None, expected: str)
     assert choose_format(output, name).name == expected
 
 
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("labels.json", r"labels.json: unknown suffix .json, did you mean .jsonl\? Choose .csv .tsv .jsonl "),
+        ("x.parqet", r"did you mean .parquet\? Choose .csv .*, or name the format with --format"),
+        ("x.PARQET", "did you mean .parquet"),
+        ("x.xlsx", r"x.xlsx: unknown suffix .xlsx: choose .csv "),
+        ("s3://bucket/x.txt", "unknown suffix .txt: choose .csv "),
+        ("x.gz", "unknown suffix .gz: choose .csv "),
+        ("x.npz", "unknown suffix .npz: choose .csv "),
+    ],
+)
+def test_an_unknown_suffix_is_not_taken_for_csv(output: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        choose_format(output, None)
+
+
+def test_a_named_pipe_needs_no_suffix(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.fifo")
+    assert choose_format(str(tmp_path / "rows.fifo"), None).name == "csv"
+
+
+def test_features_have_suffixes_of_their_own() -> None:
+    assert choose_format("x.npz", None, FEATURE_FORMATS).name == "npz"
+    with pytest.raises(UsageError, match=r"x.csv: unknown suffix .csv: choose .parquet .npz .npy, or name the format"):
+        choose_format("x.csv", None, FEATURE_FORMATS)
+
+
+@pytest.mark.parametrize("made", ["csv", "tsv", "jsonl"])
+def test_compressed_lines_are_the_same_lines(tmp_path: Path, made: str) -> None:
+    write(tmp_path / "plain", made)
+    write(tmp_path / "one.gz", f"{made}.gz")
+    write(tmp_path / "other.gz", f"{made}.gz")
+    assert gzip.decompress((tmp_path / "one.gz").read_bytes()) == (tmp_path / "plain").read_bytes()
+    assert (tmp_path / "one.gz").read_bytes() == (tmp_path / "other.gz").read_bytes(), "no name and no time in it"
+
+
+def test_tabs_separate(tmp_path: Path) -> None:
+    write(tmp_path / "out.tsv", "tsv", [replace(ROWS[0], path='a\tb,"c"'), ROWS[1]])
+    lines = (tmp_path / "out.tsv").read_text().split("\n")
+    assert lines[0] == "\t".join(columns(2))
+    assert lines[1].startswith('"a\tb,""c"""\tok\ttench, Tinca tinca\t0.75\t0\tx\t')
+    assert pd.read_csv(tmp_path / "out.tsv", sep="\t")["path"].tolist() == ['a\tb,"c"', r"caf\xe9.jpg"]
+
+
+@pytest.mark.parametrize("made", FORMAT_NAMES)
+def test_every_format_is_read_again_by_its_content(tmp_path: Path, made: str) -> None:
+    write(tmp_path / "rows", made)
+    found = list(read_predictions(str(tmp_path / "rows")))
+    assert [record(row, 2) for row in found] == [record(row, 2) for row in ROWS]
+
+
+@pytest.mark.parametrize("made", ["csv.gz", "jsonl.gz"])
+@pytest.mark.parametrize("damage", [slice(0, -9), slice(0, 30)])
+def test_a_compressed_file_that_is_cut_off_is_said(tmp_path: Path, made: str, damage: slice) -> None:
+    path = tmp_path / "rows"
+    write(path, made)
+    path.write_bytes(path.read_bytes()[damage])
+    with pytest.raises(UsageError, match="is not what predict writes"):
+        list(read_predictions(str(path)))
+    table = open_format(made, 2).table
+    assert table is not None
+    with pytest.raises(ValueError, match="ended before"):
+        list(table.read(str(path)))
+
+
+@pytest.mark.parametrize("made", ["parquet", "sqlite"])
+def test_a_table_carries_the_metadata_of_the_run(tmp_path: Path, made: str) -> None:
+    path = tmp_path / "rows"
+    write(path, made)
+    said = json.loads((tmp_path / "rows.meta.json").read_text())
+    assert said["seconds"] == 1
+    (tmp_path / "rows.meta.json").unlink()
+    assert read_meta(str(path)) == said
+    stream_rows(str(tmp_path / "plain"), open_format("parquet", 2), ROWS)
+    assert read_meta(str(tmp_path / "plain")) == {}
+
+
 def test_what_cannot_be_written_is_found_out_first(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="there is no folder"):
         check_output(str(tmp_path / "no" / "out.csv"), choose_format(None, "csv"))
     with pytest.raises(OutputError, match="it is a folder"):
         check_output(str(tmp_path), choose_format(None, "csv"))
-    with pytest.raises(UsageError, match="--format xml: choose csv, jsonl, parquet, sqlite"):
+    with pytest.raises(
+        UsageError, match=r"--format xml: choose csv, tsv, jsonl, csv.gz, tsv.gz, jsonl.gz, parquet, sqlite"
+    ):
         choose_format(None, "xml")
     with pytest.raises(UsageError, match="sqlite needs a regular file"):
         check_output("/dev/null", choose_format(None, "sqlite"))

@@ -47,7 +47,7 @@ def check_watch(request: Request) -> None:
     if request.upkeep.resume or request.upkeep.fresh:
         raise UsageError("--watch always resumes FILE: leave out --resume, --fresh, --retry-failed and --prune")
     if chosen.table:
-        raise UsageError(f"--watch adds lines to FILE: choose csv or jsonl, not {chosen.name}")
+        raise UsageError(f"--watch adds lines to FILE: choose csv, tsv or jsonl, not {chosen.name}")
     for path in inputs.paths or ():
         if not is_file_name(path) or is_archive(path):
             raise UsageError(f"--watch looks into folders of this machine, not into {path}")

@@ -6,9 +6,11 @@ Those of features have a package of their own, `dinoclassify.writers.features`.
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
 from dinoclassify.errors import UsageError
+from dinoclassify.files import is_regular
 from dinoclassify.rows import Prediction, Row
 
 R = TypeVar("R", bound=Row)
@@ -33,8 +35,8 @@ class Lines(Protocol[R]):
 class Table(Protocol[R]):
     """A format that is not done before its last row."""
 
-    def write(self, file: BinaryIO, rows: Iterable[R], /) -> None:
-        """Write all rows."""
+    def write(self, file: BinaryIO, rows: Iterable[R], meta: Mapping[str, object], /) -> None:
+        """Write all rows, and then ``meta``, the metadata of the run, where the format has a place for it."""
 
     def read(self, name: str, /) -> Iterator[R]:
         """All rows. Raises KeyError, TypeError or ValueError if there are no such rows in the file."""
@@ -65,10 +67,10 @@ class RowFormat(Generic[R]):
     lines: Lines[R]
     table: Table[R] | None = None
 
-    def write(self, file: BinaryIO, rows: Iterable[R]) -> None:
-        """Write a whole file."""
+    def write(self, file: BinaryIO, rows: Iterable[R], meta: Mapping[str, object]) -> None:
+        """Write a whole file; ``meta`` is the metadata of the run, which is read after the last row."""
         if self.table is not None:
-            self.table.write(file, rows)
+            self.table.write(file, rows, meta)
         else:
             file.write(self.lines.header())
             file.writelines(map(self.lines.line, rows))
@@ -84,7 +86,11 @@ class RowFormat(Generic[R]):
 
 FORMATS = (
     Format("csv", (".csv",)),
+    Format("tsv", (".tsv",)),
     Format("jsonl", (".jsonl", ".ndjson")),
+    Format("csv.gz", (".csv.gz",), table=True),
+    Format("tsv.gz", (".tsv.gz",), table=True),
+    Format("jsonl.gz", (".jsonl.gz", ".ndjson.gz"), table=True),
     Format("parquet", (".parquet",), table=True),
     Format("sqlite", (".sqlite", ".sqlite3", ".db"), table=True, seeks=True),
 )
@@ -99,24 +105,32 @@ _EXCEL = Format("excel", ())  # takes the place of csv on demand
 def choose_format(
     output: str | None, name: str | None, formats: Sequence[Format] = FORMATS, *, excel_safe: bool = False
 ) -> Format:
-    """The format by its name, else by the suffix of the output, else the first.
+    """The format by its name, else by the suffix of the output; the first for stdout, a device or no suffix.
 
     Raises:
         UsageError: there is no such format among them, or it cannot be made safe for Excel.
     """
-    suffix = os.path.splitext(output or "")[1].lower()
-    fits = [made for made in formats if (made.name == name if name is not None else suffix in made.suffixes)]
-    choice = ", ".join(made.name for made in formats)
-    if name is not None and not fits:
-        raise UsageError(f"--format {name}: choose {choice}")
-    if not fits and any(suffix in made.suffixes for made in (*FORMATS, *FEATURE_FORMATS)):
-        raise UsageError(
-            f"{output}: {suffix} is not a format of this command, choose {choice} with --format, or a suffix"
-        )
-    chosen = next(iter(fits), formats[0])
+    if name is not None:
+        chosen = next((made for made in formats if made.name == name), None)
+        if chosen is None:
+            raise UsageError(f"--format {name}: choose {', '.join(made.name for made in formats)}")
+    elif output is None or not is_regular(output) or not os.path.splitext(output)[1]:
+        chosen = formats[0]
+    else:
+        chosen = _by_suffix(output, formats)
     if excel_safe and chosen.name != "csv":
         raise UsageError(f"--excel-safe goes with CSV, not with {chosen.name}")
     return _EXCEL if excel_safe else chosen
+
+
+def _by_suffix(output: str, formats: Sequence[Format]) -> Format:
+    for made in formats:
+        if output.lower().endswith(made.suffixes):
+            return made
+    suffix, known = os.path.splitext(output)[1].lower(), [suffix for made in formats for suffix in made.suffixes]
+    near = get_close_matches(suffix, known, n=1, cutoff=0.7)
+    guess = f", did you mean {near[0]}? Choose" if near else ": choose"
+    raise UsageError(f"{output}: unknown suffix {suffix}{guess} {' '.join(known)}, or name the format with --format")
 
 
 def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
@@ -125,15 +139,19 @@ def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
     Raises:
         UsageError: it does not hold as many.
     """
-    from dinoclassify.writers.csv import CSVLines
+    from dinoclassify.writers.csv import CSVLines, TSVLines
     from dinoclassify.writers.excel import ExcelLines
+    from dinoclassify.writers.gzip import GzipTable
     from dinoclassify.writers.jsonl import JSONLines
 
-    match name:
+    lines: Lines[Prediction]
+    match name.removesuffix(".gz"):
         case "csv":
-            return RowFormat(name, CSVLines(top_k))
+            lines = CSVLines(top_k)
+        case "tsv":
+            lines = TSVLines(top_k)
         case "excel":
-            return RowFormat(name, ExcelLines(top_k))
+            lines = ExcelLines(top_k)
         case "parquet":
             from dinoclassify.writers.parquet import ParquetTable
 
@@ -143,4 +161,5 @@ def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
 
             return RowFormat(name, JSONLines(top_k), SQLiteTable(top_k))
         case _:
-            return RowFormat(name, JSONLines(top_k))
+            lines = JSONLines(top_k)
+    return RowFormat(name, lines, GzipTable(lines) if name.endswith(".gz") else None)

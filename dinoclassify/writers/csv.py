@@ -1,12 +1,11 @@
-"""CSV: UTF-8, lines end in a newline, fields quoted as RFC 4180 says, empty where there is no value."""
+"""CSV and TSV: UTF-8, lines end in a newline, fields quoted as RFC 4180 says, empty where there is no value."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dinoclassify.rows import Prediction, Value, columns, from_record, record
-
-_SPECIAL = frozenset(',"\n\r')
 
 
 @dataclass(frozen=True)
@@ -15,13 +14,15 @@ class CSVLines:
 
     top_k: int
 
+    separator: ClassVar[str] = ","
+
     def header(self) -> bytes:
         """The line with the names of the columns."""
-        return join(columns(self.top_k))
+        return join(columns(self.top_k), self.separator)
 
     def line(self, row: Prediction) -> bytes:
         """One row."""
-        return join(record(row, self.top_k).values())
+        return join(record(row, self.top_k).values(), self.separator)
 
     def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
         """The complete rows of a file, the header included: a quoted field may span lines of text."""
@@ -40,7 +41,7 @@ class CSVLines:
         Raises:
             KeyError, TypeError, ValueError: it is no such line.
         """
-        return self._read(split(line))
+        return self._read(split(line, self.separator))
 
     def _read(self, fields: Sequence[str]) -> Prediction:
         wanted = columns(self.top_k)
@@ -51,20 +52,28 @@ class CSVLines:
         return from_record(row, self.top_k)
 
 
-def join(values: Iterable[Value]) -> bytes:
-    """The line of some values."""
-    return (",".join(map(_field, values)) + "\n").encode("utf-8")
+@dataclass(frozen=True)
+class TSVLines(CSVLines):
+    """The same, with tabs between the fields."""
+
+    separator: ClassVar[str] = "\t"
 
 
-def split(line: bytes) -> list[str]:
+def join(values: Iterable[Value], separator: str = ",", *, quoted: str = "") -> bytes:
+    """The line of some values. A field with a character of ``quoted`` is quoted, beside those that must be."""
+    special = frozenset(f'{separator}{quoted}"\n\r')
+    return (separator.join(_field(value, special) for value in values) + "\n").encode("utf-8")
+
+
+def split(line: bytes, separator: str = ",") -> list[str]:
     """The fields of a line. Raises ValueError if it is none."""
     try:
-        return next(csv.reader([line.decode("utf-8").removesuffix("\n")]))
+        return next(csv.reader([line.decode("utf-8").removesuffix("\n")], delimiter=separator))
     except csv.Error as error:
         raise ValueError(str(error)) from error
 
 
-def _field(value: Value) -> str:
+def _field(value: Value, special: frozenset[str]) -> str:
     # Not the csv module: before Python 3.13 it leaves a lone carriage return unquoted, which readers take for a line.
     text = "" if value is None else str(value)
-    return '"' + text.replace('"', '""') + '"' if not _SPECIAL.isdisjoint(text) else text
+    return text if special.isdisjoint(text) else '"' + text.replace('"', '""') + '"'

@@ -1,7 +1,8 @@
-"""SQLite: a table `predictions` with the columns of the CSV, typed."""
+"""SQLite: a table `predictions` with the columns of the CSV, typed, and a table `run` with the metadata of the run."""
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -27,7 +28,7 @@ class SQLiteTable:
         if len(columns(self.top_k)) > _MOST_COLUMNS:
             raise UsageError(f"--top-k {self.top_k} is more than SQLite has columns for: use Parquet or JSON Lines")
 
-    def write(self, file: BinaryIO, rows: Iterable[Prediction]) -> None:
+    def write(self, file: BinaryIO, rows: Iterable[Prediction], meta: Mapping[str, object]) -> None:
         """Write a database in place of an empty regular file."""
         names = columns(self.top_k)
         definition = ", ".join(f'"{name}" {_TYPES[kind]}' for name, kind in names.items())
@@ -36,6 +37,9 @@ class SQLiteTable:
             connection.execute("PRAGMA journal_mode = OFF")  # nobody else sees it before it is complete
             connection.execute(f"CREATE TABLE predictions ({definition})")
             connection.executemany(insert, (list(record(row, self.top_k).values()) for row in rows))
+            if meta:
+                connection.execute("CREATE TABLE run (meta TEXT)")
+                connection.execute("INSERT INTO run VALUES (?)", [json.dumps(meta, default=str)])
 
     def read(self, name: str) -> Iterator[Prediction]:
         """The rows of a database.
@@ -50,6 +54,19 @@ class SQLiteTable:
                     yield from_record(dict(row), self.top_k)
         except sqlite3.DatabaseError as error:
             raise ValueError(str(error)) from error
+
+
+def read_meta(name: str) -> object:
+    """The metadata of the run in a database, parsed; None if it carries none.
+
+    Raises:
+        sqlite3.Error, ValueError: it is no such file.
+    """
+    with closing(sqlite3.connect(name)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'run'").fetchone():
+            return None
+        row = connection.execute("SELECT meta FROM run").fetchone()
+    return json.loads(row[0]) if row is not None else None
 
 
 @contextmanager

@@ -29,7 +29,7 @@ class NpyTable:
     width: int
     dtype: npt.DTypeLike
 
-    def write(self, file: BinaryIO, rows: Iterable[Embedding]) -> None:
+    def write(self, file: BinaryIO, rows: Iterable[Embedding], _meta: Mapping[str, object]) -> None:
         """Write a file, from its beginning."""
         for column in write_matrix(file, rows, self.width, self.dtype).values():
             np.save(file, column, allow_pickle=False)

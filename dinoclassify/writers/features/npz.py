@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -22,7 +22,7 @@ class NpzTable:
     width: int
     dtype: npt.DTypeLike
 
-    def write(self, file: BinaryIO, rows: Iterable[Embedding]) -> None:
+    def write(self, file: BinaryIO, rows: Iterable[Embedding], _meta: Mapping[str, object]) -> None:
         """Write an archive. The features, whose number is not known before, first go to a file beside it."""
         with (
             tempfile.TemporaryFile(dir=os.path.dirname(file.name)) as spool,

@@ -1,7 +1,7 @@
 """Parquet: ``features`` is a fixed-size list, null where the picture failed; beside it is what every row has."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from dinoclassify.embeddings import Embedding, from_columns
 from dinoclassify.rows import common
+from dinoclassify.writers.parquet import add_meta
 
 ROW_GROUP = 4096  # rows, some MB in memory
 
@@ -23,12 +24,13 @@ class ParquetTable:
     width: int
     dtype: npt.DTypeLike
 
-    def write(self, file: BinaryIO, rows: Iterable[Embedding]) -> None:
+    def write(self, file: BinaryIO, rows: Iterable[Embedding], meta: Mapping[str, object]) -> None:
         """Write a file, which can be read when it is complete."""
         coming = iter(rows)
         with pq.ParquetWriter(file, self._schema()) as writer:
             while group := list(itertools.islice(coming, ROW_GROUP)):
                 writer.write_batch(self._batch(group))
+            add_meta(writer, meta)
 
     def read(self, name: str) -> Iterator[Embedding]:
         """The rows of a file.
