@@ -9,8 +9,8 @@ from dinoclassify.errors import UsageError, name_some
 from dinoclassify.evaluation import Answer
 from dinoclassify.groups import Groups, fold_ranks, group_finder, match_groups
 from dinoclassify.labelled import Labelled
-from dinoclassify.predictions import read_predictions
-from dinoclassify.rows import Prediction, file_shown_as
+from dinoclassify.predictions import file_finder, read_predictions
+from dinoclassify.rows import Prediction
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ def known_answers(
         UsageError: see `read_predictions`; or there are no such rows.
     """
     truths = {os.path.abspath(picture.path): picture.labels for picture in pictures}
-    rows = {os.path.abspath(file_shown_as(row.path)): row for row in read_predictions(name)}
+    find = file_finder(name)
+    rows = {os.path.abspath(find(row)): row for row in read_predictions(name)}
     found = {path: row for path, row in rows.items() if path in truths}
     if not found:
         raise UsageError(f"{name} has no rows for these pictures, such as {pictures[0].path}: are paths the same?")

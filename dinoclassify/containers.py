@@ -92,31 +92,6 @@ def is_member(path: str) -> bool:
     return key is not None and os.path.isfile(key[0])
 
 
-def is_there(path: str) -> bool:
-    """Whether there still is what a row's path, see `dinoclassify.rows.shown_path`, stands for.
-
-    What a store does not say is taken for a yes.
-    """
-    if is_file_name(shown := file_shown_as(path)):
-        return os.path.lexists(shown)
-    if not stores.is_for_lists(shown):  # the row may come from a list, and then nothing may connect
-        return True
-    place = shown
-    if (key := archives.split_key(shown)) is not None:
-        place = key[0]
-        if not archives.is_streamed(place, remote=stores.is_url(place)):  # one of many thousands would be read for each
-            member = _member(*key, Rules(Filters()))
-            return not (isinstance(member.content, Failure) and member.content.code == "vanished")
-    elif tables.is_table(table := shown.rpartition(MEMBER)[0]):
-        place = table
-    if not stores.is_url(place):
-        return os.path.lexists(place)
-    try:
-        return stores.exists(place)
-    except OSError:
-        return True
-
-
 def is_in_store(url: str, rules: Rules) -> bool:
     """Whether a URL names an object, or a prefix or glob that has at least one.
 

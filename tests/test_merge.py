@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PHOTOS
+from dinoclassify.outputs import write_meta
 from hypothesis import given
 from hypothesis import strategies as st
 from servers import store_server
@@ -24,7 +25,6 @@ from dinoclassify.errors import UsageError
 from dinoclassify.filters import Shard
 from dinoclassify.locks import locked
 from dinoclassify.merging import merge
-from dinoclassify.outputs import write_meta
 from dinoclassify.positions import PackedPositions, unpacked
 from dinoclassify.rows import Failure, Label, Prediction
 from dinoclassify.shards import find_parts

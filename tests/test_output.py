@@ -2,20 +2,19 @@
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import fsspec
 import pytest
 from crash import killed_at
 from fsspec.implementations.local import LocalFileSystem
 
-from dinoclassify.errors import OutputError, PruneError, UsageError
+from dinoclassify.errors import PruneError, UsageError
 from dinoclassify.limits import Limit
 from dinoclassify.locks import locked
 from dinoclassify.predictions import read_predictions

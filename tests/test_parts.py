@@ -8,13 +8,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from dinoclassify.chunks import Chunk, Piece, read_chunk, write_rows
+from dinoclassify.earlier import EarlierRow
+from dinoclassify.parts import OutputFolder, part_files, read_manifest, work_of
 
 from dinoclassify import chunks as chunks_of
 from dinoclassify import parts
-from dinoclassify.chunks import Chunk, Piece, read_chunk, write_rows
-from dinoclassify.earlier import EarlierRow
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.parts import OutputFolder, part_files, read_manifest, work_of
 from dinoclassify.rows import Failure, Label, Prediction
 from dinoclassify.sources import Source, Span, Stream
 from dinoclassify.writers import open_format

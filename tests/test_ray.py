@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dinoclassify.chunks import Outcome, Piece
+from dinoclassify.parts import OutputFolder, part_files
 from PIL import Image
 
 from dinoclassify import chunks
-from dinoclassify.chunks import Outcome, Piece
 from dinoclassify.decode import Decoded
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.packing import packed, pieces_of, unpacked
-from dinoclassify.parts import OutputFolder, part_files
 from dinoclassify.preprocessing import AsIs
 from dinoclassify.rows import Failure
 from dinoclassify.sources import MAX_PIXELS, Source, Stream

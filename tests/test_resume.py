@@ -14,10 +14,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import PHOTOS, Cli
+from dinoclassify.earlier import EarlierRows
 from PIL import Image
 
 from dinoclassify.cli import run as run_command
-from dinoclassify.earlier import EarlierRows
 from dinoclassify.errors import OutputError
 from dinoclassify.rows import Failure, Label, Prediction
 from dinoclassify.sources import Source

@@ -5,13 +5,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from dinoclassify.outputs import OutputFile
 from PIL import Image
 from test_pipeline import LABELS, TINY, level_of
 
 from dinoclassify.discover import discover
 from dinoclassify.filters import Filters
 from dinoclassify.loader import load_batches
-from dinoclassify.outputs import OutputFile
 from dinoclassify.pipeline import classify
 from dinoclassify.sources import Source
 from dinoclassify.writers import open_format

@@ -14,10 +14,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from dinoclassify.outputs import OutputFile
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import is_regular, replacing
-from dinoclassify.outputs import OutputFile
 from dinoclassify.predictions import read_meta, read_predictions
 from dinoclassify.rows import Failure, Label, Prediction, columns, record
 from dinoclassify.sources import Source

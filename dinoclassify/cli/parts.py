@@ -90,7 +90,9 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
             def keep(row: R) -> None:
                 if row.failure is not None:
                     note_failure(row.path)
-                tally.note_input("kept", PreviousRow(0, row.status, row.failure.code if row.failure is not None else None))
+                tally.note_input(
+                    "kept", PreviousRow(0, row.status, row.failure.code if row.failure is not None else None)
+                )
 
             sources = signed(chain([first], found), private=inputs.private_urls)
             pending = output.pending(sources, partial(note_input, tally, note_failure))

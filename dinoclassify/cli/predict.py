@@ -19,7 +19,9 @@ from dinoclassify.labels import read_labels
 from dinoclassify.rows import Prediction
 from dinoclassify.writers import choose_format, open_format
 
-_OF_ROWS = frozenset({"output", "output_format", "resume", "retry_failed", "prune", "errors_to", "watch"})
+_OF_ROWS = frozenset(
+    {"output", "output_format", "resume", "fresh", "retry_failed", "prune", "max_prune", "errors_to", "watch"}
+)
 
 
 @options.grouped

@@ -78,7 +78,7 @@ class RowFormat(Generic[R]):
     def write_lines(self, file: BinaryIO, lines: Iterable[bytes], meta: Mapping[str, object]) -> None:
         """Write a whole file of rows that are lines already."""
         if self.table is not None:
-            self.table.write(file, map(self.lines.parse, lines))
+            self.table.write(file, map(self.lines.parse, lines), meta)
         else:
             file.write(self.lines.header())
             file.writelines(lines)

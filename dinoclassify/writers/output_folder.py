@@ -40,8 +40,9 @@ MANIFEST = "_manifest.json"  # readers of folders of Parquet pass over names tha
 
 PART = 100_000  # rows
 
-_SUFFIXES = {"csv": ".csv", "excel": ".csv", "jsonl": ".jsonl", "parquet": ".parquet"}
-_OURS = re.compile(r"_manifest\.json|part-\d{5,}(-[0-9a-f]+)?\.\w+")
+_NAMES = ("csv", "tsv", "jsonl", "csv.gz", "tsv.gz", "jsonl.gz", "parquet")
+_SUFFIXES = {**{name: f".{name}" for name in _NAMES}, "excel": ".csv"}
+_OURS = re.compile(r"_manifest\.json|part-\d{5,}(-[0-9a-f]+)?(\.\w+)+")
 _WORK = re.compile(r"meta\.json|plan|rows|new|old")
 
 
