@@ -44,7 +44,8 @@ def read_labels(folder: str, name: str) -> tuple[tuple[str, ...], bool]:
         names = {int(index): str(label) for index, label in (config.id2label or {}).items()}
         if not names or sorted(names) != list(range(len(names))):
             raise ModelError(f"{name} has no label for some classes: mend id2label in its config.json")
-        labels = tuple(names[index].encode("utf-8", "replace").decode("utf-8") for index in range(len(names)))
+        named = [names[index] if names[index].strip() else f"LABEL_{index}" for index in range(len(names))]
+        labels = tuple(label.encode("utf-8", "replace").decode("utf-8") for label in named)
         return labels, config.problem_type == "multi_label_classification" or config.num_labels == 1
 
 

@@ -7,8 +7,8 @@
     ├── ModelError        5   the model could not be loaded, or does not fit the device
     ├── OutputError       6   the rows could not be written
     ├── ProtectedError    7   stopped to protect the rows that are there
-    │   ├── FailuresError     more images failed than --max-failures allows
-    │   └── PruneError        --prune would drop more rows than --max-prune allows
+    │   ├── FailuresError 7   more images failed than --max-failures allows
+    │   └── PruneError    7   --prune would drop more rows than --max-prune allows
     └── LockedError      11   another run writes the output
 
 An image that cannot be classified is no error: it is a row with status ``failed``. A run that writes such rows ends

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -168,7 +168,7 @@ def test_parquet_can_be_piped_and_other_formats_cannot(here: Path, tiny: str, cl
     ("arguments", "code", "message"),
     [
         (["photos", "-f", "csv"], 2, "--format csv: choose parquet, npz, npy"),
-        (["photos", "-o", "out.csv"], 2, "out.csv: .csv is not a format of this command, choose parquet, npz, npy"),
+        (["photos", "-o", "out.csv"], 2, "out.csv: unknown suffix .csv: choose .parquet .npz .npy"),
         (["photos", "--precision", "int8"], 2, "int8 is checked by labels, which features have not"),
         (["nothing*"], 4, "nothing matches nothing*: check the pattern"),
         (["photos", "--resume"], 2, "--resume goes with a file"),
@@ -205,7 +205,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_old_file(
     old = Path(name).read_bytes()
     table = open_features(name.split(".")[1], 64, np.float32).table
 
-    def fill(_: object, file: BinaryIO, rows: Iterable[Embedding]) -> None:
+    def fill(_: object, file: BinaryIO, rows: Iterable[Embedding], __: Mapping[str, object]) -> None:
         file.write(b"some" * len(list(rows)))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -26,13 +26,14 @@ from dinoclassify.filters import Shard
 from dinoclassify.locks import locked
 from dinoclassify.merging import merge
 from dinoclassify.positions import PackedPositions, unpacked
+from dinoclassify.predictions import read_meta, read_predictions
 from dinoclassify.rows import Failure, Label, Prediction
 from dinoclassify.shards import find_parts
 from dinoclassify.writers import open_format
 
 Run = Callable[..., tuple[int, str, str]]
 
-FORMATS = ["csv", "excel", "jsonl", "parquet", "sqlite"]
+FORMATS = ["csv", "tsv", "excel", "jsonl", "csv.gz", "jsonl.gz", "parquet", "sqlite"]
 MORE = ["out.parquet", "out.db"]
 MADE_WITH = {"model": "m", "revision": "1", "labels": "2 of sha256 0", "groups": None, "top-k": 2, "threshold": 0.0}
 
@@ -203,7 +204,13 @@ def test_the_parts_become_what_a_single_run_would_have_written(
         parts = write_shards(folder, rows, count, part_format)
         made.draw(st.randoms()).shuffle(parts)
         merged = merge(parts, str(folder / "merged"), format_name)
-        assert (folder / "merged").read_bytes() == (folder / "whole").read_bytes()
+        if format_name in ("parquet", "sqlite"):  # which also carry what they were merged from
+            assert list(read_predictions(f"{folder}/merged")) == list(read_predictions(f"{folder}/whole"))
+            assert read_meta(f"{folder}/merged") == merged.meta
+            (folder / "merged.meta.json").unlink()
+            assert read_meta(f"{folder}/merged") == merged.meta
+        else:
+            assert (folder / "merged").read_bytes() == (folder / "whole").read_bytes()
         failed = sum(row.status == "failed" for row in rows)
         assert merged.statuses == {"ok": len(rows) - failed, "failed": failed} or failed in (0, len(rows))
         assert sum(merged.statuses.values()) == len(rows)
@@ -521,7 +528,7 @@ def test_no_part_is_written_over(here: Path, run: Run) -> None:
     parts = write_shards(here, TWENTY, 2)
     before = {name: Path(name).read_bytes() for name in os.listdir()}
     for output in (parts[0], f"{parts[1]}.meta.json", f"./{parts[1]}.partial"):
-        code, _, stderr = run(*parts, "-o", output)
+        code, _, stderr = run(*parts, "-o", output, "-f", "jsonl")
         assert (code, stderr) == (2, f"dinoclassify: {output} would be written over a part: choose another name\n")
     code, _, stderr = run(".", "-o", "out.jsonl")
     assert (code, stderr) == (2, "dinoclassify: out.jsonl would be one of the parts in .: choose another folder\n")
@@ -547,8 +554,6 @@ def test_parts_and_output_may_be_in_a_store(here: Path, run: Run, monkeypatch: p
 def test_predict_goes_on_with_a_merged_file(
     here: Path, tiny: str, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
-    from dinoclassify.predictions import read_meta, read_predictions
-
     shutil.copytree(PHOTOS, "photos")
     arguments = ["predict", "photos", "-m", tiny, "-k", "2"]
     assert cli.run([*arguments, "-o", "whole.csv", "-q"]) == 0

@@ -66,6 +66,9 @@ def predict(
 
     names = read_labels(labels) if labels is not None else None
     folds = read_groups(groups) if groups is not None else None
+    known = folds.names if folds is not None else names
+    most = min(top_k, len(known)) if known else top_k
+    open_format(target.chosen.name, most)  # which may not hold as many: found out before the model is opened
 
     def open_job() -> Job[Prediction]:
         from dinoclassify.classifier import Classifier
