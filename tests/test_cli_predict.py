@@ -461,7 +461,7 @@ def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: s
     assert re.fullmatch(
         r"dinoclassify: stopping after the batches under way; again to stop at once\n"
         rf"dinoclassify: stopped by {number.name} after [\d,]+ pictures; "
-        r"they are in out.csv.partial, --resume goes on\n",
+        r"finished rows are in out.csv.partial, --resume goes on\n",
         err,
     )
     assert Path("out.csv").read_text() == "old"

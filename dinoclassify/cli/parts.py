@@ -83,7 +83,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
         )
         with (
             closing(output),
-            told_if_stopped(tally, lambda: f"; they are in {work_of(folder)}, --resume goes on") as stop,
+            told_if_stopped(tally, lambda: f"; finished rows are in {work_of(folder)}, --resume goes on") as stop,
             writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
         ):
 

@@ -15,7 +15,7 @@ from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, wi
 from dinoclassify.cli.signals import ending_with_reader
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import say
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import FailuresError, UsageError
 from dinoclassify.files import is_regular
 from dinoclassify.filters import has_image_suffix
 from dinoclassify.lists import writing_paths
@@ -224,14 +224,22 @@ def finish(
 
 @contextmanager
 def owned(target: Target, upkeep: options.Upkeep) -> Iterator[None]:
-    """Keep other runs from writing the output; if it is an object, send it when the block ends well."""
+    """Keep other runs from writing the output; if it is an object, send it when the block ends well.
+
+    Raises:
+        FailuresError: of the block, with what becomes of the output.
+    """
     with (
         locked(target.locked, wait=upkeep.wait) if target.locked is not None else nullcontext(),
         published(target.url, target.kept_in, resume=upkeep.resume, fresh=upkeep.fresh)
         if target.url is not None and target.kept_in is not None
         else nullcontext(),
     ):
-        yield
+        try:
+            yield
+        except FailuresError as error:
+            kept = f": {target.file} stays as it was{_kept_rows(target)}" if target.locked is not None else ""
+            raise FailuresError(f"{error}{kept}") from None
 
 
 def arguments_of(request: Request, stages: Stages, stop: Callable[[], bool]) -> "Run":
@@ -328,8 +336,12 @@ def sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object], *, time
 
 def _kept_rows(target: Target) -> str:
     """Where the finished rows of an interrupted run are."""
-    journal = f"{(target.locked or '').rstrip('/')}.partial" if target.url is None or not target.in_parts else ""
-    return f"; they are in {journal}, --resume goes on" if journal and os.path.exists(journal) else ""
+    journal = f"{target.locked or ''}.partial"
+    if target.in_parts and target.url is not None:
+        journal = f"{target.url.rstrip('/')}.partial"
+    elif not os.path.exists(journal):
+        return ""
+    return f"; finished rows are in {journal}, --resume goes on"
 
 
 def counted(rows: Iterable[R], tally: Tally, note_failure: Callable[[str], None]) -> Iterator[R]:

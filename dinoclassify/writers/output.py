@@ -173,14 +173,11 @@ class Output(Generic[R]):
         previous, order = self._previous, list(unnamed.numbers)
         for numbers in self._order:
             _add(order, numbers.start, numbers.stop)
-        if not previous.respelled and previous.count == self._finished > 0 and order == [range(self._finished)]:
+        rows = previous.count + self._new
+        in_order = order == ([range(rows)] if rows else []) and not previous.respelled
+        if in_order and self._updates and rows == self._finished:
             self._place.publish_unchanged(meta)
-        elif (
-            made is None
-            and not self._updates
-            and not previous.respelled
-            and _is_whole(order, previous.count + self._new)
-        ):
+        elif in_order and not self._updates and made is None:
             self._place.publish(None, meta)
         else:
             new = made if made is not None else ([line] for line in self._place.appended())
@@ -226,11 +223,6 @@ class Output(Generic[R]):
         if not row.unchanged:
             return "changed"
         return "retried" if self._options.retry_failed and row.status == "failed" else "kept"
-
-
-def _is_whole(order: list[range], count: int) -> bool:
-    """Whether all rows have their number."""
-    return order == [range(count)] or not (order or count)
 
 
 def _in_order(order: Iterable[range], previous: PreviousRows[R], new: Iterator[Iterable[bytes]]) -> Iterator[bytes]:

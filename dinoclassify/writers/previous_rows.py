@@ -113,6 +113,8 @@ class PreviousRows(Generic[R]):
 
         A row of the file as it is now goes before rows of its earlier content.
         """
+        if not self.count:
+            return None
         file = shown_path(absolute_path(source.path, self._folder))
         size, mtime_ns = signature_of(source)
         # The first row of the file as it is now ends the search: a path may be named very often.
