@@ -7,10 +7,11 @@ path. A few kilobytes of Parquet can stand for gigabytes: sizes are compared wit
 import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import repeat
 from typing import TYPE_CHECKING, BinaryIO
 
-from dinoclassify import arrow_sizes, stores
+from dinoclassify import stores, table_sizes
 from dinoclassify.errors import UsageError, first_line
 from dinoclassify.files import Signature
 from dinoclassify.rows import ErrorCode, Failure
@@ -28,6 +29,7 @@ _SUFFIXES = (".parquet", ".arrow")
 _CACHE = "cache-"  # what `datasets` calls the Arrow files of its own that lie beside a data set
 
 _BOMB_BYTES = 64 << 20  # a table whose images are larger than this altogether, ...
+_MODEST = frozenset({"UNCOMPRESSED", "SNAPPY"})  # what Parquet is packed with; these never reach such a ratio
 _BUFFER = 1 << 20  # bytes of a Parquet file that are read at a time
 
 _FILE_MAGIC = b"ARROW1"  # of an Arrow file in the IPC file format; `datasets` writes the stream format
@@ -109,11 +111,19 @@ class _CountingFile(io.RawIOBase):
         self.count += len(piece)
         return piece
 
+    @contextmanager
+    def peeking(self) -> Iterator[None]:
+        """What is read meanwhile does not count, and the position stays."""
+        count, position = self.count, self.tell()
+        yield
+        self.count = count
+        self.seek(position)
+
     def is_bomb(self, size: int, read: int) -> bool:
         """Whether ``size`` bytes are too many for the bytes ``read``."""
         return size > max(_BOMB_BYTES, BOMB_RATIO * read)
 
-    def check(self, batch: arrow_sizes.Batch) -> None:
+    def check(self, batch: table_sizes.Sizes) -> None:
         """See that a batch may be unpacked.
 
         Raises:
@@ -167,7 +177,7 @@ def _group_contents(
     group = table.metadata.row_group(number)
     chunk = next(chunk for chunk in map(group.column, range(group.num_columns)) if chunk.path_in_schema == leaf)
     left = group.num_rows
-    if not file.is_bomb(chunk.total_uncompressed_size, chunk.total_compressed_size):
+    if not _has_bomb(chunk, file):
         for batch in table.iter_batches(1, row_groups=[number], columns=[leaf]):
             (content,) = _buffers(batch.column(0))
             if not file.admits(content):
@@ -177,6 +187,18 @@ def _group_contents(
         else:
             return
     yield from repeat(_BOMB, left)
+
+
+def _has_bomb(chunk: "pq.ColumnChunkMetaData", file: _CountingFile) -> bool:
+    """Whether a page of a column chunk would be too large. It would be unpacked as a whole."""
+    if chunk.compression in _MODEST:
+        return False
+    start = chunk.data_page_offset
+    if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
+        start = chunk.dictionary_page_offset
+    with file.peeking():
+        pages = table_sizes.pages(file, start, chunk.total_compressed_size)
+        return any(file.is_bomb(page.unpacked, page.packed) for page in pages)
 
 
 def _arrow_contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
@@ -190,8 +212,9 @@ def _arrow_contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa
     file.seek(0)
     with opened(file, options=pa.ipc.IpcReadOptions(included_fields=[index])) as table:
         if not is_stream:
-            for batch in arrow_sizes.batches(file):
-                file.check(batch)
+            with file.peeking():
+                for batch in table_sizes.batches(file):
+                    file.check(batch)
         for batch in _checked(table, file) if is_stream else map(table.get_batch, range(table.num_record_batches)):
             for content in _buffers(batch.column(0)):
                 yield content if file.admits(content) else _BOMB
@@ -204,7 +227,8 @@ def _arrow_contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa
 def _checked(table: "pa.RecordBatchReader", file: _CountingFile) -> "Iterator[pa.RecordBatch]":
     """The batches of a stream; the size of each is compared before Arrow unpacks it."""
     while True:
-        file.check(arrow_sizes.next_batch(file))
+        with file.peeking():
+            file.check(table_sizes.next_batch(file))
         try:
             yield table.read_next_batch()
         except StopIteration:

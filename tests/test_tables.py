@@ -13,8 +13,10 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dinoclassify import tables
+from dinoclassify import table_sizes, tables
 from dinoclassify.errors import UsageError
 from dinoclassify.rows import Failure
 from dinoclassify.sources import Source
@@ -120,6 +122,51 @@ def test_a_value_that_many_rows_refer_to_is_a_bomb(monkeypatch: pytest.MonkeyPat
     assert next(found).content == Failure("too_large", "the table becomes over 200 times as large as it is")
     assert pa.default_memory_pool().bytes_allocated() - before < 500_000, "nothing of it is read"
     assert codes(list(found)) == ["too_large"] * 15
+
+
+def test_what_the_footer_says_of_a_bomb_s_size_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def number(value: int) -> bytes:
+        """As Thrift writes it, in four bytes."""
+        return bytes([value * 2 >> shift & 127 | (128 if shift < 21 else 0) for shift in (0, 7, 14, 21)])
+
+    content = repeated(bytes(4_000_000), 16)
+    chunk = pq.ParquetFile(io.BytesIO(content)).metadata.row_group(0).column(0)
+    lie = content.replace(number(chunk.total_uncompressed_size), number(100))
+    assert pq.ParquetFile(io.BytesIO(lie)).metadata.row_group(0).column(0).total_uncompressed_size == 100
+    monkeypatch.setattr(tables, "_BOMB_BYTES", 3_000_000)
+    assert codes(listed(lie, "parquet")) == ["too_large"] * 16
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("packing", ["gzip", "zstd", "brotli", "lz4", "snappy", "none"])
+def test_pages_of_each_kind_are_looked_at(monkeypatch: pytest.MonkeyPatch, packing: str, version: str) -> None:
+    looked: list[table_sizes.Sizes] = []
+    looked_at = table_sizes.pages
+
+    def pages(*arguments: "io.BytesIO | int") -> Iterator[table_sizes.Sizes]:
+        for page in looked_at(*arguments):  # type: ignore[arg-type]  # as it is called
+            looked.append(page)
+            yield page
+
+    monkeypatch.setattr(table_sizes, "pages", pages)
+    stream = io.BytesIO()
+    contents = [random.Random(number).randbytes(1000) for number in range(200)]
+    table = pa.table({"other": list(range(200)), "image": structs(contents)})
+    how = {"data_page_size": 2000, "write_batch_size": 1, "data_page_version": version, "row_group_size": 50}
+    pq.write_table(table, stream, compression=packing, write_page_checksum=True, **how)
+    assert [source.content for source in listed(stream.getvalue(), "parquet")] == contents
+    unpacked = sum(page.unpacked for page in looked)
+    assert unpacked == 0 if packing in ("snappy", "none") else 200_000 < unpacked < 220_000
+
+
+@given(st.binary(max_size=200))
+def test_rubbish_in_place_of_a_page_ends(content: bytes) -> None:
+    for most in (len(content), 1 << 40):
+        try:
+            for page in table_sizes.pages(io.BytesIO(content), 0, most):
+                assert min(page.packed, page.unpacked) >= 0
+        except (ValueError, KeyError):
+            pass
 
 
 @pytest.mark.parametrize("kind", ["stream.arrow", "file.arrow"])

@@ -1,7 +1,11 @@
-"""What the batches of an Arrow file become when they are unpacked, as they say themselves: before Arrow allocates it.
+"""What the pages of a Parquet file and the batches of an Arrow file become when unpacked: before Arrow allocates it.
 
-The file is made of messages. Each has a prefix of 8 bytes, metadata (a flatbuffer) and a body of buffers; a packed
-buffer begins with its size. See https://arrow.apache.org/docs/format/Columnar.html
+The sizes are those that Arrow will go by, which stand with the data. What the footer of a Parquet file says of them may
+be something else.
+
+Parquet: each page has a header (Thrift's compact protocol), https://parquet.apache.org/docs/file-format/.
+Arrow: each message has a prefix of 8 bytes, metadata (a flatbuffer) and a body of buffers; a packed buffer begins with
+its size, https://arrow.apache.org/docs/format/Columnar.html.
 """
 
 import os
@@ -9,6 +13,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
+
+_PAGE_HEADERS = (1 << 10, 64 << 10, 16 << 20)  # bytes that are tried for a header; Arrow takes none that is larger
+_BEHIND = 100  # bytes that Arrow reads behind the pages of some old files
 
 _CONTINUES = 0xFFFFFFFF
 _DICTIONARY, _RECORDS = 2, 3  # kinds of messages
@@ -23,6 +30,101 @@ class File(Protocol):
     def read(self, size: int, /) -> bytes: ...  # noqa: D102
     def seek(self, position: int, whence: int = ..., /) -> int: ...  # noqa: D102
     def tell(self) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many bytes there are of a page or a batch, and how many they become."""
+
+    packed: int
+    unpacked: int
+
+
+class _Thrift:
+    """Reads numbers of structs in Thrift's compact protocol."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.at = 0
+
+    def numbers(self) -> dict[int, int]:
+        """The fields of a struct that are integers, by their number; it is left behind."""
+        found: dict[int, int] = {}
+        number = 0
+        while head := self._byte():
+            kind, step = head & 15, head >> 4
+            number = number + step if step else self._signed()
+            if kind in (4, 5, 6):
+                found[number] = self._signed()
+            else:
+                self._skip(kind)
+        return found
+
+    def _skip(self, kind: int) -> None:
+        if kind in (1, 2):  # true and false
+            return
+        if kind in (4, 5, 6):
+            self._varint()
+        elif kind in (3, 7):
+            self.at += 1 if kind == 3 else 8
+        elif kind == 8:  # bytes
+            length = self._varint()  # which moves on, too
+            self.at += length
+        elif kind in (9, 10):  # a list, a set
+            head = self._byte()
+            for _ in range(self._varint() if head >> 4 == 15 else head >> 4):
+                self._skip(3 if head & 15 in (1, 2) else head & 15)
+                if self.at > len(self._content):
+                    raise IndexError
+        elif kind == 12:
+            self.numbers()
+        else:
+            raise ValueError("the header of a page is damaged")
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self._content[self.at - 1]
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while (byte := self._byte()) & 128:
+            value |= (byte & 127) << shift
+            shift += 7
+            if shift > 63:
+                raise ValueError("the header of a page is damaged")
+        return value | byte << shift
+
+    def _signed(self) -> int:
+        value = self._varint()
+        return value >> 1 ^ -(value & 1)
+
+
+def pages(file: File, start: int, size: int) -> Iterator[Sizes]:
+    """The pages of a column chunk, which takes ``size`` bytes of a Parquet file.
+
+    Raises:
+        ValueError: a header is damaged.
+    """
+    at, end = start, start + size
+    while at < end:
+        header_size, unpacked, packed = _page(file, at, end + _BEHIND)
+        if packed < 0 or unpacked < 0:
+            raise ValueError("a page says that it has less than no bytes")
+        yield Sizes(packed, unpacked)
+        at += header_size + packed
+
+
+def _page(file: File, at: int, end: int) -> tuple[int, int, int]:
+    """The size of a page's header, and those of the page: unpacked, packed."""
+    for most in _PAGE_HEADERS:
+        file.seek(at)
+        header = _Thrift(file.read(min(most, end - at)))
+        try:
+            fields = header.numbers()
+        except IndexError:
+            continue
+        return header.at, fields[2], fields[3]
+    raise ValueError("the header of a page is damaged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +166,18 @@ class _Table:
 _BUFFER = struct.Struct("<qq")  # offset in the body and size, both as packed
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """How many bytes there are of a batch, and how many they become."""
-
-    packed: int
-    unpacked: int
-
-
-def next_batch(file: File) -> Batch:
-    """The next records of a stream, with the dictionaries before them. The file stays where it is."""
+def next_batch(file: File) -> Sizes:
+    """The next records of a stream, with the dictionaries before them, from where the file is."""
     start = at = file.tell()
     packed = unpacked = 0
     kind = _DICTIONARY
     while kind == _DICTIONARY and (message := _message(file, at)) is not None:
         kind, at, size = message
         packed, unpacked = at - start, unpacked + size
-    file.seek(start)
-    return Batch(packed, unpacked)
+    return Sizes(packed, unpacked)
 
 
-def batches(file: File) -> Iterator[Batch]:
+def batches(file: File) -> Iterator[Sizes]:
     """All dictionaries and records of a file in the IPC file format, as its footer names them."""
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - _TAIL.size))
@@ -94,7 +187,7 @@ def batches(file: File) -> Iterator[Batch]:
     for number in (_DICTIONARY, _RECORDS):  # by chance these are their numbers in the footer, too
         for offset, metadata, body in footer.structs(number, _BLOCK):
             message = _message(file, offset)
-            yield Batch(metadata + body, message[2] if message is not None else 0)
+            yield Sizes(metadata + body, message[2] if message is not None else 0)
 
 
 def _message(file: File, at: int) -> tuple[int, int, int] | None:
