@@ -1,7 +1,6 @@
 """The `dinoclassify` command, and `python -m dinoclassify`: it handles signals before it imports anything slow."""
 
 import os
-import signal
 
 TYPE_CHECKING = False  # type checkers take it as true; `typing` is slow to import
 if TYPE_CHECKING:
@@ -10,8 +9,13 @@ if TYPE_CHECKING:
 
 def main() -> "Never":
     """Run the command line and exit."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, exit_at_once)
+    try:
+        import signal
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, exit_at_once)
+    except KeyboardInterrupt:
+        _exit("SIGINT", 130)
     from dinoclassify.cli import main as run_command_line
 
     run_command_line()
@@ -19,10 +23,16 @@ def main() -> "Never":
 
 def exit_at_once(number: int, _: object) -> "Never":
     """The signal handler while nothing is under way: a half-imported library must not see an exception."""
+    import signal
+
+    _exit(signal.Signals(number).name, 128 + number)
+
+
+def _exit(name: str, code: int) -> "Never":
     try:
-        os.write(2, f"dinoclassify: stopped by {signal.Signals(number).name}\n".encode())
+        os.write(2, f"dinoclassify: stopped by {name}\n".encode())
     finally:
-        os._exit(128 + number)
+        os._exit(code)
 
 
 if __name__ == "__main__":

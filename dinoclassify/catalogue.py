@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import UsageError, nearest
 
 BUILTIN = "builtin"
 DEFAULT = "small"
@@ -73,7 +73,8 @@ def resolve(name: str) -> ModelName:
     if "/" in name and os.path.isdir(name):
         return ModelName("folder", name)
     cure = f"for the folder write ./{name}" if os.path.isdir(name) else "a hub id has the form owner/name"
-    raise UsageError(f"unknown model {name}: choose {', '.join([*KNOWN, BUILTIN])}; {cure}")
+    choices = [*KNOWN, BUILTIN]
+    raise UsageError(f"unknown model {name}{nearest(name, choices)}: choose {', '.join(choices)}; {cure}")
 
 
 def is_builtin_installed() -> bool:

@@ -16,7 +16,8 @@ with exit code 3, unless --max-failures says how many are acceptable.
 Every message is one line that names the thing and the cure; the command line prints nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 class DinoclassifyError(Exception):
@@ -86,3 +87,9 @@ def name_some(names: Sequence[str], most: int = 5) -> str:
     """Some names in a line: the first ones, and how many there are besides."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """` (did you mean ...?)` with the choice that is spelt most like ``name``; empty where none is."""
+    found = get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return f" (did you mean {found[0]}?)" if found else ""

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 
 from dinoclassify.classes import are_imagenets, imagenet_labels, match_classes, plain
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import UsageError, nearest
 from dinoclassify.rows import Label, Prediction
 
 EVERYDAY = "everyday"  # the groups that come with the program: 22 of ImageNet's classes
@@ -47,7 +47,7 @@ def read_groups(name: str) -> Groups:
             rows = list(_rows(file, name))
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"cannot read the groups {name}: {reason}") from error
+        raise UsageError(f"cannot read the groups {name}{nearest(name, [EVERYDAY])}: {reason}") from error
     group_of: dict[str, str] = {}
     for key, group in rows:
         if group_of.setdefault(key, group) != group:

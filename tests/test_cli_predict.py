@@ -185,7 +185,7 @@ def test_a_run_can_end_while_its_list_goes_on(here: Path, tiny: str, end: str, c
 
 def test_options_from_the_environment(here: Path, tiny: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"MODEL": tiny, "TOP_K": "2", "FORMAT": "jsonl", "EXCLUDE": "*.png b*", "QUIET": "1"}.items():
-        monkeypatch.setenv(f"DINOCLASSIFY_{name}", value)
+        monkeypatch.setenv(f"DINOCLASSIFY_PREDICT_{name}", value)
     code, out, err = invoke("predict", "photos")
     assert (code, err) == (0, "")
     assert [len(json.loads(line)["top"]) for line in out.splitlines()] == [2] * 5
@@ -205,15 +205,19 @@ def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
     ("arguments", "code", "message"),
     [
         (["predict"], 2, "name images, folders or globs, - for a list on stdin, or --files-from a list"),
-        (["predict", "photos", "--top-k", "0"], 2, "Invalid value for '--top-k'"),
-        (["predict", "photos", "--threshold", "2"], 2, "Invalid value for '--threshold'"),
+        (["predict", "photos", "--top-k", "0"], 2, "--top-k 0: must be at least 1"),
+        (["predict", "photos", "--threshold", "2"], 2, "--threshold: 2 is not a share from 0 to 1, such as 0.4 or 40%"),
         (["predict", "photos", "--shard", "3/2"], 2, "3/2 is not I/N with I from 1 to N."),
         (["predict", "photos", "--workers", "none"], 2, "none is neither auto nor a number from 1 to 100,000."),
         (["predict", "photos", "--format", "xml"], 2, "--format xml: choose csv, tsv, jsonl,"),
-        (["predict", "photos", "--precision", "int3"], 2, "'int3' is not one of"),
+        (["predict", "photos", "--precision", "int3"], 2, "--precision int3 (did you mean int8?): choose auto, fp32"),
         (["predict", "photos", "--no-such-option"], 2, "No such option: --no-such-option"),
-        (["predict", "photos", "--device", "gpu"], 2, "--device gpu: choose auto, cpu, cuda, cuda:N or mps"),
-        (["predict", "photos", "-m", "smal"], 2, "unknown model smal: choose small, base"),
+        (
+            ["predict", "photos", "--device", "gpu"],
+            2,
+            "--device gpu: choose auto, cpu, cuda or cuda:N (NVIDIA), or mps (Apple)",
+        ),
+        (["predict", "photos", "-m", "smal"], 2, "unknown model smal (did you mean small?): choose small, base"),
         (["predict", "photos", "-m", "TINY", "--revision", "v1"], 2, "--revision goes with models of the hub"),
         (["predict", "photos", "-m", "TINY", "--labels", "gone.txt"], 2, "cannot read the labels gone.txt: No such"),
         (["predict", "photos", "-m", "./none", "-k", "665", "-o", "x.db"], 2, "more than SQLite has columns for"),
@@ -225,7 +229,7 @@ def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
         (["predict", "photos", "--column", "x"], 2, "--column: there are no .parquet or .arrow tables in photos"),
         (["predict", "photos", "-0"], 2, "-0 goes with a list: - for stdin, or --files-from"),
         (["predict", "photos", "-j", "9999999999999999999999"], 2, "neither auto nor a number from 1 to 100,000."),
-        (["predict", "photos", "--limit", "0"], 2, "Invalid value for '--limit'"),
+        (["predict", "photos", "--limit", "0"], 2, "--limit 0: must be at least 1"),
         (["predict", "photos", "-o", "photos/coffee.jpg"], 2, "photos/coffee.jpg would be written over an input"),
         (["predict", "photos", "-m", "TINY", "-o", "new/", "--shard", "1/2"], 2, "name a file with --output"),
         (["predict", "photos", "-m", "TINY", "-o", "new/", "-f", "sqlite"], 2, "choose parquet, jsonl or csv"),
@@ -233,7 +237,7 @@ def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
         (["predict", "photos", "-m", "TINY", "-o", "new/", "--ray-address", "auto"], 2, "go with --engine ray"),
         (["predict", "photos", "-m", "TINY", "-o", "https://example.org/x.csv"], 2, "can only be read"),
         (["predict", "photos", "-m", "TINY", "-o", "nosuch://x/y.csv"], 2, "nosuch:// is not known"),
-        (["no-such-command"], 2, "No such command 'no-such-command'."),
+        (["no-such-command"], 2, "there is no command no-such-command: choose predict, merge"),
         (["predict", "empty"], 4, "no images in empty: check what is in there, and whether its disk is mounted"),
         (["predict", "photos", "--include", "*.tif"], 4, "7 images in photos, none match --include '*.tif'"),
         (["predict", "photos", "--exclude", "*"], 4, "7 images in photos, all are left out by --exclude '*'"),

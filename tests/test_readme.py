@@ -101,13 +101,30 @@ def test_options_like_those_of_predict_are_documented_as_differences(command: st
     assert own - of_predict <= known <= own
 
 
-def test_every_option_has_an_environment_variable_of_its_name() -> None:
-    for command in ("predict", "embed", "train", "evaluate", "sort", "tag", "report", "bench", "models", "doctor"):
-        for parameter in typer.main.get_command(app).commands[command].params:  # type: ignore[attr-defined]  # a group
-            if parameter.param_type_name == "option" and parameter.name != "help":
+def test_every_option_has_an_environment_variable_of_its_command_and_name() -> None:
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]  # a group
+        for parameter in command.params:
+            if parameter.param_type_name == "argument":
+                assert parameter.envvar is None
+            elif parameter.name != "help":
                 long = next(option for option in parameter.opts if option.startswith("--"))
-                name = parameter.envvar or f"DINOCLASSIFY_{parameter.name.upper()}"
-                assert name == f"DINOCLASSIFY_{long[2:].replace('-', '_').upper()}"
+                assert parameter.envvar == f"DINOCLASSIFY_{name}_{long[2:].replace('-', '_')}".upper()
+
+
+def test_the_environment_variables_in_readme_are_those_of_options() -> None:
+    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]  # a group
+    known = {option.envvar for command in commands for option in command.params}
+    assert set(re.findall(r"DINOCLASSIFY_[A-Z_]+\b", README)) <= known
+
+
+CRONTAB = [line for _, text in BLOCKS for line in text.splitlines() if re.match(r"([\d*/,-]+ +){5}\S", line)]
+
+
+def test_crontab_lines_have_no_bare_percent_sign() -> None:
+    """Cron makes a newline of it, and stdin of what follows."""
+    assert CRONTAB
+    for line in CRONTAB:
+        assert not re.search(r"(?<!\\)%", line), line
 
 
 def test_the_models_are_those_of_the_program() -> None:
@@ -140,8 +157,8 @@ def test_one_liners_run(line: str, tmp_path: Path) -> None:
         pd.DataFrame({"path": ["photos/coffee.jpg"]}).to_parquet(tmp_path / "labels.parquet")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "DINOCLASSIFY_MODEL": "builtin",
-        "DINOCLASSIFY_EXCLUDE": "*.md",
+        "DINOCLASSIFY_PREDICT_MODEL": "builtin",
+        "DINOCLASSIFY_PREDICT_EXCLUDE": "*.md",
     }
     done = subprocess.run(
         ["bash", "-eo", "pipefail", "-c", line],
@@ -181,7 +198,8 @@ def test_the_example_of_own_classes_runs(tmp_path: Path, monkeypatch: pytest.Mon
     from dinoclassify.cli import run
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DINOCLASSIFY_MODEL", "builtin")
+    for command in ("TRAIN", "PREDICT", "EVALUATE"):
+        monkeypatch.setenv(f"DINOCLASSIFY_{command}_MODEL", "builtin")
     names = ("camera", "chelsea")
     for folder in ("photos", "new", *(f"labelled/{name}" for name in names)):
         Path(folder).mkdir(parents=True)

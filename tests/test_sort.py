@@ -595,7 +595,7 @@ def test_rows_of_another_folder(
 
 def test_groups_of_the_environment_are_for_layouts_with_groups(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_rows("labels.csv", [row(picture("x.jpg"), "tench, Tinca tinca", 0.9, 0)])
-    monkeypatch.setenv("DINOCLASSIFY_GROUPS", "everyday")
+    monkeypatch.setenv("DINOCLASSIFY_SORT_GROUPS", "everyday")
     assert run(["sort", "labels.csv", "--into", "one"]) == 0
     assert run(["sort", "labels.csv", "--into", "two", "--layout", "{label}/{name}"]) == 0
     assert Path("one/fish/x.jpg").exists()

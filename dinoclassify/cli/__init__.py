@@ -17,6 +17,7 @@ import typer
 import dinoclassify
 from dinoclassify.__main__ import exit_at_once
 from dinoclassify.cli.bench import bench
+from dinoclassify.cli.command import Command, Group, explain
 from dinoclassify.cli.doctor import doctor
 from dinoclassify.cli.embed import embed
 from dinoclassify.cli.evaluate import evaluate
@@ -42,16 +43,13 @@ _EPILOG = (
 _NO_MEMORY = b"dinoclassify: there is not enough memory: try a smaller --model, --batch-size or number of --workers\n"
 
 app = typer.Typer(
+    cls=Group,
     rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,  # plain text in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
-_ENVIRONMENT = "Each option can also be set by an environment variable: DINOCLASSIFY_TOP_K=5 is --top-k 5."
 for command in (predict, merge, embed, train, evaluate, sort, tag, report, bench, models, doctor):
-    app.command(
-        context_settings={"auto_envvar_prefix": "DINOCLASSIFY"},
-        epilog=_ENVIRONMENT if command in (predict, merge, embed, train, evaluate, sort, tag, report) else None,
-    )(command)
+    app.command(cls=Command)(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -100,7 +98,7 @@ def run(arguments: list[str]) -> int:
         with writing_to_stdout():  # what Typer has printed
             return code
     except typer.TyperException as error:
-        say(f"{error.format_message().replace('Value error, ', '')} See: dinoclassify --help")
+        say(explain(error))
         return 2
     except DinoclassifyError as error:
         log.debug("%s", error, exc_info=error)

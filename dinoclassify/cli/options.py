@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 MOST = 100_000  # pictures in a batch, processes, labels in a row
 
-# The help would repeat for each option what is true of all: that DINOCLASSIFY_<OPTION> sets it too.
+# The help would repeat for each option what is true of all: that a variable sets it too.
 _input = partial(typer.Option, show_envvar=False, rich_help_panel="Input")
 _model = partial(typer.Option, show_envvar=False, rich_help_panel="Model")
 _answer = partial(typer.Option, show_envvar=False, rich_help_panel="Answer")
@@ -44,6 +44,18 @@ def _shard(text: str) -> filters.Shard:
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise typer.BadParameter(f"{text} is not I/N with I from 1 to N.")
     return filters.Shard(int(index), int(count))
+
+
+def _share(text: str | float) -> float:
+    """``0.4`` and ``40%`` -> 0.4."""
+    try:
+        number = str(text).removesuffix("%")
+        share = float(number) / (100 if number != str(text) else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise typer.BadParameter(f"{text} is not a share from 0 to 1, such as 0.4 or 40%.")
+    return share
 
 
 def _row_limit(text: str) -> RowLimit:
@@ -104,7 +116,6 @@ PrivateUrls = Annotated[
     bool,
     _input(
         "--allow-private-urls",
-        envvar="DINOCLASSIFY_ALLOW_PRIVATE_URLS",
         help="Also read web addresses in private networks and on this machine.",
     ),
 ]
@@ -124,9 +135,7 @@ PrecisionName = Annotated[Literal["auto", "fp32", "bf16", "fp16", "int8"], _mode
 Runtime = Annotated[Literal["auto", "torch", "openvino"], _model(help="What runs the model.")]
 Compile = Annotated[
     bool,
-    _model(
-        "--compile", envvar="DINOCLASSIFY_COMPILE", help="Compile the model with torch first: minutes, for long runs."
-    ),
+    _model("--compile", help="Compile the model with torch first: minutes, for long runs."),
 ]
 BatchSize = Annotated[
     int | None, _model(parser=_number_or_auto, metavar="auto|N", help="Pictures in one forward pass.")
@@ -139,7 +148,7 @@ Decoder = Annotated[Literal["cpu", "gpu"], _model(help="Where JPEGs are decoded;
 
 TopK = Annotated[int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels in each row.")]
 Threshold = Annotated[
-    float, _answer(min=0, max=1, metavar="P", help="A row whose best score is lower is marked uncertain.")
+    float, _answer(parser=_share, metavar="P", help="A row whose best score is lower is marked uncertain.")
 ]
 Normalize = Annotated[bool, _answer("--normalize", help="Scale the features of each picture to length 1.")]
 Dtype = Annotated[Literal["fp32", "fp16"], _answer(help="What the features are written in.")]
@@ -158,9 +167,11 @@ Predictions = Annotated[
 ]
 TargetPrecision = Annotated[
     float | None,
-    _answer(min=0, max=1, metavar="P", help="Suggest the --threshold from which on this share of the labels is right."),
+    _answer(
+        parser=_share, metavar="P", help="Suggest the --threshold from which on this share of the labels is right."
+    ),
 ]
-AsCsv = Annotated[bool, _output("--csv", envvar="DINOCLASSIFY_CSV", help="Print the figures of each class as CSV.")]
+AsCsv = Annotated[bool, _output("--csv", help="Print the figures of each class as CSV.")]
 Plots = Annotated[
     str | None,
     _output(metavar="DIR", help="Draw the confusion matrix, reliability and thresholds into this folder."),
@@ -183,7 +194,6 @@ Format = Annotated[
     _output(
         "--format",
         "-f",
-        envvar="DINOCLASSIFY_FORMAT",
         metavar="|".join(made.name for made in FORMATS),
         help="By default as the suffix of FILE says, else csv.",
     ),
@@ -209,7 +219,6 @@ FeatureFormat = Annotated[
     _output(
         "--format",
         "-f",
-        envvar="DINOCLASSIFY_FORMAT",
         metavar="|".join(made.name for made in FEATURE_FORMATS),
         help="By default as the suffix of FILE says, else parquet.",
     ),
@@ -223,7 +232,7 @@ Groups = Annotated[
 Results = Annotated[
     str | None, typer.Argument(metavar="RESULTS", help="A file that `predict` wrote, or - for its rows on stdin.")
 ]
-MinScore = Annotated[float, _answer(min=0, max=1, metavar="P", help="Count rows with a lower score as uncertain.")]
+MinScore = Annotated[float, _answer(parser=_share, metavar="P", help="Count rows with a lower score as uncertain.")]
 Only = Annotated[
     list[str] | None,
     _answer(metavar="LABEL|GROUP", help="Take only rows of this label or group, whatever the case; repeatable."),
@@ -257,7 +266,7 @@ UndoTo = Annotated[
 
 SidecarFormat = Annotated[
     Literal["xmp", "txt", "json"],
-    _output("--format", "-f", envvar="DINOCLASSIFY_FORMAT", help="What the sidecars are."),
+    _output("--format", "-f", help="What the sidecars are."),
 ]
 Naming = Annotated[Literal["full", "stem"], _output(help="full: x.jpg has x.jpg.xmp; stem: it has x.xmp.")]
 SidecarsInto = Annotated[
@@ -270,7 +279,7 @@ Remove = Annotated[bool, _run("--remove", help="Take our labels out of the sidec
 MostLabels = Annotated[
     int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels of a picture, at most.")
 ]
-LeastScore = Annotated[float, _answer(min=0, max=1, metavar="P", help="Leave out labels with a lower score.")]
+LeastScore = Annotated[float, _answer(parser=_share, metavar="P", help="Leave out labels with a lower score.")]
 
 Parts = Annotated[
     list[str] | None,
@@ -300,7 +309,6 @@ Gpus = Annotated[
     float | None,
     _run(
         "--gpus-per-replica",
-        envvar="DINOCLASSIFY_GPUS_PER_REPLICA",
         min=0,
         metavar="N",
         help="With ray: of each copy of the model, 0.5 for two on one; auto.",
@@ -319,7 +327,7 @@ Progress = Annotated[bool | None, _run("--progress/--no-progress", help="By defa
 Quiet = Annotated[bool, _run("--quiet", "-q", help="No summary, no warnings.")]
 Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used and done, and where the time went.")]
 Debug = Annotated[bool, _run("--debug", help="Show tracebacks.")]
-AsJson = Annotated[bool, typer.Option("--json", envvar="DINOCLASSIFY_JSON", help="Print JSON.", show_envvar=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_envvar=False)]
 
 
 @dataclass(frozen=True, slots=True)
