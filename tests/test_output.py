@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from functools import partial
@@ -68,6 +69,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(chunks, "CHUNK", 4)
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # takes most of the time, and no kill can tell
     for path in PATHS:
         Path(path).write_bytes(b"x")
 
@@ -168,31 +170,42 @@ def prepare(name: str, *, update: bool) -> list[str]:
     return [*PATHS[8:], *PATHS[1:6]]
 
 
+QUICK = ("file.csv", "folder/", "STORE/object.csv")
+
+
 @pytest.mark.parametrize("update", [False, True])
-def test_killed_before_any_change_of_the_disk_and_resumed_it_is_as_if_undisturbed(name: str, update: bool) -> None:
-    top, seed = os.getcwd(), random.Random(0)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
+)
+def test_killed_before_any_change_of_the_disk_and_resumed_it_is_as_if_undisturbed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, update: bool
+) -> None:
+    here, before, seed = tmp_path / "here", tmp_path / "before", random.Random(0)
+    here.mkdir()
+    os.chdir(here)
+    monkeypatch.setenv("XDG_STATE_HOME", str(here / "state"))
+    for path in PATHS:
+        Path(path).write_bytes(b"x")
+    name = in_store(kind)
+    inputs = prepare(name, update=update)
+    shutil.copytree(here, before)
     for step in count():
-        os.makedirs(f"{step}/whole")
-        os.chdir(f"{step}")
-        os.environ["XDG_STATE_HOME"] = os.path.abspath("state")
-        for path in PATHS:
-            Path(path).write_bytes(b"x")
-            os.utime(path, (1, 1))
-        here = name.replace(top, os.getcwd())
-        inputs = prepare(here, update=update)
-        killed = killed_at(step, partial(run, here, inputs, resume=update, prune=update), DiskStore)
-        killed_at(seed.randrange(30), partial(run, here, inputs, resume=True, prune=update), DiskStore)
-        run(here, inputs, resume=True, prune=update)
-        found = content(here)
+        killed = killed_at(step, partial(run, name, inputs, resume=update, prune=update), DiskStore)
+        killed_at(seed.randrange(25), partial(run, name, inputs, resume=True, prune=update), DiskStore)
+        run(name, inputs, resume=True, prune=update)
+        found = content(name)
         assert leftovers() == [], step
         if step == 0:
             expected = found
-            assert [row.path for row in rows(here)] == ([*PATHS[6:8], *inputs] if update else PATHS)
-            assert labels(here)["2.jpg"] == ("old 1" if update else "fish 1")
+            assert [row.path for row in rows(name)] == ([*PATHS[6:8], *inputs] if update else PATHS)
+            assert labels(name)["2.jpg"] == ("old 1" if update else "fish 1")
         assert found == expected, step
-        os.chdir(top)
         if not killed:
             break
+        os.chdir(tmp_path)
+        shutil.rmtree(here)
+        shutil.copytree(before, here)
+        os.chdir(here)
     assert step > 10
 
 
@@ -302,7 +315,7 @@ def test_more_than_half_of_the_rows_are_pruned_on_demand_alone(name: str, limit:
     before = content(name)
     for path in paths[:12]:
         os.unlink(path)
-    with pytest.raises(PruneError, match="would drop 12 of 22 rows.* --max-prune 12 allows it"):
+    with pytest.raises(PruneError, match=r"would drop 12 of 22 rows.* --max-prune 12 allows it"):
         run(name, paths[12:], resume=True, prune=True, max_prune=limit)
     assert content(name) == before
     run(name, paths[12:], resume=True, prune=True, max_prune=Limit("55%", share=0.55))
