@@ -174,7 +174,7 @@ def test_parquet_can_be_piped_and_other_formats_cannot(here: Path, tiny: str, cl
         (["photos", "--resume"], 2, "--resume goes with a file"),
         (["photos", "-o", "gone/out.npy"], 6, "there is no folder"),
         (["photos", "--dtype", "int8"], 2, "'int8' is not one of 'fp32', 'fp16'"),
-        ([], 2, "name pictures, folders or globs"),
+        ([], 2, "name images, folders or globs"),
     ],
 )
 def test_wrong_usage_is_one_line(here: Path, embed: Invoke, arguments: list[str], code: int, message: str) -> None:
