@@ -230,7 +230,8 @@ def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
         (["predict", "photos", "-0"], 2, "-0 goes with a list: - for stdin, or --files-from"),
         (["predict", "photos", "-j", "9999999999999999999999"], 2, "neither auto nor a number from 1 to 100,000."),
         (["predict", "photos", "--limit", "0"], 2, "--limit 0: must be at least 1"),
-        (["predict", "photos", "-o", "photos/coffee.jpg"], 2, "photos/coffee.jpg would be written over an input"),
+        (["predict", "photos", "-o", "photos/coffee.jpg", "-f", "csv"], 2, "coffee.jpg would be written over an input"),
+        (["predict", "photos", "-o", "labels.json"], 2, "labels.json: unknown suffix .json, did you mean .jsonl?"),
         (["predict", "photos", "-m", "TINY", "-o", "new/", "--shard", "1/2"], 2, "name a file with --output"),
         (["predict", "photos", "-m", "TINY", "-o", "new/", "-f", "sqlite"], 2, "choose parquet, jsonl or csv"),
         (["predict", "photos", "-m", "TINY", "-o", "x.csv", "--engine", "ray"], 2, "--engine ray writes a folder"),
@@ -281,7 +282,7 @@ def test_errors_are_one_line_with_a_code(
 
 def test_a_list_is_not_written_over_under_another_name(here: Path, invoke: Invoke) -> None:
     Path("list.txt").write_text("photos/coffee.jpg\n")
-    code, _, err = invoke("predict", "--files-from", "list.txt", "-o", "./photos/../list.txt")
+    code, _, err = invoke("predict", "--files-from", "list.txt", "-o", "./photos/../list.txt", "-f", "csv")
     assert (code, err) == (2, "dinoclassify: ./photos/../list.txt would be written over an input\n")
     assert Path("list.txt").read_text() == "photos/coffee.jpg\n"
 
