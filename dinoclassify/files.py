@@ -70,24 +70,28 @@ def append(descriptor: int, line: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: str) -> Iterator[BinaryIO]:
+def replacing(path: str, *, rights_of: str | None = None) -> Iterator[BinaryIO]:
     """A new file, which takes the name ``path`` when the block ends well; otherwise ``path`` stays as it was.
 
-    Until then it has a name that nobody can guess, in the same folder. It keeps the rights of the file it replaces.
+    Until then it has a name that nobody can guess, in the same folder. A link is replaced, not what it names.
+
+    Args:
+        path: the file; resolve it first where a link that a user named shall stay one.
+        rights_of: the file whose rights it gets; by default those of the file it replaces.
 
     Raises:
         OutputError: it cannot be written.
     """
-    path = os.path.realpath(path)  # a link stays one
-    temporary = temporary_name(path)
+    path = os.path.abspath(path)
+    temporary, model = temporary_name(path), rights_of or path
     with reporting(path):
-        file = _create(temporary, private=os.path.exists(path))
+        file = _create(temporary, private=_regular_file(model) is not None)
     try:
         with closing_well(file, path):
             yield file
             with reporting(path):
                 file.flush()
-                keep_rights(path, file.fileno())
+                keep_rights(model, file.fileno())
                 os.fsync(file.fileno())
         _rename(temporary, path)
     except BaseException:
@@ -103,36 +107,35 @@ def put_in_place(temporary: str, path: str) -> None:
         OutputError: it cannot be done.
     """
     with reporting(path):
-        if os.path.exists(path):
-            descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
-                keep_rights(path, descriptor)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            keep_rights(path, descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     _rename(temporary, path)
 
 
 def keep_rights(path: str, descriptor: int) -> None:
-    """Give an open file the owner, group, mode and access list of ``path``, if there is such a file.
+    """Give an open file the owner, group, mode and access list of ``path``, if that is a regular file.
 
     Only root may give files away: where the group cannot be kept, the new group may do no more than all others.
     """
-    try:
-        before = os.stat(path)
-    except FileNotFoundError:
+    before = _regular_file(path)
+    if before is None:
         return
-    mode = stat.S_IMODE(before.st_mode)
+    mode = before.st_mode & (stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO)
     for owner in (before.st_uid, -1):
         with suppress(OSError):
             os.fchown(descriptor, owner, before.st_gid)
             break
     if os.fstat(descriptor).st_gid != before.st_gid:
         mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+    else:
+        with suppress(OSError, AttributeError):  # only Linux has access lists, and few files have one
+            os.setxattr(descriptor, _ACCESS_LIST, os.getxattr(path, _ACCESS_LIST))
     with suppress(OSError):
         os.fchmod(descriptor, mode)
-    with suppress(OSError, AttributeError):  # only Linux has these, and few files
-        os.setxattr(descriptor, _ACCESS_LIST, os.getxattr(path, _ACCESS_LIST))
 
 
 def temporary_name(path: str) -> str:
@@ -157,6 +160,14 @@ def sweep(path: str) -> None:
 def is_temporary(name: str) -> bool:
     """Whether `temporary_name` may have made the name of a file."""
     return re.fullmatch(rf"\.[0-9a-f]{{8}}-[0-9a-f]{{16}}{re.escape(_TEMPORARY)}", name) is not None
+
+
+def _regular_file(path: str) -> os.stat_result | None:
+    """The status of a file; None if there is none, or something else, such as a link."""
+    with suppress(FileNotFoundError):
+        status = os.lstat(path)
+        return status if stat.S_ISREG(status.st_mode) else None
+    return None
 
 
 def _tag(name: str) -> str:

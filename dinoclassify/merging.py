@@ -194,7 +194,7 @@ def _write(
     output: str, row_format: RowFormat[Prediction], rows: Iterable[Prediction], meta: Mapping[str, object]
 ) -> None:
     """Write a file. Its meta is removed just before: for a moment there is none, rather than that of other rows."""
-    with replacing(output) as file:
+    with replacing(os.path.realpath(output)) as file:
         with reporting(output):
             row_format.write(file, rows, meta)
         with reporting(output + META), suppress(FileNotFoundError):

@@ -47,7 +47,10 @@ def write_plots(folder: str, evaluation: Evaluation, plot_format: PlotFormat) ->
     metadata = {"Date": None} if plot_format == "svg" else None
     for name, figure in figures.items():
         file_name = os.path.join(folder, f"{name}.{plot_format}")
-        with replacing(file_name) as file, rc_context({"svg.hashsalt": name}):  # else names in it are random
+        with (
+            replacing(os.path.realpath(file_name)) as file,
+            rc_context({"svg.hashsalt": name}),
+        ):  # else names in it are random
             figure.savefig(file, format=plot_format, dpi=_DPI, metadata=metadata)
 
 

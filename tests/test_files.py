@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from conftest import Cli
 from dinoclassify.errors import OutputError
 from dinoclassify.files import is_temporary, put_in_place, replacing, sweep, temporary_name
 from dinoclassify.locks import locked
+from dinoclassify.writers import open_format
+from dinoclassify.writers.output_file import OutputFile
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +144,32 @@ def test_names_are_short_and_of_nobody_else() -> None:
     assert len(name) < 50
     assert re.fullmatch(r"\.[0-9a-f]{8}-[0-9a-f]{16}\.dinoclassify\.tmp", name)
     assert name != temporary_name("é" * 120)
+
+
+def test_an_unfinished_file_is_as_private_as_the_finished_one() -> None:
+    Path("out.csv").touch(0o640)
+    output = OutputFile("out.csv", open_format("csv", 1), batch_size=8)
+    for begin in (partial(output.begin, {}), output.resume):
+        begin()
+        output.close()
+        assert rights("out.csv.partial")[0] == 0o640
+
+
+def test_links_that_others_have_planted_beside_a_file_are_not_followed(cli: Cli) -> None:
+    """The file itself may be a link, as its user has named it, and stays one."""
+    Path("real.csv").touch()
+    Path("out.csv").symlink_to("real.csv")
+    Path("precious").write_text("precious")
+    Path("precious").chmod(0o4755)
+    for ending in (".meta.json", ".partial", ".partial.meta.json"):
+        Path(f"real.csv{ending}").symlink_to("precious")
+    assert cli("predict", "nothing.jpg", "-m", "builtin", "-q", "-o", "out.csv", "--fresh").returncode == 3
+    assert Path("precious").read_text() == "precious"
+    assert Path("out.csv").is_symlink()
+    assert Path("real.csv").read_text().startswith("path,")
+    assert not Path("real.csv.meta.json").is_symlink()
+    assert rights("real.csv.meta.json")[0] & 0o4111 == 0
+    assert sorted(os.listdir()) == ["out.csv", "precious", "real.csv", "real.csv.meta.json"]
 
 
 def test_rows_keep_the_rights_of_their_file(cli: Cli) -> None:

@@ -195,7 +195,7 @@ Format = Annotated[
         "--format",
         "-f",
         metavar="|".join(made.name for made in FORMATS),
-        help="By default as the suffix of FILE says, else csv.",
+        help="By default as the suffix of FILE says; csv for stdout.",
     ),
 ]
 
@@ -220,7 +220,7 @@ FeatureFormat = Annotated[
         "--format",
         "-f",
         metavar="|".join(made.name for made in FEATURE_FORMATS),
-        help="By default as the suffix of FILE says, else parquet.",
+        help="By default as the suffix of FILE says; parquet for stdout.",
     ),
 ]
 ExcelSafe = Annotated[bool, _output("--excel-safe", help="CSV in which a spreadsheet finds no formulas.")]

@@ -119,7 +119,7 @@ def _opened(output: str) -> Iterator[BinaryIO]:
         with reporting("stdout"):
             sys.stdout.buffer.flush()
     elif is_regular(output):
-        with replacing(output) as file:
+        with replacing(os.path.realpath(output)) as file:  # a link stays one
             yield file
     else:
         with reporting(output):

@@ -203,7 +203,7 @@ def _put(sidecar: str, content: bytes | None) -> None:
                 _delete(sidecar)
                 return
             os.makedirs(os.path.dirname(sidecar) or ".", exist_ok=True)
-        with replacing(sidecar) as file, reporting(sidecar):
+        with replacing(os.path.realpath(sidecar)) as file, reporting(sidecar):
             file.write(content)
     except OutputError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:

@@ -23,13 +23,13 @@ class AppendFile(Generic[R]):
         self._descriptor: int | None = None
         self._begun_at = 0  # bytes that stood in the file when it was opened
 
-    def replace(self, rows: Iterable[bytes]) -> None:
-        """Make a new file of these rows.
+    def replace(self, rows: Iterable[bytes], *, rights_of: str) -> None:
+        """Make a new file of these rows, which may be read by those who may read ``rights_of``.
 
         Raises:
             OutputError: it cannot be written.
         """
-        with replacing(self.path) as file:
+        with replacing(self.path, rights_of=rights_of) as file:
             file.write(self._lines.header())
             file.writelines(rows)
 
@@ -45,7 +45,9 @@ class AppendFile(Generic[R]):
         """
         size = self._check_size(check_end=check_end) if os.path.exists(self.path) else 0
         with reporting(self.name):
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._descriptor = os.open(
+                self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
+            )
             os.ftruncate(self._descriptor, size)
             if not size:
                 append(self._descriptor, self._lines.header())

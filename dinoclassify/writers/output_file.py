@@ -79,13 +79,13 @@ class OutputFile(Generic[R]):
 
     def begin(self, meta: Mapping[str, object]) -> None:
         """Start an empty journal."""
-        self._journal.replace(())
+        self._journal.replace((), rights_of=self._path)
         write_meta(self._journal_meta, meta)
         self._journal.open()
 
     def resume(self) -> None:
         """Go on with the journal."""
-        self._journal.replace(map(self._format.lines.line, self.journal_rows()))
+        self._journal.replace(map(self._format.lines.line, self.journal_rows()), rights_of=self._path)
         self._journal.open()
 
     def append(self, row: R) -> None:
