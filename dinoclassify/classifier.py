@@ -77,10 +77,15 @@ class Classifier(LoadedModel):
         """Label pictures lazily: one prediction for every input, in order, failures included.
 
         Args:
-            inputs: files, folders (walked) and globs, one or many; or the sources that `discover` found.
+            inputs: files, folders (walked) and globs, one or many; PIL images and the bytes of encoded ones, whose
+                path is ``<image 3>`` if they are ``inputs[3]``; or the sources that `discover` found.
             top_k: how many labels each prediction gets.
             threshold: a best score below it makes the prediction ``uncertain``.
             run: see `dinoclassify.loaded.Run`.
+
+        Raises:
+            TypeError: there is no argument of this name.
+            UsageError: an argument is wrong.
         """
         return self.answer(self.decoded(inputs, **run), top_k=top_k, threshold=threshold, **flow(run))
 

@@ -72,10 +72,15 @@ class Encoder(LoadedModel):
         """Embed pictures lazily: one embedding for every input, in order, failures included.
 
         Args:
-            inputs: files, folders (walked) and globs, one or many; or the sources that `discover` found.
+            inputs: files, folders (walked) and globs, one or many; PIL images and the bytes of encoded ones, whose
+                path is ``<image 3>`` if they are ``inputs[3]``; or the sources that `discover` found.
             normalized: scale the features of each picture to length 1.
             dtype: what the features are given in; it is not what the model computes in.
             run: see `dinoclassify.loaded.Run`.
+
+        Raises:
+            TypeError: there is no argument of this name.
+            UsageError: an argument is wrong.
         """
         return self.answer(self.decoded(inputs, **run), normalized=normalized, dtype=dtype, **flow(run))
 

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, TypedDict, Unpack
 
 import torch
+from PIL import Image
 
 from dinoclassify.discover import discover
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import UsageError, nearest
+from dinoclassify.in_memory import in_memory
 from dinoclassify.loader import available_cpus, load_batches
 from dinoclassify.models import ImageModel
 from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
@@ -17,7 +19,10 @@ from dinoclassify.sources import MAX_PIXELS, TIMEOUT, Source
 from dinoclassify.stages import Stages
 from dinoclassify.workers import Batch
 
-Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Source]
+Input = str | os.PathLike[str] | Image.Image | bytes  # a path, a folder or a glob; an image; an encoded image
+Inputs = Input | Iterable[Input | Source]
+
+_OF_METHODS = ("top_k", "threshold", "normalized", "dtype")  # arguments of `predict` and `embed` beside those of `Run`
 
 
 class Run(TypedDict, total=False):
@@ -105,8 +110,12 @@ class LoadedModel:
         """The pictures, decoded, in batches.
 
         Raises:
+            TypeError: there is no argument of this name.
             UsageError: an argument is wrong.
         """
+        for name in run.keys() - Run.__annotations__.keys():
+            known = nearest(name, [*Run.__annotations__, *_OF_METHODS])
+            raise TypeError(f"unexpected keyword argument {name!r}{known}")
         batch_size, workers = run.get("batch_size"), run.get("workers")
         max_pixels, timeout = run.get("max_pixels", MAX_PIXELS), run.get("timeout", TIMEOUT)
         on_gpu, live, stages = run.get("decoder", "cpu") == "gpu", run.get("live", False), run.get("stages")
@@ -139,9 +148,11 @@ class LoadedModel:
 
 
 def _sources(inputs: Inputs) -> Iterator[Source]:
-    for item in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
+    for number, item in enumerate([inputs] if isinstance(inputs, str | os.PathLike | Image.Image | bytes) else inputs):
         if isinstance(item, Source):
             yield item
+        elif isinstance(item, Image.Image | bytes):
+            yield in_memory(item, number)
         else:
             yield from discover([os.fspath(item)])
 

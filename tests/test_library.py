@@ -1,16 +1,25 @@
 """`from dinoclassify import Classifier`."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import pytest
 from checkpoints import LABELS, edit_json
 from conftest import PHOTOS
+from PIL import Image
 
 import dinoclassify
-from dinoclassify import Classifier, UsageError
+from dinoclassify import Classifier, Encoder, UsageError
+from dinoclassify.decode import decode
+from dinoclassify.in_memory import in_memory
+from dinoclassify.loaded import Input
+from dinoclassify.models import open_model
+from dinoclassify.sources import Source
 
 
 def test_paths_folders_and_globs(tiny: str) -> None:
@@ -66,6 +75,86 @@ def test_wrong_labels_are_refused(tiny: str) -> None:
 def test_wrong_arguments_are_refused(tiny: str, options: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
         Classifier(tiny).predict([PHOTOS], **options)  # type: ignore[arg-type]  # each is an int, by its name
+
+
+@pytest.mark.parametrize("options", [{"topk": 3}, {"batchsize": 2}, {"normalised": True}])
+def test_unknown_arguments_are_refused(tiny: str, options: dict[str, int]) -> None:
+    (name,) = options
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}' .did you mean "):  # at once
+        cast(Any, Classifier(tiny)).predict([PHOTOS], **options)
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+        cast(Any, Encoder(tiny)).embed([PHOTOS], **options)
+    for kind in (Classifier, Encoder):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+            cast(Any, kind)(tiny, **options)
+
+
+def test_images_and_bytes_beside_paths_in_order(tiny: str, tmp_path: Path) -> None:
+    path = tmp_path / "coffee.png"
+    with Image.open(PHOTOS / "coffee.jpg") as image:
+        image.save(path)
+    half = io.BytesIO(path.read_bytes()[:5000])
+    inputs: list[Input] = [
+        PHOTOS,
+        path,
+        Image.open(path),
+        path.read_bytes(),
+        Image.open(half),
+        b"nothing",
+        Image.new("L", (9, 9)),
+    ]
+    rows = list(Classifier(tiny).predict(inputs, top_k=3))[5:]
+    assert [row.path for row in rows] == [str(path), *(f"<image {number}>" for number in range(2, 7))]
+    assert [row.status for row in rows] == ["ok"] * 3 + ["failed"] * 2 + ["ok"]
+    assert [row.failure.code for row in rows if row.failure] == ["truncated", "not_image"]
+    assert rows[0].top == rows[1].top == rows[2].top
+    classifier = Classifier(tiny)
+    for alone in (path.read_bytes(), Image.open(path)):
+        (row,) = classifier.predict(alone, top_k=3)
+        assert (row.path, row.top) == ("<image 0>", rows[0].top)
+    (embedding,) = Encoder(tiny).embed(Image.open(path))
+    assert (embedding.path, embedding.status) == ("<image 0>", "ok")
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_an_image_has_the_pixels_of_its_file(mode: str, exact: bool, tiny: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    colours = Image.fromarray(generator.integers(0, 256, (60, 80, 4), np.uint8))
+    image = colours.convert("L").convert(mode) if mode in {"I;16", "I", "F", "LA"} else colours.convert(mode)
+    path = tmp_path / "image.tiff"
+    image.save(path)
+    preprocessing = open_model(tiny).preprocessing
+    given, read = (decode(source, preprocessing, exact=exact) for source in (in_memory(image, 0), Source(str(path))))
+    assert given.failure is read.failure is None
+    assert np.array_equal(given.pixels, read.pixels)  # type: ignore[arg-type]  # there are some
+
+
+def test_a_transparent_and_a_turned_image_are_those_of_their_files(tiny: str, tmp_path: Path) -> None:
+    preprocessing = open_model(tiny).preprocessing
+    palette = Image.open(PHOTOS / "coffee.jpg").resize((60, 80)).quantize(16)
+    palette.save(tmp_path / "palette.png", transparency=3)
+    turned = Image.open(PHOTOS / "rocket.jpg")
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    for name in ("palette.png", "turned.png"):
+        path = str(tmp_path / name)
+        for exact in (False, True):
+            with Image.open(path) as image:
+                given = decode(in_memory(image, 0), preprocessing, exact=exact)
+            assert np.array_equal(given.pixels, decode(Source(path), preprocessing, exact=exact).pixels)  # type: ignore[arg-type]  # there are some
+
+
+def test_an_image_is_answered_as_transformers_answers_it(tiny: str) -> None:
+    from transformers import pipeline
+
+    image = Image.open(PHOTOS / "chelsea.jpg")
+    (row,) = Classifier(tiny, device="cpu", runtime="torch", precision="fp32").predict(image, top_k=7, exact=True)
+    theirs = pipeline("image-classification", model=tiny, top_k=7)(image)
+    assert {label.label: label.score for label in row.top} == pytest.approx(
+        {answer["label"]: answer["score"] for answer in theirs}, abs=1e-5
+    )
 
 
 def test_the_public_names_are_listed_and_there() -> None:

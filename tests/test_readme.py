@@ -198,8 +198,8 @@ def test_the_example_of_own_classes_runs(tmp_path: Path, monkeypatch: pytest.Mon
     from dinoclassify.cli import run
 
     monkeypatch.chdir(tmp_path)
-    for command in ("TRAIN", "PREDICT", "EVALUATE"):
-        monkeypatch.setenv(f"DINOCLASSIFY_{command}_MODEL", "builtin")
+    for name in ("TRAIN", "PREDICT", "EVALUATE"):
+        monkeypatch.setenv(f"DINOCLASSIFY_{name}_MODEL", "builtin")
     names = ("camera", "chelsea")
     for folder in ("photos", "new", *(f"labelled/{name}" for name in names)):
         Path(folder).mkdir(parents=True)
@@ -226,7 +226,7 @@ def test_the_example_of_own_classes_runs(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(list(Path("plots").iterdir())) == 3
 
 
-@pytest.mark.parametrize("code", [text for text in PYTHON if "Classifier" in text])
+@pytest.mark.parametrize("code", [text for text in PYTHON if "failure.code" in text])
 def test_python_examples_run(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,3 +237,13 @@ def test_python_examples_run(
     out = capsys.readouterr().out
     assert "photos/broken.jpg not_image the file is empty\n" in out
     assert "photos/coffee.jpg ok espresso 0.93" in out
+
+
+def test_the_example_of_images_in_memory_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(PHOTOS, "photos")
+    (code,) = [text for text in PYTHON if "Image.open" in text]
+    exec(code.replace('"small"', '"builtin"'), {})
+    assert capsys.readouterr().out == "photos/coffee.jpg espresso\n<image 1> missile\n<image 2> tripod\n"
