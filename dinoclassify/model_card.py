@@ -91,6 +91,7 @@ def write_card(
         "The regularisation was chosen on the same pictures, so these figures are a little kind to the linear head:",
         "`dinoclassify evaluate` measures it on others.",
         "",
+        *([f"Beware: {trained.warning}.", ""] if trained.warning else []),
         "## Settings",
         "",
         *_table(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from dinoclassify.errors import UsageError
 from dinoclassify.loader import available_cpus
+from dinoclassify.statistics import wilson
 
 try:
     from sklearn.exceptions import ConvergenceWarning
@@ -71,6 +72,19 @@ class Trained:
     head: Head
     strengths: tuple[float, ...]
     held: tuple[Held, ...]
+
+    @property
+    def warning(self) -> str | None:
+        """What to do where the nearest neighbours are clearly better than the head on the same held-out images."""
+        head, *_, nearest = self.held
+        share, better = head.right / head.judged, nearest.right / nearest.judged
+        if wilson(nearest.right, nearest.judged)[0] <= share:
+            return None
+        return (
+            f"the {_NEIGHBOURS} nearest images beat the linear head ({better:.0%} against {share:.0%}): it cannot "
+            "separate these classes. Split a class of several looks into one folder for each look, which predict "
+            "--groups folds again; try a larger --model; and leave out near-duplicates, which flatter neighbours"
+        )
 
 
 def train_head(

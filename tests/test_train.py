@@ -29,7 +29,7 @@ from dinoclassify.labelled import Labelled, LabelTable, read_folders, read_table
 from dinoclassify.model_card import Data, licence, write_card
 from dinoclassify.models import ImageEncoder
 from dinoclassify.renames import exchange
-from dinoclassify.training import Head, Trained, train_multi, train_single
+from dinoclassify.training import Head, Trained, train_head, train_multi, train_single
 
 Invoke = Callable[..., tuple[int, str, str]]
 COLOURS = {"blue": (30, 40, 200), "green": (20, 190, 60), "red": (210, 30, 40)}
@@ -514,6 +514,30 @@ def test_heads_are_those_of_scikit_learn() -> None:
         scaled = StandardScaler().fit_transform(features)
         model = LogisticRegression(C=many.strengths[label], max_iter=1000).fit(scaled, marks[:, label])
         assert scores[:, label] == pytest.approx(model.predict_proba(scaled)[:, 1], abs=1e-3)
+
+
+def test_a_head_that_neighbours_beat_is_warned_of_and_no_other() -> None:
+    generator = np.random.default_rng(0)
+    corners = np.repeat(
+        [(0, 0), (1, 1), (0, 1), (1, 0)], 30, axis=0
+    )  # two looks a class, crosswise: no line parts them
+    features = (corners * 4 + generator.normal(size=corners.shape) / 4).astype(np.float32)
+    crosswise, beside = np.repeat([0, 0, 1, 1], 30), corners[:, 0].astype(np.intp)
+    assert train_single(features, beside).warning is None
+    warning = train_single(features, crosswise).warning or ""
+    assert "the 5 nearest images beat the linear head (94% against " in warning
+    assert "one folder for each look" in warning
+    assert train_single(features, np.arange(120) % 2).warning is None  # nobody knows these
+    assert train_multi(features, np.stack([crosswise == 0, beside == 0], axis=1)).warning
+    names = ("a", "b")
+    assert train_head(features, [(names[index],) for index in crosswise], names).warning == warning
+
+
+def test_the_warning_is_printed_and_in_the_card(here: Path, train: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoclassify.training.Trained.warning", "the neighbours are better")
+    assert "dinoclassify: the neighbours are better\n" in train("labelled", "-o", "model")[2]
+    assert "Beware: the neighbours are better." in Path("model/README.md").read_text()
+    assert train("labelled", "-o", "model", "--force", "-q")[2] == ""
 
 
 def test_rare_classes_count_as_much_as_common_ones_unless_they_shall_not() -> None:

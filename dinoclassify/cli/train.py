@@ -89,6 +89,8 @@ def train(
         save_classifier(output, encoder.base, trained.head, classes, card, multi_label=truth.multi_label)
     if not messages.quiet:
         print_table([_line(held) for held in trained.held], as_json=False)
+        if trained.warning:
+            say(trained.warning)
         say(f"{embedded}; {len(classes):,} classes -> {output}")
 
 
