@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import pytest
 from conftest import PHOTOS, SHARED
 from rich.console import Console
 from rich.table import Table
+
+from dinoclassify.predictions import read_predictions
 
 NAMES = [
     b"new\nline.jpg", b"cr\r.jpg", b"tab\t.jpg", b"esc\x1b[31m.jpg", b"=1+1.jpg", b"-rf.jpg", b"[bold]x.jpg",
@@ -112,16 +115,142 @@ def killed_runs(tiny: str) -> tuple[int, int]:
     return faults, len(rows("whole.csv")) - len(rows("killed.csv"))
 
 
+def updates_killed(tiny: str) -> tuple[int, int]:
+    """kill -9 of an update of a finished output, of each kind, and the same command again."""
+    os.mkdir("many")
+    for number in range(120):
+        shutil.copy(PHOTOS / "coffee.jpg", f"many/{number:03}.jpg")
+    lost = tried = 0
+    for name in ("update.csv", "update.jsonl", "update.parquet", "update.db", "update/"):
+        common = ("many", "-q", "--batch-size", "4")
+        assert predict(tiny, *common, "--limit", "40", "-o", name).returncode == 0
+        shutil.copytree(name, f"whole-{name}") if name.endswith("/") else shutil.copy(name, f"whole-{name}")
+        if not name.endswith("/"):
+            shutil.copy(f"{name}.meta.json", f"whole-{name}.meta.json")
+        assert predict(tiny, *common, "--resume", "-o", f"whole-{name}").returncode == 0
+        command = [sys.executable, "-m", "dinoclassify", "predict", "-m", tiny, *common, "-o", name, "--resume"]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and not os.path.exists(f"{name.rstrip('/')}.partial"):
+                time.sleep(0.01)
+            time.sleep(0.3)
+            process.kill()
+        assert predict(tiny, *common, "-o", name).returncode in {0, 2}  # refused if there are finished rows
+        assert predict(tiny, *common, "--resume", "-o", name).returncode == 0
+        tried += 120
+        expected = [(row.path, row.label) for row in read_predictions(f"whole-{name}")]
+        found = [(row.path, row.label) for row in read_predictions(name)]
+        lost += len(expected) - len(set(found) & set(expected)) if found != expected else 0
+    return tried, lost
+
+
+def roots_away(tiny: str) -> tuple[int, int]:
+    """A named folder, and a mount below one, that are away while a job runs at night."""
+    for folder, names in (("album/mnt", "c*.jpg"), ("other", "rocket.jpg"), ("album", "*.jpg")):
+        os.makedirs(folder, exist_ok=True)
+        for path in PHOTOS.glob(names):
+            shutil.copy(path, folder)
+    whole = len(rows_after(tiny, 0, "album", "other"))
+    os.rename("album", "away")
+    found = [rows_after(tiny, 4, "album", "other", *more) for more in ((), ("--resume",), ("--resume", "--prune"))]
+    os.mkdir("album")  # an empty mount point
+    found.append(rows_after(tiny, 0, "album", "other", "--resume", "--prune"))
+    os.rmdir("album")
+    os.rename("away", "album")
+    os.rename("album/mnt", "mnt")
+    os.mkdir("album/mnt")
+    found.append(rows_after(tiny, 0, "album", "other", "--resume", "--prune"))
+    return len(found) * whole, sum(whole - len(some) for some in found)
+
+
+def rows_after(tiny: str, code: int, *arguments: str) -> list[dict[str, str]]:
+    done = predict(tiny, *arguments, "-o", "night.csv")
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count(b"\n") == 1, done.stderr
+    return rows("night.csv")
+
+
+def spellings(tiny: str) -> tuple[int, int]:
+    """The same folder by three names, its rows through jq, which rounds times, and a look from another folder."""
+    shutil.copytree(PHOTOS, "spelt")
+    count = len(list(PHOTOS.glob("*.jpg")))
+    lost = 0
+    for name in ("spelt", "./spelt", os.path.abspath("spelt"), "spelt"):
+        assert predict(tiny, name, "-o", "spelt.jsonl", "--resume", "-q").returncode == 0
+        lost += abs(len(Path("spelt.jsonl").read_text().splitlines()) - count)
+    rounded = [json.loads(line, parse_int=lambda text: int(float(text))) for line in open("spelt.jsonl")]
+    lines = "".join(json.dumps(row) + "\n" for row in rounded)
+    for arguments, folder in ((["tag", "-"], "."), (["sort", "../spelt.jsonl", "--into", "../sorted"], "spelt")):
+        command = [sys.executable, "-m", "dinoclassify", *arguments]
+        done = subprocess.run(command, input=lines, cwd=folder, capture_output=True, text=True, timeout=250)
+        lost += done.returncode != 0
+    lost += count - len(list(Path("sorted").rglob("*.jpg")))
+    return 6 * count, lost
+
+
+def too_many_failures(tiny: str) -> tuple[int, int]:
+    """Forty files that are not images, and a limit of five: no number of runs puts them into FILE."""
+    shutil.copytree(PHOTOS, "failing")
+    assert predict(tiny, "failing", "-o", "kept.csv").returncode == 0
+    before = Path("kept.csv").read_bytes()
+    for number in range(40):
+        Path(f"failing/bad-{number}.jpg").write_text("not an image")
+    codes = [predict(tiny, "failing", "-o", "kept.csv", "--resume", "--max-failures", "5").returncode for _ in range(4)]
+    assert codes == [7] * 4
+    return 4 * len(before.splitlines()), 0 if Path("kept.csv").read_bytes() == before else 1
+
+
+def doors(tiny: str) -> tuple[int, int]:
+    """Planted links, a list that names strange schemes, and a journal of a stranger: how many have opened."""
+    opened = 0
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.setblocking(False)
+        address = "127.0.0.1:%d" % server.getsockname()[1]
+        names = [f"{scheme}://{address}/a.jpg" for scheme in ("ftp", "webhdfs", "http", "simplecache::ftp", "FTP")]
+        done = predict(tiny, "-", "-o", "schemes.csv", stdin="\n".join(names).encode())
+        assert (done.returncode, len(rows("schemes.csv"))) == (3, len(names)), done.stderr
+        with suppress(BlockingIOError):
+            server.accept()
+            opened += 1
+    Path("victim").write_text("precious")
+    for name in (
+        "out.csv.partial.new",
+        "out.csv.partial.meta.json.new",
+        "out.csv.meta.json.new",
+        "out.csv.partial.new.new",
+    ):
+        os.symlink("victim", name)
+    assert predict(tiny, str(PHOTOS / "coffee.jpg"), "-o", "out.csv").returncode == 0
+    opened += Path("victim").read_text() != "precious"
+    os.mkdir("stranger")
+    Path("stranger/loot").write_text("theirs")
+    move = {"event": "move", "source": os.path.abspath("bashrc"), "target": "loot", "size": 6, "mtime_ns": 0}
+    Path("stranger/undo-journal.jsonl").write_text(
+        json.dumps({"event": "begin", "mode": "move"}) + "\n" + json.dumps(move)
+    )
+    undone = [sys.executable, "-m", "dinoclassify", "sort", "--undo", "stranger"]
+    opened += subprocess.run(undone, capture_output=True, timeout=250).returncode != 2
+    opened += os.path.exists("bashrc")
+    return len(names) + 4 + 1, opened
+
+
 @pytest.mark.slow
 @pytest.mark.trust
-def test_no_row_is_lost(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timeout(900)
+def test_no_row_is_lost_and_no_door_is_open(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    table = Table("what", "tried", "rows lost", title="Bad inputs and injected faults")
+    table = Table("what", "tried", "rows lost, doors open", title="Bad inputs and injected faults")
     total = 0
     for what, scenario in (
         ("hostile pictures", hostile_pictures if SHARED.is_dir() else None),
         ("names, links, pipes and sockets", hostile_tree),
         ("kill -9 of runs and of processes that decode", killed_runs),
+        ("kill -9 of updates, of every kind of output", updates_killed),
+        ("folders and mounts that are away, with --prune", roots_away),
+        ("three spellings, jq, and another working folder", spellings),
+        ("--max-failures, resumed again and again", too_many_failures),
+        ("planted links, strange schemes, a stranger's journal", doors),
     ):
         if scenario is None:
             table.add_row(what, f"skipped: {SHARED} is not there", "")
