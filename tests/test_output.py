@@ -306,6 +306,18 @@ def test_rows_that_are_made_again_after_two_interruptions_stand_once(name: str) 
     ]
 
 
+def test_rows_of_failed_images_that_are_made_again_before_an_interruption_stand_once(name: str) -> None:
+    for path in PATHS[:8]:
+        change(path, "?")
+    interrupted(name, PATHS, 9)
+    for path in PATHS[:8]:
+        change(path, "x")
+    for _ in range(2):
+        interrupted(name, PATHS, 4, resume=True, retry_failed=True)
+    run(name, PATHS, resume=True, retry_failed=True)
+    assert [(row.path, row.status) for row in rows(name)] == [(path, "ok") for path in PATHS]
+
+
 @pytest.mark.parametrize("limit", [None, Limit("3", count=3), Limit("10%", share=0.1)])
 def test_more_than_half_of_the_rows_are_pruned_on_demand_alone(name: str, limit: Limit | None) -> None:
     paths = [*PATHS, *(f"more-{number}.jpg" for number in range(11))]

@@ -127,6 +127,12 @@ def piece_files(work: str) -> list[str]:
     return [f"{folder}/{name}" for folder in folders for name in names_in(fs, folder) if _PIECE.fullmatch(name)]
 
 
+def next_number(files: Iterable[str]) -> int:
+    """The number of the next chunk where these pieces are: rows of a later run stand behind those of earlier ones."""
+    chunks = [chunk for chunk, _, _ in map(_parse, files) if not chunk.startswith(_STREAM)]
+    return max((int(chunk.partition("-")[0]) for chunk in chunks), default=-1) + 1
+
+
 def read_lines(work: str, files: Iterable[str], lines: Lines[R]) -> Iterator[bytes]:
     """The rows in some pieces, as lines."""
     fs, _ = open_place(work)
@@ -151,7 +157,9 @@ class ChunkPlan(Generic[R]):
         self._whole = False
         self._files: dict[str, dict[int, str]] = {}  # the pieces of each chunk by number
         self._ends: dict[str, int] = {}  # the number of its last piece
-        for file in piece_files(work):
+        files = piece_files(work)
+        self._first = next_number(files)
+        for file in files:
             if _parse(file)[0].startswith(_STREAM) and not (retry_failed and self._has_failed(file)):
                 self.add(file)
 
@@ -165,7 +173,7 @@ class ChunkPlan(Generic[R]):
             # An object that is known by its URL alone is not asked for: that may take longer than to read it.
             content = _dump([(_as_json(source), _signature(source)) for source in some])
             if not is_stream(some[0]):
-                name = f"{len(self._planned):09}-{_digest(content)}"
+                name = f"{self._first + len(self._planned):09}-{_digest(content)}"
                 self._planned.append((name, len(some)))
             else:
                 name = _STREAM + _digest(content + b"%d" % streams[content])  # the same in the next run

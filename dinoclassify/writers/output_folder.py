@@ -33,7 +33,7 @@ from dinoclassify.places import (
 from dinoclassify.renames import exchange
 from dinoclassify.writers import R, RowFormat
 from dinoclassify.writers.append_file import AppendFile
-from dinoclassify.writers.chunks import Piece, chunk_size, piece_files, read_lines, write_rows
+from dinoclassify.writers.chunks import Piece, chunk_size, next_number, piece_files, read_lines, write_rows
 from dinoclassify.writers.fingerprint import PARTIAL, START_OVER
 
 MANIFEST = "_manifest.json"  # readers of folders of Parquet pass over names that begin with _
@@ -74,6 +74,7 @@ class OutputFolder(Generic[R]):
         self._rows: list[R] = []  # that are not in a piece yet
         self._before: list[str] = []  # the pieces of earlier runs
         self._own: list[str] = []  # the pieces of this run
+        self._first = 0  # the number of the first of these
         self._run = uuid.uuid4().hex  # of the first of several runs, if they are interrupted
         self._session = uuid.uuid4().hex[:16]
         self._manifest: dict[str, Any] | None = None
@@ -133,6 +134,7 @@ class OutputFolder(Generic[R]):
         """Go on with the journal."""
         self._run = self.journal_meta()["run"]
         self._before = piece_files(self.work)
+        self._first = next_number(self._before)
 
     def append(self, row: R) -> None:
         """Add a row to the journal. A kill loses at most the rows of one piece."""
@@ -189,7 +191,7 @@ class OutputFolder(Generic[R]):
 
     def _write_piece(self, rows: int) -> None:
         if rows:
-            piece = Piece(f"{len(self._own):09}-{self._session}", 0, last=True)
+            piece = Piece(f"{self._first + len(self._own):09}-{self._session}", 0, last=True)
             self._own.append(write_rows(self.work, piece, self._lines, self._rows[:rows]).file)
             del self._rows[:rows]
 
