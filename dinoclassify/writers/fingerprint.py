@@ -46,7 +46,7 @@ def read_meta(path: str, rows: str, *, cure: str = START_OVER) -> dict[str, Any]
             meta: dict[str, Any] = json.load(file)
         dict(meta["made_with"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"cannot read {path}, which says what made {rows}: {cure}") from error
+        raise UsageError(f"cannot read {rows}{META}, which says what made {rows}: {cure}") from error
     return meta
 
 

@@ -202,12 +202,16 @@ class Output(Generic[R]):
         place, journal = self._place, self._place.journal_meta() if interrupted else None
         if journal is not None:
             check_fingerprint(journal["made_with"], place.journal_name, fingerprint)
-        finished = place.finished_meta() if journal is None or journal.get("adds_to_output") else None
+        finished = None
+        if journal is None or journal.get("adds_to_output"):
+            with _readable(place.name):
+                finished = place.finished_meta()
         if finished is not None:
             check_fingerprint(finished["made_with"], place.name, fingerprint)
+            folder = finished.get("working_folder") or self._folder  # a merged file may not say
             with _readable(place.name):
                 for row in place.finished_rows():
-                    self._previous.add(row, finished.get("working_folder", self._folder), unfinished=False)
+                    self._previous.add(row, folder, unfinished=False)
             self._finished, self._updates = self._previous.count, True
         if journal is not None:
             folder = journal.get("working_folder", self._folder)
