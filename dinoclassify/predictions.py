@@ -23,8 +23,9 @@ from dinoclassify.filters import has_image_suffix
 from dinoclassify.lists import STDIN
 from dinoclassify.rows import Prediction, file_shown_as
 from dinoclassify.stores import download, is_url
-from dinoclassify.writers import Lines, open_format
+from dinoclassify.writers import MAGIC, TABLES, Lines, open_format
 from dinoclassify.writers.csv import split
+from dinoclassify.writers.fingerprint import carried_meta
 from dinoclassify.writers.output_folder import part_files, read_manifest
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,7 @@ log = logging.getLogger(__name__)
 FindFile = Callable[[Prediction], str]
 
 _RANK = re.compile(r"label(_\d+)?")  # a column of each rank
-_TABLES = {b"PAR1": "parquet", b"SQLi": "sqlite"}  # how files of these formats begin
 _GZIP = b"\x1f\x8b"  # how lines begin that are compressed
-_MAGIC = 4  # bytes
 
 GONE = "is gone"
 _ELSEWHERE = "is no file of its own: only those are sorted, tagged and shown"
@@ -101,7 +100,7 @@ def read_meta(name: str) -> dict[str, Any]:
         except UsageError:
             return {}
     path = f"{os.path.realpath(name)}.meta.json"
-    return _parsed(path) if os.path.isfile(path) else _carried_meta(name) if os.path.isfile(name) else {}
+    return _parsed(path) if os.path.isfile(path) else carried_meta(name) if os.path.isfile(name) else {}
 
 
 def current_file(row: Prediction) -> str:
@@ -190,22 +189,6 @@ def _local_copy(url: str) -> Iterator[str]:
         yield file.name
 
 
-def _carried_meta(name: str) -> dict[str, Any]:
-    """The metadata of the run in a table; nothing if it has none."""
-    content: object = None
-    with suppress(OSError, ValueError, RecursionError, sqlite3.Error), open(name, "rb") as file:
-        match _TABLES.get(file.read(_MAGIC)):
-            case "parquet":
-                from dinoclassify.writers import parquet
-
-                content = parquet.read_meta(name)
-            case "sqlite":
-                from dinoclassify.writers import sqlite
-
-                content = sqlite.read_meta(name)
-    return content if isinstance(content, dict) else {}
-
-
 def _parsed(path: str) -> dict[str, Any]:
     """The object that is written in a file; nothing if there is none."""
     try:
@@ -217,14 +200,14 @@ def _parsed(path: str) -> dict[str, Any]:
 
 
 def _read(stream: BufferedReader, name: str, *, safe_for_excel: bool) -> Iterator[Prediction]:
-    start = stream.peek(_MAGIC)[:_MAGIC]
-    if start in _TABLES and name == STDIN:
+    start = stream.peek(MAGIC)[:MAGIC]
+    if start in TABLES and name == STDIN:
         with tempfile.NamedTemporaryFile() as file:
             shutil.copyfileobj(stream, file)
             file.flush()
-            yield from _read_table(file.name, _TABLES[start])
-    elif start in _TABLES:
-        yield from _read_table(name, _TABLES[start])
+            yield from _read_table(file.name, TABLES[start])
+    elif start in TABLES:
+        yield from _read_table(name, TABLES[start])
     elif start.startswith(_GZIP):
         yield from _read_lines(GzipFile(fileobj=stream), safe_for_excel=safe_for_excel)
     else:
@@ -232,7 +215,7 @@ def _read(stream: BufferedReader, name: str, *, safe_for_excel: bool) -> Iterato
 
 
 def _read_lines(stream: BufferedReader | GzipFile, *, safe_for_excel: bool) -> Iterator[Prediction]:
-    if start := stream.peek(_MAGIC)[:_MAGIC]:
+    if start := stream.peek(MAGIC)[:MAGIC]:
         lines = _lines(stream, start, safe_for_excel=safe_for_excel)
         size = 0
         for line in lines.lines(whole := _Whole(stream)):

@@ -14,15 +14,14 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from dinoclassify.outputs import OutputFile
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import is_regular, replacing
 from dinoclassify.predictions import read_meta, read_predictions
 from dinoclassify.rows import Failure, Label, Prediction, columns, record
-from dinoclassify.sources import Source
 from dinoclassify.streams import check_output, stream_rows
 from dinoclassify.writers import FEATURE_FORMATS, FORMATS, choose_format, open_format
+from dinoclassify.writers.output_file import OutputFile
 
 FORMAT_NAMES = [made.name for made in FORMATS]
 ROWS = [
@@ -35,24 +34,24 @@ def write(path: Path, format_name: str, rows: list[Prediction] = ROWS) -> None:
     if not is_regular(str(path)):
         stream_rows(str(path), open_format(format_name, 2), rows)
         return
-    with closing(OutputFile(str(path), open_format(format_name, 2), {}, batch_size=8)) as output:
-        list(output.fresh([Source(row.path) for row in rows], lambda *_: None))
+    with closing(OutputFile(str(path), open_format(format_name, 2), batch_size=8)) as output:
+        output.begin({})
         for row in rows:
-            output.write(row)
-        output.finish({"seconds": 1})
+            output.append(row)
+        output.publish(None, {"made_with": {}, "seconds": 1})
 
 
 @pytest.mark.parametrize("format_name", FORMAT_NAMES)
 def test_the_file_appears_at_the_end_and_whole(tmp_path: Path, format_name: str) -> None:
     path = tmp_path / "out"
     path.write_text("old")
-    with closing(OutputFile(str(path), open_format(format_name, 2), {}, batch_size=8)) as output:
-        list(output.fresh([Source("a"), Source("b")], lambda *_: None))
-        output.write(ROWS[0])
+    with closing(OutputFile(str(path), open_format(format_name, 2), batch_size=8)) as output:
+        output.begin({})
+        output.append(ROWS[0])
         assert path.read_text() == "old"
         assert (tmp_path / "out.partial").read_bytes().endswith(b"\n")
-        output.write(ROWS[1])
-        output.finish({"seconds": 1})
+        output.append(ROWS[1])
+        output.publish(None, {"seconds": 1})
     assert path.read_bytes() != b"old"
     assert sorted(os.listdir(tmp_path)) == ["out", "out.meta.json"]
     assert json.loads((tmp_path / "out.meta.json").read_text())["seconds"] == 1
@@ -184,8 +183,10 @@ def test_a_table_carries_the_metadata_of_the_run(tmp_path: Path, made: str) -> N
     write(path, made)
     said = json.loads((tmp_path / "rows.meta.json").read_text())
     assert said["seconds"] == 1
+    assert len(said.pop("published")) == 2, "the size and time of the file, which it cannot say itself"
     (tmp_path / "rows.meta.json").unlink()
     assert read_meta(str(path)) == said
+    assert OutputFile(str(path), open_format(made, 2), batch_size=8).finished_meta() == said, "--resume goes on with it"
     stream_rows(str(tmp_path / "plain"), open_format("parquet", 2), ROWS)
     assert read_meta(str(tmp_path / "plain")) == {}
 
@@ -269,24 +270,11 @@ def test_a_partial_is_cut_back_to_whole_batches(tmp_path: Path, monkeypatch: pyt
     """So that the rest is batched, and rounded, as it would have been."""
     monkeypatch.chdir(tmp_path)
     predictions = [Prediction(f"{number}.jpg", "ok", (Label("x", 0, 0.5),)) for number in range(6)]
-    with closing(OutputFile("out.csv", open_format("csv", 1), {}, batch_size=4)) as output:
+    with closing(OutputFile("out.csv", open_format("csv", 1), batch_size=4)) as output:
+        output.begin({})
         for prediction in predictions:
-            output.write(prediction)
-    sources = [Source(prediction.path) for prediction in predictions]
-    with closing(OutputFile("out.csv", open_format("csv", 1), {}, batch_size=4, resume=True)) as output:
-        assert list(output.fresh(sources, lambda *_: None)) == sources[4:]
+            output.append(prediction)
+    with closing(OutputFile("out.csv", open_format("csv", 1), batch_size=4)) as output:
+        output.resume()
+        assert list(output.journal_rows()) == predictions[:4]
     assert Path("out.csv.partial").read_bytes().count(b"\n") == 5
-
-
-def test_a_partial_never_has_the_meta_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even when the run is killed between the two."""
-    monkeypatch.chdir(tmp_path)
-    OutputFile("out.csv", open_format("csv", 1), {"top-k": 1}, batch_size=4).close()
-
-    def die(*_: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(OutputFile, "_write_meta", die)
-    with pytest.raises(ZeroDivisionError):
-        OutputFile("out.csv", open_format("csv", 2), {"top-k": 2}, batch_size=4)
-    assert not Path("out.csv.partial.meta.json").exists()

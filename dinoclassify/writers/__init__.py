@@ -99,6 +99,9 @@ FEATURE_FORMATS = (
     Format("npz", (".npz",), table=True, seeks=True),
     Format("npy", (".npy",), table=True, seeks=True),
 )
+TABLES = {b"PAR1": "parquet", b"SQLi": "sqlite"}  # how files of these formats begin
+MAGIC = 4  # bytes of that
+
 _EXCEL = Format("excel", ())  # takes the place of csv on demand
 
 

@@ -1,11 +1,14 @@
 """What rows depend on besides their images, and the metadata that says so: rows go together where it is the same."""
 
 import json
+import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from dinoclassify.errors import UsageError
 from dinoclassify.files import replacing
+from dinoclassify.writers import MAGIC, TABLES
 
 META = ".meta.json"  # stands behind the name of the file that it is about
 PARTIAL = ".partial"  # stands behind the name of an output that is not finished
@@ -48,6 +51,23 @@ def read_meta(path: str, rows: str, *, cure: str = START_OVER) -> dict[str, Any]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"cannot read {rows}{META}, which says what made {rows}: {cure}") from error
     return meta
+
+
+def carried_meta(rows: str) -> dict[str, Any]:
+    """The metadata that a file of rows carries itself, as tables do; nothing if it carries none."""
+    meta: object = None
+    with suppress(OSError, ValueError, RecursionError, sqlite3.Error):
+        with open(rows, "rb") as file:
+            name = TABLES.get(file.read(MAGIC))
+        if name == "parquet":
+            from dinoclassify.writers import parquet
+
+            meta = parquet.read_meta(rows)
+        elif name == "sqlite":
+            from dinoclassify.writers import sqlite
+
+            meta = sqlite.read_meta(rows)
+    return meta if isinstance(meta, dict) and isinstance(meta.get("made_with"), dict) else {}
 
 
 def write_meta(path: str, meta: Mapping[str, object]) -> None:

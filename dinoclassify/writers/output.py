@@ -202,10 +202,8 @@ class Output(Generic[R]):
         place, journal = self._place, self._place.journal_meta() if interrupted else None
         if journal is not None:
             check_fingerprint(journal["made_with"], place.journal_name, fingerprint)
-        finished = None
-        if journal is None or journal.get("adds_to_output"):
-            with _readable(place.name):
-                finished = place.finished_meta()
+        with _readable(place.name):
+            finished = place.finished_meta() if journal is None or journal.get("adds_to_output") else None
         if finished is not None:
             check_fingerprint(finished["made_with"], place.name, fingerprint)
             folder = finished.get("working_folder") or self._folder  # a merged file may not say

@@ -18,7 +18,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.files import put_in_place, replacing, reporting, signature
 from dinoclassify.writers import R, RowFormat
 from dinoclassify.writers.append_file import AppendFile
-from dinoclassify.writers.fingerprint import META, PARTIAL, read_meta, write_meta
+from dinoclassify.writers.fingerprint import META, PARTIAL, carried_meta, read_meta, write_meta
 
 
 class OutputFile(Generic[R]):
@@ -52,8 +52,11 @@ class OutputFile(Generic[R]):
         """What FILE was made with; None if there is no FILE, or one without a row and without metadata."""
         if not os.path.exists(self._path):
             return None
-        if not os.path.exists(self._path + META) and next(self.finished_rows(), None) is None:
-            return None
+        if not os.path.exists(self._path + META):
+            if carried := carried_meta(self._path):
+                return carried
+            if next(self.finished_rows(), None) is None:
+                return None
         return read_meta(self._path + META, self.name)
 
     def finished_rows(self) -> Iterator[R]:
