@@ -20,6 +20,7 @@ class Stages:
 
     def __init__(self) -> None:
         self.pictures = 0
+        self.workers = 0  # processes that decode
         self.read_seconds = 0.0  # of all workers together
         self.decode_seconds = 0.0
         self._seconds = dict.fromkeys(STAGES, 0.0)
@@ -92,16 +93,40 @@ class Stages:
         return interrupted
 
 
-def advice(stage: Stage, *, runtime: str, precision: str, exact: bool = False) -> str:
-    """What would help where ``stage`` takes most of the time."""
+def advice(
+    stage: Stage,
+    *,
+    runtime: str,
+    precision: str,
+    exact: bool = False,
+    int8: bool = True,
+    openvino: bool = False,
+    workers: int = 0,
+    processors: int = 1,
+) -> str:
+    """What would help where ``stage`` takes most of the time, and has not been tried.
+
+    Args:
+        stage: the bottleneck.
+        runtime: what runs the model.
+        precision: what it computes in.
+        exact: pictures are decoded exactly.
+        int8: it may help; not so where it has been refused, was no faster, or is for labels and these are features.
+        openvino: it is installed, so it does not run this model, or was not wanted.
+        workers: how many processes decode.
+        processors: how many could.
+    """
     if stage == "forward" and runtime == "torch" and precision == "fp16":
         return "try --compile, a larger --batch-size or a smaller --model"
-    if stage == "forward" and runtime == "torch":
+    if stage == "forward" and runtime == "torch" and not openvino:
         return "on a CPU try pip install 'dinoclassify[openvino]'; else a smaller --model"
     if stage == "forward":
-        return "try a smaller --model" + (", or for labels --precision int8" if precision != "int8" else "")
+        try_int8 = int8 and runtime == "openvino" and precision != "int8"
+        return "try a smaller --model" + (", or --precision int8" if try_int8 else "")
     if stage == "decode" and exact:
         return "leave out --exact"
+    if stage == "decode" and workers >= processors:
+        return "all processors decode: smaller images, or --shard on more machines"
     return {
         "walk": "name the pictures in a list, with --files-from",
         "read": "more --workers wait for a slow disk side by side",

@@ -8,7 +8,9 @@ from conftest import PHOTOS, Cli
 from PIL import Image
 
 from dinoclassify import UsageError
+from dinoclassify.bench import _int8_pays
 from dinoclassify.cli import run
+from dinoclassify.contestants import Contestant
 from dinoclassify.models import open_model
 from dinoclassify.synthetic import make_pictures, save_random
 
@@ -73,3 +75,10 @@ def test_random_weights_are_the_same_every_time(tmp_path: Path) -> None:
 def test_random_weights_need_an_architecture(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="goes with small"):
         save_random("builtin", str(tmp_path))
+
+
+@pytest.mark.parametrize(("rate", "pays"), [(20.0, True), (10.5, False), (None, False)])
+def test_int8_is_recommended_where_it_was_measured_to_be_faster(rate: float | None, pays: bool) -> None:
+    rates = {"bf16": 10.0, "fp32": 5.0} | ({"int8": rate} if rate else {})
+    contestants = [Contestant(name, "end to end", name, float, [rate]) for name, rate in rates.items()]
+    assert _int8_pays(contestants) == pays

@@ -1,6 +1,7 @@
 """OpenVINO: the answers of PyTorch, and a converted network that is kept, checked and made again when it must be."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -108,6 +109,21 @@ def test_a_kept_network_that_is_not_as_it_was_is_made_again(
     assert (again / "network.bin").read_bytes() == good
     converted(watched)
     assert loads == [1], "made again once"
+
+
+def test_a_preparation_that_takes_long_is_announced_once(
+    tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dinoclassify")
+    Classifier(tiny, runtime="openvino")
+    assert [message for message in caplog.messages if message.startswith("preparing")] == []  # it is ready in a moment
+    monkeypatch.setattr("dinoclassify.runtimes.openvino._SLOW_FROM", 1)
+    shutil.rmtree(cache)
+    for _ in range(2):
+        Classifier(tiny, runtime="openvino")
+    said = [message for message in caplog.messages if message.startswith("prepar")]
+    assert said[1:-1] == [f"preparing {tiny} for OpenVINO, once on this machine: some 20 s"]
+    assert re.fullmatch(rf"prepared {tiny} in [\d.]+ s", said[-1])
 
 
 def test_other_weights_are_another_network(tiny: str, tmp_path: Path, cache: Path) -> None:
@@ -233,7 +249,7 @@ def test_int8_is_checked_on_other_pictures_and_the_verdict_is_kept(
     runtime(pixels[-4:])()
     assert runtime.precision == ("int8" if accepted else before)
     assert said[0] == f"int8 is not ready: answering in {before} until 164 pictures have been seen"
-    assert said[1] == f"quantising {tiny} to int8 on the first 64 pictures, once"
+    assert said[1] == f"quantising {tiny} to int8 on the first 64 pictures, once: some 20 s"
     said.clear()
     again = Int8Runtime(classifier)
     assert again.precision == runtime.precision

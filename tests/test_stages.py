@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from conftest import PHOTOS
 
-from dinoclassify import stages
+from dinoclassify import Classifier, Encoder, stages
 from dinoclassify.stages import STAGES, Stages, advice
 
 
@@ -67,3 +68,22 @@ def test_there_is_advice_for_every_stage() -> None:
     assert "int8" in advice("forward", runtime="openvino", precision="bf16")
     assert "int8" not in advice("forward", runtime="openvino", precision="int8")
     assert "--exact" in advice("decode", runtime="torch", precision="fp32", exact=True)
+
+
+def test_advice_leaves_out_what_was_tried() -> None:
+    refused = advice("forward", runtime="openvino", precision="bf16", int8=False)
+    assert refused == "try a smaller --model"
+    assert "openvino" not in advice("forward", runtime="torch", precision="fp32", openvino=True)
+    assert "more --workers" in advice("decode", runtime="torch", precision="fp32", workers=3, processors=4)
+    assert "--workers" not in advice("decode", runtime="torch", precision="fp32", workers=4, processors=4)
+
+
+def test_a_model_knows_what_it_has_tried(tiny: str, now: list[float]) -> None:
+    clock = Stages()
+    with clock.charge("forward"):
+        now[0] += 1
+    assert "int8" in Classifier(tiny, runtime="openvino").advice(clock, exact=False)
+    assert "int8" not in Classifier(tiny, precision="int8").advice(clock, exact=False)
+    assert "int8" not in Encoder(tiny, runtime="openvino").advice(clock, exact=False)
+    assert [row.status for row in Classifier(tiny).predict(PHOTOS / "coffee.jpg", stages=clock, workers=1)] == ["ok"]
+    assert clock.workers == 1

@@ -13,7 +13,7 @@ from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
 from dinoclassify.errors import OutputClosedError
 from dinoclassify.sources import Source
-from dinoclassify.stages import Stages, advice
+from dinoclassify.stages import Stages
 
 if TYPE_CHECKING:
     from dinoclassify.loaded import LoadedModel
@@ -31,8 +31,7 @@ def log_model(model: "LoadedModel") -> None:
 
 def log_stages(stages: Stages, model: "LoadedModel", *, exact: bool) -> None:
     """Say where the time went, and what would help."""
-    cure = advice(stages.bottleneck(), runtime=model.runtime, precision=model.precision, exact=exact)
-    log.info("%s; to be faster: %s", stages.summary(), cure)
+    log.info("%s; to be faster: %s", stages.summary(), model.advice(stages, exact=exact))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -130,7 +131,8 @@ class Int8Runtime:
 
     def _quantise(self, folder: Path) -> None:
         """Write the quantised network and the verdict on it, from the pictures seen."""
-        log.warning("quantising %s to int8 on the first %d pictures, once", self._model.name, CALIBRATION)
+        started = perf_counter()
+        log.warning("quantising %s to int8 on the first %d pictures, once: some 20 s", self._model.name, CALIBRATION)
         pixels, expected = (torch.cat(parts) for parts in zip(*self._seen or (), strict=True))
         with no_telemetry(), redirect_stdout(StringIO()):  # where rows go, and NNCF would draw bars
             import nncf
@@ -153,3 +155,4 @@ class Int8Runtime:
         same = int((labels == expected[checked]).sum())
         verdict = Verdict(same, CHECK, self._runtime.precision)
         (folder / _VERDICT).write_text(json.dumps(asdict(verdict)), encoding="utf-8")
+        log.info("quantised %s in %.1f s", self._model.name, perf_counter() - started)

@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
+from time import perf_counter
 from typing import Literal, cast
 
 import numpy as np
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 BATCH_SIZE = 2
 TOLERANCE = 1e-3  # of the largest logit: what a converted network may differ by from its module, both in float32
 
+_SLOW_FROM = 1_000_000  # parameters: smaller models are ready in a moment
 _NETWORK = "network.xml"  # and network.bin
 
 
@@ -152,9 +154,13 @@ def converted(model: ImageModel) -> Path:
         UnconvertibleError: OpenVINO does not take the model, or answers otherwise than PyTorch.
         ModelError: the model cannot be loaded.
     """
-    return kept_folder(
-        f"openvino-{model.digest()[:32]}", versions(), lambda folder: save_network(_convert(model), folder)
-    )
+
+    def make(folder: Path) -> None:
+        started = perf_counter()
+        save_network(_convert(model), folder)
+        log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
+
+    return kept_folder(f"openvino-{model.digest()[:32]}", versions(), make)
 
 
 def mostly_matrices(network: ov.Model) -> bool:
@@ -189,6 +195,8 @@ def _convert(model: ImageModel) -> ov.Model:
     if size is None:
         raise UnconvertibleError(f"OpenVINO runs models with one input size, and {model.name} takes many")
     module = _Network(model)
+    if sum(parameter.numel() for parameter in module.parameters()) >= _SLOW_FROM:
+        log.warning("preparing %s for OpenVINO, once on this machine: some 20 s", model.name)
     from dinoclassify.checkpoints import silenced  # takes seconds, most of which the line before has spent
 
     is_plain = isinstance(model.preprocessing, Preprocessing)
