@@ -59,7 +59,9 @@ def published(url: str, file: str, *, resume: bool = False, fresh: bool = False)
 
 def _fetch(url: str, file: str) -> None:
     """Have the object as a file, unless a newer one is here that is still to be sent."""
-    if any(map(os.path.exists, (file, file + PARTIAL))) and _is_behind(url, file):
+    if not os.path.exists(file + PARTIAL) and not _is_unsent(file):
+        _remove(file)  # an earlier run has read it, and made no row
+    elif _is_behind(url, file):
         aside = tempfile.mkdtemp(prefix="superseded-", dir=os.path.dirname(file))
         for name in filter(os.path.exists, _names(file)):
             os.rename(name, os.path.join(aside, os.path.basename(name)))
@@ -81,16 +83,20 @@ def _is_behind(url: str, file: str) -> bool:
 def _send(file: str, url: str) -> None:
     try:
         upload(file, url)
-        _note_origin(url, file)
         if os.path.exists(file + META):
             upload(file + META, url + META)
+        _note_origin(url, file)
     except OutputError as error:
         raise OutputError(f"{error}; the rows are in {file}, and --resume sends them") from error
+    _remove(file)
+    with suppress(OSError):  # there is a lock, or what another machine's run superseded
+        os.rmdir(os.path.dirname(file))
+
+
+def _remove(file: str) -> None:
     for name in _names(file):
         with suppress(FileNotFoundError):
             os.unlink(name)
-    with suppress(OSError):  # there is a lock, or what another machine's run superseded
-        os.rmdir(os.path.dirname(file))
 
 
 def _is_unsent(file: str) -> bool:

@@ -4,7 +4,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -15,7 +15,8 @@ import pytest
 from crash import killed_at
 from fsspec.implementations.local import LocalFileSystem
 
-from dinoclassify.errors import PruneError, UsageError
+from dinoclassify import staging
+from dinoclassify.errors import OutputError, PruneError, UsageError
 from dinoclassify.limits import Limit
 from dinoclassify.locks import locked
 from dinoclassify.predictions import read_predictions
@@ -340,6 +341,92 @@ def test_of_few_rows_any_number_may_be_pruned(name: str) -> None:
         os.unlink(path)
     run(name, PATHS[:1], resume=True, prune=True)
     assert [row.path for row in rows(name)] == PATHS[:1]
+
+
+OBJECT = "STORE/object.csv"
+
+
+def in_stage(name: str) -> list[str]:
+    return sorted(entry for entry in os.listdir(os.path.dirname(stage_of(name))) if not entry.endswith(".lock"))
+
+
+@pytest.mark.parametrize("lost", ["rows", "metadata"])
+def test_an_object_of_which_a_killed_run_has_read_only_a_part_is_read_anew(
+    lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = in_store(OBJECT)
+    run(name, PATHS[:5])
+
+    def download(url: str, file: str) -> bool:
+        if url.endswith(".meta.json") == (lost == "metadata"):
+            raise KeyboardInterrupt
+        return real(url, file)
+
+    real = staging.download
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "download", download)
+        with pytest.raises(KeyboardInterrupt):
+            run(name, PATHS, resume=True)
+    assert [change for _, change in run(name, PATHS, resume=True)].count("kept") == 5
+    assert len(rows(name)) == 11
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("update", [False, True])
+def test_an_object_that_is_newer_than_what_is_here_stays(
+    update: bool, finished: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another machine has written it since; the rows of this one are not lost either."""
+    name = in_store(OBJECT)
+    if update:
+        run(name, PATHS[:2])
+    if finished:
+        with monkeypatch.context() as patch:
+            patch.setattr(staging, "upload", raising(OutputError("no network")))
+            with pytest.raises(OutputError, match=r"no network; the rows are in .*object.csv, and --resume sends them"):
+                run(name, PATHS[:6], resume=update)
+    else:
+        interrupted(name, PATHS, 6, resume=update)
+    here = os.environ["XDG_STATE_HOME"]
+    monkeypatch.setenv("XDG_STATE_HOME", f"{here}-of-another-machine")
+    run(name, PATHS[:9], partial(row, label="theirs"), resume=True)
+    monkeypatch.setenv("XDG_STATE_HOME", here)
+    caplog.clear()
+    run(name, PATHS, resume=True)
+    assert {path: label and label.split()[0] for path, label in labels(name).items()} == {
+        **dict.fromkeys(PATHS[:9], "theirs"),
+        **dict.fromkeys(PATHS[:2] if update else (), "fish"),
+        **dict.fromkeys(PATHS[9:], "fish"),
+    }
+    (message,) = caplog.messages
+    assert message.startswith(f"{name} is newer than the interrupted run of this machine, whose rows are now in ")
+    (aside,) = in_stage(name)
+    assert message.endswith(f"/{aside}")
+    kept = f"{os.path.dirname(stage_of(name))}/{aside}/object.csv{'' if finished else '.partial'}"
+    assert Path(kept).read_text().count(",ok,") >= 4
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def refuse(*_: object) -> None:
+        raise error
+
+    return refuse
+
+
+def test_what_was_only_read_of_an_object_goes_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    """No row of this machine is among it."""
+    name = in_store(OBJECT)
+    run(name, PATHS[:2])
+    with suppress(ZeroDivisionError), published(name, stage_of(name), resume=True):
+        raise ZeroDivisionError  # as where the model cannot be opened
+    assert "object.csv" in in_stage(name)
+    here = os.environ["XDG_STATE_HOME"]
+    os.environ["XDG_STATE_HOME"] = f"{here}-of-another-machine"  # undone with that of the fixture
+    run(name, PATHS[:4], resume=True)
+    os.environ["XDG_STATE_HOME"] = here
+    assert [change for _, change in run(name, PATHS, resume=True)].count("kept") == 4
+    assert caplog.messages == []
+    assert in_stage(name) == []
 
 
 def test_rows_with_another_fingerprint_are_refused_with_the_option_that_matches(name: str) -> None:
