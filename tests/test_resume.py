@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -297,3 +298,159 @@ def test_a_path_that_is_named_very_often() -> None:
             Prediction("gone.jpg", "failed", failure=Failure("vanished", "it is gone")), os.getcwd(), unfinished=False
         )
     assert [row.number for _ in range(100_000) if (row := rows.claim(Source("gone.jpg")))] == list(range(100_000))
+
+
+# Ends the run as the given signal does after so many new rows, in a process whose folders have small pieces.
+_END = """
+import os, signal, sys
+from dinoclassify import cli
+from dinoclassify.cli.tally import Tally
+from dinoclassify.writers import chunks
+
+kind, rows, piece = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+chunks.CHUNK = piece
+real = Tally.add
+
+def add(tally, row):
+    real(tally, row)
+    if tally.made == rows:
+        os.kill(os.getpid(), getattr(signal, kind))
+
+Tally.add = add
+sys.exit(cli.run(sys.argv[4:]))
+"""
+
+
+def ended_by(kind: str, rows: int, *arguments: str, piece: int = 4) -> int:
+    """Run the command in a process that a signal ends after so many new rows: its exit code."""
+    command = [sys.executable, "-c", _END, kind, str(rows), str(piece), *arguments]
+    return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=120).returncode
+
+
+def in_folder(name: str) -> object:
+    return content(f"{name}part-00000.csv") if name.endswith("/") else content(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("out.csv", "strict"),
+        ("out.parquet", "strict"),
+        ("out/", "strict"),
+        ("out.csv", "SIGKILL"),
+        *(pytest.param(name, "strict", marks=pytest.mark.slow) for name in ("out.jsonl", "out.db")),
+        *(pytest.param(name, "SIGKILL", marks=pytest.mark.slow) for name in [*FILES[1:], "out/"]),
+        *(pytest.param(name, "SIGINT", marks=pytest.mark.slow) for name in [*FILES, "out/"]),
+    ],
+)
+def test_an_update_that_is_ended_is_taken_up(here: Path, predict: Predict, tiny: str, name: str, end: str) -> None:
+    """Every night in cron: its rows are kept, and the output is as if nothing had happened."""
+    common = ("--resume", *(("-f", "csv") if name.endswith("/") else ()), "-q")
+    os.unlink("photos/text.png")
+    for output in (name, f"whole-{name}"):
+        assert predict("photos", "-o", output, *common) == (0, "")
+    Path("more").mkdir()
+    for number in range(12):
+        shutil.copy("photos/coffee.jpg", f"more/{number:02}.jpg")
+    Path("more/06.jpg").write_text("not an image")
+    shutil.copy("photos/rocket.jpg", "photos/camera.jpg")
+    before = in_folder(name)
+    update = ("photos", "more", "-o", name, *common)
+    if end == "strict":
+        code, err = predict(*update, "--strict")
+        kept = f"{name} stays as it was; finished rows are in {name.rstrip('/')}.partial, --resume goes on"
+        assert (code, err) == (7, f"dinoclassify: 1 of 12 rows failed, --max-failures is 0: {kept}\n")
+    else:
+        code = ended_by(end, 9, "predict", "-m", tiny, "--batch-size", "4", *update)
+        assert code == (130 if end == "SIGINT" else -signal.SIGKILL)
+    assert in_folder(name) == before
+    code, err = predict("photos", "more", "-o", name, *common[1:])
+    assert (code, "finished rows of an interrupted run: --resume goes on, --fresh discards them" in err) == (2, True)
+    assert predict(*update) == (3, "")
+    meta = f"{name}_manifest.json" if name.endswith("/") else f"{name}.meta.json"
+    assert json.loads(Path(meta).read_text())["kept"] >= 4 + 8
+    assert predict("photos", "more", "-o", f"whole-{name}", *common) == (3, "")
+    assert in_folder(name) == in_folder(f"whole-{name}")
+    assert not list(here.glob("*.partial*"))
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out/"])
+def test_failures_of_earlier_runs_count(here: Path, predict: Predict, name: str) -> None:
+    Path("bad").mkdir()
+    for number in range(40):
+        Path(f"bad/{number:02}.png").write_text("not an image")
+    assert predict("photos", "-o", name, "--max-failures", "5", "-q") == (0, "")
+    before = sorted(path.read_bytes() for path in here.rglob("out*") if path.is_file())
+    for _ in range(4):
+        code, err = predict("photos", "bad", "-o", name, "--resume", "--max-failures", "5")
+        assert code == 7
+        assert re.search(
+            r"\d+ of \d+ rows failed, --max-failures is 5: out.* stays as it was; .*, --resume goes on\n", err
+        )
+        assert sorted(path.read_bytes() for path in here.glob(name) if path.is_file()) == before[: len(before) - 1]
+    assert predict("photos", "bad", "-o", name, "--resume", "--max-failures", "41", "-q") == (0, "")
+
+
+def test_a_share_of_failures_is_one_of_all_rows_of_the_file(here: Path, predict: Predict) -> None:
+    many(here / "many", 110)
+    for folder, count in (("few", 4), ("more", 8)):
+        Path(folder).mkdir()
+        for number in range(count):
+            Path(f"{folder}/{number}.png").write_text("not an image")
+    common = ("-o", "out.csv", "--resume", "--max-failures", "5%", "-q")
+    assert predict("many", *common) == (0, "")
+    assert predict("many", "few", *common) == (0, "")
+    before = content("out.csv")
+    for _ in range(3):
+        code, err = predict("more", *common)
+        assert (code, "dinoclassify: 7 of 121 rows failed, --max-failures is 5%: out.csv" in err) == (7, True)
+        assert content("out.csv") == before
+    assert predict("more", *common[:-3], "--max-failures", "11%", "-q") == (0, "")
+    assert Path("out.csv").read_text().count(",failed,") == 13
+
+
+@pytest.mark.parametrize("option", ["--labels", "--groups", "--files-from"])
+def test_a_table_that_the_run_reads_is_not_written_over(here: Path, predict: Predict, option: str) -> None:
+    Path("table.csv").write_text("photos/coffee.jpg\n")
+    for output in (("-o", "table.csv"), ("-o", "./table.csv"), ("-o", "out.csv", "--errors-to", "table.csv")):
+        code, err = predict("photos", option, "table.csv", *output)
+        assert (code, err.endswith("table.csv would be written over an input\n"), err.count("\n")) == (2, True, 1)
+    assert sorted(os.listdir()) == ["photos", "table.csv"]
+
+
+@pytest.mark.parametrize("name", ["out/", "out.csv"])
+@pytest.mark.parametrize("archive", ["a.tar.gz", "a.zip"])
+def test_rows_of_an_archive_that_is_away_stay(here: Path, predict: Predict, name: str, archive: str) -> None:
+    kind = "zip" if archive.endswith("zip") else "gztar"
+    shutil.make_archive("a", kind, "photos")
+    common = ("photos", archive, "-o", name, "--resume", *(("-f", "csv") if name.endswith("/") else ()), "-q")
+    assert predict(*common)[0] == 3
+    rows = [row["path"] for row in read(f"{name}part-00000.csv" if name.endswith("/") else name)]
+    assert len(rows) == 12
+    os.rename(archive, "away")
+    for prune in ((), ("--prune",)):
+        assert predict(*common, *prune)[0] == 3
+        found = [row["path"] for row in read(f"{name}part-00000.csv" if name.endswith("/") else name)]
+        assert (set(found), len(found)) == ({*rows, archive}, 13) if not prune else (set(rows[:6]) | {archive}, 7)
+
+
+def test_of_a_compressed_tar_rows_are_kept_every_256_inputs(here: Path, predict: Predict, tiny: str) -> None:
+    Path("small").mkdir()
+    for number in range(600):
+        Image.new("L", (9, 9), number % 250).save(f"small/{number:05}.png")
+    shutil.make_archive("a", "gztar", "small")
+    common = ("a.tar.gz", "-o", "out/", "-f", "csv", "--resume", "-q")
+    assert ended_by("SIGKILL", 550, "predict", "-m", tiny, "--batch-size", "4", *common, piece=256) == -signal.SIGKILL
+    assert predict(*common) == (0, "")
+    meta = json.loads(Path("out/_manifest.json").read_text())
+    assert (meta["kept"], sum(meta["counts"].values())) == (512, 600)
+    assert [row["path"] for row in read("out/part-00000.csv")] == [f"a.tar.gz!{n:05}.png" for n in range(600)]
+
+
+def test_rows_are_found_again_from_another_folder(here: Path, predict: Predict) -> None:
+    assert predict("photos", "-o", "out.csv", "-q")[0] == 3
+    Path("elsewhere").mkdir()
+    os.chdir("elsewhere")
+    code, err = predict("../photos", "-o", "../out.csv", "--resume")
+    assert (code, " (1 not_image); 6 kept; " in err) == (3, True), err
+    assert {row["path"] for row in read("../out.csv")} == {str(path) for path in Path("../photos").glob("*.[jp]*g")}
