@@ -15,7 +15,7 @@ import pytest
 from crash import killed_at
 from fsspec.implementations.local import LocalFileSystem
 
-from dinoclassify import staging
+from dinoclassify import staging, stores
 from dinoclassify.errors import OutputError, PruneError, UsageError
 from dinoclassify.limits import Limit
 from dinoclassify.locks import locked
@@ -46,7 +46,7 @@ PATHS = [f"{number}.jpg" for number in range(11)]
 Changes = list[tuple[str, str]]
 
 
-class DiskStore(LocalFileSystem):
+class DiskStore(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
     """A store whose objects are files, so that they outlive the process."""
 
     protocol = "diskstore"
@@ -362,7 +362,7 @@ def test_an_object_of_which_a_killed_run_has_read_only_a_part_is_read_anew(
             raise KeyboardInterrupt
         return real(url, file)
 
-    real = staging.download
+    real = stores.download
     with monkeypatch.context() as patch:
         patch.setattr(staging, "download", download)
         with pytest.raises(KeyboardInterrupt):

@@ -34,10 +34,7 @@ def row_of(path: str, label: str = "dog", score: float = 0.9, index: int = 1) ->
 def write_rows(name: str, rows: list[Prediction], made: str = "jsonl") -> None:
     row_format = open_format(made, 1)
     with open(name, "wb") as file:
-        if row_format.table is not None:
-            row_format.table.write(file, rows)
-        else:
-            file.write(row_format.lines.header() + b"".join(map(row_format.lines.line, rows)))
+        row_format.write(file, rows, {})
 
 
 def rounded(content: bytes) -> bytes:

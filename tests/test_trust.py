@@ -177,7 +177,8 @@ def spellings(tiny: str) -> tuple[int, int]:
     for name in ("spelt", "./spelt", os.path.abspath("spelt"), "spelt"):
         assert predict(tiny, name, "-o", "spelt.jsonl", "--resume", "-q").returncode == 0
         lost += abs(len(Path("spelt.jsonl").read_text().splitlines()) - count)
-    rounded = [json.loads(line, parse_int=lambda text: int(float(text))) for line in open("spelt.jsonl")]
+    written = Path("spelt.jsonl").read_text().splitlines()
+    rounded = [json.loads(line, parse_int=lambda text: int(float(text))) for line in written]
     lines = "".join(json.dumps(row) + "\n" for row in rounded)
     for arguments, folder in ((["tag", "-"], "."), (["sort", "../spelt.jsonl", "--into", "../sorted"], "spelt")):
         command = [sys.executable, "-m", "dinoclassify", *arguments]
@@ -206,7 +207,7 @@ def doors(tiny: str) -> tuple[int, int]:
         server.bind(("127.0.0.1", 0))
         server.listen()
         server.setblocking(False)
-        address = "127.0.0.1:%d" % server.getsockname()[1]
+        address = f"127.0.0.1:{server.getsockname()[1]}"
         names = [f"{scheme}://{address}/a.jpg" for scheme in ("ftp", "webhdfs", "http", "simplecache::ftp", "FTP")]
         done = predict(tiny, "-", "-o", "schemes.csv", stdin="\n".join(names).encode())
         assert (done.returncode, len(rows("schemes.csv"))) == (3, len(names)), done.stderr
