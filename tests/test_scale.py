@@ -5,7 +5,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from dinoclassify.outputs import OutputFile
 from PIL import Image
 from test_pipeline import LABELS, TINY, level_of
 
@@ -15,6 +14,8 @@ from dinoclassify.loader import load_batches
 from dinoclassify.pipeline import classify
 from dinoclassify.sources import Source
 from dinoclassify.writers import open_format
+from dinoclassify.writers.output import Output, UpdateOptions
+from dinoclassify.writers.output_file import OutputFile
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -40,7 +41,9 @@ def test_memory_does_not_grow_with_the_number_of_inputs(kind: str, tmp_path: Pat
         sources = discover([], Filters(), files_from=str(tmp_path / "list"))
     batches = load_batches(sources, TINY, batch_size=32, workers=1, exact=False, max_pixels=10_000)
     written, early = 0, 0
-    with closing(OutputFile(str(tmp_path / "out.csv"), open_format("csv", 1), {}, batch_size=32)) as output:
+    row_format = open_format("csv", 1)
+    place = OutputFile(str(tmp_path / "out.csv"), row_format, batch_size=32)
+    with closing(Output(place, row_format.lines, {}, UpdateOptions())) as output:
         for prediction in classify(batches, level_of, LABELS):
             output.write(prediction)
             written += 1
