@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from conftest import PHOTOS
-from dinoclassify.outputs import write_meta
 from hypothesis import given
 from hypothesis import strategies as st
 from servers import store_server
@@ -30,6 +29,7 @@ from dinoclassify.predictions import read_meta, read_predictions
 from dinoclassify.rows import Failure, Label, Prediction
 from dinoclassify.shards import find_parts
 from dinoclassify.writers import open_format
+from dinoclassify.writers.fingerprint import write_meta
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -195,7 +195,7 @@ answers = st.one_of(
 def test_the_parts_become_what_a_single_run_would_have_written(
     paths: list[str], made: st.DataObject, count: int, part_format: str, format_name: str
 ) -> None:
-    if part_format != "jsonl" and format_name == "jsonl":  # only JSON Lines have such paths exactly
+    if not part_format.startswith("jsonl") and format_name.startswith("jsonl"):  # only JSON Lines have such paths exactly
         paths = [path.replace("\udce9", "e") for path in paths]
     rows = [Prediction(path, size=len(path), mtime_ns=2**60, **made.draw(answers)) for path in paths]
     with tempfile.TemporaryDirectory() as name:
@@ -564,7 +564,7 @@ def test_predict_goes_on_with_a_merged_file(
     before = Path(name).read_bytes()
     capfd.readouterr()
     assert cli.run([*arguments, "-o", name, "--resume"]) == 0
-    assert "5 images: 5 ok, 5 of them kept" in capfd.readouterr().err
+    assert "5 images: 5 ok; 5 kept" in capfd.readouterr().err
     assert Path(name).read_bytes() == before
     shutil.copy("photos/coffee.jpg", "photos/more.jpg")
     assert cli.run([*arguments, "-o", name, "--resume"]) == 0
