@@ -568,7 +568,7 @@ def test_predict_goes_on_with_a_merged_file(
     assert Path(name).read_bytes() == before
     shutil.copy("photos/coffee.jpg", "photos/more.jpg")
     assert cli.run([*arguments, "-o", name, "--resume"]) == 0
-    assert "6 images: 6 ok, 5 of them kept" in capfd.readouterr().err
+    assert "6 images: 6 ok; 5 kept, 1 new" in capfd.readouterr().err
     assert cli.run([*arguments, "-o", name, "--resume", "--threshold", "0.5"]) == 2
 
 
