@@ -156,7 +156,7 @@ class ChunkPlan(Generic[R]):
         self._planned: list[tuple[str, int]] = []  # the name of each chunk and its number of inputs; 0 for a stream
         self._whole = False
         self._files: dict[str, dict[int, str]] = {}  # the pieces of each chunk by number
-        self._ends: dict[str, int] = {}  # the number of its last piece
+        self._ends: dict[str, set[int]] = {}  # the numbers of those that say to be the last: several of two readings
         files = piece_files(work)
         self._first = next_number(files)
         for file in files:
@@ -179,23 +179,21 @@ class ChunkPlan(Generic[R]):
                 name = _STREAM + _digest(content + b"%d" % streams[content])  # the same in the next run
                 streams[content] += 1
                 self._planned.append((name, 0))
-                self._forget_loose_end(name)
+                self._forget_loose_ends(name)
                 for line in self._read(name):
                     on_row(self._lines.parse(line))
-            if name not in self._ends or not is_stream(some[0]):
+            if not (is_stream(some[0]) and self._is_complete(name)):
                 chunk = Chunk(name, tuple(some), tuple(sorted(self._files.get(name, {}))))
                 write_chunk(self.work, chunk)
                 yield chunk
         self._whole = True
 
     def add(self, file: str) -> None:
-        """Add a piece that is written. Of two readings of a stream with two lengths the longer counts."""
+        """Add a piece that is written. One that has others behind it goes before one that says to be the last."""
         name, number, last = _parse(file)
-        files, end = self._files.setdefault(name, {}), self._ends.get(name, number)
-        if last and number != end:
-            log.warning("an archive or table was read twice, with two lengths: the longer reading counts")
+        files = self._files.setdefault(name, {})
         if last:
-            self._ends[name] = max(end, number)
+            self._ends.setdefault(name, set()).add(number)
         if not (last and number in files):
             files[number] = file
 
@@ -209,14 +207,16 @@ class ChunkPlan(Generic[R]):
         """The lines of each input, in order. A stream has many, any other input has one.
 
         Raises:
-            OutputError: rows are missing.
+            OutputError: rows are missing, or a stream was read to two lengths and not to the end of the longer.
         """
         if not self._whole:
             raise RuntimeError("a run that has not planned all its inputs is not finished")
         for name, inputs in self._planned:
-            lines, files = list(self._read(name)), self._files.get(name, {})
-            if name not in self._ends or sorted(files) != list(range(self._ends[name] + 1)):
+            if not self._is_complete(name):
                 raise OutputError(f"{self.work} lacks rows that were written: {_SHARED}")
+            if len(self._ends[name]) > 1:
+                log.warning("an archive or table was read twice, with two lengths: the longer reading counts")
+            lines = list(self._read(name))
             if inputs not in (0, len(lines)):
                 raise OutputError(f"{self.work} has {len(lines)} rows of {inputs} inputs: {_SHARED}")
             yield from ([line] for line in lines) if inputs else [lines]
@@ -229,12 +229,18 @@ class ChunkPlan(Generic[R]):
         lines = read_lines(self.work, [file], self._lines)
         return any(self._lines.parse(line).status == "failed" for line in lines)
 
-    def _forget_loose_end(self, name: str) -> None:
+    def _is_complete(self, name: str) -> bool:
+        """Whether no piece is missing, and none is behind the one that says to be the last."""
+        files = self._files.get(name, {})
+        lasts = [_parse(files[number])[2] for number in sorted(files)]
+        return lasts == [False] * max(files, default=0) + [True]
+
+    def _forget_loose_ends(self, name: str) -> None:
         """Have the last piece made again, unless all are there: whoever makes the others says which is the last."""
-        end = self._ends.get(name)
-        if end is not None and len(self._files[name]) <= end:
-            del self._ends[name]
-            self._files[name].pop(end, None)
+        if not self._is_complete(name):
+            for number in self._ends.pop(name, ()):
+                if _parse(self._files[name][number])[2]:
+                    del self._files[name][number]
 
 
 def _parse(file: str) -> tuple[str, int, bool]:
