@@ -1,28 +1,30 @@
-"""Folders of rows in parts: on a disk, and in a store."""
+"""Folders of rows in parts, on a disk and in a store, and the chunks in which other processes make them.
+
+What all outputs have in common is in `test_output`.
+"""
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import fsspec
 import pytest
-from dinoclassify.chunks import Chunk, Piece, read_chunk, write_rows
-from dinoclassify.earlier import EarlierRow
-from dinoclassify.parts import OutputFolder, part_files, read_manifest, work_of
 
-from dinoclassify import chunks as chunks_of
-from dinoclassify import parts
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.rows import Failure, Label, Prediction
 from dinoclassify.sources import Source, Span, Stream
-from dinoclassify.writers import open_format
+from dinoclassify.writers import chunks as chunks_of
+from dinoclassify.writers import open_format, output_folder
+from dinoclassify.writers.chunks import Chunk, ChunkPlan, Piece, chunk_size, read_chunk, write_rows
+from dinoclassify.writers.output import Output, UpdateOptions
+from dinoclassify.writers.output_folder import OutputFolder, part_files, read_manifest, work_of
 
 MADE_WITH = {"model": "m"}
 JSONL = open_format("jsonl", 1)
-
-Kept = list[tuple[str, str]]
 
 
 @pytest.fixture(params=["disk", "store"])
@@ -31,8 +33,6 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "disk":
         yield str(tmp_path / "labels")
         return
-    import fsspec
-
     root = f"memory://{uuid4().hex}"
     yield f"{root}/labels"
     store = fsspec.filesystem("memory")
@@ -43,11 +43,11 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks_of, "CHUNK", 4)
-    monkeypatch.setattr(parts, "PART", 5)
+    monkeypatch.setattr(output_folder, "PART", 5)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[str]:
+def images(tmp_path: Path) -> list[str]:
     """Ten files."""
     paths = [str(tmp_path / f"{number}.jpg") for number in range(10)]
     for path in paths:
@@ -55,18 +55,10 @@ def pictures(tmp_path: Path) -> list[str]:
     return paths
 
 
-def opened(folder: str, **options: Any) -> OutputFolder[Prediction]:
-    given: dict[str, Any] = {"row_format": JSONL, "made_with": MADE_WITH, "batch_size": 2} | options
-    return OutputFolder(folder, **given)
-
-
-def plan(output: OutputFolder[Prediction], paths: list[str]) -> tuple[list[Chunk], Kept]:
-    kept: Kept = []
-
-    def keep(source: Source, row: EarlierRow) -> None:
-        kept.append((source.path, row.status))
-
-    return list(output.plan(map(Source, paths), keep)), kept
+def opened(folder: str, format_name: str = "jsonl", **options: Any) -> Output[Prediction]:
+    row_format = open_format(format_name, 1)
+    place = OutputFolder(folder, row_format, batch_size=2)
+    return Output(place, row_format.lines, MADE_WITH, UpdateOptions(**options))
 
 
 def row(path: str, label: str = "fish", *, failed: bool = False) -> Prediction:
@@ -77,24 +69,26 @@ def row(path: str, label: str = "fish", *, failed: bool = False) -> Prediction:
     return Prediction(path, "ok", (Label(label, 1, 0.5),), size=size, mtime_ns=mtime_ns)
 
 
-def answer(output: OutputFolder[Prediction], chunks: list[Chunk], make: Callable[[str], Prediction] = row) -> None:
+def label(folder: str, paths: list[str], format_name: str = "jsonl", name: str = "fish", **options: Any) -> None:
+    """A whole run."""
+    with closing(opened(folder, format_name, **options)) as output:
+        for source in output.pending(map(Source, paths), lambda *_: None):
+            output.write(row(source.path, name))
+        output.finish(output.unnamed(), {"counts": {"ok": len(paths)}})
+
+
+def planned(folder: str, *, batch_size: int = 2, retry_failed: bool = False) -> ChunkPlan[Prediction]:
+    return ChunkPlan(work_of(folder), JSONL.lines, chunk_size(batch_size), retry_failed=retry_failed)
+
+
+def answer(plan: ChunkPlan[Prediction], chunks: Iterable[Chunk], make: Callable[[str], Prediction] = row) -> None:
+    """Make the rows of chunks as processes on other machines do."""
     for chunk in chunks:
-        made = [make(source.path) for source in read_chunk(output.work, chunk.name)]
-        write_rows(output.work, Piece(chunk.name, 0, last=True), JSONL.lines, made)
-
-
-def label(folder: str, paths: list[str], make: Callable[[str], Prediction] = row, **options: Any) -> Kept:
-    """A whole run; gives what it kept."""
-    output = opened(folder, **options)
-    chunks, kept = plan(output, paths)
-    answer(output, chunks, make)
-    output.finish({"counts": {"ok": len(paths)}})
-    return kept
+        made = [make(source.path) for source in read_chunk(plan.work, chunk.name).sources]
+        plan.add(write_rows(plan.work, Piece(chunk.name, 0, last=True), JSONL.lines, made).file)
 
 
 def rows_of(folder: str) -> list[tuple[str, str | None]]:
-    import fsspec
-
     found: list[tuple[str, str | None]] = []
     for name in part_files(folder):
         with fsspec.open(name, "rb") as file:
@@ -103,264 +97,62 @@ def rows_of(folder: str) -> list[tuple[str, str | None]]:
 
 
 def names_in(folder: str) -> list[str]:
-    import fsspec
-
     filesystem, path = fsspec.url_to_fs(folder)
     return sorted(name.rpartition("/")[2] for name in filesystem.ls(path, detail=False))
 
 
 def exists(folder: str) -> bool:
-    import fsspec
-
     filesystem, path = fsspec.url_to_fs(folder)
     return bool(filesystem.exists(path))
 
 
 def test_a_run_leaves_parts_in_the_order_of_the_inputs_and_a_manifest_that_names_them(
-    folder: str, pictures: list[str]
+    folder: str, images: list[str]
 ) -> None:
-    label(folder, pictures)
+    label(folder, images)
     manifest = read_manifest(folder)
     assert manifest is not None
     assert [part["rows"] for part in manifest["parts"]] == [5, 5]
     assert manifest["made_with"] == MADE_WITH
     assert manifest["counts"] == {"ok": 10}
-    assert rows_of(folder) == [(path, "fish") for path in pictures]
+    assert rows_of(folder) == [(path, "fish") for path in images]
     assert names_in(folder) == sorted(["_manifest.json", *(part["name"] for part in manifest["parts"])])
     assert not exists(work_of(folder))
 
 
-@pytest.mark.parametrize("name", ["csv", "parquet"])
-def test_parts_are_files_of_their_format(folder: str, pictures: list[str], name: str) -> None:
-    made = open_format(name, 1)
-    output = opened(folder, row_format=made)
-    chunks, _ = plan(output, pictures)
-    for chunk in chunks:
-        rows = [row(source.path) for source in read_chunk(output.work, chunk.name)]
-        write_rows(output.work, Piece(chunk.name, 0, last=True), made.lines, rows)
-    output.finish({})
+@pytest.mark.parametrize("name", ["csv", "tsv", "csv.gz", "jsonl.gz", "parquet"])
+def test_parts_are_files_of_their_format(folder: str, images: list[str], name: str) -> None:
+    label(folder, images, name)
     assert len(part_files(folder)) == 2
     assert all(file.endswith(f".{name}") for file in part_files(folder))
-    assert plan(opened(folder, row_format=made, resume=True), pictures) == ([], [(path, "ok") for path in pictures])
+    changes: list[str] = []
+    with closing(opened(folder, name, resume=True)) as output:
+        assert list(output.pending(map(Source, images), lambda _, change, __: changes.append(change))) == []
+    assert changes == ["kept"] * 10
 
 
 def test_sqlite_is_no_format_of_parts(folder: str) -> None:
     with pytest.raises(UsageError, match="not in sqlite"):
-        opened(folder, row_format=open_format("sqlite", 1))
+        opened(folder, "sqlite")
 
 
-def test_chunks_are_whole_batches_and_a_stream_is_one_by_itself(folder: str, pictures: list[str]) -> None:
-    sources = [Source(path) for path in pictures[:5]]
-    sources.insert(1, Source("a.tar", Stream()))
-    chunks = list(opened(folder, batch_size=2).plan(sources, lambda *_: None))
-    assert [[source.path for source in chunk.sources] for chunk in chunks] == [
-        pictures[:1],
-        ["a.tar"],
-        pictures[1:5],
-    ]
-    assert [len(chunk.sources) for chunk in plan(opened(folder, batch_size=3), pictures)[0]] == [3, 3, 3, 1]
-    assert [len(chunk.sources) for chunk in plan(opened(folder, batch_size=8), pictures)[0]] == [8, 2]
-
-
-def test_sources_come_back_as_they_were_written_down(folder: str) -> None:
-    sources = [
-        Source("a\udcff.jpg", signature=(1, 2), position=7),
-        Source("a.zip!b", Span("a.zip", 1, 2, 3, "deflated", 4)),
-        Source("gone", Failure("vanished", "is gone")),
-        Source("a.tar", Stream(column="image"), signature=(None, None)),
-    ]
-    output = opened(folder)
-    chunks = list(output.plan(sources, lambda *_: None))
-    assert [source for chunk in chunks for source in read_chunk(output.work, chunk.name)] == sources
-
-
-def test_a_killed_run_goes_on_with_the_chunks_that_are_not_done(folder: str, pictures: list[str]) -> None:
-    output = opened(folder)
-    chunks, _ = plan(output, pictures)
-    answer(output, chunks[:1])
-    write_rows(output.work, Piece(chunks[1].name, 0, last=False), JSONL.lines, [row(pictures[4])])  # and not the rest
-    again = opened(folder, resume=True)
-    todo, kept = plan(again, pictures)
-    assert [chunk.name for chunk in todo] == [chunk.name for chunk in chunks[1:]]
-    assert kept == [(path, "ok") for path in pictures[:4]]
-    answer(again, todo, lambda path: row(path, "bird"))
-    with pytest.raises(RuntimeError, match="not planned"):
-        opened(folder, resume=True).finish({})
-    again.finish({})
-    assert rows_of(folder) == [(path, "fish" if path in pictures[:4] else "bird") for path in pictures]
-
-
-def test_a_run_that_lacks_rows_is_not_finished(folder: str, pictures: list[str]) -> None:
-    output = opened(folder)
-    chunks, _ = plan(output, pictures)
-    answer(output, chunks[1:])
-    with pytest.raises(OutputError, match="lacks rows"):
-        output.finish({})
-    write_rows(output.work, Piece(chunks[0].name, 0, last=True), JSONL.lines, [row(pictures[0])])
-    with pytest.raises(OutputError, match="has 1 rows of 4 inputs"):
-        output.finish({})
-    assert read_manifest(folder) is None
-
-
-def test_writing_a_piece_twice_is_writing_it_once(folder: str, pictures: list[str]) -> None:
-    output = opened(folder)
-    chunks, _ = plan(output, pictures)
-    answer(output, chunks)
-    answer(output, chunks)
-    output.finish({})
-    assert rows_of(folder) == [(path, "fish") for path in pictures]
-
-
-def test_a_chunk_with_a_file_that_has_changed_is_done_again(folder: str, pictures: list[str]) -> None:
-    output = opened(folder)
-    answer(output, plan(output, pictures)[0])
-    Path(pictures[5]).write_bytes(b"changed")
-    again = opened(folder, resume=True)
-    todo, kept = plan(again, pictures)
-    assert [[source.path for source in chunk.sources] for chunk in todo] == [pictures[4:8]]
-    assert [path for path, _ in kept] == pictures[:4] + pictures[8:]
-
-
-def test_a_chunk_in_which_a_picture_failed_is_done_again_on_demand(folder: str, pictures: list[str]) -> None:
-    output = opened(folder)
-    answer(output, plan(output, pictures)[0], lambda path: row(path, failed=path == pictures[9]))
-    assert plan(opened(folder, resume=True), pictures)[0] == []
-    todo, _ = plan(opened(folder, resume=True, retry_failed=True), pictures)
-    assert [[source.path for source in chunk.sources] for chunk in todo] == [pictures[8:]]
-
-
-def test_without_resume_a_killed_run_is_nothing(folder: str, pictures: list[str]) -> None:
-    output = opened(folder)
-    answer(output, plan(output, pictures)[0])
-    assert len(plan(opened(folder), pictures)[0]) == 3
-
-
-def test_the_rows_of_a_stream_come_in_pieces_and_are_kept_whole(folder: str, pictures: list[str]) -> None:
-    def sources() -> Iterator[Source]:
-        yield Source(pictures[0])
-        yield Source(pictures[1], Stream())
-        yield Source(pictures[2])
-
-    def label_all(output: OutputFolder[Prediction], chunks: list[Chunk]) -> None:
-        for chunk in chunks:
-            (source,) = chunk.sources
-            if source.content is None:
-                answer(output, [chunk])
-            else:
-                pieces = [[row(f"{source.path}!{n}")] for n in range(3)]
-                for number in (2, 0, 1):
-                    write_rows(output.work, Piece(chunk.name, number, last=number == 2), JSONL.lines, pieces[number])
-
-    output = opened(folder)
-    label_all(output, list(output.plan(sources(), lambda *_: None)))
-    kept: list[str] = []
-    again = opened(folder, resume=True)
-    assert list(again.plan(sources(), lambda source, _: kept.append(source.path))) == []
-    members = [f"{pictures[1]}!{number}" for number in range(3)]
-    assert kept == [pictures[0], *members, pictures[2]]
-    again.finish({})
-    assert [path for path, _ in rows_of(folder)] == kept
-    finished = opened(folder, resume=True)
-    chunks = list(finished.plan(sources(), lambda *_: None))
-    assert [chunk.sources[0].path for chunk in chunks] == [pictures[1]]  # it is read again, and no row stands twice
-    label_all(finished, chunks)
-    finished.finish({})
-    assert [path for path, _ in rows_of(folder)] == kept
-
-
-def test_a_finished_folder_gets_the_rows_of_new_and_changed_inputs(folder: str, pictures: list[str]) -> None:
-    label(folder, pictures[:6])
-    Path(pictures[3]).write_bytes(b"changed")
-    kept = label(folder, pictures[2:8], lambda path: row(path, "bird"), resume=True)
-    assert [path for path, _ in kept] == [pictures[2], *pictures[4:6]]
-    new = {pictures[3], *pictures[6:8]}
-    assert rows_of(folder) == [(path, "bird" if path in new else "fish") for path in pictures[:8]]
-
-
-def test_rows_that_failed_are_made_again_on_demand_and_those_of_files_that_are_gone_dropped(
-    folder: str, pictures: list[str]
-) -> None:
-    label(folder, pictures, lambda path: row(path, failed=path == pictures[5]))
-    os.unlink(pictures[9])
-    label(folder, pictures[:9], resume=True, retry_failed=True, prune=True)
-    assert rows_of(folder) == [(path, "fish") for path in pictures[:9]]
-
-
-def test_a_killed_run_that_added_to_a_finished_folder_goes_on_adding(folder: str, pictures: list[str]) -> None:
-    label(folder, pictures[:3])
-    output = opened(folder, resume=True)
-    answer(output, plan(output, pictures)[0][:1])
-    again = opened(folder, resume=True)
-    todo, kept = plan(again, pictures)
-    assert [path for path, _ in kept] == pictures[:7]
-    answer(again, todo)
-    again.finish({})
-    assert rows_of(folder) == [(path, "fish") for path in pictures]
-
-
-def test_a_killed_run_that_replaced_a_finished_folder_goes_on_replacing(folder: str, pictures: list[str]) -> None:
-    label(folder, pictures[:3])
-    output = opened(folder)
-    answer(output, plan(output, pictures[4:])[0][:1])
-    label(folder, pictures[4:], resume=True)
-    assert [path for path, _ in rows_of(folder)] == pictures[4:]
-
-
-def test_until_the_end_the_finished_folder_is_as_it_was(folder: str, pictures: list[str]) -> None:
-    label(folder, pictures[:3])
+def test_until_the_end_the_finished_folder_is_as_it_was(folder: str, images: list[str]) -> None:
+    label(folder, images[:3])
     before = names_in(folder), rows_of(folder)
-    output = opened(folder)
-    chunks, _ = plan(output, pictures)
-    answer(output, chunks)
-    assert (names_in(folder), rows_of(folder)) == before
-    output.finish({})
-    assert rows_of(folder) == [(path, "fish") for path in pictures]
-
-
-@pytest.mark.parametrize("step", ["_write_parts", "_take_name", "_clean"])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("adds", [False, True])
-def test_a_run_that_is_killed_at_its_end_can_be_taken_up_again(
-    folder: str, pictures: list[str], step: str, after: bool, adds: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Killed(BaseException):
-        pass
-
-    label(folder, pictures[:3], lambda path: row(path, "old"))
-    output = opened(folder, resume=adds)
-    answer(output, plan(output, pictures)[0])
-    real = getattr(OutputFolder, step)
-
-    def kill(*arguments: Any) -> Any:
-        if after:
-            made = real(*arguments)
-            list(made or ())  # parts are written as they are asked for
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(OutputFolder, step, kill)
-        try:
-            output.finish({})
-        except Killed:
-            pass
-        else:
-            assert step == "_take_name"  # a store has no such step
-            assert folder.startswith("memory://")
-    manifest = read_manifest(folder)
-    assert manifest is not None
-    assert len(rows_of(folder)) in {3, 10}  # never half of one
-    label(folder, pictures, resume=True)
-    assert rows_of(folder) == [(path, "old" if adds and path in pictures[:3] else "fish") for path in pictures]
-    assert not exists(work_of(folder))
-    assert len(names_in(folder)) == 3
+    with closing(opened(folder)) as output:
+        for source in output.pending(map(Source, images), lambda *_: None):
+            output.write(row(source.path))
+        assert (names_in(folder), rows_of(folder)) == before
+        output.finish(output.unnamed(), {})
+    assert rows_of(folder) == [(path, "fish") for path in images]
 
 
 def test_where_names_cannot_be_exchanged_the_old_folder_is_not_lost(
-    tmp_path: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = str(tmp_path / "labels")
-    label(folder, pictures[:3], lambda path: row(path, "old"))
-    monkeypatch.setattr(parts, "exchange", lambda *_: False)
+    label(folder, images[:3], name="old")
+    monkeypatch.setattr(output_folder, "exchange", lambda *_: False)
     real, renamed = os.rename, list[str]()
 
     def rename(one: str, other: str) -> None:
@@ -369,35 +161,42 @@ def test_where_names_cannot_be_exchanged_the_old_folder_is_not_lost(
         renamed.append(other)
         real(one, other)
 
-    output = opened(folder, resume=True)
-    answer(output, plan(output, pictures)[0])
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", rename)
         with pytest.raises(KeyboardInterrupt):
-            output.finish({})
+            label(folder, images, resume=True)
     assert not os.path.exists(folder)
-    label(folder, pictures, resume=True)
-    assert rows_of(folder) == [(path, "old" if path in pictures[:3] else "fish") for path in pictures]
+    label(folder, images, resume=True)
+    assert rows_of(folder) == [(path, "old" if path in images[:3] else "fish") for path in images]
 
 
-def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path, pictures: list[str]) -> None:
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path, images: list[str]) -> None:
     folder = tmp_path / "labels"
     folder.mkdir()
-    label(str(folder), pictures)  # an empty one is welcome
+    label(str(folder), images)  # an empty one is welcome
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"notes\.txt, which no run wrote"):
         opened(str(folder))
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_what_somebody_puts_there_meanwhile_is_not_removed(tmp_path: Path, pictures: list[str]) -> None:
+def test_a_journal_with_something_else_in_it_is_refused(tmp_path: Path, images: list[str]) -> None:
+    work = tmp_path / "labels.partial"
+    work.mkdir()
+    (work / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"labels\.partial has notes\.txt, which no run wrote"):
+        opened(str(tmp_path / "labels"), fresh=True)
+    assert (work / "notes.txt").read_text() == "mine"
+
+
+def test_what_somebody_puts_there_meanwhile_is_not_removed(tmp_path: Path, images: list[str]) -> None:
     folder = tmp_path / "labels"
-    label(str(folder), pictures)
-    output = opened(str(folder))
-    answer(output, plan(output, pictures)[0])
-    (folder / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"notes\.txt"):
-        output.finish({})
+    label(str(folder), images)
+    with closing(opened(str(folder))) as output:
+        list(map(output.write, map(row, images)))
+        (folder / "notes.txt").write_text("mine")
+        with pytest.raises(OutputError, match=r"notes\.txt"):
+            output.finish(output.unnamed(), {})
     assert (folder / "notes.txt").read_text() == "mine"
 
 
@@ -415,21 +214,14 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         opened(str(tmp_path / "labels"))
 
 
-def test_rows_of_another_model_are_refused(folder: str, pictures: list[str]) -> None:
-    label(folder, pictures)
-    with pytest.raises(UsageError, match="labels was made with model m, not other: run without it"):
-        opened(folder, made_with={"model": "other"}, resume=True)
-    plan(opened(folder), pictures)
-    with pytest.raises(UsageError, match="partial was made with model m, not other"):
-        opened(folder, made_with={"model": "other"}, resume=True)
-    opened(folder, made_with={"model": "other"})
-
-
-def test_parts_that_cannot_be_read_are_refused(tmp_path: Path, pictures: list[str]) -> None:
+def test_parts_that_cannot_be_read_are_refused(tmp_path: Path, images: list[str]) -> None:
     folder = str(tmp_path / "labels")
-    label(folder, pictures)
+    label(folder, images)
     Path(part_files(folder)[1]).write_bytes(b"{}\n")
-    with pytest.raises(UsageError, match=r"part-00001\.jsonl cannot be read"):
+    with pytest.raises(UsageError, match=r"labels has rows that cannot be read .*: --fresh instead of --resume"):
+        opened(folder, resume=True)
+    os.unlink(part_files(folder)[1])
+    with pytest.raises(UsageError, match="labels cannot be read: No such file"):
         opened(folder, resume=True)
     Path(folder, "_manifest.json").write_text("{}")
     with pytest.raises(UsageError, match=r"cannot read .*_manifest\.json"):
@@ -440,3 +232,198 @@ def test_a_folder_without_a_manifest_has_no_parts(tmp_path: Path) -> None:
     assert read_manifest(str(tmp_path)) is None
     with pytest.raises(UsageError, match=r"it has no _manifest\.json"):
         part_files(str(tmp_path))
+
+
+def test_chunks_are_whole_batches_and_a_stream_is_one_by_itself(folder: str, images: list[str]) -> None:
+    sources = [Source(path) for path in images]
+
+    def sizes(sources: list[Source], batch_size: int) -> list[int]:
+        return [len(chunk.sources) for chunk in planned(folder, batch_size=batch_size).chunks(sources, print)]
+
+    stream = Source("a.tar", Stream())
+    chunks = list(planned(folder).chunks([sources[0], stream, *sources[1:5]], print))
+    assert [list(chunk.sources) for chunk in chunks] == [sources[:1], [stream], sources[1:5]]
+    assert sizes(sources, 3) == [3, 3, 3, 1]
+    assert sizes(sources, 8) == [8, 2]
+
+
+def test_sources_come_back_as_they_were_written_down(folder: str) -> None:
+    sources = [
+        Source("a\udcff.jpg", signature=(1, 2), position=7),
+        Source("a.zip!b", Span("a.zip", 1, 2, 3, "deflated", 4)),
+        Source("gone", Failure("vanished", "is gone")),
+        Source("a.tar", Stream(column="image"), signature=(None, None)),
+    ]
+    plan = planned(folder)
+    chunks = list(plan.chunks(sources, print))
+    assert [source for chunk in chunks for source in read_chunk(plan.work, chunk.name).sources] == sources
+
+
+def test_rows_of_chunks_are_those_of_the_inputs_in_order(folder: str, images: list[str]) -> None:
+    with closing(opened(folder)) as output:
+        plan = planned(folder)
+        chunks = list(plan.chunks(output.pending(map(Source, images), lambda *_: None), print))
+        answer(plan, reversed(chunks))
+        answer(plan, chunks[1:2])  # again, as when the process that did it has died
+        output.finish(output.unnamed(), {}, plan.rows())
+    assert rows_of(folder) == [(path, "fish") for path in images]
+
+
+def test_a_killed_run_goes_on_with_the_rows_that_are_not_made(folder: str, images: list[str]) -> None:
+    output, plan = opened(folder), planned(folder)
+    chunks = list(plan.chunks(output.pending(map(Source, images), lambda *_: None), print))
+    answer(plan, chunks[1:2])
+    with closing(opened(folder, resume=True)) as again:
+        plan = planned(folder)
+        chunks = list(plan.chunks(again.pending(map(Source, images), lambda *_: None), print))
+        paths = [source.path for chunk in chunks for source in chunk.sources]
+        assert paths == images[:4] + images[8:]
+        answer(plan, chunks, lambda path: row(path, "bird"))
+        again.finish(again.unnamed(), {}, plan.rows())
+    assert rows_of(folder) == [(path, "fish" if path in images[4:8] else "bird") for path in images]
+
+
+def test_a_run_that_lacks_rows_is_not_finished(folder: str, images: list[str]) -> None:
+    output, plan = opened(folder), planned(folder)
+    pending = plan.chunks(output.pending(map(Source, images), lambda *_: None), print)
+    chunks = [next(pending)]
+    with pytest.raises(RuntimeError, match="not planned"):
+        output.finish(output.unnamed(), {}, plan.rows())
+    chunks += pending
+    answer(plan, chunks[1:])
+    with pytest.raises(OutputError, match="lacks rows"):
+        output.finish(output.unnamed(), {}, plan.rows())
+    plan.add(write_rows(plan.work, Piece(chunks[0].name, 0, last=True), JSONL.lines, [row(images[0])]).file)
+    with pytest.raises(OutputError, match="has 1 rows of 4 inputs"):
+        output.finish(output.unnamed(), {}, plan.rows())
+    assert read_manifest(folder) is None
+
+
+class Tar:
+    """A stream of many images, read as machines of a cluster read it."""
+
+    def __init__(self, folder: str, path: str, **options: bool) -> None:
+        self.kept: list[str] = []
+        self.plan = planned(folder, **options)
+        self.chunks = list(self.plan.chunks([Source(path, Stream())], lambda row: self.kept.append(row.path)))
+        self._path = path
+
+    @property
+    def done(self) -> tuple[int, ...]:
+        """The pieces that need not be made again."""
+        (chunk,) = self.chunks
+        return read_chunk(self.plan.work, chunk.name).done
+
+    def write(self, *numbers: int, last: int, failed: bool = False) -> None:
+        """Write pieces of one row each."""
+        (chunk,) = self.chunks
+        for number in numbers:
+            rows = [row(f"{self._path}!{number}", f"{last} pieces", failed=failed)]
+            self.plan.add(write_rows(self.plan.work, Piece(chunk.name, number, last == number), JSONL.lines, rows).file)
+
+    def rows(self) -> list[str]:
+        """The numbers and labels of its rows."""
+        (lines,) = self.plan.rows()
+        made = map(JSONL.lines.parse, lines)
+        return [f"{row.path.rpartition('!')[2]} of {row.label}" for row in made]
+
+
+def test_the_rows_of_a_stream_come_in_pieces(folder: str, images: list[str]) -> None:
+    tar = Tar(folder, images[1])
+    tar.write(2, 0, 1, last=2)
+    assert tar.rows() == ["0 of 2 pieces", "1 of 2 pieces", "2 of 2 pieces"]
+    again = Tar(folder, images[1])
+    assert again.chunks == []
+    assert again.kept == [f"{images[1]}!{number}" for number in range(3)]
+    assert again.rows() == tar.rows()
+
+
+@pytest.mark.parametrize("pieces", [[], [0], [0, 1], [1], [0, 2], [1, 3]])
+def test_pieces_of_a_stream_that_are_written_are_not_made_again(
+    folder: str, images: list[str], pieces: list[int]
+) -> None:
+    Tar(folder, images[1]).write(*pieces, last=3)
+    again = Tar(folder, images[1])
+    done = [number for number in pieces if number != 3]  # which is the last one, somebody else may say
+    assert again.done == tuple(done)
+    assert again.kept == [f"{images[1]}!{number}" for number in done]
+    again.write(*sorted({*range(5)} - {*done}), last=4)
+    assert [made.split()[0] for made in again.rows()] == list("01234")
+
+
+def test_a_stream_that_has_changed_is_read_anew(folder: str, images: list[str]) -> None:
+    Tar(folder, images[1]).write(0, 1, 2, last=2)
+    Path(images[1]).write_bytes(b"another")
+    assert Tar(folder, images[1]).done == ()
+
+
+def test_pieces_of_a_stream_in_which_an_image_failed_are_made_again_on_demand(folder: str, images: list[str]) -> None:
+    tar = Tar(folder, images[1])
+    tar.write(0, 1, 3, last=3)
+    tar.write(2, last=3, failed=True)
+    assert Tar(folder, images[1]).chunks == []
+    assert Tar(folder, images[1], retry_failed=True).done == (0, 1)
+
+
+@pytest.mark.parametrize("first", ["longer", "shorter"])
+def test_of_two_readings_of_a_stream_the_longer_counts(
+    folder: str, images: list[str], first: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tar = Tar(folder, images[1])
+    readings = [lambda: tar.write(0, 1, 2, 3, last=3), lambda: tar.write(0, 1, last=1)]
+    for read in readings if first == "longer" else reversed(readings):
+        read()
+    made = ["0", "1", "2", "3"]
+    assert [row.split()[0] for row in tar.rows()] == made
+    assert caplog.messages == ["an archive or table was read twice, with two lengths: the longer reading counts"]
+    again = Tar(folder, images[1])
+    assert again.chunks == []
+    assert [row.split()[0] for row in again.rows()] == made
+
+
+@pytest.mark.parametrize("longer", [(0, 1), (0, 1, 2), (0, 2)])
+def test_a_shorter_reading_of_a_stream_does_not_count_where_the_longer_is_not_whole(
+    folder: str, images: list[str], longer: tuple[int, ...]
+) -> None:
+    tar = Tar(folder, images[1])
+    tar.write(*longer, last=3)
+    tar.write(0, 1, last=1)
+    with pytest.raises(OutputError, match=r"lacks rows that were written: .* --resume goes on"):
+        tar.rows()
+    again = Tar(folder, images[1])
+    assert 1 not in again.done or 1 in longer
+    again.write(*sorted({*range(4)} - {*again.done}), last=3)
+    assert [row.split()[0] for row in again.rows()] == list("0123")
+
+
+def test_the_same_stream_named_twice_is_read_twice(folder: str, images: list[str]) -> None:
+    chunks = list(planned(folder).chunks([Source(images[1], Stream()), Source(images[1], Stream())], print))
+    assert len({chunk.name for chunk in chunks}) == 2
+
+
+def test_a_stream_takes_the_place_of_its_earlier_rows(folder: str, images: list[str]) -> None:
+    members = [f"{images[1]}!{number}" for number in range(3)]
+    label(folder, [images[0], *members, images[2]], name="old")
+    inputs = [Source(images[0]), Source(images[1], Stream()), Source(images[2])]
+    for name in ("4 pieces", "2 pieces"):
+        with closing(opened(folder, resume=True)) as output:
+            plan = planned(folder)
+            (chunk,) = plan.chunks(output.pending(inputs, lambda *_: None), print)
+            last = int(name[0])
+            for number in range(last):
+                made = [row(f"{images[1]}!{number}", name)]
+                piece = Piece(chunk.name, number, last=number == last - 1)
+                plan.add(write_rows(plan.work, piece, JSONL.lines, made).file)
+            output.finish(output.unnamed(plan.stream_paths()), {}, plan.rows())
+        members = [(f"{images[1]}!{number}", name) for number in range(last)]
+        stay = [(f"{images[1]}!{number}", "4 pieces") for number in range(last, 4)]
+        assert rows_of(folder) == [*stay, (images[0], "old"), *members, (images[2], "old")]
+
+
+def test_rows_that_a_cluster_has_made_of_a_stream_are_kept_on_one_machine(folder: str, images: list[str]) -> None:
+    opened(folder).close()
+    Tar(folder, images[1]).write(0, 2, last=5)
+    members = [f"{images[1]}!{number}" for number in range(4)]
+    label(folder, members, name="bird", resume=True)
+    labels = ["5 pieces", "bird", "5 pieces", "bird"]
+    assert rows_of(folder) == list(zip(members, labels, strict=True))
