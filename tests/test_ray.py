@@ -3,13 +3,14 @@
 import functools
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dinoclassify.chunks import Outcome, Piece
-from dinoclassify.parts import OutputFolder, part_files
 from PIL import Image
+from test_pipeline import TINY
 
-from dinoclassify import chunks
 from dinoclassify.decode import Decoded
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.packing import packed, pieces_of, unpacked
@@ -29,7 +28,10 @@ from dinoclassify.preprocessing import AsIs
 from dinoclassify.rows import Failure
 from dinoclassify.sources import MAX_PIXELS, Source, Stream
 from dinoclassify.workers import Batch
-from dinoclassify.writers import open_format
+from dinoclassify.writers import chunks, open_format
+from dinoclassify.writers.chunks import Chunk, ChunkPlan, ChunkResult, Piece, chunk_size, write_chunk
+from dinoclassify.writers.output import Output, UpdateOptions
+from dinoclassify.writers.output_folder import OutputFolder, part_files, work_of
 
 pytest.importorskip("ray")
 
@@ -148,25 +150,37 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     gpus: float | None = None,
     preprocessing: AsIs | None = None,
-    **options: Any,
-) -> tuple[list[Outcome], list[str]]:
+    resume: bool = False,
+) -> tuple[list[ChunkResult], list[str]]:
     """A whole run; gives what became of its pieces, and the inputs of which rows were kept."""
     from dinoclassify.distributed import Decoding, answer
 
     facts = facts_of(model, gpus)
-    output = OutputFolder(folder, facts.row_format, {"model": facts.model}, batch_size=facts.batch_size, **options)
+    lines, size = facts.row_format.lines, facts.batch_size
+    place = OutputFolder(folder, facts.row_format, batch_size=size)
     kept: list[str] = []
-    plan = output.plan(sources, lambda source, _: kept.append(source.path))
-    decoding = Decoding(facts.batch_size, exact=False, max_pixels=MAX_PIXELS, timeout=timeout)
-    outcomes: list[Outcome] = []
-    for outcome in answer(
-        open_job, preprocessing or facts.preprocessing, plan, output.work, decoding, expand=expand, gpus=gpus, stop=stop
-    ):
-        outcomes.append(outcome)
-        on_outcome(len(outcomes))
-    if not stop():
-        output.finish({})
-    return outcomes, kept
+    results: list[ChunkResult] = []
+    with closing(Output(place, lines, {"model": facts.model}, UpdateOptions(resume=resume))) as output:
+        plan = ChunkPlan(work_of(folder), lines, chunk_size(size), retry_failed=False)
+        pending = output.pending(
+            sources, lambda source, change, _: kept.append(source.path) if change == "kept" else None
+        )
+        for result in answer(
+            open_job,
+            preprocessing or facts.preprocessing,
+            plan.chunks(pending, lambda row: kept.append(row.path)),
+            plan.work,
+            Decoding(size, exact=False, max_pixels=MAX_PIXELS, timeout=timeout),
+            expand=expand,
+            gpus=gpus,
+            stop=stop,
+        ):
+            plan.add(result.file)
+            results.append(result)
+            on_outcome(len(results))
+        if not stop():
+            output.finish(output.unnamed(plan.stream_paths()), {}, plan.rows())
+    return results, kept
 
 
 def rows_of(folder: str) -> bytes:
@@ -215,6 +229,69 @@ def test_a_piece_comes_out_of_its_block_as_it_went_in(dtype: torch.dtype) -> Non
             other.read_seconds,
             other.decode_seconds,
         )
+
+
+def decoded(work: Path, chunk: Chunk, members: list[str], folder: Path) -> list[tuple[Piece, list[str]]]:
+    """What a task of the cluster makes of a chunk: its pieces, with the paths of their images."""
+    import pyarrow as pa
+
+    from dinoclassify.distributed import Decoding, _decode
+
+    write_chunk(str(work), chunk)
+    blocks = _decode(
+        pa.table({"chunk": [chunk.name]}),
+        work=str(work),
+        preprocessing=TINY,
+        decoding=Decoding(2, exact=False, max_pixels=MAX_PIXELS, timeout=60.0),
+        expand=lambda _: map(Source, members),
+        size=4,
+        folder=str(folder),
+    )
+    found = [unpacked(block, pinned=False) for block in blocks]
+    return [(piece, [each.source.path for batch in batches for each in batch.inputs]) for piece, batches in found]
+
+
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [
+        ((), [(0, "0123"), (1, "4567"), (2, "89")]),
+        ((0,), [(1, "4567"), (2, "89")]),
+        ((1,), [(0, "0123"), (2, "89")]),
+        ((0, 1), [(2, "89")]),
+        ((0, 1, 2), [(3, "")]),  # the end was not seen: nothing is behind it
+        ((0, 1, 5), [(2, "89")]),  # another reading was longer
+    ],
+)
+def test_of_a_stream_only_the_pieces_are_decoded_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: tuple[int, ...], expected: list[tuple[int, str]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    members = [f"{number}.png" for number in range(10)]
+    for member in members:
+        Image.new("L", (9, 9)).save(member)
+    chunk = Chunk("stream-0123456789abcdef", (Source("a.tar", Stream()),), done)
+    last = expected[-1][0]
+    assert decoded(tmp_path / "work", chunk, members, tmp_path) == [
+        (Piece(chunk.name, number, last=number == last), [f"{member}.png" for member in some])
+        for number, some in expected
+    ]
+
+
+@pytest.mark.parametrize("name", ["photos/a.jpg", "photos.zip!a.jpg", "./a.jpg"])
+def test_a_worker_that_cannot_enter_the_folder_of_relative_paths_says_so(tmp_path: Path, name: str) -> None:
+    chunk = Chunk("000000000-0123456789abcdef", (Source("/photos/b.jpg"), Source(name)))
+    with pytest.raises(UsageError) as caught:
+        decoded(tmp_path / "work", chunk, [], tmp_path / "gone")
+    start = f"{platform.node()} cannot enter {tmp_path}/gone, in which {name} begins (No such file or directory): "
+    assert str(caught.value) == f"{start}name absolute paths, or share that folder with all machines"
+
+
+def test_a_worker_need_not_enter_the_folder_where_all_paths_are_absolute(tmp_path: Path) -> None:
+    sources = (Source(f"{tmp_path}/b.jpg"), Source("s3://bucket/c.jpg", Failure("vanished", "is gone")))
+    chunk = Chunk("000000000-0123456789abcdef", sources)
+    assert decoded(tmp_path / "work", chunk, [], tmp_path / "gone") == [
+        (Piece(chunk.name, 0, last=True), [source.path for source in sources])
+    ]
 
 
 def test_names_can_be_asked_for_again_and_come_as_others_are_finished() -> None:
@@ -330,11 +407,10 @@ def test_a_run_that_is_told_to_stop_leaves_what_can_be_taken_up_again(
     outcomes, _ = run(folder, tiny, job_opener(tiny, seconds=0.2), sources, stop=lambda: True)
     done = sum(outcome.statuses["ok"] for outcome in outcomes)
     assert 0 < done < PICTURES
-    again = OutputFolder(folder, open_format("jsonl", 2), {"model": tiny}, batch_size=8, resume=True)
-    kept: list[str] = []
-    todo = list(again.plan(sources, lambda source, _: kept.append(source.path)))
+    again, kept = run(folder, tiny, job_opener(tiny), sources, resume=True)
     assert done <= len(kept) < PICTURES
-    assert sorted([*kept, *(each.path for chunk in todo for each in chunk.sources)]) == pictures
+    assert len(kept) + sum(outcome.statuses["ok"] for outcome in again) == PICTURES
+    assert rows_of(folder) == rows_here(tiny, pictures)
 
 
 @pytest.mark.slow
@@ -364,10 +440,10 @@ def test_a_driver_that_is_killed_leaves_a_run_that_another_takes_up(
     folder = str(tmp_path / "labels")
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import test_ray, dinoclassify.chunks\n"
+        "import test_ray\n"
         "from dinoclassify.connecting import connected\n"
         "from dinoclassify.sources import Source\n"
-        "dinoclassify.chunks.CHUNK = 8\n"
+        "test_ray.chunks.CHUNK = 8\n"
         "test_ray.by_value()\n"
         "with connected(sys.argv[2]):\n"
         "    job = test_ray.job_opener(sys.argv[3], seconds=0.5)\n"
