@@ -130,12 +130,10 @@ class PreviousRows(Generic[R]):
         return PreviousRow(number, status, error_code, unchanged=bool(same))
 
     def drop(self, path: str) -> None:
-        """Claim the row of a path, if there is one, without use for it: another row takes its place."""
+        """Leave out all rows of a path that no input has claimed: another row takes their place."""
         file = shown_path(absolute_path(path, self._folder))
-        found = self._database.execute(_OTHER, (file,)).fetchone()
-        if found is not None:
-            with temporary_table():
-                self._database.execute("UPDATE rows SET claimed = 1 WHERE number = ?", found[:1])
+        with temporary_table():
+            self._database.execute("UPDATE rows SET claimed = 1 WHERE file = ? AND NOT claimed", (file,))
 
     def unclaimed(self) -> Iterator[tuple[int, str, Status]]:
         """The number, the path and the status of each row that no input of this run has, in order."""
