@@ -440,6 +440,19 @@ def test_rows_with_another_fingerprint_are_refused_with_the_option_that_matches(
         run(name, PATHS, fingerprint=other, resume=True)
 
 
+@pytest.mark.parametrize("kind", ["file.csv", "folder/"])
+def test_an_interrupted_run_with_other_columns_is_named_by_the_option_that_matches(kind: str) -> None:
+    interrupted(kind, PATHS, 5)
+    three = open_format("csv", 3)
+    place = OutputFolder(kind, three, batch_size=2) if kind.endswith("/") else OutputFile(kind, three, batch_size=2)
+    for resume, message in (
+        (True, "add --runtime openvino, or --fresh"),
+        (False, "finished rows of an interrupted run"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            Output(place, three.lines, {"model": "m", "runtime": "torch"}, UpdateOptions(resume=resume))
+
+
 def test_an_output_of_no_rows(name: str) -> None:
     run(name, [])
     assert rows(name) == []

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Generic
 
 from dinoclassify.files import append, replacing, reporting
@@ -70,6 +71,15 @@ class AppendFile(Generic[R]):
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def remove(self) -> None:
+        """Remove the file, if it is there.
+
+        Raises:
+            OutputError: it cannot be removed.
+        """
+        with reporting(self.name), suppress(FileNotFoundError):
+            os.unlink(self.path)
 
     def rows(self) -> Iterator[R]:
         """All whole rows.

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, Literal
+from typing import Any, Generic, Literal
 
 from dinoclassify.containers import is_gone
 from dinoclassify.errors import PruneError, UsageError
@@ -90,17 +90,18 @@ class Output(Generic[R]):
         self._updates = False  # whether rows are added to a finished output
         self._order: list[range] = []  # for each input the number of its row; new rows follow the previous ones
         self._new = 0
+        made_with = as_json(fingerprint)
         place.recover()
-        interrupted = 0 if options.fresh else self._count_interrupted()
+        journal = None if options.fresh else self._find_interrupted(made_with)
         if options.resume:
-            self._read_previous(as_json(fingerprint), interrupted=interrupted > 0)
+            self._read_previous(made_with, journal)
         self.statuses = self._previous.statuses()  # of the rows of earlier runs
         self._meta: dict[str, object] = {
-            "made_with": as_json(fingerprint),
+            "made_with": made_with,
             "adds_to_output": self._updates,
             "working_folder": self._folder,
         }
-        if interrupted:
+        if journal is not None:
             place.resume()
         else:
             place.begin(self._meta)
@@ -187,21 +188,33 @@ class Output(Generic[R]):
         """Close the journal. It stays unless the output is finished."""
         self._place.close()
 
-    def _count_interrupted(self) -> int:
-        """The number of rows in the journal of an interrupted run, which may only be kept."""
-        with _readable(self._place.journal_name):
-            count = self._place.count_journal()
-        if count and not self._options.resume:
-            raise UsageError(
-                f"{self._place.journal_name} has {count:,} finished rows of an interrupted run: --resume goes on, "
-                "--fresh discards them"
-            )
-        return count
-
-    def _read_previous(self, fingerprint: Mapping[str, object], *, interrupted: bool) -> None:
-        place, journal = self._place, self._place.journal_meta() if interrupted else None
-        if journal is not None:
+    def _find_interrupted(self, fingerprint: Mapping[str, object]) -> dict[str, Any] | None:
+        """The metadata of the journal, if it has rows of an interrupted run: without ``resume`` that is an error."""
+        place, resume = self._place, self._options.resume
+        journal = place.journal_meta()
+        if journal is None:
+            return None
+        if resume:  # before its rows are read, which may have other columns
             check_fingerprint(journal["made_with"], place.journal_name, fingerprint)
+        try:
+            with _readable(place.journal_name):
+                count = place.count_journal()
+        except UsageError:
+            if resume:
+                raise
+            found = "finished rows"  # of another format: they cannot be counted
+        else:
+            if not count:
+                return None
+            found = f"{count:,} finished rows"
+        if not resume:
+            raise UsageError(
+                f"{place.journal_name} has {found} of an interrupted run: --resume goes on, --fresh discards them"
+            )
+        return journal
+
+    def _read_previous(self, fingerprint: Mapping[str, object], journal: Mapping[str, Any] | None) -> None:
+        place = self._place
         with _readable(place.name):
             finished = place.finished_meta() if journal is None or journal.get("adds_to_output") else None
         if finished is not None:

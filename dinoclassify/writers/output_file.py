@@ -42,11 +42,9 @@ class OutputFile(Generic[R]):
         if not os.path.exists(self._journal_meta):
             return
         with suppress(UsageError):  # `journal_meta` says so where it matters
-            published = self.journal_meta().get("published")
+            published = read_meta(self._journal_meta, self.journal_name).get("published")
             if published is not None and published == list(signature(self._path)):
                 self._remove_journal()
-            elif not os.path.exists(self._journal.path):
-                os.unlink(self._journal_meta)
 
     def finished_meta(self) -> dict[str, Any] | None:
         """What FILE was made with; None if there is no FILE, or one without a row and without metadata."""
@@ -66,13 +64,15 @@ class OutputFile(Generic[R]):
         else:
             yield from AppendFile(self._path, self.name, self._format.lines).rows()
 
-    def journal_meta(self) -> dict[str, Any]:
-        """What the journal was made with."""
+    def journal_meta(self) -> dict[str, Any] | None:
+        """What the journal was made with; None if there is none."""
+        if not os.path.exists(self._journal.path):
+            return None
         return read_meta(self._journal_meta, self.journal_name)
 
     def count_journal(self) -> int:
-        """The number of rows in the journal; 0 without one."""
-        return sum(1 for _ in self._journal.rows()) if os.path.exists(self._journal.path) else 0
+        """The number of rows in the journal."""
+        return sum(1 for _ in self._journal.rows())
 
     def journal_rows(self) -> Iterator[R]:
         """The rows of whole batches. The rest is made again, in the batches that it would have been in."""
@@ -81,9 +81,10 @@ class OutputFile(Generic[R]):
             yield from batch
 
     def begin(self, meta: Mapping[str, object]) -> None:
-        """Start an empty journal."""
-        self._journal.replace((), rights_of=self._path)
+        """Start an empty journal. Metadata never stand beside rows that they are not about."""
+        self._journal.remove()
         write_meta(self._journal_meta, meta)
+        self._journal.replace((), rights_of=self._path)
         self._journal.open()
 
     def resume(self) -> None:
@@ -132,6 +133,5 @@ class OutputFile(Generic[R]):
         write_meta(self._journal_meta, {**meta, "published": signature(file)})
 
     def _remove_journal(self) -> None:
-        with reporting(self.journal_name), suppress(FileNotFoundError):
-            os.unlink(self._journal.path)
+        self._journal.remove()
         put_in_place(self._journal_meta, self._path + META)

@@ -34,7 +34,7 @@ from dinoclassify.renames import exchange
 from dinoclassify.writers import R, RowFormat
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.chunks import Piece, chunk_size, next_number, piece_files, read_lines, write_rows
-from dinoclassify.writers.fingerprint import PARTIAL, START_OVER
+from dinoclassify.writers.fingerprint import PARTIAL
 
 MANIFEST = "_manifest.json"  # readers of folders of Parquet pass over names that begin with _
 
@@ -78,6 +78,7 @@ class OutputFolder(Generic[R]):
         self._run = uuid.uuid4().hex  # of the first of several runs, if they are interrupted
         self._session = uuid.uuid4().hex[:16]
         self._manifest: dict[str, Any] | None = None
+        self._journal: dict[str, Any] | None = None
 
     def recover(self) -> None:
         """Do the last step of a run that was killed before it, and look at what is there."""
@@ -95,6 +96,7 @@ class OutputFolder(Generic[R]):
             if journal is None:  # or it was being removed, beginning with its metadata
                 self._remove_journal()
             self._check_names(begun=self._manifest is not None or journal is not None)
+            self._journal = journal
 
     def finished_meta(self) -> dict[str, Any] | None:
         """What the parts were made with; None if there are none."""
@@ -109,15 +111,12 @@ class OutputFolder(Generic[R]):
                 else:
                     yield from AppendFile(file, part["name"], self._lines).rows()
 
-    def journal_meta(self) -> dict[str, Any]:
-        """What the journal was made with."""
-        journal = self._read_journal_meta()
-        if journal is None:
-            raise UsageError(f"{self.work} has no meta.json, which says what made it: {START_OVER}")
-        return journal
+    def journal_meta(self) -> dict[str, Any] | None:
+        """What the journal was made with; None if there is none."""
+        return self._journal
 
     def count_journal(self) -> int:
-        """The number of rows in the journal; 0 without one."""
+        """The number of rows in the journal."""
         return sum(1 for _ in read_lines(self.work, piece_files(self.work), self._lines))
 
     def journal_rows(self) -> Iterator[R]:
@@ -132,7 +131,8 @@ class OutputFolder(Generic[R]):
 
     def resume(self) -> None:
         """Go on with the journal."""
-        self._run = self.journal_meta()["run"]
+        assert self._journal is not None  # noqa: S101 - there is one
+        self._run = self._journal["run"]
         self._before = piece_files(self.work)
         self._first = next_number(self._before)
 
