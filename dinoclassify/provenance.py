@@ -45,6 +45,7 @@ def describe(
     errors: Mapping[str, int],
     kept: int,
     seconds: float | None,
+    opening: float | None,
 ) -> dict[str, object]:
     """The content of ``OUTPUT.meta.json``, but for what `dinoclassify.writers.output` adds.
 
@@ -56,6 +57,7 @@ def describe(
         errors: failed rows by error code.
         kept: how many of the rows are those of earlier runs.
         seconds: how long the others took, the loading of the model left out; None where that says nothing.
+        opening: how long it took to open the model, which is prepared for the machine once.
     """
     preprocessing = model.preprocessing
     images = sum(counts.values()) - kept
@@ -79,5 +81,6 @@ def describe(
         "errors": dict(errors),
         "kept": kept,
         "seconds": round(seconds, 3) if seconds is not None else None,
+        "model_seconds": round(opening, 3) if opening is not None else None,
         "images_per_second": round(images / seconds, 3) if seconds else None,
     }

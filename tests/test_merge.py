@@ -195,7 +195,7 @@ answers = st.one_of(
 def test_the_parts_become_what_a_single_run_would_have_written(
     paths: list[str], made: st.DataObject, count: int, part_format: str, format_name: str
 ) -> None:
-    if not part_format.startswith("jsonl") and format_name.startswith("jsonl"):  # only JSON Lines have such paths exactly
+    if not part_format.startswith("jsonl") and format_name.startswith("jsonl"):  # which has such paths exactly
         paths = [path.replace("\udce9", "e") for path in paths]
     rows = [Prediction(path, size=len(path), mtime_ns=2**60, **made.draw(answers)) for path in paths]
     with tempfile.TemporaryDirectory() as name:

@@ -370,9 +370,9 @@ def test_of_two_readings_of_a_stream_the_longer_counts(
     folder: str, images: list[str], first: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     tar = Tar(folder, images[1])
-    readings = [lambda: tar.write(0, 1, 2, 3, last=3), lambda: tar.write(0, 1, last=1)]
-    for read in readings if first == "longer" else reversed(readings):
-        read()
+    readings = [((0, 1, 2, 3), 3), ((0, 1), 1)]
+    for pieces, last in readings if first == "longer" else reversed(readings):
+        tar.write(*pieces, last=last)
     made = ["0", "1", "2", "3"]
     assert [row.split()[0] for row in tar.rows()] == made
     assert caplog.messages == ["an archive or table was read twice, with two lengths: the longer reading counts"]
@@ -415,9 +415,9 @@ def test_a_stream_takes_the_place_of_its_earlier_rows(folder: str, images: list[
                 piece = Piece(chunk.name, number, last=number == last - 1)
                 plan.add(write_rows(plan.work, piece, JSONL.lines, made).file)
             output.finish(output.unnamed(plan.stream_paths()), {}, plan.rows())
-        members = [(f"{images[1]}!{number}", name) for number in range(last)]
+        new = [(f"{images[1]}!{number}", name) for number in range(last)]
         stay = [(f"{images[1]}!{number}", "4 pieces") for number in range(last, 4)]
-        assert rows_of(folder) == [*stay, (images[0], "old"), *members, (images[2], "old")]
+        assert rows_of(folder) == [*stay, (images[0], "old"), *new, (images[2], "old")]
 
 
 def test_rows_that_a_cluster_has_made_of_a_stream_are_kept_on_one_machine(folder: str, images: list[str]) -> None:

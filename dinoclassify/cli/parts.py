@@ -76,7 +76,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
         log_model(job.model)
         output = open_output(job, request)
         assert output is not None  # noqa: S101 - the target is a folder
-        tally.start_from(output.statuses)
+        tally.start(output.statuses)
         batch_size = passing.batch_size or job.model.batch_size
         plan = ChunkPlan(
             work_of(folder), job.row_format.lines, chunk_size(batch_size), retry_failed=upkeep.retry_failed

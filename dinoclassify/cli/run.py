@@ -169,6 +169,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
         job = open_job()
         log_model(job.model)
         output = open_output(job, request)
+        tally.start(output.statuses if output is not None else {})
         with (
             closing(output) if output is not None else nullcontext(),
             told_if_stopped(tally, partial(_kept_rows, target)) as stop,
@@ -185,7 +186,6 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
                     stream_rows(target.file, job.row_format, predictions(sources))
                 tally.judge()
             else:
-                tally.start_from(output.statuses)
                 for row in predictions(output.pending(sources, partial(note_input, tally, note_failure))):
                     output.write(row)
                 if not stop():
@@ -331,6 +331,7 @@ def sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object], *, time
         errors=tally.errors,
         kept=tally.kept,
         seconds=tally.seconds if timed else None,
+        opening=tally.opening if timed else None,
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dinoclassify.writers.previous_rows import PreviousRow
 
 SOME_FAILED = 3  # the exit code of a run that has written its output, with failed rows
+LONG = 10.0  # seconds to open a model: that is said, as it does not take so long every time
 ENOUGH = 100  # rows, from which on a share of them is judged
 
 _CHANGES = ("kept", "new", "changed", "retried", "pruned", "not named")
@@ -32,6 +33,7 @@ class Tally:
         self.statuses: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()  # by `Change`, and pruned, and not named
+        self.opening = 0.0  # seconds that it took to open the model
         self.passed_over: Counter[str] = Counter()  # files that are not images, by suffix
         self._lock = threading.Lock()  # kept rows are counted in another thread
         self._limit = limit
@@ -55,12 +57,12 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Since the beginning; the loading of the model is left out."""
         return time.monotonic() - self._started
 
-    def start_from(self, earlier: Mapping[str, int]) -> None:
-        """Count rows of earlier runs, by status, as part of the output."""
-        self._earlier = Counter(earlier)
+    def start(self, earlier: Mapping[str, int]) -> None:
+        """The model is open: count seconds anew, and rows of earlier runs, by status, as part of the output."""
+        self.opening, self._earlier, self._started = self.seconds, Counter(earlier), time.monotonic()
 
     def note_input(self, change: "Change", previous: "PreviousRow | None") -> None:
         """Count an input by what becomes of it and of its earlier row, which is kept or no longer counts."""
@@ -134,7 +136,8 @@ class Tally:
         told = f"; {', '.join(changes)}" if set(changes) - {f"{self.changes['new']:,} new"} else ""
         speed = f", {self.made / self.seconds:.1f} images/s" if self.made else ""
         over = f"; {text}" if (text := describe_passed_over(self.passed_over)) else ""
-        return f"{self.total:,} images: {self.counts()}{told}{over} in {self.seconds:.1f} s{speed}"
+        model = f", after {self.opening:.0f} s to open the model" if self.opening >= LONG else ""
+        return f"{self.total:,} images: {self.counts()}{told}{over} in {self.seconds:.1f} s{speed}{model}"
 
     def _judge(self, failed: int, total: int) -> None:
         if self._limit is not None and self._limit.exceeded(failed, total):
