@@ -23,7 +23,6 @@ CREATE TABLE rows (
 );
 CREATE INDEX unclaimed ON rows (file, size, mtime) WHERE NOT claimed;
 CREATE INDEX failed ON rows (file) WHERE NOT claimed AND status = 'failed';
-CREATE INDEX in_order ON rows (number) WHERE NOT claimed;
 """
 _INSERT = "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)"
 # A later row of a file takes the place of a row of its earlier content, and of one that failed. Of many rows of one
@@ -40,10 +39,10 @@ UPDATE rows SET claimed = 1 WHERE number = (
     LIMIT 1
 )
 """
-_SAME = """
-SELECT number, path, status, error_code FROM rows WHERE file = ? AND size IS ? AND mtime IS ? AND NOT claimed LIMIT 1
-"""
-_OTHER = "SELECT number, path, status, error_code FROM rows WHERE file = ? AND NOT claimed LIMIT 1"
+_FIND = "SELECT number, ifnull(path, file), status, error_code FROM rows WHERE file = ? AND NOT claimed"
+_SAME = f"{_FIND} AND size IS ? AND mtime IS ? LIMIT 1"
+_OTHER = f"{_FIND} LIMIT 1"
+_UNCLAIMED = "SELECT number, ifnull(path, file), status FROM rows WHERE NOT claimed ORDER BY number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +91,9 @@ class PreviousRows(Generic[R]):
         if folder != self._folder and is_relative_file(row.path):
             row, self.respelled = _with_path(row, file), True
         mtime = _as_double(row.mtime_ns)
-        file, failure = shown_path(file), row.failure
+        file, path, failure = shown_path(file), shown_path(row.path), row.failure
         values = (
-            *(self.count, file, shown_path(row.path), row.size, mtime, row.status, failure and failure.code),
+            *(self.count, file, path if path != file else None, row.size, mtime, row.status, failure and failure.code),
             self._lines.line(row),
         )
         with temporary_table():
@@ -137,7 +136,7 @@ class PreviousRows(Generic[R]):
 
     def unclaimed(self) -> Iterator[tuple[int, str, Status]]:
         """The number, the path and the status of each row that no input of this run has, in order."""
-        yield from self._database.execute("SELECT number, path, status FROM rows WHERE NOT claimed ORDER BY number")
+        yield from self._database.execute(_UNCLAIMED)
 
     def read(self, numbers: range) -> Iterator[bytes]:
         """The lines of these rows."""
