@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 
 from dinoclassify.files import Signature
+from dinoclassify.paths import absolute_path
 from dinoclassify.sources import Source
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,10 @@ def watch(
 
     Args:
         look: finds what is there now.
-        known: pictures that are not given unless they have changed, with the signatures that they had.
+        known: the signatures of pictures, by absolute path, that are not given unless they have changed.
         folders: where ``look`` looks: while one of them is away, as a server may be, nothing is forgotten.
     """
-    given = dict(known)
+    given, folder = dict(known), os.getcwd()
     growing: dict[str, tuple[Signature, float]] = {}  # what may not be complete, and since when it has not changed
     while True:
         started, busy = time.monotonic(), 0.0
@@ -41,25 +42,25 @@ def watch(
             present: dict[str, Signature] = {}
             waiting: dict[str, tuple[Signature, float]] = {}
             for source in look():
-                path = source.path
+                file = absolute_path(source.path, folder)
                 try:
-                    now = _signature(path, ask_server=path in growing)
+                    now = _signature(file, ask_server=file in growing)
                 except OSError as error:  # it, or what is in it, may be there all the same
-                    log.warning("cannot look at %s: %s", path, error.strerror)
-                    present |= _at_or_below(path, given)
+                    log.warning("cannot look at %s: %s", source.path, error.strerror)
+                    present |= _at_or_below(file, given)
                     continue
                 if now is None:
                     continue
-                since = growing[path][1] if path in growing and growing[path][0] == now else started
-                if given.get(path) == now:
-                    present[path] = now
-                elif path in growing and started - since >= SETTLED:
-                    present[path] = now
+                since = growing[file][1] if file in growing and growing[file][0] == now else started
+                if given.get(file) == now:
+                    present[file] = now
+                elif file in growing and started - since >= SETTLED:
+                    present[file] = now
                     left = time.monotonic()
                     yield source
                     busy += time.monotonic() - left
                 else:
-                    waiting[path] = now, since
+                    waiting[file] = now, since
             given, growing = present, waiting
         time.sleep(max(PAUSE, _IDLE * (time.monotonic() - started - busy)))
 

@@ -94,7 +94,7 @@ def test_what_is_there_already_what_changes_and_what_comes_again(inbox: Path, mo
 def test_what_is_known_is_given_only_if_it_has_changed(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.jpg", "first")()
     write("b.jpg", "first")()
-    known: dict[str, Signature] = {name: signature(name) for name in ("inbox/a.jpg", "inbox/b.jpg")}
+    known: dict[str, Signature] = {os.path.abspath(name): signature(name) for name in ("inbox/a.jpg", "inbox/b.jpg")}
     write("b.jpg", "changed")()
     Clock(monkeypatch, *[nothing] * 4)
     assert given(known) == ["inbox/b.jpg"]
@@ -259,6 +259,22 @@ def test_of_several_rows_of_a_picture_the_last_counts(
     assert run(["predict", "inbox", "-m", "builtin", "-o", "labels.csv", "--resume"]) == 0
     assert "1 of them kept" in capsys.readouterr().err
     assert Path("labels.csv").read_text() == before
+
+
+def test_an_image_is_the_same_by_any_of_its_paths(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(folder: str, output: str) -> int:
+        return run(["predict", "--watch", folder, "-m", "builtin", "-o", output, "--limit", "1", "-q"])
+
+    drop("a.jpg")
+    assert command("inbox", "labels.csv") == 0
+    drop("b.jpg", "chelsea")
+    assert command("./inbox", "labels.csv") == 0
+    assert [row[0] for row in wait_for(2)] == ["inbox/a.jpg", "./inbox/b.jpg"]
+    monkeypatch.chdir(inbox)
+    assert command("../inbox", "../labels.csv") == 2
+    assert f"../labels.csv has paths that begin in {inbox.parent}: go there first" in capsys.readouterr().err
 
 
 def test_earlier_failures_stay_in_the_list_of_errors(inbox: Path) -> None:

@@ -20,6 +20,7 @@ from dinoclassify.containers import is_file_name
 from dinoclassify.errors import UsageError
 from dinoclassify.lists import writing_paths
 from dinoclassify.locks import locked
+from dinoclassify.paths import absolute_path, is_relative_file
 from dinoclassify.rows import file_shown_as
 from dinoclassify.stages import Stages
 from dinoclassify.streams import stream_rows
@@ -80,7 +81,7 @@ def _watch(open_job: Callable[[], Job[R]], request: Request, tally: Tally) -> No
     job = open_job()
     log_model(job.model)
     made_with = all_made_with(job, request)
-    file = _find_file(target.kept_in, job, made_with) if target.kept_in is not None else None
+    file, folder = _find_file(target.kept_in, job, made_with) if target.kept_in is not None else (None, "")
 
     def finish(why: object = None) -> None:
         if file is not None:
@@ -93,7 +94,7 @@ def _watch(open_job: Callable[[], Job[R]], request: Request, tally: Tally) -> No
 
     with closing(file) if file is not None else nullcontext():
         failed: list[str] = []
-        known = _open_known(file, tally, failed) if file is not None else {}
+        known = _open_known(file, folder, tally, failed) if file is not None else {}
         if file is not None:
             _write_meta(file, made_with, {})
         folders = [path for path in inputs.paths or () if os.path.isdir(path)]
@@ -140,8 +141,8 @@ def warning_once() -> Iterator[None]:
             logger.removeFilter(is_new)
 
 
-def _find_file(path: str, job: Job[R], made_with: Mapping[str, object]) -> "AppendFile[R]":
-    """The output, to which rows are added: it has whole lines at any time.
+def _find_file(path: str, job: Job[R], made_with: Mapping[str, object]) -> "tuple[AppendFile[R], str]":
+    """The output, to which rows are added, and the folder in which relative paths of the rows in it begin.
 
     Raises:
         UsageError: it has rows with another fingerprint, or an unfinished run.
@@ -149,13 +150,14 @@ def _find_file(path: str, job: Job[R], made_with: Mapping[str, object]) -> "Appe
     from dinoclassify.writers.append_file import AppendFile
     from dinoclassify.writers.fingerprint import META, PARTIAL, as_json, check_fingerprint, read_meta
 
-    real, cure = os.path.realpath(path), "name another --output"
+    real, cure, folder = os.path.realpath(path), "name another --output", os.getcwd()
     if os.path.exists(real + PARTIAL):
         raise UsageError(f"{path}{PARTIAL} is of an interrupted run: finish that first, with --resume")
     if os.path.exists(real) and os.path.getsize(real) > len(job.row_format.lines.header()):
-        before = read_meta(real + META, path, cure=cure)["made_with"]
-        check_fingerprint(before, path, as_json(made_with), option="--watch", cure=cure)
-    return AppendFile(real, path, job.row_format.lines)
+        before = read_meta(real + META, path, cure=cure)
+        check_fingerprint(before["made_with"], path, as_json(made_with), option="--watch", cure=cure)
+        folder = before.get("working_folder") or folder
+    return AppendFile(real, path, job.row_format.lines), folder
 
 
 def _write_meta(file: "AppendFile[R]", made_with: Mapping[str, object], meta: Mapping[str, object]) -> None:
@@ -165,24 +167,26 @@ def _write_meta(file: "AppendFile[R]", made_with: Mapping[str, object], meta: Ma
     write_meta(file.path + META, {"made_with": made_with, **rest})
 
 
-def _open_known(file: "AppendFile[R]", tally: Tally, failed: list[str]) -> "dict[str, Signature]":
-    """Open the file; gives the images that have a row, and what they were like then. Of several rows the last counts.
+def _open_known(file: "AppendFile[R]", folder: str, tally: Tally, failed: list[str]) -> "dict[str, Signature]":
+    """Open the file; gives the signatures of the images that have a row, by absolute path. The last row counts.
 
     Those that failed are added to ``failed``.
 
     Raises:
-        UsageError: it has rows that cannot be read.
+        UsageError: it has rows that cannot be read, or whose relative paths begin in another ``folder`` than this one.
         OutputError: it cannot be written.
     """
     known: dict[str, Signature] = {}
     try:
         file.open(check_end=True)
         for row in file.rows():
+            if folder != os.getcwd() and is_relative_file(row.path):
+                raise UsageError(f"{file.name} has paths that begin in {folder}: go there first (cd)")
             tally.keep(row.status, row.failure.code if row.failure is not None else None)
             if row.status == "failed":
                 failed.append(row.path)
             if row.size is not None and row.mtime_ns is not None:
-                known[file_shown_as(row.path)] = (row.size, row.mtime_ns)
+                known[absolute_path(file_shown_as(row.path), folder)] = (row.size, row.mtime_ns)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{file.name} has rows that cannot be read ({error}): name another --output") from error
     return known
