@@ -47,28 +47,22 @@ def published(url: str, file: str, *, resume: bool = False, fresh: bool = False)
         UsageError: nothing can be written there; or a file waits to be sent, without ``resume`` or ``fresh``.
     """
     check_output(url)
-    if resume:
-        _fetch(url, file)
-    elif not fresh and not os.path.exists(file + PARTIAL) and _is_unsent(file):
+    if not (resume or fresh) and _is_unsent(file):
         raise UsageError(f"{file} is finished, but not sent to {url}: --resume sends it, --fresh discards it")
-    if not os.path.exists(file + _ORIGIN):
-        _note_origin(url, file)
-    yield
-    _send(file, url)
-
-
-def _fetch(url: str, file: str) -> None:
-    """Have the object as a file, unless a newer one is here that is still to be sent."""
-    if not os.path.exists(file + PARTIAL) and not _is_unsent(file):
-        _remove(file)  # an earlier run has read it, and made no row
-    elif _is_behind(url, file):
+    if fresh or not (os.path.exists(file + PARTIAL) or _is_unsent(file)):
+        _remove(file)  # without --fresh: what an earlier run has read of the object, and made no row
+    elif resume and _is_behind(url, file):
         aside = tempfile.mkdtemp(prefix="superseded-", dir=os.path.dirname(file))
         for name in filter(os.path.exists, _names(file)):
             os.rename(name, os.path.join(aside, os.path.basename(name)))
         log.warning("%s is newer than the interrupted run of this machine, whose rows are now in %s", url, aside)
-    if not os.path.exists(file):
+    if resume and not os.path.exists(file):
         download(url + META, file + META)  # first: with the file there is all
         download(url, file)
+    if not os.path.exists(file + _ORIGIN):
+        _note_origin(url, file)
+    yield
+    _send(file, url)
 
 
 def _is_behind(url: str, file: str) -> bool:

@@ -406,6 +406,32 @@ def test_an_object_that_is_newer_than_what_is_here_stays(
     assert Path(kept).read_text().count(",ok,") >= 4
 
 
+def test_what_could_not_be_sent_is_not_discarded_though_a_run_has_begun_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = in_store(OBJECT)
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "upload", raising(OutputError("no network")))
+        with pytest.raises(OutputError, match="no network"):
+            run(name, PATHS[:6])
+    interrupted(name, PATHS, 0, resume=True)
+    with pytest.raises(UsageError, match="is finished, but not sent to"):
+        run(name, PATHS[:2])
+    assert [change for _, change in run(name, PATHS, resume=True)].count("kept") == 6
+
+
+def test_a_run_that_starts_over_is_newer_than_the_object_it_found(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = in_store(OBJECT)
+    interrupted(name, PATHS, 6)
+    here = os.environ["XDG_STATE_HOME"]
+    monkeypatch.setenv("XDG_STATE_HOME", f"{here}-of-another-machine")
+    run(name, PATHS[:9])
+    monkeypatch.setenv("XDG_STATE_HOME", here)
+    interrupted(name, PATHS, 4, fresh=True)
+    assert [change for _, change in run(name, PATHS, resume=True)].count("kept") == 4
+    assert caplog.messages == []
+
+
 def raising(error: Exception) -> Callable[..., None]:
     def refuse(*_: object) -> None:
         raise error
