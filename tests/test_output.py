@@ -479,6 +479,19 @@ def test_an_interrupted_run_with_other_columns_is_named_by_the_option_that_match
             Output(place, three.lines, {"model": "m", "runtime": "torch"}, UpdateOptions(resume=resume))
 
 
+def test_the_journal_of_a_link_is_beside_the_file_that_it_leads_to() -> None:
+    os.mkdir("real")
+    os.symlink("real/file.csv", "file.csv")
+    interrupted("file.csv", PATHS, 6)
+    journal = os.path.realpath("file.csv.partial").replace("/file", "/real/file")
+    assert os.path.exists(journal)
+    with pytest.raises(UsageError, match=f"{journal} has 6 finished rows of an interrupted run"):
+        run("file.csv", PATHS)
+    run("file.csv", PATHS, resume=True)
+    assert os.path.islink("file.csv")
+    assert len(rows("file.csv")) == 11
+
+
 def test_an_output_of_no_rows(name: str) -> None:
     run(name, [])
     assert rows(name) == []

@@ -337,10 +337,11 @@ def sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object], *, time
 
 def _kept_rows(target: Target) -> str:
     """Where the finished rows of an interrupted run are."""
-    journal = f"{target.locked or ''}.partial"
+    from dinoclassify.writers.output_file import journal_of
+
     if target.in_parts and target.url is not None:
-        journal = f"{target.url.rstrip('/')}.partial"
-    elif not os.path.exists(journal):
+        journal = journal_of(target.url.rstrip("/"))
+    elif target.locked is None or not os.path.exists(journal := journal_of(target.locked)):
         return ""
     return f"; finished rows are in {journal}, --resume goes on"
 

@@ -32,7 +32,7 @@ class OutputFile(Generic[R]):
 
     def __init__(self, path: str, row_format: RowFormat[R], *, batch_size: int) -> None:
         self.name, self._path = path, os.path.realpath(path)
-        self.journal_name = path + PARTIAL
+        self.journal_name = journal_of(path)
         self._format, self._batch_size = row_format, batch_size
         self._journal = AppendFile(self._path + PARTIAL, self.journal_name, row_format.lines)
         self._journal_meta = self._path + PARTIAL + META
@@ -135,3 +135,8 @@ class OutputFile(Generic[R]):
     def _remove_journal(self) -> None:
         self._journal.remove()
         put_in_place(self._journal_meta, self._path + META)
+
+
+def journal_of(path: str) -> str:
+    """The name of the journal of a file. Where the file is a link, the journal is beside the file that it leads to."""
+    return (os.path.realpath(path) if os.path.islink(path) else path) + PARTIAL
