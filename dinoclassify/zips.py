@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 from zipfile import BadZipFile
 
-import numpy as np
-
 from dinoclassify.rows import Failure
 from dinoclassify.tars import CUT, NO_ARCHIVE, BrokenError, NoArchiveError
 
@@ -60,6 +58,8 @@ def read_directory(file: BinaryIO) -> Iterator[ZipMember]:
         BadZipFile: the directory is damaged.
         OSError: the file cannot be read.
     """
+    import numpy as np
+
     start, size, shift = _find_directory(file)
     if size > _MOST_DIRECTORY:
         raise BrokenError(Failure("too_large", f"the archive's directory has {size:,} bytes, over {_MOST_DIRECTORY:,}"))
