@@ -116,6 +116,8 @@ def is_gone(path: str) -> bool:
             place = key[0]
         elif tables.is_table(table := place.rpartition(MEMBER)[0]):
             place = table
+    if not stores.is_for_lists(place):  # a row may have come from a list: nothing connects for it
+        return False
     try:
         if not _exists(place):
             return _is_missed_in_store(place) if stores.is_url(place) else _is_missed(place)
