@@ -135,6 +135,7 @@ def read(name: str) -> list[dict[str, object]]:
         (("-k", "2"), "was made with top-k 1, not 2: add --top-k 1, or --fresh instead of --resume starts over"),
         (("--exact",), "was made with exact False, not True: leave out --exact, or --fresh"),
         (("-f", "jsonl"), "was made with format csv, not jsonl: add --format csv, or --fresh"),
+        (("--excel-safe",), "format csv, not excel: add --format csv and leave out --excel-safe, or --fresh"),
         (("--threshold", "0.5"), "was made with threshold 0.0, not 0.5: add --threshold 0.0, or --fresh"),
         (
             ("-k", "2", "--exact"),
@@ -163,6 +164,21 @@ def test_rows_of_another_kind_are_refused(
     assert err.startswith("dinoclassify: --resume: out.csv was made with ")
     assert Path("out.csv").read_bytes() == before
     assert sorted(os.listdir()) == ["out.csv", "out.csv.meta.json", "photos"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
+def test_an_interrupted_run_with_other_columns_is_named_by_its_options(here: Path, predict: Predict, kind: str) -> None:
+    output = ("photos", "-o", f"out.{kind}")
+    assert predict(*output, "--strict", "--batch-size", "1")[0] == 7
+    code, err = predict(*output, "--resume", "-k", "2")
+    assert (code, f"--resume: out.{kind}.partial was made with top-k 1, not 2: add --top-k 1, or " in err) == (
+        2,
+        True,
+    ), err
+    code, err = predict(*output, "-k", "2")
+    assert (code, "finished rows of an interrupted run: --resume goes on, --fresh discards them" in err) == (2, True), (
+        err
+    )
 
 
 def test_rows_that_nobody_knows_the_origin_of_are_refused(here: Path, predict: Predict) -> None:

@@ -112,12 +112,12 @@ def check_fingerprint(
     if "model" in differences:  # from which the others follow
         differences = ["model"]
     told = ", ".join(f"{name} {before.get(name)}, not {now[name]}" for name in differences)
-    cures = [match for name in differences if (match := _option_for(name, before.get(name)))]
+    cures = [match for name in differences if (match := _option_for(name, before.get(name), now[name]))]
     match = f"{' and '.join(cures)}, or " if len(cures) == len(differences) else ""
     raise UsageError(f"{option}: {rows} was made with {told}: {match}{cure}")
 
 
-def _option_for(name: str, value: object) -> str | None:
+def _option_for(name: str, value: object, now: object) -> str | None:
     """What to write on the command line so that this part is as it was."""
     if name in _FLAGS:
         return f"add {_FLAGS[name]}" if value else f"leave out {_FLAGS[name]}"
@@ -127,6 +127,8 @@ def _option_for(name: str, value: object) -> str | None:
         return None
     if name == "format" and value == "excel":
         return "add --excel-safe"
+    if name == "format" and now == "excel":
+        return f"add --format {value} and leave out --excel-safe"
     if name in _OPTIONS:
         return f"add {_OPTIONS[name]} {value}" if value is not None else f"leave out {_OPTIONS[name]}"
     return None
