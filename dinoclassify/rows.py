@@ -167,8 +167,13 @@ def file_shown_as(path: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text on one line, without what would steer a terminal."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    r"""The text on one line, without what would steer a terminal; bytes that are not UTF-8 appear as ``\xNN``."""
+    return "".join(character if character.isprintable() else _escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    is_byte = "\udc80" <= character <= "\udcff"  # as Python keeps it
+    return f"\\x{ord(character) & 0xFF:02x}" if is_byte else ascii(character)[1:-1]
 
 
 def common(row: Row) -> dict[str, Value]:

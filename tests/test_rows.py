@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinoclassify.rows import Failure, Label, Prediction, columns, json_object, record
+from dinoclassify.rows import Failure, Label, Prediction, columns, json_object, printable, record
 from dinoclassify.writers import Lines
 from dinoclassify.writers.csv import CSVLines, TSVLines
 from dinoclassify.writers.excel import ExcelLines
@@ -189,3 +189,7 @@ def test_names_of_real_files_come_back(tmp_path: Path) -> None:
     rows = [json.loads(as_jsonl([Prediction(path, "ok")], 1)) for path in sorted(os.listdir(tmp_path))]
     back = [base64.b64decode(row["path_b64"]) if "path_b64" in row else row["path"].encode() for row in rows]
     assert sorted(back) == sorted(names)
+
+
+def test_text_for_a_terminal() -> None:
+    assert printable(os.fsdecode(b"\xff\xfe\n\x1b[31m.jpg") + "\ud800") == r"\xff\xfe\n\x1b[31m.jpg\ud800"
