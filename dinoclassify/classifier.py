@@ -93,8 +93,10 @@ class Classifier(LoadedModel):
         self, batches: Iterable[Batch], *, top_k: int = 1, threshold: float = 0.0, **flow: Unpack[Flow]
     ) -> Iterator[Prediction]:
         """Label pictures that are decoded, as `predict` does: one prediction for every input of the batches."""
-        if top_k < 1 or not 0 <= threshold <= 1:
-            raise UsageError(f"top_k {top_k} must be at least 1, threshold {threshold} from 0 to 1")
+        if top_k < 1:
+            raise UsageError(f"top_k {top_k}: must be at least 1")
+        if not 0 <= threshold <= 1:
+            raise UsageError(f"threshold {threshold}: must be from 0 to 1, such as 0.4")
         fold = None
         if self.group_of is not None:
             group_of, groups = torch.tensor(self.group_of), len(self.labels)

@@ -77,6 +77,14 @@ def test_wrong_arguments_are_refused(tiny: str, options: dict[str, int]) -> None
         Classifier(tiny).predict([PHOTOS], **options)  # type: ignore[arg-type]  # each is an int, by its name
 
 
+def test_a_wrong_argument_is_named_alone(tiny: str) -> None:
+    classifier = Classifier(tiny)
+    with pytest.raises(UsageError, match=r"^threshold 40: must be from 0 to 1, such as 0\.4$"):
+        classifier.predict(["a.jpg"], threshold=40)
+    with pytest.raises(UsageError, match=r"^top_k 0: must be at least 1$"):
+        classifier.predict(["a.jpg"], top_k=0)
+
+
 @pytest.mark.parametrize("options", [{"topk": 3}, {"batchsize": 2}, {"normalised": True}])
 def test_unknown_arguments_are_refused(tiny: str, options: dict[str, int]) -> None:
     (name,) = options
