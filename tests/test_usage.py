@@ -126,3 +126,15 @@ def test_a_wrong_value_of_a_variable_is_told_with_its_name(
     monkeypatch.setenv(f"DINOCLASSIFY_PREDICT_{variable}", value)
     assert run(["predict", "photos"]) == 2
     assert message in capfd.readouterr().err
+
+
+def test_a_working_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run(["models"]) == 2
+    assert capfd.readouterr().err == "dinoclassify: the working folder is not there any more: go to another one (cd)\n"
+    monkeypatch.chdir(tmp_path)

@@ -30,7 +30,7 @@ from dinoclassify.cli.sort import sort
 from dinoclassify.cli.tag import tag
 from dinoclassify.cli.terminal import hush, say, writing_to_stdout
 from dinoclassify.cli.train import train
-from dinoclassify.errors import DinoclassifyError, OutputClosedError, WorkerError
+from dinoclassify.errors import DinoclassifyError, OutputClosedError, UsageError, WorkerError
 
 log = logging.getLogger("dinoclassify")
 
@@ -69,6 +69,10 @@ def root(
     if context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)
         raise typer.Exit(2)
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:  # libraries end the process without a word of it
+        raise UsageError("the working folder is not there any more: go to another one (cd)") from error
 
 
 def main() -> Never:
