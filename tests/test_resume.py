@@ -8,7 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -305,6 +307,34 @@ def test_a_full_folder_for_temporary_files_is_said() -> None:
 
     with pytest.raises(OutputError, match=r"cannot keep the rows of the earlier run .*full.*: make room in the folder"):
         fill()
+
+
+@pytest.mark.parametrize("broken", [None, b"PK"])
+def test_the_row_of_an_archive_that_could_not_be_read_goes_when_it_can(
+    here: Path, predict: Predict, broken: bytes | None
+) -> None:
+    if broken is not None:
+        Path("a.zip").write_bytes(broken)
+    assert predict("a.zip", "-o", "out.csv")[0] == 3
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.write("photos/coffee.jpg", "b.jpg")
+    os.utime("a.zip", (1, 1))
+    code, err = predict("a.zip", "-o", "out.csv", "--resume", "--strict")
+    assert (code, "1 images: 1 ok in" in err) == (0, True), err
+    assert [row["path"] for row in read("out.csv")] == ["a.zip!b.jpg"]
+
+
+def test_a_list_of_members_keeps_the_row_of_their_archive(here: Path, predict: Predict) -> None:
+    with tarfile.open("a.tar", "w") as archive:
+        archive.add("photos/coffee.jpg", "b.jpg")
+        archive.add("photos/chelsea.jpg", "c.jpg")
+    os.truncate("a.tar", os.path.getsize("photos/coffee.jpg") + 10_000)
+    assert predict("a.tar", "-o", "out.csv")[0] == 3
+    before = read("out.csv")
+    assert [row["path"] for row in before][-1:] == ["a.tar"]
+    Path("list.txt").write_text("a.tar!b.jpg\n")
+    assert predict("--files-from", "list.txt", "-o", "out.csv", "--resume")[0] == 0
+    assert sorted(map(str, read("out.csv"))) == sorted(map(str, before))
 
 
 def test_a_path_that_is_named_very_often() -> None:

@@ -116,7 +116,11 @@ def test_variables_that_set_nothing_are_named_once(
         ("TOP_K", "x", "--top-k (set by DINOCLASSIFY_PREDICT_TOP_K) x: must be a whole number, in digits only."),
         ("QUIET", "maybe", "--quiet (set by DINOCLASSIFY_PREDICT_QUIET) maybe: must be 1 or 0."),
         ("SHARD", "3/2", "--shard (set by DINOCLASSIFY_PREDICT_SHARD): 3/2 is not I/N with I from 1 to N."),
-        ("FORMAT", "xml", "choose csv, jsonl, parquet, sqlite (DINOCLASSIFY_PREDICT_FORMAT=xml in the environment)"),
+        (
+            "FORMAT",
+            "xml",
+            "choose csv, tsv, jsonl, csv.gz, tsv.gz, jsonl.gz, parquet, sqlite (DINOCLASSIFY_PREDICT_FORMAT=xml in the environment)",
+        ),
         ("MODEL", "none", "has the form owner/name (DINOCLASSIFY_PREDICT_MODEL=none in the environment)"),
     ],
 )

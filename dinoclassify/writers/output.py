@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Literal
 
+from dinoclassify.archives import split_key
 from dinoclassify.containers import is_gone
 from dinoclassify.errors import PruneError, UsageError
 from dinoclassify.limits import Limit
 from dinoclassify.paths import absolute_path, is_relative_file
+from dinoclassify.reading import signature_of
 from dinoclassify.sources import Source
 from dinoclassify.writers import Lines, R
 from dinoclassify.writers.fingerprint import START_OVER, as_json, check_fingerprint
@@ -114,7 +116,11 @@ class Output(Generic[R]):
         ``on_input`` is told what becomes of each input and of its previous row. It runs in the thread that asks for the
         next input.
         """
+        archive = None
         for source in sources:
+            before, archive = archive, (split_key(source.path) or (None,))[0]
+            if archive is not None and archive != before and self._previous.count:
+                self._previous.drop_failed(archive, signature_of(source)[1])  # its members take the place of its row
             row = self._previous.claim(source)
             change = self._change(row)
             if row is not None and change == "kept":

@@ -43,6 +43,9 @@ _FIND = "SELECT number, ifnull(path, file), status, error_code FROM rows WHERE f
 _SAME = f"{_FIND} AND size IS ? AND mtime IS ? LIMIT 1"
 _OTHER = f"{_FIND} LIMIT 1"
 _UNCLAIMED = "SELECT number, ifnull(path, file), status FROM rows WHERE NOT claimed ORDER BY number"
+_DROP_FAILED = """
+UPDATE rows SET claimed = 1 WHERE file = ? AND NOT claimed AND status = 'failed' AND mtime IS NOT ?
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,12 @@ class PreviousRows(Generic[R]):
         file = shown_path(absolute_path(path, self._folder))
         with temporary_table():
             self._database.execute("UPDATE rows SET claimed = 1 WHERE file = ? AND NOT claimed", (file,))
+
+    def drop_failed(self, archive: str, mtime_ns: int | None) -> None:
+        """Claim the rows that say why an archive could not be read, unless they say it of the archive as it is now."""
+        file = shown_path(absolute_path(archive, self._folder))
+        with temporary_table():
+            self._database.execute(_DROP_FAILED, (file, _as_double(mtime_ns)))
 
     def unclaimed(self) -> Iterator[tuple[int, str, Status]]:
         """The number, the path and the status of each row that no input of this run has, in order."""
