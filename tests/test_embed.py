@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,7 +100,7 @@ def test_a_run_goes_on_with_a_file(here: Path, embed: Invoke, name: str) -> None
     before = load(name)
     code, err = embed("photos", "-o", name, "--resume")
     assert code == 3
-    assert "2 of them kept" in err
+    assert "; 2 kept, 4 new" in err
     matrix, paths, _ = load(name)
     assert paths == [f"photos/{picture}" for picture in NAMES]
     assert np.array_equal(matrix[[2, 5]], before[0], equal_nan=True)
@@ -150,7 +151,7 @@ def test_killed_and_resumed_the_file_is_the_same(here: Path, tiny: str, cli: Cli
     assert not Path("out.npy").exists()
     code, err = embed(*options, "out.npy", "--resume")
     assert code == 3
-    assert "of them kept" in err
+    assert re.search(r"; \d+ kept, \d+ new", err)
     assert Path("out.npy").read_bytes() == Path("whole.npy").read_bytes()
 
 
@@ -173,7 +174,7 @@ def test_parquet_can_be_piped_and_other_formats_cannot(here: Path, tiny: str, cl
         (["nothing*"], 4, "nothing matches nothing*: check the pattern"),
         (["photos", "--resume"], 2, "--resume goes with a file"),
         (["photos", "-o", "gone/out.npy"], 6, "there is no folder"),
-        (["photos", "--dtype", "int8"], 2, "'int8' is not one of 'fp32', 'fp16'"),
+        (["photos", "--dtype", "int8"], 2, "--dtype int8: choose fp32, fp16"),
         ([], 2, "name images, folders or globs"),
     ],
 )
@@ -216,7 +217,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_old_file(
     assert Path(name).read_bytes() == old
     code, err = embed("photos/coffee.jpg", "-o", name, "--batch-size", "1", "--resume")
     assert code == 0
-    assert "1 of them kept" in err
+    assert "; 1 kept in " in err
 
 
 def test_paths_and_messages_come_back_as_they_were(tmp_path: Path) -> None:
