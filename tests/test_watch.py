@@ -257,7 +257,7 @@ def test_of_several_rows_of_a_picture_the_last_counts(
     assert "1 row, 1 thumbnail" in capsys.readouterr().err
     before = Path("labels.csv").read_text()
     assert run(["predict", "inbox", "-m", "builtin", "-o", "labels.csv", "--resume"]) == 0
-    assert "1 of them kept" in capsys.readouterr().err
+    assert "1 images: 1 ok; 1 kept, 1 not named" in capsys.readouterr().err
     assert Path("labels.csv").read_text() == before
 
 
@@ -305,9 +305,9 @@ def test_rows_on_stdout_end_with_their_reader(inbox: Path) -> None:
         (["inbox", "-o", "x.parquet"], "choose csv, tsv or jsonl, not parquet"),
         (["inbox", "-o", "x.csv", "--resume"], "leave out --resume"),
         (["inbxo"], "there is no inbxo to watch"),
-        (["inbox", "-o", "other.csv"], "other.csv was made with model x, not builtin: name another --output"),
-        (["inbox", "-o", "begun.csv"], "begun.csv.partial is of a run that was not finished"),
-        (["inbox", "-o", "strange.csv"], "strange.csv.meta.json, which says what made strange.csv, cannot be read"),
+        (["inbox", "-o", "other.csv"], "made with model x, not builtin: add --model x, or name another --output"),
+        (["inbox", "-o", "begun.csv"], "begun.csv.partial is of an interrupted run: finish that first, with --resume"),
+        (["inbox", "-o", "strange.csv"], "cannot read strange.csv.meta.json, which says what made strange.csv"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str, inbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
