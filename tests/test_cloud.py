@@ -418,18 +418,18 @@ def test_a_prefix_is_checked_with_one_page_and_an_object_with_none(store: Store,
 
 
 @pytest.mark.parametrize(
-    ("output", "cause"),
+    ("output", "said"),
     [
-        ("s3://nowhere/out.csv", "there is no bucket nowhere"),
-        ("s3://nowhere/labels/", "The specified bucket does not exist"),
+        ("s3://nowhere/out.csv", "s3://nowhere/out.csv: there is no bucket nowhere"),
+        ("s3://nowhere/labels/", "s3://nowhere/labels.partial: The specified bucket does not exist"),
     ],
 )
 def test_an_output_without_a_bucket_is_said_before_the_work(
-    store: Store, predict: Predict, output: str, cause: str
+    store: Store, predict: Predict, output: str, said: str
 ) -> None:
     fill(store, 1)
     code, out, err = predict("s3://bucket/photos/", "-o", output)
-    assert (code, out, err) == (6, "", f"dinoclassify: cannot write {output}: {cause}\n")
+    assert (code, out, err) == (6, "", f"dinoclassify: cannot write {said}\n")
     assert reads(store) == []
 
 
