@@ -171,7 +171,8 @@ class SortedFolder:
 
     def _plan_row(self, row: Prediction, rules: Rules, class_name: Namer, group_name: Namer) -> list[_Plan | Outcome]:
         """What to do with the picture of a row, for each place where it should be."""
-        source = _resolved(rules.find(row))
+        picture = rules.find(row)
+        source = _resolved(picture)
         targets = _targets(row, source, rules, class_name, group_name)
         if isinstance(targets, str):
             return [Outcome(row.path, targets)]
@@ -179,7 +180,7 @@ class SortedFolder:
             return [_Plan(row.path, source, signature(source), targets[0], targets[0], twin=True)]
         if source in self._moved and not os.path.lexists(source):
             return [Outcome(row.path, "moved")]
-        if (why := why_stale(row, source)) is not None:
+        if (why := why_stale(row, picture)) is not None:
             return [Outcome(row.path, "gone" if why == GONE else "changed", why=why)]
         if self._mode == "move" and os.path.islink(source):
             return [Outcome(row.path, "error", why="is a symbolic link, which is not moved: take another --mode")]
