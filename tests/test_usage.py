@@ -119,7 +119,7 @@ def test_variables_that_set_nothing_are_named_once(
         (
             "FORMAT",
             "xml",
-            "choose csv, tsv, jsonl, csv.gz, tsv.gz, jsonl.gz, parquet, sqlite (DINOCLASSIFY_PREDICT_FORMAT=xml in the environment)",
+            "jsonl.gz, parquet, sqlite (DINOCLASSIFY_PREDICT_FORMAT=xml in the environment)",
         ),
         ("MODEL", "none", "has the form owner/name (DINOCLASSIFY_PREDICT_MODEL=none in the environment)"),
     ],
