@@ -118,9 +118,7 @@ class Output(Generic[R]):
         """
         archive = None
         for source in sources:
-            before, archive = archive, (split_key(source.path) or (None,))[0]
-            if archive is not None and archive != before and self._previous.count:
-                self._previous.drop_failed(archive, signature_of(source)[1])  # its members take the place of its row
+            archive = self._enter(source, archive)
             row = self._previous.claim(source)
             change = self._change(row)
             if row is not None and change == "kept":
@@ -200,23 +198,22 @@ class Output(Generic[R]):
         journal = place.journal_meta()
         if journal is None:
             return None
-        if resume:  # before its rows are read, which may have other columns
-            check_fingerprint(journal["made_with"], place.journal_name, fingerprint)
+        found = "finished rows"
         try:
             with _readable(place.journal_name):
                 count = place.count_journal()
-        except UsageError:
-            if resume:
-                raise
-            found = "finished rows"  # of another format: they cannot be counted
-        else:
             if not count:
                 return None
-            found = f"{count:,} finished rows"
+            found = f"{count:,} {found}"
+        except UsageError:  # they may have other columns, and then the fingerprint says which
+            if resume:
+                check_fingerprint(journal["made_with"], place.journal_name, fingerprint)
+                raise
         if not resume:
             raise UsageError(
                 f"{place.journal_name} has {found} of an interrupted run: --resume goes on, --fresh discards them"
             )
+        check_fingerprint(journal["made_with"], place.journal_name, fingerprint)
         return journal
 
     def _read_previous(self, fingerprint: Mapping[str, object], journal: Mapping[str, Any] | None) -> None:
@@ -237,6 +234,14 @@ class Output(Generic[R]):
                     if folder != self._folder and is_relative_file(row.path):
                         raise UsageError(f"{place.journal_name} has paths that begin in {folder}: go there first (cd)")
                     self._previous.add(row, folder, unfinished=True)
+
+    def _enter(self, source: Source, before: str | None) -> str | None:
+        """The archive that a source is in. With its first member the row goes that said why it could not be read."""
+        if (key := split_key(source.path)) is None:
+            return None
+        if key[0] != before and self._previous.count:
+            self._previous.drop_failed(key[0], signature_of(source)[1])
+        return key[0]
 
     def _change(self, row: PreviousRow | None) -> Change:
         if row is None:
