@@ -439,7 +439,7 @@ class Upkeep:
     @property
     def failure_limit(self) -> RowLimit | None:
         """How many rows may fail."""
-        return RowLimit("0", count=0) if self.strict else self.max_failures
+        return RowLimit("0 (--strict)", count=0) if self.strict else self.max_failures
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,13 +70,13 @@ def carried_meta(rows: str) -> dict[str, Any]:
     return meta if isinstance(meta, dict) and isinstance(meta.get("made_with"), dict) else {}
 
 
-def write_meta(path: str, meta: Mapping[str, object]) -> None:
-    """Write metadata: all of it, or nothing changes.
+def write_meta(path: str, meta: Mapping[str, object], *, rights_of: str | None = None) -> None:
+    """Write metadata: all of it, or nothing changes. For ``rights_of`` see `dinoclassify.files.replacing`.
 
     Raises:
         OutputError: it cannot be written.
     """
-    with replacing(path) as file:
+    with replacing(path, rights_of=rights_of) as file:
         file.write(json.dumps(meta, indent=2, default=str).encode("utf-8") + b"\n")
 
 

@@ -83,7 +83,7 @@ class OutputFile(Generic[R]):
     def begin(self, meta: Mapping[str, object]) -> None:
         """Start an empty journal. Metadata never stand beside rows that they are not about."""
         self._journal.remove()
-        write_meta(self._journal_meta, meta)
+        write_meta(self._journal_meta, meta, rights_of=self._path)
         self._journal.replace((), rights_of=self._path)
         self._journal.open()
 
@@ -130,7 +130,7 @@ class OutputFile(Generic[R]):
 
     def _announce(self, file: str, meta: Mapping[str, object]) -> None:
         """Write down how FILE looks once ``file`` has its name: then the journal has done its work."""
-        write_meta(self._journal_meta, {**meta, "published": signature(file)})
+        write_meta(self._journal_meta, {**meta, "published": signature(file)}, rights_of=self._path)
 
     def _remove_journal(self) -> None:
         self._journal.remove()
