@@ -405,7 +405,7 @@ def test_an_update_that_is_ended_is_taken_up(here: Path, predict: Predict, tiny:
     if end == "strict":
         code, err = predict(*update, "--strict")
         kept = f"{name} stays as it was; finished rows are in {name.rstrip('/')}.partial, --resume goes on"
-        assert (code, err) == (7, f"dinoclassify: 1 of 12 rows failed, --max-failures is 0: {kept}\n")
+        assert (code, err) == (7, f"dinoclassify: 1 of 12 rows failed, --max-failures is 0 (--strict): {kept}\n")
     else:
         code = ended_by(end, 9, "predict", "-m", tiny, "--batch-size", "4", *update)
         assert code == (130 if end == "SIGINT" else -signal.SIGKILL)
