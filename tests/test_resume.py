@@ -324,6 +324,17 @@ def test_the_row_of_an_archive_that_could_not_be_read_goes_when_it_can(
     assert [row["path"] for row in read("out.csv")] == ["a.zip!b.jpg"]
 
 
+def test_the_row_of_a_folder_that_could_not_be_read_goes_when_it_can(here: Path, predict: Predict) -> None:
+    """As where a disk is mounted late: else --strict would end every later run."""
+    Path("list.txt").write_text("album\n")
+    assert predict("--files-from", "list.txt", "-o", "out.csv")[0] == 3
+    Path("album").mkdir()
+    shutil.copy("photos/coffee.jpg", "album")
+    code, err = predict("album", "-o", "out.csv", "--resume", "--strict")
+    assert (code, "1 images: 1 ok in" in err) == (0, True), err
+    assert [row["path"] for row in read("out.csv")] == ["album/coffee.jpg"]
+
+
 def test_a_list_of_members_keeps_the_row_of_their_archive(here: Path, predict: Predict) -> None:
     with tarfile.open("a.tar", "w") as archive:
         archive.add("photos/coffee.jpg", "b.jpg")

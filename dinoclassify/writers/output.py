@@ -116,7 +116,7 @@ class Output(Generic[R]):
         ``on_input`` is told what becomes of each input and of its previous row. It runs in the thread that asks for the
         next input.
         """
-        archive = None
+        above = None
         for source in sources:
             archive = self._enter(source, archive)
             row = self._previous.claim(source)
@@ -235,13 +235,13 @@ class Output(Generic[R]):
                         raise UsageError(f"{place.journal_name} has paths that begin in {folder}: go there first (cd)")
                     self._previous.add(row, folder, unfinished=True)
 
-    def _enter(self, source: Source, before: str | None) -> str | None:
-        """The archive that a source is in. With its first member the row goes that said why it could not be read."""
-        if (key := split_key(source.path)) is None:
-            return None
-        if key[0] != before and self._previous.count:
-            self._previous.drop_failed(key[0], signature_of(source)[1])
-        return key[0]
+    def _enter(self, source: Source, before: str | None) -> str:
+        """The archive or folder that a source is in. With its first image the row goes that said why it was not read."""
+        key = split_key(source.path)
+        above = key[0] if key is not None else os.path.dirname(source.path) or "."
+        if above != before and self._previous.count:
+            self._previous.drop_failed(above, signature_of(source)[1] if key is not None else None)
+        return above
 
     def _change(self, row: PreviousRow | None) -> Change:
         if row is None:

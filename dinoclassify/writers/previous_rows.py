@@ -137,11 +137,11 @@ class PreviousRows(Generic[R]):
         with temporary_table():
             self._database.execute("UPDATE rows SET claimed = 1 WHERE file = ? AND NOT claimed", (file,))
 
-    def drop_failed(self, archive: str, mtime_ns: int | None) -> None:
-        """Claim the rows that say why an archive could not be read, unless they say it of the archive as it is now."""
-        file = shown_path(absolute_path(archive, self._folder))
+    def drop_failed(self, path: str, mtime_ns: int | None) -> None:
+        """Claim the rows that say why an archive or folder could not be read, but for those with this time."""
+        file = shown_path(absolute_path(path, self._folder))
         with temporary_table():
-            self._database.execute(_DROP_FAILED, (file, _as_double(mtime_ns)))
+            self._database.execute(_DROP_FAILED, (file, -1.0 if mtime_ns is None else float(mtime_ns)))
 
     def unclaimed(self) -> Iterator[tuple[int, str, Status]]:
         """The number, the path and the status of each row that no input of this run has, in order."""
