@@ -225,6 +225,15 @@ def test_finished_rows_of_an_interrupted_run_are_discarded_with_fresh_alone(name
     assert leftovers() == []
 
 
+def test_an_interrupted_run_that_replaces_an_output_goes_on_replacing(name: str) -> None:
+    run(name, PATHS[:3])
+    before = content(name)
+    interrupted(name, PATHS[4:], 5)
+    assert content(name) == before, "until the end it is as it was"
+    assert [change for _, change in run(name, PATHS[4:], resume=True)].count("kept") == 4
+    assert [row.path for row in rows(name)] == PATHS[4:]
+
+
 def test_an_update_tells_what_becomes_of_each_input(name: str) -> None:
     inputs = prepare(name, update=True)
     changes = dict(run(name, inputs, resume=True, retry_failed=True))
