@@ -34,6 +34,7 @@ KINDS = {
     "file.jsonl": "jsonl",
     "file.parquet": "parquet",
     "file.db": "sqlite",
+    "file.tsv.gz": "tsv.gz",
     "folder/": "csv",
     "tables/": "parquet",
     "STORE/folder/": "jsonl",
