@@ -116,9 +116,9 @@ class Output(Generic[R]):
         ``on_input`` is told what becomes of each input and of its previous row. It runs in the thread that asks for the
         next input.
         """
-        above = None
+        above: str | None = None
         for source in sources:
-            archive = self._enter(source, archive)
+            above = self._enter(source, above)
             row = self._previous.claim(source)
             change = self._change(row)
             if row is not None and change == "kept":
@@ -236,7 +236,7 @@ class Output(Generic[R]):
                     self._previous.add(row, folder, unfinished=True)
 
     def _enter(self, source: Source, before: str | None) -> str:
-        """The archive or folder that a source is in. With its first image the row goes that said why it was not read."""
+        """The archive or folder of a source. With its first image the row goes that said why it was not read."""
         key = split_key(source.path)
         above = key[0] if key is not None else os.path.dirname(source.path) or "."
         if above != before and self._previous.count:
