@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -165,9 +166,15 @@ def test_a_large_tree_is_looked_at_less_often(inbox: Path, monkeypatch: pytest.M
     assert clock.now == pytest.approx(3 * (10 + 40))
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A watch in a process of its own, which does not outlive a test that fails."""
     command = [sys.executable, "-m", "dinoclassify", "predict", "--watch", "inbox", "-m", "builtin", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def drop(name: str, photo: str = "coffee") -> None:
@@ -176,7 +183,7 @@ def drop(name: str, photo: str = "coffee") -> None:
 
 
 def wait_for(rows: int, name: str = "labels.csv") -> list[list[str]]:
-    for _ in range(600):
+    for _ in range(2400):  # two minutes, on a busy machine
         lines = Path(name).read_text().splitlines() if Path(name).exists() else []
         if len(lines) > rows:
             return [line.split(",") for line in lines[1:]]
