@@ -502,6 +502,15 @@ def test_the_journal_of_a_link_is_beside_the_file_that_it_leads_to() -> None:
     assert len(rows("file.csv")) == 11
 
 
+def test_the_journal_of_an_older_update_has_no_header() -> None:
+    run("file.csv", PATHS[:4])
+    interrupted("file.csv", PATHS, 4, resume=True)
+    journal = Path("file.csv.partial")
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[1:]))
+    assert [change for _, change in run("file.csv", PATHS, resume=True)].count("kept") == 8
+    assert [row.path for row in rows("file.csv")] == PATHS
+
+
 def test_an_output_of_no_rows(name: str) -> None:
     run(name, [])
     assert rows(name) == []
