@@ -13,6 +13,7 @@ import platformdirs
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import reporting, signature
+from dinoclassify.locks import lock_of
 from dinoclassify.stores import check_output, download, failure, look, upload
 from dinoclassify.writers.fingerprint import META, PARTIAL, write_meta
 
@@ -83,7 +84,8 @@ def _send(file: str, url: str) -> None:
     except OutputError as error:
         raise OutputError(f"{error}; the rows are in {file}, and --resume sends them") from error
     _remove(file)
-    with suppress(OSError):  # there is a lock, or what another machine's run superseded
+    with suppress(OSError):  # unless there is what another machine's run superseded
+        os.unlink(lock_of(file))
         os.rmdir(os.path.dirname(file))
 
 

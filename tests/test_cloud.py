@@ -25,6 +25,7 @@ from servers import Page, Store, Web, store_server, web_server
 
 from dinoclassify.cli import run
 from dinoclassify.filters import Filters, Rules
+from dinoclassify.predictions import read_predictions
 from dinoclassify.roots import check_roots
 
 Predict = Callable[..., tuple[int, str, str]]
@@ -182,7 +183,9 @@ def test_a_run_that_was_killed_goes_on_with_its_rows_on_this_machine(
     assert sorted(reads(store)) == [Path(left).name for left in names[kept:]]
     assert not partial.parent.exists()
     assert predict(*common, f"s3://bucket/whole-{name}") == (0, "", "")
-    assert store.get(name) == store.get(f"whole-{name}")
+    found, whole = (list(read_predictions(f"s3://bucket/{one}")) for one in (name, f"whole-{name}"))
+    assert found == whole
+    assert name.endswith(".parquet") or store.get(name) == store.get(f"whole-{name}")  # a table has the time in it
 
 
 def test_a_folder_in_the_store_appears_with_its_manifest(
