@@ -1,6 +1,7 @@
 """Rows of earlier runs, found again by path: a table on disk, which takes no memory and goes with the process."""
 
 import sqlite3
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ class PreviousRows(Generic[R]):
         self._folder = folder
         # One thread asks for the next input while another writes.
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._database.close)  # not before: a thread may still ask for an input
         with temporary_table():
             self._database.executescript(_TABLE)
         self.count = 0
