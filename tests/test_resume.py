@@ -12,6 +12,7 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -54,7 +55,8 @@ def content(name: str) -> object:
     if name.endswith(".parquet"):
         return pq.read_table(name)
     if name.endswith(".db"):
-        return sqlite3.connect(name).execute("SELECT * FROM predictions ORDER BY rowid").fetchall()
+        with closing(sqlite3.connect(name)) as database:
+            return database.execute("SELECT * FROM predictions ORDER BY rowid").fetchall()
     return Path(name).read_bytes()
 
 
@@ -123,7 +125,8 @@ def read(name: str) -> list[dict[str, object]]:
     import pandas as pd
 
     if name.endswith(".db"):
-        table = pd.read_sql("SELECT * FROM predictions", sqlite3.connect(name))
+        with closing(sqlite3.connect(name)) as database:
+            table = pd.read_sql("SELECT * FROM predictions", database)
     elif name.endswith(".jsonl"):
         table = pd.read_json(name, lines=True)
     else:

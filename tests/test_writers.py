@@ -74,11 +74,11 @@ def test_parquet_writes_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_sqlite_is_typed(tmp_path: Path) -> None:
     write(tmp_path / "out.db", "sqlite")
-    connection = sqlite3.connect(tmp_path / "out.db")
-    connection.row_factory = sqlite3.Row
-    rows = [dict(row) for row in connection.execute("SELECT * FROM predictions")]
+    with closing(sqlite3.connect(tmp_path / "out.db")) as connection:
+        connection.row_factory = sqlite3.Row
+        rows = [dict(row) for row in connection.execute("SELECT * FROM predictions")]
+        types = connection.execute("SELECT typeof(score), typeof([index]), typeof(label) FROM predictions").fetchone()
     assert rows == [record(row, 2) for row in ROWS]
-    types = connection.execute("SELECT typeof(score), typeof([index]), typeof(label) FROM predictions").fetchone()
     assert tuple(types) == ("real", "integer", "text")
 
 

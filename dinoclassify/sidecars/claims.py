@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import weakref
 
 from dinoclassify.errors import OutputError
 
@@ -17,6 +18,7 @@ class Claims:
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
+        weakref.finalize(self, self._database.close)
         self._database.executescript(_TABLE)
 
     def claim(self, sidecar: str, picture: str) -> str | None:
