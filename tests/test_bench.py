@@ -37,6 +37,7 @@ def test_bench_measures_everything_side_by_side(cli: Cli, tiny: str, tmp_path: P
     assert any("int8" in note for note in report["notes"]), "what is not measured has its reason"
 
 
+@pytest.mark.slow
 def test_bench_makes_pictures_and_prints_a_table(cli: Cli, tiny: str) -> None:
     done = cli("bench", "-m", tiny, "--random-weights", "--rounds", "1", "--limit", "4", "--megapixels", "0.05")
     assert done.returncode == 0, done.stderr

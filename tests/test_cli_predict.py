@@ -550,6 +550,7 @@ def test_warnings_are_said_once_and_above_the_bar(here: Path, tiny: str, invoke:
     assert "dinoclassify: photos/\\x1b[31mloop links to a folder above itself and is not entered again\n" in err
 
 
+@pytest.mark.slow
 def test_output_to_a_pipe_and_a_device(here: Path, tiny: str) -> None:
     command = f"{sys.executable} -m dinoclassify predict photos -q -m {tiny}"
     done = subprocess.run(["bash", "-c", f"{command} -o >(cat > copy.csv); sleep 1"], capture_output=True, timeout=60)

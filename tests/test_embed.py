@@ -136,6 +136,7 @@ def test_a_file_that_is_something_else_is_refused(here: Path, embed: Invoke, nam
         assert "cannot be read" in err
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_the_file_is_the_same(here: Path, tiny: str, cli: Cli, embed: Invoke) -> None:
     listed = "\n".join(["photos/coffee.jpg", "photos/text.png", "photos/rocket.jpg", "photos/camera.jpg"] * 50)
     Path("list").write_text(listed)
@@ -155,6 +156,7 @@ def test_killed_and_resumed_the_file_is_the_same(here: Path, tiny: str, cli: Cli
     assert Path("out.npy").read_bytes() == Path("whole.npy").read_bytes()
 
 
+@pytest.mark.slow
 def test_parquet_can_be_piped_and_other_formats_cannot(here: Path, tiny: str, cli: Cli) -> None:
     done = cli("embed", "photos/coffee.jpg", "-m", tiny)
     assert done.returncode == 0
@@ -185,6 +187,7 @@ def test_wrong_usage_is_one_line(here: Path, embed: Invoke, arguments: list[str]
     assert not Path("out.npy").exists()
 
 
+@pytest.mark.slow
 def test_a_backbone_is_embedded_that_predict_refuses(here: Path, tmp_path: Path, cli: Cli) -> None:
     from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 

@@ -172,6 +172,7 @@ def test_links_that_others_have_planted_beside_a_file_are_not_followed(cli: Cli)
     assert sorted(os.listdir()) == ["out.csv", "precious", "real.csv", "real.csv.meta.json"]
 
 
+@pytest.mark.slow
 def test_rows_keep_the_rights_of_their_file(cli: Cli) -> None:
     name = "x" * 226 + ".csv"
     run = ["predict", "nothing.jpg", "-m", "builtin", "-q", "-o", name]

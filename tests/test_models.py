@@ -258,6 +258,7 @@ def test_transformers_stays_quiet_and_as_it_was(copy: Path, capfd: pytest.Captur
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_model_used_before_opens_without_transformers(copy: Path) -> None:
     code = (
         "import sys; from dinoclassify.models import open_model; model = open_model(sys.argv[1]); "
