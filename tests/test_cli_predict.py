@@ -478,6 +478,7 @@ def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: s
     assert subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True).stdout == b""
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_the_run_at_once(here: Path, tiny: str) -> None:
     script = (
         "import dinoclassify.loader as loader, dinoclassify.cli as cli, time\n"

@@ -175,6 +175,7 @@ def test_one_liners_run(line: str, tmp_path: Path) -> None:
 PYTHON = [text for language, text in BLOCKS if language == "python"]
 
 
+@pytest.mark.slow
 def test_the_example_of_features_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +195,7 @@ def example(heading: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_example_of_own_classes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dinoclassify.cli import run
 

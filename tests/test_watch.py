@@ -207,6 +207,7 @@ def test_rows_are_added_as_pictures_come_and_sigterm_is_a_clean_end(inbox: Path)
     assert json.loads(Path("labels.csv.meta.json").read_text())["counts"] == {"ok": 2, "uncertain": 0, "failed": 1}
 
 
+@pytest.mark.slow
 def test_a_killed_watch_goes_on_and_leaves_a_file_that_predict_resumes(inbox: Path) -> None:
     drop("one.jpg")
     with start("-o", "labels.csv") as process:
