@@ -24,13 +24,14 @@ _CHANGES = [
 ]
 
 
-def killed_at(step: int, work: Callable[[], object], *stores: Any) -> bool:
+def killed_at(step: int, work: Callable[[], object], *stores: Any, fsync: bool = False) -> bool:
     """Do the work in a process that is killed before its change number ``step``; False if it has fewer.
 
     Args:
         step: from 0 on.
         work: which must not fail.
         stores: classes of file systems whose changes count, too.
+        fsync: count it, too.
     """
     child = os.fork()
     if child:
@@ -48,7 +49,7 @@ def killed_at(step: int, work: Callable[[], object], *stores: Any) -> bool:
 
         return maybe
 
-    for name in _CHANGES:
+    for name in [*_CHANGES, "fsync"] if fsync else _CHANGES:
         setattr(os, name, deadly(getattr(os, name)))
     for store in stores:
         for name in ("pipe_file", "put_file", "rm_file"):

@@ -5,11 +5,9 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PHOTOS, Cli
+from crash import killed_at
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -867,14 +866,14 @@ test_sort.kill_at_every_step(sys.argv[1], sys.argv[2], sys.argv[3])
 
 def kill_at_every_step(mode: Mode, into: str, cure: str) -> None:
     """Sort in processes that are killed before the first, the second ... change of the disk; then resume or undo."""
-    step, code = 0, 1
-    while code != 0:
+    step, killed = 0, True
+    while killed:
         os.mkdir(f"{step}")
         os.chdir(f"{step}")
         paths = [picture(f"{name}/x.jpg", content) for name, content in zip("abcd", "1213", strict=True)]
         rows = [row(path, label) for path, label in zip(paths, ["dog", "dog", "cat", "dog"], strict=True)]
         before, folder = tree(), os.path.join(into or os.getcwd(), f"sorted-{step}")
-        code = in_killed_process(step, partial(sort, rows, mode, into=folder))
+        killed = killed_at(step, partial(sort, rows, mode, into=folder), fsync=True)
         assert set(contents() + contents(folder)) == {b"1", b"2", b"3"}, step
         if cure == "resume":
             assert {outcome.done for outcome in sort(rows, mode, into=folder)} <= {"done", "there", "moved"}, step
@@ -882,7 +881,7 @@ def kill_at_every_step(mode: Mode, into: str, cure: str) -> None:
             assert len(files) == 4, (step, files)
             assert mode != "move" or sorted(contents() if not into else contents() + contents(folder)) == WANTED, step
         if os.path.exists(f"{folder}/{NAME}"):
-            if in_killed_process(step, partial(undo, folder)) != 0 and os.path.exists(f"{folder}/{NAME}"):
+            if killed_at(step, partial(undo, folder), fsync=True) and os.path.exists(f"{folder}/{NAME}"):
                 assert set(undo(folder)) <= {None}, step
             assert not os.path.exists(folder) or os.listdir(folder) == [], step
         assert {path: what for path, what in tree().items() if not path.startswith("sorted")} == before, step
@@ -892,47 +891,6 @@ def kill_at_every_step(mode: Mode, into: str, cure: str) -> None:
 
 
 WANTED = [b"1", b"1", b"2", b"3"]
-
-
-def in_killed_process(step: int, work: Callable[[], object]) -> int:
-    """Do the work in a process that is killed before its change number ``step``; 0 if there are fewer."""
-    child = os.fork()
-    if child:
-        status = os.waitpid(child, 0)[1]
-        assert os.WIFEXITED(status) or os.WTERMSIG(status) == signal.SIGKILL
-        return status
-    left = [step]
-
-    def deadly(change: Callable[..., object]) -> Callable[..., object]:
-        def maybe(*arguments: object, **options: object) -> object:
-            if not left[0]:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left[0] -= 1
-            return change(*arguments, **options)
-
-        return maybe
-
-    for name in (
-        "link",
-        "rename",
-        "replace",
-        "unlink",
-        "rmdir",
-        "mkdir",
-        "symlink",
-        "write",
-        "fsync",
-        "sendfile",
-        "utime",
-    ):
-        setattr(os, name, deadly(getattr(os, name)))
-    renames._renameat2 = deadly(renames._renameat2)  # type: ignore[assignment]  # the same, once killed
-    try:
-        work()
-    except BaseException:
-        traceback.print_exc()
-        os.abort()
-    os._exit(0)
 
 
 @pytest.mark.parametrize("cure", ["resume", "undo"])
