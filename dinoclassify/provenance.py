@@ -1,6 +1,5 @@
 """What a file of rows was made with: the content of ``OUTPUT.meta.json``."""
 
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -63,7 +62,6 @@ def describe(
     images = sum(counts.values()) - kept
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "working_folder": os.getcwd(),  # in which relative paths of rows begin
         "model": {
             "name": model.model,
             "revision": model.revision,

@@ -1,7 +1,6 @@
 """What rows depend on besides their images, and the metadata that says so: rows go together where it is the same."""
 
 import json
-import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -55,6 +54,8 @@ def read_meta(path: str, rows: str, *, cure: str = START_OVER) -> dict[str, Any]
 
 def carried_meta(rows: str) -> dict[str, Any]:
     """The metadata that a file of rows carries itself, as tables do; nothing if it carries none."""
+    import sqlite3
+
     meta: object = None
     with suppress(OSError, ValueError, RecursionError, sqlite3.Error):
         with open(rows, "rb") as file:
