@@ -196,9 +196,16 @@ def rows_here(model: str, paths: list[str]) -> bytes:
 
 
 def replicas() -> list[int]:
-    """The processes with a model."""
-    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if "ray::MapWorker" in line]
+    """The processes with a model, of the clusters of this process alone: others test clusters at the same time."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    processes = {
+        int(pid): (int(parent), args) for pid, parent, args in (row.split(None, 2) for row in listed.splitlines())
+    }
+
+    def is_ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in processes and is_ours(processes[pid][0]))
+
+    return [pid for pid, (_, args) in processes.items() if "ray::MapWorker" in args and is_ours(pid)]
 
 
 def test_pieces_are_runs_of_batches_whatever_became_of_their_pictures() -> None:
