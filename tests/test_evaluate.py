@@ -544,6 +544,7 @@ def test_links_to_folders_are_classes(here: Path, invoke: Invoke) -> None:
     assert figures["top1"]["total"] == 5
 
 
+@pytest.mark.slow
 def test_photographs_of_imagenet(here: Path, invoke: Invoke, shared_data: Path) -> None:
     """200 photographs and the five samples: what is printed is what is counted by hand in the rows of `predict`."""
     known = pd.read_csv(shared_data / "photos" / "labels.csv")

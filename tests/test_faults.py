@@ -44,7 +44,8 @@ def on_small_disk(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["unshare", "-m", "bash", "-c", script], capture_output=True, text=True, timeout=100)
 
 
-@pytest.mark.parametrize("name", ["out.csv", pytest.param("out.db", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["out.csv", "out.db"])
 def test_a_full_disk_leaves_whole_lines_and_can_be_resumed(here: Path, tiny: str, cli: Cli, name: str) -> None:
     many(here / "many", 700)
     arguments = ["predict", "many", "-m", tiny, "-q", "-o"]
@@ -101,6 +102,7 @@ def test_the_new_file_is_on_the_disk_before_the_old_one_goes(here: Path, tiny: s
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

@@ -137,6 +137,7 @@ def test_other_weights_are_another_network(tiny: str, tmp_path: Path, cache: Pat
     assert converted(open_model(str(copy))) != first
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_convert_once(tiny: str, cache: Path) -> None:
     code = (
         "import sys; from dinoclassify import Classifier\n"

@@ -172,7 +172,7 @@ def prepare(name: str, *, update: bool) -> list[str]:
     return [*PATHS[8:], *PATHS[1:6]]
 
 
-QUICK = ("file.csv", "folder/", "STORE/object.csv")
+QUICK = ("file.csv", "folder/")
 
 
 @pytest.mark.parametrize("update", [False, True])

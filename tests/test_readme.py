@@ -143,6 +143,7 @@ def test_the_codes_are_those_of_the_program() -> None:
         assert re.search(rf"{kind.__name__}\s+{kind.exit_code}\b", errors.__doc__ or ""), "the tree in errors.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", SHELL[2].splitlines())
 def test_one_liners_run(line: str, tmp_path: Path) -> None:
     for tool in ("jq", "sqlite3"):

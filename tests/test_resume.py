@@ -67,7 +67,8 @@ def many(folder: Path, count: int) -> None:
     (folder / "00007.png").write_text("broken")
 
 
-@pytest.mark.parametrize("name", [FILES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FILES[1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
 def test_killed_again_and_again_and_resumed_the_file_is_the_same(here: Path, tiny: str, cli: Cli, name: str) -> None:
     many(here / "many", 600)
     arguments = ["predict", "many", "many/00003.png", "-m", tiny, "-k", "2", "-q", "--batch-size", "8"]
@@ -194,6 +195,7 @@ def test_rows_that_nobody_knows_the_origin_of_are_refused(here: Path, predict: P
     assert "out.csv has rows that cannot be read" in predict("photos", "-o", "out.csv", "--resume")[1]
 
 
+@pytest.mark.slow
 def test_a_second_run_is_kept_out_and_the_kernel_frees_the_lock(here: Path, tiny: str, cli: Cli) -> None:
     Path("list").write_text("photos/coffee.jpg\n" * 100_000)
     command = [sys.executable, "-m", "dinoclassify", "predict", "--files-from", "list", "-m", tiny, "-o", "out.csv"]

@@ -193,6 +193,7 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
     assert "features cannot be kept in" in err
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_damaged_or_full_is_no_obstacle(
     here: Path, train: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

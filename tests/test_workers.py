@@ -207,6 +207,7 @@ def test_many_pictures_that_hang_do_not_end_the_run(pictures: Path, monkeypatch:
     check(run(paths, workers=1, timeout=0.3), paths, {"hang": "timeout"})
 
 
+@pytest.mark.slow
 def test_time_in_which_all_is_stopped_does_not_count(pictures: Path) -> None:
     """Ctrl-Z, and an hour later fg."""
     script = (
@@ -281,6 +282,7 @@ def _no_process_is_left() -> Iterator[None]:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "limits",
     [
