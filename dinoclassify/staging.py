@@ -13,7 +13,6 @@ import platformdirs
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import reporting, signature
-from dinoclassify.locks import lock_of
 from dinoclassify.stores import check_output, download, failure, look, upload
 from dinoclassify.writers.fingerprint import META, PARTIAL, write_meta
 
@@ -35,6 +34,12 @@ def stage_of(url: str) -> str:
     with reporting(folder):
         os.makedirs(folder, exist_ok=True)
     return os.path.join(folder, os.path.basename(url))
+
+
+def remove_stage(file: str) -> None:
+    """Remove the folder of a file that was sent, unless something is left in it. No lock in it may be held."""
+    with suppress(OSError):
+        os.rmdir(os.path.dirname(file))
 
 
 @contextmanager
@@ -84,9 +89,6 @@ def _send(file: str, url: str) -> None:
     except OutputError as error:
         raise OutputError(f"{error}; the rows are in {file}, and --resume sends them") from error
     _remove(file)
-    with suppress(OSError):  # unless there is what another machine's run superseded
-        os.unlink(lock_of(file))
-        os.rmdir(os.path.dirname(file))
 
 
 def _remove(file: str) -> None:

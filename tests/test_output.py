@@ -4,7 +4,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -16,7 +16,10 @@ from crash import killed_at
 from fsspec.implementations.local import LocalFileSystem
 
 from dinoclassify import staging, stores
-from dinoclassify.errors import OutputError, PruneError, UsageError
+from dinoclassify.cli.options import Upkeep
+from dinoclassify.cli.request import Target
+from dinoclassify.cli.run import owned
+from dinoclassify.errors import LockedError, OutputError, PruneError, UsageError
 from dinoclassify.limits import Limit
 from dinoclassify.locks import locked
 from dinoclassify.predictions import read_predictions
@@ -24,7 +27,7 @@ from dinoclassify.rows import Failure, Label, Prediction
 from dinoclassify.sources import Source
 from dinoclassify.staging import published, stage_of
 from dinoclassify.stores import is_url
-from dinoclassify.writers import chunks, open_format
+from dinoclassify.writers import FORMATS, chunks, open_format
 from dinoclassify.writers.output import Output, UpdateOptions
 from dinoclassify.writers.output_file import OutputFile
 from dinoclassify.writers.output_folder import OutputFolder
@@ -111,13 +114,10 @@ def run(
     changes: Changes = []
     row_format = open_format(next(made for kind, made in KINDS.items() if name.endswith(kind.removeprefix("STORE"))), 1)
     update = UpdateOptions(**options)
-    file = stage_of(name) if is_url(name) and not name.endswith("/") else name
-    sends = published(name, file, resume=update.resume, fresh=update.fresh) if file != name else nullcontext()
-    own = locked(file.rstrip("/") if not is_url(name) else stage_of(name.rstrip("/")), wait=False)
-    kind = OutputFolder if name.endswith("/") else OutputFile
+    target = Target(name, FORMATS[0], in_parts=name.endswith("/"))
+    file, kind = (name, OutputFolder) if target.in_parts else (target.kept_in or name, OutputFile)
     with (
-        own,
-        sends,
+        owned(target, Upkeep(resume=update.resume, fresh=update.fresh)),
         closing(Output(kind(file, row_format, batch_size=batch_size), row_format.lines, fingerprint, update)) as output,
     ):
         for number, source in enumerate(
@@ -358,6 +358,24 @@ OBJECT = "STORE/object.csv"
 
 def in_stage(name: str) -> list[str]:
     return sorted(entry for entry in os.listdir(os.path.dirname(stage_of(name))) if not entry.endswith(".lock"))
+
+
+def test_the_lock_of_an_object_is_held_after_it_is_sent() -> None:
+    name = in_store(OBJECT)
+    file = stage_of(name)
+    with locked(file, wait=False):
+        with published(name, file):
+            Path(file).write_text("rows")
+        with pytest.raises(LockedError), locked(file, wait=False):
+            pass
+
+
+@pytest.mark.parametrize("kind", [OBJECT, "STORE/folder/"])
+def test_nothing_is_left_on_this_machine_of_what_was_sent(kind: str) -> None:
+    name = in_store(kind)
+    outputs = Path(stage_of(name.rstrip("/"))).parents[1]
+    run(name, PATHS)
+    assert not list(outputs.rglob("*"))
 
 
 @pytest.mark.parametrize("lost", ["rows", "metadata"])

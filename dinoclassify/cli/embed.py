@@ -7,7 +7,8 @@ import typer
 
 from dinoclassify.cli import options
 from dinoclassify.cli.inputs import DASH
-from dinoclassify.cli.run import Job, Request, Target, check_run, write_rows
+from dinoclassify.cli.request import Request, Target, check_run
+from dinoclassify.cli.run import Job, write_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.writers import FEATURE_FORMATS, choose_format
 

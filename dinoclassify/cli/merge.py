@@ -8,7 +8,7 @@ from functools import partial
 from dinoclassify.cli import options
 from dinoclassify.cli.inputs import DASH
 from dinoclassify.cli.progress import wants_bar
-from dinoclassify.cli.run import Target, files_of
+from dinoclassify.cli.request import Target, files_of
 from dinoclassify.cli.signals import ending_with_reader
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log

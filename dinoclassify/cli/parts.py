@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, cast
 from dinoclassify.cli.inputs import nothing_found, rules_of, search, second_look
 from dinoclassify.cli.options import Cluster
 from dinoclassify.cli.progress import log_model, told_if_stopped, with_progress
-from dinoclassify.cli.run import Job, Request, finish, note_input, open_output, owned
+from dinoclassify.cli.request import Request
+from dinoclassify.cli.run import Job, finish, kept_rows, note_input, open_output, owned
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import say
 from dinoclassify.containers import contents
@@ -83,7 +84,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
         )
         with (
             closing(output),
-            told_if_stopped(tally, lambda: f"; finished rows are in {work_of(folder)}, --resume goes on") as stop,
+            told_if_stopped(tally, partial(kept_rows, request.target)) as stop,
             writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
         ):
 

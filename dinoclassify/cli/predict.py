@@ -11,7 +11,8 @@ from dinoclassify.cli import options
 from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.inputs import DASH, print_inputs
 from dinoclassify.cli.parts import check_parts, write_parts
-from dinoclassify.cli.run import Job, Request, Target, check_run, write_rows
+from dinoclassify.cli.request import Request, Target, check_run
+from dinoclassify.cli.run import Job, write_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.cli.watch import check_watch, watch_rows
 from dinoclassify.groups import read_groups

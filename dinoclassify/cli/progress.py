@@ -36,10 +36,10 @@ def log_stages(stages: Stages, model: "LoadedModel", *, exact: bool) -> None:
 
 @contextmanager
 def told_if_stopped(tally: Tally, kept: Callable[[], str] = str) -> Iterator[Callable[[], bool]]:
-    """`finishing_batches`; when the run ends early, say how far it was, and what is ``kept``."""
+    """`finishing_batches`; when the run ends early, say how far it was, and where its rows, if any, are ``kept``."""
 
     def tell(why: object) -> None:
-        say(f"{why} after {tally.made:,} pictures{kept()}")
+        say(f"{why} after {tally.made:,} pictures{kept() if tally.total else ''}")
         hush()
 
     try:

@@ -7,8 +7,8 @@ from functools import partial
 from dinoclassify.cli import options
 from dinoclassify.cli.inputs import DASH
 from dinoclassify.cli.progress import wants_bar
+from dinoclassify.cli.request import files_of
 from dinoclassify.cli.results import required
-from dinoclassify.cli.run import files_of
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.filters import has_image_suffix

@@ -1,33 +1,30 @@
 """A run that writes one row for each input: what `predict` and `embed` share."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, Unpack
 
-from dinoclassify.archives import is_archive
 from dinoclassify.cli import options
-from dinoclassify.cli.inputs import Census, check_inputs, is_live, look, names_of, nothing_found, second_look
+from dinoclassify.cli.inputs import Census, is_live, look, nothing_found, second_look
 from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, with_progress
+from dinoclassify.cli.request import Request, Target
 from dinoclassify.cli.signals import ending_with_reader
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import say
-from dinoclassify.errors import FailuresError, UsageError
-from dinoclassify.files import is_regular
-from dinoclassify.filters import has_image_suffix
+from dinoclassify.errors import FailuresError
 from dinoclassify.lists import writing_paths
-from dinoclassify.locks import lock_of, locked
+from dinoclassify.locks import locked
 from dinoclassify.reading import signed
 from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
-from dinoclassify.staging import published, stage_of
-from dinoclassify.stores import filesystem, is_url
-from dinoclassify.streams import check_output, stream_rows
-from dinoclassify.tables import is_table
-from dinoclassify.writers import FORMATS, Format, R, RowFormat
+from dinoclassify.staging import published, remove_stage
+from dinoclassify.stores import is_url
+from dinoclassify.streams import stream_rows
+from dinoclassify.writers import R, RowFormat
 
 if TYPE_CHECKING:
     from dinoclassify.loaded import LoadedModel, Run
@@ -57,97 +54,6 @@ class Job(Generic[R]):
         return self.answer(self.model.decoded(sources, **run), **flow(run))
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where rows go: to a file or an object, or ``in_parts`` to a folder of these; ``file`` is None for stdout."""
-
-    file: str | None
-    chosen: Format
-    in_parts: bool = False
-
-    @property
-    def url(self) -> str | None:
-        """The object, if it is one."""
-        return self.file if self.file is not None and is_url(self.file) else None
-
-    @property
-    def kept_in(self) -> str | None:
-        """The regular file, if any, which appears whole and can be resumed; of an object, before it is sent."""
-        if self.in_parts:
-            return None
-        if self.url is not None:
-            return stage_of(self.url)
-        return self.file if self.file is not None and is_regular(self.file) else None
-
-    @property
-    def locked(self) -> str | None:
-        """The file or folder that no other run may write meanwhile."""
-        if self.in_parts and self.file is not None:
-            folder = self.file.rstrip("/")
-            return folder if self.url is None else stage_of(folder)
-        return self.kept_in
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What stands on the command line of a run, but for the model and what it is asked.
-
-    ``parameters`` are all options, for the metadata. ``tables`` are files that are read besides the inputs.
-    """
-
-    inputs: options.Inputs
-    passing: options.Passing
-    target: Target
-    upkeep: options.Upkeep
-    messages: options.Messages
-    parameters: Mapping[str, object]
-    tables: Sequence[str] = ()
-
-
-def check_run(request: Request) -> None:
-    """Find out what can be known before the work begins.
-
-    Raises:
-        UsageError, OutputError: it cannot be done so.
-        NoInputsError: an input is away.
-    """
-    target, upkeep = request.target, request.upkeep
-    named = [*names_of(request.inputs), *request.tables]
-    _check_upkeep(upkeep)
-    if target.url is not None:
-        filesystem(target.url)
-        if "/" not in target.url.partition("://")[2].strip("/"):
-            raise UsageError(f"{target.url} is a whole bucket: name an object, or a folder with / behind, in it")
-        if is_archive(target.url):
-            raise UsageError(f"{target.url} has the suffix of an archive: choose another name")
-        if target.url in named:
-            raise UsageError(f"{target.url} would be written over an input")
-    elif not target.in_parts:
-        _check_new_file(target.file, target.chosen, named)
-    _check_tables(request)
-    if upkeep.errors_to is not None:
-        _check_new_file(upkeep.errors_to, FORMATS[0], named)
-        if target.in_parts and target.url is None and is_below(upkeep.errors_to, target.file or ""):
-            raise UsageError(f"--errors-to {upkeep.errors_to} is in the output folder: choose another name")
-        if target.file is not None and os.path.realpath(upkeep.errors_to) in files_of(target.file):
-            raise UsageError(f"--errors-to {upkeep.errors_to} would be written over the output: choose another name")
-    if upkeep.resume and not target.in_parts and target.kept_in is None:
-        raise UsageError("--resume goes with a file: name one with --output")
-    if not request.parameters.get("watch"):  # which waits for what comes
-        check_inputs(request.inputs)
-
-
-def _check_upkeep(upkeep: options.Upkeep) -> None:
-    if (upkeep.retry_failed or upkeep.prune) and not upkeep.resume:
-        raise UsageError("--retry-failed and --prune go with --resume")
-    if upkeep.max_prune is not None and not upkeep.prune:
-        raise UsageError("--max-prune goes with --prune")
-    if upkeep.fresh and upkeep.resume:
-        raise UsageError("--fresh discards what --resume goes on with: leave one out")
-    if upkeep.strict and upkeep.max_failures is not None:
-        raise UsageError("--strict is --max-failures 0: leave one out")
-
-
 def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
     """Write one row for each input, and metadata beside a file; gives the exit code.
 
@@ -172,7 +78,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
         tally.start(output.statuses if output is not None else {})
         with (
             closing(output) if output is not None else nullcontext(),
-            told_if_stopped(tally, partial(_kept_rows, target)) as stop,
+            told_if_stopped(tally, partial(kept_rows, target)) as stop,
             stages.charge("write"),
             writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
         ):
@@ -229,61 +135,27 @@ def owned(target: Target, upkeep: options.Upkeep) -> Iterator[None]:
     Raises:
         FailuresError: of the block, with what becomes of the output.
     """
-    with (
-        locked(target.locked, wait=upkeep.wait) if target.locked is not None else nullcontext(),
-        published(target.url, target.kept_in, resume=upkeep.resume, fresh=upkeep.fresh)
-        if target.url is not None and target.kept_in is not None
-        else nullcontext(),
-    ):
-        try:
+    mine = target.locked
+    try:
+        with (
+            locked(mine, wait=upkeep.wait) if mine is not None else nullcontext(),
+            published(target.url, mine, resume=upkeep.resume, fresh=upkeep.fresh)
+            if target.url is not None and mine is not None and not target.in_parts
+            else nullcontext(),
+        ):
             yield
-        except FailuresError as error:
-            kept = f": {target.file} stays as it was{_kept_rows(target)}" if target.locked is not None else ""
-            raise FailuresError(f"{error}{kept}") from None
+    except FailuresError as error:
+        kept = f": {target.file} stays as it was{kept_rows(target)}" if mine is not None else ""
+        raise FailuresError(f"{error}{kept}") from None
+    finally:
+        if target.url is not None and mine is not None:
+            remove_stage(mine)
 
 
 def arguments_of(request: Request, stages: Stages, stop: Callable[[], bool]) -> "Run":
     """How the pictures go through the model."""
     inputs = request.inputs
     return request.passing.arguments(stages, stop, live=is_live(inputs), private_urls=inputs.private_urls)
-
-
-def _check_tables(request: Request) -> None:
-    """Find out whether a table would be written over that may be one of those with pictures."""
-    file, inputs = request.target.file, request.inputs
-    asked = inputs.column is not None and inputs.files_from is None
-    if (
-        asked
-        and file is not None
-        and is_table(file)
-        and os.path.exists(file)
-        and not os.path.exists(f"{file}.meta.json")
-    ):
-        raise UsageError(f"{file} is a table that no run wrote, and may be an input: choose another name")
-
-
-def is_below(file: str, folder: str) -> bool:
-    """Whether a file is in a folder, or below it."""
-    return os.path.realpath(file).startswith(os.path.join(os.path.realpath(folder), ""))
-
-
-def _check_new_file(file: str | None, chosen: Format, named: list[str]) -> None:
-    """Find out whether a file may be written, as far as that can be known before the work begins."""
-    check_output(file, chosen)
-    if file is not None and _is_input(file, named):
-        raise UsageError(f"{file} would be written over an input")
-
-
-def files_of(output: str) -> set[str]:
-    """What a run that writes ``output`` makes beside it."""
-    path = os.path.realpath(output)
-    return {lock_of(output), *(path + ending for ending in ("", ".partial", ".meta.json", ".partial.meta.json"))}
-
-
-def _is_input(file: str, named: list[str]) -> bool:
-    """Whether ``file`` has the suffix of a picture or an archive, or is one of the files that were named."""
-    same = any(os.path.isfile(path) and os.path.isfile(file) and os.path.samefile(path, file) for path in named)
-    return same or has_image_suffix(file) or is_archive(file)
 
 
 def open_output(job: Job[R], request: Request) -> "Output[R] | None":
@@ -335,13 +207,10 @@ def sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object], *, time
     )
 
 
-def _kept_rows(target: Target) -> str:
-    """Where the finished rows of an interrupted run are."""
-    from dinoclassify.writers.output_file import journal_of
-
-    if target.in_parts and target.url is not None:
-        journal = journal_of(target.url.rstrip("/"))
-    elif target.locked is None or not os.path.exists(journal := journal_of(target.locked)):
+def kept_rows(target: Target) -> str:
+    """Where the finished rows of an interrupted run are, as the end of a sentence."""
+    journal = target.journal
+    if journal is None or not (is_url(journal) or os.path.exists(journal)):
         return ""
     return f"; finished rows are in {journal}, --resume goes on"
 

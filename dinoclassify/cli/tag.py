@@ -9,8 +9,8 @@ import typer
 from dinoclassify.cli import options
 from dinoclassify.cli.given import refuse_given
 from dinoclassify.cli.progress import with_progress
+from dinoclassify.cli.request import files_of
 from dinoclassify.cli.results import chosen, required, warn_of, warn_of_all, warn_of_only
-from dinoclassify.cli.run import files_of
 from dinoclassify.cli.tally import SOME_FAILED, Tally
 from dinoclassify.cli.terminal import print_lines, say, set_up_log
 from dinoclassify.rows import Prediction, printable

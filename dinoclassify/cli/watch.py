@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from dinoclassify.archives import is_archive
 from dinoclassify.cli.inputs import DASH, look
 from dinoclassify.cli.progress import log_model, with_progress
-from dinoclassify.cli.run import Job, Request, Target, all_made_with, counted, sidecar
+from dinoclassify.cli.request import Request, Target
+from dinoclassify.cli.run import Job, all_made_with, counted, sidecar
 from dinoclassify.cli.signals import Stopped, ending_with_reader, finishing_batches
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import hush, say
