@@ -17,6 +17,7 @@ from dinoclassify.filters import Shard, is_glob
 from dinoclassify.positions import unpacked
 from dinoclassify.predictions import read_meta
 from dinoclassify.stores import is_url
+from dinoclassify.writers.fingerprint import describe_part
 
 log = logging.getLogger(__name__)
 
@@ -181,9 +182,8 @@ def _check_made_with(parts: Sequence[Part]) -> None:
         for name in first.made_with | part.made_with:
             one, other = first.made_with.get(name), part.made_with.get(name)
             if one != other and name != "format":
-                raise UsageError(
-                    f"{first.name} was made with {name} {one}, {part.name} with {other}: merge what is made alike"
-                )
+                told = f"{first.name} was made {describe_part(name, one)}, {part.name} {describe_part(name, other)}"
+                raise UsageError(f"{told}: merge what is made alike")
 
 
 def _check_shards(parts: Sequence[ShardPart], *, allow_gaps: bool, allow_duplicates: bool) -> None:

@@ -135,8 +135,9 @@ def test_other_groups_are_not_resumed(here: Path, capsys: pytest.CaptureFixture[
     assert run([*command, groups_file("espresso,drink", "tripod,thing")]) == 0
     assert run([*command, "groups.csv"]) == 0
     assert run([*command, groups_file("tripod,drink", "espresso,thing")]) == 2
-    assert "was made with groups" in capsys.readouterr().err
+    assert "was made with other groups: name the same --groups file as then, or " in capsys.readouterr().err
     assert run(command[:-1]) == 2
+    assert "was made with groups: name the same --groups file as then, or " in capsys.readouterr().err
     assert json.loads(Path("labels.csv.meta.json").read_text())["model"]["labels"] == 3
 
 

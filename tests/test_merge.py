@@ -297,11 +297,11 @@ def test_parts_that_do_not_go_together_are_refused(here: Path) -> None:
     unsharded = write_part(Path("all.jsonl"), TWENTY)
     assert why_not(unsharded, *parts) == "part-01.jsonl is shard 1/2, other parts are of none: merge one kind"
     other = write_shard(Path("other"), TWENTY, Shard(2, 2), threshold=0.5)
-    said = "part-01.jsonl was made with threshold 0.0, other/part-02.jsonl with 0.5: merge what is made alike"
+    said = "part-01.jsonl was made with threshold 0.0, other/part-02.jsonl with threshold 0.5: merge what is made alike"
     assert why_not(parts[0], other) == said
     assert why_not(parts[0], other, gaps=True, duplicates=True) == said
     newer = write_shard(Path("other"), TWENTY, Shard(2, 2), decoder="gpu")
-    assert "was made with decoder None, other/part-02.jsonl with gpu" in why_not(parts[0], newer)
+    assert "was made without decoder, other/part-02.jsonl with decoder gpu" in why_not(parts[0], newer)
 
 
 def test_inputs_that_changed_between_the_parts_are_refused(here: Path, caplog: pytest.LogCaptureFixture) -> None:

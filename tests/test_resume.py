@@ -139,13 +139,13 @@ def read(name: str) -> list[dict[str, object]]:
     ("options", "message"),
     [
         (("-k", "2"), "was made with top-k 1, not 2: add --top-k 1, or --fresh instead of --resume starts over"),
-        (("--exact",), "was made with exact False, not True: leave out --exact, or --fresh"),
+        (("--exact",), "was made without exact: leave out --exact, or --fresh"),
         (("-f", "jsonl"), "was made with format csv, not jsonl: add --format csv, or --fresh"),
         (("--excel-safe",), "format csv, not excel: add --format csv and leave out --excel-safe, or --fresh"),
         (("--threshold", "0.5"), "was made with threshold 0.0, not 0.5: add --threshold 0.0, or --fresh"),
         (
             ("-k", "2", "--exact"),
-            "top-k 1, not 2, exact False, not True: add --top-k 1 and leave out --exact, or --fresh",
+            "with top-k 1, not 2 and without exact: add --top-k 1 and leave out --exact, or --fresh",
         ),
         (("-m", "OTHER"), "OTHER: add --model TINY, or --fresh"),
     ],
@@ -167,7 +167,7 @@ def test_rows_of_another_kind_are_refused(
     message = message.replace("OTHER", str(vit)).replace("TINY", tiny)
     code, err = predict("photos", "-o", "out.csv", "--resume", *other)
     assert (code, message in err, err.count("\n")) == (2, True, 1), err
-    assert err.startswith("dinoclassify: --resume: out.csv was made with ")
+    assert err.startswith("dinoclassify: --resume: out.csv was made with")
     assert Path("out.csv").read_bytes() == before
     assert sorted(os.listdir()) == ["out.csv", "out.csv.meta.json", "photos"]
 
