@@ -7,7 +7,7 @@ Loading of models is left out, starting of workers is not.
 import logging
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -102,29 +102,14 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
     files, pixels = _decodable(model, files, notes)
     runtimes = list(runtimes_of(model, devices, pixels, notes))
     default = runtimes[0]
+    flops = count_flops(model)
     contestants = [
         *pipelines(model, files, devices[0]),
-        *(
-            Contestant(
-                display_name(runtime),
-                "end to end",
-                runtime.precision,
-                end_to_end(model, runtime, files, workers, stages if runtime is default else Stages()),
-            )
-            for runtime in runtimes
-        ),
+        *_whole_runs(model, runtimes, files, workers, stages),
         *gpu_decoder(model, default, files, workers, notes),
-        *(
-            Contestant(f"forward only, {display_name(runtime)}", "forward", runtime.precision, forward(runtime, pixels))
-            for runtime in runtimes
-        ),
+        *_forward_passes(runtimes, pixels),
         Contestant(f"decode only, {available_cpus()} workers", "limit", "-", decode_only(model, files)),
-    ]
-    flops = count_flops(model)
-    plain = dict.fromkeys(runtime.precision for runtime in runtimes if runtime.precision != "int8")
-    contestants += [
-        Contestant(f"matrix products in {precision}", "limit", precision, matrices(precision, devices[0], flops))
-        for precision in plain
+        *_matrix_products(runtimes, devices[0], flops),
     ]
     for number in range(rounds):
         for one in contestants:
@@ -150,6 +135,27 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
         ),
         notes=notes,
     )
+
+
+def _whole_runs(
+    model: ImageClassifier, runtimes: Sequence[Runtime], files: Sequence[str], workers: int, stages: Stages
+) -> Iterator[Contestant]:
+    """Dinoclassify with each runtime; the first is the default, whose time is charged to ``stages``."""
+    for number, runtime in enumerate(runtimes):
+        run = end_to_end(model, runtime, files, workers, stages if number == 0 else Stages())
+        yield Contestant(display_name(runtime), "end to end", runtime.precision, run)
+
+
+def _forward_passes(runtimes: Sequence[Runtime], pixels: Tensor) -> Iterator[Contestant]:
+    for runtime in runtimes:
+        name = f"forward only, {display_name(runtime)}"
+        yield Contestant(name, "forward", runtime.precision, forward(runtime, pixels))
+
+
+def _matrix_products(runtimes: Sequence[Runtime], device: torch.device, flops: int) -> Iterator[Contestant]:
+    """The fastest that a forward pass could be: its products alone, in each floating-point precision."""
+    for precision in dict.fromkeys(runtime.precision for runtime in runtimes if runtime.precision != "int8"):
+        yield Contestant(f"matrix products in {precision}", "limit", precision, matrices(precision, device, flops))
 
 
 def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -> tuple[list[str], Tensor]:

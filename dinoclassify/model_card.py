@@ -42,24 +42,9 @@ def write_card(
         settings: what else it was trained with, by name.
         multi_label: each class is a question of its own.
     """
-    front = {
-        "license": licence(base),
-        "library_name": "transformers",
-        "pipeline_tag": "image-classification",
-        **({"base_model": base.name} if _is_hub_id(base) else {}),
-        "tags": ["image-classification", "dinoclassify"],
-    }
     kind = "each class is a yes or no of its own" if multi_label else "one class a picture"
-    failed = ", ".join(f"{count:,} {code}" for code, count in data.failed.items())
-    left_out = "None had to be left out."
-    if failed:
-        left_out = f"{sum(data.failed.values()):,} could not be used and were left out ({failed})."
-    strengths = sorted(set(trained.strengths))
-    chosen = f"{strengths[0]:g}" if len(strengths) == 1 else f"{strengths[0]:g} to {strengths[-1]:g}"
     lines = [
-        "---",
-        *(f"{name}: {json.dumps(value)}" for name, value in front.items()),
-        "---",
+        *_front_matter(base),
         "",
         f"# {len(data.counts)} classes on {_code(base.name)}",
         "",
@@ -70,12 +55,43 @@ def write_card(
         "dinoclassify predict photos/ --model ./THIS-FOLDER",
         "```",
         "",
+        *_data(data),
+        "",
+        *_held_out(trained),
+        "",
+        *_settings(trained, settings),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _front_matter(base: ImageEncoder) -> list[str]:
+    front = {
+        "license": licence(base),
+        "library_name": "transformers",
+        "pipeline_tag": "image-classification",
+        **({"base_model": base.name} if _is_hub_id(base) else {}),
+        "tags": ["image-classification", "dinoclassify"],
+    }
+    return ["---", *(f"{name}: {json.dumps(value)}" for name, value in front.items()), "---"]
+
+
+def _data(data: Data) -> list[str]:
+    left_out = "None had to be left out."
+    if data.failed:
+        failed = ", ".join(f"{count:,} {code}" for code, count in data.failed.items())
+        left_out = f"{sum(data.failed.values()):,} could not be used and were left out ({failed})."
+    return [
         "## Data",
         "",
         f"{data.pictures:,} pictures of {_code(shown_path(data.source))}. {left_out}",
         "",
         *_table(["class", "pictures"], [[name, f"{count:,}"] for name, count in _most(data.counts)]),
-        "",
+    ]
+
+
+def _held_out(trained: Trained) -> list[str]:
+    return [
         "## On pictures that were held out",
         "",
         "Each was judged by a head that had not seen it, and that was trained like this one.",
@@ -90,17 +106,15 @@ def write_card(
         "",
         "The regularisation was chosen on the same pictures, so these figures are a little kind to the linear head:",
         "`dinoclassify evaluate` measures it on others.",
-        "",
-        *([f"Beware: {trained.warning}.", ""] if trained.warning else []),
-        "## Settings",
-        "",
-        *_table(
-            ["setting", "value"],
-            [["inverse regularisation (C)", chosen], *([name, str(value)] for name, value in settings.items())],
-        ),
-        "",
+        *(["", f"Beware: {trained.warning}."] if trained.warning else []),
     ]
-    return "\n".join(lines)
+
+
+def _settings(trained: Trained, settings: Mapping[str, object]) -> list[str]:
+    strengths = sorted(set(trained.strengths))
+    chosen = f"{strengths[0]:g}" if len(strengths) == 1 else f"{strengths[0]:g} to {strengths[-1]:g}"
+    rows = [["inverse regularisation (C)", chosen], *([name, str(value)] for name, value in settings.items())]
+    return ["## Settings", "", *_table(["setting", "value"], rows)]
 
 
 def licence(base: ImageEncoder) -> str:

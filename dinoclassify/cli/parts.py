@@ -61,7 +61,6 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
     from dinoclassify.distributed import Decoding, answer, look_at_model
     from dinoclassify.writers.chunks import ChunkPlan, chunk_size
     from dinoclassify.writers.output_folder import work_of
-    from dinoclassify.writers.previous_rows import PreviousRow
 
     inputs, passing, upkeep = request.inputs, request.passing, request.upkeep
     tally, folder = Tally(upkeep.failure_limit), request.target.file or ""
@@ -87,20 +86,12 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
             told_if_stopped(tally, partial(kept_rows, request.target)) as stop,
             writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
         ):
-
-            def keep(row: R) -> None:
-                if row.failure is not None:
-                    note_failure(row.path)
-                tally.note_input(
-                    "kept", PreviousRow(0, row.status, row.failure.code if row.failure is not None else None)
-                )
-
             sources = signed(chain([first], found), private=inputs.private_urls)
             pending = output.pending(sources, partial(note_input, tally, note_failure))
             results = answer(
                 open_job,
                 job.model.preprocessing,
-                plan.chunks(pending, keep),
+                plan.chunks(pending, partial(_note_kept, tally, note_failure)),
                 plan.work,
                 Decoding(batch_size, passing.exact, passing.max_pixels, passing.timeout, inputs.private_urls),
                 expand=partial(contents, rules=rules),
@@ -118,6 +109,15 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
         if not request.messages.quiet:
             say(f"{tally.summary()} -> {folder}")
     return tally.exit_code
+
+
+def _note_kept(tally: Tally, note_failure: Callable[[str], None], row: R) -> None:
+    """Count a row that an interrupted run has made of something in a stream."""
+    from dinoclassify.writers.previous_rows import PreviousRow
+
+    if row.failure is not None:
+        note_failure(row.path)
+    tally.note_input("kept", PreviousRow(0, row.status, row.failure.code if row.failure is not None else None))
 
 
 def _plannable(request: Request, rules: Rules) -> Iterator[Source]:

@@ -15,7 +15,7 @@ from dinoclassify.cli.request import Request, Target, check_run
 from dinoclassify.cli.run import Job, write_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.cli.watch import check_watch, watch_rows
-from dinoclassify.groups import read_groups
+from dinoclassify.groups import Groups, read_groups
 from dinoclassify.labels import read_labels
 from dinoclassify.rows import Prediction
 from dinoclassify.writers import choose_format, open_format
@@ -55,10 +55,7 @@ def predict(
         refuse_given(context, _OF_ROWS, "--list prints the inputs, and writes no rows")
         print_inputs(inputs, quiet=messages.quiet)
         return 0
-    file = None if output in (DASH, "") else output
-    in_parts = file is not None and (file.endswith("/") or os.path.isdir(file))
-    chosen = choose_format(file, output_format or ("parquet" if in_parts else None), excel_safe=excel_safe)
-    target = Target(file, chosen, in_parts)
+    target = _target(output, output_format, excel_safe=excel_safe)
     request = Request(inputs, passing, target, upkeep, messages, context.params, [*filter(None, (labels, groups))])
     check_run(request)
     check_parts(request, cluster)
@@ -71,29 +68,47 @@ def predict(
     most = min(top_k, len(known)) if known else top_k
     open_format(target.chosen.name, most)  # which may not hold as many: found out before the model is opened
 
-    def open_job() -> Job[Prediction]:
-        from dinoclassify.classifier import Classifier
-
-        classifier = Classifier(model.model, labels=names, groups=folds, **model.arguments())
-        ranks = min(top_k, len(classifier.labels))
-        return Job(
-            model=classifier,
-            answer=partial(classifier.answer, top_k=ranks, threshold=threshold),
-            row_format=open_format(target.chosen.name, ranks),
-            settings={
-                "labels": _digest(classifier.classes),
-                "groups": _digest(map(classifier.labels.__getitem__, classifier.group_of or ())) if folds else None,
-                "top-k": ranks,
-                "threshold": threshold,
-            },
-            outputs={"labels": len(classifier.labels)},
-        )
-
+    open_job = partial(_open_job, model, names, folds, top_k, threshold, target.chosen.name)
     if watch:
         return watch_rows(open_job, request)
     if cluster.engine == "ray":
         return write_parts(open_job, request, cluster)
     return write_rows(open_job, request)
+
+
+def _target(output: str, output_format: str | None, *, excel_safe: bool) -> Target:
+    """Where rows go: what exists as a folder, or is named like one, is a folder of parts."""
+    file = None if output in (DASH, "") else output
+    in_parts = file is not None and (file.endswith("/") or os.path.isdir(file))
+    chosen = choose_format(file, output_format or ("parquet" if in_parts else None), excel_safe=excel_safe)
+    return Target(file, chosen, in_parts)
+
+
+def _open_job(
+    model: options.ModelOptions,
+    names: list[str] | None,
+    groups: Groups | None,
+    top_k: int,
+    threshold: float,
+    format_name: str,
+) -> Job[Prediction]:
+    """Open the classifier. There may be fewer classes than ``top_k``."""
+    from dinoclassify.classifier import Classifier
+
+    classifier = Classifier(model.model, labels=names, groups=groups, **model.arguments())
+    ranks = min(top_k, len(classifier.labels))
+    return Job(
+        model=classifier,
+        answer=partial(classifier.answer, top_k=ranks, threshold=threshold),
+        row_format=open_format(format_name, ranks),
+        settings={
+            "labels": _digest(classifier.classes),
+            "groups": _digest(map(classifier.labels.__getitem__, classifier.group_of or ())) if groups else None,
+            "top-k": ranks,
+            "threshold": threshold,
+        },
+        outputs={"labels": len(classifier.labels)},
+    )
 
 
 def _digest(names: Iterable[str]) -> str:

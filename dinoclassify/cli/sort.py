@@ -27,6 +27,7 @@ from dinoclassify.undo_journal import NAME
 if TYPE_CHECKING:
     from dinoclassify.groups import Groups
     from dinoclassify.layout import Layout
+    from dinoclassify.rows import Prediction
     from dinoclassify.sorting import Grouped, Outcome
     from dinoclassify.undo_journal import Entry
     from dinoclassify.undoing import Undone
@@ -115,20 +116,18 @@ def sort(
     name = required(results)
     if not into:
         raise UsageError("name a folder with --into")
+    if only and failed_to is not None:
+        raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
     from dinoclassify.groups import read_groups
-    from dinoclassify.predictions import file_finder, latest_predictions
+    from dinoclassify.predictions import file_finder
     from dinoclassify.sorting import BATCH, Rules, SortedFolder, make_folder
     from dinoclassify.undoing import remove_folders
 
     known = read_groups(groups) if groups is not None else None
     where, grouped = _layout(context, layout, mode, known)
-    if only and failed_to is not None:
-        raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
     wanted = chosen(only, name, known if where.uses("group") else None)
     rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, find=file_finder(name))
-    rows = latest_predictions(name)
-    if name != DASH:
-        rows = chain([first] if (first := next(rows, None)) is not None else [], rows)  # to see now if it can be read
+    rows = _readable_rows(name)
     made = [] if dry_run else make_folder(into)
     work = _Run(mode, into, dry_run)
     try:
@@ -143,6 +142,16 @@ def sort(
     if not messages.quiet:
         say(work.last_line(is_signed=folder.is_signed))
     return SOME_FAILED if work.troubles else 0
+
+
+def _readable_rows(name: str) -> "Iterator[Prediction]":
+    """The last row of each image. A file that cannot be read is found out at once, and not with its first row."""
+    from dinoclassify.predictions import latest_predictions
+
+    rows = latest_predictions(name)
+    if name == DASH:  # whose first row may be long in coming
+        return rows
+    return chain([first] if (first := next(rows, None)) is not None else [], rows)
 
 
 def _layout(
