@@ -6,6 +6,7 @@ that picture is tried again alone: if it ends that process too, it is given up. 
 up at once. Batches stay as they were, whatever happens in between.
 """
 
+import atexit
 import copy
 import ctypes
 import itertools
@@ -224,7 +225,11 @@ class Worker:
 
 @contextmanager
 def looked_after(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
-    """Kill the workers that hang, as long as the block lasts, and all of them in the end."""
+    """Kill the workers that hang, as long as the block lasts, and all of them in the end.
+
+    The end of the program is one: a caller may still hold the rows it has not asked for, and Python waits at its exit
+    for all processes.
+    """
     over = threading.Event()
     interval = min(timeout / _LOOKS, 1.0)
 
@@ -233,15 +238,20 @@ def looked_after(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
             for worker in workers:
                 worker.look(interval)
 
-    thread = threading.Thread(target=look, name="look after workers", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
+    def stop() -> None:
         over.set()
         thread.join()
         for worker in workers:
             worker.stop()
+
+    thread = threading.Thread(target=look, name="look after workers", daemon=True)
+    thread.start()
+    atexit.register(stop)
+    try:
+        yield
+    finally:
+        atexit.unregister(stop)
+        stop()
 
 
 class _Flag:

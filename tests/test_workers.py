@@ -255,6 +255,20 @@ def test_no_memory_for_a_batch_is_said_in_its_rows(greys: Path, monkeypatch: pyt
     assert [prediction.index for prediction in predictions[4:]] == [4, 5]
 
 
+def test_a_program_ends_though_it_holds_rows_it_has_not_asked_for(greys: Path, tiny: str) -> None:
+    """Also where an error ends it, which keeps all that the program held."""
+    script = (
+        "import sys; from dinoclassify import Classifier;"
+        "rows = Classifier(sys.argv[1]).predict(sys.argv[2:], batch_size=8, workers=2);"
+        "print(next(rows).status); raise ValueError('of the program')"
+    )
+    paths = [str(greys / f"{level:03}.png") for level in range(200)]
+    command = [sys.executable, "-c", script, tiny, *paths]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "ok\n")
+    assert done.stderr.splitlines()[2:] == ["ValueError: of the program"]
+
+
 def test_processes_that_cannot_be_started_are_said(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
