@@ -1,11 +1,12 @@
-"""PATHS before a run begins: a root that is away would cost the rows of all that lies below it."""
+"""PATHS before a run and after it: a root that is away would cost the rows of all that lies below it."""
 
 import difflib
 import errno
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from dinoclassify.archives import is_archive, split_key
@@ -40,6 +41,28 @@ def check_roots(paths: Sequence[str], rules: Rules) -> None:
             raise NoInputsError(_unquoted_blank(paths, number) or trouble)
     if len(paths) == 1 and paths[0].lower().endswith(_LISTS) and os.path.isfile(paths[0]):
         log.warning("%s is tried as an image: for a list of paths write --files-from %s", paths[0], paths[0])
+
+
+def devices(paths: Sequence[str]) -> dict[str, int]:
+    """The device of each folder that PATHS name, or look for matches in."""
+    found = {}
+    for path in paths:
+        folder = path if os.path.isdir(path) else _folder_of(path) if is_pattern(path) else None
+        with suppress(OSError):
+            if folder is not None and not is_url(path):
+                found[folder] = os.stat(folder).st_dev
+    return found
+
+
+def check_devices(before: Mapping[str, int]) -> None:
+    """See that each folder is on the device where it was: else its disk went away in the middle of the run.
+
+    Raises:
+        NoInputsError: one is not.
+    """
+    for folder, device in before.items():
+        if devices([folder]) != {folder: device}:
+            raise NoInputsError(f"{folder} went away during the run; is its disk mounted?")
 
 
 def _trouble(path: str, rules: Rules) -> str | None:
@@ -86,9 +109,13 @@ def _not_listed(folder: str, error: OSError) -> str:
 
 def _no_match(pattern: str, errors: Sequence[OSError]) -> str:
     """Why a glob matches nothing."""
-    folder = os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0])
-    trouble = _not_listed(errors[0].filename, errors[0]) if errors else _trouble_at(folder or ".")
+    trouble = _not_listed(errors[0].filename, errors[0]) if errors else _trouble_at(_folder_of(pattern))
     return f"nothing matches {pattern}: {trouble or 'check the pattern'}"
+
+
+def _folder_of(pattern: str) -> str:
+    """The folder in which a glob begins."""
+    return os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0]) or "."
 
 
 def _trouble_at(path: str) -> str | None:

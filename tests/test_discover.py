@@ -21,7 +21,7 @@ from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.fetching import is_elsewhere
 from dinoclassify.filters import Filters, Rules, Shard, describe_passed_over
 from dinoclassify.reading import signed
-from dinoclassify.roots import check_roots
+from dinoclassify.roots import check_devices, check_roots, devices
 from dinoclassify.rows import Failure
 from dinoclassify.sources import Source
 
@@ -358,6 +358,17 @@ def test_nothing_is_logged_on_a_plain_walk(tree: Path, caplog: pytest.LogCapture
     caplog.set_level(logging.DEBUG)
     found("photos", "photos/**/*.jpg")
     assert caplog.messages == []
+
+
+def test_a_folder_that_is_on_another_device_went_away(tree: Path) -> None:
+    before = devices(["photos", "photos/*.jpg", "*.png", "photos/a.jpg", "gone", "-", "s3://bucket/photos/"])
+    assert before.keys() == {"photos", "."}
+    check_devices(before)
+    with pytest.raises(NoInputsError, match=r"^photos went away during the run; is its disk mounted\?$"):
+        check_devices({**before, "photos": before["photos"] + 1})
+    (tree / "photos").rename("elsewhere")
+    with pytest.raises(NoInputsError, match=r"^photos went away"):
+        check_devices(before)
 
 
 def away(*paths: str) -> str:

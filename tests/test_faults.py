@@ -9,12 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from conftest import PHOTOS, Cli
 from PIL import Image
 from test_resume import content, many
+
+from dinoclassify.predictions import read_predictions
 
 COMMAND = [sys.executable, "-m", "dinoclassify"]
 SMALL = 48  # KiB, of the disk that fills up
@@ -62,6 +65,29 @@ def test_a_full_disk_leaves_whole_lines_and_can_be_resumed(here: Path, tiny: str
     assert rows.endswith(b"\n")
     assert rows.count(b"\n") > 100
     assert content(name) == content(f"whole-{name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["out.csv", "parts/"])
+def test_a_disk_that_goes_away_in_the_middle_of_a_run_costs_no_row(here: Path, tiny: str, name: str) -> None:
+    require("unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt")
+    many(here / "many", 1500)
+    Path("disk").mkdir()
+    run = " ".join([*COMMAND, "predict", "disk", "-m", tiny, "-q", "-o", name, "--batch-size", "4"])
+    begun = "[ -d parts.partial/rows ] || [ $(wc -l < out.csv.partial) -gt 200 ]"
+    script = (
+        f"mount -t tmpfs tmpfs disk && cp many/* disk && {run}; echo $?; cp -r {name} before;"
+        f"{run} & until {begun}; do sleep 0.01; done 2> /dev/null; umount -l disk; wait $!; echo $?;"
+        f"cp -r {name} after;"
+        f"mount -t tmpfs tmpfs disk && cp many/* disk && {run} --resume; echo $?"
+    )
+    done = subprocess.run(["unshare", "-m", "bash", "-c", script], capture_output=True, text=True, timeout=200)
+    assert done.stdout.split() == ["3", "4", "3"], done.stderr
+    partial = name.rstrip("/") + ".partial"
+    kept = f"{name} stays as it was; finished rows are in {partial}, --resume goes on"
+    assert done.stderr == f"dinoclassify: disk went away during the run; is its disk mounted? {kept}\n"
+    assert subprocess.run(["diff", "-r", "before", "after"]).returncode == 0
+    assert Counter(row.status for row in read_predictions(name)) == Counter(ok=1499, failed=1)
 
 
 def test_stdout_on_a_full_disk_gets_whole_lines(here: Path, tiny: str) -> None:

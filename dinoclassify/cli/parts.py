@@ -10,7 +10,7 @@ from dinoclassify.cli.inputs import nothing_found, rules_of, search, second_look
 from dinoclassify.cli.options import Cluster
 from dinoclassify.cli.progress import log_model, told_if_stopped, with_progress
 from dinoclassify.cli.request import Request
-from dinoclassify.cli.run import Job, finish, kept_rows, note_input, open_output, owned
+from dinoclassify.cli.run import Job, check_still_there, finish, kept_rows, note_input, open_output, owned
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import say
 from dinoclassify.containers import contents
@@ -18,6 +18,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.filters import Filters, Rules, part
 from dinoclassify.lists import writing_paths
 from dinoclassify.reading import signed
+from dinoclassify.roots import devices
 from dinoclassify.sources import Source, Stream
 from dinoclassify.writers import R
 
@@ -64,7 +65,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
 
     inputs, passing, upkeep = request.inputs, request.passing, request.upkeep
     tally, folder = Tally(upkeep.failure_limit), request.target.file or ""
-    rules = rules_of(inputs, tally.passed_over)
+    rules, disks = rules_of(inputs, tally.passed_over), devices(inputs.paths or ())
     with owned(request.target, upkeep), connected(cluster.ray_address):
         found = _plannable(request, rules)
         first = next(found, None)
@@ -105,6 +106,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
                         note_failure(path)
                     tally.add_all(result.statuses, result.errors)
             if not stop():
+                check_still_there(disks, request.target)
                 finish(output, job, request, tally, made=plan)
         if not request.messages.quiet:
             say(f"{tally.summary()} -> {folder}")

@@ -15,10 +15,11 @@ from dinoclassify.cli.request import Request, Target
 from dinoclassify.cli.signals import ending_with_reader
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import say
-from dinoclassify.errors import FailuresError
+from dinoclassify.errors import FailuresError, NoInputsError
 from dinoclassify.lists import writing_paths
 from dinoclassify.locks import locked
 from dinoclassify.reading import signed
+from dinoclassify.roots import check_devices, devices
 from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
 from dinoclassify.staging import published, remove_stage
@@ -63,6 +64,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
     """
     inputs, target, upkeep = request.inputs, request.target, request.upkeep
     tally, stages = Tally(upkeep.failure_limit), Stages()
+    disks = devices(inputs.paths or ())
     with owned(target, upkeep):
         census = Census(inputs.shard) if inputs.shard is not None else None
         found = look(inputs, census, tally.passed_over)
@@ -95,6 +97,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
                 for row in predictions(output.pending(sources, partial(note_input, tally, note_failure))):
                     output.write(row)
                 if not stop():
+                    check_still_there(disks, target)
                     finish(output, job, request, tally, census)
         log_stages(stages, job.model, exact=request.passing.exact)
     if not request.messages.quiet:
@@ -150,6 +153,18 @@ def owned(target: Target, upkeep: options.Upkeep) -> Iterator[None]:
     finally:
         if target.url is not None and mine is not None:
             remove_stage(mine)
+
+
+def check_still_there(disks: Mapping[str, int], target: Target) -> None:
+    """See that no disk went away during the run, see `check_devices`: its images would have lost their rows.
+
+    Raises:
+        NoInputsError: one did; the output stays as it was.
+    """
+    try:
+        check_devices(disks)
+    except NoInputsError as error:
+        raise NoInputsError(f"{error} {target.file} stays as it was{kept_rows(target)}") from None
 
 
 def arguments_of(request: Request, stages: Stages, stop: Callable[[], bool]) -> "Run":
