@@ -1,6 +1,7 @@
 """What runs in a process that decodes, and what it tells of itself."""
 
 import ctypes
+import gc
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -116,6 +117,7 @@ def as_is(result: Any) -> Any:  # DataLoader takes it for a function of a list
 
 def init_worker(_: int) -> None:
     """Make the process ready."""
+    gc.freeze()  # garbage of the main process, of which this one has a copy, may hold processes that it would end
     # Signals often reach the whole process group. The main process alone answers them, and ends its workers. Where it
     # dies without a word they end by themselves in some seconds; on Linux at once, with what they hold open.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,5 +1,6 @@
 """Processes that are killed, crash or hang: each costs at most the picture it is at, and nothing is mixed up."""
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -41,6 +42,8 @@ def hostile(source: Source, **options: object) -> Decoded:
     if name.startswith("once") and not os.path.exists(source.path + ".seen"):
         Path(source.path + ".seen").touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("collect"):
+        gc.collect()
     if name.startswith("hang"):
         time.sleep(1000)
     if name.startswith("stop"):
@@ -79,7 +82,7 @@ def run(
 def pictures(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of pictures n.png of level n, and of the same under names that `hostile` knows."""
     monkeypatch.setattr("dinoclassify.loader.decode", hostile)
-    for name in ("segv", "kill", "leave", "once", "hang", "stop", "lock"):
+    for name in ("segv", "kill", "leave", "once", "hang", "stop", "lock", "collect"):
         for number in range(40):
             (tmp_path / f"{name}-{number:03}.png").symlink_to(greys / f"{number:03}.png")
     for number in range(60):
@@ -230,6 +233,25 @@ def test_time_in_which_all_is_stopped_does_not_count(pictures: Path) -> None:
         time.sleep(2.5)
         os.killpg(process.pid, signal.SIGCONT)
         assert process.wait(timeout=60) == 0
+
+
+def test_a_process_leaves_alone_what_is_garbage_of_the_one_that_started_it(pictures: Path) -> None:
+    """It has a copy of all that: the processes of another run must not be killed, nor be told to end, by it."""
+    paths = [str(pictures / f"{number:03}.png") for number in range(60)]
+    gc.disable()
+    try:
+        batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000)
+        next(batches)
+        (before,) = multiprocessing.active_children()
+        cycle: list[object] = [batches]
+        cycle.append(cycle)
+        del batches, cycle
+        run([str(pictures / f"collect-{number:03}.png") for number in range(8)])
+        assert multiprocessing.active_children() == [before]
+        assert before.is_alive()
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 def test_too_many_deaths_in_a_row_end_the_run(pictures: Path) -> None:
