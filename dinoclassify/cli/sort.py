@@ -22,7 +22,6 @@ from dinoclassify.cli.terminal import hush, print_lines, progress_bar, say, set_
 from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.locks import locked
 from dinoclassify.rows import printable
-from dinoclassify.undo_journal import NAME
 
 if TYPE_CHECKING:
     from dinoclassify.groups import Groups
@@ -61,6 +60,8 @@ class _Run:
     @property
     def journal(self) -> str:
         """The name of the journal."""
+        from dinoclassify.undo_journal import NAME
+
         return os.path.join(self.into, NAME)
 
     @property
