@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dinoclassify.containers import contents, in_store, is_member, named, tables_of
@@ -120,6 +121,7 @@ def _walk(folder: str, rules: Rules) -> Iterator[str]:
             names = _names(path, below, rules, root)
         except OSError:
             return False
+        rules.disks.setdefault(status.st_dev, path)
         identity = (status.st_dev, status.st_ino)
         if identity in (level.identity for level in levels):
             log.warning("%s links to a folder above itself and is not entered again", path)
@@ -146,7 +148,9 @@ def _glob(pattern: str, rules: Rules) -> Iterator[Source]:
     Files are taken as they match. A folder that matches is walked, unless the pattern has ``**``: then what lies
     below it is for the pattern to match.
     """
-    matched = False
+    matched, folder = False, glob_folder(pattern)
+    with suppress(OSError):
+        rules.disks.setdefault(os.stat(folder).st_dev, folder)
     for path in matches(pattern, rules, _warn_unreadable):
         matched = True
         if not os.path.isdir(path):
@@ -155,6 +159,11 @@ def _glob(pattern: str, rules: Rules) -> Iterator[Source]:
             yield from map(Source, _walk(path, rules))
     if not matched:
         log.warning("nothing matches %s", pattern)
+
+
+def glob_folder(pattern: str) -> str:
+    """The folder in which a glob begins."""
+    return os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0]) or "."
 
 
 def matches(pattern: str, rules: Rules, onerror: Callable[[OSError], None]) -> Iterator[str]:

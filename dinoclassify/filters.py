@@ -68,7 +68,8 @@ class Rules:
 
     ``column`` is that of the tables among the inputs which has pictures. ``private``: see `dinoclassify.web`.
     ``passed_over`` counts, by suffix, the visible files that a walk finds and does not take for images, but for those
-    that the patterns leave out; each is logged.
+    that the patterns leave out; each is logged. ``disks`` gets one folder on each device that is looked into, see
+    `dinoclassify.roots.check_disks`.
 
     Raises:
         UsageError: a pattern is not a gitignore pattern.
@@ -81,7 +82,9 @@ class Rules:
         column: str | None = None,
         private: bool = False,
         passed_over: Counter[str] | None = None,
+        disks: dict[int, str] | None = None,
     ) -> None:
+        self.disks = disks if disks is not None else {}
         self.hidden = filters.hidden
         self.follow = filters.follow
         self.column = column

@@ -4,14 +4,12 @@ import difflib
 import errno
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 
 from dinoclassify.archives import is_archive, split_key
 from dinoclassify.containers import is_in_store
-from dinoclassify.discover import is_pattern, matches
+from dinoclassify.discover import glob_folder, is_pattern, matches
 from dinoclassify.errors import NoInputsError
 from dinoclassify.filters import Rules, has_image_suffix, is_glob
 from dinoclassify.lists import STDIN
@@ -43,26 +41,29 @@ def check_roots(paths: Sequence[str], rules: Rules) -> None:
         log.warning("%s is tried as an image: for a list of paths write --files-from %s", paths[0], paths[0])
 
 
-def devices(paths: Sequence[str]) -> dict[str, int]:
-    """The device of each folder that PATHS name, or look for matches in."""
-    found = {}
-    for path in paths:
-        folder = path if os.path.isdir(path) else _folder_of(path) if is_pattern(path) else None
-        with suppress(OSError):
-            if folder is not None and not is_url(path):
-                found[folder] = os.stat(folder).st_dev
-    return found
+def check_disks(disks: Mapping[int, str]) -> None:
+    """See that no disk went away since the search for inputs. It looks like a folder that has become empty.
 
-
-def check_devices(before: Mapping[str, int]) -> None:
-    """See that each folder is on the device where it was: else its disk went away in the middle of the run.
+    Args:
+        disks: a folder on each device, as `Rules` notes them.
 
     Raises:
-        NoInputsError: one is not.
+        NoInputsError: where a folder was, there is another device now.
     """
-    for folder, device in before.items():
-        if devices([folder]) != {folder: device}:
+    for device, folder in disks.items():
+        if _device_at(folder) != device:
             raise NoInputsError(f"{folder} went away during the run; is its disk mounted?")
+
+
+def _device_at(folder: str) -> int | None:
+    """The device of a folder, or of what is left of the way to it; None if it does not answer."""
+    while True:
+        try:
+            return os.stat(os.path.join(folder, ".")).st_dev  # the dot: an automounter mounts it again
+        except (FileNotFoundError, NotADirectoryError):
+            folder = os.path.dirname(folder.rstrip("/")) or "."
+        except OSError:
+            return None
 
 
 def _trouble(path: str, rules: Rules) -> str | None:
@@ -109,13 +110,8 @@ def _not_listed(folder: str, error: OSError) -> str:
 
 def _no_match(pattern: str, errors: Sequence[OSError]) -> str:
     """Why a glob matches nothing."""
-    trouble = _not_listed(errors[0].filename, errors[0]) if errors else _trouble_at(_folder_of(pattern))
+    trouble = _not_listed(errors[0].filename, errors[0]) if errors else _trouble_at(glob_folder(pattern))
     return f"nothing matches {pattern}: {trouble or 'check the pattern'}"
-
-
-def _folder_of(pattern: str) -> str:
-    """The folder in which a glob begins."""
-    return os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0]) or "."
 
 
 def _trouble_at(path: str) -> str | None:

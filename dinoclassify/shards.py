@@ -17,7 +17,7 @@ from dinoclassify.filters import Shard, is_glob
 from dinoclassify.positions import unpacked
 from dinoclassify.predictions import read_meta
 from dinoclassify.stores import is_url
-from dinoclassify.writers.fingerprint import describe_part
+from dinoclassify.writers.fingerprint import describe_part, is_digest
 
 log = logging.getLogger(__name__)
 
@@ -183,6 +183,8 @@ def _check_made_with(parts: Sequence[Part]) -> None:
             one, other = first.made_with.get(name), part.made_with.get(name)
             if one != other and name != "format":
                 told = f"{first.name} was made {describe_part(name, one)}, {part.name} {describe_part(name, other)}"
+                if is_digest(name) and one and other:
+                    told = f"{first.name} and {part.name} were made with different {name}"
                 raise UsageError(f"{told}: merge what is made alike")
 
 

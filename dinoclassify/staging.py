@@ -30,16 +30,10 @@ def stage_of(url: str) -> str:
     if url.endswith("/"):
         raise UsageError(f"{url} is no name of an object: add one")
     digest = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    folder = os.path.join(platformdirs.user_state_dir("dinoclassify"), "outputs", digest)
+    folder = os.path.join(platformdirs.user_state_dir("dinoclassify"), "outputs")
     with reporting(folder):
         os.makedirs(folder, exist_ok=True)
-    return os.path.join(folder, os.path.basename(url))
-
-
-def remove_stage(file: str) -> None:
-    """Remove the folder of a file that was sent, unless something is left in it. No lock in it may be held."""
-    with suppress(OSError):
-        os.rmdir(os.path.dirname(file))
+    return os.path.join(folder, f"{digest}-{os.path.basename(url)}")
 
 
 @contextmanager
@@ -58,7 +52,7 @@ def published(url: str, file: str, *, resume: bool = False, fresh: bool = False)
     if fresh or not (os.path.exists(file + PARTIAL) or _is_unsent(file)):
         _remove(file)  # without --fresh: what an earlier run has read of the object, and made no row
     elif resume and _is_behind(url, file):
-        aside = tempfile.mkdtemp(prefix="superseded-", dir=os.path.dirname(file))
+        aside = tempfile.mkdtemp(prefix=f"{os.path.basename(file)}.superseded-", dir=os.path.dirname(file))
         for name in filter(os.path.exists, _names(file)):
             os.rename(name, os.path.join(aside, os.path.basename(name)))
         log.warning("%s is newer than the interrupted run of this machine, whose rows are now in %s", url, aside)

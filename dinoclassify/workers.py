@@ -12,6 +12,7 @@ import ctypes
 import itertools
 import logging
 import multiprocessing
+import os
 import signal
 import threading
 from collections import deque
@@ -230,7 +231,7 @@ def looked_after(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
     The end of the program is one: a caller may still hold the rows it has not asked for, and Python waits at its exit
     for all processes.
     """
-    over = threading.Event()
+    over, owner = threading.Event(), os.getpid()
     interval = min(timeout / _LOOKS, 1.0)
 
     def look() -> None:
@@ -239,6 +240,8 @@ def looked_after(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
                 worker.look(interval)
 
     def stop() -> None:
+        if os.getpid() != owner:
+            return  # the end of a process that the program has forked
         over.set()
         thread.join()
         for worker in workers:

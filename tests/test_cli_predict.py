@@ -20,6 +20,7 @@ from conftest import PHOTOS, Cli
 from PIL import Image
 
 from dinoclassify.cli import run
+from dinoclassify.cli.tally import Tally
 
 HEADER = "path,status,label,score,index,error_code,error,size,mtime_ns"
 Invoke = Callable[..., tuple[int, str, str]]
@@ -191,6 +192,14 @@ def test_options_from_the_environment(here: Path, tiny: str, invoke: Invoke, mon
     code, out, err = invoke("predict", "photos")
     assert (code, err) == (0, "")
     assert [len(json.loads(line)["top"]) for line in out.splitlines()] == [2] * 5
+
+
+def test_where_rows_are_is_said_only_when_there_are_some() -> None:
+    tally = Tally()
+    tally.start({})
+    assert not tally.has_rows
+    tally.start({"ok": 156})  # of an interrupted run
+    assert tally.has_rows
 
 
 def test_top_k_is_at_most_the_number_of_classes(here: Path, tiny: str, invoke: Invoke) -> None:

@@ -173,7 +173,7 @@ def test_a_run_that_was_killed_goes_on_with_its_rows_on_this_machine(
         wait_until(lambda: len(store.faults.asked) > 150)
         process.kill()
     assert set(store.keys()) == {"nothing", *names}
-    (partial,) = here.glob(f"state/dinoclassify/outputs/*/{name}.partial")
+    (partial,) = here.glob(f"state/dinoclassify/outputs/*-{name}.partial")
     written = partial.read_bytes().count(b".jpg")
     assert written > 50
     wait_until(lambda: not any("process_request_thread" in thread.name for thread in threading.enumerate()))

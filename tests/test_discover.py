@@ -21,7 +21,7 @@ from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.fetching import is_elsewhere
 from dinoclassify.filters import Filters, Rules, Shard, describe_passed_over
 from dinoclassify.reading import signed
-from dinoclassify.roots import check_devices, check_roots, devices
+from dinoclassify.roots import check_disks, check_roots
 from dinoclassify.rows import Failure
 from dinoclassify.sources import Source
 
@@ -360,15 +360,17 @@ def test_nothing_is_logged_on_a_plain_walk(tree: Path, caplog: pytest.LogCapture
     assert caplog.messages == []
 
 
-def test_a_folder_that_is_on_another_device_went_away(tree: Path) -> None:
-    before = devices(["photos", "photos/*.jpg", "*.png", "photos/a.jpg", "gone", "-", "s3://bucket/photos/"])
-    assert before.keys() == {"photos", "."}
-    check_devices(before)
-    with pytest.raises(NoInputsError, match=r"^photos went away during the run; is its disk mounted\?$"):
-        check_devices({**before, "photos": before["photos"] + 1})
-    (tree / "photos").rename("elsewhere")
-    with pytest.raises(NoInputsError, match=r"^photos went away"):
-        check_devices(before)
+def test_where_a_disk_was_is_another_device_when_it_goes_away(tree: Path) -> None:
+    disks: dict[int, str] = {}
+    rules = Rules(Filters(), disks=disks)
+    assert list(find(["photos", "*.png", "photos/*.jpg", "gone.jpg"], rules))
+    device = tree.stat().st_dev
+    assert disks == {device: "photos"}
+    check_disks(disks)
+    check_disks({device: "photos/none/below"})  # a folder that was deleted or moved
+    for gone in ({device + 1: "photos"}, {device + 1: "photos/none"}):
+        with pytest.raises(NoInputsError, match=r"^photos(/none)? went away during the run; is its disk mounted\?$"):
+            check_disks(gone)
 
 
 def away(*paths: str) -> str:

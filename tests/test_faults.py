@@ -68,24 +68,24 @@ def test_a_full_disk_leaves_whole_lines_and_can_be_resumed(here: Path, tiny: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["out.csv", "parts/"])
-def test_a_disk_that_goes_away_in_the_middle_of_a_run_costs_no_row(here: Path, tiny: str, name: str) -> None:
+@pytest.mark.parametrize(("name", "path"), [("out.csv", "top/disk"), ("out.csv", "'top/*'"), ("parts/", "top")])
+def test_a_disk_that_goes_away_in_the_middle_of_a_run_costs_no_row(here: Path, tiny: str, name: str, path: str) -> None:
     require("unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt")
     many(here / "many", 1500)
-    Path("disk").mkdir()
-    run = " ".join([*COMMAND, "predict", "disk", "-m", tiny, "-q", "-o", name, "--batch-size", "4"])
+    Path("top/disk").mkdir(parents=True)
+    run = " ".join([*COMMAND, "predict", path, "-m", tiny, "-q", "-o", name, "--batch-size", "4"])
     begun = "[ -d parts.partial/rows ] || [ $(wc -l < out.csv.partial) -gt 200 ]"
+    mount = "mount -t tmpfs tmpfs top/disk && cp many/* top/disk"
     script = (
-        f"mount -t tmpfs tmpfs disk && cp many/* disk && {run}; echo $?; cp -r {name} before;"
-        f"{run} & until {begun}; do sleep 0.01; done 2> /dev/null; umount -l disk; wait $!; echo $?;"
-        f"cp -r {name} after;"
-        f"mount -t tmpfs tmpfs disk && cp many/* disk && {run} --resume; echo $?"
+        f"{mount} && {run}; echo $?; cp -r {name} before;"
+        f"{run} & until {begun}; do sleep 0.01; done 2> /dev/null; umount -l top/disk; wait $!; echo $?;"
+        f"cp -r {name} after; {mount} && {run} --resume; echo $?"
     )
     done = subprocess.run(["unshare", "-m", "bash", "-c", script], capture_output=True, text=True, timeout=200)
     assert done.stdout.split() == ["3", "4", "3"], done.stderr
     partial = name.rstrip("/") + ".partial"
     kept = f"{name} stays as it was; finished rows are in {partial}, --resume goes on"
-    assert done.stderr == f"dinoclassify: disk went away during the run; is its disk mounted? {kept}\n"
+    assert done.stderr == f"dinoclassify: top/disk went away during the run; is its disk mounted? {kept}\n"
     assert subprocess.run(["diff", "-r", "before", "after"]).returncode == 0
     assert Counter(row.status for row in read_predictions(name)) == Counter(ok=1499, failed=1)
 

@@ -3,6 +3,8 @@
 import os
 import random
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
@@ -357,7 +359,8 @@ OBJECT = "STORE/object.csv"
 
 
 def in_stage(name: str) -> list[str]:
-    return sorted(entry for entry in os.listdir(os.path.dirname(stage_of(name))) if not entry.endswith(".lock"))
+    folder, file = os.path.split(stage_of(name))
+    return sorted(entry for entry in os.listdir(folder) if entry.startswith(file))
 
 
 def test_the_lock_of_an_object_is_held_after_it_is_sent() -> None:
@@ -371,9 +374,35 @@ def test_the_lock_of_an_object_is_held_after_it_is_sent() -> None:
 
 
 @pytest.mark.parametrize("kind", [OBJECT, "STORE/folder/"])
+def test_a_run_waits_for_another_that_writes_the_same_object(kind: str) -> None:
+    name, waiting, done = in_store(kind), threading.Event(), []
+    target, upkeep = Target(name, FORMATS[0], in_parts=name.endswith("/")), Upkeep(wait=True)
+
+    def write() -> None:
+        if target.kept_in is not None:
+            Path(target.kept_in).write_text("rows")
+
+    def write_later() -> None:
+        waiting.set()
+        with owned(target, upkeep):
+            write()
+            done.append(True)
+
+    later = threading.Thread(target=write_later)
+    with owned(target, upkeep):
+        later.start()
+        waiting.wait()
+        time.sleep(0.2)
+        write()
+        assert not done
+    later.join()
+    assert done
+
+
+@pytest.mark.parametrize("kind", [OBJECT, "STORE/folder/"])
 def test_nothing_is_left_on_this_machine_of_what_was_sent(kind: str) -> None:
     name = in_store(kind)
-    outputs = Path(stage_of(name.rstrip("/"))).parents[1]
+    outputs = Path(stage_of(name.rstrip("/"))).parent
     run(name, PATHS)
     assert not list(outputs.rglob("*"))
 
@@ -430,7 +459,9 @@ def test_an_object_that_is_newer_than_what_is_here_stays(
     assert message.startswith(f"{name} is newer than the interrupted run of this machine, whose rows are now in ")
     (aside,) = in_stage(name)
     assert message.endswith(f"/{aside}")
-    kept = f"{os.path.dirname(stage_of(name))}/{aside}/object.csv{'' if finished else '.partial'}"
+    kept = (
+        f"{os.path.dirname(stage_of(name))}/{aside}/{os.path.basename(stage_of(name))}{'' if finished else '.partial'}"
+    )
     assert Path(kept).read_text().count(",ok,") >= 4
 
 
@@ -473,7 +504,7 @@ def test_what_was_only_read_of_an_object_goes_without_a_word(caplog: pytest.LogC
     run(name, PATHS[:2])
     with suppress(ZeroDivisionError), published(name, stage_of(name), resume=True):
         raise ZeroDivisionError  # as where the model cannot be opened
-    assert "object.csv" in in_stage(name)
+    assert os.path.basename(stage_of(name)) in in_stage(name)
     here = os.environ["XDG_STATE_HOME"]
     os.environ["XDG_STATE_HOME"] = f"{here}-of-another-machine"  # undone with that of the fixture
     run(name, PATHS[:4], resume=True)

@@ -145,7 +145,7 @@ def read(name: str) -> list[dict[str, object]]:
         (("--threshold", "0.5"), "was made with threshold 0.0, not 0.5: add --threshold 0.0, or --fresh"),
         (
             ("-k", "2", "--exact"),
-            "with top-k 1, not 2 and without exact: add --top-k 1 and leave out --exact, or --fresh",
+            "with top-k 1, not 2; without exact: add --top-k 1 and leave out --exact, or --fresh",
         ),
         (("-m", "OTHER"), "OTHER: add --model TINY, or --fresh"),
     ],

@@ -293,6 +293,23 @@ def test_a_program_ends_though_it_holds_rows_it_has_not_asked_for(greys: Path, t
     assert done.stderr.count("Traceback") == 1
 
 
+def test_the_end_of_a_process_that_a_program_has_forked_is_not_its_own(greys: Path, tiny: str) -> None:
+    script = (
+        "import os, sys\n"
+        "from dinoclassify import Classifier\n"
+        "rows = Classifier(sys.argv[1], runtime='torch').predict(sys.argv[2:], batch_size=8, workers=2)\n"
+        "next(rows)\n"
+        "if (child := os.fork()) == 0:\n"
+        "    import atexit; atexit._run_exitfuncs(); os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "print(len(list(rows)))\n"
+    )
+    paths = [str(greys / f"{level:03}.png") for level in range(200)]
+    done = subprocess.run([sys.executable, "-c", script, tiny, *paths], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "199\n"), done.stderr
+    assert "starting another" not in done.stderr
+
+
 def test_processes_that_cannot_be_started_are_said(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")

@@ -72,13 +72,16 @@ def _shown(line: bytes) -> bytes:
 
 
 def look(
-    inputs: options.Inputs, census: "Census | None" = None, passed_over: Counter[str] | None = None
+    inputs: options.Inputs,
+    census: "Census | None" = None,
+    passed_over: Counter[str] | None = None,
+    disks: dict[int, str] | None = None,
 ) -> Iterator[Source]:
     """The inputs, lazily; all are counted in the census, and where those are that are taken.
 
-    ``passed_over`` counts the files that are not images by their suffix, see `describe_passed_over`.
+    For ``passed_over`` and ``disks`` see `Rules`.
     """
-    rules = rules_of(inputs, passed_over)
+    rules = rules_of(inputs, passed_over, disks)
     found = chain.from_iterable(contents(source, rules) for source in search(inputs, rules))
     if census is None:
         return part(found, _filters(inputs))
@@ -150,10 +153,12 @@ def _count_without_patterns(inputs: options.Inputs) -> int:
         return 0
 
 
-def rules_of(inputs: options.Inputs, passed_over: Counter[str] | None = None) -> Rules:
-    """What steers the search. ``passed_over``: see `look`."""
+def rules_of(
+    inputs: options.Inputs, passed_over: Counter[str] | None = None, disks: dict[int, str] | None = None
+) -> Rules:
+    """What steers the search. For ``passed_over`` and ``disks`` see `Rules`."""
     column = inputs.column if inputs.files_from is None else None
-    return Rules(_filters(inputs), column=column, private=inputs.private_urls, passed_over=passed_over)
+    return Rules(_filters(inputs), column=column, private=inputs.private_urls, passed_over=passed_over, disks=disks)
 
 
 def _filters(inputs: options.Inputs) -> Filters:

@@ -18,7 +18,6 @@ from dinoclassify.errors import UsageError
 from dinoclassify.filters import Filters, Rules, part
 from dinoclassify.lists import writing_paths
 from dinoclassify.reading import signed
-from dinoclassify.roots import devices
 from dinoclassify.sources import Source, Stream
 from dinoclassify.writers import R
 
@@ -65,7 +64,8 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
 
     inputs, passing, upkeep = request.inputs, request.passing, request.upkeep
     tally, folder = Tally(upkeep.failure_limit), request.target.file or ""
-    rules, disks = rules_of(inputs, tally.passed_over), devices(inputs.paths or ())
+    disks: dict[int, str] = {}
+    rules = rules_of(inputs, tally.passed_over, disks)
     with owned(request.target, upkeep), connected(cluster.ray_address):
         found = _plannable(request, rules)
         first = next(found, None)

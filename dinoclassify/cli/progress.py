@@ -39,7 +39,7 @@ def told_if_stopped(tally: Tally, kept: Callable[[], str] = str) -> Iterator[Cal
     """`finishing_batches`; when the run ends early, say how far it was, and where its rows, if any, are ``kept``."""
 
     def tell(why: object) -> None:
-        say(f"{why} after {tally.made:,} pictures{kept() if tally.total else ''}")
+        say(f"{why} after {tally.made:,} pictures{kept() if tally.has_rows else ''}")
         hush()
 
     try:

@@ -54,8 +54,8 @@ class Target:
         """The file or folder of the rows that are finished before the output is."""
         from dinoclassify.writers.output_file import journal_of
 
-        if self.in_parts and self.url is not None:
-            return self.url.rstrip("/") + PARTIAL
+        if self.in_parts and self.file is not None:
+            return self.file.rstrip("/") + PARTIAL
         return journal_of(self.locked) if self.locked is not None else None
 
 

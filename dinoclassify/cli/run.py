@@ -19,10 +19,10 @@ from dinoclassify.errors import FailuresError, NoInputsError
 from dinoclassify.lists import writing_paths
 from dinoclassify.locks import locked
 from dinoclassify.reading import signed
-from dinoclassify.roots import check_devices, devices
+from dinoclassify.roots import check_disks
 from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
-from dinoclassify.staging import published, remove_stage
+from dinoclassify.staging import published
 from dinoclassify.stores import is_url
 from dinoclassify.streams import stream_rows
 from dinoclassify.writers import R, RowFormat
@@ -64,10 +64,10 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
     """
     inputs, target, upkeep = request.inputs, request.target, request.upkeep
     tally, stages = Tally(upkeep.failure_limit), Stages()
-    disks = devices(inputs.paths or ())
+    disks: dict[int, str] = {}
     with owned(target, upkeep):
         census = Census(inputs.shard) if inputs.shard is not None else None
-        found = look(inputs, census, tally.passed_over)
+        found = look(inputs, census, tally.passed_over, disks)
         first = next(found, None)
         if first is None and (census is None or not census.inputs):  # a shard may well be empty
             raise nothing_found(inputs, tally.passed_over)
@@ -138,31 +138,28 @@ def owned(target: Target, upkeep: options.Upkeep) -> Iterator[None]:
     Raises:
         FailuresError: of the block, with what becomes of the output.
     """
-    mine = target.locked
+    path = target.locked
     try:
         with (
-            locked(mine, wait=upkeep.wait) if mine is not None else nullcontext(),
-            published(target.url, mine, resume=upkeep.resume, fresh=upkeep.fresh)
-            if target.url is not None and mine is not None and not target.in_parts
+            locked(path, wait=upkeep.wait) if path is not None else nullcontext(),
+            published(target.url, path, resume=upkeep.resume, fresh=upkeep.fresh)
+            if target.url is not None and path is not None and not target.in_parts
             else nullcontext(),
         ):
             yield
     except FailuresError as error:
-        kept = f": {target.file} stays as it was{kept_rows(target)}" if mine is not None else ""
+        kept = f": {target.file} stays as it was{kept_rows(target)}" if path is not None else ""
         raise FailuresError(f"{error}{kept}") from None
-    finally:
-        if target.url is not None and mine is not None:
-            remove_stage(mine)
 
 
-def check_still_there(disks: Mapping[str, int], target: Target) -> None:
-    """See that no disk went away during the run, see `check_devices`: its images would have lost their rows.
+def check_still_there(disks: Mapping[int, str], target: Target) -> None:
+    """See that no disk went away during the run, see `check_disks`: its images would have lost their rows.
 
     Raises:
         NoInputsError: one did; the output stays as it was.
     """
     try:
-        check_devices(disks)
+        check_disks(disks)
     except NoInputsError as error:
         raise NoInputsError(f"{error} {target.file} stays as it was{kept_rows(target)}") from None
 

@@ -46,6 +46,11 @@ class Tally:
         return self.statuses.total()
 
     @property
+    def has_rows(self) -> bool:
+        """Whether this run or an earlier one has made a row."""
+        return bool(self.total + self._earlier.total())
+
+    @property
     def kept(self) -> int:
         """Those that an earlier run has made."""
         return self.changes["kept"]

@@ -54,8 +54,8 @@ def train(
     check = partial(check_model_folder, output, force=force, pictures=walked)
     check()
     known = read_truth(truth)
-    classes, many = known.classes, truth.multi_label
-    count_classes(known.pictures, classes, multi_label=many)
+    classes, multi_label = known.classes, truth.multi_label
+    count_classes(known.pictures, classes, multi_label=multi_label)
     with locked(output.rstrip("/"), wait=wait):
         check()  # another run may have written it
         from dinoclassify.encoder import Encoder
@@ -68,19 +68,19 @@ def train(
         tally = Tally(None)
         features, pictures = _embed(encoder, known.pictures, passing, messages, tally)
         embedded = tally.summary()
-        counts = count_classes(pictures, classes, multi_label=many)
+        counts = count_classes(pictures, classes, multi_label=multi_label)
         labels = [picture.labels for picture in pictures]
         started = time.monotonic()
-        trained = train_head(features, labels, classes, multi_label=many, class_weight=class_weight, seed=seed)
+        trained = train_head(features, labels, classes, multi_label=multi_label, class_weight=class_weight, seed=seed)
         log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
         card = write_card(
             encoder.base,
             Data(known.source, len(pictures), counts, tally.errors),
             trained,
             settings={"class weight": class_weight, "seed": seed, "features": encoder.precision},
-            multi_label=many,
+            multi_label=multi_label,
         )
-        save_classifier(output, encoder.base, trained.head, classes, card, multi_label=many)
+        save_classifier(output, encoder.base, trained.head, classes, card, multi_label=multi_label)
     if not messages.quiet:
         print_table([_line(held) for held in trained.held], as_json=False)
         if trained.warning:

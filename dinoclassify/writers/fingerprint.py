@@ -112,7 +112,7 @@ def check_fingerprint(
         return
     if "model" in differences:  # from which the others follow
         differences = ["model"]
-    told = " and ".join(_difference(name, before.get(name), now[name]) for name in differences)
+    told = "; ".join(_difference(name, before.get(name), now[name]) for name in differences)
     cures = [match for name in differences if (match := _option_for(name, before.get(name), now[name]))]
     match = f"{' and '.join(cures)}, or " if len(cures) == len(differences) else ""
     raise UsageError(f"{option}: {rows} was made {told}: {match}{cure}")
@@ -125,9 +125,14 @@ def describe_part(name: str, value: object) -> str:
     return f"with {name}" if value is True else f"with {name} {value}"
 
 
+def is_digest(name: str) -> bool:
+    """Whether this part of a fingerprint is a digest, which says nothing to people."""
+    return name in _FILES
+
+
 def _difference(name: str, value: object, now: object) -> str:
     """What rows were made with or without, as `describe_part` says it, and what this run makes them with."""
-    if name in _FILES:  # a digest says nothing
+    if is_digest(name):
         return f"with other {name}" if value and now else describe_part(name, bool(value))
     was = describe_part(name, value)
     return was if value is None or now is None or isinstance(value, bool) else f"{was}, not {now}"
