@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import pytest
 from moto.backends import get_backend
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -46,11 +47,9 @@ class Faults:
 
 @dataclass(frozen=True)
 class Store:
-    """A server of the S3 API: its URL, its faults, and what the environment of its users has to be."""
+    """A server of the S3 API, and its faults."""
 
-    url: str
     faults: Faults
-    environment: dict[str, str]
 
     def put(self, key: str, content: bytes, bucket: str = "bucket") -> None:
         """Put an object into a bucket, which is made if there is none: at once, whatever the faults are."""
@@ -95,11 +94,9 @@ class Web:
 
 
 @contextmanager
-def store_server() -> Iterator[Store]:
-    """A server of the S3 API, whose objects are in memory. One at a time, in a process."""
+def store_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A server of the S3 API, whose objects are in memory. The environment names it; one at a time in a process."""
     _backend().reset()
-    S3FileSystem.clear_instance_cache()  # which know where the last one was
-    web._kept.clear()
     faults = Faults()
     with _serving(DomainDispatcherApplication(create_backend_app), faults, MotoRequestHandler) as url:
         environment = {
@@ -111,7 +108,12 @@ def store_server() -> Iterator[Store]:
             "AWS_CONFIG_FILE": "/dev/null",
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         }
-        yield Store(url, faults, environment)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        # Clients of the last server go once the environment names this one: until then another one could be opened.
+        S3FileSystem.clear_instance_cache()
+        web._kept.clear()
+        yield Store(faults)
 
 
 @contextmanager

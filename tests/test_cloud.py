@@ -43,9 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def store(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    with store_server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
+    with store_server(monkeypatch) as server:
         server.put("nothing", b"")
         yield server
 

@@ -536,9 +536,7 @@ def test_no_part_is_written_over(here: Path, run: Run) -> None:
 
 
 def test_parts_and_output_may_be_in_a_store(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with store_server() as store:
-        for name, value in store.environment.items():
-            monkeypatch.setenv(name, value)
+    with store_server(monkeypatch) as store:
         for name in write_shards(here, TWENTY, 2):
             for file in (name, f"{name}.meta.json"):
                 store.put(f"parts/{file}", Path(file).read_bytes())

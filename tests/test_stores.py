@@ -52,9 +52,7 @@ def write(url: str, content: bytes) -> None:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    with store_server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
+    with store_server(monkeypatch) as server:
         monkeypatch.setattr(web, "BACKOFF", 0.01)
         yield server
 
