@@ -3,6 +3,7 @@
 import os
 from functools import lru_cache
 
+from dinoclassify.archives import split_key
 from dinoclassify.sources import MEMBER
 from dinoclassify.stores import is_url
 
@@ -10,7 +11,8 @@ from dinoclassify.stores import is_url
 def absolute_path(path: str, folder: str) -> str:
     """The absolute path of an input: ``photos/a.jpg``, ``./photos/a.jpg`` and ``$PWD/photos/a.jpg`` give the same.
 
-    A URL stays as it is. Symbolic links are not resolved: two links to one file are two inputs.
+    A URL stays as it is, and so does a name in an archive. Symbolic links are not resolved: two links to one file are
+    two inputs.
 
     Args:
         path: as a user or a row names it.
@@ -18,6 +20,9 @@ def absolute_path(path: str, folder: str) -> str:
     """
     if is_url(path):
         return path
+    if (key := split_key(path)) is not None:
+        archive, member = key
+        return f"{absolute_path(archive, folder)}{MEMBER}{member}"
     head, _, tail = path.rpartition("/")
     if tail in {"", ".", ".."}:
         return _absolute(path, folder)
@@ -28,11 +33,7 @@ def absolute_path(path: str, folder: str) -> str:
 def _absolute(head: str, folder: str) -> str:
     parts: list[str] = []
     for part in os.path.join(folder, head).split("/"):
-        if (
-            part == ".."
-            and parts
-            and not (MEMBER in head or parts[-1] == ".." or os.path.islink("/" + "/".join(parts)))
-        ):
+        if part == ".." and parts and not (parts[-1] == ".." or os.path.islink("/" + "/".join(parts))):
             parts.pop()
         elif part not in {"", "."}:
             parts.append(part)

@@ -48,15 +48,14 @@ def read_file(fs: "AbstractFileSystem", path: str) -> bytes | None:
     return content
 
 
-@os_errors()
 def write_file(fs: "AbstractFileSystem", path: str, content: bytes) -> None:
     """Write a file at a stroke."""
     if is_local(fs):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with replacing(path) as file:
+        with writing_file(fs, path) as file:
             file.write(content)
     else:
-        fs.pipe_file(path, content)
+        with os_errors():
+            fs.pipe_file(path, content)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from gzip import BadGzipFile, GzipFile
 from io import BufferedReader
@@ -34,6 +34,7 @@ FindFile = Callable[[Prediction], str]
 
 _RANK = re.compile(r"label(_\d+)?")  # a column of each rank
 _GZIP = b"\x1f\x8b"  # how lines begin that are compressed
+_LONGEST = 16 << 20  # bytes of a row: a small file may unpack to an endless one
 
 GONE = "is gone"
 _ELSEWHERE = "is no file of its own: only those are sorted, tagged and shown"
@@ -217,26 +218,32 @@ def _read(stream: BufferedReader, name: str, *, safe_for_excel: bool) -> Iterato
 def _read_lines(stream: BufferedReader | GzipFile, *, safe_for_excel: bool) -> Iterator[Prediction]:
     if start := stream.peek(MAGIC)[:MAGIC]:
         lines = _lines(stream, start, safe_for_excel=safe_for_excel)
-        size = 0
         for line in lines.lines(whole := _Whole(stream)):
-            size += len(line)
+            whole.pending -= len(line)
             yield lines.parse(line)
-        if size != whole.size:
+        if whole.pending:
             raise ValueError("its end is within quotes")
 
 
 class _Whole:
-    """The lines of a stream, of which the last may lack its end, and the bytes that were in them so far."""
+    """The lines of text in a stream, of which the last may lack its end.
 
-    def __init__(self, stream: Iterable[bytes]) -> None:
+    ``pending`` counts the bytes that were given; whoever makes rows of them takes off those of each row.
+    """
+
+    def __init__(self, stream: BufferedReader | GzipFile) -> None:
         self._stream = stream
-        self.size = 0
+        self.pending = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        for line in self._stream:
-            whole = line if line.endswith(b"\n") else line + b"\n"
-            self.size += len(whole)
-            yield whole
+        while line := self._stream.readline(_LONGEST):
+            self.pending += len(line)
+            if self.pending >= _LONGEST:
+                raise ValueError(f"a row is over {_LONGEST:,} bytes")
+            if not line.endswith(b"\n"):
+                line += b"\n"
+                self.pending += 1
+            yield line
 
 
 def _is_safe_for_excel(name: str) -> bool:
@@ -257,7 +264,7 @@ def _lines(stream: BufferedReader | GzipFile, start: bytes, *, safe_for_excel: b
     """The format of a stream of lines, of which the header has been read."""
     if start.startswith(b"{"):
         return open_format("jsonl", 1).lines
-    header = stream.readline()
+    header = stream.readline(_LONGEST)
     made, separator = ("tsv", "\t") if b"\t" in header else ("excel" if safe_for_excel else "csv", ",")
     lines = open_format(made, _ranks(split(header, separator))).lines
     if header != lines.header():

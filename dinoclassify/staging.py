@@ -43,25 +43,34 @@ def published(url: str, file: str, *, resume: bool = False, fresh: bool = False)
     With ``resume`` the file is first what the object is now. A file that could not be sent stays for the next run.
 
     Raises:
-        OutputError: the object cannot be read or written.
+        OutputError: the object cannot be read or written; or, with ``resume``, another machine has written it since.
         UsageError: nothing can be written there; or a file waits to be sent, without ``resume`` or ``fresh``.
     """
     check_output(url)
     if not (resume or fresh) and _is_unsent(file):
-        raise UsageError(f"{file} is finished, but not sent to {url}: --resume sends it, --fresh discards it")
+        raise UsageError(
+            f"{file} is finished, but not sent to {url}: the command that made it sends it with --resume, "
+            "and discards it with --fresh"
+        )
     if fresh or not (os.path.exists(file + PARTIAL) or _is_unsent(file)):
-        _remove(file)  # without --fresh: what an earlier run has read of the object, and made no row
+        _remove(file)  # without --fresh: left by a run that downloaded the object and made no row
     elif resume and _is_behind(url, file):
         aside = tempfile.mkdtemp(prefix=f"{os.path.basename(file)}.superseded-", dir=os.path.dirname(file))
         for name in filter(os.path.exists, _names(file)):
             os.rename(name, os.path.join(aside, os.path.basename(name)))
         log.warning("%s is newer than the interrupted run of this machine, whose rows are now in %s", url, aside)
+    found = _signature(url)  # before the download: whatever is written from here on is newer
     if resume and not os.path.exists(file):
         download(url + META, file + META)  # first: with the file there is all
         download(url, file)
     if not os.path.exists(file + _ORIGIN):
-        _note_origin(url, file)
+        _note_origin(file, found)
     yield
+    if resume and _is_behind(url, file):
+        raise OutputError(
+            f"{url} was written by another machine during this run, and stays as it is; "
+            f"the rows of this run are in {file}, and --resume starts from the new object"
+        )
     _send(file, url)
 
 
@@ -70,7 +79,7 @@ def _is_behind(url: str, file: str) -> bool:
     now = _signature(url)
     if now is None or _origin(file).get("signature") == now:
         return False
-    with tempfile.NamedTemporaryFile() as other:  # a kill may have come just after it was sent
+    with tempfile.NamedTemporaryFile() as other:  # the last run may have been killed right after its upload
         return not (os.path.exists(file) and download(url, other.name) and filecmp.cmp(file, other.name, shallow=False))
 
 
@@ -79,7 +88,7 @@ def _send(file: str, url: str) -> None:
         upload(file, url)
         if os.path.exists(file + META):
             upload(file + META, url + META)
-        _note_origin(url, file)
+        _note_origin(file, _signature(url))
     except OutputError as error:
         raise OutputError(f"{error}; the rows are in {file}, and --resume sends them") from error
     _remove(file)
@@ -96,8 +105,8 @@ def _is_unsent(file: str) -> bool:
     return os.path.exists(file) and _origin(file).get("file") != list(signature(file))
 
 
-def _note_origin(url: str, file: str) -> None:
-    write_meta(file + _ORIGIN, {"signature": _signature(url), "file": signature(file)})
+def _note_origin(file: str, found: list[int | None] | None) -> None:
+    write_meta(file + _ORIGIN, {"signature": found, "file": signature(file)})
 
 
 def _origin(file: str) -> dict[str, object]:

@@ -5,7 +5,8 @@ in this order, and its end. A line is void if the picture was left after all, or
 was carried out is to be seen on the disk: see `dinoclassify.undoing`.
 
 Each line ends with a code, which the user's own key gives for the folder of the journal, the code of the line before
-and the line itself. So a journal from elsewhere is told apart, and so is one with a line that is changed or left out.
+and the line itself. So a journal from elsewhere is told apart, and so is one with a line that is changed or left out,
+except at its end: a killed run leaves a journal that is cut short, too.
 """
 
 import hmac

@@ -28,6 +28,7 @@ from dinoclassify.positions import PackedPositions, unpacked
 from dinoclassify.predictions import read_meta, read_predictions
 from dinoclassify.rows import Failure, Label, Prediction
 from dinoclassify.shards import find_parts
+from dinoclassify.staging import stage_of
 from dinoclassify.writers import open_format
 from dinoclassify.writers.fingerprint import write_meta
 
@@ -457,6 +458,43 @@ def test_an_unfinished_run_of_the_output_is_not_lost(here: Path) -> None:
     parts = write_shards(here, TWENTY, 2)
     Path("out.jsonl.partial").write_text("")
     assert "out.jsonl.partial is of a run that was not finished: go on with it by" in why_not(*parts)
+
+
+@pytest.mark.parametrize(
+    ("left", "message"),
+    [
+        (".partial", "out.jsonl.partial is of a run that was not finished: go on with it by predict --resume"),
+        ("", "is finished, but not sent to s3://bucket/out.jsonl: the command that made it sends it with --resume"),
+    ],
+)
+def test_rows_that_wait_for_their_object_are_not_lost(
+    here: Path, run: Run, monkeypatch: pytest.MonkeyPatch, left: str, message: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", os.path.abspath("state"))
+    with store_server(monkeypatch) as store:
+        store.put("others", b"")
+        waiting = write_part(Path(stage_of("s3://bucket/out.jsonl") + left), TWENTY)
+        before = waiting.read_bytes()
+        code, _, stderr = run(*write_shards(here, TWENTY, 2), "-o", "s3://bucket/out.jsonl")
+        assert code == 2
+        assert message in stderr
+        assert waiting.read_bytes() == before
+        assert store.keys() == ["others"]
+
+
+def test_a_merged_file_that_could_not_be_sent_is_made_again(
+    here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", os.path.abspath("state"))
+    parts = write_shards(here, TWENTY, 2)
+    with store_server(monkeypatch) as store:
+        store.put("others", b"")
+        store.faults.only, store.faults.status, store.faults.share = "PUT", "403 Forbidden", 1.0
+        code, _, stderr = run(*parts, "-o", "s3://bucket/out.jsonl")
+        assert code == 6, stderr
+        store.faults.share = 0.0
+        assert run(*parts, "-o", "s3://bucket/out.jsonl")[0] == 0
+        assert store.get("out.jsonl").count(b"\n") == 20
 
 
 def test_memory_does_not_grow_with_the_rows(here: Path) -> None:

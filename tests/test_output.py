@@ -162,9 +162,12 @@ def change(path: str, text: str) -> None:
     os.utime(path, (2, 2))
 
 
-def prepare(name: str, *, update: bool) -> list[str]:
+def prepare(name: str, *, update: bool, changes: bool = True) -> list[str]:
     """The inputs of a run: some are new, some have changed, some failed or are not named any more, one is gone."""
     if not update:
+        return PATHS
+    if not changes:
+        run(name, PATHS)
         return PATHS
     change("3.jpg", "?")
     run(name, PATHS[:8], partial(row, label="old"))
@@ -177,13 +180,14 @@ def prepare(name: str, *, update: bool) -> list[str]:
 QUICK = ("file.csv", "folder/")
 
 
-@pytest.mark.parametrize("update", [False, True])
+@pytest.mark.parametrize("before_it", ["nothing", "an output", "the same output"])
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
 )
 def test_killed_before_any_change_of_the_disk_and_resumed_it_is_as_if_undisturbed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, update: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, before_it: str
 ) -> None:
+    update, changes = before_it != "nothing", before_it != "the same output"
     here, before, seed = tmp_path / "here", tmp_path / "before", random.Random(0)
     here.mkdir()
     os.chdir(here)
@@ -191,7 +195,7 @@ def test_killed_before_any_change_of_the_disk_and_resumed_it_is_as_if_undisturbe
     for path in PATHS:
         Path(path).write_bytes(b"x")
     name = in_store(kind)
-    inputs = prepare(name, update=update)
+    inputs = prepare(name, update=update, changes=changes)
     shutil.copytree(here, before)
     for step in count():
         killed = killed_at(step, partial(run, name, inputs, resume=update, prune=update), DiskStore)
@@ -201,8 +205,8 @@ def test_killed_before_any_change_of_the_disk_and_resumed_it_is_as_if_undisturbe
         assert leftovers() == [], step
         if step == 0:
             expected = found
-            assert [row.path for row in rows(name)] == ([*PATHS[6:8], *inputs] if update else PATHS)
-            assert labels(name)["2.jpg"] == ("old 1" if update else "fish 1")
+            assert [row.path for row in rows(name)] == ([*PATHS[6:8], *inputs] if update and changes else PATHS)
+            assert labels(name)["2.jpg"] == ("old 1" if update and changes else "fish 1")
         assert found == expected, step
         if not killed:
             break
@@ -210,7 +214,7 @@ def test_killed_before_any_change_of_the_disk_and_resumed_it_is_as_if_undisturbe
         shutil.rmtree(here)
         shutil.copytree(before, here)
         os.chdir(here)
-    assert step > 10
+    assert step > (10 if changes else 5)
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -235,6 +239,13 @@ def test_an_interrupted_run_that_replaces_an_output_goes_on_replacing(name: str)
     assert content(name) == before, "until the end it is as it was"
     assert [change for _, change in run(name, PATHS[4:], resume=True)].count("kept") == 4
     assert [row.path for row in rows(name)] == PATHS[4:]
+
+
+def test_of_an_interrupted_run_only_rows_that_would_be_kept_count(name: str) -> None:
+    """Rows of less than a batch are made again, so that batches stay the same."""
+    interrupted(name, PATHS, 3, batch_size=8)
+    assert [change for _, change in run(name, PATHS, batch_size=8)] == ["new"] * 11
+    assert leftovers() == []
 
 
 def test_an_update_tells_what_becomes_of_each_input(name: str) -> None:
@@ -463,6 +474,42 @@ def test_an_object_that_is_newer_than_what_is_here_stays(
         f"{os.path.dirname(stage_of(name))}/{aside}/{os.path.basename(stage_of(name))}{'' if finished else '.partial'}"
     )
     assert Path(kept).read_text().count(",ok,") >= 4
+
+
+def put(text: str) -> None:
+    """Write the object, as another machine would."""
+    Path(in_store(OBJECT).removeprefix("diskstore://")).write_text(text)
+
+
+def test_an_object_that_another_machine_writes_during_a_run_stays() -> None:
+    name = in_store(OBJECT)
+    run(name, PATHS[:2])
+
+    def meanwhile(path: str) -> Prediction:
+        put("theirs")
+        return row(path)
+
+    with pytest.raises(OutputError, match=r"object.csv was written by another machine during this run, and stays"):
+        run(name, PATHS, meanwhile, resume=True)
+    assert content(name) == b"theirs"
+    assert Path(stage_of(name)).read_text().count(",ok,") == 11
+
+
+def test_an_object_that_another_machine_writes_while_it_is_read_is_newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = in_store(OBJECT)
+    run(name, PATHS[:2])
+
+    def download(url: str, file: str) -> bool:
+        found = real(url, file)
+        if not url.endswith(".meta.json"):
+            put("theirs")
+        return found
+
+    real = stores.download
+    monkeypatch.setattr(staging, "download", download)
+    with pytest.raises(OutputError, match="was written by another machine during this run"):
+        run(name, PATHS, resume=True)
+    assert content(name) == b"theirs"
 
 
 def test_what_could_not_be_sent_is_not_discarded_though_a_run_has_begun_since(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,6 +180,22 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path, images: l
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+def test_a_folder_that_a_desktop_has_shown_is_written_to(tmp_path: Path, images: list[str]) -> None:
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    for images_so_far in (images[:2], images, images):
+        (folder / ".DS_Store").write_text("where icons are")
+        label(str(folder), images_so_far, resume=True)
+    assert [path for path, _ in rows_of(str(folder))] == images
+
+
+def test_a_damaged_manifest_is_named_with_the_cure(tmp_path: Path, images: list[str]) -> None:
+    label(str(tmp_path / "labels"), images)
+    (tmp_path / "labels" / "_manifest.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"_manifest.json \(it lacks .*\): restore it, or choose another folder"):
+        opened(str(tmp_path / "labels"), fresh=True)
+
+
 def test_a_journal_with_something_else_in_it_is_refused(tmp_path: Path, images: list[str]) -> None:
     work = tmp_path / "labels.partial"
     work.mkdir()

@@ -1,9 +1,11 @@
 """What `sort`, `tag` and `report` have in common: how they read rows, find the images of these, and refuse others."""
 
+import gzip
 import json
 import os
 import shutil
 import subprocess
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import PHOTOS, Cli
 
+from dinoclassify import predictions
 from dinoclassify.cli import run
+from dinoclassify.errors import UsageError
 from dinoclassify.files import same_signature
+from dinoclassify.predictions import read_predictions
 from dinoclassify.rows import Label, Prediction
 from dinoclassify.writers import open_format
 
@@ -68,6 +73,20 @@ def test_rows_that_have_gone_through_jq_are_of_the_same_images(
     with open("filtered.jsonl", "rb") as stdin:
         done = cli(*command, stdin=stdin)
     assert (done.returncode, done.stderr.count(b"\n")) == (0, 1), done.stderr
+
+
+@pytest.mark.parametrize("endless", [b"x" * (8 << 20), b'"' + b"x\n" * (4 << 20), b"{" + b" " * (8 << 20)])
+def test_a_small_file_with_an_endless_row_takes_little_memory(
+    endless: bytes, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "_LONGEST", 1 << 16)
+    header = b"" if endless.startswith(b"{") else open_format("csv", 1).lines.header()
+    Path("rows.gz").write_bytes(gzip.compress(header + endless, 1))
+    tracemalloc.start()
+    with pytest.raises(UsageError, match=r"rows.gz is not what predict writes \(a row is over 65,536 bytes\)"):
+        list(read_predictions("rows.gz"))
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

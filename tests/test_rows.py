@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dinoclassify.paths import absolute_path
 from dinoclassify.rows import Failure, Label, Prediction, columns, json_object, printable, record
 from dinoclassify.writers import Lines
 from dinoclassify.writers.csv import CSVLines, TSVLines
@@ -180,6 +181,21 @@ def test_golden_csv() -> None:
         'a.jpg,ok,"tench, Tinca tinca",0.9,0,"""x""",0.05,7,,,1,2\n'
         '"b\n.jpg",failed,,,,,,,not_image,the file is empty,0,3\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "absolute"),
+    [
+        ("./a//b/../c.jpg", "/here/a/c.jpg"),
+        ("/a/./c.jpg", "/a/c.jpg"),
+        ("../c.jpg", "/c.jpg"),
+        ("./b//a.zip!d//c.jpg", "/here/b/a.zip!d//c.jpg"),
+        ("a.zip!./../c.jpg", "/here/a.zip!./../c.jpg"),
+        ("s3://bucket/a//c.jpg", "s3://bucket/a//c.jpg"),
+    ],
+)
+def test_the_absolute_path_of_an_input(path: str, absolute: str) -> None:
+    assert absolute_path(path, "/here") == absolute
 
 
 def test_names_of_real_files_come_back(tmp_path: Path) -> None:

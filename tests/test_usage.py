@@ -122,6 +122,7 @@ def test_variables_that_set_nothing_are_named_once(
             "jsonl.gz, parquet, sqlite (DINOCLASSIFY_PREDICT_FORMAT=xml in the environment)",
         ),
         ("MODEL", "none", "has the form owner/name (DINOCLASSIFY_PREDICT_MODEL=none in the environment)"),
+        ("TOP_K", "0", "--top-k (set by DINOCLASSIFY_PREDICT_TOP_K) 0: must be at least 1."),
     ],
 )
 def test_a_wrong_value_of_a_variable_is_told_with_its_name(

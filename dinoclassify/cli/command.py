@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -140,8 +140,13 @@ def _variables_in(message: str, context: Any) -> str:
     """The variables, in brackets, whose options or values a message is about."""
     words = re.split(r"[\s:;,]+", message)
     names = {_variable_of(option, context): _long(option) for option in context.command.params}
-    found = [name for name, long in names.items() if name and (long in words or os.environ[name] in words)]
+    found = [name for name, long in names.items() if name and (long in words or _is_word(os.environ[name], words))]
     return f" ({' and '.join(f'{name}={os.environ[name]}' for name in found)} in the environment)" if found else ""
+
+
+def _is_word(value: str, words: Collection[str]) -> bool:
+    """Whether a value is among the words of a message; a number may be there by chance."""
+    return value in words and not value.isdecimal()
 
 
 def _variable_of(option: Any, context: Any) -> str | None:

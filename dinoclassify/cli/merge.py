@@ -9,14 +9,13 @@ from dinoclassify.cli import options
 from dinoclassify.cli.inputs import DASH
 from dinoclassify.cli.progress import wants_bar
 from dinoclassify.cli.request import Target, files_of
+from dinoclassify.cli.run import owned
 from dinoclassify.cli.signals import ending_with_reader
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
 from dinoclassify.errors import UsageError
 from dinoclassify.filters import has_image_suffix
-from dinoclassify.locks import locked
 from dinoclassify.rows import Prediction
-from dinoclassify.staging import published
 from dinoclassify.streams import check_output
 from dinoclassify.writers import choose_format
 
@@ -53,11 +52,8 @@ def merge(
     if file is not None:
         _check_new_file(file, [*names, *(parts or ())])
     kept_in = target.kept_in
-    with (
-        locked(kept_in, wait=wait) if kept_in is not None else nullcontext(),
-        published(target.url, kept_in, fresh=True) if target.url and kept_in else nullcontext(),
-        ending_with_reader() if file is None else nullcontext(),
-    ):
+    upkeep = options.Upkeep(wait=wait, fresh=kept_in is not None and _is_merged(kept_in))
+    with owned(target, upkeep), ending_with_reader() if file is None else nullcontext():
         merged = merge_parts(
             names,
             kept_in or file,
@@ -73,6 +69,13 @@ def merge(
         where = f" -> {file}" if file is not None else ""
         say(f"{counts} of {len(names):,} parts{where}")
     return 0
+
+
+def _is_merged(file: str) -> bool:
+    """Whether a file is of an earlier merge: it can be made again, unlike the rows of any other run."""
+    from dinoclassify.predictions import read_meta
+
+    return "merged_from" in read_meta(file)
 
 
 def _check_new_file(file: str, parts: Collection[str]) -> None:

@@ -73,8 +73,10 @@ def finishing_batches(last_words: Callable[[Stopped], None], *, usual: bool = Fa
             os.write(2, (_CLEAR_LINE if os.isatty(2) else b"") + message)
 
     def end() -> None:
-        last_words(asked[0])
-        os._exit(0 if usual else asked[0].exit_code)
+        try:
+            last_words(asked[0])
+        finally:
+            os._exit(0 if usual else asked[0].exit_code)
 
     before = {number: signal.signal(number, finish) for number in SIGNALS}
     try:

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import weakref
 
-from dinoclassify.errors import OutputError
+from dinoclassify.writers.previous_rows import temporary_table
 
 _TABLE = """
 PRAGMA journal_mode = OFF;
@@ -32,14 +32,11 @@ class Claims:
             OutputError: the folder for temporary files is full.
         """
         key = os.fsencode(sidecar)
-        try:
+        with temporary_table("the names of the sidecars"):
             given = self._database.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (key, os.fsencode(picture)))
             if given.rowcount:
                 return None
             (owner,) = self._database.execute("SELECT picture FROM claims WHERE sidecar = ?", (key,)).fetchone()
-        except sqlite3.Error as error:
-            cure = "make room in the folder for temporary files, or set SQLITE_TMPDIR to another"
-            raise OutputError(f"cannot keep the names of the sidecars ({error}): {cure}") from error
         return os.fsdecode(owner)
 
     def close(self) -> None:

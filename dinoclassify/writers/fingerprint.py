@@ -14,21 +14,10 @@ PARTIAL = ".partial"  # stands behind the name of an output that is not finished
 
 START_OVER = "--fresh instead of --resume starts over"
 
-# The option that sets each part of a fingerprint. A part that is not here has no option: the files of a local model.
-_OPTIONS = {
-    "model": "--model",
-    "revision": "--revision",
-    "top-k": "--top-k",
-    "threshold": "--threshold",
-    "column": "--column",
-    "decoder": "--decoder",
-    "dtype": "--dtype",
-    "format": "--format",
-    "runtime": "--runtime",
-    "precision": "--precision",
-}
-_FLAGS = {"exact": "--exact", "normalize": "--normalize"}
-_FILES = {"labels": "--labels", "groups": "--groups"}  # whose content is known by a digest
+# Parts of a fingerprint that an option of their name sets. The files of a local model are a part without an option.
+_VALUES = {"model", "revision", "top-k", "threshold", "column", "decoder", "dtype", "format", "runtime", "precision"}
+_FLAGS = {"exact", "normalize"}
+_FILES = {"labels", "groups"}  # whose content is known by a digest
 _COMMIT = 40  # digits of a revision of the hub; other revisions are digests
 
 
@@ -141,15 +130,15 @@ def _difference(name: str, value: object, now: object) -> str:
 def _option_for(name: str, value: object, now: object) -> str | None:
     """What to write on the command line so that this part is as it was."""
     if name in _FLAGS:
-        return f"add {_FLAGS[name]}" if value else f"leave out {_FLAGS[name]}"
+        return f"add --{name}" if value else f"leave out --{name}"
     if name in _FILES:
-        return f"name the same {_FILES[name]} file as then" if value else f"leave out {_FILES[name]}"
+        return f"name the same --{name} file as then" if value else f"leave out --{name}"
     if name == "revision" and not (isinstance(value, str) and len(value) == _COMMIT):
         return None
     if name == "format" and value == "excel":
         return "add --excel-safe"
     if name == "format" and now == "excel":
         return f"add --format {value} and leave out --excel-safe"
-    if name in _OPTIONS:
-        return f"add {_OPTIONS[name]} {value}" if value is not None else f"leave out {_OPTIONS[name]}"
+    if name in _VALUES:
+        return f"add --{name} {value}" if value is not None else f"leave out --{name}"
     return None

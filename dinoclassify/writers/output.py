@@ -10,6 +10,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Literal
@@ -20,6 +21,7 @@ from dinoclassify.errors import PruneError, UsageError
 from dinoclassify.limits import Limit
 from dinoclassify.paths import absolute_path, is_relative_file
 from dinoclassify.reading import signature_of
+from dinoclassify.rows import Status
 from dinoclassify.sources import Source
 from dinoclassify.writers import Lines, R
 from dinoclassify.writers.fingerprint import START_OVER, as_json, check_fingerprint
@@ -29,6 +31,7 @@ from dinoclassify.writers.previous_rows import PreviousRow, PreviousRows
 
 Change = Literal["kept", "new", "changed", "retried"]  # what becomes of an input in an update
 
+_ASKED = 32  # disks and servers are asked for so many files at a time
 _FEW = 20  # rows: of fewer, any number may be pruned
 _HALF = Limit("50%", share=0.5)
 
@@ -147,8 +150,8 @@ class Output(Generic[R]):
             self._previous.drop(path)
         numbers: list[range] = []
         statuses, pruned = Counter[str](), 0
-        for number, path, status in self._previous.unclaimed():
-            if self._options.prune and is_gone(absolute_path(path, self._folder)):
+        for number, status, gone in self._unclaimed():
+            if gone:
                 pruned += 1
             else:
                 _add(numbers, number)
@@ -201,7 +204,7 @@ class Output(Generic[R]):
         found = "finished rows"
         try:
             with _readable(place.journal_name):
-                count = place.count_journal()
+                count = sum(1 for _ in place.journal_rows())
             if not count:
                 return None
             found = f"{count:,} {found}"
@@ -234,6 +237,18 @@ class Output(Generic[R]):
                     if folder != self._folder and is_relative_file(row.path):
                         raise UsageError(f"{place.journal_name} has paths that begin in {folder}: go there first (cd)")
                     self._previous.add(row, folder, unfinished=True)
+
+    def _unclaimed(self) -> Iterator[tuple[int, Status, bool]]:
+        """The number and the status of each row that no input of this run has, and whether ``prune`` drops it."""
+        rows = self._previous.unclaimed()
+        if not self._options.prune:
+            yield from ((number, status, False) for number, _, status in rows)
+            return
+        with ThreadPoolExecutor(_ASKED) as pool:  # servers take their time to answer
+            while batch := list(itertools.islice(rows, 8 * _ASKED)):
+                paths = [absolute_path(path, self._folder) for _, path, _ in batch]
+                for (number, _, status), gone in zip(batch, pool.map(is_gone, paths), strict=True):
+                    yield number, status, gone
 
     def _enter(self, source: Source, before: str | None) -> str:
         """The archive or folder of a source. With its first image the row goes that said why it was not read."""

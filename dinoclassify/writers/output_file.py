@@ -70,10 +70,6 @@ class OutputFile(Generic[R]):
             return None
         return read_meta(self._journal_meta, self.journal_name)
 
-    def count_journal(self) -> int:
-        """The number of rows in the journal."""
-        return sum(1 for _ in self._journal.rows())
-
     def journal_rows(self) -> Iterator[R]:
         """The rows of whole batches. The rest is made again, in the batches that it would have been in."""
         rows = self._journal.rows()
@@ -116,6 +112,7 @@ class OutputFile(Generic[R]):
             with replacing(self._path) as file, reporting(self.name):
                 self._format.write_lines(file, rows, meta)
                 file.flush()
+                os.fsync(file.fileno())  # some file servers set the time only then
                 self._announce(file.name, meta)
         self._remove_journal()
 

@@ -43,6 +43,7 @@ PART = 100_000  # rows
 _NAMES = ("csv", "tsv", "jsonl", "csv.gz", "tsv.gz", "jsonl.gz", "parquet")
 _SUFFIXES = {**{name: f".{name}" for name in _NAMES}, "excel": ".csv"}
 _OURS = re.compile(r"_manifest\.json|part-\d{5,}(-[0-9a-f]+)?(\.\w+)+")
+_OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # come from looking into a folder
 _WORK = re.compile(r"meta\.json|plan|rows|new|old")
 
 
@@ -72,7 +73,6 @@ class OutputFolder(Generic[R]):
         self._batch_size = batch_size
         self._suffix = _SUFFIXES[row_format.name]
         self._rows: list[R] = []  # that are not in a piece yet
-        self._before: list[str] = []  # the pieces of earlier runs
         self._own: list[str] = []  # the pieces of this run
         self._first = 0  # the number of the first of these
         self._run = uuid.uuid4().hex  # of the first of several runs, if they are interrupted
@@ -93,8 +93,6 @@ class OutputFolder(Generic[R]):
             if self._manifest is not None and journal is not None and self._manifest["run"] == journal["run"]:
                 self._clean(self._manifest)
                 journal = None
-            if journal is None:  # or it was being removed, beginning with its metadata
-                self._remove_journal()
             self._check_names(begun=self._manifest is not None or journal is not None)
             self._journal = journal
 
@@ -115,10 +113,6 @@ class OutputFolder(Generic[R]):
         """What the journal was made with; None if there is none."""
         return self._journal
 
-    def count_journal(self) -> int:
-        """The number of rows in the journal."""
-        return sum(1 for _ in read_lines(self.work, piece_files(self.work), self._lines))
-
     def journal_rows(self) -> Iterator[R]:
         """The rows of the journal."""
         return map(self._lines.parse, read_lines(self.work, piece_files(self.work), self._lines))
@@ -133,8 +127,7 @@ class OutputFolder(Generic[R]):
         """Go on with the journal."""
         assert self._journal is not None  # noqa: S101 - there is one
         self._run = self._journal["run"]
-        self._before = piece_files(self.work)
-        self._first = next_number(self._before)
+        self._first = next_number(piece_files(self.work))
 
     def append(self, row: R) -> None:
         """Add a row to the journal. A kill loses at most the rows of one piece."""
@@ -163,12 +156,12 @@ class OutputFolder(Generic[R]):
             new, tag = (f"{self._work}/new", "") if local else (self._path, f"-{self._run[:8]}")
             if local:
                 shutil.rmtree(new, ignore_errors=True)
-            rows = itertools.chain(read_lines(self.work, self._before, self._lines), self.appended())
+            if lines is None:
+                self._write_piece(len(self._rows))
+                lines = read_lines(self.work, piece_files(self.work), self._lines)
             parts = [
                 {"name": name, "rows": count}
-                for name, count in self._write_parts(
-                    rows if lines is None else iter(lines), f"{new}/part-", f"{tag}{self._suffix}", meta
-                )
+                for name, count in self._write_parts(iter(lines), f"{new}/part-", f"{tag}{self._suffix}", meta)
             ]
             manifest = {**meta, "run": self._run, "parts": parts}
             write_file(self._fs, f"{new}/{MANIFEST}", _as_json(manifest))
@@ -208,7 +201,7 @@ class OutputFolder(Generic[R]):
     def _check_names(self, *, begun: bool = True) -> None:
         """Find out whether all that is in the folder is ours."""
         names = names_in(self._fs, self._path)
-        if others := [name for name in names if not (begun and _OURS.fullmatch(name))]:
+        if others := [name for name in names if not (name in _OF_DESKTOPS or (begun and _is_ours(name)))]:
             raise OutputError(f"{self.name} has {name_some(others)}, which no run wrote: choose another folder")
 
     def _write_parts(
@@ -239,9 +232,14 @@ class OutputFolder(Generic[R]):
         """Remove what is left of this run, and of those before it, when it is done."""
         named = {MANIFEST, *(part["name"] for part in manifest["parts"])}
         for name in names_in(self._fs, self._path):
-            if name not in named and _OURS.fullmatch(name):
+            if name not in named and _is_ours(name):
                 self._fs.rm_file(f"{self._path}/{name}")
         remove(self._fs, self._work)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a run may have written a file of this name."""
+    return _OURS.fullmatch(name) is not None or is_temporary(name)
 
 
 def work_of(folder: str) -> str:
@@ -282,5 +280,5 @@ def _parsed(content: bytes, name: str, wanted: set[str]) -> dict[str, Any]:
         if not (isinstance(parsed, dict) and wanted <= parsed.keys()):
             raise ValueError("it lacks what a run writes")
     except ValueError as error:
-        raise UsageError(f"cannot read {name}: {error}") from error
+        raise UsageError(f"cannot read {name} ({error}): restore it, or choose another folder") from error
     return parsed

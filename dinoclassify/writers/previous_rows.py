@@ -3,7 +3,7 @@
 import sqlite3
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic
@@ -26,8 +26,8 @@ CREATE INDEX unclaimed ON rows (file, size, mtime) WHERE NOT claimed;
 CREATE INDEX failed ON rows (file) WHERE NOT claimed AND status = 'failed';
 """
 _INSERT = "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)"
-# A later row of a file takes the place of a row of its earlier content, and of one that failed. Of many rows of one
-# file the first and the last in the index tell whether any differs: no scan is needed.
+# A later row of a file takes the place of a row of its earlier content, and of one that failed. Sorted by size and
+# time, the first and the last row of a file show whether any differs: no scan is needed.
 _REPLACE = """
 UPDATE rows SET claimed = 1 WHERE number = (
     SELECT number FROM (
@@ -101,16 +101,15 @@ class PreviousRows(Generic[R]):
             *(self.count, file, path if path != file else None, row.size, mtime, row.status, failure and failure.code),
             self._lines.line(row),
         )
-        with temporary_table():
-            if unfinished:
-                self._database.execute(_REPLACE, {"file": file, "size": row.size, "mtime": mtime})
-            self._database.execute(_INSERT, values)
+        if unfinished:
+            self._execute(_REPLACE, {"file": file, "size": row.size, "mtime": mtime})
+        self._execute(_INSERT, values)
         self.count += 1
 
     def statuses(self) -> Counter[str]:
         """The number of rows by status, replaced ones left out."""
         query = "SELECT status, count(*) FROM rows WHERE NOT claimed GROUP BY status"
-        return Counter(dict(self._database.execute(query)))
+        return Counter(dict(self._execute(query)))
 
     def claim(self, source: Source) -> PreviousRow | None:
         """The row of an input, if there is one. It takes the path of the input; each row is given once.
@@ -122,44 +121,45 @@ class PreviousRows(Generic[R]):
         file = shown_path(absolute_path(source.path, self._folder))
         size, mtime_ns = signature_of(source)
         # The first row of the file as it is now ends the search: a path may be named very often.
-        same = self._database.execute(_SAME, (file, size, _as_double(mtime_ns))).fetchone()
-        found = same or self._database.execute(_OTHER, (file,)).fetchone()
+        same = self._execute(_SAME, (file, size, _as_double(mtime_ns))).fetchone()
+        found = same or self._execute(_OTHER, (file,)).fetchone()
         if found is None:
             return None
         number, path, status, error_code = found
-        with temporary_table():
-            self._database.execute("UPDATE rows SET claimed = 1 WHERE number = ?", (number,))
-            if same and path != shown_path(source.path):
-                self._respell(number, source.path)
+        self._execute("UPDATE rows SET claimed = 1 WHERE number = ?", (number,))
+        if same and path != shown_path(source.path):
+            self._respell(number, source.path)
         return PreviousRow(number, status, error_code, unchanged=bool(same))
 
     def drop(self, path: str) -> None:
         """Leave out all rows of a path that no input has claimed: another row takes their place."""
         file = shown_path(absolute_path(path, self._folder))
-        with temporary_table():
-            self._database.execute("UPDATE rows SET claimed = 1 WHERE file = ? AND NOT claimed", (file,))
+        self._execute("UPDATE rows SET claimed = 1 WHERE file = ? AND NOT claimed", (file,))
 
     def drop_failed(self, path: str, mtime_ns: int | None) -> None:
         """Claim the rows that say why an archive or folder could not be read, but for those with this time."""
         file = shown_path(absolute_path(path, self._folder))
-        with temporary_table():
-            self._database.execute(_DROP_FAILED, (file, -1.0 if mtime_ns is None else float(mtime_ns)))
+        self._execute(_DROP_FAILED, (file, -1.0 if mtime_ns is None else float(mtime_ns)))
 
     def unclaimed(self) -> Iterator[tuple[int, str, Status]]:
         """The number, the path and the status of each row that no input of this run has, in order."""
-        yield from self._database.execute(_UNCLAIMED)
+        yield from self._execute(_UNCLAIMED)
 
     def read(self, numbers: range) -> Iterator[bytes]:
         """The lines of these rows."""
         between = "SELECT line FROM rows WHERE number BETWEEN ? AND ? ORDER BY number"
-        for (line,) in self._database.execute(between, (numbers.start, numbers.stop - 1)):
+        for (line,) in self._execute(between, (numbers.start, numbers.stop - 1)):
             yield line
 
     def _respell(self, number: int, path: str) -> None:
-        (line,) = self._database.execute("SELECT line FROM rows WHERE number = ?", (number,)).fetchone()
+        (line,) = self._execute("SELECT line FROM rows WHERE number = ?", (number,)).fetchone()
         respelled = self._lines.line(_with_path(self._lines.parse(line), path))
-        self._database.execute("UPDATE rows SET line = ? WHERE number = ?", (respelled, number))
+        self._execute("UPDATE rows SET line = ? WHERE number = ?", (respelled, number))
         self.respelled = True
+
+    def _execute(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
+        with temporary_table():
+            return self._database.execute(statement, values)
 
 
 def _with_path(row: R, path: str) -> R:
