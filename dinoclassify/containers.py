@@ -82,8 +82,15 @@ def in_store(url: str, rules: Rules) -> Iterator[Source]:
 
 def is_file_name(path: str) -> bool:
     """Whether a path names a file of its own on this machine, be it there or not."""
-    of_another = archives.split_key(path) is not None or tables.is_table(path.rpartition(MEMBER)[0])
-    return not stores.is_url(path) and (not of_another or os.path.lexists(path))
+    return not stores.is_url(path) and (container_of(path) is None or os.path.lexists(path))
+
+
+def container_of(path: str) -> str | None:
+    """The archive or table that has the image of this path in it; None of an image that is a file of its own."""
+    if (key := archives.split_key(path)) is not None:
+        return key[0]
+    table = path.rpartition(MEMBER)[0]
+    return table if tables.is_table(table) else None
 
 
 def is_member(path: str) -> bool:
@@ -112,10 +119,8 @@ def is_gone(path: str) -> bool:
     """
     place, key = file_shown_as(path), None
     if not is_file_name(place):
-        if (key := archives.split_key(place)) is not None:
-            place = key[0]
-        elif tables.is_table(table := place.rpartition(MEMBER)[0]):
-            place = table
+        key = archives.split_key(place)
+        place = container_of(place) or place
     if not stores.is_for_lists(place):  # a row may have come from a list: nothing connects for it
         return False
     try:

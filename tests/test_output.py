@@ -259,6 +259,38 @@ def test_an_update_tells_what_becomes_of_each_input(name: str) -> None:
     assert [row.path for row in rows(name)] == ["0.jpg", "6.jpg", "7.jpg", *inputs]
 
 
+@pytest.mark.parametrize(
+    ("failed", "image"),
+    [
+        ("m", "m/1.jpg"),
+        ("m", "./m/below/it/1.jpg"),
+        ("a.zip", "a.zip!m/1.jpg"),
+        ("m", "m/a.zip!1.jpg"),
+        ("t.parquet", "t.parquet!0"),
+        ("memory://bucket/m/", "memory://bucket/m/below/it/1.jpg"),
+        ("memory://bucket/m", "memory://bucket/m/1.jpg"),
+    ],
+)
+def test_the_row_of_what_could_not_be_read_goes_with_its_first_image(failed: str, image: str) -> None:
+    def make(path: str) -> Prediction:
+        failure = Failure("unreadable", "not now")
+        return Prediction(path, "failed", failure=failure) if path == failed else Prediction(path, "ok", label)
+
+    label = (Label("fish", 1, 0.5),)
+    run("file.csv", ["0.jpg", failed, "mm/1.jpg"], make)
+    run("file.csv", [image], make, resume=True)
+    assert [row.path for row in rows("file.csv")] == ["0.jpg", "mm/1.jpg", image]
+
+
+def test_the_row_of_what_still_cannot_be_read_stays() -> None:
+    def make(path: str) -> Prediction:
+        failure = Failure("unreadable", "not now")
+        return Prediction(path, "failed", failure=failure) if path == "m/sub" else row(path)
+
+    run("file.csv", ["0.jpg", "m/sub"], make)
+    assert run("file.csv", ["m/1.jpg", "m/sub"], make, resume=True) == [("m/1.jpg", "new"), ("m/sub", "kept")]
+
+
 def test_nothing_new_leaves_the_rows_as_they_are(name: str) -> None:
     run(name, PATHS)
     before = content(name)

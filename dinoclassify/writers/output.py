@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Literal
 
-from dinoclassify.archives import split_key
-from dinoclassify.containers import is_gone
+from dinoclassify.containers import container_of, is_gone
 from dinoclassify.errors import PruneError, UsageError
 from dinoclassify.limits import Limit
 from dinoclassify.paths import absolute_path, is_relative_file
 from dinoclassify.reading import signature_of
 from dinoclassify.rows import Status
 from dinoclassify.sources import Source
+from dinoclassify.stores import is_url
 from dinoclassify.writers import Lines, R
 from dinoclassify.writers.fingerprint import START_OVER, as_json, check_fingerprint
 from dinoclassify.writers.output_file import OutputFile
@@ -119,7 +119,7 @@ class Output(Generic[R]):
         ``on_input`` is told what becomes of each input and of its previous row. It runs in the thread that asks for the
         next input.
         """
-        above: str | None = None
+        above = ""
         for source in sources:
             above = self._enter(source, above)
             row = self._previous.claim(source)
@@ -250,12 +250,20 @@ class Output(Generic[R]):
                 for (number, _, status), gone in zip(batch, pool.map(is_gone, paths), strict=True):
                     yield number, status, gone
 
-    def _enter(self, source: Source, before: str | None) -> str:
-        """The archive or folder of a source. With its first image the row goes that said why it was not read."""
-        key = split_key(source.path)
-        above = key[0] if key is not None else os.path.dirname(source.path) or "."
+    def _enter(self, source: Source, before: str) -> str:
+        """The archive, table or folder of a source.
+
+        With the first source in it, and in each folder above it, the row goes that said why it could not be read.
+        """
+        container = container_of(source.path)
+        above = container or os.path.dirname(source.path.rstrip("/"))
         if above != before and self._previous.count:
-            self._previous.drop_failed(above, signature_of(source)[1] if key is not None else None)
+            if container is not None:
+                self._previous.drop_failed(container, signature_of(source)[1])
+            for folder in _folders_above(container or source.path):
+                if before == folder or before.startswith(f"{folder}/"):
+                    break
+                self._previous.drop_failed(folder, None)
         return above
 
     def _change(self, row: PreviousRow | None) -> Change:
@@ -264,6 +272,14 @@ class Output(Generic[R]):
         if not row.unchanged:
             return "changed"
         return "retried" if self._options.retry_failed and row.status == "failed" else "kept"
+
+
+def _folders_above(path: str) -> Iterator[str]:
+    """The folders that lead to a file or folder, the nearest first; prefixes of a store with and without a slash."""
+    while (path := os.path.dirname(path.rstrip("/"))) and not path.endswith(("/", ":")):
+        yield path
+        if is_url(path):
+            yield f"{path}/"
 
 
 def _in_order(order: Iterable[range], previous: PreviousRows[R], new: Iterator[Iterable[bytes]]) -> Iterator[bytes]:
