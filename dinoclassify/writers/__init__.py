@@ -83,6 +83,26 @@ class RowFormat(Generic[R]):
             file.write(self.lines.header())
             file.writelines(lines)
 
+    def read(self, path: str) -> Iterator[R]:
+        """The rows of a file. Raises KeyError, TypeError or ValueError if it has others, and OSError."""
+        if self.table is not None:
+            yield from self.table.read(path)
+        else:
+            with open(path, "rb") as file:
+                yield from map(self.lines.parse, without_header(self.lines, file))
+
+
+def without_header(lines: Lines[R], file: Iterable[bytes]) -> Iterator[bytes]:
+    """The complete rows of a file, as lines. Raises ValueError if it has other columns."""
+    found, header = lines.lines(file), lines.header()
+    if header and (first := next(found, header)) != header:
+        try:
+            lines.parse(first)  # older versions wrote journals of updates without a header
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError("it has other columns") from error
+        yield first
+    yield from found
+
 
 FORMATS = (
     Format("csv", (".csv",)),

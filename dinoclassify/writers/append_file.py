@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Generic
 
 from dinoclassify.files import append, replacing, reporting
-from dinoclassify.writers import Lines, R
+from dinoclassify.writers import Lines, R, without_header
 
 
 class AppendFile(Generic[R]):
@@ -93,14 +93,7 @@ class AppendFile(Generic[R]):
     def read_lines(self) -> Iterator[bytes]:
         """All whole rows as lines, without the header."""
         with open(self.path, "rb") as file:
-            found, header = self._lines.lines(file), self._lines.header()
-            if header and (first := next(found, header)) != header:
-                try:
-                    self._lines.parse(first)  # older versions wrote journals of updates without a header
-                except (KeyError, TypeError, ValueError) as error:
-                    raise ValueError("it has other columns") from error
-                yield first
-            yield from found
+            yield from without_header(self._lines, file)
 
     def appended(self) -> Iterator[bytes]:
         """The rows that were added since the file was opened, as lines."""

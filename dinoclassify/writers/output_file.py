@@ -59,10 +59,7 @@ class OutputFile(Generic[R]):
 
     def finished_rows(self) -> Iterator[R]:
         """The rows of FILE."""
-        if self._format.table is not None:
-            yield from self._format.table.read(self._path)
-        else:
-            yield from AppendFile(self._path, self.name, self._format.lines).rows()
+        return self._format.read(self._path)
 
     def journal_meta(self) -> dict[str, Any] | None:
         """What the journal was made with; None if there is none."""

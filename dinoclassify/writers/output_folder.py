@@ -32,7 +32,6 @@ from dinoclassify.places import (
 )
 from dinoclassify.renames import exchange
 from dinoclassify.writers import R, RowFormat
-from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.chunks import Piece, chunk_size, next_number, piece_files, read_lines, write_rows
 from dinoclassify.writers.fingerprint import PARTIAL
 
@@ -104,10 +103,7 @@ class OutputFolder(Generic[R]):
         """The rows of the parts."""
         for part in self._manifest["parts"] if self._manifest is not None else ():
             with local_copy(self._fs, f"{self._path}/{part['name']}") as file:
-                if self._format.table is not None:
-                    yield from self._format.table.read(file)
-                else:
-                    yield from AppendFile(file, part["name"], self._lines).rows()
+                yield from self._format.read(file)
 
     def journal_meta(self) -> dict[str, Any] | None:
         """What the journal was made with; None if there is none."""
