@@ -34,7 +34,7 @@ _GROUP = 1000  # chunks whose files share a folder
 _PIECE = re.compile(r"(\d{9,}-[0-9a-f]{16}|stream-[0-9a-f]{16})-(\d{5,})(-last)?")
 _STREAM = "stream-"  # begins the name of a chunk that is one stream
 _CONTENTS = {kind.__name__: kind for kind in (Failure, Span, Stream)}
-_SHARED = "do all machines see this folder, and does no other run write it? --resume goes on"
+_SHARED = "check that all machines share this folder and that no other run writes it; --resume goes on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class ChunkPlan(Generic[R]):
         self._planned: list[tuple[str, int]] = []  # the name of each chunk and its number of inputs; 0 for a stream
         self._whole = False
         self._files: dict[str, dict[int, str]] = {}  # the pieces of each chunk by number
-        self._ends: dict[str, set[int]] = {}  # the numbers of those that say to be the last: several of two readings
+        self._ends: dict[str, set[int]] = {}  # the numbers of pieces marked last: two readings of a stream may differ
         files = piece_files(work)
         self._first = next_number(files)
         for file in files:
@@ -179,7 +179,7 @@ class ChunkPlan(Generic[R]):
                 name = _STREAM + _digest(content + b"%d" % streams[content])  # the same in the next run
                 streams[content] += 1
                 self._planned.append((name, 0))
-                self._forget_loose_ends(name)
+                self._drop_early_end(name)
                 for line in self._read(name):
                     on_row(self._lines.parse(line))
             if not (is_stream(some[0]) and self._is_complete(name)):
@@ -189,7 +189,7 @@ class ChunkPlan(Generic[R]):
         self._whole = True
 
     def add(self, file: str) -> None:
-        """Add a piece that is written. One that has others behind it goes before one that says to be the last."""
+        """Add a piece that is written. Of two pieces with one number, the one not marked last is kept."""
         name, number, last = _parse(file)
         files = self._files.setdefault(name, {})
         if last:
@@ -207,7 +207,7 @@ class ChunkPlan(Generic[R]):
         """The lines of each input, in order. A stream has many, any other input has one.
 
         Raises:
-            OutputError: rows are missing, or a stream was read to two lengths and not to the end of the longer.
+            OutputError: rows are missing, or the longer of two readings of a stream is not complete.
         """
         if not self._whole:
             raise RuntimeError("a run that has not planned all its inputs is not finished")
@@ -215,7 +215,7 @@ class ChunkPlan(Generic[R]):
             if not self._is_complete(name):
                 raise OutputError(f"{self.work} lacks rows that were written: {_SHARED}")
             if len(self._ends[name]) > 1:
-                log.warning("an archive or table was read twice, with two lengths: the longer reading counts")
+                log.warning("an archive or table was read twice, with different lengths: the longer reading is kept")
             lines = list(self._read(name))
             if inputs not in (0, len(lines)):
                 raise OutputError(f"{self.work} has {len(lines)} rows of {inputs} inputs: {_SHARED}")
@@ -235,8 +235,8 @@ class ChunkPlan(Generic[R]):
         lasts = [_parse(files[number])[2] for number in sorted(files)]
         return lasts == [False] * max(files, default=0) + [True]
 
-    def _forget_loose_ends(self, name: str) -> None:
-        """Have the last piece made again, unless all are there: whoever makes the others says which is the last."""
+    def _drop_early_end(self, name: str) -> None:
+        """Drop the piece marked last if earlier ones are missing: whoever makes those marks the last one again."""
         if not self._is_complete(name):
             for number in self._ends.pop(name, ()):
                 if _parse(self._files[name][number])[2]:

@@ -95,14 +95,14 @@ class Output(Generic[R]):
         self._updates = False  # whether rows are added to a finished output
         self._order: list[range] = []  # for each input the number of its row; new rows follow the previous ones
         self._new = 0
-        made_with = as_json(fingerprint)
+        fingerprint = as_json(fingerprint)
         place.recover()
-        journal = None if options.fresh else self._find_interrupted(made_with)
+        journal = None if options.fresh else self._find_interrupted(fingerprint)
         if options.resume:
-            self._read_previous(made_with, journal)
+            self._read_previous(fingerprint, journal)
         self.statuses = self._previous.statuses()  # of the rows of earlier runs
         self._meta: dict[str, object] = {
-            "made_with": made_with,
+            "made_with": fingerprint,
             "adds_to_output": self._updates,
             "working_folder": self._folder,
         }
