@@ -11,7 +11,8 @@ from functools import cache
 from importlib import resources
 
 from dinoclassify.classes import are_imagenets, imagenet_labels, match_classes, plain
-from dinoclassify.errors import UsageError, nearest
+from dinoclassify.errors import UsageError
+from dinoclassify.missing import why_unread
 from dinoclassify.rows import Label, Prediction
 
 EVERYDAY = "everyday"  # the groups that come with the program: 22 of ImageNet's classes
@@ -46,8 +47,8 @@ def read_groups(name: str) -> Groups:
         with ours.open(encoding="utf-8") if name == EVERYDAY else open(name, encoding="utf-8-sig", newline="") as file:
             rows = list(_rows(file, name))
     except (OSError, ValueError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"cannot read the groups {name}{nearest(name, [EVERYDAY])}: {reason}") from error
+        reason = why_unread(name, error, [EVERYDAY]) if isinstance(error, OSError) else error
+        raise UsageError(f"cannot read the groups {name}: {reason}") from error
     group_of: dict[str, str] = {}
     for key, group in rows:
         if group_of.setdefault(key, group) != group:

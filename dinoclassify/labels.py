@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from dinoclassify.errors import UsageError
+from dinoclassify.missing import why_unread
 
 
 def read_labels(path: str) -> list[str]:
@@ -29,7 +30,8 @@ def read_labels(path: str) -> list[str]:
             names[index] = name
         return [names[index] for index in range(len(names))]
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else "see `dinoclassify predict --help` for its form"
+        form = "see `dinoclassify predict --help` for its form"
+        reason = why_unread(path, error) if isinstance(error, OSError) else form
         raise UsageError(f"cannot read the labels {path}: {reason}") from error
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from string import Formatter
 
 from dinoclassify.classes import are_imagenets, imagenet_labels, short_name
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import UsageError, nearest
 
 FIELDS = ("label", "group", "score", "status", "rank", "name", "stem", "suffix", "parent")
 
@@ -49,7 +49,7 @@ def parse_layout(template: str) -> Layout:
             names[-1].append((first, None))
             names += [[(part, None)] for part in others]
             if field is not None and (field not in FIELDS or form or conversion):
-                raise UsageError(f"--layout {template}: choose from {{{'} {'.join(FIELDS)}}}")
+                raise UsageError(f"--layout {template}{nearest(field, FIELDS)}: choose from {{{'} {'.join(FIELDS)}}}")
             names[-1].append(("", field))
     except ValueError as error:
         raise UsageError(f"--layout {template}: {error}") from error

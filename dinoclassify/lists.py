@@ -11,6 +11,7 @@ from typing import BinaryIO, cast
 from dinoclassify import stores
 from dinoclassify.errors import UsageError
 from dinoclassify.files import append, closing_well, reporting
+from dinoclassify.missing import why_unread
 from dinoclassify.rows import Failure
 from dinoclassify.sources import Source
 from dinoclassify.stores import is_for_lists
@@ -172,7 +173,8 @@ def _reporting(name: str) -> Iterator[None]:
     except IsADirectoryError as error:
         raise UsageError(f"{name} is a folder, not a list: name it among PATHS") from error
     except OSError as error:
-        raise UsageError(f"cannot read the list {name}: {stores.failure(error).message}") from error
+        reason = stores.failure(error).message if stores.is_url(name) else why_unread(name, error)
+        raise UsageError(f"cannot read the list {name}: {reason}") from error
 
 
 def _require(columns: Mapping[str, str], name: str, names: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from filelock import FileLock, Timeout
 
-from dinoclassify.errors import LockedError
+from dinoclassify.errors import LockedError, OutputError
 from dinoclassify.files import reporting, sweep
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ def locked(path: str, *, wait: bool) -> Iterator[None]:
     name = lock_of(path)
     lock = FileLock(name)
     with reporting(name):
+        if os.path.islink(name):
+            raise OutputError(f"cannot lock {path}: {name} is a link; remove it")
         try:
             lock.acquire(timeout=0)
         except Timeout:

@@ -50,17 +50,21 @@ def choose(names: Sequence[str], labels: Mapping[int, str], groups: Groups | Non
     """
     if not all(map(str.strip, names)):
         raise UsageError("--only: name a label or a group")
-    known, are_all = {*labels.values()}, False
+    known, are_all = dict.fromkeys(labels.values()), False  # those of the rows are likelier to be meant
+    everyday, is_imagenet = read_groups(EVERYDAY).names, are_imagenets(labels)
     for more, fits in (
         ((*groups.names, *groups.classes) if groups is not None else (), groups is not None),
-        (imagenet_labels(), are_imagenets(labels)),
-        (everyday := read_groups(EVERYDAY).names, bool(labels) and labels.items() <= dict(enumerate(everyday)).items()),
+        (imagenet_labels(), is_imagenet),
+        (everyday, bool(labels) and labels.items() <= dict(enumerate(everyday)).items()),
     ):
         if fits:
-            known, are_all = known | {*more}, True
+            known, are_all = known | dict.fromkeys(more), True
     meanings = _meanings(known)
     if are_all and (unknown := [name for name in names if plain(name) not in meanings]):
-        raise UsageError(f"--only {name_some(unknown)}{_nearest(unknown, known)}: there is no such label or group")
+        is_group = is_imagenet and plain(unknown[0]) in _meanings(everyday)
+        group = f"; sort --groups {EVERYDAY} has a group {unknown[0]}" if is_group else ""
+        near = _nearest(unknown, known)
+        raise UsageError(f"--only {name_some(unknown)}{near}: there is no such label or group{group}")
     return Only(tuple(names), are_all)
 
 
@@ -70,7 +74,8 @@ def _meanings(labels: Iterable[str]) -> set[str]:
 
 
 def _nearest(names: Sequence[str], labels: Iterable[str]) -> str:
-    """The label that the first of the names is most like, as a question; nothing if it is like none."""
-    by_meaning = {meaning: label for label in labels for meaning in _meanings([label])}
-    found = difflib.get_close_matches(plain(names[0]), by_meaning, n=1)
+    """What may be meant by the first of the names: a label with that word in it, or else one that is spelt like it."""
+    name, by_meaning = plain(names[0]), {meaning: label for label in labels for meaning in _meanings([label])}
+    found = [meaning for meaning in by_meaning if f" {name} " in f" {meaning} "]
+    found += difflib.get_close_matches(name, by_meaning, n=1)
     return f" (did you mean {by_meaning[found[0]]}?)" if found else ""

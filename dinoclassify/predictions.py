@@ -1,6 +1,6 @@
 """What `predict` wrote -> its predictions, whatever its format and number of ranks."""
 
-import difflib
+import codecs
 import json
 import logging
 import os
@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from gzip import BadGzipFile, GzipFile
 from io import BufferedReader
 from itertools import chain
@@ -21,6 +21,7 @@ from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import same_signature, signature
 from dinoclassify.filters import has_image_suffix
 from dinoclassify.lists import STDIN
+from dinoclassify.missing import why_missing
 from dinoclassify.rows import Prediction, file_shown_as
 from dinoclassify.stores import download, is_url
 from dinoclassify.writers import MAGIC, TABLES, Lines, open_format
@@ -42,6 +43,8 @@ _ELSEWHERE = "is no file of its own: only those are sorted, tagged and shown"
 
 def read_predictions(name: str) -> Iterator[Prediction]:
     """All predictions of a file, in order; its content says which of the formats it has.
+
+    Lines may begin with a byte order mark and end in CRLF, as spreadsheets save them.
 
     Args:
         name: the file, the folder of parts, an object or a prefix of such, or ``-`` for stdin, whose lines are read as
@@ -66,6 +69,9 @@ def read_predictions(name: str) -> Iterator[Prediction]:
             yield from _read(stream, name, safe_for_excel=_is_safe_for_excel(name))
     except KeyError as error:
         raise UsageError(f"{shown} is not what predict writes: it has no {error}") from error
+    except UnicodeDecodeError as error:
+        cure = "name the file that predict -o has written, or save it as UTF-8"
+        raise UsageError(f"{shown} is not what predict writes, but no UTF-8 text: {cure}") from error
     except (TypeError, ValueError, RecursionError, EOFError, zlib.error, BadGzipFile, sqlite3.Error) as error:
         raise UsageError(f"{shown} is not what predict writes ({error})") from error
     except OSError as error:
@@ -161,14 +167,10 @@ def _check_file(name: str) -> None:
     """Raise UsageError where the name alone shows what a newcomer has mistaken for a file of rows."""
     if os.path.isdir(name):
         raise UsageError(f"{name} is a folder: name the file of its rows, as predict {name} -o labels.csv writes it")
+    if not os.path.exists(name):
+        raise UsageError(f"{name} {why_missing(name)}")
     if not os.path.isfile(name):
-        with suppress(OSError):
-            names = os.listdir(os.path.dirname(name) or os.curdir)
-            near = difflib.get_close_matches(os.path.basename(name), names, n=1)
-            cure = f" (did you mean {os.path.join(os.path.dirname(name), near[0])}?)" if near else ""
-            cure = ": the shell replaces ~ only outside quotes" if name.startswith("~") else cure
-            raise UsageError(f"there is no file {name}{cure}")
-        raise UsageError(f"there is no file {name}")
+        raise UsageError(f"{name} is no regular file: name one, or - for rows on stdin")
     if has_image_suffix(name):
         raise UsageError(f"{name} is not what predict writes, but an image: predict {name} -o labels.csv labels it")
     if name.endswith(".meta.json"):
@@ -216,13 +218,20 @@ def _read(stream: BufferedReader, name: str, *, safe_for_excel: bool) -> Iterato
 
 
 def _read_lines(stream: BufferedReader | GzipFile, *, safe_for_excel: bool) -> Iterator[Prediction]:
+    if stream.peek(MAGIC).startswith(codecs.BOM_UTF8):
+        stream.read(len(codecs.BOM_UTF8))
     if start := stream.peek(MAGIC)[:MAGIC]:
         lines = _lines(stream, start, safe_for_excel=safe_for_excel)
         for line in lines.lines(whole := _Whole(stream)):
             whole.pending -= len(line)
-            yield lines.parse(line)
+            yield lines.parse(_with_newline(line))
         if whole.pending:
             raise ValueError("its end is within quotes")
+
+
+def _with_newline(line: bytes) -> bytes:
+    """A row, or the header, that ends in CRLF or a newline. A carriage return of a field would stand in quotes."""
+    return line.removesuffix(b"\r\n") + b"\n" if line.endswith(b"\r\n") else line
 
 
 class _Whole:
@@ -264,10 +273,10 @@ def _lines(stream: BufferedReader | GzipFile, start: bytes, *, safe_for_excel: b
     """The format of a stream of lines, of which the header has been read."""
     if start.startswith(b"{"):
         return open_format("jsonl", 1).lines
-    header = stream.readline(_LONGEST)
+    header = _with_newline(stream.readline(_LONGEST))
     made, separator = ("tsv", "\t") if b"\t" in header else ("excel" if safe_for_excel else "csv", ",")
     lines = open_format(made, _ranks(split(header, separator))).lines
-    if header != lines.header():
+    if split(header, separator) != split(lines.header(), separator):
         raise ValueError("it does not begin with the columns path,status,label,score")
     return lines
 

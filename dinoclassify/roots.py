@@ -1,11 +1,9 @@
 """PATHS before a run and after it: a root that is away would cost the rows of all that lies below it."""
 
-import difflib
 import errno
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from itertools import islice
 
 from dinoclassify.archives import is_archive, split_key
 from dinoclassify.containers import is_in_store
@@ -13,15 +11,14 @@ from dinoclassify.discover import glob_folder, is_pattern, matches
 from dinoclassify.errors import NoInputsError
 from dinoclassify.filters import Rules, has_image_suffix, is_glob
 from dinoclassify.lists import STDIN
+from dinoclassify.missing import why_missing
 from dinoclassify.stores import failure, is_url
 from dinoclassify.tables import is_table
 from dinoclassify.web import is_web
 
 log = logging.getLogger(__name__)
 
-_CHECK_NAME = "check its name, or mount its disk"
 _LISTS = (".txt", ".csv", ".tsv", ".lst", ".list")
-_MOST_NAMES = 10_000  # in a folder, among which a similar name is looked for
 _MOST_WORDS = 5  # in a name with blanks that was not quoted
 
 
@@ -118,40 +115,11 @@ def _trouble_at(path: str) -> str | None:
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return f"{path} {_why_missing(path)}"
+        return f"{path} {why_missing(path)}"
     except OSError as error:
         cure = "let this user reach it, or leave it out" if error.errno == errno.EACCES else "mend it, or leave it out"
         return f"{path} cannot be reached ({error.strerror}): {cure}"
     return None
-
-
-def _why_missing(path: str) -> str:
-    """Why a path is missing, and the cure, as the rest of a sentence that begins with the path."""
-    name = path.rstrip("/")
-    if os.path.islink(name):
-        return f"links to {os.readlink(name)}, which is not there: {_CHECK_NAME}"
-    if os.path.lexists(name):
-        return "is a file, not a folder: leave out the / at its end"
-    if (home := os.path.expanduser(path)) != path:
-        return f"is not there: the shell expands ~ only outside quotes; write {home}, or leave out the quotes"
-    while not os.path.lexists(above := os.path.dirname(name) or "."):
-        name = above
-    if not os.path.isdir(above):
-        return f"is not there: {above} is a file, not a folder"
-    return f"is not there: {_cure(above, os.path.basename(name))}"
-
-
-def _cure(folder: str, name: str) -> str:
-    """What to do where ``folder`` does not have ``name``."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in islice(entries, _MOST_NAMES)]
-    except OSError:
-        return _CHECK_NAME
-    if not names and folder != ".":
-        return f"{folder} is empty; is its disk mounted?"
-    similar = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {os.path.normpath(os.path.join(folder, similar[0]))}?" if similar else _CHECK_NAME
 
 
 def _unquoted_blank(paths: Sequence[str], number: int) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from dinoclassify.errors import UsageError
 from dinoclassify.filters import Shard, is_glob
+from dinoclassify.missing import why_missing, why_saved_again
 from dinoclassify.positions import unpacked
 from dinoclassify.predictions import read_meta
 from dinoclassify.stores import is_url
@@ -85,9 +86,10 @@ def find_parts(names: Iterable[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         if is_glob(name) and not is_url(name) and not os.path.lexists(name):
-            found += _some(sorted(glob.glob(name, recursive=True)), f"nothing matches {name}")
+            found += _some(sorted(glob.glob(name, recursive=True)), f"nothing matches {name}: check the pattern")
         elif os.path.isdir(name) and not read_meta(name):
-            found += _some(_parts_in(name), f"{name} has no rows that predict wrote")
+            cure = f"name files of rows, as predict {name} -o labels.csv writes them"
+            found += _some(_parts_in(name), f"{name} has no rows that predict wrote: {cure}")
         else:
             found.append(name)
     return [name for name in found if not name.endswith(META)]
@@ -148,7 +150,9 @@ def _read_part(name: str) -> Part:
     if finished != name.rstrip("/") or left_of(finished):
         raise UsageError(f"{finished} is not finished: go on with it by predict --resume first")
     if not is_url(name) and not os.path.exists(name):
-        raise UsageError(f"there is no {name}")
+        raise UsageError(f"{name} {why_missing(name)}")
+    if (why := why_saved_again(name)) is not None:
+        raise UsageError(f"another program has saved {name}, {why}: merge takes it as predict wrote it")
     meta = read_meta(name)
     if not isinstance(made_with := meta.get("made_with"), dict):
         raise UsageError(f"there is no {finished}{META} that says what made {name}: merge takes what predict wrote")

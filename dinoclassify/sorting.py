@@ -12,6 +12,7 @@ from typing import Literal
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import FULL, Signature, reporting, signature
 from dinoclassify.layout import Layout, folder_namer, safe_name, shortened
+from dinoclassify.missing import check_into
 from dinoclassify.only import Only
 from dinoclassify.predictions import GONE, FindFile, current_file, why_stale
 from dinoclassify.rows import Label, Prediction
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 Done = Literal["done", "there", "moved", "uncertain", "failed", "other", "gone", "changed", "back", "error"]
 
 BATCH = 100  # rows between two times that the journal is forced onto the disk
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _DIGITS = (8, 16, 64)  # of the digest behind a name that is taken: as many as make it free
 
 Namer = Callable[[str, int], str]
@@ -242,15 +244,26 @@ class SortedFolder:
         except FileExistsError as error:
             return self._try_again(plan, error)
         except OSError as error:
-            if error.errno in FULL:
-                raise OutputError(f"cannot write {target}: {error.strerror}") from error
-            why = error.strerror or str(error)
-            if error.errno == errno.EXDEV:
-                why = "that is another file system, and has no hard links to this one: take another --mode"
-            return self._leave(plan, "error", f"cannot be put there: {why}")
+            return self._leave(plan, "error", self._why_not(plan, error))
         if self._mode == "move":
             self._moved.add(plan.source)
         return Outcome(plan.path, "done", plan.target)
+
+    def _why_not(self, plan: _Plan, error: OSError) -> str:
+        """What kept a picture from its place.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        why, target = error.strerror or str(error), os.path.join(self._folder, plan.target)
+        if self._mode == "move" and error.errno in _FORBIDDEN and os.access(os.path.dirname(target), os.W_OK | os.X_OK):
+            cure = "let this user write there, or take another --mode"
+            return f"cannot be taken out of {os.path.dirname(plan.source)} ({why}): {cure}"
+        if error.errno in FULL:
+            raise OutputError(f"cannot write {target}: {why}") from error
+        if error.errno == errno.EXDEV:
+            why = "that is another file system, and has no hard links to this one: take another --mode"
+        return f"cannot be put there: {why}"
 
     def _try_again(self, plan: _Plan, error: OSError) -> Outcome:
         """Find another name: somebody was faster, or the file system takes two names for the same."""
@@ -338,8 +351,7 @@ def make_folder(folder: str) -> list[str]:
         UsageError: it is a file.
         OutputError: it cannot be made.
     """
-    if os.path.isfile(folder):
-        raise UsageError(f"--into {folder}: that is a file; name a folder, new or not")
+    check_into(folder)
     missing: list[str] = []
     above = os.path.abspath(folder)
     while not os.path.lexists(above):

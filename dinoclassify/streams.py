@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import append, closing_well, is_regular, reporting
+from dinoclassify.missing import why_no_folder
 from dinoclassify.rows import printable
 from dinoclassify.writers import Format, R, RowFormat
 
@@ -24,15 +25,23 @@ def check_output(output: str | None, chosen: Format) -> None:
         raise UsageError(f"--format {chosen.name} is not for a terminal: name a file with --output")
     if chosen.seeks and (output is None or not is_regular(output)):
         raise UsageError(f"--format {chosen.name} needs a regular file: name one with --output")
-    if output is None:
-        return
+    if output is not None:
+        check_place(output)
+
+
+def check_place(output: str) -> None:
+    """Find out whether there may be a file of this name.
+
+    Raises:
+        OutputError: it is a folder, or that in which it would be is not there or may not be written to.
+    """
     if os.path.isdir(output) or output.endswith("/"):
-        raise OutputError(f"cannot write {output}: it is a folder")
+        raise OutputError(f"cannot write {output}: it is a folder; name a file, in it or elsewhere")
     folder = os.path.dirname(os.path.realpath(output))
     if is_regular(output) and not os.path.isdir(folder):
-        raise OutputError(f"cannot write {output}: there is no folder {folder}")
+        raise OutputError(f"cannot write {output}: {why_no_folder(folder)}")
     if is_regular(output) and not os.access(folder, os.W_OK):
-        raise OutputError(f"cannot write {output}: the folder {folder} may not be written to")
+        raise OutputError(f"cannot write {output}: the folder {folder} may not be written to; choose another")
 
 
 def stream_rows(output: str | None, row_format: RowFormat[R], rows: Iterable[R]) -> None:

@@ -64,6 +64,15 @@ def test_no_arguments_print_the_help(cli: Cli) -> None:
     assert done.stderr.decode().rstrip() == (GOLDEN / "help-dinoclassify.txt").read_text().rstrip()
 
 
+@pytest.mark.parametrize("arguments", ["--help", "--version", "predict --help"])
+def test_help_to_a_closed_pipe_and_a_full_disk(arguments: str) -> None:
+    command = f"{sys.executable} -m dinoclassify {arguments}"
+    done = subprocess.run(["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+    done = subprocess.run(["bash", "-c", f"{command} > /dev/full"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (6, "dinoclassify: cannot write stdout: No space left on device\n")
+
+
 def test_tables_to_a_closed_pipe_and_a_full_disk() -> None:
     command = f"{sys.executable} -m dinoclassify models"
     done = subprocess.run(["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)

@@ -260,8 +260,8 @@ def test_tables(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("name", "column", "message"),
     [
-        ("gone.txt", None, "cannot read the list gone.txt: No such file"),
-        ("gone.csv", None, "cannot read the list gone.csv: No such file"),
+        ("gone.txt", None, "cannot read the list gone.txt: it is not there"),
+        ("gone.csv", None, "cannot read the list gone.csv: it is not there"),
         ("empty.csv", None, "empty.csv is not a CSV table"),
         ("text.parquet", None, "text.parquet is not a Parquet table"),
         ("list.txt", "path", "--column needs a .csv or .parquet table, not list.txt"),

@@ -413,7 +413,7 @@ def test_tables_on_a_terminal(here: Path, invoke: Invoke, monkeypatch: pytest.Mo
         ("test --predictions labels.csv -m builtin", 2, "--predictions runs no model: leave out --model"),
         ("test --predictions labels.csv --exact", 2, "--predictions runs no model: leave out --exact"),
         ("test --plot-format svg", 2, "nothing is drawn without --plots: leave out --plot-format"),
-        ("test --predictions labels.csv", 2, "there is no file labels.csv"),
+        ("test --predictions labels.csv", 2, "labels.csv is not there: "),
         ("test --predictions t.csv", 2, "t.csv is not what predict writes"),
         ("test --target-precision 95", 2, "--target-precision: 95 is not a share from 0 to 1, such as 0.4 or 40%"),
         (

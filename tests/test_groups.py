@@ -160,7 +160,7 @@ def test_groups_that_cannot_be_meant(rows: list[str], head: str, message: str, h
 
 
 def test_groups_that_cannot_be_read(here: Path, tiny: str) -> None:
-    with pytest.raises(UsageError, match=r"cannot read the groups nothing\.csv: No such file"):
+    with pytest.raises(UsageError, match=r"cannot read the groups nothing\.csv: it is not there"):
         read_groups("nothing.csv")
     Path("bytes.csv").write_bytes(b"label,group\n\xff,\xfe\n")
     with pytest.raises(UsageError, match="cannot read the groups"):

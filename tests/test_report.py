@@ -330,9 +330,9 @@ def test_rows_come_from_stdin(here: Path, cli: Cli) -> None:
         ("labels.csv -o groups.csv --groups groups.csv", 2, "groups.csv would be written over an input"),
         ("labels.csv -o new.jpg", 2, "new.jpg has the suffix of a picture: choose another name"),
         ("labels.csv -o picture", 2, "picture is one of the pictures: it would be written over"),
-        ("labels.csv -o folder", 6, "cannot write folder: it is a folder"),
-        ("labels.csv -o nowhere/page.html", 6, "No such file or directory"),
-        ("nothing.csv -o page.html", 2, "there is no file nothing.csv"),
+        ("labels.csv -o folder", 6, "cannot write folder: it is a folder; name a file, in it or elsewhere"),
+        ("labels.csv -o nowhere/page.html", 6, "nowhere: make it first (mkdir -p)"),
+        ("nothing.csv -o page.html", 2, "nothing.csv is not there: "),
         ("picture -o page.html", 2, "picture is not what predict writes"),
     ],
 )

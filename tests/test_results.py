@@ -249,6 +249,14 @@ def test_of_a_row_with_many_labels_only_those_are_written(here: Path, capsys: py
             "egyptian kat (did you mean Egyptian cat?): there is no such label",
         ),
         (OF_IMAGENET, ["--only", "tenhc"], 2, "--only tenhc (did you mean tench, Tinca tinca?): "),
+        (
+            [*OF_IMAGENET, ("Egyptian cat", 285)],
+            ["--only", "cat"],
+            2,
+            "--only cat (did you mean Egyptian cat?): there is no such label or group; sort --groups everyday has a "
+            "group cat. See: dinoclassify ",
+        ),
+        ([("tom cat", 0), ("crate", 1)], ["--only", "Cat"], 0, "--only Cat (did you mean tom cat?): no row has it\n"),
         (OF_IMAGENET, ["--only", "goldfish"], 0, "--only goldfish: no row has it\n"),
         (OF_IMAGENET, ["--only", " "], 2, "--only: name a label or a group"),
         (
@@ -286,17 +294,62 @@ def test_a_name_that_no_row_of_stdin_has(here: Path, cli: Cli) -> None:
     assert b"--only bleu (did you mean blue?): no row has it" in done.stderr
 
 
+@pytest.mark.parametrize(("made", "header"), [("csv", b"path,status"), ("tsv", b"path\tstatus"), ("jsonl", b"")])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_rows_that_a_spreadsheet_has_saved_are_the_same(mark: bytes, made: str, header: bytes, here: Path) -> None:
+    for name in ("x.jpg", "a,b\r\nc.jpg"):
+        Path(name).write_text(name)
+    rows = [row_of("x.jpg", "tabby, cat"), row_of("a,b\r\nc.jpg")]
+    write_rows("labels", rows, made)
+    content = Path("labels").read_bytes()
+    assert content.startswith(header)
+    lines = content.replace(b"\r\n", b"<>").replace(b"\n", b"\r\n").replace(b"<>", b"\r\n")
+    Path("saved").write_bytes(mark + lines)
+    assert list(read_predictions("saved")) == rows
+    Path("saved").write_bytes(mark + lines.removesuffix(b"\r\n"))
+    assert list(read_predictions("saved")) == rows
+    if made != "jsonl":
+        head, _, rest = lines.partition(b"\r\n")
+        quoted = b"\r\n".join([head.replace(b"path", b'"path"', 1), rest])
+        Path("saved").write_bytes(mark + quoted)
+        assert list(read_predictions("saved")) == rows
+
+
+@pytest.mark.parametrize(
+    ("mark", "end", "why"),
+    [(b"\xef\xbb\xbf", b"\n", "begins with a byte order mark"), (b"", b"\r\n", "lines end in CRLF")],
+)
+def test_rows_that_a_spreadsheet_has_saved_are_not_gone_on_with_or_merged(
+    mark: bytes, end: bytes, why: str, here: Path, tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(PHOTOS, "photos")
+    predict = ["predict", "photos", "-m", tiny, "-o", "labels.csv", "-q"]
+    assert run(predict) == 0
+    saved = mark + Path("labels.csv").read_bytes().replace(b"\n", end)
+    Path("labels.csv").write_bytes(saved)
+    for command in ([*predict, "--resume"], ["merge", "labels.csv", "-o", "all.csv"]):
+        assert run(command) == 2
+        err = capsys.readouterr().err
+        assert (err.startswith("dinoclassify: another program has saved labels.csv, it"), why in err) == (True, True)
+        assert err.count("\n") == 1
+    assert Path("labels.csv").read_bytes() == saved
+    assert run(["sort", "labels.csv", "--into", "sorted", "-q"]) == 0
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("photos", "photos is a folder: name the file of its rows, as predict photos -o labels.csv writes it"),
-        ("label.jsonl", "there is no file label.jsonl (did you mean labels.jsonl?)"),
-        ("nowhere/x.csv", "there is no file nowhere/x.csv"),
-        ("~/labels.csv", "there is no file ~/labels.csv"),
+        ("label.jsonl", "label.jsonl is not there: did you mean labels.jsonl?"),
+        ("nowhere/x.csv", "nowhere/x.csv is not there: check its name"),
+        ("~/labels.csv", "~/labels.csv is not there: the shell expands ~ only outside quotes"),
         ("notes.txt", "notes.txt is not what predict writes (it does not begin with the columns path,status"),
         ("photos/x.jpg", "an image: predict photos/x.jpg -o labels.csv labels it"),
         ("labels.jsonl.meta.json", "but its metadata: name labels.jsonl"),
         ("features.npz", "but what embed writes: it has no labels"),
+        ("/dev/null", "/dev/null is no regular file: name one, or - for rows on stdin\n"),
+        ("picture", "picture is not what predict writes, but no UTF-8 text: name the file that predict -o has written"),
+        ("utf-16.csv", "utf-16.csv is not what predict writes, but no UTF-8 text: "),
         ("features.parquet", "is not what predict writes (it has the features that embed writes, and no labels)"),
     ],
 )
@@ -308,6 +361,8 @@ def test_what_is_no_file_of_rows_is_one_line(
     picture.parent.mkdir()
     for file in (picture, *map(Path, ("labels.jsonl", "notes.txt", "labels.jsonl.meta.json", "features.npz"))):
         file.write_text("hello\n")
+    Path("picture").write_bytes((PHOTOS / "coffee.jpg").read_bytes())
+    Path("utf-16.csv").write_text("path,status,label,score", encoding="utf-16")
     pq.write_table(pa.table({"path": ["x"], "features": [[1.0]]}), "features.parquet")
     code, err = call(capsys, *command, name)
     assert (code, message in err, err.count("\n")) == (2, True, 1), err

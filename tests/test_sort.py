@@ -419,7 +419,7 @@ def test_a_dry_run_does_nothing_and_says_what_it_would(here: Path, capsys: pytes
     [
         (["sort"], "name a file that predict wrote"),
         (["sort", "labels.csv"], "name a folder with --into"),
-        (["sort", "nothing.csv", "--into", "x"], "there is no file nothing.csv"),
+        (["sort", "nothing.csv", "--into", "x"], "nothing.csv is not there: "),
         (["sort", "x.jpg", "--into", "x"], "x.jpg is not what predict writes"),
         (["sort", "labels.csv", "--into", "x", "--mode", "move", "--layout", "{rank}/{name}"], "copy or link"),
         (["sort", "labels.csv", "--into", "x", "--groups", "everyday", "--layout", "{name}"], "there is no {group} in"),
@@ -668,6 +668,34 @@ def test_a_second_row_of_a_picture_that_could_not_be_moved(here: Path, monkeypat
     monkeypatch.setattr("dinoclassify.sorting.TRANSFERS", {"move": refuse})
     rows = [row(picture("x.jpg")), row("./x.jpg")]
     assert [outcome.done for outcome in sort(rows, "move")] == ["error", "error"]
+
+
+def test_a_picture_that_may_not_leave_its_folder_is_told_from_one_that_may_not_come(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(source: str, target: str, made: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    write_rows("labels.csv", [row(picture("photos/x.jpg"))])
+    monkeypatch.setattr("dinoclassify.sorting.TRANSFERS", {"move": refuse})
+    arguments = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--resume"]
+    assert run(arguments) == 3
+    cure = "let this user write there, or take another --mode"
+    whole = f"photos/x.jpg cannot be taken out of {here}/photos (Permission denied): {cure}\n"
+    assert whole in capsys.readouterr().err
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert run(arguments) == 3
+    assert "photos/x.jpg cannot be put there: Permission denied\n" in capsys.readouterr().err
+
+
+def test_a_moved_picture_whose_copy_came_back_is_there_already(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows("labels.csv", [row(picture("x.jpg"))])
+    arguments = ["sort", "labels.csv", "--into", "sorted", "--mode", "move"]
+    assert run(arguments) == 0
+    shutil.copy2("sorted/dog/x.jpg", "x.jpg")
+    assert run([*arguments, "--resume"]) == 0
+    assert "1 there already -> sorted\n" in capsys.readouterr().err
+    assert [Path(path).read_text() for path in ("x.jpg", "sorted/dog/x.jpg")] == ["x.jpg", "x.jpg"]
 
 
 @pytest.mark.parametrize("mode", ["copy", "hardlink"])

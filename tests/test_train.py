@@ -457,7 +457,7 @@ def test_names_are_exchanged_at_once(here: Path) -> None:
         ("echo path,label > t.csv", "--labels-from t.csv", 4, "t.csv has no pictures with labels"),
         ("echo path,class > t.csv", "--labels-from t.csv", 2, "no column label; choose one with --label-column: path"),
         ("touch t.txt", "--labels-from t.txt", 2, "t.txt is not a table: its name must end in .csv or .parquet"),
-        ("true", "--labels-from t.csv", 2, "cannot read the list t.csv: No such file or directory"),
+        ("true", "--labels-from t.csv", 2, "cannot read the list t.csv: it is not there: "),
         ("true", "--column file", 2, "--column and --label-column go with --labels-from"),
         ("true", "-m ./nothing", 5, "there is no folder ./nothing"),
         (

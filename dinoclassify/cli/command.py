@@ -2,14 +2,17 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from dinoclassify.cli.terminal import say
+from dinoclassify.cli.terminal import say, writing_to_stdout
 from dinoclassify.errors import ModelError, UsageError, nearest
+from dinoclassify.missing import home_of
 
 _PREFIX = "DINOCLASSIFY_"
 _ONE_DASH = re.compile(r"-([A-Za-z])(=|[a-z-]{2})")  # -model, which reads as -m odel; -o=FILE, which reads as -o =FILE
@@ -32,27 +35,25 @@ class Command(TyperCommand):
         self.epilog = f"Each option can also be set by an environment variable: {option.envvar} sets {long}."
 
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
-        """Parse the command line, and warn of variables that set nothing."""
-        self._check_dashes(args)
+        """Parse the command line, or print the help, and warn of variables that set nothing."""
         try:
-            rest = super().parse_args(context, args)
-        except typer.TyperException as error:
-            if getattr(error, "ctx", None) is None:  # the parser does not tell it of every error
-                error.ctx = context  # type: ignore[attr-defined]  # usage errors have one
-            self._warn_of_variables()
+            with _told_in_full(context), writing_to_stdout():  # nothing but help is written here
+                self._check_dashes(args)
+                rest = super().parse_args(context, args)
+                self._check_values(context)
+        except (typer.TyperException, UsageError) as error:
+            if isinstance(error, typer.TyperException) and getattr(error, "ctx", None) is None:
+                error.ctx = context  # type: ignore[attr-defined]  # the parser does not tell it of every error
+            self._warn_of_variables(context)
             raise
         if not context.params.get("quiet"):
-            self._warn_of_variables()
+            self._warn_of_variables(context)
         return rest
 
     def invoke(self, context: Any) -> Any:
-        """Run the command; an error that is about the value of a variable names the variable."""
-        try:
+        """Run the command."""
+        with _told_in_full(context):
             return super().invoke(context)
-        except (ModelError, UsageError) as error:
-            if note := _variables_in(str(error), context):
-                raise type(error)(f"{error}{note}") from error
-            raise
 
     def _check_dashes(self, args: Sequence[str]) -> None:
         for arg in args[: args.index("--")] if "--" in args else args:
@@ -62,16 +63,35 @@ class Command(TyperCommand):
             if found and f"-{arg.partition('=')[0]}" in self.options:
                 raise UsageError(f"{arg}: write a long option with two dashes: -{arg}")
 
-    def _warn_of_variables(self) -> None:
-        """Name the variables that set nothing: misspelt ones, and those of before, which had no command in them."""
-        known = {str(option.envvar) for option in self.options.values()}
+    def _check_values(self, context: Any) -> None:
+        """Refuse the option that is a value where OUT of ``-o $OUT --resume`` is empty, and a ``~`` that was quoted."""
+        known = {name for option in self.options.values() for name in (*option.opts, *option.secondary_opts)}
+        for long, option in self.options.items():
+            values = context.params.get(option.name)
+            for value in [values] if isinstance(values, str) else values if isinstance(values, list) else ():
+                if value in known or (long == "--output" and value.startswith("--")):
+                    raise UsageError(f"{long} {value}: its value is missing; a file of that name is ./{value}")
+                if long != "--model" and (home := home_of(value)) is not None:
+                    raise UsageError(f"{long} {value}: the shell expands ~ only outside quotes; write {home}")
+
+    def _warn_of_variables(self, context: Any) -> None:
+        """Name the variables that set nothing: misspelt ones, and those of before, which had no command in them.
+
+        Each is named by the command whose variables it is most like.
+        """
+        commands = getattr(getattr(context.parent, "command", None), "commands", {self.name: self}).values()
+        ours = {str(option.envvar) for option in self.options.values()}
+        known = {str(option.envvar) for command in commands for option in command.options.values()}
         useless = []
         for variable in sorted(os.environ.keys() - known):
-            new = self._prefix + variable.removeprefix(_PREFIX)
-            if variable.startswith(self._prefix):
-                useless.append(variable + nearest(variable, known))
-            elif variable.startswith(_PREFIX) and new in known:
-                useless.append(f"{variable} (use {new})")
+            name = variable.upper()
+            new = self._prefix + name.removeprefix(_PREFIX)
+            if not name.startswith(_PREFIX):
+                continue
+            if name in ours or new in ours:
+                useless.append(f"{variable} (use {name if name in ours else new})")
+            elif name.startswith(self._prefix) or ours & {*get_close_matches(name, known, n=1, cutoff=0.8)}:
+                useless.append(variable + nearest(name, ours))
         if useless:
             say(f"set in the environment, without effect: {', '.join(useless)}")
 
@@ -92,19 +112,66 @@ class Group(TyperGroup):
             raise UsageError(f"{name} is not a command: to label it: dinoclassify predict {name}")
         if name in ("help", "version"):
             raise UsageError(f"{name} is not a command: dinoclassify --{name}")
-        raise UsageError(f"there is no command {name}{nearest(name, self.commands)}: choose {', '.join(self.commands)}")
+        near, names = nearest(name, self.commands), ", ".join(self.commands)
+        raise UsageError(_with_help(f"there is no command {name}{near}: choose {names}", context))
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        """Parse what stands before the command, or print the help or the version."""
+        with writing_to_stdout():
+            return super().parse_args(context, args)
 
 
 def explain(error: typer.TyperException) -> str:
     """What is wrong with a command line: the thing, the reason, and where help is."""
     context: Any = getattr(error, "ctx", None)  # Typer's own, a private type
     command = context.command_path if context is not None else "dinoclassify"
-    message = error.format_message().rstrip(".")
+    message = error.format_message()
     if isinstance(error, typer.BadParameter) and error.param is not None:
         message = _explain_value(error, error.param, command)
     elif command == "dinoclassify" and (option := getattr(error, "option_name", None)):
-        message = f"{option}: options follow the command, as in dinoclassify predict photos {option}"
-    return f"{message}. See: {command} --help"
+        message = _explain_early(option, context)
+    return _with_help(message, context)
+
+
+def _explain_early(option: str, context: Any) -> str:
+    """What is wrong with an option that stands before the command."""
+    commands = context.command.commands.values() if context is not None else ()
+    later = {name for command in commands for each in command.params for name in (*each.opts, *each.secondary_opts)}
+    if option not in later and (near := nearest(option, ("--version", "--help"))):
+        return f"there is no option {option}{near}"
+    return f"{option}: options follow the command, as in dinoclassify predict photos {option}"
+
+
+def _with_help(message: str, context: Any) -> str:
+    """The message, and where help is."""
+    return f"{message.rstrip('.')}. See: {context.command_path if context is not None else 'dinoclassify'} --help"
+
+
+@contextmanager
+def _told_in_full(context: Any) -> Iterator[None]:
+    """Have an error name the variable that it is about, if any, and the help if it is about options."""
+    try:
+        yield
+    except (ModelError, UsageError) as error:
+        message = told = f"{error}{_variables_in(str(error), context)}"
+        if isinstance(error, UsageError) and _is_about_options(str(error), context):
+            told = _with_help(message, context)
+        if told == str(error):
+            raise
+        raise type(error)(told) from error
+
+
+def _is_about_options(message: str, context: Any) -> bool:
+    """Whether a message is about the use of options and arguments, and not about what is in a file that they name.
+
+    It is if it begins with what is to be named, or if what is wrong, before the first colon, names an option: behind it
+    stands the cure, which may be an option as well. What is to be installed no help can tell.
+    """
+    parameters = [each for each in context.command.params if each.param_type_name == "option"]
+    known = {name for option in parameters for name in (*option.opts, *option.secondary_opts)}
+    wrong = set(re.split(r"[\s;,=]+", re.split(r":(?:\s|$)", message, maxsplit=1)[0]))
+    is_about = message.startswith(("name ", "unknown model ")) or not known.isdisjoint(wrong)
+    return is_about and "pip install" not in message
 
 
 def _explain_value(error: typer.BadParameter, option: Any, command: str) -> str:

@@ -19,6 +19,7 @@ from dinoclassify.positions import PackedPositions
 from dinoclassify.roots import check_roots
 from dinoclassify.rows import printable
 from dinoclassify.sources import Source, Stream
+from dinoclassify.stores import is_url
 
 DASH = "-"  # stdin as an input, stdout as the output
 
@@ -36,8 +37,12 @@ def names_of(inputs: options.Inputs) -> list[str]:
 
 
 def check_inputs(inputs: options.Inputs) -> None:
-    """See that what PATHS name is there, see `check_roots`."""
-    check_roots(inputs.paths or [], rules_of(inputs))
+    """See that what PATHS name is there, see `check_roots`, and are tables where --column is given."""
+    check_roots(inputs.paths or [], rules := rules_of(inputs))
+    if rules.column is not None:
+        for path in inputs.paths or ():
+            if path != DASH and not is_url(path):  # those of a list and of stores are not known yet
+                next(find([path], rules), None)
 
 
 def print_inputs(inputs: options.Inputs, *, quiet: bool) -> None:

@@ -10,9 +10,10 @@ from dinoclassify.cli.progress import wants_bar
 from dinoclassify.cli.request import files_of
 from dinoclassify.cli.results import required
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
-from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.errors import UsageError
 from dinoclassify.filters import has_image_suffix
 from dinoclassify.rows import Prediction, shown_path
+from dinoclassify.streams import check_place
 
 _UNITS = ("kB", "MB", "GB")
 
@@ -37,8 +38,8 @@ def report(
     results = required(results)
     if not output:
         raise UsageError("name a file with --output")
-    if os.path.isdir(output) or output.endswith("/"):
-        raise OutputError(f"cannot write {output}: it is a folder")
+    if output != DASH:
+        check_place(output)
     if output != DASH and os.path.realpath(output) in {*files_of(results), os.path.realpath(groups or results)}:
         raise UsageError(f"{output} would be written over an input: choose another name")
     if has_image_suffix(output):

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from dinoclassify.archives import is_archive
 from dinoclassify.cli import options
 from dinoclassify.cli.inputs import check_inputs, names_of
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import is_regular
 from dinoclassify.filters import has_image_suffix
 from dinoclassify.locks import lock_of
+from dinoclassify.missing import why_saved_again
 from dinoclassify.staging import stage_of
 from dinoclassify.stores import filesystem, is_url
 from dinoclassify.streams import check_output
 from dinoclassify.tables import is_table
-from dinoclassify.writers import FORMATS, Format
+from dinoclassify.writers import FORMATS, Format, refuse_reserved
 from dinoclassify.writers.fingerprint import META, PARTIAL
 
 
@@ -94,6 +95,7 @@ def check_run(request: Request) -> None:
         _check_errors_to(upkeep.errors_to, target, named)
     if upkeep.resume and not target.in_parts and target.kept_in is None:
         raise UsageError("--resume goes with a file: name one with --output")
+    _check_earlier(request)
     if not request.parameters.get("watch"):  # which waits for what comes
         check_inputs(request.inputs)
 
@@ -109,6 +111,21 @@ def _check_upkeep(upkeep: options.Upkeep) -> None:
         raise UsageError("--strict is --max-failures 0: leave one out")
 
 
+def _check_earlier(request: Request) -> None:
+    """Find out whether what stands at the output, or where its unfinished rows go, is what a run writes there."""
+    target = request.target
+    if target.file is None or target.url is not None:
+        return
+    journal = target.journal
+    if journal is not None and os.path.lexists(journal) and os.path.isdir(journal) != target.in_parts:
+        cure = f"is where its unfinished rows go, and no {'folder' if target.in_parts else 'file'}: move it away"
+        raise OutputError(f"cannot write {target.file}: {journal} {cure}")
+    resumes = request.upkeep.resume or request.parameters.get("watch")
+    if resumes and not target.in_parts and (why := why_saved_again(target.file)) is not None:
+        cure = "go on with the file as it was, or name another one"
+        raise UsageError(f"another program has saved {target.file}, {why}: {cure}")
+
+
 def _check_object(url: str, named: list[str]) -> None:
     """Find out whether there may be an object, or a folder, of this name."""
     filesystem(url)
@@ -121,6 +138,7 @@ def _check_object(url: str, named: list[str]) -> None:
 
 
 def _check_errors_to(file: str, target: Target, named: list[str]) -> None:
+    refuse_reserved(file)
     _check_new_file(file, FORMATS[0], named)
     if target.file is None:
         return

@@ -13,6 +13,7 @@ from dinoclassify.cli.request import files_of
 from dinoclassify.cli.results import chosen, required, warn_of, warn_of_all, warn_of_only
 from dinoclassify.cli.tally import SOME_FAILED, Tally
 from dinoclassify.cli.terminal import print_lines, say, set_up_log
+from dinoclassify.errors import UsageError
 from dinoclassify.rows import Prediction, printable
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def tag(
         find=file_finder(results),
     )
     tally = Tally(None)
-    rows = _counted(latest_predictions(results), tally)
+    rows = _counted(_with_ranks(latest_predictions(results), top_k), tally)
     outcomes = write_sidecars(rows if dry_run else with_progress(rows, tally, messages, None), plan)
     counts, troubles = _tell(outcomes, dry_run=dry_run)
     warn_of_only(wanted)
@@ -106,6 +107,22 @@ def _summary(rows: int, counts: Counter[str], troubles: Counter[str], *, dry_run
         kinds = ", ".join(f"{count:,} {trouble}" for trouble, count in troubles.most_common())
         others.append(f"{troubles.total():,} pictures left alone ({kinds})")
     return ", ".join([f"{rows:,} rows: {written}", *others])
+
+
+def _with_ranks(rows: Iterator[Prediction], top_k: int) -> Iterator[Prediction]:
+    """The same rows, which all have as many labels as the first that has any.
+
+    Raises:
+        UsageError: these are too few.
+    """
+    is_known = False
+    for row in rows:
+        if not is_known and 0 < len(row.top) < top_k:
+            raise UsageError(
+                f"--top-k {top_k}: the rows have {len(row.top)}; ask for no more, or predict with -k {top_k}"
+            )
+        is_known = is_known or bool(row.top)
+        yield row
 
 
 def _counted(rows: Iterator[Prediction], tally: Tally) -> Iterator[Prediction]:

@@ -9,7 +9,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from dinoclassify.errors import ModelError, UsageError, first_line
+from dinoclassify.errors import ModelError, UsageError, first_line, nearest
 from dinoclassify.models import ImageModel
 from dinoclassify.runtimes import (
     Answer,
@@ -35,7 +35,8 @@ def find_devices(name: str) -> list[torch.device]:
         name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in {"cpu", "cuda", "mps"} or (number and not (kind == "cuda" and number.isdecimal())):
-        raise UsageError(f"--device {name}: choose auto, cpu, cuda or cuda:N (NVIDIA), or mps (Apple)")
+        near = nearest("cuda" if kind == "gpu" else name, ("auto", "cpu", "cuda", "mps"))
+        raise UsageError(f"--device {name}{near}: choose auto, cpu, cuda or cuda:N (NVIDIA), or mps (Apple)")
     if kind == "mps" and not _has_mps():
         raise UsageError("--device mps: this machine has no Metal device; use --device auto")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():

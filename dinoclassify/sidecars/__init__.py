@@ -13,6 +13,7 @@ from typing import Literal
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import FULL, replacing, reporting, signature
+from dinoclassify.missing import check_into
 from dinoclassify.only import Only
 from dinoclassify.predictions import FindFile, current_file, why_stale
 from dinoclassify.rows import Label, Prediction, file_shown_as
@@ -67,8 +68,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.prefix != one_line(self.prefix) or not all(map(str.strip, self.prefix.split("|"))):
             raise UsageError(f"--prefix {self.prefix!r}: choose a word, or several with | between")
-        if self.into is not None and (not self.into or (os.path.exists(self.into) and not os.path.isdir(self.into))):
-            raise UsageError(f"--into {self.into or repr('')}: that is no folder")
+        if self.into is not None:
+            check_into(self.into)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import UsageError, nearest
 from dinoclassify.files import is_regular
 from dinoclassify.rows import Prediction, Row
 
@@ -120,6 +120,7 @@ FEATURE_FORMATS = (
     Format("npy", (".npy",), table=True, seeks=True),
 )
 TABLES = {b"PAR1": "parquet", b"SQLi": "sqlite"}  # how files of these formats begin
+RESERVED = {".meta.json": "the metadata", ".partial": "the unfinished rows"}  # what stands beside an output
 MAGIC = 4  # bytes of that
 
 _EXCEL = Format("excel", ())  # takes the place of csv on demand
@@ -131,12 +132,16 @@ def choose_format(
     """The format by its name, else by the suffix of the output; the first for stdout, a device or no suffix.
 
     Raises:
-        UsageError: there is no such format among them, or it cannot be made safe for Excel.
+        UsageError: there is no such format among them, it cannot be made safe for Excel, or the name of the output is
+            kept for what stands beside one.
     """
+    if output is not None:
+        refuse_reserved(output)
     if name is not None:
         chosen = next((made for made in formats if made.name == name), None)
         if chosen is None:
-            raise UsageError(f"--format {name}: choose {', '.join(made.name for made in formats)}")
+            names = [made.name for made in formats]
+            raise UsageError(f"--format {name}{nearest(name, names)}: choose {', '.join(names)}")
     elif output is None or not is_regular(output) or not os.path.splitext(output)[1]:
         chosen = formats[0]
     else:
@@ -144,6 +149,17 @@ def choose_format(
     if excel_safe and chosen.name != "csv":
         raise UsageError(f"--excel-safe goes with CSV, not with {chosen.name}")
     return _EXCEL if excel_safe else chosen
+
+
+def refuse_reserved(output: str) -> None:
+    """Refuse a name that a run gives to what it writes beside its output.
+
+    Raises:
+        UsageError: it is one.
+    """
+    for ending, what in RESERVED.items():
+        if output.rstrip("/").endswith(ending):
+            raise UsageError(f"{output}: the suffix {ending} is kept for {what} of an output; choose another name")
 
 
 def _by_suffix(output: str, formats: Sequence[Format]) -> Format:

@@ -1,0 +1,124 @@
+"""A name that a person wrote, and that is not there or is not what it should be: why, and what to do."""
+
+import codecs
+import difflib
+import errno
+import os
+from collections.abc import Sequence
+from itertools import islice
+
+from dinoclassify.errors import UsageError
+
+_CHECK_NAME = "check its name, or mount its disk"
+_LONGEST = 16 << 20  # bytes of a header
+_MOST_NAMES = 10_000  # in a folder, among which a similar name is looked for
+
+
+def why_missing(path: str, others: Sequence[str] = ()) -> str:
+    """Why a path is missing, and the cure, as the rest of a sentence that begins with the path.
+
+    Args:
+        path: as it was written.
+        others: names of no file that may have been meant.
+    """
+    name = path.rstrip("/")
+    if os.path.islink(name):
+        return f"links to {os.readlink(name)}, which is not there: {_CHECK_NAME}"
+    if os.path.lexists(name):
+        return "is a file, not a folder: leave out the / at its end"
+    if (home := home_of(path)) is not None:
+        return f"is not there: the shell expands ~ only outside quotes; write {home}, or leave out the quotes"
+    while not os.path.lexists(above := os.path.dirname(name) or "."):
+        name = above
+    if not os.path.isdir(above):
+        return f"is not there: {above} is a file, not a folder"
+    return f"is not there: {_cure(above, os.path.basename(name), others)}"
+
+
+def why_unread(path: str, error: OSError, others: Sequence[str] = ()) -> str:
+    """Why a file cannot be read, and the cure, as a sentence about "it".
+
+    Args:
+        path: as it was written.
+        error: what opening it has raised.
+        others: see `why_missing`.
+    """
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f"it {why_missing(path, others)}"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder: name a file"
+    reason = error.strerror or str(error)
+    return f"{reason}: let this user read it" if error.errno == errno.EACCES else reason
+
+
+def why_no_folder(folder: str) -> str:
+    """Why there is no such folder to write to, and the cure; ``folder`` is an absolute path."""
+    above, name = folder, ""
+    while not os.path.lexists(above):
+        above, name = os.path.split(above)
+    if not os.path.isdir(above):
+        return f"{above} is a file, not a folder: choose another name"
+    similar = _similar(above, name, _names_in(above) or ())
+    return f"there is no folder {folder}: " + (f"did you mean {similar}?" if similar else "make it first (mkdir -p)")
+
+
+def check_into(folder: str) -> None:
+    """See that ``--into`` names a folder, or that there may be one of this name.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if not folder:
+        raise UsageError("--into '': that is no name; name a folder, new or not")
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UsageError(f"--into {folder}: that is a file; name a folder, new or not")
+
+
+def why_saved_again(name: str) -> str | None:
+    """What shows that another program, such as a spreadsheet, has saved a file of CSV; None if nothing does.
+
+    Its rows can be read, but none can be put beside them: ours have other bytes.
+    """
+    try:
+        with open(name, "rb") as file:
+            start = file.readline(_LONGEST)
+    except OSError:
+        return None
+    header = start.removeprefix(codecs.BOM_UTF8)
+    if not header.startswith(b"path"):
+        return None
+    if header != start:
+        return "it begins with a byte order mark"
+    return "its lines end in CRLF" if start.endswith(b"\r\n") else None
+
+
+def home_of(path: str) -> str | None:
+    """What the shell would have made of a path with ``~`` in front; None where it has none, or there is a ``~``."""
+    home = os.path.expanduser(path)
+    return None if home == path or os.path.lexists(path.partition("/")[0]) else home
+
+
+def _cure(folder: str, name: str, others: Sequence[str]) -> str:
+    """What to do where ``folder`` does not have ``name``."""
+    if meant := difflib.get_close_matches(name, others, n=1):
+        return f"did you mean {meant[0]}?"
+    names = _names_in(folder)
+    if names == [] and folder != ".":
+        return f"{folder} is empty; is its disk mounted?"
+    similar = _similar(folder, name, names or ())
+    return f"did you mean {similar}?" if similar else _CHECK_NAME
+
+
+def _names_in(folder: str) -> list[str] | None:
+    """The first names in a folder; None if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in islice(entries, _MOST_NAMES)]
+    except OSError:
+        return None
+
+
+def _similar(folder: str, name: str, names: Sequence[str]) -> str | None:
+    """The path of what is in ``folder`` and called nearly ``name``."""
+    similar = difflib.get_close_matches(name, names, n=1)
+    return os.path.normpath(os.path.join(folder, similar[0])) if similar else None
