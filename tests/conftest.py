@@ -7,17 +7,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; tests of the network set it for themselves
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads spin, for longer than they compute
 kept = tempfile.mkdtemp(prefix="dinoclassify-tests-")  # by the processes of the tests, and not in anybody's home
-os.environ.update(XDG_CACHE_HOME=f"{kept}/cache", XDG_STATE_HOME=f"{kept}/state")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share what is costly to make: that of the process they are of
+    os.environ["XDG_CACHE_HOME"] = f"{kept}/cache"
+os.environ["XDG_STATE_HOME"] = f"{kept}/state"
 atexit.register(shutil.rmtree, kept, ignore_errors=True)
 
 settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,6 +29,7 @@ settings.load_profile("ci")
 
 PHOTOS = Path(__file__).parent / "photos"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+CHECKPOINTS = Path(os.environ["XDG_CACHE_HOME"], "checkpoints")  # of all workers
 
 UNDO = {  # EXIF orientation -> how an upright picture is stored under it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,15 +54,18 @@ def _log(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def checkpoints() -> Callable[[str], Path]:
     """Family -> a folder with a tiny checkpoint of it, made at first need. Not to be changed."""
-    from checkpoints import save_checkpoint
-
-    root = tmp_path_factory.mktemp("checkpoints")
+    CHECKPOINTS.mkdir(parents=True, exist_ok=True)
 
     def get(family: str) -> Path:
-        folder = root / family
-        return folder if folder.exists() else save_checkpoint(family, folder)
+        folder = CHECKPOINTS / family
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                from checkpoints import save_checkpoint  # takes seconds
+
+                save_checkpoint(family, folder)
+        return folder
 
     return get
 
@@ -74,6 +82,22 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not there")
     return SHARED
+
+
+@pytest.fixture
+def stdin() -> Iterator[Callable[[bytes], None]]:
+    """Give content to the standard input of this process, for a command that runs in it."""
+    before = os.dup(0)
+
+    def give(content: bytes) -> None:
+        with tempfile.TemporaryFile() as file:
+            file.write(content)
+            file.seek(0)
+            os.dup2(file.fileno(), 0)
+
+    yield give
+    os.dup2(before, 0)
+    os.close(before)
 
 
 @pytest.fixture
