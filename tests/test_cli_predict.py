@@ -144,12 +144,12 @@ def test_every_way_to_name_inputs(here: Path, tiny: str, invoke: Invoke) -> None
     assert paths("--", "photos/rocket.jpg", "-odd.jpg") == ["rocket.jpg", "-odd.jpg"]
 
 
-def test_lists_on_stdin(here: Path, tiny: str, cli: Cli) -> None:
-    names = b"photos/coffee.jpg\0photos/gone\nwith newline.jpg\0photos/rocket.jpg\0"
-    done = cli("predict", "-0", "-", "-m", tiny, "-f", "jsonl", "-q", input=names)
-    paths = [json.loads(line)["path"] for line in done.stdout.splitlines()]
+def test_lists_on_stdin(here: Path, tiny: str, invoke: Invoke, stdin: Callable[[bytes], None]) -> None:
+    stdin(b"photos/coffee.jpg\0photos/gone\nwith newline.jpg\0photos/rocket.jpg\0")
+    code, out, err = invoke("predict", "-0", "-", "-m", tiny, "-f", "jsonl", "-q")
+    paths = [json.loads(line)["path"] for line in out.splitlines()]
     assert paths == ["photos/coffee.jpg", "photos/gone\nwith newline.jpg", "photos/rocket.jpg"]
-    assert (done.returncode, done.stderr) == (3, b"")
+    assert (code, err) == (3, "")
 
 
 def test_a_program_can_ask_picture_by_picture(here: Path, tiny: str) -> None:
@@ -535,13 +535,13 @@ def test_a_signal_while_the_model_loads_is_said(here: Path, tiny: str) -> None:
     assert err == "dinoclassify: stopped by SIGINT\n"
 
 
-def test_progress_is_for_terminals_alone(here: Path, tiny: str, cli: Cli) -> None:
-    done = cli("predict", "photos", "-m", tiny, "-o", "out.csv")
-    assert done.stderr.count(b"\n") == 1
-    assert b"\r" not in done.stderr
-    done = cli("predict", "photos", "-m", tiny, "-o", "out.csv", "--progress")
-    assert b"\r" in done.stderr
-    assert b"7/7" in done.stderr
+def test_progress_is_for_terminals_alone(here: Path, tiny: str, invoke: Invoke) -> None:
+    err = invoke("predict", "photos", "-m", tiny, "-o", "out.csv")[2]
+    assert err.count("\n") == 1
+    assert "\r" not in err
+    err = invoke("predict", "photos", "-m", tiny, "-o", "out.csv", "--progress")[2]
+    assert "\r" in err
+    assert "7/7" in err
 
 
 def test_a_list_from_a_pipe_is_read_once(here: Path, tiny: str) -> None:

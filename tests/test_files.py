@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
+from dinoclassify.cli import run
 from dinoclassify.errors import OutputError
 from dinoclassify.files import is_temporary, put_in_place, replacing, sweep, temporary_name
 from dinoclassify.locks import locked
@@ -155,7 +156,7 @@ def test_an_unfinished_file_is_as_private_as_the_finished_one() -> None:
         assert rights("out.csv.partial")[0] == 0o640
 
 
-def test_links_that_others_have_planted_beside_a_file_are_not_followed(cli: Cli) -> None:
+def test_links_that_others_have_planted_beside_a_file_are_not_followed() -> None:
     """The file itself may be a link, as its user has named it, and stays one."""
     Path("real.csv").touch()
     Path("out.csv").symlink_to("real.csv")
@@ -163,7 +164,7 @@ def test_links_that_others_have_planted_beside_a_file_are_not_followed(cli: Cli)
     Path("precious").chmod(0o4755)
     for ending in (".meta.json", ".partial", ".partial.meta.json"):
         Path(f"real.csv{ending}").symlink_to("precious")
-    assert cli("predict", "nothing.jpg", "-m", "builtin", "-q", "-o", "out.csv", "--fresh").returncode == 3
+    assert run(["predict", "nothing.jpg", "-m", "builtin", "-q", "-o", "out.csv", "--fresh"]) == 3
     assert Path("precious").read_text() == "precious"
     assert Path("out.csv").is_symlink()
     assert Path("real.csv").read_text().startswith("path,")

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PHOTOS, UNDO, Cli
+from conftest import PHOTOS, UNDO
 from PIL import Image, ImageOps
 
 from dinoclassify import Classifier
+from dinoclassify.cli import run
 
 ORIENTATIONS = range(10)  # 0 and 9 are invalid, and mean upright
 
@@ -34,20 +35,27 @@ def turned(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.mark.parametrize("exact", [(), ("--exact",)])
 @pytest.mark.parametrize("kind", ["files", "stdin", "glob", "list"])
 def test_all_orientations_give_the_same_row(
-    kind: str, exact: tuple[str, ...], turned: list[Path], checkpoints: Callable[[str], Path], cli: Cli, tmp_path: Path
+    kind: str,
+    exact: tuple[str, ...],
+    turned: list[Path],
+    tiny: str,
+    tmp_path: Path,
+    stdin: Callable[[bytes], None],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     listed = "\n".join(map(str, turned)).encode()
     (tmp_path / "list.txt").write_bytes(listed)
+    stdin(listed if kind == "stdin" else b"")
     arguments: dict[str, list[str]] = {
         "files": [*map(str, turned)],
         "stdin": ["-"],
         "glob": [str(turned[0].parent / "?.png")],
         "list": ["--files-from", str(tmp_path / "list.txt")],
     }
-    options = [*exact, "-m", str(checkpoints("dinov2")), "-k", "3", "-f", "jsonl", "-q"]
-    done = cli("predict", *arguments[kind], *options, input=listed if kind == "stdin" else b"")
-    assert (done.returncode, done.stderr) == (0, b"")
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert run(["predict", *arguments[kind], *exact, "-m", tiny, "-k", "3", "-f", "jsonl", "-q"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    rows = [json.loads(line) for line in out.splitlines()]
     assert [row["path"] for row in rows] == [*map(str, turned)]
     assert len({json.dumps(row["top"]) for row in rows}) == 1
 
