@@ -226,7 +226,7 @@ def test_max_pixels(here: Path, tiny: str, invoke: Invoke) -> None:
         (
             ["predict", "photos", "--device", "gpu"],
             2,
-            "--device gpu: choose auto, cpu, cuda or cuda:N (NVIDIA), or mps (Apple)",
+            "--device gpu (did you mean cuda?): choose auto, cpu, cuda or cuda:N (NVIDIA), or mps (Apple)",
         ),
         (["predict", "photos", "-m", "smal"], 2, "unknown model smal (did you mean small?): choose small, base"),
         (["predict", "photos", "-m", "TINY", "--revision", "v1"], 2, "--revision goes with models of the hub"),

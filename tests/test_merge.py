@@ -357,7 +357,7 @@ def test_a_meta_that_makes_no_sense_is_refused(here: Path, said: object) -> None
 
 def test_what_is_no_part_is_said(here: Path) -> None:
     [first, _] = write_shards(here, TWENTY, 2)
-    assert why_not(first, "nothing.jsonl") == "there is no nothing.jsonl"
+    assert why_not(first, "nothing.jsonl") == "nothing.jsonl is not there: check its name, or mount its disk"
     write(Path("bare.jsonl"), TWENTY)
     said = "there is no bare.jsonl.meta.json that says what made bare.jsonl: merge takes what predict wrote"
     assert why_not("bare.jsonl") == said
@@ -550,7 +550,8 @@ def test_the_command_says_what_it_did(here: Path, run: Run) -> None:
 
 def test_the_command_says_what_is_wrong(here: Path, run: Run) -> None:
     parts = write_shards(here, TWENTY, 3)
-    assert run("-o", "out.csv") == (2, "", "dinoclassify: name the parts: files that predict wrote\n")
+    cure = "See: dinoclassify merge --help"
+    assert run("-o", "out.csv") == (2, "", f"dinoclassify: name the parts: files that predict wrote. {cure}\n")
     assert run(*parts[:2], "-o", "out.csv")[0] == 2
     code, _, stderr = run(*parts[:2], "-o", "out.csv", "--allow-gaps")
     assert (code, stderr.splitlines()[0]) == (0, "dinoclassify: part 3 of 3 is missing")
@@ -564,10 +565,13 @@ def test_the_command_says_what_is_wrong(here: Path, run: Run) -> None:
 
 def test_no_part_is_written_over(here: Path, run: Run) -> None:
     parts = write_shards(here, TWENTY, 2)
+    os.symlink(f"{parts[1]}.meta.json", "link")
     before = {name: Path(name).read_bytes() for name in os.listdir()}
-    for output in (parts[0], f"{parts[1]}.meta.json", f"./{parts[1]}.partial"):
+    for output in (parts[0], "link"):
         code, _, stderr = run(*parts, "-o", output, "-f", "jsonl")
         assert (code, stderr) == (2, f"dinoclassify: {output} would be written over a part: choose another name\n")
+    for output in (f"{parts[1]}.meta.json", f"./{parts[1]}.partial"):
+        assert run(*parts, "-o", output, "-f", "jsonl")[0] == 2
     code, _, stderr = run(".", "-o", "out.jsonl")
     assert (code, stderr) == (2, "dinoclassify: out.jsonl would be one of the parts in .: choose another folder\n")
     assert {name: Path(name).read_bytes() for name in os.listdir()} == before

@@ -230,7 +230,7 @@ def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
 
 
 def test_a_fresh_sidecar_has_the_labels_flat_and_as_a_tree(photo: Path, tag: Tag) -> None:
-    code, out, err = tag(results(photo.parent, row_of(photo, *NAMES)), "-k", "9")
+    code, out, err = tag(results(photo.parent, row_of(photo, *NAMES)), "-k", "6")
     assert (code, out, err) == (0, "", "dinoclassify: 1 rows: 1 sidecars written\n")
     content = (photo.parent / "x.jpg.xmp").read_bytes()
     flat = [*NAMES[:-1], "a/b"]  # a | would make a tree of it
@@ -482,7 +482,7 @@ def test_exiftool_finds_nothing_to_warn_of(naming: str, photo: Path, tag: Tag) -
         return found
 
     before = look()
-    assert tag(rows, "-k", "9", "--naming", naming)[0] == 0
+    assert tag(rows, "-k", "6", "--naming", naming)[0] == 0
     merged = look()
     flat = [*NAMES[:-1], "a/b"]
     assert merged["fresh"]["XMP-dc:Subject"] == flat

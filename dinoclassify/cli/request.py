@@ -138,14 +138,13 @@ def _check_object(url: str, named: list[str]) -> None:
 
 
 def _check_errors_to(file: str, target: Target, named: list[str]) -> None:
-    refuse_reserved(file)
     _check_new_file(file, FORMATS[0], named)
-    if target.file is None:
-        return
-    if target.in_parts and target.url is None and _is_below(file, target.file):
-        raise UsageError(f"--errors-to {file} is in the output folder: choose another name")
-    if os.path.realpath(file) in files_of(target.file):
-        raise UsageError(f"--errors-to {file} would be written over the output: choose another name")
+    if target.file is not None:
+        if target.in_parts and target.url is None and _is_below(file, target.file):
+            raise UsageError(f"--errors-to {file} is in the output folder: choose another name")
+        if os.path.realpath(file) in files_of(target.file):
+            raise UsageError(f"--errors-to {file} would be written over the output: choose another name")
+    refuse_reserved(file)
 
 
 def _check_tables(request: Request) -> None:
