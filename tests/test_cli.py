@@ -17,45 +17,39 @@ from dinoclassify.cli import run
 from dinoclassify.cli.terminal import print_table
 
 GOLDEN = Path(__file__).parent / "golden"
+IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}  # each is a line of stderr
 
 
 @pytest.mark.parametrize(
     "command",
     ["", "predict", "merge", "embed", "train", "evaluate", "sort", "tag", "report", "bench", "models", "doctor"],
 )
-def test_help_is_as_it_was_agreed(command: str, cli: Cli) -> None:
+def test_help_is_as_it_was_agreed_and_imports_nothing_heavy(
+    command: str, cli: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a change on purpose: `COLUMNS=100 dinoclassify COMMAND --help > tests/golden/help-COMMAND.txt`."""
-    done = cli(*command.split(), "--help", env={"COLUMNS": "100", "TERM": "dumb"})
-    assert (done.returncode, done.stderr) == (0, b"")
+    done = cli(*command.split(), "--help", env=IMPORTS | {"COLUMNS": "100", "TERM": "dumb"})
+    assert done.returncode == 0
     assert done.stdout.decode() == (GOLDEN / f"help-{command or 'dinoclassify'}.txt").read_text()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["--version"],
-        *(
-            [command, "-h"]
-            for command in ("predict", "merge", "embed", "train", "evaluate", "sort", "tag", "report", "models")
-        ),
-    ],
-)
-def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "dinoclassify", *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
-    assert "dinoclassify" in imported
-    assert imported.isdisjoint({"torch", "transformers", "pandas", "numpy", "PIL", "pyarrow", "huggingface_hub"})
+    assert_imports_are_light(done.stderr)
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run([*command.split(), "-h"]) == 0
+    assert capsys.readouterr().out == done.stdout.decode()
 
 
 def test_version(cli: Cli) -> None:
-    done = cli("--version")
+    done = cli("--version", env=IMPORTS)
     assert done.stdout.decode() == f"dinoclassify {dinoclassify.__version__}\n"
+    assert_imports_are_light(done.stderr)
+
+
+def assert_imports_are_light(stderr: bytes) -> None:
+    """Nothing but imports is said, and none of them takes long."""
+    lines = stderr.decode().splitlines()
+    assert [line for line in lines if not line.startswith("import time: ")] == []
+    imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines}
+    assert "dinoclassify" in imported
+    assert imported.isdisjoint({"torch", "transformers", "pandas", "numpy", "PIL", "pyarrow", "huggingface_hub"})
 
 
 def test_no_arguments_print_the_help(cli: Cli) -> None:

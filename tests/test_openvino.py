@@ -17,6 +17,7 @@ from conftest import PHOTOS
 from torch import Tensor, nn
 
 from dinoclassify import Classifier, ModelError, UsageError
+from dinoclassify.cli import run
 from dinoclassify.models import ImageClassifier, open_model
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes import RuntimeName, UnconvertibleError, cpu_has_bf16, open_runtime
@@ -227,9 +228,9 @@ def test_a_warm_start_imports_no_transformers(tiny: str) -> None:
         "import sys; from dinoclassify.cli import run; run(sys.argv[1:]); "
         "sys.exit('transformers' in sys.modules or 'nncf' in sys.modules)"
     )
-    command = [sys.executable, "-c", code, "predict", str(PHOTOS / "coffee.jpg"), "-m", tiny, "--runtime", "openvino"]
-    subprocess.run(command, check=False, capture_output=True)
-    subprocess.run(command, check=True, capture_output=True)
+    arguments = ["predict", str(PHOTOS / "coffee.jpg"), "-m", tiny, "--runtime", "openvino"]
+    assert run(arguments) == 0
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("accepted", [True, False])
