@@ -54,8 +54,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def train(tiny: str, capfd: pytest.CaptureFixture[str]) -> Invoke:
+def train(tiny: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """Run the command in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setattr("dinoclassify.training.STRENGTHS", (0.01, 0.1, 1.0))  # all of them are tried by `train_head`
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
         code = run(["train", "-m", tiny, "--runtime", "torch", *map(str, arguments)])
