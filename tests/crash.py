@@ -4,6 +4,8 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 from dinoclassify import renames
@@ -22,6 +24,12 @@ _CHANGES = [
     "sendfile",
     "utime",
 ]
+
+
+def in_small_process(work: Callable[..., object], *arguments: object) -> None:
+    """Do the work in a process of its own, which is quick to fork: that of the tests has grown large."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        pool.submit(work, *arguments).result()
 
 
 def killed_at(step: int, work: Callable[[], object], *stores: Any, fsync: bool = False) -> bool:

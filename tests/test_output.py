@@ -14,7 +14,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from crash import killed_at
+from crash import in_small_process, killed_at
 from fsspec.implementations.local import LocalFileSystem
 
 from dinoclassify import staging, stores
@@ -73,8 +73,12 @@ fsspec.register_implementation("diskstore", DiskStore, clobber=True)
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    prepare_folder(tmp_path, monkeypatch)
+
+
+def prepare_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
     monkeypatch.setattr(chunks, "CHUNK", 4)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # takes most of the time, and no kill can tell
     for path in PATHS:
@@ -185,15 +189,16 @@ QUICK = ("file.csv", "folder/")
     "kind", [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
 )
 def test_killed_before_any_change_of_the_disk_and_resumed_it_is_as_if_undisturbed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, before_it: str
+    tmp_path: Path, kind: str, before_it: str
 ) -> None:
+    in_small_process(kill_before_any_change, tmp_path, kind, before_it)
+
+
+def kill_before_any_change(tmp_path: Path, kind: str, before_it: str) -> None:
     update, changes = before_it != "nothing", before_it != "the same output"
     here, before, seed = tmp_path / "here", tmp_path / "before", random.Random(0)
     here.mkdir()
-    os.chdir(here)
-    monkeypatch.setenv("XDG_STATE_HOME", str(here / "state"))
-    for path in PATHS:
-        Path(path).write_bytes(b"x")
+    prepare_folder(here, pytest.MonkeyPatch())
     name = in_store(kind)
     inputs = prepare(name, update=update, changes=changes)
     shutil.copytree(here, before)
