@@ -354,11 +354,10 @@ def test_a_list_of_members_keeps_the_row_of_their_archive(here: Path, predict: P
 
 
 def test_a_path_that_is_named_very_often() -> None:
-    rows = PreviousRows(JSONLines(1), os.getcwd())
+    folder, gone = os.getcwd(), Prediction("gone.jpg", "failed", failure=Failure("vanished", "it is gone"))
+    rows = PreviousRows(JSONLines(1), folder)
     for _ in range(100_000):
-        rows.add(
-            Prediction("gone.jpg", "failed", failure=Failure("vanished", "it is gone")), os.getcwd(), unfinished=False
-        )
+        rows.add(gone, folder, unfinished=False)
     assert [row.number for _ in range(100_000) if (row := rows.claim(Source("gone.jpg")))] == list(range(100_000))
 
 
