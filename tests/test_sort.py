@@ -452,7 +452,7 @@ def test_a_folder_whose_name_a_file_has(sorted_folder: Path, capsys: pytest.Capt
     picture("sorted/dog", "a file")
     write_rows("labels.csv", [row(picture("x.jpg")), row(picture("y.jpg"), "cat", 0.9, 2)])
     assert run(["sort", "labels.csv", "--into", "sorted"]) == 3
-    assert "1 copied, 1 could not be put there" in capsys.readouterr().err
+    assert "1 copied, 1 could not be sorted" in capsys.readouterr().err
 
 
 def test_a_full_disk_ends_the_run_and_it_can_be_resumed(

@@ -183,6 +183,25 @@ def test_an_output_that_cannot_be(line: str, message: str, here: Path, capfd: py
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("predict --files-from t.csv --column b", "t.csv has no column b; choose one with --column: a\n"),
+        ("report t.csv -o x.html", "(it does not begin with the columns path,status,label,score)\n"),
+        (
+            "predict photos --labels t.csv",
+            "cannot read the labels t.csv: see `dinoclassify predict --help` for its form\n",
+        ),
+    ],
+)
+def test_what_is_in_a_file_is_not_explained_by_the_help(
+    line: str, message: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("t.csv").write_text("a\nx\n")
+    assert run(line.split()) == 2
+    assert capfd.readouterr().err.endswith(message)
+
+
 def test_a_dash_that_is_a_value_or_follows_two_dashes_is_left_alone(
     here: Path, tiny: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

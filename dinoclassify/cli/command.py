@@ -164,12 +164,12 @@ def _told_in_full(context: Any) -> Iterator[None]:
 def _is_about_options(message: str, context: Any) -> bool:
     """Whether a message is about the use of options and arguments, and not about what is in a file that they name.
 
-    It is if it begins with what is to be named, or if what is wrong, before the first colon, names an option: behind it
-    stands the cure, which may be an option as well. What is to be installed no help can tell.
+    It is if it begins with what is to be named, or if what is wrong, before the first colon or semicolon, names an
+    option: behind it stands the cure, which may be an option as well. What is to be installed no help can tell.
     """
     parameters = [each for each in context.command.params if each.param_type_name == "option"]
     known = {name for option in parameters for name in (*option.opts, *option.secondary_opts)}
-    wrong = set(re.split(r"[\s;,=]+", re.split(r":(?:\s|$)", message, maxsplit=1)[0]))
+    wrong = set(re.split(r"[\s;,=]+", re.split(r"[:;](?:\s|$)", message, maxsplit=1)[0]))
     is_about = message.startswith(("name ", "unknown model ")) or not known.isdisjoint(wrong)
     return is_about and "pip install" not in message
 

@@ -43,7 +43,7 @@ _WORDS = {
     "gone": "gone",
     "changed": "changed",
     "back": "back at their old places",
-    "error": "could not be put there",
+    "error": "could not be sorted",
 }
 _PAST = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
 
