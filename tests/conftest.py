@@ -19,7 +19,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; tests 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads spin, for longer than they compute
 kept = tempfile.mkdtemp(prefix="dinoclassify-tests-")  # by the processes of the tests, and not in anybody's home
-if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share what is costly to make: that of the process they are of
+if "PYTEST_XDIST_WORKER" not in os.environ:  # whose workers share what is costly to make
     os.environ["XDG_CACHE_HOME"] = f"{kept}/cache"
 os.environ["XDG_STATE_HOME"] = f"{kept}/state"
 atexit.register(shutil.rmtree, kept, ignore_errors=True)
