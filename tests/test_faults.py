@@ -174,8 +174,8 @@ def test_what_may_not_be_read_is_a_row_or_said(here: Path, tiny: str) -> None:
     assert all(row["size"] and row["mtime_ns"] for row in rows), "so that a later run knows them again"
     Path("results").mkdir(mode=0o555)
     done = subprocess.run([*run, "-o", "results/out.csv"], capture_output=True, text=True, timeout=100)
-    message = f"dinoclassify: cannot write results/out.csv: the folder {here}/results may not be written to\n"
-    assert (done.returncode, done.stderr) == (6, message)
+    why = f"the folder {here}/results may not be written to; choose another"
+    assert (done.returncode, done.stderr) == (6, f"dinoclassify: cannot write results/out.csv: {why}\n")
 
 
 def test_postscript_runs_nothing(here: Path, tiny: str, cli: Cli) -> None:
