@@ -6,10 +6,12 @@ import os
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -80,6 +82,16 @@ def test_sqlite_is_typed(tmp_path: Path) -> None:
         types = connection.execute("SELECT typeof(score), typeof([index]), typeof(label) FROM predictions").fetchone()
     assert rows == [record(row, 2) for row in ROWS]
     assert tuple(types) == ("real", "integer", "text")
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_rows_that_nobody_asks_for_may_go_in_another_thread(name: str, tmp_path: Path) -> None:
+    """Garbage is collected in any thread."""
+    write(tmp_path / "out", name)
+    found = read_predictions(str(tmp_path / "out"))
+    assert next(found) == ROWS[0]
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(cast("Generator[Prediction]", found).close).result()
 
 
 def test_json_lines(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ class Claims:
     """The sidecars of a run, of which each is given to the first picture that asks for it."""
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # collected in any thread
         weakref.finalize(self, self._database.close)
         self._database.executescript(_TABLE)
 

@@ -48,7 +48,8 @@ class SQLiteTable:
             KeyError, TypeError, ValueError: it has not these columns, or is no such file.
         """
         try:
-            with closing(sqlite3.connect(name)) as connection:
+            # Whoever leaves the rest of the rows may have them collected in another thread.
+            with closing(sqlite3.connect(name, check_same_thread=False)) as connection:
                 connection.row_factory = sqlite3.Row
                 for row in connection.execute("SELECT * FROM predictions ORDER BY rowid"):
                     yield from_record(dict(row), self.top_k)
