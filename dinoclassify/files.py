@@ -172,7 +172,7 @@ def _regular_file(path: str) -> os.stat_result | None:
 
 def _tag(name: str) -> str:
     """Eight digits that are the same for an output, its journal and their metadata."""
-    output = re.sub(r"(\.partial|\.meta\.json|\.origin\.json)+$", "", name)
+    output = re.sub(r"(\.partial|\.meta\.json|\.origin\.json|\.seen)+$", "", name)
     return hashlib.blake2b(os.fsencode(output), digest_size=4).hexdigest()
 
 

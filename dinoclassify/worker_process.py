@@ -120,8 +120,8 @@ def init_worker(_: int) -> None:
     gc.freeze()  # garbage of the main process, of which this one has a copy, may hold processes that it would end
     # Signals often reach the whole process group. The main process alone answers them, and ends its workers. Where it
     # dies without a word they end by themselves in some seconds; on Linux at once, with what they hold open.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     init_process()

@@ -53,6 +53,15 @@ def _log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "disabled", False)
 
 
+@pytest.fixture
+def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A drop folder, in the current one."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def checkpoints() -> Callable[[str], Path]:
     """Family -> a folder with a tiny checkpoint of it, made at first need. Not to be changed."""

@@ -1,35 +1,24 @@
 """`predict --watch`: a drop folder."""
 
+import itertools
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
-from conftest import PHOTOS
+from drop_folder import HEADER, drop, start, wait_for
 
 from dinoclassify import watching
 from dinoclassify.cli import run
 from dinoclassify.discover import discover
-from dinoclassify.files import Signature, signature
+from dinoclassify.files import signature
+from dinoclassify.rows import ErrorCode, Failure, Label, Prediction
+from dinoclassify.seen import Seen
 from dinoclassify.sources import Source
-
-HEADER = "path,status,label,score,index,error_code,error,size,mtime_ns"
-
-
-@pytest.fixture
-def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "inbox"
-    folder.mkdir()
-    return folder
 
 
 class Clock:
@@ -51,12 +40,46 @@ class StopWatchingError(Exception):
     pass
 
 
-def given(known: dict[str, Signature] | None = None) -> list[str]:
-    found: list[str] = []
-    sources = watching.watch(lambda: discover(["inbox"]), known or {}, ["inbox"])
+Answer = Callable[[Source], Prediction]
+
+
+def label(source: Source) -> Prediction:
+    """A row of an image as it is now."""
+    size, mtime_ns = signature(source.path)
+    return Prediction(source.path, "ok", (Label("cat", 281, 0.9),), size=size, mtime_ns=mtime_ns)
+
+
+def fail(code: ErrorCode) -> Answer:
+    """A function that gives failed rows."""
+
+    def failed(source: Source) -> Prediction:
+        size, mtime_ns = signature(source.path)
+        return Prediction(source.path, "failed", (), Failure(code, "why"), size, mtime_ns)
+
+    return failed
+
+
+def rows_of(
+    answer: Answer = label, seen: dict[str, Seen] | None = None, *, forget: bool = True
+) -> list[tuple[str, str]]:
+    """What a watch that ends with its clock gives: the name and status of each row that is news."""
+    images = watching.Watch(lambda: discover(["inbox"]), {} if seen is None else seen, ["inbox"], forget=forget)
+    found: list[tuple[str, str]] = []
+
+    def label_all() -> None:
+        for source in images.sources():
+            row = answer(source)
+            if images.is_news(row):
+                found.append((os.path.basename(row.path), row.status))
+            images.note(row)
+
     with pytest.raises(StopWatchingError):
-        found.extend(source.path for source in sources)
+        label_all()
     return found
+
+
+def given(seen: dict[str, Seen] | None = None, *, forget: bool = True) -> list[str]:
+    return [f"inbox/{name}" for name, _ in rows_of(seen=seen, forget=forget)]
 
 
 def write(name: str, content: str) -> Callable[[], object]:
@@ -95,7 +118,7 @@ def test_what_is_there_already_what_changes_and_what_comes_again(inbox: Path, mo
 def test_what_is_known_is_given_only_if_it_has_changed(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.jpg", "first")()
     write("b.jpg", "first")()
-    known: dict[str, Signature] = {os.path.abspath(name): signature(name) for name in ("inbox/a.jpg", "inbox/b.jpg")}
+    known = {os.path.abspath(name): Seen(signature(name), "ok") for name in ("inbox/a.jpg", "inbox/b.jpg")}
     write("b.jpg", "changed")()
     Clock(monkeypatch, *[nothing] * 4)
     assert given(known) == ["inbox/b.jpg"]
@@ -133,13 +156,13 @@ def test_a_subfolder_that_cannot_be_read_for_a_while(inbox: Path, monkeypatch: p
     monkeypatch.setattr(os, "scandir", scandir)
     gone = [lambda: os.unlink("inbox/b.jpg"), nothing, write("b.jpg", "first"), *[nothing] * 3]
     Clock(monkeypatch, *[nothing] * 3, partial(lock, now=True), *gone, partial(lock, now=False), *[nothing] * 3)
-    assert given() == ["inbox/b.jpg", "inbox/sub/a.jpg", "inbox/b.jpg"]
+    assert given() == ["inbox/b.jpg", "inbox/a.jpg", "inbox/b.jpg"]
 
 
 def test_a_model_that_is_busy_does_not_keep_from_looking(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.jpg", "first")()
     clock = Clock(monkeypatch, *[nothing] * 3)
-    sources = watching.watch(lambda: discover(["inbox"]), {})
+    sources = watching.Watch(lambda: discover(["inbox"]), {}).sources()
     next(sources)
     before, clock.now = clock.now, clock.now + 1000
     with pytest.raises(StopWatchingError):
@@ -162,33 +185,134 @@ def test_a_large_tree_is_looked_at_less_often(inbox: Path, monkeypatch: pytest.M
         yield from ()
 
     with pytest.raises(StopWatchingError):
-        list(watching.watch(slow, {}))
+        list(watching.Watch(slow, {}).sources())
     assert clock.now == pytest.approx(3 * (10 + 40))
 
 
-@contextmanager
-def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A watch in a process of its own, which does not outlive a test that fails."""
-    command = [sys.executable, "-m", "dinoclassify", "predict", "--watch", "inbox", "-m", "builtin", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def test_an_image_that_is_away_for_a_while_is_the_same_where_its_row_is_kept(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("a.jpg", "first")()
+    away = [lambda: os.rename("inbox/a.jpg", "a.jpg"), nothing, lambda: os.rename("a.jpg", "inbox/a.jpg")]
+    rest = [nothing] * 4
+    Clock(monkeypatch, *rest, *away, *rest)
+    assert given(forget=True) == ["inbox/a.jpg"] * 2
+    Clock(monkeypatch, *rest, *away, *rest, write("a.jpg", "another"), *rest)
+    assert given(forget=False) == ["inbox/a.jpg"] * 2, "the second time it has changed"
 
 
-def drop(name: str, photo: str = "coffee") -> None:
-    shutil.copy(PHOTOS / f"{photo}.jpg", f"inbox/.{name}")
-    os.rename(f"inbox/.{name}", f"inbox/{name}")
+def test_a_failure_that_a_change_of_mode_ends(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.jpg", "first")()
+    write("good.jpg", "first")()
+    monkeypatch.setattr("dinoclassify.seen.FIRST_RETRY", 1e9)
+    for name in ("a.jpg", "good.jpg"):
+        os.chmod(inbox / name, 0o600)
+
+    def answer(source: Source) -> Prediction:
+        is_refused = source.path.endswith("a.jpg") and os.stat(source.path).st_mode & 0o777 == 0o600
+        return fail("unreadable")(source) if is_refused else label(source)
+
+    def let(name: str) -> Callable[[], None]:
+        return lambda: os.chmod(inbox / name, 0o644)
+
+    Clock(monkeypatch, *[nothing] * 5, let("a.jpg"), let("good.jpg"), *[nothing] * 5)
+    assert rows_of(answer) == [("a.jpg", "failed"), ("good.jpg", "ok"), ("a.jpg", "ok")]
 
 
-def wait_for(rows: int, name: str = "labels.csv") -> list[list[str]]:
-    for _ in range(2400):  # two minutes, on a busy machine
-        lines = Path(name).read_text().splitlines() if Path(name).exists() else []
-        if len(lines) > rows:
-            return [line.split(",") for line in lines[1:]]
-        time.sleep(0.05)
-    pytest.fail(f"{rows} rows did not come")
+@pytest.mark.parametrize("code", ["unreadable", "timeout", "out_of_memory", "vanished"])
+def test_a_failure_that_may_pass_is_tried_again_with_growing_pauses(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, code: ErrorCode
+) -> None:
+    write("a.jpg", "first")()
+    clock = Clock(monkeypatch, *[nothing] * 200)
+    tries: list[float] = []
+
+    def answer(source: Source) -> Prediction:
+        tries.append(clock.now)
+        return fail(code)(source) if len(tries) < 4 else label(source)
+
+    assert rows_of(answer) == [("a.jpg", "failed"), ("a.jpg", "ok")], "the same failure again is no news"
+    pauses = [after - before for before, after in itertools.pairwise(tries)]
+    assert pauses == [pytest.approx(pause, abs=4) for pause in (10, 20, 40)]
+
+
+def test_a_failure_of_the_image_itself_is_not_tried_again(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.jpg", "first")()
+    Clock(monkeypatch, *[nothing] * 100)
+    assert rows_of(fail("truncated")) == [("a.jpg", "failed")]
+
+
+def test_what_failed_in_an_earlier_run_is_tried_again_at_once(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+    for name, code in (("a.jpg", "unreadable"), ("b.jpg", "not_image"), ("c.jpg", "unreadable")):
+        write(name, "first")()
+        known = signature(f"inbox/{name}") if name != "c.jpg" else (None, None)
+        seen[str(inbox / name)] = Seen(known, "failed", cast(ErrorCode, code), earlier=True)
+    Clock(monkeypatch, *[nothing] * 5)
+    assert given(seen) == ["inbox/a.jpg", "inbox/c.jpg"]
+
+
+def test_an_image_whose_row_is_on_its_way_is_not_given_again(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.jpg", "first")()
+    Clock(monkeypatch, *[nothing] * 20)
+    images = watching.Watch(lambda: discover(["inbox"]), {}, ["inbox"])
+    found: list[Source] = []
+    assert images.is_idle
+    with pytest.raises(StopWatchingError):
+        found.extend(images.sources())
+    assert len(found) == 1
+    assert not images.is_idle
+    assert images.waiting == 1
+    images.note(label(found[0]))
+    assert images.is_idle
+
+
+def test_an_empty_mount_point_is_waited_for(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unmount() -> None:
+        inbox.rename("disk")
+        inbox.mkdir()
+
+    def mount() -> None:
+        inbox.rmdir()
+        Path("disk").rename(inbox)
+
+    write("a.jpg", "first")()
+    Clock(monkeypatch, *[nothing] * 4, *[unmount, nothing, nothing, mount, nothing] * 2, *[nothing] * 4)
+    assert given(forget=True) == ["inbox/a.jpg"], "nothing is forgotten meanwhile"
+    away = "inbox is away, or is another folder and empty: waiting for it; is its disk mounted?"
+    assert [record.getMessage() for record in caplog.records] == [away, "inbox is there again"] * 2
+
+
+def test_a_disk_that_goes_in_the_middle_of_a_look(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write("a.jpg", "first")()
+    looks = itertools.count()
+
+    def look() -> Iterator[Source]:
+        yield from discover(["inbox"])
+        if next(looks) == 4:
+            inbox.rename("disk")
+            inbox.mkdir()
+
+    Clock(monkeypatch, *[nothing] * 8)
+    images = watching.Watch(look, {}, ["inbox"], forget=True)
+    with pytest.raises(StopWatchingError):
+        any(images.note(label(source)) for source in images.sources())
+    assert images.away == ["inbox"]
+    assert images.seen
+
+
+def test_a_mount_point_that_is_empty_at_the_start(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = {str(inbox / "a.jpg"): Seen((5, 5), "ok", earlier=True)}
+    Clock(monkeypatch, *[nothing] * 4)
+    assert given(seen, forget=True) == []
+    assert caplog.text.count("waiting for it") == 1
+    assert seen, "nothing is forgotten"
 
 
 def test_rows_are_added_as_pictures_come_and_sigterm_is_a_clean_end(inbox: Path) -> None:

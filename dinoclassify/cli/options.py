@@ -299,6 +299,10 @@ Thumbnails = Annotated[
 Link = Annotated[bool, _output("--link", help="Show all other pictures from where they lie, if they are there.")]
 
 Watch = Annotated[bool, _run("--watch", help="Go on, and label what comes into the folders, until it is stopped.")]
+StatusFile = Annotated[
+    str | None,
+    _run("--status", metavar="FILE", help="With --watch: keep a JSON file with its state, for monitoring."),
+]
 
 Engine = Annotated[Literal["local", "ray"], _run(help="local: this machine; ray: all machines of a Ray cluster.")]
 RayAddress = Annotated[

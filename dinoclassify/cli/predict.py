@@ -15,13 +15,14 @@ from dinoclassify.cli.request import Request, Target, check_run
 from dinoclassify.cli.run import Job, write_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.cli.watch import check_watch, watch_rows
+from dinoclassify.errors import UsageError
 from dinoclassify.groups import Groups, read_groups
 from dinoclassify.labels import read_labels
 from dinoclassify.rows import Prediction
 from dinoclassify.writers import choose_format, open_format
 
 _OF_ROWS = frozenset(
-    {"output", "output_format", "resume", "fresh", "retry_failed", "prune", "max_prune", "errors_to", "watch"}
+    {"output", "output_format", "resume", "fresh", "retry_failed", "prune", "max_prune", "errors_to", "watch", "status"}
 )
 
 
@@ -42,6 +43,7 @@ def predict(
     excel_safe: options.ExcelSafe = False,
     upkeep: options.Upkeep,
     watch: options.Watch = False,
+    status: options.StatusFile = None,
     cluster: options.Cluster,
     messages: options.Messages,
 ) -> int:
@@ -60,7 +62,9 @@ def predict(
     check_run(request)
     check_parts(request, cluster)
     if watch:
-        check_watch(request)
+        check_watch(request, status)
+    elif status is not None:
+        raise UsageError("--status goes with --watch")
 
     names = read_labels(labels) if labels is not None else None
     folds = read_groups(groups) if groups is not None else None
@@ -70,7 +74,7 @@ def predict(
 
     open_job = partial(_open_job, model, names, folds, top_k, threshold, target.chosen.name)
     if watch:
-        return watch_rows(open_job, request)
+        return watch_rows(open_job, request, status)
     if cluster.engine == "ray":
         return write_parts(open_job, request, cluster)
     return write_rows(open_job, request)

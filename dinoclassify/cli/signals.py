@@ -90,6 +90,24 @@ def finishing_batches(last_words: Callable[[Stopped], None], *, usual: bool = Fa
 
 
 @contextmanager
+def reopening(reopen: Callable[[], None]) -> Iterator[None]:
+    """Have SIGHUP call a function, as services do. But if the terminal that began the run has gone, it is SIGTERM."""
+    in_terminal = os.isatty(2)
+
+    def hang_up(_number: int, _frame: FrameType | None) -> None:
+        if in_terminal and not os.isatty(2):
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            reopen()
+
+    before = signal.signal(signal.SIGHUP, hang_up)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
 def ending_with_reader() -> Iterator[None]:
     """End the process, quietly and with exit code 0, as soon as stdout is a pipe that nobody reads any more."""
     over = threading.Event()

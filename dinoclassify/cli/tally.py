@@ -33,6 +33,7 @@ class Tally:
         self.statuses: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()  # by `Change`, and pruned, and not named
+        self.last_made: float | None = None  # when this run has made a row last, in seconds since 1970
         self.opening = 0.0  # seconds that it took to open the model
         self.passed_over: Counter[str] = Counter()  # files that are not images, by suffix
         self._lock = threading.Lock()  # kept rows are counted in another thread
@@ -87,6 +88,14 @@ class Tally:
             if error_code is not None:
                 self.errors[error_code] += 1
 
+    def drop(self, status: Status, error_code: str | None, *, kept: bool) -> None:
+        """Count a row no more: a later one of the same image takes its place."""
+        with self._lock:
+            self.changes["kept"] -= kept
+            self.statuses[status] -= 1
+            if error_code is not None:
+                self.errors[error_code] -= 1
+
     def add(self, row: Row) -> None:
         """Count a row that this run has made.
 
@@ -105,6 +114,7 @@ class Tally:
         with self._lock:
             self.statuses.update(statuses)
             self.errors.update(errors)
+            self.last_made = time.time()
             failed, total = self.statuses["failed"], self.total + self._earlier.total()
         if self._limit is not None and (self._limit.count is not None or total >= ENOUGH):
             self._judge(failed, total)
@@ -132,7 +142,7 @@ class Tally:
         parts = [
             f"{self.statuses[status]:,} {status}" for status in ("ok", "uncertain", "failed") if self.statuses[status]
         ]
-        errors = ", ".join(f"{count:,} {code}" for code, count in self.errors.most_common())
+        errors = ", ".join(f"{count:,} {code}" for code, count in self.errors.most_common() if count)
         return ", ".join(parts) + (f" ({errors})" if errors else "")
 
     def summary(self) -> str:

@@ -23,6 +23,7 @@ class AppendFile(Generic[R]):
         self._lines = lines
         self._descriptor: int | None = None
         self._begun_at = 0  # bytes that stood in the file when it was opened
+        self._end = 0  # bytes in the file after the last row
 
     def replace(self, rows: Iterable[bytes], *, rights_of: str) -> None:
         """Make a new file of these rows, which may be read by those who may read ``rights_of``.
@@ -52,13 +53,25 @@ class AppendFile(Generic[R]):
             os.ftruncate(self._descriptor, size)
             if not size:
                 append(self._descriptor, self._lines.header())
-            self._begun_at = os.fstat(self._descriptor).st_size
+            self._begun_at = self._end = os.fstat(self._descriptor).st_size
 
     def append(self, row: R) -> None:
         """Add a row. It is in the file when this returns."""
         assert self._descriptor is not None  # noqa: S101 - the file is open
         with reporting(self.name):
             append(self._descriptor, self._lines.line(row))
+            self._end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+
+    def is_in_place(self) -> bool:
+        """Whether the file is open, still has its name, and has all that was written to it."""
+        if self._descriptor is None:
+            return False
+        ours = os.fstat(self._descriptor)
+        try:
+            named = os.lstat(self.path)
+        except OSError:
+            return False
+        return os.path.samestat(ours, named) and ours.st_size >= self._end
 
     def sync(self) -> None:
         """Force all rows onto the disk."""

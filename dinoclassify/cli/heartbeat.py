@@ -1,0 +1,83 @@
+"""What others see of a run that does not end: a file with its state, and messages for systemd (sd_notify)."""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from dinoclassify.errors import OutputError
+from dinoclassify.files import replacing, reporting, sweep
+
+log = logging.getLogger(__name__)
+
+EVERY = 5.0  # seconds between two beats, at least
+
+
+class Heartbeat:
+    """Tells others that the run is well, every few seconds as long as `beat` is called.
+
+    Args:
+        path: a file for monitoring, which is replaced as a whole with each beat; None for none.
+        describe: gives what stands in it beside the time and the process.
+    """
+
+    def __init__(self, path: str | None, describe: Callable[[], Mapping[str, object]]) -> None:
+        self._path, self._describe = path, describe
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._is_written = True
+        if path is not None:
+            sweep(path)
+
+    def start(self) -> None:
+        """Tell that the run is ready."""
+        notify("READY=1")
+        self._tell("watching")
+
+    def beat(self) -> None:
+        """Tell that the run is well, unless that was told just now. Any thread may call it."""
+        if time.monotonic() >= self._next and self._lock.acquire(blocking=False):
+            try:
+                self._tell("watching")
+            finally:
+                self._lock.release()
+
+    def stop(self) -> None:
+        """Tell that the run ends."""
+        notify("STOPPING=1")
+        self._tell("stopped")
+
+    def _tell(self, state: str) -> None:
+        self._next = time.monotonic() + EVERY
+        content = {"state": state, "time": utc(time.time()), "pid": os.getpid(), **self._describe()}
+        notify(f"WATCHDOG=1\nSTATUS={content['rows']} rows, {content['failed']} failed, {content['waiting']} waiting")
+        if self._path is None:
+            return
+        try:
+            with replacing(self._path) as file, reporting(self._path):
+                file.write(json.dumps(content, indent=2).encode("ascii") + b"\n")
+            self._is_written = True
+        except OutputError as error:  # which is no reason to stop: its age tells that something is wrong
+            if self._is_written:
+                log.warning("%s", error)
+            self._is_written = False
+
+
+def utc(seconds: float) -> str:
+    """A time as text, to the second: ``2026-11-29T22:06:11Z``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def notify(message: str) -> None:
+    """Send systemd, or who else has set ``NOTIFY_SOCKET``, a message; nothing happens where nobody listens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        channel.settimeout(1)
+        channel.sendto(message.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)

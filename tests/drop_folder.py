@@ -1,0 +1,51 @@
+"""A drop folder, and a watch of it in a process of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import PHOTOS
+
+HEADER = "path,status,label,score,index,error_code,error,size,mtime_ns"
+
+
+@contextmanager
+def start(*arguments: str, before: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    """A watch in a process of its own, which does not outlive a test that fails."""
+    command = [
+        *before,
+        sys.executable,
+        "-m",
+        "dinoclassify",
+        "predict",
+        "--watch",
+        "inbox",
+        "-m",
+        "builtin",
+        *arguments,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def drop(name: str, photo: str = "coffee") -> None:
+    shutil.copy(PHOTOS / f"{photo}.jpg", f"inbox/.{name}")
+    os.rename(f"inbox/.{name}", f"inbox/{name}")
+
+
+def wait_for(rows: int, name: str = "labels.csv") -> list[list[str]]:
+    for _ in range(2400):  # two minutes, on a busy machine
+        lines = Path(name).read_text().splitlines() if Path(name).exists() else []
+        if len(lines) > rows:
+            return [line.split(",") for line in lines[1:]]
+        time.sleep(0.05)
+    pytest.fail(f"{rows} rows did not come")
