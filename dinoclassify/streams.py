@@ -16,7 +16,8 @@ def check_output(output: str | None, chosen: Format) -> None:
     """Find out what can be known before the work begins.
 
     Raises:
-        OutputError: the folder of ``output`` is not there or may not be written to, or ``output`` is a folder.
+        OutputError: the folder of ``output`` is not there or may not be written to, or ``output`` is a folder, or a
+            database that another program has open.
         UsageError: the format is not for where it would go.
     """
     if output is None and sys.stdout is None:
@@ -27,6 +28,10 @@ def check_output(output: str | None, chosen: Format) -> None:
         raise UsageError(f"--format {chosen.name} needs a regular file: name one with --output")
     if output is not None:
         check_place(output)
+    if output is not None and chosen.name == "sqlite":
+        from dinoclassify.writers.sqlite import check_free
+
+        check_free(output)
 
 
 def check_place(output: str) -> None:
