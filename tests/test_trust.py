@@ -270,6 +270,14 @@ os._exit(0)
     return tried, lost
 
 
+def shared_stdout(tiny: str) -> tuple[int, int]:
+    """Rows for /dev/stdout, and then those of other programs that the shell starts."""
+    command = f"{sys.executable} -m dinoclassify predict -m {tiny} {PHOTOS} -q -o /dev/stdout"
+    subprocess.run(["bash", "-c", f"({command}; echo last,,,,,,,,) > shared.csv"], check=True, timeout=250)
+    expected = {*map(str, PHOTOS.glob("*.jpg")), "last"}
+    return len(expected), len(expected - {row["path"] for row in rows("shared.csv")})
+
+
 @pytest.mark.slow
 @pytest.mark.trust
 @pytest.mark.timeout(900)
@@ -287,6 +295,7 @@ def test_no_row_is_lost_and_no_door_is_open(tmp_path: Path, tiny: str, monkeypat
         ("--max-failures, resumed again and again", too_many_failures),
         ("planted links, strange schemes, a stranger's journal", doors),
         ("databases that other programs have open, or died in", databases_in_use),
+        ("a file that the shell has open, by its name", shared_stdout),
     ):
         if scenario is None:
             table.add_row(what, f"skipped: {SHARED} is not there", "")
