@@ -1,6 +1,7 @@
 """The `dinoclassify` command, and `python -m dinoclassify`: it handles signals before it imports anything slow."""
 
 import os
+import sys
 
 TYPE_CHECKING = False  # type checkers take it as true; `typing` is slow to import
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 def main() -> "Never":
     """Run the command line and exit."""
     try:
+        speak_utf8()
         import signal
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -19,6 +21,17 @@ def main() -> "Never":
     from dinoclassify.cli import main as run_command_line
 
     run_command_line()
+
+
+def speak_utf8() -> None:
+    """Begin again in Python's UTF-8 mode where the locale has another encoding: rows keep the bytes of names.
+
+    Processes that are started later inherit the mode.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1" or not sys.executable:
+        return  # the second where Python was told otherwise: it does not begin a third time
+    os.environ["PYTHONUTF8"] = "1"  # which -E ignores, and -X does not
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - the same program
 
 
 def exit_at_once(number: int, _: object) -> "Never":

@@ -1,6 +1,7 @@
 """Files that are written so that what is on the disk is whole, and what goes wrong is one line."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -10,7 +11,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from dinoclassify.errors import OutputClosedError, OutputError
 
@@ -18,6 +19,8 @@ Signature = tuple[int, int] | tuple[None, None]  # size in bytes and mtime_ns of
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # what goes wrong with one file will with all others
 
+_OPEN = re.compile(rf"/dev/(stdout|stderr)|/(?:dev|proc/self|proc/{os.getpid()})/fd/(\d+)")
+_STANDARD = {"stdout": 1, "stderr": 2}
 _TEMPORARY = ".dinoclassify.tmp"
 _ACCESS_LIST = "system.posix_acl_access"
 
@@ -47,6 +50,34 @@ def is_regular(output: str) -> bool:
     if output.startswith(("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")):
         return False
     return os.path.isfile(output) or not os.path.exists(output)
+
+
+def descriptor_of(output: str) -> int | None:
+    """The number of the open file that ``output`` names, such as ``/dev/stdout``; None of any other name."""
+    found = _OPEN.fullmatch(output)
+    return None if found is None else _STANDARD[found[1]] if found[1] else int(found[2])
+
+
+def open_as_it_is(output: str, mode: Literal["ab", "wb"]) -> BinaryIO:
+    """Open an output that is written to in place. An open file is shared, and goes on where others have written.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = descriptor_of(output)
+    return open(output, mode) if descriptor is None else open(os.dup(descriptor), "wb")  # "ab" would move its end
+
+
+def why_not_open(descriptor: int) -> str | None:
+    """What keeps an open file from being written to, and the cure; None if nothing does."""
+    try:
+        inherited = os.get_inheritable(descriptor)  # unlike files that this process has opened
+        access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+    except (OSError, OverflowError):
+        inherited, access = False, os.O_RDONLY
+    if not inherited:
+        return f"no file is open there; open one in the shell ({descriptor}>FILE), or name a file"
+    return "it is open for reading alone; name a file" if access == os.O_RDONLY else None
 
 
 def append(descriptor: int, line: bytes) -> None:

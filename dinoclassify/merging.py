@@ -20,12 +20,12 @@ from typing import Any
 
 from dinoclassify.errors import UsageError
 from dinoclassify.files import is_regular, replacing, reporting
-from dinoclassify.predictions import read_predictions
+from dinoclassify.predictions import latest_predictions, read_predictions
 from dinoclassify.rows import Prediction, shown_path
 from dinoclassify.shards import META, Part, ShardPart, left_of, mind, read_parts
 from dinoclassify.streams import stream_rows
 from dinoclassify.writers import RowFormat, open_format
-from dinoclassify.writers.fingerprint import write_meta
+from dinoclassify.writers.fingerprint import is_appended, write_meta
 from dinoclassify.writers.previous_rows import temporary_table
 
 # In the meta, as far as all parts agree.
@@ -145,7 +145,7 @@ def _ranked(parts: Sequence[Part]) -> Iterator[tuple[int, Prediction]]:
     That is the number of its part, and of rows that have positions more by the number of all parts: these go before
     what another part has merely kept, and otherwise later parts go before earlier ones.
     """
-    readers = [(part, read_predictions(part.name)) for part in parts]
+    readers = [(part, _rows(part)) for part in parts]
     for number, (part, rows) in enumerate(readers):
         for row in _kept(part, rows):
             yield number, row
@@ -154,6 +154,11 @@ def _ranked(parts: Sequence[Part]) -> Iterator[tuple[int, Prediction]]:
     _allow_open(_FILES * len(shards) + _OTHER_FILES)
     for _, rank, row in heapq.merge(*shards, key=itemgetter(0)):
         yield rank, row
+
+
+def _rows(part: Part) -> Iterator[Prediction]:
+    """The rows of a part; of one that ``--watch`` wrote, the last of each image."""
+    return (latest_predictions if is_appended(part.meta) else read_predictions)(part.name)
 
 
 def _kept(part: Part, rows: Iterator[Prediction]) -> Iterator[Prediction]:
@@ -197,6 +202,7 @@ def _write(
     with replacing(os.path.realpath(output)) as file:
         with reporting(output):
             row_format.write(file, rows, meta)
+        row_format.check_free(output)
         with reporting(output + META), suppress(FileNotFoundError):
             os.unlink(os.path.realpath(output) + META)
 

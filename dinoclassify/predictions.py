@@ -22,6 +22,7 @@ from dinoclassify.files import same_signature, signature
 from dinoclassify.filters import has_image_suffix
 from dinoclassify.lists import STDIN
 from dinoclassify.missing import why_missing
+from dinoclassify.paths import absolute_path
 from dinoclassify.rows import Prediction, file_shown_as
 from dinoclassify.stores import download, is_url
 from dinoclassify.writers import MAGIC, TABLES, Lines, open_format
@@ -81,7 +82,7 @@ def read_predictions(name: str) -> Iterator[Prediction]:
 def latest_predictions(name: str) -> Iterator[Prediction]:
     """The same; of several rows of a picture, as ``predict --watch`` writes them when it changes, only the last.
 
-    From stdin they come as they are. The names of all pictures are in memory.
+    From stdin they come as they are. The names of all pictures are in memory; they are known by their absolute paths.
 
     Raises:
         UsageError: see `read_predictions`.
@@ -89,8 +90,11 @@ def latest_predictions(name: str) -> Iterator[Prediction]:
     if name == STDIN:
         yield from read_predictions(name)
         return
-    last = {row.path: number for number, row in enumerate(read_predictions(name))}
-    yield from (row for number, row in enumerate(read_predictions(name)) if last.get(row.path) == number)
+    folder = read_meta(name).get("working_folder")
+    begin = folder if isinstance(folder, str) else os.getcwd()
+    numbers = {absolute_path(row.path, begin): number for number, row in enumerate(read_predictions(name))}
+    last = set(numbers.values())
+    yield from (row for number, row in enumerate(read_predictions(name)) if number in last)
 
 
 def read_meta(name: str) -> dict[str, Any]:

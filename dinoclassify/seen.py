@@ -86,26 +86,32 @@ def signature_in(row: Row, state: State | None) -> Signature:
     return state.signature if state is not None else (None, None)
 
 
-def write_seen(path: str, seen: Mapping[str, Seen], *, rights_of: str) -> None:
-    """Write down the last rows of images, by absolute path: all of them, or nothing changes.
+def write_seen(path: str, made_with: Mapping[str, object], seen: Mapping[str, Seen], *, rights_of: str) -> None:
+    """Write down the last rows of images, by absolute path, and what made them: all of it, or nothing changes.
 
     Raises:
         OutputError: they cannot be written.
     """
     with replacing(path, rights_of=rights_of) as file, reporting(path):
+        file.write(_line(made_with))
         for image, last in seen.items():
-            values = [image, *last.signature, last.status, last.error_code]
-            file.write(json.dumps(values).encode("ascii") + b"\n")
+            file.write(_line([image, *last.signature, last.status, last.error_code]))
 
 
-def read_seen(path: str) -> Iterator[tuple[str, Seen]]:
-    """What `write_seen` has written.
+def read_seen(path: str, made_with: Mapping[str, object]) -> Iterator[tuple[str, Seen]]:
+    """What `write_seen` has written; nothing if something else has made those rows.
 
     Raises:
         OSError: it cannot be read.
         ValueError, TypeError: it holds something else.
     """
     with open(path, "rb") as file:
+        if file.readline() != _line(made_with):
+            return
         for line in file:
             image, size, mtime_ns, status, code = json.loads(line)
             yield image, Seen((size, mtime_ns), status, code, earlier=True)
+
+
+def _line(content: object) -> bytes:
+    return json.dumps(content).encode("ascii") + b"\n"

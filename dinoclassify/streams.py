@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import append, closing_well, is_regular, reporting
+from dinoclassify.files import append, closing_well, descriptor_of, is_regular, open_as_it_is, reporting, why_not_open
 from dinoclassify.missing import why_no_folder
 from dinoclassify.rows import printable
 from dinoclassify.writers import Format, R, RowFormat
@@ -16,25 +16,34 @@ def check_output(output: str | None, chosen: Format) -> None:
     """Find out what can be known before the work begins.
 
     Raises:
-        OutputError: the folder of ``output`` is not there or may not be written to, or ``output`` is a folder.
+        OutputError: the folder of ``output`` is not there or may not be written to, or ``output`` is a folder, or a
+            database that another program has open.
         UsageError: the format is not for where it would go.
     """
     if output is None and sys.stdout is None:
         raise OutputError("stdout is closed: name a file with --output")
-    if chosen.table and output is None and sys.stdout.isatty():
+    if chosen.table and _is_terminal(output):
         raise UsageError(f"--format {chosen.name} is not for a terminal: name a file with --output")
     if chosen.seeks and (output is None or not is_regular(output)):
         raise UsageError(f"--format {chosen.name} needs a regular file: name one with --output")
     if output is not None:
         check_place(output)
+    if output is not None and chosen.name == "sqlite":
+        from dinoclassify.writers.sqlite import check_free
+
+        check_free(output)
 
 
 def check_place(output: str) -> None:
     """Find out whether there may be a file of this name.
 
     Raises:
-        OutputError: it is a folder, or that in which it would be is not there or may not be written to.
+        OutputError: it is a folder, or that in which it would be is not there or may not be written to; or it is the
+            name of an open file, and none is.
     """
+    descriptor = descriptor_of(output)
+    if descriptor is not None and (why := why_not_open(descriptor)) is not None:
+        raise OutputError(f"cannot write {output}: {why}")
     if os.path.isdir(output) or output.endswith("/"):
         raise OutputError(f"cannot write {output}: it is a folder; name a file, in it or elsewhere")
     folder = os.path.dirname(os.path.realpath(output))
@@ -42,6 +51,13 @@ def check_place(output: str) -> None:
         raise OutputError(f"cannot write {output}: {why_no_folder(folder)}")
     if is_regular(output) and not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {output}: the folder {folder} may not be written to; choose another")
+
+
+def _is_terminal(output: str | None) -> bool:
+    if output is None:
+        return sys.stdout.isatty()
+    descriptor = descriptor_of(output)
+    return descriptor is not None and os.isatty(descriptor)
 
 
 def stream_rows(output: str | None, row_format: RowFormat[R], rows: Iterable[R]) -> None:
@@ -55,7 +71,7 @@ def stream_rows(output: str | None, row_format: RowFormat[R], rows: Iterable[R])
         _stream(sys.stdout.buffer, "stdout", row_format, rows)
         return
     with reporting(output):
-        file = open(output, "ab")  # noqa: SIM115 - closed below, where its errors can be told from the run's
+        file = open_as_it_is(output, "ab")  # closed below, where its errors can be told from the run's
     with closing_well(file, output):
         _stream(file, output, row_format, rows)
 

@@ -1,5 +1,6 @@
 """Outputs of every kind: what is kept, what is made, and what a kill at any moment leaves."""
 
+import json
 import os
 import random
 import shutil
@@ -342,6 +343,52 @@ def test_a_path_that_is_named_twice_has_two_rows(name: str) -> None:
     assert [change for _, change in run(name, paths, resume=True)].count("kept") >= 12
     assert [row.path for row in rows(name)] == paths
     assert {change for _, change in run(name, paths, resume=True)} == {"kept"}
+
+
+def append(name: str, paths: list[str], *, is_said: bool = True) -> None:
+    """Add a row for each path at the end, as `--watch` does."""
+    meta = json.loads(Path(f"{name}.meta.json").read_text())
+    Path(f"{name}.meta.json").write_text(json.dumps({**meta, "appended": is_said}))
+    with open(name, "ab") as file:
+        file.writelines(open_format(KINDS[f"file{Path(name).suffix}"], 1).lines.line(row(path)) for path in paths)
+
+
+@pytest.mark.parametrize("is_said", [True, False])
+@pytest.mark.parametrize("name", ["file.csv", "file.jsonl"])
+def test_where_rows_were_added_at_the_end_the_last_of_an_image_counts(name: str, is_said: bool) -> None:
+    paths = [*PATHS, "3.jpg", "4.jpg"]
+    change("1.jpg", "?")
+    run(name, paths)
+    for text in ("one", "three"):
+        for path in PATHS[:4]:
+            change(path, text)
+        append(name, [f"./{path}" for path in PATHS[:4]], is_said=is_said)
+    append(name, PATHS[5:6], is_said=is_said)
+    assert set(run(name, PATHS[:1], resume=True)) == {("0.jpg", "kept")}
+    found = [(shown.path, shown.label) for shown in rows(name)]
+    assert [label for path, label in found if path == "./3.jpg"] == ["fish 5"], "the other rows are of earlier content"
+    assert ("1.jpg", None) not in found
+    many = [path for path, _ in found if found.count((path, "fish 1")) > 1]
+    assert set(many) == (set() if is_said else {"4.jpg", "5.jpg"}), "4.jpg was named twice"
+    assert found[-1] == ("0.jpg", "fish 5")
+
+
+@pytest.mark.parametrize("name", ["file.csv", "file.jsonl"])
+def test_rows_that_count_no_more_are_not_counted(name: str) -> None:
+    """Those of failures that have passed, of files of the same size and time."""
+    change("0.jpg", "?")
+    run(name, PATHS)
+    change("0.jpg", "x")
+    append(name, PATHS[:1])
+    with closing(
+        Output(
+            OutputFile(name, open_format(KINDS[name], 1), batch_size=2),
+            open_format(KINDS[name], 1).lines,
+            FINGERPRINT,
+            UpdateOptions(resume=True),
+        )
+    ) as output:
+        assert output.statuses == {"ok": 11}
 
 
 def test_rows_of_failed_images_are_made_again_on_demand(name: str) -> None:

@@ -18,7 +18,7 @@ from dinoclassify import predictions
 from dinoclassify.cli import run
 from dinoclassify.errors import UsageError
 from dinoclassify.files import same_signature
-from dinoclassify.predictions import read_predictions
+from dinoclassify.predictions import latest_predictions, read_predictions
 from dinoclassify.rows import Label, Prediction
 from dinoclassify.writers import open_format
 
@@ -367,3 +367,16 @@ def test_what_is_no_file_of_rows_is_one_line(
     code, err = call(capsys, *command, name)
     assert (code, message in err, err.count("\n")) == (2, True, 1), err
     assert not Path("x").exists()
+
+
+def test_of_several_rows_of_an_image_the_last_counts_however_it_is_spelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = ["a.jpg", "b.jpg", "./a.jpg", f"{tmp_path}/a.jpg", "b.jpg", "a.zip!a.jpg"]
+    rows = [Prediction(path, "ok", (Label("cat", number, 0.75),)) for number, path in enumerate(paths)]
+    with open("rows.csv", "wb") as file:
+        open_format("csv", 1).write(file, rows, {})
+    assert [row.index for row in latest_predictions("rows.csv")] == [3, 4, 5]
+    Path("rows.csv.meta.json").write_text(json.dumps({"working_folder": "/elsewhere"}))
+    assert [row.index for row in latest_predictions("rows.csv")] == [2, 3, 4, 5]

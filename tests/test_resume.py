@@ -308,7 +308,7 @@ def test_a_full_folder_for_temporary_files_is_said() -> None:
 
     def fill() -> None:
         for number in range(1000):
-            rows.add(Prediction(f"{number}.jpg", "ok", (Label("x" * 100, 0, 0.5),)), os.getcwd(), unfinished=False)
+            rows.add(Prediction(f"{number}.jpg", "ok", (Label("x" * 100, 0, 0.5),)), os.getcwd(), replaces="changed")
 
     with pytest.raises(OutputError, match=r"cannot keep the rows of the earlier run .*full.*: make room in the folder"):
         fill()
@@ -357,7 +357,7 @@ def test_a_path_that_is_named_very_often() -> None:
     folder, gone = os.getcwd(), Prediction("gone.jpg", "failed", failure=Failure("vanished", "it is gone"))
     rows = PreviousRows(JSONLines(1), folder)
     for _ in range(100_000):
-        rows.add(gone, folder, unfinished=False)
+        rows.add(gone, folder, replaces="changed")
     assert [row.number for _ in range(100_000) if (row := rows.claim(Source("gone.jpg")))] == list(range(100_000))
 
 

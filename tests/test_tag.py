@@ -607,11 +607,11 @@ def test_two_pictures_never_share_a_sidecar(photo: Path, tag: Tag, monkeypatch: 
     folder = photo.parent
     monkeypatch.chdir(folder)
     other = Path(shutil.copy(photo, folder / "x.png"))
-    rows = results(folder, row_of("x.jpg", "tench"), row_of("x.png", "carp"), row_of("./x.jpg", "late"))
+    rows = results(folder, row_of("x.jpg", "tench"), row_of("./x.jpg", "late"), row_of("x.png", "carp"))
     code, _, err = tag(rows, "--naming", "stem")
     assert (code, err.count("\n")) == (3, 2)
     assert "x.png would have the same sidecar as" in err
-    assert "1 sidecars written, 1 changed, 1 pictures left alone (1 clash)" in err
+    assert "1 sidecars written, 1 pictures left alone (1 clash)" in err
     assert keywords((folder / "x.xmp").read_bytes(), FLAT) == ["late"]
     assert tag(rows, "--naming", "stem", "--remove")[0] == 0
     (folder / str(folder)[1:]).mkdir(parents=True)

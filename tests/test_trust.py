@@ -6,12 +6,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -236,6 +237,47 @@ def doors(tiny: str) -> tuple[int, int]:
     return len(names) + 4 + 1, opened
 
 
+def databases_in_use(tiny: str) -> tuple[int, int]:
+    """Another program has the output open as a database, or died so: its changes must not get into new rows."""
+    tried = lost = 0
+    for mode in ("wal", "delete"):
+        name = f"in-use-{mode}.db"
+        common = (str(PHOTOS), "-q", "-o", name)
+        assert predict(tiny, *common).returncode == 0
+        change = f"""
+import os, sqlite3
+database = sqlite3.connect("{name}", isolation_level=None)
+for statement in ("cache_size = 1", "journal_mode = {mode}"):
+    database.execute(f"PRAGMA {{statement}}")
+database.execute("BEGIN")
+database.execute("DELETE FROM predictions")
+database.execute("CREATE TABLE junk (text)")
+database.executemany("INSERT INTO junk VALUES (?)", [["x" * 500]] * 500)
+database.execute("{"COMMIT" if mode == "wal" else "SELECT 1"}")
+os._exit(0)
+"""
+        subprocess.run([sys.executable, "-c", change], check=True, timeout=60)
+        for resume in ((), ("--resume",)):
+            assert predict(tiny, *common, *resume).returncode == 6
+        with closing(sqlite3.connect(name)) as database:
+            database.execute("PRAGMA journal_mode = DELETE")
+        assert predict(tiny, *common, "--resume").returncode == 0
+        with closing(sqlite3.connect(name)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        expected = {str(path) for path in PHOTOS.glob("*.jpg")}
+        tried += len(expected)
+        lost += len(expected - {row.path for row in read_predictions(name)})
+    return tried, lost
+
+
+def shared_stdout(tiny: str) -> tuple[int, int]:
+    """Rows for /dev/stdout, and then those of other programs that the shell starts."""
+    command = f"{sys.executable} -m dinoclassify predict -m {tiny} {PHOTOS} -q -o /dev/stdout"
+    subprocess.run(["bash", "-c", f"({command}; echo last,,,,,,,,) > shared.csv"], check=True, timeout=250)
+    expected = {*map(str, PHOTOS.glob("*.jpg")), "last"}
+    return len(expected), len(expected - {row["path"] for row in rows("shared.csv")})
+
+
 @pytest.mark.slow
 @pytest.mark.trust
 @pytest.mark.timeout(900)
@@ -252,6 +294,8 @@ def test_no_row_is_lost_and_no_door_is_open(tmp_path: Path, tiny: str, monkeypat
         ("three spellings, jq, and another working folder", spellings),
         ("--max-failures, resumed again and again", too_many_failures),
         ("planted links, strange schemes, a stranger's journal", doors),
+        ("databases that other programs have open, or died in", databases_in_use),
+        ("a file that the shell has open, by its name", shared_stdout),
     ):
         if scenario is None:
             table.add_row(what, f"skipped: {SHARED} is not there", "")

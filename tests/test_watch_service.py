@@ -153,12 +153,13 @@ def test_what_was_seen_is_the_same_after_a_restart(tmp_path: Path) -> None:
         "/é.jpg": Seen((3, 4), "uncertain"),
     }
     path = str(tmp_path / "rows.csv.seen")
-    write_seen(path, seen, rights_of=path)
-    again = dict(read_seen(path))
+    write_seen(path, {"model": "x"}, seen, rights_of=path)
+    again = dict(read_seen(path, {"model": "x"}))
     assert {name: (last.signature, last.status, last.error_code) for name, last in again.items()} == {
         name: (last.signature, last.status, last.error_code) for name, last in seen.items()
     }
     assert all(last.earlier for last in again.values())
+    assert list(read_seen(path, {"model": "y"})) == [], "rows of another model are no rows of this one"
 
 
 @pytest.mark.parametrize("hang_up", [False, True])

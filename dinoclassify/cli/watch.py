@@ -116,12 +116,12 @@ def _watch_into_file(job: Job[R], request: Request, tally: Tally, status: str | 
     made_with = all_made_with(job, request)
     file, folder = _find_file(path, job, made_with)
     with closing(file):
-        seen, failed = _open_seen(file, folder)
+        seen, failed = _open_seen(file, folder, made_with)
         images = Watch(partial(look, replace(request.inputs, limit=None)), seen, _roots(request))
         _write_meta(file, made_with, {})
 
         def begin() -> None:
-            write_seen(file.path + SEEN, images.seen.copy(), rights_of=file.path)
+            write_seen(file.path + SEEN, made_with, images.seen.copy(), rights_of=file.path)
             _write_meta(file, made_with, {})
 
         def save() -> None:
@@ -285,7 +285,7 @@ def _find_file(path: str, job: Job[R], made_with: Mapping[str, object]) -> "tupl
     if not os.path.exists(real):
         with suppress(FileNotFoundError):
             os.unlink(real + SEEN)  # a new file begins with all images
-    elif os.path.exists(real + SEEN) or os.path.getsize(real) > len(job.row_format.lines.header()):
+    elif os.path.getsize(real) > len(job.row_format.lines.header()):
         before = read_meta(real + META, path, cure=cure)
         check_fingerprint(before["made_with"], path, as_json(made_with), option="--watch", cure=cure)
         folder = before.get("working_folder") or folder
@@ -299,7 +299,9 @@ def _write_meta(file: "AppendFile[R]", made_with: Mapping[str, object], meta: Ma
     write_meta(file.path + META, {"made_with": made_with, **rest})
 
 
-def _open_seen(file: "AppendFile[R]", folder: str) -> tuple[dict[str, Seen], Collection[str]]:
+def _open_seen(
+    file: "AppendFile[R]", folder: str, made_with: Mapping[str, object]
+) -> tuple[dict[str, Seen], Collection[str]]:
     """Open the file; gives the last row of each image, by absolute path, and the images that failed, as rows name them.
 
     The rows that stood in the file before it was rotated are among them.
@@ -312,7 +314,7 @@ def _open_seen(file: "AppendFile[R]", folder: str) -> tuple[dict[str, Seen], Col
     failed: dict[str, str] = {}
     try:
         if os.path.exists(file.path + SEEN):
-            seen.update(read_seen(file.path + SEEN))
+            seen.update(read_seen(file.path + SEEN, made_with))
             failed = {image: image for image, last in seen.items() if last.status == "failed"}
         file.open(check_end=True)
         for row in file.rows():

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from jinja2 import Environment, StrictUndefined
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import closing_well, is_regular, replacing, reporting
+from dinoclassify.files import closing_well, is_regular, open_as_it_is, replacing, reporting
 from dinoclassify.predictions import FindFile, current_file, why_stale
 from dinoclassify.report.data import as_columns, as_json, url_of, visible
 from dinoclassify.report.meta import provenance
@@ -86,7 +86,8 @@ def write_page(
     _check_pictures(output, pictures.values())
     with _opened(output) as file:
         jpegs = _thumbnails(rows, pictures, thumbnails, watch)
-        links = _links(rows, pictures, os.path.dirname(output)) if link else {}
+        folder = os.path.dirname(output) if is_regular(output) else ""
+        links = _links(rows, pictures, folder) if link else {}
         columns = as_columns(rows, group, links, list(jpegs), thumbnails or _SHOWN)
         page = _render(title, _figures(rows), meta, as_json(columns), jpegs, link=link)
         with reporting(output):
@@ -123,7 +124,7 @@ def _opened(output: str) -> Iterator[BinaryIO]:
             yield file
     else:
         with reporting(output):
-            file = open(output, "wb")  # noqa: SIM115 - closed below, where its errors can be told from the block's
+            file = open_as_it_is(output, "wb")  # closed below, where its errors can be told from the block's
         with closing_well(file, output):
             yield file
 

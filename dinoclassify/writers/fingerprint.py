@@ -70,6 +70,12 @@ def write_meta(path: str, meta: Mapping[str, object], *, rights_of: str | None =
         file.write(json.dumps(meta, indent=2, default=str).encode("utf-8") + b"\n")
 
 
+def is_appended(meta: Mapping[str, object]) -> bool:
+    """Whether rows were added at the end, as ``--watch`` adds them: of several rows of an image the last counts."""
+    options = meta.get("options")
+    return bool(meta.get("appended")) or (isinstance(options, dict) and bool(options.get("watch")))
+
+
 def as_json(fingerprint: Mapping[str, object]) -> dict[str, object]:
     """A fingerprint as it comes back from a file."""
     content: dict[str, object] = json.loads(json.dumps(fingerprint))

@@ -24,10 +24,10 @@ from dinoclassify.rows import Status
 from dinoclassify.sources import Source
 from dinoclassify.stores import is_url
 from dinoclassify.writers import Lines, R
-from dinoclassify.writers.fingerprint import START_OVER, as_json, check_fingerprint
+from dinoclassify.writers.fingerprint import START_OVER, as_json, check_fingerprint, is_appended
 from dinoclassify.writers.output_file import OutputFile
 from dinoclassify.writers.output_folder import OutputFolder
-from dinoclassify.writers.previous_rows import PreviousRow, PreviousRows
+from dinoclassify.writers.previous_rows import PreviousRow, PreviousRows, Replaced
 
 Change = Literal["kept", "new", "changed", "retried"]  # what becomes of an input in an update
 
@@ -226,9 +226,10 @@ class Output(Generic[R]):
         if finished is not None:
             check_fingerprint(finished["made_with"], place.name, fingerprint)
             folder = finished.get("working_folder") or self._folder  # a merged file may not say
+            replaces: Replaced = "all" if is_appended(finished) else "changed"
             with _readable(place.name):
                 for row in place.finished_rows():
-                    self._previous.add(row, folder, unfinished=False)
+                    self._previous.add(row, folder, replaces=replaces)
             self._finished, self._updates = self._previous.count, True
         if journal is not None:
             folder = journal.get("working_folder", self._folder)
@@ -236,7 +237,7 @@ class Output(Generic[R]):
                 for row in place.journal_rows():
                     if folder != self._folder and is_relative_file(row.path):
                         raise UsageError(f"{place.journal_name} has paths that begin in {folder}: go there first (cd)")
-                    self._previous.add(row, folder, unfinished=True)
+                    self._previous.add(row, folder, replaces="remade")
 
     def _unclaimed(self) -> Iterator[tuple[int, Status, bool]]:
         """The number and the status of each row that no input of this run has, and whether ``prune`` drops it."""

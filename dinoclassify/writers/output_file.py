@@ -99,6 +99,9 @@ class OutputFile(Generic[R]):
         Args:
             lines: all its rows, as lines; None for those of the journal as they are.
             meta: what it was made with.
+
+        Raises:
+            OutputError: it cannot be written, or has come into use; the journal stays.
         """
         self._journal.sync()
         if lines is None and self._format.table is None:
@@ -110,6 +113,7 @@ class OutputFile(Generic[R]):
                 self._format.write_lines(file, rows, meta)
                 file.flush()
                 os.fsync(file.fileno())  # some file servers set the time only then
+                self._format.check_free(self.name)
                 self._announce(file.name, meta)
         self._remove_journal()
 

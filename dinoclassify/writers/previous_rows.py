@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Generic
+from typing import Generic, Literal
 
 from dinoclassify.errors import OutputError
 from dinoclassify.paths import absolute_path, is_relative_file
@@ -26,20 +26,23 @@ CREATE INDEX unclaimed ON rows (file, size, mtime) WHERE NOT claimed;
 CREATE INDEX failed ON rows (file) WHERE NOT claimed AND status = 'failed';
 """
 _INSERT = "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)"
-# A later row of a file takes the place of a row of its earlier content, and of one that failed. Sorted by size and
-# time, the first and the last row of a file show whether any differs: no scan is needed.
-_REPLACE = """
-UPDATE rows SET claimed = 1 WHERE number = (
-    SELECT number FROM (
-        SELECT * FROM (SELECT * FROM rows WHERE file = :file AND NOT claimed ORDER BY size, mtime LIMIT 1)
-        UNION ALL
-        SELECT * FROM (SELECT * FROM rows WHERE file = :file AND NOT claimed ORDER BY size DESC, mtime DESC LIMIT 1)
-    ) WHERE size IS NOT :size OR mtime IS NOT :mtime
+# Rows of a file's other content. Sorted by size and time, its first and its last row show whether there is one: no scan
+# is needed.
+_CHANGED = """
+SELECT number FROM (
+    SELECT * FROM (SELECT * FROM rows WHERE file = :file AND NOT claimed ORDER BY size, mtime LIMIT 1)
     UNION ALL
-    SELECT number FROM rows WHERE file = :file AND NOT claimed AND status = 'failed'
-    LIMIT 1
-)
+    SELECT * FROM (SELECT * FROM rows WHERE file = :file AND NOT claimed ORDER BY size DESC, mtime DESC LIMIT 1)
+) WHERE size IS NOT :size OR mtime IS NOT :mtime
 """
+# Whose place a later row of the file takes: see `Replaced`.
+_CLAIM = "UPDATE rows SET claimed = 1 WHERE"
+_FAILED = "SELECT number FROM rows WHERE file = :file AND NOT claimed AND status = 'failed'"
+_REPLACE = {
+    "changed": f"{_CLAIM} number IN ({_CHANGED})",
+    "remade": f"{_CLAIM} number = ({_CHANGED} UNION ALL {_FAILED} LIMIT 1)",
+    "all": f"{_CLAIM} file = :file AND NOT claimed",
+}
 _FIND = "SELECT number, ifnull(path, file), status, error_code FROM rows WHERE file = ? AND NOT claimed"
 _SAME = f"{_FIND} AND size IS ? AND mtime IS ? LIMIT 1"
 _OTHER = f"{_FIND} LIMIT 1"
@@ -47,6 +50,10 @@ _UNCLAIMED = "SELECT number, ifnull(path, file), status FROM rows WHERE NOT clai
 _DROP_FAILED = """
 UPDATE rows SET claimed = 1 WHERE file = ? AND NOT claimed AND status = 'failed' AND mtime IS NOT ?
 """
+
+# The earlier rows of the same file whose place a row takes: all of other content, as in a finished output; one of other
+# content or that failed, as in a journal; or all, as where rows are added at the end each time that they are made.
+Replaced = Literal["changed", "remade", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +91,13 @@ class PreviousRows(Generic[R]):
         self.count = 0
         self.respelled = False  # whether a row has another path than in its file
 
-    def add(self, row: R, folder: str, *, unfinished: bool) -> None:
+    def add(self, row: R, folder: str, *, replaces: Replaced) -> None:
         """Add a row.
 
         Args:
             row: of an earlier run.
             folder: the working folder of that run. A relative path from another folder becomes absolute.
-            unfinished: it stands in a journal, and takes the place of an earlier row of the same file.
+            replaces: the earlier rows that count no more.
         """
         file = absolute_path(row.path, folder)
         if folder != self._folder and is_relative_file(row.path):
@@ -101,8 +108,9 @@ class PreviousRows(Generic[R]):
             *(self.count, file, path if path != file else None, row.size, mtime, row.status, failure and failure.code),
             self._lines.line(row),
         )
-        if unfinished:
-            self._execute(_REPLACE, {"file": file, "size": row.size, "mtime": mtime})
+        same_file = {"file": file, "size": row.size, "mtime": mtime}
+        while self._execute(_REPLACE[replaces], same_file).rowcount and replaces == "changed":
+            pass  # no more than two are found at a time
         self._execute(_INSERT, values)
         self.count += 1
 

@@ -1,6 +1,8 @@
 """SQLite: a table `predictions` with the columns of the CSV, typed, and a table `run` with the metadata of the run."""
 
 import json
+import os
+import shlex
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -8,10 +10,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.files import signature
 from dinoclassify.rows import Prediction, columns, from_record, record
 
 _TYPES = {str: "TEXT", int: "INTEGER", float: "REAL"}
 _MOST_COLUMNS = 2000  # of a table, as SQLite is compiled by default
+_PATIENCE = 1.0  # seconds for which another program may be in the middle of a change
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,51 @@ class SQLiteTable:
                     yield from_record(dict(row), self.top_k)
         except sqlite3.DatabaseError as error:
             raise ValueError(str(error)) from error
+
+
+def check_free(name: str) -> None:
+    """See that a new database may take this name. SQLite would write the changes of an older one into it.
+
+    Those stand in ``NAME-wal`` or ``NAME-journal``, beside the file that ``name`` leads to. An empty ``NAME-wal``
+    counts as well: a program may have it open. A journal without a header is one that SQLite takes for done.
+
+    Raises:
+        OutputError: another program has the file open, or died in the middle of a change.
+    """
+    path = os.path.realpath(name)
+    for beside in (f"{path}-wal", f"{path}-journal"):
+        if not os.path.lexists(beside) or (beside.endswith("-journal") and _is_done(beside)):
+            continue
+        if signature(path)[0] in {None, 0}:
+            raise OutputError(
+                f"cannot write {name}: {beside} is of a database that is gone; move it away, or remove it"
+            )
+        raise OutputError(
+            f"cannot write {name}: {beside} is of a program that has it open, or that died; close that program, "
+            f"or run: sqlite3 {shlex.quote(name)} 'PRAGMA journal_mode = DELETE'"
+        )
+    if os.path.isfile(path) and _is_locked(path):
+        raise OutputError(f"cannot write {name}: another program is changing it; save its changes, or close it")
+
+
+def _is_done(journal: str) -> bool:
+    """Whether nothing is to be taken back, as SQLite judges by the first byte."""
+    try:
+        with open(journal, "rb") as file:
+            return file.read(1) in {b"", b"\0"}
+    except OSError:
+        return False
+
+
+def _is_locked(path: str) -> bool:
+    """Whether a program is in the middle of a change. Its journal has no header before the change is large, or done."""
+    try:
+        with closing(sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:  # others: it is no database, or may not be written to, and is only replaced
+        return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    return False
 
 
 def read_meta(name: str) -> object:
