@@ -6,9 +6,10 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from dinoclassify.attributes import listed, lost, rights_of
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import FULL, Signature, reporting, signature
 from dinoclassify.layout import Layout, folder_namer, safe_name, shortened
@@ -130,7 +131,8 @@ class SortedFolder:
             raise UsageError(f"what was begun in {folder} did not come to its end: {cure}")
         self._moved = {entry.source for entry in standing(earlier) if entry.event == "move"}
         self._planned: dict[str, str] = {}  # what is not done yet: targets, with their sources
-        self._made: dict[str, str] = {}  # targets, with the names of copies that are not whole
+        self._entries: dict[str, Entry] = {}  # likewise, with their lines in the journal
+        self._has_warned = False  # of what the file system does not keep
         self._leaving: set[str] = set()  # sources of planned moves
         self._folders: set[str] = set()  # those that are there, or planned
         self._ahead = [Entry("mkdir", path) for path in made]  # for the journal, once there is something for it
@@ -166,7 +168,7 @@ class SortedFolder:
                 yield plan if isinstance(plan, Outcome) else self._carry_out(plan)
             if not self._dry_run:
                 self._planned.clear()
-                self._made.clear()
+                self._entries.clear()
                 self._leaving.clear()
         if begun and not self._dry_run:
             write_ahead(self._journal, [Entry("end")], key=self._key)
@@ -220,9 +222,11 @@ class SortedFolder:
                     self._folders.add(folder)
                     if not os.path.lexists(os.path.join(self._folder, folder)):
                         entries.append(Entry("mkdir", folder))
-            self._made[plan.target] = unfinished_name()
-            own = identity(plan.source) if self._mode == "move" and os.path.lexists(plan.source) else None
-            entries.append(Entry(self._mode, plan.target, plan.source, plan.was, self._made[plan.target], own))
+            entry = Entry(self._mode, plan.target, plan.source, plan.was, unfinished_name())
+            if self._mode == "move" and os.path.lexists(plan.source):
+                entry = replace(entry, identity=identity(plan.source), rights=rights_of(plan.source))
+            self._entries[plan.target] = entry
+            entries.append(entry)
         write_ahead(self._journal, entries, key=self._key)
         return True
 
@@ -240,14 +244,23 @@ class SortedFolder:
         target = os.path.join(self._folder, plan.target)
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            TRANSFERS[self._mode](plan.source, target, self._made[plan.target])
+            TRANSFERS[self._mode](plan.source, target, self._entries[plan.target].made)
         except FileExistsError as error:
             return self._try_again(plan, error)
         except OSError as error:
             return self._leave(plan, "error", self._why_not(plan, error))
         if self._mode == "move":
             self._moved.add(plan.source)
+            self._warn_of_losses(self._entries[plan.target], target)
         return Outcome(plan.path, "done", plan.target)
+
+    def _warn_of_losses(self, entry: Entry, target: str) -> None:
+        """Say once what the file system of the folder does not keep of images that are moved there."""
+        if self._has_warned or not (missing := lost(target, entry.was, entry.rights)):
+            return
+        self._has_warned = True
+        cure = "--undo, run by root, restores them" if "owners" in missing and os.geteuid() else "--undo restores them"
+        log.warning("%s does not keep the exact %s of images: %s", self._folder, listed(missing), cure)
 
     def _why_not(self, plan: _Plan, error: OSError) -> str:
         """What kept a picture from its place.
@@ -273,7 +286,7 @@ class SortedFolder:
 
     def _leave(self, plan: _Plan, done: Done, why: str) -> Outcome:
         """Leave a picture where it is, although the journal has it otherwise."""
-        write_ahead(self._journal, [Entry("void", plan.target, made=self._made[plan.target])], key=self._key)
+        write_ahead(self._journal, [Entry("void", plan.target, made=self._entries[plan.target].made)], key=self._key)
         return Outcome(plan.path, done, plan.target, why)
 
     def _plan_again(self, plan: _Plan) -> Outcome:

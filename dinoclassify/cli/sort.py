@@ -220,6 +220,7 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
     if to is not None and not os.path.isdir(to):
         raise UsageError(f"--to {to}: there is no such folder")
     left = done = 0
+    lost: tuple[Sequence[str], str] | None = None  # of an image, and its folder
     with nullcontext() if dry_run else locked(path, wait=wait):
         key = read_key()
         journal = read_journal(path, key)
@@ -228,17 +229,27 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
         key = key if journal.is_own else None
         for undone in undo_all(path, journal.entries, key=key, root=to, dry_run=dry_run):
             left, done = left + (undone.why is not None), done + (undone.why is None)
+            lost = lost or ((undone.lost, os.path.dirname(undone.source)) if undone.lost else None)
             if undone.why is not None:
                 warn_of(f"{undone.target} is left as it is: {undone.why}", left)
             elif dry_run:
                 _show(undone)
     if not left and not dry_run:
         remove_folders(own_folders(path, journal.entries))
+    if lost is not None:
+        _warn_of_losses(*lost)
     warn_of_all(left, gone=0, rows=0)
     if not quiet:
         which = "" if dry_run else f", which stay in {path}"
         say(f"{'would do: ' if dry_run else ''}{done:,} taken back" + (f", {left:,} left{which}" if left else ""))
     return SOME_FAILED if left else 0
+
+
+def _warn_of_losses(words: Sequence[str], folder: str) -> None:
+    from dinoclassify.attributes import listed
+
+    why = "only root may do that" if "owners" in words and os.geteuid() else "its file system does not keep them"
+    log.warning("%s: the exact %s of images could not be restored: %s", folder, listed(words), why)
 
 
 def _mind(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:
