@@ -59,7 +59,30 @@ def finish(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry
                     os.unlink(entry.source)
                 else:
                     back.append(entry)
+    if is_own:
+        _take_torn_back(folder, standing(entries))
     return back
+
+
+def _take_torn_back(folder: str, entries: Sequence[Entry]) -> None:
+    """Take companions back to their image where the run was killed before that had gone along.
+
+    Raises:
+        OutputError: it cannot be done.
+    """
+    waited_for = {entry.image for entry in entries if entry.image}
+    there = {entry.made for entry in entries if entry.made in waited_for and _has_gone(entry, folder)}
+    for entry in reversed(entries):
+        if entry.image and entry.image not in there and entry.event in ("copy", "move", "symlink", "hardlink"):
+            target = os.path.join(folder, entry.target)
+            with reporting(target), suppress(KeptError):
+                take_back(entry.event, entry, target)
+
+
+def _has_gone(entry: Entry, folder: str) -> bool:
+    """Whether the image of a line is in its place."""
+    is_there = os.path.lexists(os.path.join(folder, entry.target))
+    return is_there and not (entry.event == "move" and os.path.lexists(entry.source))
 
 
 def undo_all(

@@ -26,8 +26,9 @@ from dinoclassify.rows import printable
 if TYPE_CHECKING:
     from dinoclassify.groups import Groups
     from dinoclassify.layout import Layout
+    from dinoclassify.placing import Grouped
+    from dinoclassify.plans import Outcome
     from dinoclassify.rows import Prediction
-    from dinoclassify.sorting import Grouped, Outcome
     from dinoclassify.undo_journal import Entry
     from dinoclassify.undoing import Undone
 
@@ -37,6 +38,8 @@ _WITH_UNDO = {"undo", "to", "dry_run", "wait", "quiet", "verbose", "debug"}
 _WORDS = {
     "there": "there already",
     "moved": "moved before",
+    "along": "rows of companions",
+    "differs": "there with other companions",
     "uncertain": "uncertain left alone",
     "failed": "failed left alone",
     "other": "of other labels",
@@ -48,14 +51,15 @@ _WORDS = {
 _PAST = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
-    """What is done with pictures, and where they go; and how many there are of each outcome so far."""
+    """What is done with images, and where they go; and how many there are of each outcome so far."""
 
     mode: options.Mode
     into: str
     dry_run: bool
     counts: Counter[str] = field(default_factory=Counter)
+    companions: int = 0
 
     @property
     def journal(self) -> str:
@@ -67,18 +71,25 @@ class _Run:
     @property
     def troubles(self) -> int:
         """How many pictures could not be sorted."""
-        return sum(self.counts[done] for done in ("gone", "changed", "back", "error"))
+        return sum(self.counts[done] for done in ("differs", "gone", "changed", "back", "error"))
+
+    @property
+    def has_done(self) -> bool:
+        """Whether there is something to take back."""
+        return bool(self.counts["done"] or self.companions)
 
     def summary(self) -> str:
         """The counts in a line."""
         words = {"done": _PAST[self.mode]} | _WORDS
         counted = [f"{self.counts[done]:,} {word}" for done, word in words.items() if self.counts[done]]
+        if self.companions:
+            counted.insert(bool(self.counts["done"]), f"{self.companions:,} companions")
         return ", ".join(counted) or "nothing to do"
 
     def last_line(self, *, is_signed: bool) -> str:
         """What is said at the end; ``is_signed``: whether the journal is."""
         root = "" if is_signed else " --to ROOT"
-        cure = f"; --undo {self.journal}{root} takes it back" if self.counts["done"] and not self.dry_run else ""
+        cure = f"; --undo {self.journal}{root} takes it back" if self.has_done and not self.dry_run else ""
         return f"{'would do: ' if self.dry_run else ''}{self.summary()} -> {self.into}{cure}"
 
 
@@ -93,6 +104,7 @@ def sort(
     into: options.Into = None,
     mode: options.Mode = "copy",
     layout: options.Layout = None,
+    with_companions: options.WithCompanions = False,
     uncertain_to: options.UncertainTo = None,
     failed_to: options.FailedTo = None,
     dry_run: options.DryRun = False,
@@ -120,14 +132,16 @@ def sort(
     if only and failed_to is not None:
         raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
     from dinoclassify.groups import read_groups
+    from dinoclassify.placing import Rules
     from dinoclassify.predictions import file_finder
-    from dinoclassify.sorting import BATCH, Rules, SortedFolder, make_folder
+    from dinoclassify.sorting import BATCH, SortedFolder, make_folder
     from dinoclassify.undoing import remove_folders
 
     known = read_groups(groups) if groups is not None else None
     where, grouped = _layout(context, layout, mode, known)
     wanted = chosen(only, name, known if where.uses("group") else None)
-    rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, find=file_finder(name))
+    find = file_finder(name)
+    rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, find, with_companions)
     rows = _readable_rows(name)
     made = [] if dry_run else make_folder(into)
     work = _Run(mode, into, dry_run)
@@ -161,7 +175,7 @@ def _layout(
     """Where images go, and what gives the groups of a row."""
     from dinoclassify.groups import group_finder, grouped
     from dinoclassify.layout import parse_layout
-    from dinoclassify.sorting import ungrouped
+    from dinoclassify.placing import ungrouped
 
     layout = parse_layout(template if template is not None else "{label}/{name}" if known is None else "{group}/{name}")
     if mode == "move" and layout.uses("rank"):
@@ -189,13 +203,14 @@ def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Message
             bar = bars.enter_context(progress_bar()) if wants_bar(messages) and not work.dry_run else None
             for outcome in outcomes:
                 work.counts[outcome.done] += 1
+                work.companions += len(outcome.companions)
                 _report(outcome, work)
                 if bar is not None:
                     bar.update()
                 if stop():
                     break
     except DinoclassifyError:
-        if work.counts["done"]:
+        if work.has_done:
             tell("the run ends early")
         raise
 
@@ -208,6 +223,9 @@ def _report(outcome: "Outcome", work: _Run) -> None:
         print_lines([printable(f"{work.mode} {outcome.path} -> {target}")])
     else:
         log.info("%s: %s %s", outcome.path, outcome.done, target if outcome.target else "")
+    for name, place in outcome.companions if work.dry_run else ():
+        companion = os.path.join(os.path.dirname(outcome.path), name)
+        print_lines([printable(f"{work.mode} {companion} -> {os.path.join(work.into, place)}")])
 
 
 def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
