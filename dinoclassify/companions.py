@@ -14,10 +14,11 @@ _IMAGES = IMAGE_SUFFIXES | RAW_SUFFIXES
 _FOLDERS = 8  # whose names are in memory
 
 FindCompanions = Callable[[str], list[str]]
+_ByStem = Callable[[str], Mapping[str, Sequence[str]]]
 
 
 def companion_finder(*, links: bool) -> FindCompanions:
-    """A function that gives the companions of an image: names of files in its folder, in order.
+    """A function that gives the companions of an image: names of files in its folder.
 
     They are called like it: ``x.xmp`` and ``x.jpg.xmp`` go along with ``x.jpg``. Where a RAW is among the images that
     share a stem, all these images are one shot, and companions of each other; otherwise none of them is.
@@ -28,25 +29,47 @@ def companion_finder(*, links: bool) -> FindCompanions:
     Args:
         links: take symbolic links to files, too.
     """
+    by_stem = _lister(links=links)
+
+    def find(image: str) -> list[str]:
+        folder, name = os.path.split(image)
+        names, stem = by_stem(folder), os.path.splitext(name)[0]
+        shot = shot_of(name, names.get(stem, ()))
+        beside = [one for key in (stem, *shot) for one in names.get(key, ()) if _suffix(one) in _BESIDE]
+        return [one for one in shot if one != name] + beside
+
+    return find
+
+
+def shot_finder() -> Callable[[str], bool]:
+    """A function that tells whether an image is one of several of a shot; a folder that cannot be listed has none."""
+    by_stem = _lister(links=True)
+
+    def is_of_shot(image: str) -> bool:
+        folder, name = os.path.split(image)
+        try:
+            names = by_stem(folder)
+        except (OSError, ValueError):
+            return False
+        return len(shot_of(name, names.get(os.path.splitext(name)[0], ()))) > 1
+
+    return is_of_shot
+
+
+def _lister(*, links: bool) -> _ByStem:
+    """A function that gives the names of images and what may go along with them in a folder, by their stems."""
 
     @lru_cache(_FOLDERS)
     def by_stem(folder: str) -> Mapping[str, Sequence[str]]:
         found = defaultdict(list)
-        with os.scandir(folder) as entries:
+        with os.scandir(folder or os.curdir) as entries:
             for entry in entries:
                 stem, suffix = os.path.splitext(entry.name)
                 if suffix.lower() in _BESIDE | _IMAGES and entry.is_file(follow_symlinks=links):
                     found[stem].append(entry.name)
         return {stem: sorted(names) for stem, names in found.items()}
 
-    def find(image: str) -> list[str]:
-        folder, name = os.path.split(image)
-        names = by_stem(folder)
-        shot = shot_of(name, names.get(os.path.splitext(name)[0], ()))
-        beside = [one for key in (os.path.splitext(name)[0], *shot) for one in names.get(key, ())]
-        return [one for one in shot if one != name] + [one for one in beside if _suffix(one) in _BESIDE]
-
-    return find
+    return by_stem
 
 
 def shot_of(name: str, names: Sequence[str]) -> list[str]:

@@ -114,9 +114,3 @@ def folders_of(target: str) -> list[str]:
     """The folders that a path goes through, the first first."""
     names = target.split("/")[:-1]
     return ["/".join(names[:count]) for count in range(1, len(names) + 1)]
-
-
-def free_of_links(path: str) -> str:
-    """The absolute path of a file, with no links in it but itself."""
-    folder, name = os.path.split(path)
-    return os.path.join(os.path.realpath(folder), name)

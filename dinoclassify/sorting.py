@@ -11,10 +11,10 @@ from functools import partial
 from dinoclassify.attributes import listed, lost, rights_of
 from dinoclassify.companions import FindCompanions, companion_finder, is_image
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import FULL, Signature, reporting, signature
+from dinoclassify.files import FULL, Signature, free_of_links, reporting, signature
 from dinoclassify.layout import folder_namer
 from dinoclassify.missing import check_into
-from dinoclassify.placing import Namer, Rules, folders_of, free_of_links, places_of, targets_of
+from dinoclassify.placing import Namer, Rules, folders_of, places_of, targets_of
 from dinoclassify.plans import Done, File, Later, Outcome, Plan
 from dinoclassify.predictions import GONE, why_stale
 from dinoclassify.rows import Prediction
