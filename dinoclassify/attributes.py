@@ -49,13 +49,13 @@ def _restore(file: int, was: Signature, rights: Rights | None) -> None:
     if rights is not None and "modes" in missing:
         with suppress(OSError):
             os.fchmod(file, rights[0] & _ACCESS)
-    if "times" in missing and was[1] is not None:
+    if "exact times" in missing and was[1] is not None:
         with suppress(OSError):
             os.utime(file, ns=(status.st_atime_ns, was[1]))
 
 
 def lost(path: str, was: Signature, rights: Rights | None) -> list[str]:
-    """What of its time and rights a file does not have any more: ``times``, ``modes`` and ``owners``."""
+    """What of its time and rights a file does not have any more: ``exact times``, ``modes``, ``owners``."""
     try:
         return _missing(os.lstat(path), was, rights)
     except OSError:  # it is gone
@@ -63,7 +63,7 @@ def lost(path: str, was: Signature, rights: Rights | None) -> list[str]:
 
 
 def _missing(status: os.stat_result, was: Signature, rights: Rights | None) -> list[str]:
-    found = ["times"] if _is_rounded(status, was) else []
+    found = ["exact times"] if _is_rounded(status, was) else []
     if rights is not None:
         mode, *owner_and_group = rights
         found += ["modes"] if (status.st_mode ^ mode) & _ACCESS else []
@@ -72,7 +72,7 @@ def _missing(status: os.stat_result, was: Signature, rights: Rights | None) -> l
 
 
 def listed(words: Iterable[str]) -> str:
-    """Words as text: ``times, modes and owners``."""
+    """Words as text: ``exact times, modes and owners``."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
 

@@ -271,11 +271,10 @@ class SortedFolder:
 
     def _warn_of_losses(self, entry: Entry, target: str) -> None:
         """Say once what the file system of the folder does not keep of images that are moved there."""
-        if self._has_warned or not (missing := lost(target, entry.was, entry.rights)):
-            return
-        self._has_warned = True
-        cure = "--undo, run by root, restores them" if "owners" in missing and os.geteuid() else "--undo restores them"
-        log.warning("%s does not keep the exact %s of images: %s", self._folder, listed(missing), cure)
+        missing = () if self._has_warned else lost(target, entry.was, entry.rights)
+        if found := [what for what in missing if what != "owners" or os.geteuid() == 0]:  # others give no files away
+            self._has_warned = True
+            log.warning("%s does not keep the %s of images: --undo restores them", self._folder, listed(found))
 
     def _why_not(self, plan: Plan, file: File, error: OSError) -> str:
         """What kept a file from its place.

@@ -937,7 +937,7 @@ def test_what_cannot_be_restored_is_said_once(
     capsys.readouterr()
     assert run(["sort", "--undo", f"{fat}/sorted"]) == 0
     assert capsys.readouterr().err == (
-        f"dinoclassify: {here}: the exact modes of images could not be restored: its file system does not keep them\n"
+        f"dinoclassify: {here}: the modes that images had could not be restored: its file system does not keep them\n"
         "dinoclassify: 2 taken back\n"
     )
 

@@ -129,8 +129,7 @@ def sort(
     name = required(results)
     if not into:
         raise UsageError("name a folder with --into")
-    if only and failed_to is not None:
-        raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
+    _refuse_failed(only, failed_to)
     from dinoclassify.groups import read_groups
     from dinoclassify.placing import Rules
     from dinoclassify.predictions import file_finder
@@ -140,8 +139,7 @@ def sort(
     known = read_groups(groups) if groups is not None else None
     where, grouped = _layout(context, layout, mode, known)
     wanted = chosen(only, name, known if where.uses("group") else None)
-    find = file_finder(name)
-    rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, find, with_companions)
+    rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, file_finder(name), with_companions)
     rows = _readable_rows(name)
     made = [] if dry_run else make_folder(into)
     work = _Run(mode, into, dry_run)
@@ -157,6 +155,16 @@ def sort(
     if not messages.quiet:
         say(work.last_line(is_signed=folder.is_signed))
     return SOME_FAILED if work.troubles else 0
+
+
+def _refuse_failed(only: Sequence[str] | None, failed_to: str | None) -> None:
+    """Refuse a folder for images that are left out.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if only and failed_to is not None:
+        raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
 
 
 def _readable_rows(name: str) -> "Iterator[Prediction]":
@@ -267,7 +275,7 @@ def _warn_of_losses(words: Sequence[str], folder: str) -> None:
     from dinoclassify.attributes import listed
 
     why = "only root may do that" if "owners" in words and os.geteuid() else "its file system does not keep them"
-    log.warning("%s: the exact %s of images could not be restored: %s", folder, listed(words), why)
+    log.warning("%s: the %s that images had could not be restored: %s", folder, listed(words), why)
 
 
 def _mind(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:
