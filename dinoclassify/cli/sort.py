@@ -130,15 +130,13 @@ def sort(
     if not into:
         raise UsageError("name a folder with --into")
     _refuse_failed(only, failed_to)
-    from dinoclassify.groups import read_groups
     from dinoclassify.placing import Rules
     from dinoclassify.predictions import file_finder
     from dinoclassify.sorting import BATCH, SortedFolder, make_folder
     from dinoclassify.undoing import remove_folders
 
-    known = read_groups(groups) if groups is not None else None
-    where, grouped = _layout(context, layout, mode, known)
-    wanted = chosen(only, name, known if where.uses("group") else None)
+    where, grouped, known = _layout(context, layout, mode, groups)
+    wanted = chosen(only, name, known)
     rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, file_finder(name), with_companions)
     rows = _readable_rows(name)
     made = [] if dry_run else make_folder(into)
@@ -178,22 +176,23 @@ def _readable_rows(name: str) -> "Iterator[Prediction]":
 
 
 def _layout(
-    context: typer.Context, template: str | None, mode: str, known: "Groups | None"
-) -> "tuple[Layout, Grouped]":
-    """Where images go, and what gives the groups of a row."""
-    from dinoclassify.groups import group_finder, grouped
+    context: typer.Context, template: str | None, mode: str, groups: str | None
+) -> "tuple[Layout, Grouped, Groups | None]":
+    """Where images go, what gives the groups of a row, and the groups if the layout uses them."""
+    from dinoclassify.groups import group_finder, grouped, read_groups
     from dinoclassify.layout import parse_layout
     from dinoclassify.placing import ungrouped
 
+    known = read_groups(groups) if groups is not None else None
     layout = parse_layout(template if template is not None else "{label}/{name}" if known is None else "{group}/{name}")
     if mode == "move" and layout.uses("rank"):
         raise UsageError("{rank} gives an image many places, and --mode move only one: copy or link")
     if not layout.uses("group"):
         refuse_given(context, ["groups"], f"there is no {{group}} in --layout {template}")
     if known is None or not layout.uses("group"):
-        return layout, ungrouped
+        return layout, ungrouped, None
     group_of = group_finder(known)
-    return layout, lambda row: grouped(row, known.names, group_of)
+    return layout, lambda row: grouped(row, known.names, group_of), known
 
 
 def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Messages) -> None:
