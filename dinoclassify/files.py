@@ -25,6 +25,12 @@ _TEMPORARY = ".dinoclassify.tmp"
 _ACCESS_LIST = "system.posix_acl_access"
 
 
+def free_of_links(path: str) -> str:
+    """The absolute path of a file, with no links in it but itself."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
+
+
 def signature(path: str) -> Signature:
     """What tells whether a file has changed; None where there is no such file."""
     try:
@@ -172,7 +178,12 @@ def keep_rights(path: str, descriptor: int) -> None:
 def temporary_name(path: str) -> str:
     """A hidden name beside ``path``, short and impossible to guess, by which `sweep` knows it again."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{_tag(name)}-{secrets.token_hex(8)}{_TEMPORARY}")
+    return os.path.join(folder, f"{temporary_prefix(name)}{secrets.token_hex(8)}{_TEMPORARY}")
+
+
+def temporary_prefix(path: str) -> str:
+    """How all names of `temporary_name` for a file begin, up to their first hyphen."""
+    return f".{_tag(os.path.basename(path))}-"
 
 
 def sweep(path: str) -> None:
@@ -181,10 +192,10 @@ def sweep(path: str) -> None:
     Only who holds the lock of ``path`` may do so: otherwise they may be of a run that is still writing.
     """
     folder, name = os.path.split(os.path.realpath(path))
-    ours = re.compile(rf"\.{_tag(name)}-[0-9a-f]{{16}}{re.escape(_TEMPORARY)}")
+    prefix = temporary_prefix(name)
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if ours.fullmatch(entry.name):
+            if entry.name.startswith(prefix) and is_temporary(entry.name):
                 shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
 
 

@@ -29,15 +29,20 @@ def copy(source: str, target: str, made: str) -> None:
     _copy(source, target, os.path.join(os.path.dirname(target), made), for_good=False)
 
 
-def move(source: str, target: str, made: str) -> None:
-    """Move a file. To another file system it is copied, forced onto the disk, compared, and only then removed."""
+def move(source: str, target: str, made: str, amend: Callable[[str], None] | None = None) -> None:
+    """Move a file. To another file system it is copied, forced onto the disk, compared, and only then removed.
+
+    ``amend`` is given the file, or such a copy of it, before it has its new name.
+    """
+    if amend is not None:
+        amend(source)
     try:
         rename_to_free(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         before = identity(source)
-        _copy(source, target, os.path.join(os.path.dirname(target), made), for_good=True)
+        _copy(source, target, os.path.join(os.path.dirname(target), made), for_good=True, amend=amend)
         try:
             if identity(source) != before:
                 raise OSError(errno.EBUSY, "it has changed just now", source) from None
@@ -108,12 +113,12 @@ def remove(path: str) -> None:
             raise
 
 
-def _copy(source: str, target: str, made: str, *, for_good: bool) -> None:
+def _copy(source: str, target: str, made: str, *, for_good: bool, amend: Callable[[str], None] | None = None) -> None:
     os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))  # nobody else's
     try:
         shutil.copy2(source, made)
         if for_good:
-            _settle(source, made)
+            _settle(source, made, amend)
         rename_to_free(made, target)
         if for_good:
             settle(os.path.dirname(target))
@@ -122,11 +127,13 @@ def _copy(source: str, target: str, made: str, *, for_good: bool) -> None:
         raise
 
 
-def _settle(source: str, made: str) -> None:
+def _settle(source: str, made: str, amend: Callable[[str], None] | None) -> None:
     """Have a copy on the disk, with its owner, and see that it is the same there."""
     status = os.stat(source)
     with suppress(PermissionError):  # only root may give files away
         os.chown(made, status.st_uid, status.st_gid)
+    if amend is not None:
+        amend(made)
     settle(made)
     _forget_cached(made)
     filecmp.clear_cache()

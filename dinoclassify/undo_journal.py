@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from dinoclassify.attributes import Rights
 from dinoclassify.errors import UsageError
 from dinoclassify.files import Signature, append, replacing, reporting, settle
 from dinoclassify.signing import code_of
@@ -39,7 +40,8 @@ class Entry:
     ``source`` is absolute. ``target`` is relative to the folder of the journal, which may be moved; only that folder
     itself and those above it are absolute. ``was`` is the signature of the picture, ``made`` the name of a copy of it
     beside the target until that is whole, which no other line has. ``identity`` tells a picture that is moved from
-    another that comes to the same place.
+    another that comes to the same place, ``rights`` are those that it had. ``image`` is of a companion: the ``made`` of
+    the image that it goes along with, whose line comes later.
     """
 
     event: Event
@@ -48,6 +50,8 @@ class Entry:
     was: Signature = (None, None)
     made: str = ""
     identity: Identity | None = None
+    rights: Rights | None = None
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,8 @@ def _line(entry: Entry) -> bytes:
         "target": entry.target,
         "made": entry.made,
         "identity": entry.identity,
+        "rights": entry.rights,
+        "image": entry.image,
         "was": None if entry.was == (None, None) else entry.was,
     }
     line = {name: value for name, value in content.items() if value}
@@ -190,7 +196,7 @@ def _line(entry: Entry) -> bytes:
 def _parse(line: str) -> Entry:
     content = json.loads(line)
     event, (size, mtime_ns) = content["event"], content.get("was", (None, None))
-    source, target, made = (str(content.get(name, "")) for name in ("source", "target", "made"))
+    source, target, made, image = (str(content.get(name, "")) for name in ("source", "target", "made", "image"))
     if event not in ("mkdir", "void", "end", *get_args(Mode)):
         raise ValueError(f"there is no event {event}")
     is_transfer, names = event in get_args(Mode), target.removeprefix("/").split("/")
@@ -203,9 +209,9 @@ def _parse(line: str) -> Entry:
         raise ValueError(f"{event} from {source} to {target}, which is not in the folder")
     if (is_transfer or event == "void") and not is_unfinished(made):
         raise ValueError(f"{event} with the name {made}")
-    inode_and_time = content.get("identity")
-    identity = None if inode_and_time is None else (int(inode_and_time[0]), int(inode_and_time[1]))
-    return Entry(event, target, source, (size, mtime_ns), made, identity)
+    identity = None if (two := content.get("identity")) is None else (int(two[0]), int(two[1]))
+    rights = None if (three := content.get("rights")) is None else (int(three[0]), int(three[1]), int(three[2]))
+    return Entry(event, target, source, (size, mtime_ns), made, identity, rights, image)
 
 
 def _cut_unfinished_line(descriptor: int) -> int:

@@ -8,8 +8,10 @@ of is there and the same.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+from dinoclassify.attributes import lost, restore
 from dinoclassify.errors import OutputError
 from dinoclassify.files import reporting, signature
 from dinoclassify.transfers import Mode, identity, is_same, move, remove
@@ -18,14 +20,18 @@ from dinoclassify.undo_journal import Entry, rewrite, standing, write_ahead
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """A transfer that was taken back; or the reason why it was left as it is."""
+    """A transfer that was taken back; or the reason why it was left as it is.
+
+    ``lost``: what the image had before it was moved, and could not be given back, see `dinoclassify.attributes.lost`.
+    """
 
     source: str
     target: str
     why: str | None = None
+    lost: Sequence[str] = ()
 
 
-class _KeptError(Exception):
+class KeptError(Exception):
     """Taking it back would lose something."""
 
 
@@ -53,7 +59,30 @@ def finish(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry
                     os.unlink(entry.source)
                 else:
                     back.append(entry)
+    if is_own:
+        _take_torn_back(folder, standing(entries))
     return back
+
+
+def _take_torn_back(folder: str, entries: Sequence[Entry]) -> None:
+    """Take companions back to their image where the run was killed before that had gone along.
+
+    Raises:
+        OutputError: it cannot be done.
+    """
+    waited_for = {entry.image for entry in entries if entry.image}
+    there = {entry.made for entry in entries if entry.made in waited_for and _has_gone(entry, folder)}
+    for entry in reversed(entries):
+        if entry.image and entry.image not in there and entry.event in ("copy", "move", "symlink", "hardlink"):
+            target = os.path.join(folder, entry.target)
+            with reporting(target), suppress(KeptError):
+                take_back(entry.event, entry, target)
+
+
+def _has_gone(entry: Entry, folder: str) -> bool:
+    """Whether the image of a line is in its place."""
+    is_there = os.path.lexists(os.path.join(folder, entry.target))
+    return is_there and not (entry.event == "move" and os.path.lexists(entry.source))
 
 
 def undo_all(
@@ -86,11 +115,12 @@ def undo_all(
                     remove_folders([target])
                 left.append(entry)
             case "copy" | "move" | "symlink" | "hardlink" as mode:
+                known = entry if key is not None else replace(entry, rights=None)  # strangers give no files away
                 try:
                     if root is not None:
                         _check_places(mode, entry.source, root, target, folder)
-                    done = (dry_run and target in back) or _undo(mode, entry, target, dry_run=dry_run)
-                except (_KeptError, OSError) as error:
+                    done = (dry_run and target in back) or take_back(mode, known, target, dry_run=dry_run)
+                except (KeptError, OSError) as error:
                     left.append(entry)
                     yield Undone(entry.source, target, getattr(error, "strerror", None) or str(error))
                     continue
@@ -99,7 +129,9 @@ def undo_all(
                         write_ahead(path, [Entry("void", entry.target, made=entry.made)], key=key, settled=False)
                 if done:
                     back.add(entry.source)
-                    yield Undone(entry.source, target)
+                    is_moved = mode == "move" and not dry_run
+                    missing = lost(entry.source, entry.was, known.rights) if is_moved else ()
+                    yield Undone(entry.source, target, lost=missing)
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
         rewrite(path, [*left[::-1], Entry("end")] if is_left else [], key=key)
@@ -122,14 +154,14 @@ def _check_places(mode: Mode, source: str, root: str, target: str, folder: str) 
     """Check that a transfer stays within the two folders, whatever the links on the way.
 
     Raises:
-        _KeptError: it does not.
+        KeptError: it does not.
     """
     if not _is_below(source, root):
-        raise _KeptError(f"{source} is not below {root}")
+        raise KeptError(f"{source} is not below {root}")
     if not _is_below(target, folder):
-        raise _KeptError(f"it is not below {folder}")
+        raise KeptError(f"it is not below {folder}")
     if mode == "move" and os.path.islink(target):
-        raise _KeptError("it is a symbolic link, which sort does not move")
+        raise KeptError("it is a symbolic link, which sort does not move")
 
 
 def _is_below(path: str, folder: str) -> bool:
@@ -138,11 +170,11 @@ def _is_below(path: str, folder: str) -> bool:
     return os.path.normpath(path) == path and above.startswith(os.path.join(os.path.realpath(folder), ""))
 
 
-def _undo(mode: Mode, entry: Entry, target: str, *, dry_run: bool) -> bool:
+def take_back(mode: Mode, entry: Entry, target: str, *, dry_run: bool = False) -> bool:
     """Take a transfer back, wherever it was stopped; gives whether there was anything to do.
 
     Raises:
-        _KeptError: that would lose something.
+        KeptError: that would lose something.
         OSError: it cannot be done.
     """
     source = entry.source
@@ -151,19 +183,19 @@ def _undo(mode: Mode, entry: Entry, target: str, *, dry_run: bool) -> bool:
             remove(os.path.join(os.path.dirname(place), entry.made))
     if not os.path.lexists(target):
         if mode == "move" and not os.path.lexists(source):
-            raise _KeptError(f"it is gone, and is not at {source} either")
+            raise KeptError(f"it is gone, and is not at {source} either")
         return False
     if mode == "move" and not os.path.lexists(source):
         if not dry_run:
             os.makedirs(os.path.dirname(source), exist_ok=True)
-            move(target, source, entry.made)
+            move(target, source, entry.made, partial(restore, was=entry.was, rights=entry.rights))
         return True
     if mode == "move" and signature(source) == entry.was and not is_same(source, target):
         return False  # it has not come to be: the name was taken
     if mode == "move" and _are_one(source, target):
         return False  # it is where it was
     if not _is_ours(mode, source, target):
-        raise _KeptError(f"{source} is not there as it was")
+        raise KeptError(f"{source} is not there as it was")
     if not dry_run:
         os.unlink(target)
     return True

@@ -11,8 +11,9 @@ from test_sort import MADE, picture, row, sort, tree, write_rows
 
 from dinoclassify.cli import run
 from dinoclassify.layout import parse_layout
+from dinoclassify.placing import Rules
 from dinoclassify.signing import make_key, read_key
-from dinoclassify.sorting import Rules, SortedFolder
+from dinoclassify.sorting import SortedFolder
 from dinoclassify.undo_journal import NAME, read_journal
 
 JOURNAL = f"sorted/{NAME}"

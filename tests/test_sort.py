@@ -23,8 +23,10 @@ from dinoclassify import renames, transfers
 from dinoclassify.cli import run
 from dinoclassify.errors import UsageError
 from dinoclassify.layout import folder_namer, parse_layout, safe_name
+from dinoclassify.placing import Rules
+from dinoclassify.plans import Outcome
 from dinoclassify.rows import Failure, Label, Prediction
-from dinoclassify.sorting import Outcome, Rules, SortedFolder, make_folder
+from dinoclassify.sorting import SortedFolder, make_folder
 from dinoclassify.transfers import Mode
 from dinoclassify.undo_journal import NAME, read_journal
 from dinoclassify.undoing import own_folders, remove_folders, undo_all
@@ -873,6 +875,82 @@ def test_moves_to_another_file_system_and_back(here: Path, other_file_system: Pa
     assert list(other_file_system.iterdir()) == []
     write_rows("labels.csv", [row("x.jpg")])
     assert run(["sort", "labels.csv", "--into", into, "--mode", "hardlink"]) == 3
+
+
+@pytest.fixture
+def fat(other_file_system: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which files have the rights and the even seconds that FAT gives them."""
+    copy2 = shutil.copy2
+
+    def rounded(source: str, target: str) -> None:
+        copy2(source, target)
+        if target.startswith(str(other_file_system)):
+            os.chmod(target, 0o777)
+            os.utime(target, ns=(os.stat(target).st_mtime_ns // 2_000_000_000 * 2_000_000_000,) * 2)
+
+    monkeypatch.setattr("dinoclassify.transfers.shutil.copy2", rounded)
+    return other_file_system
+
+
+def test_what_fat_does_not_keep_comes_back_with_undo(here: Path, fat: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        os.chmod(picture(f"{number}.jpg"), 0o640)
+        os.utime(f"{number}.jpg", ns=(1_000_000_001_123_456_789,) * 2)
+    write_rows("labels.csv", [row(f"{number}.jpg") for number in range(3)])
+    before, into = tree(), f"{fat}/sorted"
+    assert run(["sort", "labels.csv", "--into", into, "--mode", "move"]) == 0
+    told = f"dinoclassify: {into} does not keep the exact times and modes of images: --undo restores them\n"
+    assert capsys.readouterr().err.startswith(f"{told}dinoclassify: 3 moved")
+    assert (os.stat(f"{into}/dog/0.jpg").st_mtime_ns, os.stat(f"{into}/dog/0.jpg").st_mode & 0o777) == (10**18, 0o777)
+    assert run(["sort", "labels.csv", "--into", into, "--mode", "move"]) == 0
+    assert "3 moved before" in capsys.readouterr().err
+    Path(f"{into}/dog/1.jpg").write_text("edited")
+    edited = os.stat(f"{into}/dog/1.jpg").st_mtime_ns
+    assert run(["sort", "--undo", into]) == 0
+    assert capsys.readouterr().err == "dinoclassify: 3 taken back\n"
+    assert os.stat("1.jpg").st_mtime_ns == edited, "a time that says of an edit stays"
+    after = tree()
+    assert {path for path in before if after[path] != before[path]} == {"1.jpg"}
+    assert run(["sort", "labels.csv", "--into", into]) == 3
+    assert "2 copied, 1 changed" in capsys.readouterr().err
+
+
+def test_journals_without_rights_and_those_of_others_restore_times(here: Path, fat: Path) -> None:
+    os.utime(picture("x.jpg"), ns=(1_000_000_001_123_456_789,) * 2)
+    os.chmod("x.jpg", 0o640)
+    sort([row("x.jpg")], "move", into=f"{fat}/sorted")
+    journal = Path(f"{fat}/sorted/{NAME}")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [line["rights"][0] for line in lines if line["event"] == "move"] == [0o640]
+    journal.write_text("".join(json.dumps(line | {"rights": None}) + "\n" for line in lines))
+    assert undo(f"{fat}/sorted") == [None]
+    assert os.stat("x.jpg").st_mtime_ns == 1_000_000_001_123_456_789
+    assert os.stat("x.jpg").st_mode & 0o777 == 0o777
+
+
+def test_what_cannot_be_restored_is_said_once(
+    here: Path, fat: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows("labels.csv", [row(picture("x.jpg")), row(picture("y.jpg"))])
+    assert run(["sort", "labels.csv", "--into", f"{fat}/sorted", "--mode", "move", "-q"]) == 0
+    monkeypatch.setattr("dinoclassify.attributes.os.fchmod", lambda *_: None)
+    capsys.readouterr()
+    assert run(["sort", "--undo", f"{fat}/sorted"]) == 0
+    assert capsys.readouterr().err == (
+        f"dinoclassify: {here}: the modes that images had could not be restored: its file system does not keep them\n"
+        "dinoclassify: 2 taken back\n"
+    )
+
+
+def test_undo_changes_nothing_that_a_link_names(here: Path) -> None:
+    """Who may write to the folder could otherwise have root change any file."""
+    write_rows("labels.csv", [row(picture("x.jpg"))])
+    assert run(["sort", "labels.csv", "--into", "sorted", "--mode", "move", "-q"]) == 0
+    os.chmod(picture("victim"), 0o600)
+    os.unlink("sorted/dog/x.jpg")
+    os.symlink("../../victim", "sorted/dog/x.jpg")
+    run(["sort", "--undo", "sorted", "-q"])
+    assert os.stat("victim").st_mode & 0o777 == 0o600
 
 
 def test_a_copy_across_file_systems_that_differs_is_no_move(

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dinoclassify.cli import run
+from dinoclassify.files import temporary_name
 from dinoclassify.rows import Failure, Label, Prediction, json_object
 from dinoclassify.sidecars import Plan, json_file, sidecar_of, text, xmp
+from dinoclassify.sidecars import tag as write_sidecars
 from dinoclassify.sidecars.wanted import SidecarError, Wanted, one_line
 
 Tag = Callable[..., tuple[int, str, str]]
@@ -747,7 +750,10 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_run_but_a_full_disk_do
     assert not list(folder.glob("*.xmp*"))
 
 
-def test_a_killed_run_leaves_the_old_sidecar_and_does_not_hinder_the_next(photo: Path, tag: Tag) -> None:
+@pytest.mark.parametrize("arguments", [(), ("--remove",)])
+def test_a_killed_run_leaves_the_old_sidecar_and_the_next_takes_the_new_one_away(
+    arguments: tuple[str, ...], photo: Path, tag: Tag, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sidecar = photo.parent / "x.jpg.xmp"
     sidecar.write_text(LIGHTROOM)
     rows = results(photo.parent, row_of(photo, "carp"))
@@ -759,9 +765,130 @@ def test_a_killed_run_leaves_the_old_sidecar_and_does_not_hinder_the_next(photo:
     assert done.returncode == -signal.SIGKILL
     assert sidecar.read_text() == LIGHTROOM
     (left,) = {*photo.parent.iterdir()} - before  # under a name that another run does not give
+    others = [photo.parent / f".{digits}-{'0' * 16}.dinoclassify.tmp" for digits in ("01234567", left.name[1:9])]
+    others[0].touch()  # of another file
+    others[1].mkdir()
+    monkeypatch.setattr("dinoclassify.sidecars.leftovers._LONG", 0.2)
+    assert tag(rows, "--dry-run")[0] == 0
+    assert left.exists()
+    assert tag(rows, *arguments)[0] == 0
+    assert ("carp" in keywords(sidecar.read_bytes(), FLAT)) == (not arguments)
+    assert {*photo.parent.iterdir()} - before == {*others}
+
+
+def test_what_another_run_is_writing_stays(photo: Path, tag: Tag, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there for a moment when a run looks; another run puts it in its place."""
+    path = str(photo.parent / "x.jpg.xmp")
+    rows, temporary = results(photo.parent, row_of(photo, "carp")), Path(temporary_name(path))
+    temporary.write_text("being written")
+    waits: list[float] = []
+
+    def put(seconds: float) -> None:
+        waits.append(seconds)
+        temporary.rename(path)
+
+    monkeypatch.setattr("dinoclassify.sidecars.leftovers.time.sleep", put)
     assert tag(rows)[0] == 0
-    assert "carp" in keywords(sidecar.read_bytes(), FLAT)
-    assert {*photo.parent.iterdir()} - before == {left}
+    assert (Path(path).read_text(), len(waits)) == ("being written", 1)
+
+
+def test_a_folder_is_listed_once(photo: Path, tag: Tag, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [Path(shutil.copy(photo, photo.parent / f"{number}.jpg")) for number in range(20)]
+    listed: list[str] = []
+    real = os.scandir
+
+    def listing(path: str) -> Iterator[os.DirEntry[str]]:
+        listed.append(path)
+        return real(path)
+
+    monkeypatch.setattr("dinoclassify.sidecars.leftovers.os.scandir", listing)
+    assert tag(results(photo.parent, *(row_of(one, "carp") for one in pictures)))[0] == 0
+    assert len(listed) == 1
+
+
+def test_removing_leaves_no_folders_that_are_empty_now(photo: Path, tag: Tag, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photo.parent)
+    for name in ("a/b/x.jpg", "a/y.jpg", "c/z.jpg"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, name)
+    rows = results(photo.parent, *(row_of(name, "carp") for name in ("a/b/x.jpg", "a/y.jpg", "c/z.jpg")))
+    Path("out/a/empty").mkdir(parents=True)
+    Path("out/other").mkdir()
+    assert tag(rows, "--into", "out")[0] == 0
+    assert tag(rows, "--into", "out", "--remove")[0] == 0
+    assert sorted(str(path) for path in Path("out").rglob("*")) == ["out/a", "out/a/empty", "out/other"]
+    shutil.rmtree("out")
+    assert tag(rows, "--into", "out")[0] == 0
+    assert tag(rows, "--into", "out", "--remove")[0] == 0
+    assert os.listdir("out") == [], "the folder that the user named stays"
+    assert tag(rows)[0] == 0
+    shutil.move("c/z.jpg", "z.jpg")
+    assert tag(rows, "--remove")[0] == 0
+    assert Path("c").is_dir(), "folders of images stay"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize(
+    ("raw", "jpeg", "label"),
+    [("ok", "ok", "jpeg"), ("ok", "uncertain", "raw"), ("uncertain", "ok", "jpeg"), ("failed", "ok", "jpeg")],
+)
+def test_a_raw_and_its_jpeg_share_a_sidecar(
+    raw: str, jpeg: str, label: str, order: tuple[int, int], photo: Path, tag: Tag
+) -> None:
+    folder = photo.parent
+    other = Path(shutil.copy(photo, folder / "x.NEF"))
+    failure = Failure("unsupported_format", "Nikon RAW (NEF): not supported yet")
+    failed = replace(row_of(other), status="failed", failure=failure)
+    of_raw = failed if raw == "failed" else row_of(other, "raw", uncertain=raw == "uncertain")
+    both = [of_raw, row_of(photo, "jpeg", uncertain=jpeg == "uncertain")]
+    rows = results(folder, *(both[place] for place in order))
+    code, _, err = tag(rows, "--naming", "stem")
+    shared = "" if raw == "failed" else ", 1 with the labels of another image of the shot"
+    nothing = ", 1 with nothing to write" if raw == "failed" else ""
+    assert (code, err) == (0, f"dinoclassify: 2 rows: 1 sidecars written{shared}{nothing}\n")
+    assert keywords((folder / "x.xmp").read_bytes(), FLAT) == [label]
+    before = state(folder)
+    assert tag(rows, "--naming", "stem")[0] == 0
+    assert state(folder) == before
+    assert tag(rows, "--naming", "stem", "--remove")[0] == 0
+    assert not (folder / "x.xmp").exists()
+
+
+def test_of_many_of_a_shot_the_first_that_is_no_raw_counts(photo: Path, tag: Tag) -> None:
+    folder = photo.parent
+    raws = [Path(shutil.copy(photo, folder / name)) for name in ("x.cr2", "x.dng", "y.arw")]
+    shutil.copy(photo, folder / "y.jpeg")  # which has no row
+    tif = Path(shutil.copy(photo, folder / "x.tif"))
+    rows = results(folder, *(row_of(one, one.name) for one in (*raws[:2], photo, tif, raws[2])))
+    code, _, err = tag(rows, "--naming", "stem", "-f", "txt")
+    told = "5 rows: 2 sidecars written, 3 with the labels of another image of the shot"
+    assert (code, err) == (0, f"dinoclassify: {told}\n")
+    assert ((folder / "x.txt").read_text(), (folder / "y.txt").read_text()) == ("x.jpg\n", "y.arw\n")
+
+
+def test_of_several_rows_of_an_image_of_a_shot_the_last_counts(photo: Path) -> None:
+    raw = shutil.copy(photo, photo.parent / "x.cr2")
+    rows = [row_of(photo, "first"), row_of(raw, "raw"), row_of(photo, "last", uncertain=True)]
+    assert [outcome.action for outcome in write_sidecars(rows, Plan(naming="stem"))] == ["write", "shared", "delete"]
+    rows = [row_of(raw, "first"), row_of(raw, "last")]
+    assert [outcome.action for outcome in write_sidecars(rows, Plan(naming="stem"))] == ["shared", "write"]
+    assert keywords((photo.parent / "x.xmp").read_bytes(), FLAT) == ["last"]
+
+
+@pytest.mark.parametrize("length", [230, 251])
+def test_long_names_have_sidecars(length: int, photo: Path, tag: Tag) -> None:
+    folder = photo.parent
+    long = photo.rename(folder / f"{'x' * (length - 4)}.jpg")
+    rows = results(folder, row_of(long, "carp"))
+    for made in ("xmp", "txt", "json") if length == 230 else ("xmp", "txt"):
+        assert tag(rows, "-f", made)[0] == 0
+        assert Path(f"{long}.{made}").exists()
+        assert tag(rows, "-f", made, "--remove")[0] == 0
+        assert not Path(f"{long}.{made}").exists()
+    if length == 251:
+        code, _, err = tag(rows, "-f", "json")
+        assert (code, "File name too long: --naming stem has a shorter one" in err) == (3, True)
+        assert tag(rows, "-f", "json", "--naming", "stem")[0] == 0
 
 
 @pytest.mark.parametrize(

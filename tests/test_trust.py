@@ -278,6 +278,36 @@ def shared_stdout(tiny: str) -> tuple[int, int]:
     return len(expected), len(expected - {row["path"] for row in rows("shared.csv")})
 
 
+def shots_moved(tiny: str) -> tuple[int, int]:
+    """RAW, JPEG and sidecar of a shot, moved with kill -9 of the run, resumed, and taken back: what is torn or gone."""
+    for number in range(60):
+        os.makedirs("shots", exist_ok=True)
+        shutil.copy(PHOTOS / "coffee.jpg", f"shots/{number}.jpg")
+        with open(f"shots/{number}.jpg", "ab") as file:
+            file.write(b"%d" % number)
+        for suffix in ("nef", "xmp"):
+            Path(f"shots/{number}.{suffix}").write_text(f"{number}")
+    assert predict(tiny, "shots", "-o", "shots.csv").returncode == 0
+    before = {path.name: path.read_bytes() for path in Path("shots").iterdir()}
+    command = [sys.executable, "-m", "dinoclassify", "sort", "--into", "moved", "-q"]
+    moving = [*command, "shots.csv", "--mode", "move", "--with-companions", "--resume"]
+    for moment in (0, 20, 70, 130):
+        with subprocess.Popen(moving, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and len([*Path("moved").rglob("*.*")]) < moment:
+                time.sleep(0.001)
+            process.kill()
+    assert subprocess.run(moving, timeout=250).returncode == 0
+    moved = {path.parent / path.stem for path in Path("moved").rglob("*.jpg")}
+    lost = 60 - len([stem for stem in moved if {*map(str, stem.parent.glob(f"{stem.name}.*"))} >= whole_shot(stem)])
+    assert subprocess.run([*command[:4], "--undo", "moved", "-q"], timeout=250).returncode == 0
+    after = {path.name: path.read_bytes() for path in Path("shots").iterdir()}
+    return 2 * len(before), lost + len(before.items() - after.items())
+
+
+def whole_shot(stem: Path) -> set[str]:
+    return {f"{stem}.{suffix}" for suffix in ("jpg", "nef", "xmp")}
+
+
 @pytest.mark.slow
 @pytest.mark.trust
 @pytest.mark.timeout(900)
@@ -296,6 +326,7 @@ def test_no_row_is_lost_and_no_door_is_open(tmp_path: Path, tiny: str, monkeypat
         ("planted links, strange schemes, a stranger's journal", doors),
         ("databases that other programs have open, or died in", databases_in_use),
         ("a file that the shell has open, by its name", shared_stdout),
+        ("shots of a RAW, a JPEG and a sidecar, moved and killed", shots_moved),
     ):
         if scenario is None:
             table.add_row(what, f"skipped: {SHARED} is not there", "")

@@ -228,6 +228,7 @@ class Faults:
 
 
 @pytest.mark.slow
+@pytest.mark.trust
 @pytest.mark.timeout(SECONDS + 400)
 def test_every_image_has_one_current_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -247,6 +247,13 @@ Layout = Annotated[
         "{status} {rank} {stem} {suffix} {parent}.",
     ),
 ]
+WithCompanions = Annotated[
+    bool,
+    _output(
+        "--with-companions",
+        help="Have the RAW, the sidecars and other files of the same name go along with their image.",
+    ),
+]
 UncertainTo = Annotated[
     str | None,
     _output(metavar="NAME", help="Put uncertain pictures into this folder of DIR; else they are left alone."),

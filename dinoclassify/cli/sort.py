@@ -26,8 +26,9 @@ from dinoclassify.rows import printable
 if TYPE_CHECKING:
     from dinoclassify.groups import Groups
     from dinoclassify.layout import Layout
+    from dinoclassify.placing import Grouped
+    from dinoclassify.plans import Outcome
     from dinoclassify.rows import Prediction
-    from dinoclassify.sorting import Grouped, Outcome
     from dinoclassify.undo_journal import Entry
     from dinoclassify.undoing import Undone
 
@@ -37,6 +38,8 @@ _WITH_UNDO = {"undo", "to", "dry_run", "wait", "quiet", "verbose", "debug"}
 _WORDS = {
     "there": "there already",
     "moved": "moved before",
+    "along": "rows of companions",
+    "differs": "there with other companions",
     "uncertain": "uncertain left alone",
     "failed": "failed left alone",
     "other": "of other labels",
@@ -48,14 +51,15 @@ _WORDS = {
 _PAST = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
-    """What is done with pictures, and where they go; and how many there are of each outcome so far."""
+    """What is done with images, and where they go; and how many there are of each outcome so far."""
 
     mode: options.Mode
     into: str
     dry_run: bool
     counts: Counter[str] = field(default_factory=Counter)
+    companions: int = 0
 
     @property
     def journal(self) -> str:
@@ -67,18 +71,25 @@ class _Run:
     @property
     def troubles(self) -> int:
         """How many pictures could not be sorted."""
-        return sum(self.counts[done] for done in ("gone", "changed", "back", "error"))
+        return sum(self.counts[done] for done in ("differs", "gone", "changed", "back", "error"))
+
+    @property
+    def has_done(self) -> bool:
+        """Whether there is something to take back."""
+        return bool(self.counts["done"] or self.companions)
 
     def summary(self) -> str:
         """The counts in a line."""
         words = {"done": _PAST[self.mode]} | _WORDS
         counted = [f"{self.counts[done]:,} {word}" for done, word in words.items() if self.counts[done]]
+        if self.companions:
+            counted.insert(bool(self.counts["done"]), f"{self.companions:,} companions")
         return ", ".join(counted) or "nothing to do"
 
     def last_line(self, *, is_signed: bool) -> str:
         """What is said at the end; ``is_signed``: whether the journal is."""
         root = "" if is_signed else " --to ROOT"
-        cure = f"; --undo {self.journal}{root} takes it back" if self.counts["done"] and not self.dry_run else ""
+        cure = f"; --undo {self.journal}{root} takes it back" if self.has_done and not self.dry_run else ""
         return f"{'would do: ' if self.dry_run else ''}{self.summary()} -> {self.into}{cure}"
 
 
@@ -93,6 +104,7 @@ def sort(
     into: options.Into = None,
     mode: options.Mode = "copy",
     layout: options.Layout = None,
+    with_companions: options.WithCompanions = False,
     uncertain_to: options.UncertainTo = None,
     failed_to: options.FailedTo = None,
     dry_run: options.DryRun = False,
@@ -117,17 +129,15 @@ def sort(
     name = required(results)
     if not into:
         raise UsageError("name a folder with --into")
-    if only and failed_to is not None:
-        raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
-    from dinoclassify.groups import read_groups
+    _refuse_failed(only, failed_to)
+    from dinoclassify.placing import Rules
     from dinoclassify.predictions import file_finder
-    from dinoclassify.sorting import BATCH, Rules, SortedFolder, make_folder
+    from dinoclassify.sorting import BATCH, SortedFolder, make_folder
     from dinoclassify.undoing import remove_folders
 
-    known = read_groups(groups) if groups is not None else None
-    where, grouped = _layout(context, layout, mode, known)
-    wanted = chosen(only, name, known if where.uses("group") else None)
-    rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, find=file_finder(name))
+    where, grouped, known = _layout(context, layout, mode, groups)
+    wanted = chosen(only, name, known)
+    rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, file_finder(name), with_companions)
     rows = _readable_rows(name)
     made = [] if dry_run else make_folder(into)
     work = _Run(mode, into, dry_run)
@@ -145,6 +155,16 @@ def sort(
     return SOME_FAILED if work.troubles else 0
 
 
+def _refuse_failed(only: Sequence[str] | None, failed_to: str | None) -> None:
+    """Refuse a folder for images that are left out.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if only and failed_to is not None:
+        raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
+
+
 def _readable_rows(name: str) -> "Iterator[Prediction]":
     """The last row of each image. A file that cannot be read is found out at once, and not with its first row."""
     from dinoclassify.predictions import latest_predictions
@@ -156,22 +176,23 @@ def _readable_rows(name: str) -> "Iterator[Prediction]":
 
 
 def _layout(
-    context: typer.Context, template: str | None, mode: str, known: "Groups | None"
-) -> "tuple[Layout, Grouped]":
-    """Where images go, and what gives the groups of a row."""
-    from dinoclassify.groups import group_finder, grouped
+    context: typer.Context, template: str | None, mode: str, groups: str | None
+) -> "tuple[Layout, Grouped, Groups | None]":
+    """Where images go, what gives the groups of a row, and the groups if the layout uses them."""
+    from dinoclassify.groups import group_finder, grouped, read_groups
     from dinoclassify.layout import parse_layout
-    from dinoclassify.sorting import ungrouped
+    from dinoclassify.placing import ungrouped
 
+    known = read_groups(groups) if groups is not None else None
     layout = parse_layout(template if template is not None else "{label}/{name}" if known is None else "{group}/{name}")
     if mode == "move" and layout.uses("rank"):
         raise UsageError("{rank} gives an image many places, and --mode move only one: copy or link")
     if not layout.uses("group"):
         refuse_given(context, ["groups"], f"there is no {{group}} in --layout {template}")
     if known is None or not layout.uses("group"):
-        return layout, ungrouped
+        return layout, ungrouped, None
     group_of = group_finder(known)
-    return layout, lambda row: grouped(row, known.names, group_of)
+    return layout, lambda row: grouped(row, known.names, group_of), known
 
 
 def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Messages) -> None:
@@ -189,13 +210,14 @@ def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Message
             bar = bars.enter_context(progress_bar()) if wants_bar(messages) and not work.dry_run else None
             for outcome in outcomes:
                 work.counts[outcome.done] += 1
+                work.companions += len(outcome.companions)
                 _report(outcome, work)
                 if bar is not None:
                     bar.update()
                 if stop():
                     break
     except DinoclassifyError:
-        if work.counts["done"]:
+        if work.has_done:
             tell("the run ends early")
         raise
 
@@ -208,6 +230,9 @@ def _report(outcome: "Outcome", work: _Run) -> None:
         print_lines([printable(f"{work.mode} {outcome.path} -> {target}")])
     else:
         log.info("%s: %s %s", outcome.path, outcome.done, target if outcome.target else "")
+    for name, place in outcome.companions if work.dry_run else ():
+        companion = os.path.join(os.path.dirname(outcome.path), name)
+        print_lines([printable(f"{work.mode} {companion} -> {os.path.join(work.into, place)}")])
 
 
 def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
@@ -220,6 +245,7 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
     if to is not None and not os.path.isdir(to):
         raise UsageError(f"--to {to}: there is no such folder")
     left = done = 0
+    lost: tuple[Sequence[str], str] | None = None  # of an image, and its folder
     with nullcontext() if dry_run else locked(path, wait=wait):
         key = read_key()
         journal = read_journal(path, key)
@@ -228,17 +254,27 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
         key = key if journal.is_own else None
         for undone in undo_all(path, journal.entries, key=key, root=to, dry_run=dry_run):
             left, done = left + (undone.why is not None), done + (undone.why is None)
+            lost = lost or ((undone.lost, os.path.dirname(undone.source)) if undone.lost else None)
             if undone.why is not None:
                 warn_of(f"{undone.target} is left as it is: {undone.why}", left)
             elif dry_run:
                 _show(undone)
     if not left and not dry_run:
         remove_folders(own_folders(path, journal.entries))
+    if lost is not None:
+        _warn_of_losses(*lost)
     warn_of_all(left, gone=0, rows=0)
     if not quiet:
         which = "" if dry_run else f", which stay in {path}"
         say(f"{'would do: ' if dry_run else ''}{done:,} taken back" + (f", {left:,} left{which}" if left else ""))
     return SOME_FAILED if left else 0
+
+
+def _warn_of_losses(words: Sequence[str], folder: str) -> None:
+    from dinoclassify.attributes import listed
+
+    why = "only root may do that" if "owners" in words and os.geteuid() else "its file system does not keep them"
+    log.warning("%s: the %s that images had could not be restored: %s", folder, listed(words), why)
 
 
 def _mind(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:

@@ -24,6 +24,7 @@ _SAID = {  # action -> what the summary calls it
     "remove": "freed of our labels",
     "delete": "deleted",
     "keep": "as they were",
+    "shared": "with the labels of another image of the shot",
     "nothing": "with nothing to write",
     "other": "of other labels",
 }
@@ -94,7 +95,7 @@ def _tell(outcomes: "Iterator[Outcome]", *, dry_run: bool) -> tuple[Counter[str]
         if outcome.trouble is not None:
             troubles[outcome.trouble] += 1
             warn_of(outcome.message, troubles.total())
-        elif dry_run and outcome.action not in ("keep", "nothing", "other"):
+        elif dry_run and outcome.action not in ("keep", "shared", "nothing", "other"):
             print_lines([f"{outcome.action} {printable(outcome.sidecar)}"])
     warn_of_all(troubles.total(), gone=troubles["gone"], rows=counts.total())
     return counts, troubles

@@ -7,18 +7,21 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from dinoclassify.companions import shot_finder
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import FULL, replacing, reporting, signature
+from dinoclassify.files import FULL, free_of_links, replacing, reporting, signature
 from dinoclassify.missing import check_into
 from dinoclassify.only import Only
 from dinoclassify.predictions import FindFile, current_file, why_stale
 from dinoclassify.rows import Label, Prediction, file_shown_as
 from dinoclassify.sidecars import json_file, text, xmp
 from dinoclassify.sidecars.claims import Claims
+from dinoclassify.sidecars.leftovers import Leftovers
+from dinoclassify.sidecars.shots import Job, one_for_each_shot
 from dinoclassify.sidecars.wanted import SidecarError, Wanted, one_line
 
 # What makes the new content of a sidecar of the old, None where there is no file; the name is also the suffix.
@@ -28,7 +31,7 @@ FORMATS: Mapping[str, Callable[[bytes | None, Wanted], bytes | None]] = {
     "json": json_file.edited,
 }
 
-Action = Literal["write", "change", "remove", "delete", "keep", "nothing", "other", "leave"]
+Action = Literal["write", "change", "remove", "delete", "keep", "shared", "nothing", "other", "leave"]
 Trouble = Literal["gone", "changed", "clash", "unreadable", "unwritable"]
 
 
@@ -76,8 +79,9 @@ class Plan:
 class Outcome:
     """What has become of the sidecar of a row.
 
-    ``action``: it was made, changed, freed of our labels, deleted; it was as it should be; there is none, nor needs to
-    be; it is of none of the wanted labels; or it was left alone, with the ``trouble`` and a line for people.
+    ``action``: it was made, changed, freed of our labels, deleted; it was as it should be; it has the labels of another
+    image of the shot; there is none, nor needs to be; it is of none of the wanted labels; or it was left alone, with
+    the ``trouble`` and a line for people.
     """
 
     sidecar: str
@@ -103,13 +107,24 @@ def tag(rows: Iterable[Prediction], plan: Plan) -> Iterator[Outcome]:
         OutputError: the disk is full.
     """
     with closing(Claims()) as claims:
-        for row in rows:
-            picture = plan.find(row)
-            sidecar = sidecar_of(picture, plan, named=row.path)
+        leftovers = Leftovers()
+        for job, counts in _jobs(rows, plan, claims):
+            leftovers.look(os.path.realpath(job.sidecar))
             try:
-                yield Outcome(sidecar, _tag(row, picture, sidecar, plan, claims))
+                yield Outcome(job.sidecar, _tag(job, plan, claims) if counts else "shared")
             except _LeaveAlone as reason:
-                yield Outcome(sidecar, "leave", reason.trouble, str(reason))
+                yield Outcome(job.sidecar, "leave", reason.trouble, str(reason))
+        for path in leftovers.remove() if not plan.dry_run else ():
+            _remove_emptied(path, plan)
+
+
+def _jobs(rows: Iterable[Prediction], plan: Plan, claims: Claims) -> Iterator[tuple[Job, bool]]:
+    """What is to be done for each row, and whether its labels count."""
+    images = ((row, plan.find(row)) for row in rows)
+    jobs = (Job(row, image, sidecar_of(image, plan, named=row.path)) for row, image in images)
+    if plan.naming == "stem" and not plan.remove:
+        return one_for_each_shot(jobs, claims, shot_finder())
+    return ((job, True) for job in jobs)
 
 
 def sidecar_of(picture: str, plan: Plan, *, named: str | None = None) -> str:
@@ -123,7 +138,8 @@ def sidecar_of(picture: str, plan: Plan, *, named: str | None = None) -> str:
     return os.path.join(plan.into, f"{name.lstrip('/')}.{plan.made}")
 
 
-def _tag(row: Prediction, picture: str, sidecar: str, plan: Plan, claims: Claims) -> Action:
+def _tag(job: Job, plan: Plan, claims: Claims) -> Action:
+    row, picture, sidecar = job.row, job.image, job.sidecar
     if row.status == "failed" and not plan.remove:
         return "nothing"
     if plan.only is not None and not [rank for rank in _ranks(row, plan) if plan.only.wants(rank.label)]:
@@ -139,13 +155,17 @@ def _tag(row: Prediction, picture: str, sidecar: str, plan: Plan, claims: Claims
         raise _LeaveAlone("unreadable", f"{sidecar} {error}: it is left alone") from error
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or error
-        raise _LeaveAlone("unreadable", f"cannot read {sidecar}: {why}") from error
+        is_too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG and plan.naming == "full"
+        cure = ": --naming stem has a shorter one" if is_too_long else ""
+        raise _LeaveAlone("unreadable", f"cannot read {sidecar}: {why}{cure}") from error
     if new == old:
         return "nothing" if old is None else "keep"
     if not plan.dry_run:
         if signature(sidecar) != before:
             raise _LeaveAlone("clash", f"{sidecar} is being written by another program: tag again")
         _put(sidecar, new)
+        if new is None:
+            _remove_emptied(sidecar, plan)
     if new is None:
         return "delete"
     return "write" if old is None else "remove" if plan.remove or row.status != "ok" else "change"
@@ -167,7 +187,7 @@ def _ranks(row: Prediction, plan: Plan) -> tuple[Label, ...]:
 def _check(sidecar: str, picture: str, named: str, plan: Plan, claims: Claims) -> None:
     """See that the sidecar is of no other picture, and no other file."""
     real = os.path.realpath(sidecar)
-    itself = os.path.join(os.path.realpath(os.path.dirname(picture)), os.path.basename(picture))  # a link is one
+    itself = free_of_links(picture)  # a link is one
     if real in (itself, os.path.realpath(picture)):
         raise _LeaveAlone("clash", f"{sidecar} would be written over the picture")
     if real in plan.spared:
@@ -210,6 +230,17 @@ def _put(sidecar: str, content: bytes | None) -> None:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
             raise
         raise _LeaveAlone("unwritable", str(error)) from error
+
+
+def _remove_emptied(path: str, plan: Plan) -> None:
+    """Remove the folders below that of ``--into`` in which a file that was deleted has been the only one."""
+    if plan.into is None:
+        return
+    top, folder = os.path.join(os.path.realpath(plan.into), ""), os.path.realpath(os.path.dirname(path))
+    with suppress(OSError):  # there is something in it
+        while folder.startswith(top):
+            os.rmdir(folder)
+            folder = os.path.dirname(folder)
 
 
 def _delete(sidecar: str) -> None:

@@ -34,10 +34,18 @@ class Claims:
         key = os.fsencode(sidecar)
         with temporary_table("the names of the sidecars"):
             given = self._database.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (key, os.fsencode(picture)))
-            if given.rowcount:
-                return None
-            (owner,) = self._database.execute("SELECT picture FROM claims WHERE sidecar = ?", (key,)).fetchone()
-        return os.fsdecode(owner)
+        return None if given.rowcount else self.owner(sidecar)
+
+    def owner(self, sidecar: str) -> str | None:
+        """The picture that has the sidecar, if one has.
+
+        Raises:
+            OutputError: the folder for temporary files is full.
+        """
+        with temporary_table("the names of the sidecars"):
+            found = self._database.execute("SELECT picture FROM claims WHERE sidecar = ?", (os.fsencode(sidecar),))
+            row = found.fetchone()
+        return None if row is None else os.fsdecode(row[0])
 
     def close(self) -> None:
         """Drop the table."""
