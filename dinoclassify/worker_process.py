@@ -31,8 +31,8 @@ class Progress(ctypes.Structure):
         ("tasks", ctypes.c_int64),  # begun so far
         ("position", ctypes.c_int64),  # in the last of them; `BETWEEN` when it is not decoding
         ("step", ctypes.c_int64),  # counts all changes
-        ("size", ctypes.c_int64),  # of the file, and when it was changed: 0 where that could not be found out
-        ("mtime_ns", ctypes.c_int64),
+        ("size", ctypes.c_int64),  # of the file, -1 where that could not be found out
+        ("mtime_ns", ctypes.c_int64),  # when it was changed, 0 where nobody knows
     )
 
 
@@ -85,10 +85,10 @@ class Pictures(Dataset[Result]):
         return Result(written, reading, perf_counter() - started - reading)
 
     def _decode_next(self, position: int, source: Source, fetched: Iterator[Source]) -> Decoded:
-        self._progress.mtime_ns = 0
+        self._progress.size, self._progress.mtime_ns = -1, 0
         self._note(position)
         size, mtime_ns = source.signature or signature(source.path)
-        self._progress.size, self._progress.mtime_ns = size or 0, mtime_ns or 0
+        self._progress.size, self._progress.mtime_ns = -1 if size is None else size, mtime_ns or 0
         started = perf_counter()
         whole = next(fetched)
         waited = perf_counter() - started

@@ -137,7 +137,7 @@ class Worker:
         self._results = iter(())
 
     def _start(self) -> None:
-        self._progress = RawValue(Progress, 0, BETWEEN, 0, 0, 0)
+        self._progress = RawValue(Progress, 0, BETWEEN, 0, -1, 0)
         self._received, self._seen, self._still, self._overdue = 0, 0, 0.0, None
         handler, before = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
         try:
@@ -217,7 +217,7 @@ class Worker:
         else:
             return None
         size, mtime_ns = self._progress.size, self._progress.mtime_ns
-        return Decoded(source, failure=failure, size=size if mtime_ns else None, mtime_ns=mtime_ns or None)
+        return Decoded(source, failure=failure, size=size if size >= 0 else None, mtime_ns=mtime_ns or None)
 
     def _kill(self) -> None:
         for process in self._processes:
