@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dinoclassify.errors import UsageError
-from dinoclassify.web import CONNECTIONS, TRIES, check_size, waits
+from dinoclassify.web import CONNECTIONS, TRIES, Reserve, check_size, waits
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -65,12 +65,12 @@ def listing(fs: "AbstractFileSystem", folder: str) -> Iterator[tuple[str, Mappin
 
 
 async def get(
-    fs: "AbstractFileSystem", url: str, start: int | None = None, end: int | None = None
+    fs: "AbstractFileSystem", url: str, start: int | None = None, end: int | None = None, reserve: Reserve = check_size
 ) -> tuple[bytes, Mapping[str, Any]]:
     """The bytes of an object and what S3 says of it: with one request, where s3fs makes two.
 
     Raises:
-        OSError: with ``errno`` EFBIG, it is larger than `MOST_BYTES`.
+        OSError: with ``errno`` EFBIG, it is too large for ``reserve``, see `dinoclassify.web`.
     """
     bucket, key = _names(fs, url)
     wanted = {} if start is None or end is None else {"Range": f"bytes={start}-{end - 1}"}
@@ -78,7 +78,7 @@ async def get(
     while True:
         answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, **wanted)
         async with answer["Body"] as body:
-            check_size(answer["ContentLength"])
+            reserve(answer["ContentLength"])
             try:
                 return await body.read(), answer
             except Exception:  # it breaks off

@@ -5,6 +5,7 @@ import atexit
 import errno
 import functools
 import importlib.util
+import io
 import ipaddress
 import random
 import socket
@@ -49,6 +50,9 @@ _NOT_PUBLIC = tuple(
 )  # fmt: skip
 
 T = TypeVar("T")
+# Is told how many bytes will be held, None where the server does not say, and again as they come. Raises OSError where
+# they are too many.
+Reserve = Callable[[int | None], None]
 _Made = tuple[AsyncGenerator[Any, None], "asyncio.Future[Any]"]
 _kept: dict[asyncio.AbstractEventLoop, dict[Hashable, _Made]] = {}
 
@@ -72,18 +76,24 @@ def require_aiohttp() -> None:
         raise UsageError("http:// and https:// need: pip install 'dinoclassify[cloud]'")
 
 
-def check_size(size: int | None) -> None:
+def check_size(size: int | None, most: int | None = None) -> None:
     """See that this many bytes can be held in memory.
 
     Raises:
-        OSError: with ``errno`` EFBIG, they are more than `MOST_BYTES`.
+        OSError: with ``errno`` EFBIG, they are more than ``most``, or `MOST_BYTES`.
     """
-    if size is not None and size > MOST_BYTES:
-        raise OSError(errno.EFBIG, f"{size:,} bytes, over {MOST_BYTES:,}")
+    most = MOST_BYTES if most is None else most
+    if size is not None and size > most:
+        raise OSError(errno.EFBIG, f"{size:,} bytes, over {most:,}")
 
 
 async def get(
-    url: str, *, private: bool = False, start: int | None = None, end: int | None = None
+    url: str,
+    *,
+    private: bool = False,
+    start: int | None = None,
+    end: int | None = None,
+    reserve: Reserve = check_size,
 ) -> tuple[bytes, Mapping[str, str]]:
     """The bytes behind a URL, or those from ``start`` to ``end``, and the headers that came with them.
 
@@ -94,6 +104,7 @@ async def get(
         private: reach addresses that are not public, too, and by the proxy that the environment names.
         start: of the range.
         end: of the range; up to the end if None.
+        reserve: see `Reserve`. What it raises is raised here.
 
     Raises:
         FileNotFoundError: there is nothing under this URL.
@@ -102,7 +113,7 @@ async def get(
         OSError: anything else. ``errno`` is EFBIG for what is larger than `MOST_BYTES`, and ESPIPE where a range is
             asked for and the server gives all.
     """
-    content, headers = await _request("GET", url, _range(start, end), private=private)
+    content, headers = await _request("GET", url, _range(start, end), private=private, reserve=reserve)
     return content if start is None or end is None else content[: end - start], headers
 
 
@@ -172,7 +183,7 @@ def _close_at_exit() -> None:
 
 
 async def _request(
-    method: str, url: str, headers: Mapping[str, str], *, private: bool
+    method: str, url: str, headers: Mapping[str, str], *, private: bool, reserve: Reserve = check_size
 ) -> tuple[bytes, Mapping[str, str]]:
     import aiohttp
 
@@ -180,7 +191,7 @@ async def _request(
     pauses = waits()
     while True:
         try:
-            return await _try(session, method, url, headers)
+            return await _try(session, method, url, headers, reserve)
         except (aiohttp.ClientError, TimeoutError) as error:
             pause = next(pauses, None) if _is_worth_a_retry(error) else None
             if pause is None:
@@ -189,7 +200,7 @@ async def _request(
 
 
 async def _try(
-    session: "ClientSession", method: str, url: str, headers: Mapping[str, str]
+    session: "ClientSession", method: str, url: str, headers: Mapping[str, str], reserve: Reserve
 ) -> tuple[bytes, Mapping[str, str]]:
     async with session.request(method, url, headers=headers, max_redirects=_REDIRECTS + 1) as response:
         response.raise_for_status()
@@ -197,13 +208,12 @@ async def _try(
             raise OSError(errno.ESPIPE, "its server gives it only as a whole")
         if method == "HEAD":
             return b"", response.headers
-        check_size(response.content_length)
-        parts, size = [], 0
-        async for part in response.content.iter_any():
-            parts.append(part)
-            size += len(part)
-            check_size(size)
-        return b"".join(parts), response.headers
+        reserve(response.content_length)
+        with io.BytesIO() as content:  # which gives its bytes away without a copy
+            async for part in response.content.iter_any():
+                reserve(content.tell() + len(part))
+                content.write(part)
+            return content.getvalue(), response.headers
 
 
 async def _session(private: bool) -> "AsyncGenerator[ClientSession, None]":

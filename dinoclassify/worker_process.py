@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from dinoclassify.budget import Share
 from dinoclassify.decode import Decoded, init_process
 from dinoclassify.fetching import Fetcher
 from dinoclassify.files import signature
@@ -54,16 +55,25 @@ class Pictures(Dataset[Result]):
         progress: what is told of them meanwhile.
         timeout: seconds that a picture may take to read.
         private: see `dinoclassify.web`.
+        share: see `Fetcher`.
     """
 
     def __init__(
-        self, decode: Callable[[Source], Decoded], slots: Slots, progress: Progress, *, timeout: float, private: bool
+        self,
+        decode: Callable[[Source], Decoded],
+        slots: Slots,
+        progress: Progress,
+        *,
+        timeout: float,
+        private: bool,
+        share: Share,
     ) -> None:
         self._decode = decode
         self._slots = slots
         self._progress = progress
         self._timeout = timeout
         self._private = private
+        self._share = share
         self._fetcher: Fetcher | None = None
 
     def __getitems__(self, task: list[list[Source]]) -> Result:
@@ -72,7 +82,7 @@ class Pictures(Dataset[Result]):
         self._progress.tasks += 1
         started = perf_counter()
         if self._fetcher is None:
-            self._fetcher = Fetcher(timeout=self._timeout, private=self._private, beat=self._beat)
+            self._fetcher = Fetcher(timeout=self._timeout, private=self._private, beat=self._beat, share=self._share)
         fetched = self._fetcher.fetched(sources, ahead)
         decoded = [self._decode_next(position, source, fetched) for position, source in enumerate(sources)]
         self._note(BETWEEN)
