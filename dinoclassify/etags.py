@@ -27,15 +27,15 @@ def signature(entry: Mapping[str, Any]) -> Signature:
     size = next((int(facts[name]) for name in _SIZES if name in facts), None)
     if size is None:
         return None, None
-    seconds = next((_seconds(facts[name]) for name in _TIMES if name in facts), None)
+    time = next((seconds(facts[name]) for name in _TIMES if name in facts), None)
     tag = next((str(facts[name]).strip('"') for name in _TAGS if name in facts), "")
-    if seconds is None and not tag:
+    if time is None and not tag:
         return size, None
     digest = hashlib.blake2b(tag.encode(), digest_size=8).digest()
-    return size, min(max(seconds or 0, 0), _LAST) * _SECOND + int.from_bytes(digest, "big") % _SECOND
+    return size, min(max(time or 0, 0), _LAST) * _SECOND + int.from_bytes(digest, "big") % _SECOND
 
 
-def _seconds(time: object) -> int | None:
+def seconds(time: object) -> int | None:
     """A time as they write it: as such, as a number, or as text in the way of ISO 8601 or of HTTP."""
     if isinstance(time, int | float):
         return int(time)
