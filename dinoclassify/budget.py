@@ -113,9 +113,8 @@ class Room:
             raise NoRoomError
 
     def keep(self, size: int) -> None:
-        """The image is here, and has ``size`` bytes: give back what is more."""
-        if not self._alone:
-            self._share.take(size - self._size)
+        """The image is here and has ``size`` bytes: give back what is more. It may have more than its store said."""
+        if not self._alone and self._share.take(size - self._size):
             self._size = size
 
     def give_back(self) -> None:

@@ -1,6 +1,7 @@
 """What of S3 is better asked of its API than of the file system that s3fs makes of it."""
 
 import asyncio
+import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 PAGE = 1000  # objects in an answer, the most that S3 gives
+
+_PART = 1 << 18  # bytes of an object, at a time
 
 
 def options() -> dict[str, Any]:
@@ -80,7 +83,10 @@ async def get(
         async with answer["Body"] as body:
             reserve(answer["ContentLength"])
             try:
-                return await body.read(), answer
+                with io.BytesIO() as content:  # of which there is no copy in the end, as there would be of all parts
+                    async for part in body.iter_chunks(_PART):
+                        content.write(part)
+                    return content.getvalue(), answer
             except Exception:  # it breaks off
                 pause = next(pauses, None)
                 if pause is None:

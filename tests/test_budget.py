@@ -78,6 +78,9 @@ def test_an_image_that_is_waited_for_has_the_other_half() -> None:
     other.give_back()
     one.keep(10)
     other.reserve(90)
+    other.keep(120)  # more than was said, and more than there is room for
+    other.give_back()
+    one.reserve(100)
 
 
 def test_the_budget_is_a_quarter_of_the_memory_of_the_machine_or_container(
