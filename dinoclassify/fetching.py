@@ -62,8 +62,8 @@ class Fetcher:
             room.awaited = True
             try:
                 yield _unpacked(source, self._wait(reading))
-            finally:  # also where nobody asks for the next one
-                self._run(_give_back(room))
+            finally:  # also where nobody asks for the next one, and before this process may be told to end
+                self._run(_give_back(room)).result()
 
     def _begin(self, sources: Iterable[Source]) -> None:
         for source in sources:

@@ -105,6 +105,7 @@ class Worker:
         self._overdue: int | None = None  # the step at which the process was killed for its slowness
         self._results: Iterator[Result] = iter(())
         self._processes: list[BaseProcess] = []  # the one, or none
+        self._burying = threading.Lock()  # held by whoever gives back what a dead process has left
         self._start()
 
     def receive(self) -> Batch:
@@ -127,6 +128,9 @@ class Worker:
 
     def look(self, seconds: float) -> None:
         """Kill the process if it has stood still for too long; to be called every so many ``seconds``."""
+        with self._burying:  # others may wait for it, and the run for those
+            if self._processes and not any(process.is_alive() for process in self._processes):
+                self._share.clear()
         step, decoding = self._progress.step, self._progress.position != BETWEEN
         self._still = self._still + seconds if step == self._seen else 0.0
         self._seen = step
@@ -220,7 +224,9 @@ class Worker:
             log.warning("a process that decodes died: starting another")
         for process in self._processes:
             process.join(_DYING)
-        self._share.clear()
+        with self._burying:
+            self._share.clear()
+            self._processes = []
         self._start()
 
     def _verdict(self, task: "_Task", source: Source) -> Decoded | None:
