@@ -148,8 +148,7 @@ def _inflate(packed: memoryview, size: int) -> bytes:
 
 
 def _source(archive: _Archive, entry: _Entry) -> Source:
-    mtime_ns = archive.signature[1]
-    signature = (None, None) if mtime_ns is None else (entry.size, mtime_ns)
+    signature = entry.size, archive.signature[1]
     return Source(f"{archive.path}{MEMBER}{entry.name}", entry.content, signature)
 
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from dinoclassify import archives, stores, tables
 from dinoclassify.errors import UsageError
 from dinoclassify.filters import Filters, Rules, is_glob
+from dinoclassify.proxies import proxy_of
 from dinoclassify.reading import signature_of
 from dinoclassify.rows import Failure, file_shown_as
 from dinoclassify.sources import MEMBER, Source, Stream
@@ -40,6 +41,8 @@ def named(path: str, rules: Rules) -> Iterator[Source]:
     elif rules.take(path):
         if is_web(path):
             require_aiohttp()
+            if rules.private:
+                proxy_of(path)  # to say now, and once, what is wrong with it
         yield Source(path)
 
 

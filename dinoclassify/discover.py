@@ -146,19 +146,34 @@ def _glob(pattern: str, rules: Rules) -> Iterator[Source]:
     """What the shell would have made of ``pattern``, with ``**`` for any number of folders.
 
     Files are taken as they match. A folder that matches is walked, unless the pattern has ``**``: then what lies
-    below it is for the pattern to match.
+    below it is for the pattern to match. A folder that has to be listed for that, and cannot be, is itself an input.
     """
     matched, folder = False, glob_folder(pattern)
     with suppress(OSError):
         rules.disks.setdefault(os.stat(folder).st_dev, folder)
-    for path in matches(pattern, rules, _warn_unreadable):
+    errors: list[OSError] = []
+    unlisted: set[str] = set()
+    for path in matches(pattern, rules, errors.append):
         matched = True
+        yield from _unlisted(errors, unlisted, rules)
         if not os.path.isdir(path):
             yield from named(path, rules)
         elif "**" not in pattern.split("/"):
             yield from map(Source, _walk(path, rules))
-    if not matched:
+    yield from _unlisted(errors, unlisted, rules)
+    if not (matched or unlisted):
         log.warning("nothing matches %s", pattern)
+
+
+def _unlisted(errors: list[OSError], known: set[str], rules: Rules) -> Iterator[Source]:
+    """The folders that new ``errors`` are about, which are cleared: each once, and none below another that is known."""
+    for error in errors:
+        folder = error.filename.rstrip("/") or "/"
+        is_new = known.isdisjoint(itertools.accumulate(folder.split("/"), "{}/{}".format))
+        if is_new and rules.take(f"{folder}/"):
+            yield Source(folder)
+        known.add(folder)
+    errors.clear()
 
 
 def glob_folder(pattern: str) -> str:
@@ -179,9 +194,11 @@ def _matches(prefix: str, parts: Sequence[str], rules: Rules, onerror: Callable[
         below = [prefix]
         while below:
             folder = below.pop()
-            yield from _matches(folder, rest or ["*"], rules, onerror)
             entries = _readable_entries(folder, hidden=rules.hidden, onerror=onerror)
-            below += [f"{folder}{entry.name}/" for entry in reversed(entries) if _is_folder(entry, follow=False)]
+            inner = [f"{folder}{entry.name}/" for entry in entries if _is_folder(entry, follow=False)]
+            del entries  # of a million files
+            yield from _matches(folder, rest or ["*"], rules, onerror)
+            below += reversed(inner)
     elif is_glob(part):
         for entry in _readable_entries(prefix, hidden=rules.hidden or part.startswith("."), onerror=onerror):
             if fnmatch.fnmatchcase(entry.name, part.replace("[^", "[!")):
@@ -231,10 +248,6 @@ def _readable_entries(folder: str, *, hidden: bool, onerror: Callable[[OSError],
     except OSError as error:
         onerror(error)
         return []
-
-
-def _warn_unreadable(error: OSError) -> None:
-    log.warning("cannot look for matches in %s: %s", error.filename, error.strerror)
 
 
 def _is_folder(entry: "os.DirEntry[str]", *, follow: bool) -> bool:

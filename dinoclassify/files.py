@@ -15,7 +15,9 @@ from typing import BinaryIO, Literal
 
 from dinoclassify.errors import OutputClosedError, OutputError
 
-Signature = tuple[int, int] | tuple[None, None]  # size in bytes and mtime_ns of a file
+# The size in bytes and the mtime_ns of a file: both None where there is none. The time alone is None of an object of
+# which only its size is known: whether such a one has changed nobody can say.
+Signature = tuple[int, int | None] | tuple[None, None]
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # what goes wrong with one file will with all others
 
@@ -41,10 +43,13 @@ def signature(path: str) -> Signature:
 
 
 def same_signature(one: tuple[int | None, int | None], other: tuple[int | None, int | None]) -> bool:
-    """Whether two signatures are equal, with times compared as doubles: jq and other tools round long numbers so."""
+    """Whether two signatures are equal, with times compared as doubles: jq and other tools round long numbers so.
+
+    Two sizes without a time show nothing.
+    """
     (size, mtime_ns), (other_size, other_mtime_ns) = one, other
     if mtime_ns is None or other_mtime_ns is None:
-        return one == other
+        return one == other == (None, None)
     try:
         return size == other_size and float(mtime_ns) == float(other_mtime_ns)
     except OverflowError:  # a row may hold any number

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 
+from dinoclassify.budget import shares
 from dinoclassify.decode import decode
 from dinoclassify.errors import UsageError
 from dinoclassify.preprocessing import AsIs, Preprocessing
@@ -68,8 +69,8 @@ def load_batches(
     team: list[Worker] = []
     with looked_after(team, timeout):
         team.extend(
-            Worker(to_pixels, share, timeout=timeout, private=private, ahead=not live, pinned=pinned)
-            for share in _dealt(batches, workers, turns)
+            Worker(to_pixels, hand, timeout=timeout, private=private, share=share, ahead=not live, pinned=pinned)
+            for hand, share in zip(_dealt(batches, workers, turns), shares(workers), strict=True)
         )
         while turns:
             yield team[turns.popleft()].receive()

@@ -1,16 +1,19 @@
 """What of S3 is better asked of its API than of the file system that s3fs makes of it."""
 
 import asyncio
+import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dinoclassify.errors import UsageError
-from dinoclassify.web import CONNECTIONS, TRIES, check_size, waits
+from dinoclassify.web import CONNECTIONS, TRIES, Reserve, check_size, waits
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 PAGE = 1000  # objects in an answer, the most that S3 gives
+
+_PART = 1 << 18  # bytes of an object, at a time
 
 
 def options() -> dict[str, Any]:
@@ -65,12 +68,12 @@ def listing(fs: "AbstractFileSystem", folder: str) -> Iterator[tuple[str, Mappin
 
 
 async def get(
-    fs: "AbstractFileSystem", url: str, start: int | None = None, end: int | None = None
+    fs: "AbstractFileSystem", url: str, start: int | None = None, end: int | None = None, reserve: Reserve = check_size
 ) -> tuple[bytes, Mapping[str, Any]]:
     """The bytes of an object and what S3 says of it: with one request, where s3fs makes two.
 
     Raises:
-        OSError: with ``errno`` EFBIG, it is larger than `MOST_BYTES`.
+        OSError: with ``errno`` EFBIG, it is too large for ``reserve``, see `dinoclassify.web`.
     """
     bucket, key = _names(fs, url)
     wanted = {} if start is None or end is None else {"Range": f"bytes={start}-{end - 1}"}
@@ -78,9 +81,12 @@ async def get(
     while True:
         answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, **wanted)
         async with answer["Body"] as body:
-            check_size(answer["ContentLength"])
+            reserve(answer["ContentLength"])
             try:
-                return await body.read(), answer
+                with io.BytesIO() as content:  # of which there is no copy in the end, as there would be of all parts
+                    async for part in body.iter_chunks(_PART):
+                        content.write(part)
+                    return content.getvalue(), answer
             except Exception:  # it breaks off
                 pause = next(pauses, None)
                 if pause is None:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dinoclassify import s3
 from dinoclassify.blocks import BLOCK, Fetch, seekable, streamed
+from dinoclassify.budget import NoRoomError
 from dinoclassify.errors import DinoclassifyError, OutputError, UsageError, first_line
 from dinoclassify.etags import signature
 from dinoclassify.files import Signature, replacing
 from dinoclassify.rows import Failure
 from dinoclassify.sources import Source, Span
-from dinoclassify.web import begin, check_size, get, head, is_web, kept, require_aiohttp
+from dinoclassify.web import Reserve, begin, check_size, get, head, is_web, kept, require_aiohttp
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -122,7 +123,7 @@ def exists(url: str) -> bool:
     return look(url) is not None
 
 
-async def read(source: Source, *, private: bool = False) -> Source:
+async def read(source: Source, *, private: bool = False, reserve: Reserve = check_size) -> Source:
     """The source with its bytes, and with its signature; or with why there are none.
 
     Of a member of an archive they are the bytes that the archive has, packed or not. Of an object that has a
@@ -131,9 +132,15 @@ async def read(source: Source, *, private: bool = False) -> Source:
     Args:
         source: an object, or a `Span` of one.
         private: reach web servers whose addresses are not public, too.
+        reserve: see `dinoclassify.web`.
+
+    Raises:
+        NoRoomError: ``reserve`` has raised it.
     """
     try:
-        return await _read(source, private=private)
+        return await _read(source, private=private, reserve=reserve)
+    except NoRoomError:
+        raise
     except Exception as error:  # stores raise nearly anything
         return replace(source, content=failure(error))
 
@@ -257,31 +264,40 @@ def _path(fs: "AbstractFileSystem", url: str) -> str:
     return path
 
 
-async def _read(source: Source, *, private: bool) -> Source:
+async def _read(source: Source, *, private: bool, reserve: Reserve) -> Source:
     if source.signature == (None, None):  # it could not be asked for
         source = replace(source, signature=None)
     span, known = source.content if isinstance(source.content, Span) else None, source.signature
     if span is not None:
-        check_size(span.length)
-        content, _ = await _content(span.archive, span.offset, span.offset + span.length, private=private)
+        reserve(span.length)
+        content, _ = await _content(
+            span.archive, span.offset, span.offset + span.length, private=private, reserve=reserve
+        )
         if len(content) < span.length:
             return replace(source, content=Failure("truncated", "the archive ends before it does"))
         return replace(source, content=content)
-    check_size(known[0] if known is not None else None)
-    content, found = await _content(source.path, known=known, private=private)
+    if known is not None:
+        reserve(known[0])
+    content, found = await _content(source.path, known=known, private=private, reserve=reserve)
     return replace(source, content=content, signature=known or found)
 
 
 async def _content(
-    url: str, start: int | None = None, end: int | None = None, *, private: bool, known: Signature | None = None
+    url: str,
+    start: int | None = None,
+    end: int | None = None,
+    *,
+    private: bool,
+    known: Signature | None = None,
+    reserve: Reserve = check_size,
 ) -> tuple[bytes, Signature | None]:
     """The bytes of an object, or of a range of it; and for all of them its signature, as known or as found."""
     if is_web(url):
-        content, headers = await get(url, private=private, start=start, end=end)
+        content, headers = await get(url, private=private, start=start, end=end, reserve=reserve)
         return content, signature({**headers, "Content-Length": len(content)})
     fs = await _kept_open(url)
     if _scheme(url) in _S3:
-        content, answer = await s3.get(fs, url, start, end)
+        content, answer = await s3.get(fs, url, start, end, reserve)
         return content, signature(answer)
     path = _path(fs, url)
     if fs.async_impl:
@@ -290,7 +306,7 @@ async def _content(
         info, cat = (functools.partial(asyncio.to_thread, function) for function in (fs.info, fs.cat_file))
     if start is None and known is None:
         known = signature(await info(path))
-        check_size(known[0])
+        reserve(known[0])
     return await cat(path, start=start, end=end), known
 
 

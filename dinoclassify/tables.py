@@ -146,7 +146,7 @@ def _source(path: str, number: int, content: "pa.Buffer | Failure | None", mtime
     if isinstance(content, Failure):
         return Source(key, content, (None, None))
     size = 0 if content is None else content.size
-    signature = (None, None) if mtime_ns is None else (size, mtime_ns)
+    signature = size, mtime_ns
     if content is None or not size:
         return Source(key, Failure("vanished", "the row holds no picture"), signature)
     if size > MOST_BYTES:

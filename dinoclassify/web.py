@@ -5,9 +5,11 @@ import atexit
 import errno
 import functools
 import importlib.util
+import io
 import ipaddress
 import random
 import socket
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -15,16 +17,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dinoclassify
 from dinoclassify.errors import UsageError, first_line
+from dinoclassify.etags import seconds
+from dinoclassify.proxies import proxy_of, proxy_variable
 from dinoclassify.sources import MOST_BYTES
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientResponse, ClientResponseError, ClientSession
+    from yarl import URL
 
 TRIES = 5  # of what may do better the next time
 BACKOFF = 0.5  # seconds before the second try, at most; then 1, 2, 4
 CONNECTIONS = 64  # at the same time, to one store or to all web servers, of a process
 
 _REDIRECTS = 5
+_REDIRECTING = frozenset({301, 302, 303, 307, 308})  # the statuses that do
 _CONNECT = 10.0  # seconds to reach a server
 _SILENCE = 30.0  # seconds in which nothing comes from it
 _MOST_WAIT = 20.0  # seconds, whatever a server wishes with Retry-After
@@ -49,6 +55,9 @@ _NOT_PUBLIC = tuple(
 )  # fmt: skip
 
 T = TypeVar("T")
+# Is told how many bytes will be held, None where the server does not say, and again as they come. Raises OSError where
+# they are too many.
+Reserve = Callable[[int | None], None]
 _Made = tuple[AsyncGenerator[Any, None], "asyncio.Future[Any]"]
 _kept: dict[asyncio.AbstractEventLoop, dict[Hashable, _Made]] = {}
 
@@ -72,18 +81,24 @@ def require_aiohttp() -> None:
         raise UsageError("http:// and https:// need: pip install 'dinoclassify[cloud]'")
 
 
-def check_size(size: int | None) -> None:
+def check_size(size: int | None, most: int | None = None) -> None:
     """See that this many bytes can be held in memory.
 
     Raises:
-        OSError: with ``errno`` EFBIG, they are more than `MOST_BYTES`.
+        OSError: with ``errno`` EFBIG, they are more than ``most``, or `MOST_BYTES`.
     """
-    if size is not None and size > MOST_BYTES:
-        raise OSError(errno.EFBIG, f"{size:,} bytes, over {MOST_BYTES:,}")
+    most = MOST_BYTES if most is None else most
+    if size is not None and size > most:
+        raise OSError(errno.EFBIG, f"{size:,} bytes, over {most:,}")
 
 
 async def get(
-    url: str, *, private: bool = False, start: int | None = None, end: int | None = None
+    url: str,
+    *,
+    private: bool = False,
+    start: int | None = None,
+    end: int | None = None,
+    reserve: Reserve = check_size,
 ) -> tuple[bytes, Mapping[str, str]]:
     """The bytes behind a URL, or those from ``start`` to ``end``, and the headers that came with them.
 
@@ -94,6 +109,7 @@ async def get(
         private: reach addresses that are not public, too, and by the proxy that the environment names.
         start: of the range.
         end: of the range; up to the end if None.
+        reserve: see `Reserve`. What it raises is raised here.
 
     Raises:
         FileNotFoundError: there is nothing under this URL.
@@ -102,7 +118,7 @@ async def get(
         OSError: anything else. ``errno`` is EFBIG for what is larger than `MOST_BYTES`, and ESPIPE where a range is
             asked for and the server gives all.
     """
-    content, headers = await _request("GET", url, _range(start, end), private=private)
+    content, headers = await _request("GET", url, _range(start, end), private=private, reserve=reserve)
     return content if start is None or end is None else content[: end - start], headers
 
 
@@ -172,7 +188,7 @@ def _close_at_exit() -> None:
 
 
 async def _request(
-    method: str, url: str, headers: Mapping[str, str], *, private: bool
+    method: str, url: str, headers: Mapping[str, str], *, private: bool, reserve: Reserve = check_size
 ) -> tuple[bytes, Mapping[str, str]]:
     import aiohttp
 
@@ -180,30 +196,47 @@ async def _request(
     pauses = waits()
     while True:
         try:
-            return await _try(session, method, url, headers)
+            return await _try(session, method, url, headers, reserve)
         except (aiohttp.ClientError, TimeoutError) as error:
             pause = next(pauses, None) if _is_worth_a_retry(error) else None
             if pause is None:
-                raise _as_os_error(error) from error
+                raise _as_os_error(error, None if private else proxy_variable(url)) from error
             await asyncio.sleep(max(pause, _asked_to_wait(error)))
 
 
 async def _try(
-    session: "ClientSession", method: str, url: str, headers: Mapping[str, str]
+    session: "ClientSession", method: str, url: str, headers: Mapping[str, str], reserve: Reserve
 ) -> tuple[bytes, Mapping[str, str]]:
-    async with session.request(method, url, headers=headers, max_redirects=_REDIRECTS + 1) as response:
-        response.raise_for_status()
-        if "Range" in headers and response.status != 206:
-            raise OSError(errno.ESPIPE, "its server gives it only as a whole")
-        if method == "HEAD":
-            return b"", response.headers
-        check_size(response.content_length)
-        parts, size = [], 0
+    for _ in range(_REDIRECTS + 1):
+        proxy = proxy_of(url) if session.trust_env else None
+        async with session.request(method, url, headers=headers, allow_redirects=False, proxy=proxy) as response:
+            response.raise_for_status()
+            if response.status not in _REDIRECTING or "Location" not in response.headers:
+                return await _body(response, reserve), response.headers
+            url = _joined(response.url, response.headers["Location"])
+    raise OSError(f"over {_REDIRECTS} redirects")
+
+
+def _joined(url: "URL", location: str) -> str:
+    """Where a redirect leads to; if that is no URL of the web, the next request says so."""
+    try:
+        target = type(url)(location)
+    except ValueError:
+        return location
+    return location if target.scheme else str(url.join(target))
+
+
+async def _body(response: "ClientResponse", reserve: Reserve) -> bytes:
+    if "Range" in response.request_info.headers and response.status != 206:
+        raise OSError(errno.ESPIPE, "its server gives it only as a whole")
+    if response.method == "HEAD":
+        return b""
+    reserve(response.content_length)
+    with io.BytesIO() as content:  # which gives its bytes away without a copy
         async for part in response.content.iter_any():
-            parts.append(part)
-            size += len(part)
-            check_size(size)
-        return b"".join(parts), response.headers
+            reserve(content.tell() + len(part))
+            content.write(part)
+        return content.getvalue()
 
 
 async def _session(private: bool) -> "AsyncGenerator[ClientSession, None]":
@@ -250,22 +283,38 @@ def _asked_to_wait(error: Exception) -> float:
     import aiohttp
 
     headers = error.headers if isinstance(error, aiohttp.ClientResponseError) else None
-    seconds = headers.get("Retry-After", "") if headers is not None else ""
-    return min(float(seconds), _MOST_WAIT) if seconds.isdecimal() else 0.0
+    wish = headers.get("Retry-After", "") if headers is not None else ""
+    if wish.isdecimal():
+        return min(float(wish), _MOST_WAIT)
+    date = seconds(wish)
+    return min(max(date - time.time(), 0.0), _MOST_WAIT) if date is not None else 0.0
 
 
-def _as_os_error(error: Exception) -> OSError:
+def _as_os_error(error: Exception, unused: str | None) -> OSError:
+    """``unused``: the variable of a proxy that was not asked, because it may lead anywhere."""
     import aiohttp
 
-    if isinstance(error, aiohttp.TooManyRedirects):
-        return OSError(f"over {_REDIRECTS} redirects")
+    hint = f"; proxies, as {unused} names one, are used only with --allow-private-urls" if unused is not None else ""
     if isinstance(error, aiohttp.ClientResponseError):
-        kind = {404: FileNotFoundError, 410: FileNotFoundError, 401: PermissionError, 403: PermissionError}
-        return kind.get(error.status, OSError)(f"its server answers {error.status} {error.message}".rstrip())
+        return _as_answered(error)
     if isinstance(error, TimeoutError):
-        return TimeoutError("its server does not answer")
-    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, _PrivateAddressError):
-        return PermissionError(str(error.os_error))
+        is_away = isinstance(error, aiohttp.ConnectionTimeoutError)
+        return TimeoutError(f"its server does not answer{hint if is_away else ''}")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error.os_error, _PrivateAddressError):
+            return PermissionError(str(error.os_error))
+        return OSError(f"{first_line(error)}{hint}")
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):  # all that they say is the URL
         return OSError(f"not an http or https URL: {first_line(error)}")
     return OSError(first_line(error))
+
+
+def _as_answered(error: "ClientResponseError") -> OSError:
+    from aiohttp import ClientHttpProxyError
+    from aiohttp.http_exceptions import HttpProcessingError
+
+    who = "proxy" if isinstance(error, ClientHttpProxyError) else "server"
+    if isinstance(error.__cause__, HttpProcessingError):  # which aiohttp gives the status of a refusal
+        return OSError(f"its {who} does not speak HTTP ({error.message.partition(':')[0]})")
+    kind = {404: FileNotFoundError, 410: FileNotFoundError, 401: PermissionError, 403: PermissionError}
+    return kind.get(error.status, OSError)(f"its {who} answers {error.status} {error.message}".rstrip())

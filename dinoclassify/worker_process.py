@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from dinoclassify.budget import Share
 from dinoclassify.decode import Decoded, init_process
 from dinoclassify.fetching import Fetcher
 from dinoclassify.files import signature
@@ -31,8 +32,8 @@ class Progress(ctypes.Structure):
         ("tasks", ctypes.c_int64),  # begun so far
         ("position", ctypes.c_int64),  # in the last of them; `BETWEEN` when it is not decoding
         ("step", ctypes.c_int64),  # counts all changes
-        ("size", ctypes.c_int64),  # of the file, and when it was changed: 0 where that could not be found out
-        ("mtime_ns", ctypes.c_int64),
+        ("size", ctypes.c_int64),  # of the file, -1 where that could not be found out
+        ("mtime_ns", ctypes.c_int64),  # when it was changed, 0 where nobody knows
     )
 
 
@@ -54,16 +55,25 @@ class Pictures(Dataset[Result]):
         progress: what is told of them meanwhile.
         timeout: seconds that a picture may take to read.
         private: see `dinoclassify.web`.
+        share: see `Fetcher`.
     """
 
     def __init__(
-        self, decode: Callable[[Source], Decoded], slots: Slots, progress: Progress, *, timeout: float, private: bool
+        self,
+        decode: Callable[[Source], Decoded],
+        slots: Slots,
+        progress: Progress,
+        *,
+        timeout: float,
+        private: bool,
+        share: Share,
     ) -> None:
         self._decode = decode
         self._slots = slots
         self._progress = progress
         self._timeout = timeout
         self._private = private
+        self._share = share
         self._fetcher: Fetcher | None = None
 
     def __getitems__(self, task: list[list[Source]]) -> Result:
@@ -72,7 +82,7 @@ class Pictures(Dataset[Result]):
         self._progress.tasks += 1
         started = perf_counter()
         if self._fetcher is None:
-            self._fetcher = Fetcher(timeout=self._timeout, private=self._private, beat=self._beat)
+            self._fetcher = Fetcher(timeout=self._timeout, private=self._private, beat=self._beat, share=self._share)
         fetched = self._fetcher.fetched(sources, ahead)
         decoded = [self._decode_next(position, source, fetched) for position, source in enumerate(sources)]
         self._note(BETWEEN)
@@ -85,10 +95,10 @@ class Pictures(Dataset[Result]):
         return Result(written, reading, perf_counter() - started - reading)
 
     def _decode_next(self, position: int, source: Source, fetched: Iterator[Source]) -> Decoded:
-        self._progress.mtime_ns = 0
+        self._progress.size, self._progress.mtime_ns = -1, 0
         self._note(position)
         size, mtime_ns = source.signature or signature(source.path)
-        self._progress.size, self._progress.mtime_ns = size or 0, mtime_ns or 0
+        self._progress.size, self._progress.mtime_ns = -1 if size is None else size, mtime_ns or 0
         started = perf_counter()
         whole = next(fetched)
         waited = perf_counter() - started

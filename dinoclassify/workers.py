@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from dinoclassify.budget import Share
 from dinoclassify.decode import Decoded
 from dinoclassify.errors import WorkerError
 from dinoclassify.fetching import IN_FLIGHT, is_elsewhere
@@ -41,6 +42,7 @@ PREFETCH = 2  # batches under way in a process
 RESTARTS = 32  # in a row, without one result in between: then the run ends
 START = 60.0  # seconds that a process may take to begin
 
+_DYING = 1.0  # seconds that a process which is killed may take to end
 _POLL = 0.1  # seconds between two looks at a process that is waited for
 _LOOKS = 10  # at a process, in the time that a picture may take
 
@@ -68,6 +70,7 @@ class Worker:
         batches: the lists of sources. The next is asked for whenever one has been received.
         timeout: seconds that a picture may take to decode, and as many to read if it is not on this machine.
         private: see `dinoclassify.web`.
+        share: what the process may hold of the budget of the run.
         ahead: let it know of more lists, and begin to read what of these is not on this machine.
         pinned: have the pixels in memory that CUDA can copy from by itself.
 
@@ -82,6 +85,7 @@ class Worker:
         *,
         timeout: float,
         private: bool,
+        share: Share,
         ahead: bool,
         pinned: bool,
     ) -> None:
@@ -89,6 +93,7 @@ class Worker:
         self._batches = batches
         self._timeout = timeout
         self._private = private
+        self._share = share
         self._ahead = ahead
         self._pinned = pinned
         self._slots = Slots(PREFETCH + 1)
@@ -100,6 +105,7 @@ class Worker:
         self._overdue: int | None = None  # the step at which the process was killed for its slowness
         self._results: Iterator[Result] = iter(())
         self._processes: list[BaseProcess] = []  # the one, or none
+        self._burying = threading.Lock()  # held by whoever gives back what a dead process has left
         self._start()
 
     def receive(self) -> Batch:
@@ -122,6 +128,9 @@ class Worker:
 
     def look(self, seconds: float) -> None:
         """Kill the process if it has stood still for too long; to be called every so many ``seconds``."""
+        with self._burying:  # others may wait for it, and the run for those
+            if self._processes and not any(process.is_alive() for process in self._processes):
+                self._share.clear()
         step, decoding = self._progress.step, self._progress.position != BETWEEN
         self._still = self._still + seconds if step == self._seen else 0.0
         self._seen = step
@@ -137,13 +146,20 @@ class Worker:
         self._results = iter(())
 
     def _start(self) -> None:
-        self._progress = RawValue(Progress, 0, BETWEEN, 0, 0, 0)
+        self._progress = RawValue(Progress, 0, BETWEEN, 0, -1, 0)
         self._received, self._seen, self._still, self._overdue = 0, 0, 0.0, None
         handler, before = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
         try:
             self._results = iter(
                 DataLoader(
-                    Pictures(self._decode, self._slots, self._progress, timeout=self._timeout, private=self._private),
+                    Pictures(
+                        self._decode,
+                        self._slots,
+                        self._progress,
+                        timeout=self._timeout,
+                        private=self._private,
+                        share=self._share,
+                    ),
                     batch_sampler=self._tasks([task for task in self._plan if task.verdict is None]),
                     collate_fn=as_is,
                     num_workers=1,
@@ -206,6 +222,11 @@ class Worker:
             log.warning("a process that decodes died at %s: starting another", task.sources[position].path)
         else:
             log.warning("a process that decodes died: starting another")
+        for process in self._processes:
+            process.join(_DYING)
+        with self._burying:
+            self._share.clear()
+            self._processes = []
         self._start()
 
     def _verdict(self, task: "_Task", source: Source) -> Decoded | None:
@@ -217,7 +238,7 @@ class Worker:
         else:
             return None
         size, mtime_ns = self._progress.size, self._progress.mtime_ns
-        return Decoded(source, failure=failure, size=size if mtime_ns else None, mtime_ns=mtime_ns or None)
+        return Decoded(source, failure=failure, size=size if size >= 0 else None, mtime_ns=mtime_ns or None)
 
     def _kill(self) -> None:
         for process in self._processes:

@@ -65,6 +65,27 @@ def jpeg(number: int) -> bytes:
     return content.getvalue()
 
 
+def greys(level: int) -> bytes:
+    """A picture in as many bytes as that of any other level."""
+    content = io.BytesIO()
+    Image.new("L", (60, 60), level).save(content, "PNG", compress_level=0)
+    return content.getvalue()
+
+
+def packed(name: str, content: bytes) -> bytes:
+    """An archive with one picture in it."""
+    made = io.BytesIO()
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(made, "w") as archive:
+            archive.writestr("x.png", content)
+    else:
+        with tarfile.open(fileobj=made, mode="w:gz") as archive:
+            header = tarfile.TarInfo("x.png")
+            header.size = len(content)
+            archive.addfile(header, io.BytesIO(content))
+    return made.getvalue()
+
+
 def fill(store: Store, count: int) -> list[str]:
     """Put pictures into the store, and into a folder: the names of both."""
     Path("photos").mkdir()
@@ -307,6 +328,55 @@ def test_private_web_addresses_are_for_those_who_ask(site: Web, predict: Predict
     assert (code, [row["error_code"] for row in table(out)]) == (3, ["", "vanished"])
     assert table(out)[0]["label"]
     assert sorted(site.faults.asked) == ["GET /1.jpg", "GET /none.jpg"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".db"])
+def test_what_has_neither_time_nor_tag_is_asked_for_again(predict: Predict, suffix: str) -> None:
+    first, second = greys(1), greys(200)
+    assert len(first) == len(second)
+    with web_server({f"/{name}.png": Page(first) for name in "abc"}) as site:
+        site.pages["/b.png"].headers["ETag"] = '"1"'
+        urls = [f"{site.url}/{name}.png" for name in "aabc"]  # one of them twice
+        options = ("--allow-private-urls", "--resume", "-o", f"rows{suffix}")
+        assert predict(*urls, *options)[0] == 0
+        before = list(read_predictions(f"rows{suffix}"))
+        assert [(row.size, row.mtime_ns is None) for row in before] == [
+            (len(first), row.path != urls[2]) for row in before
+        ]
+        site.pages["/a.png"].content = second
+        code, _, said = predict(*urls, *options)
+        assert (code, "4 images: 4 ok; 1 kept, 3 changed" in said) == (0, True), said
+    after = list(read_predictions(f"rows{suffix}"))
+    assert [row.path for row in after] == urls
+    assert [row.score == old.score for row, old in zip(after, before, strict=True)] == [False, False, True, True]
+
+
+def test_an_interrupted_update_of_what_has_no_time_makes_no_row_twice(
+    predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with web_server({f"/{name}.png": Page(greys(1)) for name in "ab"}) as site:
+        urls = [f"{site.url}/{name}.png" for name in "ab"]
+        options = ("--allow-private-urls", "--resume", "-o", "rows.csv", "--batch-size", "1")
+        assert predict(*urls, *options)[0] == 0
+        with monkeypatch.context() as patch:
+            patch.setattr("dinoclassify.writers.output.Output.finish", lambda *_: 1 / 0)
+            assert predict(*urls, *options)[0] == 1
+        assert os.path.exists("rows.csv.partial")
+        assert predict(*urls, *options)[0] == 0
+    assert [row["path"] for row in table(Path("rows.csv").read_text())] == urls
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+def test_members_of_an_archive_without_a_time_are_read_again(predict: Predict, name: str) -> None:
+    with web_server({f"/{name}": Page(packed(name, greys(1)))}) as site:
+        arguments = (f"{site.url}/{name}", "--allow-private-urls", "--resume", "-o", "rows.csv")
+        assert predict(*arguments)[0] == 0
+        [before] = table(Path("rows.csv").read_text())
+        site.pages[f"/{name}"].content = packed(name, greys(200))
+        assert predict(*arguments)[0] == 0
+    [after] = table(Path("rows.csv").read_text())
+    assert (before["size"], before["mtime_ns"]) == (str(len(greys(1))), "")
+    assert before["score"] != after["score"]
 
 
 class _Slow(dict[str, Page]):

@@ -179,6 +179,34 @@ def test_an_unreadable_folder_is_an_input_of_its_own(tree: Path) -> None:
     assert done.stdout.split() == ["photos/2024", *ALL[2:]]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down to a user who may not read")
+def test_an_unreadable_folder_that_a_glob_has_to_list_is_an_input_of_its_own(tree: Path) -> None:
+    (tree / "photos/2024").chmod(0)
+    for folder in (tree, *tree.parents):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    below = ["photos/[1].jpg", "photos/b.jpg"]
+    expected = {
+        "photos/**/*.jpg": [*below, "photos/2024"],
+        "photos/**/raw/**/*.jpg": ["photos/2024"],
+        "*/*/*": ["photos/2024"],
+        "photos/2024/raw/*.jpg": ["photos/2024/raw"],  # whether it is there cannot be seen
+        "photos/*": ["photos/2024", "photos/[1].jpg", "photos/a.PNG", "photos/b.jpg", "photos/notes.txt"],
+        "photos/*.jpg": below,
+        "photos/*/d.webp": [],  # lists only what may be listed
+    }
+    code = (
+        "import sys, os; from test_discover import *; os.setuid(65534);"
+        "print({pattern: found(pattern) for pattern in sys.argv[1:]},"
+        "found('photos/**/*.jpg', filters=Filters(exclude=['2024/'])))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, *expected]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    (tree / "photos/2024").chmod(0o755)
+    assert (done.stdout, done.stderr) == (f"{expected} {below}\n", "nothing matches photos/*/d.webp\n")
+
+
 def test_shards_are_disjoint_complete_and_do_not_depend_on_order(tree: Path) -> None:
     parts = [found("photos", filters=Filters(shard=Shard(index, 3))) for index in (1, 2, 3)]
     assert sorted(itertools.chain(*parts)) == ALL
@@ -466,7 +494,7 @@ def test_a_check_of_globs_ends_at_the_first_match(tree: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "scandir", noted)
     assert away("photos/**/*.jpg") == ""
-    assert read == ["photos/"]
+    assert read == ["photos/"] * 2  # for the folders in it, and for the files
 
 
 def test_a_list_that_is_named_as_an_image_is_pointed_out(tree: Path, caplog: pytest.LogCaptureFixture) -> None:

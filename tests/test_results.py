@@ -97,6 +97,7 @@ def test_a_small_file_with_an_endless_row_takes_little_memory(
         ((5, TIMES[0]), (5, TIMES[0] + 1_000), False),
         ((5, TIMES[0]), (5, 10**400), False),
         ((5, TIMES[0]), (5, None), False),
+        ((5, None), (5, None), False),
         ((None, None), (None, None), True),
     ],
 )

@@ -145,14 +145,17 @@ def test_a_signature_is_a_true_time_and_the_same_whoever_is_asked(store: Store) 
     assert stores.look("s3://bucket/a.jpg") != listed
 
 
+NO_TAG = 258269876  # a digest of nothing: the fraction of a time that goes without an ETag
+
+
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
         ({"size": 3, "mtime": 1700000000.5, "created": 1.0}, (3, 1700000000_000000000)),  # a local file
         ({"size": 3, "updated": "2023-11-14T22:13:20.5Z"}, (3, 1700000000_000000000)),  # Google's
         ({"Content-Length": "3", "Last-Modified": "Tue, 14 Nov 2023 22:13:20 GMT"}, (3, 1700000000_000000000)),
-        ({"size": 3, "last_modified": None}, (3, 0)),
-        ({"size": 3, "mtime": "yesterday"}, (3, 0)),
+        ({"size": 3, "last_modified": None}, (3, None)),
+        ({"size": 3, "mtime": "yesterday", "ETag": ""}, (3, None)),
         ({"size": 3, "Last-Modified": "Fri, 31 Dec 9999 23:59:59 GMT"}, (3, 9223372035_000000000)),  # fits 64 bits
         ({"size": 3, "Last-Modified": "Mon, 01 Jan 1900 00:00:00 GMT"}, (3, 0)),
         ({"type": "file"}, (None, None)),
@@ -160,8 +163,15 @@ def test_a_signature_is_a_true_time_and_the_same_whoever_is_asked(store: Store) 
 )
 def test_stores_say_it_in_many_words(entry: dict[str, object], expected: object) -> None:
     found = signature(entry)
-    assert found[1] is None or found[1] % 10**9 == signature({"size": 0})[1]
+    assert found[1] is None or found[1] % 10**9 == NO_TAG
     assert (found[0], found[1] and found[1] // 10**9 * 10**9) == expected
+
+
+def test_what_tells_the_content_stands_for_a_time() -> None:
+    tagged = [signature({"size": 3, name: "1"}) for name in ("ETag", "sha", "blob_id")]  # of the web, GitHub, a hub
+    assert tagged[0] == tagged[1] == tagged[2] != signature({"size": 3, "ETag": "2"})
+    assert tagged[0][1] is not None
+    assert tagged[0][1] // 10**9 == 0
 
 
 def test_an_object_is_read_with_one_request(store: Store) -> None:

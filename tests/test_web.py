@@ -1,11 +1,14 @@
 """http and https inputs, from a web server on loopback."""
 
 import asyncio
+import email.utils
 import errno
 import ipaddress
 import logging
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -13,6 +16,8 @@ import pytest
 from servers import Page, Web, web_server
 
 from dinoclassify import blocks, stores, web
+from dinoclassify.discover import discover
+from dinoclassify.errors import UsageError
 from dinoclassify.rows import Failure
 from dinoclassify.sources import Source, Span
 
@@ -93,6 +98,86 @@ def test_a_proxy_does_not_lead_around_that(site: Web, monkeypatch: pytest.Monkey
     monkeypatch.setenv("no_proxy", "")
     assert failure("http://127.0.0.2:1/a.jpg", private=False).message.startswith("its address is private")
     assert not site.faults.asked
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy is named, and none is passed by."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("scheme", ["http://", "HTTP://", ""])
+def test_a_proxy_may_be_named_without_its_scheme(
+    site: Web, monkeypatch: pytest.MonkeyPatch, no_proxy: None, name: str, scheme: str
+) -> None:
+    site.pages["/a.jpg"] = Page(b"by the proxy")
+    monkeypatch.setenv(name, f"{scheme}127.0.0.1:{site.port}")
+    assert read("http://far.invalid/a.jpg").content == b"by the proxy"
+    monkeypatch.setenv("no_proxy", "far.invalid")
+    assert failure("http://far.invalid/a.jpg").message.startswith("Cannot connect to host far.invalid")
+
+
+def test_a_redirect_has_a_proxy_of_its_own(site: Web, monkeypatch: pytest.MonkeyPatch, no_proxy: None) -> None:
+    site.pages["/a.jpg"] = Page(status="302 Found", headers={"Location": "http://far.invalid/b.jpg"})
+    site.pages["/b.jpg"] = Page(b"by the proxy")
+    monkeypatch.setenv("http_proxy", f"127.0.0.1:{site.port}")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert read(f"{site.url}/a.jpg").content == b"by the proxy"
+
+
+@pytest.mark.parametrize("value", ["socks5://127.0.0.1:1", "https://proxy:1", "http://", ":80", "proxy:port", "[::1"])
+def test_what_names_no_proxy_is_told_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: None, value: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", value)
+    with pytest.raises(UsageError) as caught:
+        list(discover(["https://example.org/a.jpg"], private=True))
+    cure = "write it as http://HOST:PORT, or unset it"
+    assert str(caught.value) == f"ALL_PROXY names no proxy that can be used: {cure}"
+    assert list(discover(["https://example.org/a.jpg"])) == [Source("https://example.org/a.jpg")]
+    monkeypatch.setenv("no_proxy", "example.org")
+    assert len(list(discover(["https://example.org/a.jpg", "https://[::1/a"], private=True))) == 2
+
+
+def test_a_proxy_that_is_not_used_is_named_where_it_may_be_missed(
+    site: Web, monkeypatch: pytest.MonkeyPatch, no_proxy: None
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", site.url)
+    hint = "; proxies, as HTTP_PROXY names one, are used only with --allow-private-urls"
+    assert failure("http://far.invalid/a.jpg", private=False).message.endswith(hint)
+    assert "HTTP_PROXY" not in failure(f"{site.url}/a.jpg", private=False).message  # that is not what is missing
+    monkeypatch.setenv("no_proxy", "far.invalid")
+    assert not failure("http://far.invalid/a.jpg", private=False).message.endswith(hint)
+    assert not site.faults.asked
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "its server does not speak HTTP ("),
+        (b"\x15\x03\x01\x00\x02\x02\x16", "its server does not speak HTTP ("),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "its server does not speak HTTP ("),
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "its server answers 400 Bad Request"),
+    ],
+)
+def test_what_does_not_speak_http_is_not_taken_for_a_refusal(said: bytes, message: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(said)
+                connection.recv(4096)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        refused = failure(f"http://127.0.0.1:{server.getsockname()[1]}/a.jpg")
+        assert refused.code == "unreadable"
+        assert refused.message.startswith(message)
+        answering.join()
 
 
 @pytest.mark.parametrize(
@@ -196,7 +281,14 @@ def test_what_may_do_better_is_tried_again_some_times(site: Web, status: str) ->
 
 def test_a_server_that_asks_for_time_gets_some(site: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "TRIES", 2)
-    for wish, most, waited in (("1", 20.0, 1.0), ("3600", 0.3, 0.3), ("soon", 20.0, 0.0)):
+    for wish, most, waited in (
+        (email.utils.formatdate(time.time() + 2.5, usegmt=True), 20.0, 1.0),  # of whole seconds
+        ("1", 20.0, 1.0),
+        ("3600", 0.3, 0.3),
+        ("soon", 20.0, 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 0.3, 0.3),
+        ("Tue, 14 Nov 2023 22:13:20 GMT", 20.0, 0.0),
+    ):
         monkeypatch.setattr(web, "_MOST_WAIT", most)
         site.pages["/a.jpg"] = Page(status="429 Too Many Requests", headers={"Retry-After": wish})
         started = time.monotonic()

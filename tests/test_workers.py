@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import PHOTOS
+from servers import Page, web_server
 from test_pipeline import LABELS, TINY, greys, level_of
 
+from dinoclassify.budget import Share, shares
 from dinoclassify.decode import Decoded, decode
 from dinoclassify.errors import UsageError, WorkerError
 from dinoclassify.loader import load_batches
@@ -367,3 +369,53 @@ def test_no_room_in_dev_shm_at_all_is_one_line(tiny: str) -> None:
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1
     assert b"cannot start a process that decodes: [Errno 28] No space left on device; try fewer" in done.stderr
+
+
+def test_what_a_dead_process_held_of_the_budget_is_free_again(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{'kill-' if number % 10 == 3 else ''}{number:03}.png" for number in range(40)]
+    contents = {f"/{name}": Page((pictures / name).read_bytes()) for name in names}
+    largest = max(len(page.content) for page in contents.values())
+    monkeypatch.setattr("dinoclassify.loader.shares", lambda workers: shares(workers, 2 * largest))
+    with web_server(contents) as site:
+        sources = (Source(f"{site.url}/{name}") for name in names)
+        batches = load_batches(
+            sources, TINY, batch_size=4, workers=2, exact=False, max_pixels=10_000, timeout=20, private=True
+        )
+        codes = [item.failure.code if item.failure else "" for batch in batches for item in batch.inputs]
+    assert codes == ["worker_crashed" if name.startswith("kill") else "" for name in names]
+
+
+def greedy(source: Source, **options: object) -> Decoded:
+    """`decode`, but a process that comes to a certain file takes all of the budget with it when it dies."""
+    if "grab" in source.path:
+        for share in BUDGET[1:]:
+            share.take(share.most)
+            share.take_other_half()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return decode(source, **options)  # type: ignore[arg-type]  # as they come
+
+
+BUDGET: list[Share] = []
+
+
+class Slow(dict[str, Page]):
+    """Pages of which the first takes its time."""
+
+    def get(self, path: str, default: Page | None = None) -> Page | None:  # type: ignore[override]
+        if path == "/000.png":
+            time.sleep(1.5)
+        return super().get(path, default)
+
+
+def test_nobody_waits_for_what_a_dead_process_held(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = (greys / "000.png").read_bytes()
+    BUDGET[:] = shares(2, 2 * len(content))
+    monkeypatch.setattr("dinoclassify.loader.decode", greedy)
+    monkeypatch.setattr("dinoclassify.loader.shares", lambda _: BUDGET)
+    with web_server(Slow({"/000.png": Page(content), "/grab.png": Page(content)})) as site:
+        sources = (Source(f"{site.url}/{name}.png") for name in ("000", "grab"))
+        batches = load_batches(
+            sources, TINY, batch_size=1, workers=2, exact=False, max_pixels=10_000, timeout=20, private=True
+        )
+        codes = [item.failure.code if item.failure else "" for batch in batches for item in batch.inputs]
+    assert codes == ["", "worker_crashed"]

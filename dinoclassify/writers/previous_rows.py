@@ -33,18 +33,19 @@ SELECT number FROM (
     SELECT * FROM (SELECT * FROM rows WHERE file = :file AND NOT claimed ORDER BY size, mtime LIMIT 1)
     UNION ALL
     SELECT * FROM (SELECT * FROM rows WHERE file = :file AND NOT claimed ORDER BY size DESC, mtime DESC LIMIT 1)
-) WHERE size IS NOT :size OR mtime IS NOT :mtime
+) WHERE (size IS NOT :size OR mtime IS NOT :mtime)
 """
+_NO_TIME = ":mtime IS NULL AND :size IS NOT NULL"  # a size alone does not show that the content is the same
+_FAILED = "SELECT number FROM rows WHERE file = :file AND NOT claimed AND status = 'failed'"
 # Whose place a later row of the file takes: see `Replaced`.
 _CLAIM = "UPDATE rows SET claimed = 1 WHERE"
-_FAILED = "SELECT number FROM rows WHERE file = :file AND NOT claimed AND status = 'failed'"
 _REPLACE = {
     "changed": f"{_CLAIM} number IN ({_CHANGED})",
-    "remade": f"{_CLAIM} number = ({_CHANGED} UNION ALL {_FAILED} LIMIT 1)",
+    "remade": f"{_CLAIM} number = ({_CHANGED} OR ({_NO_TIME}) UNION ALL {_FAILED} LIMIT 1)",
     "all": f"{_CLAIM} file = :file AND NOT claimed",
 }
-_FIND = "SELECT number, ifnull(path, file), status, error_code FROM rows WHERE file = ? AND NOT claimed"
-_SAME = f"{_FIND} AND size IS ? AND mtime IS ? LIMIT 1"
+_FIND = "SELECT number, ifnull(path, file), status, error_code FROM rows WHERE file = ?1 AND NOT claimed"
+_SAME = f"{_FIND} AND size IS ?2 AND mtime IS ?3 AND (?3 IS NOT NULL OR ?2 IS NULL) LIMIT 1"
 _OTHER = f"{_FIND} LIMIT 1"
 _UNCLAIMED = "SELECT number, ifnull(path, file), status FROM rows WHERE NOT claimed ORDER BY number"
 _DROP_FAILED = """
@@ -122,7 +123,8 @@ class PreviousRows(Generic[R]):
     def claim(self, source: Source) -> PreviousRow | None:
         """The row of an input, if there is one. It takes the path of the input; each row is given once.
 
-        A row of the file as it is now goes before rows of its earlier content.
+        A row of the file as it is now goes before rows of its earlier content. Of an object of which only its size is
+        known no row is taken for one of its content as it is now.
         """
         if not self.count:
             return None
