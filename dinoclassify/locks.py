@@ -1,8 +1,8 @@
 """One run at a time writes a file.
 
 The kernel locks a file beside it, and gives the lock back if the process dies. Some file systems have no such locks, or
-not for every host: there a claim stands for the lock, a second file that says which process has made it. Each run leaves
-its name in the one and then looks for the other, so that the two kinds of runs keep each other out as well.
+not for every host: there a claim stands for the lock, a second file that says which process has made it. Each run
+leaves its name in the one and then looks for the other, so that the two kinds of runs keep each other out as well.
 """
 
 import errno
