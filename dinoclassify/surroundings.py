@@ -6,9 +6,12 @@ import tempfile
 from contextlib import suppress
 
 from dinoclassify import cgroups
+from dinoclassify.errors import ModelError
 
 NO_HOME = "/nonexistent"  # as Debian calls the home of a user who has none
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a folder in memory, which a container has even if all its disks are read-only
+
+LEAST_ADDRESSES = 1 << 30  # bytes, as `ulimit -v` limits them: with 0.95 GiB no run of `builtin` has succeeded
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -23,6 +26,18 @@ def make_do() -> None:
     if few_processes():
         for variable in _ONE_THREAD:  # these libraries end the process where a thread cannot be started
             os.environ.setdefault(variable, "1")
+
+
+def check_addresses() -> None:
+    """See that large libraries can be loaded; to be called before they are imported.
+
+    Raises:
+        ModelError: there are too few addresses for them: some would end the process, or wait for ever.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY and soft < LEAST_ADDRESSES:
+        allowed, least = f"{soft / 2**30:.2f} GiB", f"{LEAST_ADDRESSES / 2**30:g} GiB"
+        raise ModelError(f"ulimit -v allows {allowed} of address space, a model needs {least} at least: allow more")
 
 
 def temporary_folder() -> str | None:

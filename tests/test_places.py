@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import PHOTOS
 
 from dinoclassify import Classifier, cache
@@ -25,7 +26,7 @@ from dinoclassify.doctor import examine
 from dinoclassify.errors import LockedError, ModelError, WorkerError
 from dinoclassify.locks import lock_of, locked
 from dinoclassify.models import open_model
-from dinoclassify.runtimes.openvino import converted, reason_of
+from dinoclassify.runtimes.openvino import OpenVINORuntime, converted, reason_of
 from dinoclassify.surroundings import NO_HOME, make_do
 
 Refuse = Callable[[int | None], None]
@@ -176,6 +177,33 @@ def test_what_openvino_says_is_whole(tiny: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("dinoclassify.runtimes.openvino._core", refuse("std::bad_alloc"))
     with pytest.raises(ModelError, match=r"there is not enough memory for .*: try a smaller --model, or allow more"):
         Classifier(tiny, device="cpu")
+
+
+def test_too_small_an_address_space_is_refused_before_a_library_hangs(
+    here: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (900 << 20, 900 << 20))
+    assert run(["predict", str(PHOTOS), "-m", tiny, "-o", "out.csv"]) == 5
+    message = "ulimit -v allows 0.88 GiB of address space, a model needs 1 GiB at least: allow more"
+    assert capsys.readouterr().err == f"dinoclassify: {message}\n"
+    assert not list(here.glob("*out.csv*"))
+
+
+def test_openvino_that_fails_in_the_middle_says_why(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "Exception from a.cpp:1:\nCaught exception: Exception from b.cpp:2:\n[CPU] Convolution node can't alloc\n\n"
+
+    class Request:
+        def start_async(self, *_: object, **__: object) -> None: ...
+
+        def wait(self) -> None:
+            raise RuntimeError(said)
+
+    classifier = OpenVINORuntime(open_model(tiny))
+    monkeypatch.setattr(classifier, "_idle", [Request()])
+    with pytest.raises(
+        ModelError, match=r"\(\[CPU\] Convolution node can't alloc\): allow more memory, or use --runtime"
+    ):
+        classifier(torch.zeros((1, 3, 56, 56), dtype=torch.uint8))()
 
 
 @pytest.mark.parametrize(

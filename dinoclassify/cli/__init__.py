@@ -43,6 +43,7 @@ _EPILOG = (
     "130/143 stopped by SIGINT/SIGTERM."
 )
 
+_NO_MEMORY_IN_WORDS = ("bad_alloc", "t allocate memory", "could not create a primitive")  # the last says oneDNN
 _NO_MEMORY = b"dinoclassify: there is not enough memory: try a smaller --model, --batch-size or number of --workers\n"
 
 app = typer.Typer(
@@ -164,5 +165,5 @@ def _lacks_processes(error: Exception) -> bool:
 
 def _lacks_memory(error: Exception) -> bool:
     """Whether memory was refused to Python, or to a library in C++: torch and OpenVINO have no type for it."""
-    in_words = isinstance(error, RuntimeError) and ("bad_alloc" in str(error) or "t allocate memory" in str(error))
+    in_words = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY_IN_WORDS)
     return isinstance(error, MemoryError) or in_words or (isinstance(error, OSError) and error.errno == errno.ENOMEM)

@@ -99,7 +99,8 @@ class OpenVINORuntime:
         request.start_async(pixels.numpy(), share_inputs=True)
 
         def answer() -> Tensor:
-            request.wait()
+            with _running(self._model.name):
+                request.wait()
             logits = torch.from_numpy(np.array(request.get_output_tensor().data, np.float32))
             self._idle.append(request)
             bad = ~finite_rows(logits)
@@ -152,7 +153,7 @@ def save_network(network: ov.Model, folder: Path) -> None:
 
 def reason_of(error: Exception) -> str:
     """What an error of OpenVINO says, in one line: it begins with the lines of code that it has passed."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line.strip().removeprefix("Caught exception: ") for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith("Exception from ")) or type(error).__name__
 
 
@@ -170,6 +171,20 @@ def _loading(name: str) -> Iterator[None]:
         if isinstance(error, MemoryError) or "bad_alloc" in str(error):
             raise ModelError(f"there is not enough memory for {name}: try a smaller --model, or allow more") from error
         raise UnconvertibleError(f"OpenVINO cannot load {name} ({reason_of(error)})") from error
+
+
+@contextmanager
+def _running(name: str) -> Iterator[None]:
+    """Turn what OpenVINO says when it runs a model into our errors: there is nothing wrong with pictures by then.
+
+    Raises:
+        ModelError: it cannot run, as a rule for want of memory.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        cure = "allow more memory, or use --runtime torch"
+        raise ModelError(f"OpenVINO cannot run {name} ({reason_of(error)}): {cure}") from error
 
 
 def versions() -> Stamp:
