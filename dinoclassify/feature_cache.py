@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from platformdirs import user_cache_path
 
+from dinoclassify.cache import cache_root
 from dinoclassify.embeddings import Embedding
 from dinoclassify.encoder import Encoder
 from dinoclassify.files import signature
@@ -137,4 +137,4 @@ def _place(encoder: Encoder, run: Run) -> Path:
         "versions": versions(encoder.runtime),
     }
     digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
-    return user_cache_path("dinoclassify") / f"features-{digest[:32]}.sqlite"
+    return cache_root() / f"features-{digest[:32]}.sqlite"

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -169,20 +170,17 @@ def _sound(place: _Place) -> _Place:
 
 
 def _read_settings(folder: str, name: str, *, labelled: bool) -> _Settings:
-    def make(kept: Path) -> None:
-        from dinoclassify.checkpoints import check_family, read_labels, read_preprocessing
-
-        check_family(folder, name)
-        labels, multi_label = read_labels(folder, name) if labelled else ((), False)
-        preprocessing = read_preprocessing(folder, name)
-        plain = asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else None
-        settings = {"labels": labels, "multi_label": multi_label, "preprocessing": plain}
-        (kept / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-
     stamp = {"dinoclassify": dinoclassify.__version__, "transformers": version("transformers")}
     kind = "settings" if labelled else "encoder"
-    kept = kept_folder(f"{kind}-{sha256(settings_files(folder))[:32]}", stamp, make)
-    settings = json.loads((kept / "settings.json").read_text(encoding="utf-8"))
+
+    def make(kept: Path) -> None:
+        (kept / "settings.json").write_text(json.dumps(_settings_of(folder, name, labelled=labelled)), encoding="utf-8")
+
+    try:
+        kept = kept_folder(f"{kind}-{sha256(settings_files(folder))[:32]}", stamp, make)
+        settings = json.loads((kept / "settings.json").read_text(encoding="utf-8"))
+    except OSError:  # there is no place at all for them
+        settings = _settings_of(folder, name, labelled=labelled)
     preprocessing: Preprocessing | AsIs
     if settings["preprocessing"] is None:  # a processor that is more than numbers
         from dinoclassify.checkpoints import read_preprocessing
@@ -191,6 +189,17 @@ def _read_settings(folder: str, name: str, *, labelled: bool) -> _Settings:
     else:
         preprocessing = Preprocessing.from_json(settings["preprocessing"])
     return _Settings(tuple(settings["labels"]), settings["multi_label"], preprocessing)
+
+
+def _settings_of(folder: str, name: str, *, labelled: bool) -> dict[str, Any]:
+    """What transformers makes of a checkpoint's settings, as JSON has it."""
+    from dinoclassify.checkpoints import check_family, read_labels, read_preprocessing
+
+    check_family(folder, name)
+    labels, multi_label = read_labels(folder, name) if labelled else ((), False)
+    preprocessing = read_preprocessing(folder, name)
+    plain = asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else None
+    return {"labels": labels, "multi_label": multi_label, "preprocessing": plain}
 
 
 def _digest(place: _Place) -> str:

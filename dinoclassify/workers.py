@@ -170,10 +170,14 @@ class Worker:
                 )
             )
         except (OSError, RuntimeError) as error:
+            for process in _begun_since(before):  # without the thread that would have been its other end
+                process.kill()
+            is_refused = isinstance(error, BlockingIOError) or "can't start new thread" in str(error)
+            cure = "more processes (ulimit -u)" if is_refused else "a larger /dev/shm"
             raise WorkerError(
-                f"cannot start a process that decodes: {error}; try fewer --workers, or a larger /dev/shm"
+                f"cannot start a process that decodes: {error}; try fewer --workers, or {cure}"
             ) from error
-        self._processes = [process for process in multiprocessing.active_children() if process not in before]
+        self._processes = _begun_since(before)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, handler)  # torch's own would raise, in the middle of anything
 
@@ -296,6 +300,10 @@ def _context() -> BaseContext:
     context = copy.copy(multiprocessing.get_context())
     context.Event = _Flag  # type: ignore[method-assign,assignment]  # torch asks no more of it
     return context
+
+
+def _begun_since(before: Sequence[BaseProcess]) -> list[BaseProcess]:
+    return [process for process in multiprocessing.active_children() if process not in before]
 
 
 class _LostError(Exception):

@@ -109,6 +109,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     assert re.match(r"\d+ processors", findings["device", "cpu"]["found"])
     assert findings["decoder", "jpeg"]["found"] != "missing"
     monkeypatch.setattr("dinoclassify.doctor.find_spec", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("dinoclassify.doctor.is_builtin_installed", lambda: False)
     assert run(["doctor"]) == 0
     out = capsys.readouterr().out
@@ -131,7 +132,7 @@ def test_a_signal_in_the_middle_of_an_import_is_a_signal(
 ) -> None:
     from dinoclassify.cli import signals
 
-    def fails() -> None:
+    def fails(*_: object) -> None:
         signals.stopped.append(signals.Stopped(15))  # and the library has made something else of it
         raise AttributeError("partially initialized module 'numpy' has no attribute 'void'")
 

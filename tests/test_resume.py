@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -204,7 +205,9 @@ def test_a_second_run_is_kept_out_and_the_kernel_frees_the_lock(here: Path, tiny
             time.sleep(0.05)
         second = cli("predict", "photos", "-m", tiny, "-o", "out.csv")
         assert second.returncode == 11
-        assert second.stderr == b"dinoclassify: another run is writing out.csv: --wait waits for it\n"
+        holder = f"process {first.pid} on {socket.gethostname()}"
+        message = f"dinoclassify: another run is writing out.csv ({holder}): --wait waits for it\n"
+        assert second.stderr.decode() == message
         arguments = ["predict", "photos", "-m", tiny, "-o", "out.csv", "--wait", "--fresh"]
         waiting = subprocess.Popen([sys.executable, "-m", "dinoclassify", *arguments])
         time.sleep(1)

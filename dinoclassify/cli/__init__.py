@@ -31,15 +31,19 @@ from dinoclassify.cli.tag import tag
 from dinoclassify.cli.terminal import hush, say, writing_to_stdout
 from dinoclassify.cli.train import train
 from dinoclassify.errors import DinoclassifyError, OutputClosedError, UsageError, WorkerError
+from dinoclassify.files import FULL
+from dinoclassify.surroundings import SHARED_MEMORY, make_do, temporary_folder
 
 log = logging.getLogger("dinoclassify")
 
 _EPILOG = (
-    "Exit codes: 0 no row failed, or no more than --max-failures allows, 1 internal error, 2 wrong usage, 3 some rows "
-    "failed, 4 no inputs found, or one is away, 5 the model could not be loaded, 6 the output could not be written, "
-    "7 stopped to protect the output, 11 another run is writing the output, 130/143 stopped by SIGINT/SIGTERM."
+    "Exit codes: 0 no row failed, or no more than --max-failures allows, 1 internal error, or a problem that doctor "
+    "has found, 2 wrong usage, 3 some rows failed, 4 no inputs found, or one is away, 5 the model could not be "
+    "loaded, 6 the output could not be written, 7 stopped to protect the output, 11 another run is writing the output, "
+    "130/143 stopped by SIGINT/SIGTERM."
 )
 
+_NO_MEMORY_IN_WORDS = ("bad_alloc", "t allocate memory", "could not create a primitive")  # the last says oneDNN
 _NO_MEMORY = b"dinoclassify: there is not enough memory: try a smaller --model, --batch-size or number of --workers\n"
 
 app = typer.Typer(
@@ -73,6 +77,7 @@ def root(
         os.getcwd()
     except FileNotFoundError as error:  # libraries end the process without a word of it
         raise UsageError("the working folder is not there any more: go to another one (cd)") from error
+    make_do()
 
 
 def main() -> Never:
@@ -128,11 +133,37 @@ def _report(error: Exception) -> int:
     """Say what nobody has foreseen; gives the exit code."""
     if log.isEnabledFor(logging.DEBUG):
         log.debug("%s", error, exc_info=error)
-    if isinstance(error, ImportError | SystemError):  # the latter of a C extension that found no memory
+    if _lacks_folder(error):
+        say(f"there is no room for temporary files ({error}): set TMPDIR to a folder that can be written and has some")
+    elif _lacks_processes(error):
+        say("no more processes or threads may be started: allow more (ulimit -u, or --pids-limit of the container)")
+        hush()
+    elif isinstance(error, ImportError | SystemError):  # the latter of a C extension that found no memory
         say(f"a library cannot be loaded: {error}; install dinoclassify again, or let it have more memory")
-    elif isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+    elif _lacks_memory(error):
         os.write(2, _NO_MEMORY)  # what else prints takes some
         hush()  # libraries that are half imported complain on the way out
     else:
         say(f"internal error: {error or type(error).__name__}; --debug shows where")
     return 1
+
+
+def _lacks_folder(error: Exception) -> bool:
+    """Whether it is about temporary files: there is no folder for them, or that is full or read-only."""
+    if not isinstance(error, OSError):
+        return False
+    folder = temporary_folder()
+    if folder is None:
+        return True
+    return error.errno in FULL and str(error.filename or "").startswith((f"{folder}/", f"{SHARED_MEMORY}/"))
+
+
+def _lacks_processes(error: Exception) -> bool:
+    """Whether it is what Python says when the system refuses a process, or a thread."""
+    return isinstance(error, BlockingIOError) or "can't start new thread" in str(error)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory was refused to Python, or to a library in C++: torch and OpenVINO have no type for it."""
+    in_words = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY_IN_WORDS)
+    return isinstance(error, MemoryError) or in_words or (isinstance(error, OSError) and error.errno == errno.ENOMEM)

@@ -15,6 +15,7 @@ from dinoclassify.cli.truth import Truth, read_truth
 from dinoclassify.errors import UsageError
 from dinoclassify.lists import listed_source
 from dinoclassify.stages import Stages
+from dinoclassify.surroundings import check_addresses
 
 if TYPE_CHECKING:
     from dinoclassify.evaluation import Answer, Evaluation
@@ -119,6 +120,7 @@ def _predict(
     multi_label: bool,
 ) -> "tuple[list[Answer], list[str], bool]":
     """Predictions for all pictures, the names of the classes, and whether a picture may have many."""
+    check_addresses()
     from dinoclassify.classes import match_classes
     from dinoclassify.classifier import Classifier
     from dinoclassify.groups import match_groups

@@ -25,6 +25,7 @@ from dinoclassify.stages import Stages
 from dinoclassify.staging import published
 from dinoclassify.stores import is_url
 from dinoclassify.streams import stream_rows
+from dinoclassify.surroundings import check_addresses
 from dinoclassify.writers import R, RowFormat
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
         sources: Iterator[Source] = chain([first] if first is not None else [], found)
         if upkeep.resume and not is_live(inputs):
             sources = signed(sources, private=inputs.private_urls)
+        check_addresses()
         job = open_job()
         log_model(job.model)
         output = open_output(job, request)

@@ -15,6 +15,7 @@ from dinoclassify.labelled import count_classes
 from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
 from dinoclassify.statistics import wilson
+from dinoclassify.surroundings import check_addresses
 
 if TYPE_CHECKING:
     from dinoclassify.embeddings import Embedding
@@ -58,6 +59,7 @@ def train(
     count_classes(known.pictures, classes, multi_label=multi_label)
     with locked(output.rstrip("/"), wait=wait):
         check()  # another run may have written it
+        check_addresses()
         from dinoclassify.encoder import Encoder
         from dinoclassify.model_card import Data, write_card
         from dinoclassify.saving import save_classifier

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models import ImageClassifier, ImageModel
+from dinoclassify.surroundings import few_processes
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ Answer = Callable[[], Tensor]  # waits for what the model answers: float32, B x 
 
 
 class UnconvertibleError(ModelError):
-    """A runtime other than PyTorch cannot run this model."""
+    """A runtime other than PyTorch cannot run this model, or not on this machine."""
 
 
 class Runtime(Protocol):
@@ -107,6 +108,9 @@ def _open(
 ) -> Runtime:
     wants_openvino = runtime == "openvino" or precision == "int8"
     may_use_it = runtime == "auto" and devices[0].type == "cpu" and not compiled and precision != "fp16"
+    if may_use_it and few_processes():  # where OpenVINO waits for ever for a thread that cannot be started
+        log.warning("few processes may be started (ulimit -u, or the limit of the container): going on with torch")
+        may_use_it = False
     if wants_openvino or (may_use_it and find_spec("openvino") is not None):
         try:
             from dinoclassify.runtimes.int8 import Int8Runtime
@@ -118,8 +122,10 @@ def _open(
                 raise UsageError("OpenVINO needs: pip install 'dinoclassify[openvino]'") from error
             log.warning("OpenVINO cannot be imported (%s): going on with torch", error)
         except UnconvertibleError as error:
-            if wants_openvino:
+            if precision == "int8":
                 raise
+            if wants_openvino:
+                raise UnconvertibleError(f"{error}; or use --runtime torch") from error
             log.warning("%s: going on with torch", error)
     from dinoclassify.runtimes.pytorch import open_torch
 

@@ -4,8 +4,13 @@ The network takes uint8 pixels, normalises them itself and takes batches of any 
 and kept; OpenVINO makes bf16 of it when it loads.
 """
 
+import errno
 import logging
+import os
+import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib.metadata import version
 from math import prod
@@ -18,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 import dinoclassify
-from dinoclassify.cache import Stamp, kept_folder
-from dinoclassify.errors import ModelError, first_line
+from dinoclassify.cache import Stamp, cache_root, kept_folder
+from dinoclassify.errors import ModelError
 from dinoclassify.models import ImageModel
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes import (
@@ -31,6 +36,7 @@ from dinoclassify.runtimes import (
     to_answers,
 )
 from dinoclassify.runtimes.telemetry import no_telemetry
+from dinoclassify.surroundings import temporary_folder
 
 with no_telemetry():
     import openvino as ov
@@ -41,6 +47,7 @@ log = logging.getLogger(__name__)
 BATCH_SIZE = 2
 TOLERANCE = 1e-3  # of the largest logit: what a converted network may differ by from its module, both in float32
 
+_FULL = 1 << 20  # bytes: a disk with less than that is full
 _SLOW_FROM = 1_000_000  # parameters: smaller models are ready in a moment
 _NETWORK = "network.xml"  # and network.bin
 
@@ -55,7 +62,7 @@ class OpenVINORuntime:
         quantised: the folder of a network to use in place of the converted one, whose precision is then int8.
 
     Raises:
-        UnconvertibleError: OpenVINO does not take this model.
+        UnconvertibleError: OpenVINO does not take this model, or does not find what it needs on this machine.
         ModelError: the model cannot be loaded.
     """
 
@@ -70,7 +77,9 @@ class OpenVINORuntime:
         quantised: Path | None = None,
     ) -> None:
         self._model = model
-        network = read_network(quantised or converted(model))
+        folder = quantised or converted(model)
+        with _loading(model.name):
+            network = read_network(folder)
         if precision == "auto":
             precision = "bf16" if cpu_has_bf16() and mostly_matrices(network) else "fp32"
         if precision == "bf16" and not cpu_has_bf16():
@@ -90,7 +99,8 @@ class OpenVINORuntime:
         request.start_async(pixels.numpy(), share_inputs=True)
 
         def answer() -> Tensor:
-            request.wait()
+            with _running(self._model.name):
+                request.wait()
             logits = torch.from_numpy(np.array(request.get_output_tensor().data, np.float32))
             self._idle.append(request)
             bad = ~finite_rows(logits)
@@ -106,7 +116,7 @@ class OpenVINORuntime:
         return self._compile(read_network(converted(self._model)), "fp32")
 
     def _compile(self, network: ov.Model, precision: Precision) -> ov.CompiledModel:
-        try:
+        with _loading(self._model.name):
             # Several requests at a time, with a share of the cores each, answer 5 to 10 % more pictures a second
             # than one that has all cores.
             return _core().compile_model(
@@ -114,8 +124,6 @@ class OpenVINORuntime:
                 "CPU",
                 {"INFERENCE_PRECISION_HINT": precision.replace("fp", "f"), "PERFORMANCE_HINT": "THROUGHPUT"},
             )
-        except RuntimeError as error:
-            raise ModelError(f"OpenVINO cannot load {self._model.name}: {first_line(error)}") from error
 
 
 @cache
@@ -138,7 +146,45 @@ def save_network(network: ov.Model, folder: Path) -> None:
     try:
         ov.save_model(network, folder / _NETWORK, compress_to_fp16=False)
     except RuntimeError as error:
-        raise OSError(first_line(error)) from error
+        if shutil.disk_usage(folder).free < _FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise OSError(reason_of(error)) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of OpenVINO says, in one line: it begins with the lines of code that it has passed."""
+    lines = [line.strip().removeprefix("Caught exception: ") for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("Exception from ")) or type(error).__name__
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Turn what OpenVINO says when it loads a model into our errors.
+
+    Raises:
+        UnconvertibleError: another runtime may be able to load it.
+        ModelError: there is not enough memory, which is so for every runtime.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+            raise ModelError(f"there is not enough memory for {name}: try a smaller --model, or allow more") from error
+        raise UnconvertibleError(f"OpenVINO cannot load {name} ({reason_of(error)})") from error
+
+
+@contextmanager
+def _running(name: str) -> Iterator[None]:
+    """Turn what OpenVINO says when it runs a model into our errors: there is nothing wrong with pictures by then.
+
+    Raises:
+        ModelError: it cannot run, as a rule for want of memory.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        cure = "allow more memory, or use --runtime torch"
+        raise ModelError(f"OpenVINO cannot run {name} ({reason_of(error)}): {cure}") from error
 
 
 def versions() -> Stamp:
@@ -151,16 +197,28 @@ def converted(model: ImageModel) -> Path:
     """The folder of the model's network, converted if it has not been yet.
 
     Raises:
-        UnconvertibleError: OpenVINO does not take the model, or answers otherwise than PyTorch.
+        UnconvertibleError: OpenVINO does not take the model, or answers otherwise than PyTorch, or there is no room for
+            its network.
         ModelError: the model cannot be loaded.
     """
+    made: list[ov.Model] = []
 
     def make(folder: Path) -> None:
-        started = perf_counter()
-        save_network(_convert(model), folder)
-        log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
+        if not made:
+            started = perf_counter()
+            made.append(_convert(model, once=folder.parent == cache_root()))
+            log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
+        save_network(made[0], folder)
 
-    return kept_folder(f"openvino-{model.digest()[:32]}", versions(), make)
+    try:
+        return kept_folder(f"openvino-{model.digest()[:32]}", versions(), make)
+    except OSError as error:
+        if temporary_folder() is None:
+            raise  # torch would need one too
+        cure = "set XDG_CACHE_HOME, or TMPDIR, to a folder that can be written and has room"
+        raise UnconvertibleError(
+            f"no room for {model.name} as OpenVINO needs it ({error.strerror or error}): {cure}"
+        ) from error
 
 
 def mostly_matrices(network: ov.Model) -> bool:
@@ -190,13 +248,13 @@ class _Network(nn.Module):
         return cast(Tensor, self.model(pixel_values=(pixels.float() - self.mean) / self.std).logits)
 
 
-def _convert(model: ImageModel) -> ov.Model:
+def _convert(model: ImageModel, *, once: bool) -> ov.Model:
     size = model.preprocessing.output_size
     if size is None:
         raise UnconvertibleError(f"OpenVINO runs models with one input size, and {model.name} takes many")
     module = _Network(model)
     if sum(parameter.numel() for parameter in module.parameters()) >= _SLOW_FROM:
-        log.warning("preparing %s for OpenVINO, once on this machine: some 20 s", model.name)
+        log.warning("preparing %s for OpenVINO%s: some 20 s", model.name, ", once on this machine" if once else "")
     from dinoclassify.checkpoints import silenced  # takes seconds, most of which the line before has spent
 
     is_plain = isinstance(model.preprocessing, Preprocessing)
@@ -211,7 +269,7 @@ def _convert(model: ImageModel) -> ov.Model:
             network = ov.convert_model(module, example_input=probe, input=[([-1, 3, *size], taken)])
             answer = _core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(probe.numpy())[0]
         except Exception as error:  # any step of the model may be one that OpenVINO does not know
-            raise UnconvertibleError(f"OpenVINO cannot convert {model.name} ({first_line(error)})") from error
+            raise UnconvertibleError(f"OpenVINO cannot convert {model.name} ({reason_of(error)})") from error
     off = float(np.abs(answer - expected.numpy()).max() / expected.abs().max())
     if not off < TOLERANCE:
         raise UnconvertibleError(f"OpenVINO's conversion of {model.name} answers otherwise, by {off:.1e}")

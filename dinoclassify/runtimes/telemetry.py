@@ -4,14 +4,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SILENCED_BY = ("CI", "NNCF_CI")  # variables that tell them that nobody is there to be counted
+from dinoclassify.surroundings import NO_HOME
+
+_SILENCED_BY = {"CI": "true", "NNCF_CI": "true"}  # variables that tell them that nobody is there to be counted
 
 
 @contextmanager
 def no_telemetry() -> Iterator[None]:
     """Have what is imported and called in the block report nothing."""
-    before = {name: os.environ.get(name) for name in _SILENCED_BY}
-    os.environ.update(dict.fromkeys(_SILENCED_BY, "true"))
+    homeless = {"HOME": NO_HOME} if os.path.expanduser("~") == "~" else {}  # they look there for consent, or raise
+    before = {name: os.environ.get(name) for name in (*_SILENCED_BY, *homeless)}
+    os.environ.update(_SILENCED_BY | homeless)
     try:
         yield
     finally:

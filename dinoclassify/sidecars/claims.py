@@ -14,12 +14,17 @@ CREATE TABLE claims (sidecar BLOB PRIMARY KEY, picture BLOB) WITHOUT ROWID;
 
 
 class Claims:
-    """The sidecars of a run, of which each is given to the first picture that asks for it."""
+    """The sidecars of a run, of which each is given to the first picture that asks for it.
+
+    Raises:
+        OutputError: there is no folder for temporary files.
+    """
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # collected in any thread
         weakref.finalize(self, self._database.close)
-        self._database.executescript(_TABLE)
+        with temporary_table("the names of the sidecars"):
+            self._database.executescript(_TABLE)
 
     def claim(self, sidecar: str, picture: str) -> str | None:
         """The picture that has the sidecar already, which may be the same; None if it is given now.
