@@ -7,20 +7,14 @@ whoever has the other half waits for nobody.
 
 import ctypes
 import os
-from contextlib import suppress
 from multiprocessing.sharedctypes import RawArray
 
+from dinoclassify import cgroups
 from dinoclassify.sources import MOST_BYTES
 from dinoclassify.web import check_size
 
 _MOST = 2 * MOST_BYTES  # bytes of a run, where there is memory enough
 _SHARE_OF_MEMORY = 4  # at most a quarter of it
-
-_CGROUPS = "/proc/self/cgroup"
-_LIMITS = {  # by controller, of which the second version of them names none
-    "": "/sys/fs/cgroup{}/memory.max",
-    "memory": "/sys/fs/cgroup/memory{}/memory.limit_in_bytes",
-}
 
 
 class NoRoomError(Exception):
@@ -135,28 +129,7 @@ def shares(processes: int, most: int | None = None) -> list[Share]:
 
 def memory() -> int:
     """The bytes that this process may use: those of the machine, or fewer in a container."""
-    limits = _container_limits()
+    limits = [] if (allowed := cgroups.read_limits().memory) is None else [allowed]
     if "SC_PHYS_PAGES" in os.sysconf_names:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(limits, default=_SHARE_OF_MEMORY * _MOST)
-
-
-def _container_limits() -> list[int]:
-    """The limits of the control groups that this process is in, and of those above, as far as they can be seen."""
-    limits: list[int] = []
-    with suppress(OSError), open(_CGROUPS, encoding="utf-8", errors="surrogateescape") as groups:
-        for line in groups:
-            _, controllers, path = line.rstrip("\n").split(":", 2)
-            for controller in set(controllers.split(",")) & set(_LIMITS):
-                limits += _limits_above(_LIMITS[controller], path.rstrip("/"))
-    return limits
-
-
-def _limits_above(file: str, group: str) -> list[int]:
-    limits: list[int] = []
-    while True:
-        with suppress(OSError, ValueError), open(file.format(group), encoding="ascii") as content:
-            limits.append(int(content.read()))  # or "max"
-        if not group:
-            return limits
-        group = group.rpartition("/")[0]

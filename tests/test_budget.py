@@ -5,13 +5,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from servers import Page, Web, web_server
 
 from dinoclassify import budget, web
 from dinoclassify.budget import NoRoomError, Room, Share, shares
+from dinoclassify.cgroups import CgroupLimits
 from dinoclassify.fetching import Fetcher
 from dinoclassify.rows import Failure
 from dinoclassify.sources import MOST_BYTES, Source
@@ -80,24 +80,14 @@ def test_an_image_that_is_waited_for_has_the_other_half() -> None:
     one.reserve(100)
 
 
-def test_the_budget_is_a_quarter_of_the_memory_of_the_machine_or_container(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(budget, "_CGROUPS", str(tmp_path / "cgroup"))
+def test_the_budget_is_a_quarter_of_the_memory_of_the_machine_or_container(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = budget.memory()
     assert machine > 1 << 27
-    limits = {"": f"{tmp_path}/two{{}}/memory.max", "memory": f"{tmp_path}/one{{}}/limit"}
-    monkeypatch.setattr(budget, "_LIMITS", limits)
-    (tmp_path / "cgroup").write_text("12:cpu,cpuacct:/x\n9:memory:/box\n1:name=systemd:/a:b\n0::/pod/box\n")
-    (tmp_path / "two/pod/box").mkdir(parents=True)
-    (tmp_path / "two/pod/box/memory.max").write_text("max\n")
-    assert budget.memory() == machine
-    (tmp_path / "two/pod/memory.max").write_text(f"{1 << 26}\n")
+    monkeypatch.setattr("dinoclassify.cgroups.read_limits", lambda: CgroupLimits(memory=1 << 26))
     assert budget.memory() == 1 << 26
     assert shares(1)[0].most == 1 << 23
-    (tmp_path / "one/box").mkdir(parents=True)
-    (tmp_path / "one/box/limit").write_text(f"{1 << 25}\n")
-    assert budget.memory() == 1 << 25
+    monkeypatch.setattr("dinoclassify.cgroups.read_limits", lambda: CgroupLimits(memory=1 << 60))
+    assert budget.memory() == machine
     monkeypatch.setattr(budget, "memory", lambda: 1 << 40)
     assert shares(1)[0].most == MOST_BYTES
 

@@ -29,6 +29,7 @@ from dinoclassify.rows import file_shown_as
 from dinoclassify.seen import SEEN, Seen, read_seen, signature_in, write_seen
 from dinoclassify.stages import Stages
 from dinoclassify.streams import check_place, stream_rows
+from dinoclassify.surroundings import check_addresses
 from dinoclassify.watching import Watch
 from dinoclassify.writers import R, refuse_reserved
 
@@ -97,6 +98,7 @@ def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | N
 
 def _watch(open_job: Callable[[], Job[R]], request: Request, tally: Tally, status: str | None) -> None:
     """Write a row for each image, until a signal or a limit ends it."""
+    check_addresses()
     job, target = open_job(), request.target
     log_model(job.model)
     if target.kept_in is not None:
