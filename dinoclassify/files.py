@@ -158,8 +158,8 @@ def put_in_place(temporary: str, path: str) -> None:
     _rename(temporary, path)
 
 
-def keep_rights(path: str, descriptor: int) -> None:
-    """Give an open file the owner, group, mode and access list of ``path``, if that is a regular file.
+def keep_rights(path: str | int, descriptor: int) -> None:
+    """Give an open file the owner, group, mode and access list of ``path``, or of another, if that is a regular file.
 
     Only root may give files away: where the group cannot be kept, the new group may do no more than all others.
     """
@@ -209,10 +209,10 @@ def is_temporary(name: str) -> bool:
     return re.fullmatch(rf"\.[0-9a-f]{{8}}-[0-9a-f]{{16}}{re.escape(_TEMPORARY)}", name) is not None
 
 
-def _regular_file(path: str) -> os.stat_result | None:
+def _regular_file(path: str | int) -> os.stat_result | None:
     """The status of a file; None if there is none, or something else, such as a link."""
     with suppress(FileNotFoundError):
-        status = os.lstat(path)
+        status = os.stat(path, follow_symlinks=False) if isinstance(path, str) else os.fstat(path)
         return status if stat.S_ISREG(status.st_mode) else None
     return None
 

@@ -1,116 +1,158 @@
 """The last row of each image that a watch has seen: what need not be labelled again.
 
-Rows stand in the output. Once that was rotated, those of before stand elsewhere; then they are kept beside it.
+Rows stand in the output. Since other programs may rotate that at any time, also while no watch runs, a file beside it
+keeps what they say in short.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast, get_args
 
-from dinoclassify.files import Signature, replacing, reporting, same_signature
+from dinoclassify.errors import UsageError
+from dinoclassify.files import Signature, append, replacing, reporting
 from dinoclassify.rows import ErrorCode, Row, Status
 
-SEEN = ".seen"  # stands behind the name of the output that the rows were in
-FIRST_RETRY, LAST_RETRY = 10.0, 3600.0  # seconds until an image is tried again, which double each time
+SEEN = ".seen"  # stands behind the name of the output
 
-_PASSING = frozenset({"unreadable", "vanished", "timeout", "out_of_memory"})  # failures that may pass by themselves
+_END = b"\n"  # of what was rotated away
 
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What a file is like: its size in bytes, and when its content, or anything about it, has changed last."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @property
-    def signature(self) -> Signature:
-        """What its row would say of it."""
-        return self.size, self.mtime_ns
+Identity = tuple[int, int]  # the device and inode of a folder
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """The last row of an image.
 
-    signature: of the file as it was read.
-    status, error_code: of the row.
-    earlier: an earlier run has made it.
-    ctime_ns: of the file when it was given to be labelled; None if it is not known.
-    pause: seconds between the last try and the next.
-    retry_at: the time of that, by the monotonic clock.
+    ``signature`` is that of the file as it was read. ``earlier``: an earlier run has made the row.
     """
 
     signature: Signature
     status: Status
     error_code: ErrorCode | None = None
     earlier: bool = False
-    ctime_ns: int | None = None
-    pause: float = FIRST_RETRY
-    retry_at: float = 0.0
-
-    def is_outdated(self, state: State, now: float) -> bool:
-        """Whether the image is to be labelled (again): it has changed, or its failure may have passed.
-
-        A failure may also pass with a change of mode or owner, which shows in ctime alone.
-        """
-        if not same_signature(self.signature, state.signature):
-            return True
-        if self.error_code is None:
-            return False
-        is_touched = self.ctime_ns is not None and self.ctime_ns != state.ctime_ns
-        return is_touched or (self.error_code in _PASSING and now >= self.retry_at)
-
-    def followed_by(self, row: Row, state: State | None, now: float) -> "Seen":
-        """What is known after another row of the same image; the pauses grow while its failure is the same."""
-        after = seen_in(row, state, now)
-        if after.error_code is None or after.error_code != self.error_code:
-            return after
-        pause = min(2 * self.pause, LAST_RETRY)
-        return Seen(after.signature, after.status, after.error_code, False, after.ctime_ns, pause, now + pause)
 
 
-def seen_in(row: Row, state: State | None, now: float) -> Seen:
-    """What a row says of its image, which was given to be labelled in this ``state``."""
-    code = row.failure.code if row.failure is not None else None
-    ctime_ns = state.ctime_ns if state is not None else None
-    retry_at = now + FIRST_RETRY
-    return Seen(signature_in(row, state), row.status, code, False, ctime_ns, FIRST_RETRY, retry_at)
-
-
-def signature_in(row: Row, state: State | None) -> Signature:
-    """The signature in a row; or, where a file could not be read, the one with which it was given to be labelled."""
+def seen_in(row: Row, signature: Signature = (None, None), *, earlier: bool = False) -> Seen:
+    """What a row says of its image; ``signature`` is for one that could not be read, and so has none in its row."""
     if row.size is not None and row.mtime_ns is not None:
-        return row.size, row.mtime_ns
-    return state.signature if state is not None else (None, None)
+        signature = row.size, row.mtime_ns
+    return Seen(signature, row.status, row.failure.code if row.failure is not None else None, earlier)
 
 
-def write_seen(path: str, made_with: Mapping[str, object], seen: Mapping[str, Seen], *, rights_of: str) -> None:
-    """Write down the last rows of images, by absolute path, and what made them: all of it, or nothing changes.
+class SeenFile:
+    """The file beside an output: a line of JSON for each row, in the order in which rows are written.
 
-    Raises:
-        OutputError: they cannot be written.
+    What was rotated away stands before an empty line, what the output has behind it.
+
+    Args:
+        made_with: what the rows depend on: those of another model are no rows of this one.
     """
-    with replacing(path, rights_of=rights_of) as file, reporting(path):
-        file.write(_line(made_with))
-        for image, last in seen.items():
-            file.write(_line([image, *last.signature, last.status, last.error_code]))
+
+    def __init__(self, made_with: Mapping[str, object]) -> None:
+        self._made_with = made_with
+        self._descriptor: int | None = None
+        self._lock = threading.Lock()  # one thread adds rows while another begins the file anew
+        self.rotated: dict[str, Seen] = {}  # the images whose rows are not in the output any more, by absolute path
+        self.roots: dict[str, Identity] = {}  # which folders the roots were when images were last in them
+
+    def read(self, output: str) -> dict[str, Seen]:
+        """Read the file; gives the last rows of images that were in the output, by absolute path.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+        path = output + SEEN
+        found: dict[str, Seen] = {}
+        try:
+            with open(path, "rb") as file:
+                if json.loads(file.readline()) == json.loads(_line(self._made_with)):
+                    for line in file:
+                        if line == _END:
+                            self.rotated, found = found, {}
+                        elif line.endswith(b"\n"):  # else a kill has torn it
+                            self._take(json.loads(line), found)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            cure = "remove it; images whose rows were rotated away are then labelled again"
+            raise UsageError(f"cannot read {path} ({reason}): {cure}") from error
+        return found
+
+    def replace(self, output: str, rows: Mapping[str, Seen]) -> None:
+        """Begin the file anew, with the last rows of images in the output. Who may read that may read it.
+
+        Raises:
+            OutputError: it cannot be written; it stays as it was, and is added to.
+        """
+        path = output + SEEN
+        with self._lock:
+            try:
+                with replacing(path, rights_of=output) as file, reporting(path):
+                    file.write(_line(self._made_with))
+                    file.writelines(_line([root, *identity]) for root, identity in self.roots.items())
+                    file.writelines(_line(_values(*item)) for item in self.rotated.items())
+                    file.write(_END)
+                    file.writelines(_line(_values(*item)) for item in rows.items())
+            finally:
+                self._close()
+                with suppress(OSError):
+                    self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def add(self, image: str, last: Seen) -> None:
+        """Add a row, which stands in the output already."""
+        self._add(_values(image, last))
+
+    def add_root(self, root: str, identity: Identity) -> None:
+        """Add which folder a root is now."""
+        self.roots[root] = identity
+        self._add([root, *identity])
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._close()
+
+    def _take(self, values: list[str | int | None], found: dict[str, Seen]) -> None:
+        match values:
+            case [str(root), int(device), int(inode)]:
+                self.roots[root] = device, inode
+            case [str(image), int(size), int(mtime_ns), status, code]:
+                found[image] = Seen((size, mtime_ns), _status(status), _code(code), earlier=True)
+            case [str(image), None, None, status, code]:
+                found[image] = Seen((None, None), _status(status), _code(code), earlier=True)
+            case _:
+                raise ValueError("it holds something else")
+
+    def _add(self, values: Sequence[object]) -> None:
+        with self._lock, suppress(OSError):  # a full disk: the output has the row, which is enough until it is rotated
+            if self._descriptor is not None:
+                append(self._descriptor, _line(values))
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
-def read_seen(path: str, made_with: Mapping[str, object]) -> Iterator[tuple[str, Seen]]:
-    """What `write_seen` has written; nothing if something else has made those rows.
+def _values(image: str, last: Seen) -> list[object]:
+    return [image, *last.signature, last.status, last.error_code]
 
-    Raises:
-        OSError: it cannot be read.
-        ValueError, TypeError: it holds something else.
-    """
-    with open(path, "rb") as file:
-        if file.readline() != _line(made_with):
-            return
-        for line in file:
-            image, size, mtime_ns, status, code = json.loads(line)
-            yield image, Seen((size, mtime_ns), status, code, earlier=True)
+
+def _status(value: object) -> Status:
+    if value not in get_args(Status):
+        raise ValueError(f"{value} is no status")
+    return cast(Status, value)
+
+
+def _code(value: object) -> ErrorCode | None:
+    if value is not None and value not in get_args(ErrorCode):
+        raise ValueError(f"{value} is no error code")
+    return cast(ErrorCode | None, value)
 
 
 def _line(content: object) -> bytes:

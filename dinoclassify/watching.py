@@ -10,19 +10,50 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
-from dinoclassify.files import same_signature
+from dinoclassify.files import Signature, same_signature
 from dinoclassify.paths import absolute_path
 from dinoclassify.rows import Row
-from dinoclassify.seen import Seen, State, seen_in, signature_in
+from dinoclassify.seen import Identity, Seen, seen_in
 from dinoclassify.sources import Source
 
 log = logging.getLogger(__name__)
 
 PAUSE = 1.0  # seconds between two looks, at least
 SETTLED = 2.0  # seconds for which a file has not changed when it is taken for complete
-_Identity = tuple[int, int]  # the device and inode of a folder
+FIRST_RETRY, LAST_RETRY = 10.0, 3600.0  # seconds until an image is tried again, which double each time
 _IDLE = 4  # times as long as a look takes nothing is done after it: a large tree costs a fifth of a processor
+_PASSING = frozenset({"unreadable", "timeout", "out_of_memory"})  # failures that may pass by themselves
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a file is like: its size in bytes, and when its content, or anything about it, has changed last."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @property
+    def signature(self) -> Signature:
+        return self.size, self.mtime_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    """When an image that has failed is tried again: after a pause in seconds, at a time of the monotonic clock.
+
+    ``ctime_ns`` is that of the file when it was tried last, if that is known.
+    """
+
+    ctime_ns: int | None = None
+    pause: float = 0.0
+    at: float = 0.0
+
+
+class _UnreadableFolderError(PermissionError):
+    """A folder cannot be listed."""
 
 
 class Watch:
@@ -32,81 +63,120 @@ class Watch:
 
     Args:
         look: finds the images that are there now.
-        seen: the last row of each image that has one, by absolute path; kept up to date.
         roots: the folders in which ``look`` looks.
-        forget: an image that has gone is a new one when it comes again. Else it is the same, if it has not changed.
+        seen: the last row of each image that has one, by absolute path; kept up to date.
+        identities: which folders the roots were when images were last in them, by absolute path; kept up to date.
     """
 
     def __init__(
         self,
         look: Callable[[], Iterator[Source]],
-        seen: dict[str, Seen],
         roots: Sequence[str] = (),
-        *,
-        forget: bool = False,
+        seen: dict[str, Seen] | None = None,
+        identities: dict[str, Identity] | None = None,
     ) -> None:
-        self._look, self._forget = look, forget
-        self._folder = os.getcwd()
-        self._roots = {root: os.path.join(absolute_path(root, self._folder), "") for root in roots}
-        self._identities: dict[str, _Identity] = {}  # which folders the roots were when images were last in them
-        self._settling: dict[str, tuple[State, float]] = {}  # what may not be complete, and since when it is so
-        self._given: dict[str, State] = {}  # what has no row yet, as it was when it was given
-        self._unreachable: dict[str, str] = {}  # paths, and why they cannot be looked at
-        self.seen = seen
-        self.away: list[str] = []  # roots whose disk seems to be away
+        self._look, self._folder = look, os.getcwd()
+        self._roots = {root: absolute_path(root, self._folder) for root in roots}
+        self._settling: dict[str, tuple[_State, float]] = {}  # what may not be complete, and since when it is so
+        self._given: dict[str, _State] = {}  # what has no row yet, as it was when it was given
+        self._retries: dict[str, _Retry] = {}  # of images that have failed in this run
+        self.unreachable: dict[str, str] = {}  # folders, and why what is in them cannot be looked at
+        self._present: set[str] | None = None  # the images that the last look has found; None before the first
+        self._finding: set[str] = set()  # those that this look has found so far
+        self.seen = {} if seen is None else seen
+        self.identities = {} if identities is None else identities
+        self.away: dict[str, str] = {}  # roots whose disk seems to be away, and what shows it
 
     @property
     def waiting(self) -> int:
         """How many images are to get a row: those that may not be complete, and those that are being labelled."""
-        return len(self._settling) + len(self._given)
+        return len(self._settling.keys() | self._given.keys())
 
     @property
     def is_idle(self) -> bool:
         """Whether no image is being labelled."""
         return not self._given
 
-    def sources(self, after_look: Callable[[], None] = lambda: None) -> Iterator[Source]:
+    def sources(self, rest: Callable[[float], None], beat: Callable[[], None] = lambda: None) -> Iterator[Source]:
         """Each image that has no row as soon as it seems complete; and again if it changes, or may do better now.
 
-        ``after_look`` is called after each look at the folders.
+        Args:
+            rest: called after each look at the folders, with the seconds until the next.
+            beat: called for each image in a look.
         """
         while True:
             started, busy = time.monotonic(), 0.0
-            for source in self._find(started):
+            for source in self._find(started, beat):
                 left = time.monotonic()
                 yield source
                 busy += time.monotonic() - left
-            after_look()
-            time.sleep(max(PAUSE, _IDLE * (time.monotonic() - started - busy)))
+            rest(max(PAUSE, _IDLE * (time.monotonic() - started - busy)))
+
+    def key(self, path: str) -> str:
+        """The absolute path of an image."""
+        return absolute_path(path, self._folder)
 
     def is_news(self, row: Row) -> bool:
-        """Whether a row says something that the last row of its image does not."""
-        file = absolute_path(row.path, self._folder)
-        last, code = self.seen.get(file), row.failure.code if row.failure is not None else None
-        if last is None or (last.status, last.error_code) != (row.status, code):
+        """Whether a row says something that the last row of its image does not. An image that has gone needs no row."""
+        if row.failure is not None and row.failure.code == "vanished":
+            return False
+        last, now = self.seen.get(self.key(row.path)), self._seen_in(row)
+        if last is None or (last.status, last.error_code) != (now.status, now.error_code):
             return True
-        return not same_signature(last.signature, signature_in(row, self._given.get(file)))
+        return not same_signature(last.signature, now.signature)
 
-    def note(self, row: Row) -> Seen | None:
-        """Take a row for the last one of its image; gives the one before it."""
-        file, now = absolute_path(row.path, self._folder), time.monotonic()
-        last, state = self.seen.get(file), self._given.get(file)
-        self.seen[file] = last.followed_by(row, state, now) if last is not None else seen_in(row, state, now)
+    def note(self, row: Row) -> None:
+        """Take a row that was written, or is no news, for the last one of its image."""
+        file = self.key(row.path)
+        last = self.seen.get(file)
+        if self.is_news(row):
+            self.seen[file] = self._seen_in(row)
+        if row.failure is None or row.failure.code == "vanished":
+            self._retries.pop(file, None)
+        else:
+            is_same = last is not None and last.error_code == row.failure.code and file in self._retries
+            pause = min(2 * self._retries[file].pause, LAST_RETRY) if is_same else FIRST_RETRY
+            state = self._given.get(file)
+            self._retries[file] = _Retry(state.ctime_ns if state else None, pause, time.monotonic() + pause)
         self._given.pop(file, None)  # only now: a look in between must not give it again
-        return last
 
-    def _find(self, now: float) -> Iterator[Source]:
-        """One look."""
-        folders = {root: _identity(prefix) for root, prefix in self._roots.items()}
-        settling: dict[str, tuple[State, float]] = {}
+    def is_retry(self, path: str) -> bool:
+        """Whether an image that was given has a row already, and has not changed since."""
+        last, state = self.seen.get(self.key(path)), self._given.get(self.key(path))
+        return last is not None and state is not None and same_signature(last.signature, state.signature)
+
+    def forget_absent(self) -> list[Seen]:
+        """Forget the images that have gone, and give their last rows: if one comes again, it is a new one.
+
+        What is below a root that is away, or cannot be looked at, has not gone.
+        """
+        if self._present is None:
+            return []
+        present = self._present | self._finding | self._given.keys()
+        hidden = tuple(os.path.join(self.key(path), "") for path in (*self.away, *self.unreachable))
+        absent = [file for file in list(self.seen) if file not in present and not file.startswith(hidden)]
+        for file in absent:
+            self._retries.pop(file, None)
+        return [self.seen.pop(file) for file in absent]
+
+    def _seen_in(self, row: Row) -> Seen:
+        state = self._given.get(self.key(row.path))
+        return seen_in(row, state.signature if state is not None else (None, None))
+
+    def _find(self, now: float, beat: Callable[[], None]) -> Iterator[Source]:
+        """Look once: give what seems complete, and note what may not be, what is out of reach, and which roots are."""
+        folders = {root: _identity(path) for root, path in self._roots.items()}
+        settling: dict[str, tuple[_State, float]] = {}
         unreachable: dict[str, str] = {}
-        present: set[str] = set()
+        present = self._finding = set()
         for source in self._look():
-            file = absolute_path(source.path, self._folder)
+            beat()
+            file = self.key(source.path)
             try:
                 state = _state(file, ask_server=file in self._settling)
             except OSError as error:  # it, or what is in it, may be there all the same
-                unreachable[source.path] = error.strerror or str(error)
+                folder = source.path if isinstance(error, _UnreadableFolderError) else os.path.dirname(source.path)
+                unreachable[folder] = error.strerror or str(error)
                 continue
             if state is None:
                 continue
@@ -116,79 +186,78 @@ class Watch:
             before, since = self._settling.get(file, (None, now))
             since = since if before == state else now
             if before is not None and now - since >= SETTLED:
+                self._settling.pop(file, None)
                 self._given[file] = state
                 yield source
             else:
                 settling[file] = state, since
-        self._settling = settling
-        self._tell_unreachable(unreachable)
-        self._find_away(present, folders)
-        if self._forget and not self.away:
-            self._forget_all_but(present)
+        self._settling, self._present = settling, present
+        self._note_unreachable(unreachable)
+        self._note_away(folders)
 
-    def _needs_row(self, file: str, state: State, now: float) -> bool:
+    def _needs_row(self, file: str, state: _State, now: float) -> bool:
+        """Whether an image has no row, or has changed since, or has failed in a way that may have passed.
+
+        It may also have passed with a change of mode or owner, which shows in ctime alone.
+        """
         if file in self._given:
             return False
         last = self.seen.get(file)
-        return last is None or last.is_outdated(state, now)
+        if last is None or not same_signature(last.signature, state.signature):
+            return True
+        if last.error_code is None:
+            return False
+        retry = self._retries.get(file, _Retry())
+        is_touched = retry.ctime_ns not in (None, state.ctime_ns)
+        return is_touched or (last.error_code in _PASSING and now >= retry.at)
 
-    def _forget_all_but(self, present: set[str]) -> None:
-        hidden = [absolute_path(path, self._folder) for path in self._unreachable]
-        for file in list(self.seen):
-            below = any(file == path or file.startswith(f"{path}/") for path in hidden)
-            if file not in present and not below:
-                del self.seen[file]
+    def _note_unreachable(self, unreachable: dict[str, str]) -> None:
+        """Say once for each time that what is in a folder is out of reach; a root is told of elsewhere."""
+        for folder in unreachable.keys() - self.unreachable.keys():
+            log.warning("cannot look at what is in %s: %s", folder or ".", unreachable[folder])
+        self.unreachable = unreachable
 
-    def _tell_unreachable(self, unreachable: dict[str, str]) -> None:
-        for path in unreachable.keys() - self._unreachable.keys():
-            log.warning("cannot look at %s: %s", path, unreachable[path])
-        self._unreachable = unreachable
-
-    def _find_away(self, present: set[str], before: Mapping[str, _Identity | None]) -> None:
+    def _note_away(self, before: Mapping[str, Identity | None]) -> None:
         """Find out which roots are away, and say so once for each time."""
-        away = [root for root in self._roots if self._is_away(root, present, before[root])]
-        for root in away:
+        away = {root: why for root in self._roots if (why := self._why_away(root, before[root])) is not None}
+        for root, why in away.items():
             if root not in self.away:
-                log.warning("%s is away, or is another folder and empty: waiting for it; is its disk mounted?", root)
+                log.warning("%s %s: waiting for its disk", root, why)
         for root in self.away:
             if root not in away:
                 log.warning("%s is there again", root)
         self.away = away
 
-    def _is_away(self, root: str, present: set[str], before: _Identity | None) -> bool:
-        """Whether a root is no folder; or has no images, and is not the folder in which they were.
+    def _why_away(self, root: str, before: Identity | None) -> str | None:
+        """What shows that the disk of a root is away; None if nothing does.
 
         Args:
             root: a root.
-            present: the images that this look has found.
-            before: which folder it was when the look began.
+            before: which folder it was when this look began.
         """
-        prefix = self._roots[root]
-        identity = _identity(prefix)
+        path = self._roots[root]
+        identity = _identity(path)
         if identity is None:
-            return True
-        if any(path.startswith(prefix) for path in present):
+            return "is not there"
+        prefix = os.path.join(path, "")
+        if any(file.startswith(prefix) for file in self._finding):
             if identity == before:
-                self._identities[root] = identity
-            return False
-        if root in self._identities:
-            return identity != self._identities[root]
-        if any(path.startswith(prefix) for path in list(self.seen)):
-            return True  # there were some, in an earlier run
-        self._identities[root] = identity
-        return False
+                self.identities[path] = identity
+            return None
+        is_another = identity != self.identities.get(path, identity)
+        return "is empty, and not the folder that it was" if is_another else None
 
 
-def _identity(folder: str) -> _Identity | None:
+def _identity(folder: str) -> Identity | None:
     """Which folder this is; None if it is none, or out of reach."""
     try:
-        status = os.stat(folder)
+        status = os.stat(os.path.join(folder, ""))
     except OSError:
         return None
     return status.st_dev, status.st_ino
 
 
-def _state(path: str, *, ask_server: bool) -> State | None:
+def _state(path: str, *, ask_server: bool) -> _State | None:
     """What a regular file is like; None of what is none, or is not there.
 
     ``ask_server``: open it, because a network file system asks its server only then.
@@ -208,7 +277,7 @@ def _state(path: str, *, ask_server: bool) -> State | None:
             return None
         raise
     if stat.S_ISDIR(status.st_mode):
-        raise PermissionError(errno.EACCES, "its content cannot be read")
+        raise _UnreadableFolderError(errno.EACCES, os.strerror(errno.EACCES))
     if not stat.S_ISREG(status.st_mode):
         return None
-    return State(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return _State(status.st_size, status.st_mtime_ns, status.st_ctime_ns)

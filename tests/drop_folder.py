@@ -16,20 +16,11 @@ HEADER = "path,status,label,score,index,error_code,error,size,mtime_ns"
 
 
 @contextmanager
-def start(*arguments: str, before: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
-    """A watch in a process of its own, which does not outlive a test that fails."""
-    command = [
-        *before,
-        sys.executable,
-        "-m",
-        "dinoclassify",
-        "predict",
-        "--watch",
-        "inbox",
-        "-m",
-        "builtin",
-        *arguments,
-    ]
+def start(*arguments: str, before: Sequence[str] = (), script: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A watch in a process of its own, which does not outlive a test that fails. ``script`` is run before."""
+    program = ["-c", f"{script}; from dinoclassify.__main__ import main; main()"] if script else ["-m", "dinoclassify"]
+    watch = ["predict", "--watch", "inbox", "-m", "builtin", *arguments]
+    command = [*before, sys.executable, *program, *watch]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process

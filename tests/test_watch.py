@@ -5,10 +5,11 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from drop_folder import HEADER, drop, start, wait_for
@@ -35,6 +36,11 @@ class Clock:
         if not self.steps:
             raise StopWatchingError
         self.steps.pop(0)()
+
+
+def sleep(seconds: float) -> None:
+    """As the clock has it."""
+    time.sleep(seconds)
 
 
 class StopWatchingError(Exception):
@@ -64,11 +70,16 @@ def rows_of(
     answer: Answer = label, seen: dict[str, Seen] | None = None, *, forget: bool = True
 ) -> list[tuple[str, str]]:
     """What a watch that ends with its clock gives: the name and status of each row that is news."""
-    images = watching.Watch(lambda: discover(["inbox"]), {} if seen is None else seen, ["inbox"], forget=forget)
+    images = watching.Watch(lambda: discover(["inbox"]), ["inbox"], seen)
     found: list[tuple[str, str]] = []
 
+    def rest(seconds: float) -> None:
+        if forget:
+            images.forget_absent()
+        time.sleep(seconds)
+
     def label_all() -> None:
-        for source in images.sources():
+        for source in images.sources(rest):
             row = answer(source)
             if images.is_news(row):
                 found.append((os.path.basename(row.path), row.status))
@@ -163,7 +174,7 @@ def test_a_subfolder_that_cannot_be_read_for_a_while(inbox: Path, monkeypatch: p
 def test_a_model_that_is_busy_does_not_keep_from_looking(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.jpg", "first")()
     clock = Clock(monkeypatch, *[nothing] * 3)
-    sources = watching.Watch(lambda: discover(["inbox"]), {}).sources()
+    sources = watching.Watch(lambda: discover(["inbox"])).sources(sleep)
     next(sources)
     before, clock.now = clock.now, clock.now + 1000
     with pytest.raises(StopWatchingError):
@@ -186,7 +197,7 @@ def test_a_large_tree_is_looked_at_less_often(inbox: Path, monkeypatch: pytest.M
         yield from ()
 
     with pytest.raises(StopWatchingError):
-        list(watching.Watch(slow, {}).sources())
+        list(watching.Watch(slow).sources(sleep))
     assert clock.now == pytest.approx(3 * (10 + 40))
 
 
@@ -205,7 +216,7 @@ def test_an_image_that_is_away_for_a_while_is_the_same_where_its_row_is_kept(
 def test_a_failure_that_a_change_of_mode_ends(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.jpg", "first")()
     write("good.jpg", "first")()
-    monkeypatch.setattr("dinoclassify.seen.FIRST_RETRY", 1e9)
+    monkeypatch.setattr("dinoclassify.watching.FIRST_RETRY", 1e9)
     for name in ("a.jpg", "good.jpg"):
         os.chmod(inbox / name, 0o600)
 
@@ -220,7 +231,7 @@ def test_a_failure_that_a_change_of_mode_ends(inbox: Path, monkeypatch: pytest.M
     assert rows_of(answer) == [("a.jpg", "failed"), ("good.jpg", "ok"), ("a.jpg", "ok")]
 
 
-@pytest.mark.parametrize("code", ["unreadable", "timeout", "out_of_memory", "vanished"])
+@pytest.mark.parametrize("code", ["unreadable", "timeout", "out_of_memory"])
 def test_a_failure_that_may_pass_is_tried_again_with_growing_pauses(
     inbox: Path, monkeypatch: pytest.MonkeyPatch, code: ErrorCode
 ) -> None:
@@ -256,11 +267,11 @@ def test_what_failed_in_an_earlier_run_is_tried_again_at_once(inbox: Path, monke
 def test_an_image_whose_row_is_on_its_way_is_not_given_again(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.jpg", "first")()
     Clock(monkeypatch, *[nothing] * 20)
-    images = watching.Watch(lambda: discover(["inbox"]), {}, ["inbox"])
+    images = watching.Watch(lambda: discover(["inbox"]), ["inbox"])
     found: list[Source] = []
     assert images.is_idle
     with pytest.raises(StopWatchingError):
-        found.extend(images.sources())
+        found.extend(images.sources(sleep))
     assert len(found) == 1
     assert not images.is_idle
     assert images.waiting == 1
@@ -282,7 +293,7 @@ def test_an_empty_mount_point_is_waited_for(
     write("a.jpg", "first")()
     Clock(monkeypatch, *[nothing] * 4, *[unmount, nothing, nothing, mount, nothing] * 2, *[nothing] * 4)
     assert given(forget=True) == ["inbox/a.jpg"], "nothing is forgotten meanwhile"
-    away = "inbox is away, or is another folder and empty: waiting for it; is its disk mounted?"
+    away = "inbox is empty, and not the folder that it was: waiting for its disk"
     assert [record.getMessage() for record in caplog.records] == [away, "inbox is there again"] * 2
 
 
@@ -299,21 +310,67 @@ def test_a_disk_that_goes_in_the_middle_of_a_look(
             inbox.mkdir()
 
     Clock(monkeypatch, *[nothing] * 8)
-    images = watching.Watch(look, {}, ["inbox"], forget=True)
+    images = watching.Watch(look, ["inbox"])
     with pytest.raises(StopWatchingError):
-        any(images.note(label(source)) for source in images.sources())
-    assert images.away == ["inbox"]
+        list(map(images.note, map(label, images.sources(sleep))))
+    assert list(images.away) == ["inbox"]
+    assert images.forget_absent() == []
     assert images.seen
 
 
-def test_a_mount_point_that_is_empty_at_the_start(
+@pytest.mark.parametrize("is_mount_point", [True, False])
+def test_a_folder_that_is_empty_after_a_restart(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_mount_point: bool
+) -> None:
+    status = inbox.stat()
+    seen = {str(inbox / "a.jpg"): Seen((5, 5), "ok", earlier=True)}
+    identities = {str(inbox): (status.st_dev, status.st_ino + is_mount_point)}
+    Clock(monkeypatch, *[nothing] * 4)
+    images = watching.Watch(lambda: discover(["inbox"]), ["inbox"], seen, identities)
+    with pytest.raises(StopWatchingError):
+        list(images.sources(sleep))
+    message = "inbox is empty, and not the folder that it was: waiting for its disk"
+    assert [record.getMessage() for record in caplog.records] == [message] * is_mount_point
+    images.forget_absent()
+    assert bool(seen) == is_mount_point, "a folder that was emptied has no images"
+
+
+def test_an_image_that_is_gone_before_it_is_read_needs_no_row(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.jpg", "first")()
+
+    def answer(source: Source) -> Prediction:
+        if os.path.exists(source.path):
+            os.unlink(source.path)
+            return Prediction(source.path, "failed", (), Failure("vanished", "why"))
+        return label(source)
+
+    Clock(monkeypatch, *[nothing] * 5, write("a.jpg", "first"), *[nothing] * 2)
+    assert rows_of(answer) == []
+    write("a.jpg", "first")()
+    Clock(monkeypatch, *[nothing] * 5, write("a.jpg", "first"), *[nothing] * 5)
+    tries = itertools.count()
+    assert rows_of(lambda source: label(source) if next(tries) else answer(source)) == [("a.jpg", "ok")]
+
+
+def test_what_is_out_of_reach_is_said_once_for_each_folder(
     inbox: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen = {str(inbox / "a.jpg"): Seen((5, 5), "ok", earlier=True)}
+    (inbox / "sub").mkdir()
+    for number in range(3):
+        write(f"sub/{number}.jpg", "first")()
+    real = os.stat
+
+    def stat(path: str, **options: Any) -> os.stat_result:
+        if str(path).endswith(".jpg"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, **options)
+
+    monkeypatch.setattr("dinoclassify.watching.os.stat", stat)
     Clock(monkeypatch, *[nothing] * 4)
-    assert given(seen, forget=True) == []
-    assert caplog.text.count("waiting for it") == 1
-    assert seen, "nothing is forgotten"
+    assert given() == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot look at what is in inbox/sub: Permission denied"
+    ]
 
 
 def test_rows_are_added_as_pictures_come_and_sigterm_is_a_clean_end(inbox: Path) -> None:
@@ -441,7 +498,6 @@ def test_rows_on_stdout_end_with_their_reader(inbox: Path) -> None:
         (["--files-from", "list.txt"], "a list on stdin is followed without it"),
         (["inbox", "-o", "x.parquet"], "choose csv, tsv or jsonl, not parquet"),
         (["inbox", "-o", "x.csv", "--resume"], "leave out --resume"),
-        (["inbxo"], "there is no inbxo to watch"),
         (["inbox", "-o", "other.csv"], "made with model x, not builtin: add --model x, or name another --output"),
         (["inbox", "-o", "begun.csv"], "begun.csv.partial is of an interrupted run: finish that first, with --resume"),
         (["inbox", "-o", "strange.csv"], "cannot read strange.csv.meta.json, which says what made strange.csv"),

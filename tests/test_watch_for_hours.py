@@ -24,10 +24,10 @@ ROOT = os.geteuid() == 0
 
 SCRIPT = f"""
 import sys
-from dinoclassify import seen, watching
+from dinoclassify import watching
 from dinoclassify.cli import heartbeat, main
 from dinoclassify.writers import rotated_file
-for module in (seen, watching, heartbeat, rotated_file):
+for module in (watching, heartbeat, rotated_file):
     for name in ("FIRST_RETRY", "LAST_RETRY", "PAUSE", "SETTLED", "EVERY", "FIRST_PAUSE", "LAST_PAUSE"):
         if hasattr(module, name):
             setattr(module, name, getattr(module, name) / {SPEED})
@@ -170,8 +170,9 @@ class Faults:
         self._rotated(self._rename)
 
     def output_is_renamed_with_hup(self) -> None:
-        self._rotated(self._rename)
+        os.rename(self.output, self.place.output / "old")
         self.service.process.send_signal(signal.SIGHUP)
+        self._move_old_away()
 
     def output_is_copied_and_truncated(self) -> None:
         self.service.settle()  # what is written between the copy and the truncation would be lost
@@ -181,6 +182,20 @@ class Faults:
         self.images_come()
         time.sleep(self.chance.uniform(0, 0.5))
         self.service.kill()
+
+    def it_is_killed_as_output_is_renamed(self) -> None:
+        self.service.process.send_signal(signal.SIGSTOP)
+        os.rename(self.output, self.place.output / "old")
+        self.service.kill()
+        self._move_old_away()
+
+    def output_is_renamed_while_it_is_down(self) -> None:
+        self.service.process.send_signal(signal.SIGTERM)
+        assert self.service.process.wait(timeout=30) == 0
+        os.rename(self.output, self.place.output / "old")
+        self.images_come()
+        self.service.start()
+        self._move_old_away()
 
     def inbox_is_unmounted(self) -> None:
         self._unmount()
@@ -194,19 +209,28 @@ class Faults:
         self.place.run("umount", "inbox")
 
     def disk_is_full(self) -> None:
+        self._fill_disk()
+        os.unlink(self.place.output / "ballast")
+
+    def disk_is_full_over_a_restart(self) -> None:
+        self._fill_disk()
+        self.service.process.send_signal(signal.SIGTERM)
+        assert self.service.process.wait(timeout=30) == 0
+        self.service.start()
+        os.unlink(self.place.output / "ballast")
+
+    def _fill_disk(self) -> None:
         log, ballast = Path("log.txt"), self.place.output / "ballast"
-        before = log.read_text().count("waiting for room")
+        before = log.read_text().count("waiting until it can be written")
         with open(ballast, "wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
         for _ in range(100):  # until the last block of the output is full, too
-            if log.read_text().count("waiting for room") > before:
-                break
+            if log.read_text().count("waiting until it can be written") > before:
+                return
             self.images_come()
             time.sleep(0.2)
-        else:
-            pytest.fail("the disk was not full")
-        os.unlink(ballast)
+        pytest.fail("the disk was not full")
 
     def _unmount(self) -> None:
         self.place.run("mount", "--bind", "empty", "inbox")
@@ -216,6 +240,11 @@ class Faults:
         os.rename(self.output, self.place.output / "old")
         self.service.wait_until(self.output.is_file)
         shutil.move(self.place.output / "old", old)
+
+    def _move_old_away(self) -> None:
+        self.rotations += 1
+        self.service.wait_until(self.output.is_file)
+        shutil.move(self.place.output / "old", f"old/{self.rotations:03}.csv")
 
     def _truncate(self, old: str) -> None:
         shutil.copy(self.output, old)
@@ -241,11 +270,13 @@ def test_every_image_has_one_current_row(tmp_path: Path, monkeypatch: pytest.Mon
         todo = [
             faults.images_come, faults.an_image_changes, faults.an_image_comes_slowly,
             faults.an_image_comes_unreadable, faults.output_is_renamed, faults.output_is_renamed_with_hup,
-            faults.output_is_copied_and_truncated, faults.it_is_killed,
+            faults.output_is_copied_and_truncated, faults.it_is_killed, faults.it_is_killed_as_output_is_renamed,
+            faults.output_is_renamed_while_it_is_down,
         ]  # fmt: skip
         if here.enter:
             todo += [
-                faults.inbox_is_unmounted, faults.it_is_killed_while_inbox_is_unmounted, faults.disk_is_full
+                faults.inbox_is_unmounted, faults.it_is_killed_while_inbox_is_unmounted, faults.disk_is_full,
+                faults.disk_is_full_over_a_restart,
             ]  # fmt: skip
         faults.images_come()
         service.settle()
@@ -259,18 +290,18 @@ def test_every_image_has_one_current_row(tmp_path: Path, monkeypatch: pytest.Mon
         shutil.copy(faults.output, "old/999.csv")
     rows = _rows(faults.images)
     print(f"\n{len(faults.images)} images, {sum(map(len, rows.values()))} rows; {dict(happened)}")
-    for name, signatures in rows.items():
+    for name, of_image in rows.items():
         status = os.stat(f"inbox/{name}")
-        assert signatures[-1] == (status.st_size, status.st_mtime_ns), "the last row is current"
-        assert len(signatures) == len(set(signatures)), "no row is there twice"
+        assert of_image[-1] == ("", status.st_size, status.st_mtime_ns), "the last row is current"
+        assert len(of_image) == len(set(of_image)), "no row is there twice"
 
 
-def _rows(images: Counter[str]) -> dict[str, list[tuple[int, int]]]:
-    """The signatures in the good rows of each image, in order, from all generations of the output."""
-    rows: dict[str, list[tuple[int, int]]] = {name: [] for name in images}
+def _rows(images: Counter[str]) -> dict[str, list[tuple[str, int, int]]]:
+    """The error code and signature in the rows of each image, in order, from all generations of the output."""
+    rows: dict[str, list[tuple[str, int, int]]] = {name: [] for name in images}
     for path in sorted(Path("old").iterdir()):
         with open(path, newline="") as file:
             for row in csv.DictReader(file):
-                if row["status"] == "ok":
-                    rows[os.path.basename(row["path"])].append((int(row["size"]), int(row["mtime_ns"])))
+                found = row["error_code"], int(row["size"]), int(row["mtime_ns"])
+                rows[os.path.basename(row["path"])].append(found)
     return rows

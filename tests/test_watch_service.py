@@ -3,10 +3,13 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +18,9 @@ from drop_folder import HEADER, drop, start, wait_for
 
 from dinoclassify.cli import run
 from dinoclassify.cli.heartbeat import notify
-from dinoclassify.errors import OutputError
+from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.rows import Label, Prediction
-from dinoclassify.seen import Seen, read_seen, write_seen
+from dinoclassify.seen import Seen, SeenFile
 from dinoclassify.writers import open_format
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.rotated_file import RotatedFile
@@ -49,10 +52,14 @@ def begun() -> list[str]:
 @pytest.fixture
 def rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: list[str]) -> RotatedFile[Prediction]:
     monkeypatch.chdir(tmp_path)
-    file = AppendFile("rows.csv", "rows.csv", open_format("csv", 1).lines)
+    return open_rotated("rows.csv", begun)
+
+
+def open_rotated(name: str, begun: list[str]) -> RotatedFile[Prediction]:
+    file = AppendFile(os.path.realpath(name), name, open_format("csv", 1).lines)
     file.open(check_end=True)
     rotated = RotatedFile(file, lambda: begun.append("begun"))
-    rotated.append(row("1"), never)
+    assert rotated.append(row("1"), never)
     return rotated
 
 
@@ -76,7 +83,7 @@ def test_rows_after_a_rotation_are_in_a_file_with_a_header(
 ) -> None:
     for number in range(2, 5):
         rotate()
-        rotated.append(row(str(number)), never)
+        assert rotated.append(row(str(number)), never)
         assert names_in("old.csv") == [str(number - 1)]
         assert names_in("rows.csv") == [str(number)]
     assert len(begun) == 3
@@ -87,18 +94,108 @@ def test_a_file_that_was_removed_is_begun_at_once(rotated: RotatedFile[Predictio
     rotated.follow()
     assert names_in("rows.csv") == []
     rotated.follow()
-    rotated.append(row("2"), never)
+    assert rotated.append(row("2"), never)
     rotated.sync()
     assert names_in("rows.csv") == ["2"]
     assert begun == ["begun"]
 
 
-def test_another_file_in_its_place_is_not_added_to(rotated: RotatedFile[Prediction]) -> None:
+def test_a_file_that_is_truncated_at_the_last_moment(
+    rotated: RotatedFile[Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_in_place(_: object) -> bool:
+        os.truncate("rows.csv", 0)
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AppendFile, "is_in_place", is_in_place)
+        assert rotated.append(row("2"), never)
+    assert names_in("rows.csv") == ["2"]
+    assert rotated.append(row("3"), never)
+    assert names_in("rows.csv") == ["2", "3"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_new_file_has_the_rights_of_the_old_one(rotated: RotatedFile[Prediction]) -> None:
+    os.chown("rows.csv", 1234, 1235)
+    os.chmod("rows.csv", 0o640)
     rename()
-    Path("rows.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(OutputError, match=r"cannot add to rows\.csv: it is another file now, with other rows"):
-        rotated.append(row("2"), never)
-    assert Path("rows.csv").read_text() == "a,b\n1,2\n"
+    rotated.follow()
+    status = os.stat("rows.csv")
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o640, 1234, 1235)
+    create()
+    rotated.follow()
+    assert os.stat("rows.csv").st_uid == 0, "logrotate has made this one as it should be"
+
+
+def test_a_link_that_leads_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("large")
+    Path("here.csv").touch()
+    os.symlink("here.csv", "rows.csv")
+    rotated = open_rotated("rows.csv", begun)
+    os.rename("here.csv", "large/there.csv")
+    os.unlink("rows.csv")
+    os.symlink("large/there.csv", "rows.csv")
+    assert rotated.append(row("2"), never)
+    assert names_in("large/there.csv") == ["1", "2"]
+    rename()
+    assert rotated.append(row("3"), never)
+    assert names_in("rows.csv") == ["3"]
+    assert not os.path.islink("rows.csv")
+
+
+def replace_by(content: str) -> None:
+    Path("edited").write_text(content)
+    os.rename("edited", "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("a,b\n1,2\n", r"it has other rows \(it has other columns\)"),
+        (f"{HEADER}\r\n", "its lines end in CRLF"),
+        (f'{HEADER}\n"x,ok,cat,0.9,281,,,1,1\n2,ok,cat,0.9,281,,,1,1\n', "it has other rows"),
+    ],
+)
+def test_what_cannot_be_added_to_is_waited_for(
+    rotated: RotatedFile[Prediction], caplog: pytest.LogCaptureFixture, content: str, why: str
+) -> None:
+    replace_by(content)
+
+    def wait(_: float) -> bool:
+        assert Path("rows.csv").read_bytes() == content.encode()
+        assert re.search(f"cannot add to rows.csv, {why}.*: move it away", rotated.trouble or "")
+        os.unlink("rows.csv")
+        return True
+
+    assert rotated.append(row("2"), wait)
+    assert names_in("rows.csv") == ["2"]
+    assert rotated.trouble is None
+    assert [record.getMessage()[:24] for record in caplog.records] == [
+        "cannot add to rows.csv, ",
+        "rows.csv can be written ",
+    ]
+
+
+def test_a_folder_whose_disk_is_away_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("out")
+    rotated = open_rotated("out/rows.csv", [])
+    os.rename("out", "disk")
+    os.mkdir("out")
+
+    def wait(_: float) -> bool:
+        assert os.listdir("out") == []
+        os.rmdir("out")
+        os.rename("disk", "out")
+        return True
+
+    assert rotated.append(row("2"), wait)
+    assert names_in("out/rows.csv") == ["1", "2"]
+    assert "its folder is away, or another one; is its disk mounted?; waiting" in caplog.text
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -123,15 +220,14 @@ def test_a_full_disk_is_waited_for(
     def wait(seconds: float) -> bool:
         pauses.append(seconds)
         assert names_in("rows.csv") == ["1"], "no part of a row"
-        rotated.follow()
         return True
 
-    rotated.append(row("x" * 9), wait)
+    assert rotated.append(row("x" * 9), wait)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     assert names_in("rows.csv") == ["1", "x" * 9]
     assert [record.getMessage() for record in caplog.records] == [
-        f"cannot write rows.csv: {os.strerror(number)}: waiting for room",
-        "there is room for rows.csv again",
+        f"cannot write rows.csv: {os.strerror(number)}; waiting until it can be written",
+        "rows.csv can be written again",
     ]
 
 
@@ -142,8 +238,7 @@ def test_a_full_disk_is_waited_for_no_longer_than_the_run(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("dinoclassify.files.os.write", full)
-    with pytest.raises(OutputError, match="No space left"):
-        rotated.append(row("2"), lambda _: False)
+    assert not rotated.append(row("2"), lambda _: False)
 
 
 def test_what_was_seen_is_the_same_after_a_restart(tmp_path: Path) -> None:
@@ -152,24 +247,48 @@ def test_what_was_seen_is_the_same_after_a_restart(tmp_path: Path) -> None:
         "/b\udcff\n.jpg": Seen((None, None), "failed", "unreadable"),
         "/é.jpg": Seen((3, 4), "uncertain"),
     }
-    path = str(tmp_path / "rows.csv.seen")
-    write_seen(path, {"model": "x"}, seen, rights_of=path)
-    again = dict(read_seen(path, {"model": "x"}))
-    assert {name: (last.signature, last.status, last.error_code) for name, last in again.items()} == {
-        name: (last.signature, last.status, last.error_code) for name, last in seen.items()
-    }
-    assert all(last.earlier for last in again.values())
-    assert list(read_seen(path, {"model": "y"})) == [], "rows of another model are no rows of this one"
+    output = str(tmp_path / "rows.csv")
+    memory = SeenFile({"model": "x"})
+    memory.rotated = {"/old.jpg": seen["/a.jpg"]}
+    memory.replace(output, {"/a.jpg": seen["/a.jpg"]})
+    memory.add_root("/in", (1, 2))
+    for image, last in seen.items():
+        memory.add(image, last)
+    memory.close()
+    with open(f"{output}.seen", "ab") as file:
+        file.write(b'["/torn.jpg", 1,')
+    again = SeenFile({"model": "x"})
+    earlier = {image: replace(last, earlier=True) for image, last in seen.items()}
+    assert again.read(output) == earlier
+    assert again.rotated == {"/old.jpg": earlier["/a.jpg"]}
+    assert again.roots == {"/in": (1, 2)}
+    other = SeenFile({"model": "y"})
+    assert (other.read(output), other.rotated, other.roots) == ({}, {}, {}), "rows of another model"
 
 
-@pytest.mark.parametrize("hang_up", [False, True])
-def test_an_output_that_is_renamed_while_it_is_written(inbox: Path, hang_up: bool) -> None:
+@pytest.mark.parametrize(
+    "content",
+    ["", "\0\0\n", '{"x": 1\n', "[" * 100_000 + "\n",
+     '{}\n["/a", "x", 2, "ok", null]\n', '{}\n[null, 1, 2, "ok", null]\n',
+     '{}\n["/a", 1, 2, "good", null]\n', '{}\n["/a", 1, 2, "failed", "bad"]\n', '{}\n7\n'],
+)  # fmt: skip
+def test_a_damaged_memory_is_named(inbox: Path, content: str) -> None:
+    Path("labels.csv.seen").write_text(content)
+    with pytest.raises(UsageError, match=r"cannot read labels\.csv\.seen \(.*\): remove it; images whose rows were"):
+        SeenFile({}).read("labels.csv")
+
+
+def test_a_memory_that_is_a_folder_is_named(inbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkdir("labels.csv.seen")
+    assert run(f"{COMMAND} --limit 1".split()) == 2
+    assert "labels.csv.seen (Is a directory): remove it" in capsys.readouterr().err
+
+
+def test_an_output_that_is_renamed_while_it_is_written(inbox: Path) -> None:
     drop("one.jpg")
     with start("-o", "labels.csv", "--status", "status.json") as process:
         wait_for(1)
         os.rename("labels.csv", "old.csv")
-        if hang_up:
-            process.send_signal(signal.SIGHUP)
         wait_for(0)  # the header
         drop("two.jpg", "chelsea")
         rows = wait_for(1)
@@ -181,16 +300,100 @@ def test_an_output_that_is_renamed_while_it_is_written(inbox: Path, hang_up: boo
     assert names_in("old.csv") == ["inbox/one.jpg"]
     status = json.loads(Path("status.json").read_text())
     assert (status["state"], status["rows"], status["failed"], status["waiting"]) == ("stopped", 2, 0, 0)
-    assert status["output"] == "labels.csv"
+    assert (status["output"], status["away"], status["trouble"]) == ("labels.csv", [], None)
     assert status["last_row"] <= status["time"]
 
-    drop("three.jpg", "rocket")
-    assert run(f"{COMMAND} --limit 1".split()) == 0
-    assert names_in("labels.csv") == ["inbox/two.jpg", "inbox/three.jpg"], "the first has its row in the old file"
+
+def test_sighup_does_not_end_it_and_begins_a_new_file_at_once(inbox: Path) -> None:
+    drop("one.jpg")
+    with start("-o", "labels.csv", script="from dinoclassify import watching; watching.PAUSE = 6.0") as process:
+        wait_for(1)
+        time.sleep(1)  # the look that has given the image is over
+        os.rename("labels.csv", "old.csv")
+        process.send_signal(signal.SIGHUP)
+        begun = time.monotonic()
+        wait_for(0)
+        assert time.monotonic() - begun < 3
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only /proc tells which signals are caught")
+def test_sighup_while_the_model_is_loaded_does_not_end_it(inbox: Path) -> None:
+    drop("one.jpg")
+    with start("-o", "labels.csv") as process:
+        while not int(re.findall(r"SigCgt:\s(\w+)", Path(f"/proc/{process.pid}/status").read_text())[0], 16) & 1:
+            time.sleep(0.001)
+        while not os.path.exists("labels.csv"):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.1)
+        wait_for(1)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def labelled(limit: int, *more: str) -> list[str]:
+    """The names of the rows in the output after a run that ends with so many images."""
+    assert run([*COMMAND.split(), "--limit", str(limit), *more]) in {0, 3}
+    return names_in("labels.csv")
+
+
+@pytest.mark.parametrize("kept", [b"", None])
+def test_an_output_that_was_rotated_while_no_watch_ran(
+    inbox: Path, capsys: pytest.CaptureFixture[str], kept: bytes | None
+) -> None:
+    drop("one.jpg")
+    assert labelled(1) == ["inbox/one.jpg"]
+    for name in ("two", "three"):
+        os.rename("labels.csv", "old.csv")
+        if kept is not None:
+            Path("labels.csv").write_bytes(kept)
+        drop(f"{name}.jpg", "chelsea")
+        assert labelled(1) == [f"inbox/{name}.jpg"]
+    assert ("labels.csv is new; the images that had rows" in capsys.readouterr().err) == (kept is None)
     os.unlink("labels.csv")
-    assert run(f"{COMMAND} --limit 3".split()) == 0
-    assert len(names_in("labels.csv")) == 3, "a new file begins with all images"
-    assert not os.path.exists("labels.csv.seen")
+    os.unlink("labels.csv.seen")
+    assert len(labelled(3)) == 3, "all begins anew"
+
+
+def test_rows_that_people_remove_are_made_again(inbox: Path) -> None:
+    for name in ("a", "b", "c"):
+        drop(f"{name}.jpg")
+    assert len(labelled(3)) == 3
+    lines = Path("labels.csv").read_text().splitlines(keepends=True)
+    Path("labels.csv").write_text("".join(line for line in lines if "b.jpg" not in line))
+    assert names_in("labels.csv") == ["inbox/a.jpg", "inbox/c.jpg"]
+    assert labelled(1) == ["inbox/a.jpg", "inbox/c.jpg", "inbox/b.jpg"]
+
+
+@pytest.mark.parametrize("edit", ["rename", "in place", "no end", "garbage"])
+def test_an_output_that_people_edit_while_it_is_written(inbox: Path, edit: str) -> None:
+    for name in ("a", "b", "c"):
+        drop(f"{name}.jpg")
+    with start("-o", "labels.csv"):
+        wait_for(3)
+        lines = [line for line in Path("labels.csv").read_text().splitlines(keepends=True) if "b.jpg" not in line]
+        if edit == "garbage":
+            with open("labels.csv", "a") as file:
+                file.write("x")
+        else:
+            Path("edited").write_text("".join(lines).rstrip("\n") if edit == "no end" else "".join(lines))
+            shutil.copyfile("edited", "labels.csv") if edit == "in place" else os.rename("edited", "labels.csv")
+        drop("d.jpg")
+        expected = {f"inbox/{name}.jpg" for name in "abcd"}
+        while {row[0] for row in wait_for(3)} != expected:
+            time.sleep(0.05)
+    assert sorted(names_in("labels.csv")) == sorted(expected)
+
+
+def test_what_is_retried_is_counted_once(inbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drop("a.jpg")
+    assert labelled(1) == ["inbox/a.jpg"]
+    drop("b.jpg")
+    assert run([*COMMAND.split(), "--limit", "1"]) == 0
+    assert "2 images: 2 ok, 1 of them from before" in capsys.readouterr().err
 
 
 def test_systemd_is_told(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +411,15 @@ def test_systemd_is_told(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             while b"STOPPING=1" not in systemd.recv(1000):
                 pass
             process.communicate(timeout=20)
+
+
+def test_a_status_that_is_a_link_stays_one(inbox: Path) -> None:
+    os.mkdir("run")
+    os.symlink("run/status.json", "status.json")
+    drop("one.jpg")
+    assert labelled(1, "--status", "status.json") == ["inbox/one.jpg"]
+    assert os.path.islink("status.json")
+    assert json.loads(Path("run/status.json").read_text())["rows"] == 1
 
 
 def test_nobody_is_told_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,10 +446,14 @@ def test_a_status_that_cannot_be_written_is_no_reason_to_stop(
     [
         ("predict inbox --status s.json", 2, "--status goes with --watch"),
         ("predict --watch inbox -o l.csv --status l.csv", 2, "--status l.csv would be written over another file"),
-        ("predict --watch inbox -o l.csv --status l.csv.seen", 2, "would be written over another file of this run"),
+        ("predict --watch inbox -o l.csv --status l.csv.seen", 2, "the suffix .seen is kept for what --watch"),
         ("predict --watch inbox --errors-to e --status e", 2, "would be written over another file of this run"),
         ("predict --watch inbox --status no/s.json", 6, "cannot write no/s.json: there is no folder"),
-        ("predict --watch inbox --status inbox", 6, "cannot write inbox: it is a folder"),
+        ("predict --watch inbox --status inbox", 2, "--status inbox: that is no regular file"),
+        ("predict --watch inbox --status -", 2, "--status -: that is no regular file"),
+        ("predict --watch inbox --status /dev/null", 2, "--status /dev/null: that is no regular file"),
+        ("predict --watch inbxo", 4, "inbxo is not there: did you mean inbox?"),
+        ("predict --watch inbox -o x.seen", 2, "the suffix .seen is kept for what --watch has seen"),
     ],
 )
 def test_wrong_status(arguments: str, code: int, message: str, inbox: Path, capsys: pytest.CaptureFixture[str]) -> None:

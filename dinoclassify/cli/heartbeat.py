@@ -19,7 +19,7 @@ EVERY = 5.0  # seconds between two beats, at least
 
 
 class Heartbeat:
-    """Tells others that the run is well, every few seconds as long as `beat` is called.
+    """Tells others that the run is well, every few seconds as long as `beat` is called. Any thread may call it.
 
     Args:
         path: a file for monitoring, which is replaced as a whole with each beat; None for none.
@@ -27,30 +27,33 @@ class Heartbeat:
     """
 
     def __init__(self, path: str | None, describe: Callable[[], Mapping[str, object]]) -> None:
-        self._path, self._describe = path, describe
+        self._path = os.path.realpath(path) if path is not None else None  # a link stays one
+        self._describe = describe
         self._lock = threading.Lock()
         self._next = 0.0
-        self._is_written = True
-        if path is not None:
-            sweep(path)
+        self._is_over = self._has_failed = False
+        if self._path is not None:
+            sweep(self._path)
 
     def start(self) -> None:
         """Tell that the run is ready."""
         notify("READY=1")
-        self._tell("watching")
+        self.beat()
 
     def beat(self) -> None:
-        """Tell that the run is well, unless that was told just now. Any thread may call it."""
+        """Tell that the run is well, unless that was told just now."""
         if time.monotonic() >= self._next and self._lock.acquire(blocking=False):
             try:
-                self._tell("watching")
+                if not self._is_over:
+                    self._tell("watching")
             finally:
                 self._lock.release()
 
     def stop(self) -> None:
-        """Tell that the run ends."""
-        notify("STOPPING=1")
-        self._tell("stopped")
+        """Tell that the run has ended."""
+        with self._lock:
+            self._is_over = True
+            self._tell("stopped")
 
     def _tell(self, state: str) -> None:
         self._next = time.monotonic() + EVERY
@@ -61,11 +64,11 @@ class Heartbeat:
         try:
             with replacing(self._path) as file, reporting(self._path):
                 file.write(json.dumps(content, indent=2).encode("ascii") + b"\n")
-            self._is_written = True
-        except OutputError as error:  # which is no reason to stop: its age tells that something is wrong
-            if self._is_written:
+            self._has_failed = False
+        except OutputError as error:  # which is no reason to stop: the age of the file tells that something is wrong
+            if not self._has_failed:
                 log.warning("%s", error)
-            self._is_written = False
+            self._has_failed = True
 
 
 def utc(seconds: float) -> str:

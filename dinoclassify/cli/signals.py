@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from queue import SimpleQueue
 from types import FrameType
 from typing import Never
 
@@ -90,21 +91,35 @@ def finishing_batches(last_words: Callable[[Stopped], None], *, usual: bool = Fa
 
 
 @contextmanager
-def reopening(reopen: Callable[[], None]) -> Iterator[None]:
-    """Have SIGHUP call a function, as services do. But if the terminal that began the run has gone, it is SIGTERM."""
-    in_terminal = os.isatty(2)
+def hanging_up() -> "Iterator[SimpleQueue[None]]":
+    """A queue that gets an item with each SIGHUP, as services take it: to reopen their output.
+
+    Where the terminal that began the run has gone, it is SIGTERM. Where it is ignored, as nohup has it, it stays so.
+    """
+    queue: SimpleQueue[None] = SimpleQueue()  # whose `put` may interrupt another
+    in_terminal = _has_terminal()
 
     def hang_up(_number: int, _frame: FrameType | None) -> None:
-        if in_terminal and not os.isatty(2):
+        if in_terminal and not _has_terminal():
             signal.raise_signal(signal.SIGTERM)
         else:
-            reopen()
+            queue.put(None)
 
-    before = signal.signal(signal.SIGHUP, hang_up)
+    before = signal.getsignal(signal.SIGHUP)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, hang_up)
     try:
-        yield
+        yield queue
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

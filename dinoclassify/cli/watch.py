@@ -3,38 +3,42 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from queue import Empty
 from typing import TYPE_CHECKING
 
 from dinoclassify.archives import is_archive
-from dinoclassify.cli.heartbeat import Heartbeat, utc
+from dinoclassify.cli.heartbeat import EVERY, Heartbeat, notify
 from dinoclassify.cli.inputs import DASH, look
 from dinoclassify.cli.progress import log_model, with_progress
 from dinoclassify.cli.request import Request, files_of
 from dinoclassify.cli.run import Job, all_made_with, sidecar
-from dinoclassify.cli.signals import Stopped, ending_with_reader, finishing_batches, reopening
+from dinoclassify.cli.signals import Stopped, finishing_batches, hanging_up
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import hush, say
 from dinoclassify.containers import is_file_name
 from dinoclassify.discover import glob_folder, is_pattern
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import NoInputsError, OutputError, UsageError
+from dinoclassify.files import is_regular
+from dinoclassify.filters import is_glob
 from dinoclassify.lists import writing_paths
 from dinoclassify.locks import locked
-from dinoclassify.paths import absolute_path, is_relative_file
-from dinoclassify.rows import file_shown_as
-from dinoclassify.seen import SEEN, Seen, read_seen, signature_in, write_seen
+from dinoclassify.missing import why_missing
+from dinoclassify.seen import SEEN
+from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
-from dinoclassify.streams import check_place, stream_rows
+from dinoclassify.streams import check_place
 from dinoclassify.surroundings import check_addresses
 from dinoclassify.watching import Watch
 from dinoclassify.writers import R, refuse_reserved
 
 if TYPE_CHECKING:
-    from dinoclassify.writers.append_file import AppendFile
+    from queue import SimpleQueue
+
+    from dinoclassify.cli.watch_outputs import WatchOutput
 
 log = logging.getLogger("dinoclassify")
 
@@ -44,6 +48,7 @@ def check_watch(request: Request, status: str | None) -> None:
 
     Raises:
         UsageError, OutputError: it cannot be done so.
+        NoInputsError: a folder is away.
     """
     inputs, chosen = request.inputs, request.target.chosen
     if request.target.url is not None or request.target.in_parts:
@@ -57,13 +62,15 @@ def check_watch(request: Request, status: str | None) -> None:
     for path in inputs.paths or ():
         if not is_file_name(path) or is_archive(path):
             raise UsageError(f"--watch looks into folders of this machine, not into {path}")
-        if not os.path.exists(path) and not any(character in path for character in "*?["):
-            raise UsageError(f"there is no {path} to watch")
+        if not os.path.exists(path) and not is_glob(path):
+            raise NoInputsError(f"{path} {why_missing(path)}")
     if status is not None:
         _check_status(status, request)
 
 
 def _check_status(status: str, request: Request) -> None:
+    if status == DASH or not is_regular(status):
+        raise UsageError(f"--status {status}: that is no regular file; name one, new or not")
     check_place(status)
     refuse_reserved(status)
     target, upkeep = request.target, request.upkeep
@@ -81,14 +88,19 @@ def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | N
         request: what is asked for.
         status: the file for monitoring, if any.
     """
-    kept_in, upkeep = request.target.kept_in, request.upkeep
+    target, upkeep = request.target, request.upkeep
     tally = Tally(upkeep.failure_limit)
     with (
-        reopening(lambda: None),  # as long as there is no file
-        locked(kept_in, wait=upkeep.wait) if kept_in is not None else nullcontext(),
+        hanging_up() as hang_ups,
+        locked(target.kept_in, wait=upkeep.wait) if target.kept_in is not None else nullcontext(),
     ):
         try:
-            _watch(open_job, request, tally, status)
+            check_addresses()
+            job = open_job()
+            log_model(job.model)
+            output = _output(job, request)
+            with closing(output):
+                _watch(job, request, output, tally, hang_ups, status)
         except Stopped as stop:
             if not tally.total:
                 log.info("%s", stop)  # before there was a row; else it is said
@@ -96,148 +108,131 @@ def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | N
     return tally.exit_code
 
 
-def _watch(open_job: Callable[[], Job[R]], request: Request, tally: Tally, status: str | None) -> None:
-    """Write a row for each image, until a signal or a limit ends it."""
-    check_addresses()
-    job, target = open_job(), request.target
-    log_model(job.model)
-    if target.kept_in is not None:
-        _watch_into_file(job, request, tally, status, target.kept_in)
-        return
-    images = Watch(partial(look, replace(request.inputs, limit=None)), {}, _roots(request), forget=True)
-    with (
-        _labelling(job, request, tally, images, status) as (rows, _),
-        ending_with_reader() if target.file is None else nullcontext(),
-    ):
-        stream_rows(target.file, job.row_format, rows)
+def _output(job: Job[R], request: Request) -> "WatchOutput[R]":
+    from dinoclassify.cli.watch_outputs import FileOutput, StreamOutput
+
+    path = request.target.kept_in
+    return StreamOutput(request.target, job) if path is None else FileOutput(path, job, all_made_with(job, request))
 
 
-def _watch_into_file(job: Job[R], request: Request, tally: Tally, status: str | None, path: str) -> None:
-    from dinoclassify.writers.rotated_file import RotatedFile
-
-    made_with = all_made_with(job, request)
-    file, folder = _find_file(path, job, made_with)
-    with closing(file):
-        seen, failed = _open_seen(file, folder, made_with)
-        images = Watch(partial(look, replace(request.inputs, limit=None)), seen, _roots(request))
-        _write_meta(file, made_with, {})
-
-        def begin() -> None:
-            write_seen(file.path + SEEN, made_with, images.seen.copy(), rights_of=file.path)
-            _write_meta(file, made_with, {})
-
-        def save() -> None:
-            rotated.sync()
-            _write_meta(file, made_with, sidecar(job, tally, request.parameters, timed=False))
-
-        rotated = RotatedFile(file, begin)
-        with (
-            reopening(rotated.follow),
-            _labelling(job, request, tally, images, status, failed=failed, follow=rotated.follow, save=save) as (
-                rows,
-                wait,
-            ),
-        ):
-            for row in rows:
-                rotated.append(row, wait)
-
-
-@contextmanager
-def _labelling(
+def _watch(
     job: Job[R],
     request: Request,
+    output: "WatchOutput[R]",
     tally: Tally,
-    images: Watch,
+    hang_ups: "SimpleQueue[None]",
     status: str | None,
-    *,
-    failed: Iterable[str] = (),
-    follow: Callable[[], None] = lambda: None,
-    save: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Iterator[R], Callable[[float], bool]]]:
-    """The rows of images, which the block writes; and a function that waits, and gives whether to go on.
+) -> None:
+    """Write a row for each image, until a signal or a limit ends it."""
+    inputs, file = request.inputs, request.target.file
+    images = output.open(partial(Watch, partial(look, replace(inputs, limit=None)), _roots(request)), tally)
+    heartbeat = Heartbeat(status, lambda: _state(images, output, tally, file))
 
-    Args:
-        job: makes the rows.
-        request: what is asked for.
-        tally: counts images by their last rows.
-        images: those that are there and that come.
-        status: the file for monitoring, if any.
-        failed: the images whose last row says that they failed.
-        follow: called after each look at the folders.
-        save: called in the end.
-    """
-    inputs, target = request.inputs, request.target
-    heart = Heartbeat(status, partial(_state, images, tally, target.file))
+    def beat() -> None:
+        if images.is_idle:  # else the rows that come tell that all is well
+            heartbeat.beat()
 
     def finish(why: object = None) -> None:
-        heart.stop()
-        save()
+        notify("STOPPING=1")
+        try:
+            output.save(sidecar(job, tally, request.parameters, timed=False))
+        except OutputError as error:
+            log.warning("%s", error)
+        heartbeat.stop()
         if not request.messages.quiet:
-            say(": ".join(str(part) for part in (why, _summary(tally, target.file)) if part is not None))
+            say(": ".join(str(part) for part in (why, _summary(tally, file)) if part is not None))
         if why is not None:
             hush()  # queues that are torn down complain
-
-    def after_look() -> None:
-        follow()
-        if images.is_idle:  # else the rows that come tell that all is well
-            heart.beat()
 
     with (
         finishing_batches(finish, usual=True) as stop,
         warning_once(),
         writing_paths(request.upkeep.errors_to, null=inputs.null) as note_failure,
     ):
-        for last in images.seen.values():
-            tally.keep(last.status, last.error_code)
-        for path in failed:
+        for path in output.failed:
             note_failure(path)
         log.info("watching %s", " ".join(inputs.paths or ()))
-        heart.start()
-        sources = islice(images.sources(after_look), inputs.limit)
-        made = job.rows(sources, **request.passing.arguments(Stages(), stop, live=True))
+        heartbeat.start()
+        sources = images.sources(partial(_rest, output, hang_ups, beat), beat)
+        made = job.rows(_limited(sources, images, inputs.limit), **request.passing.arguments(Stages(), stop, live=True))
         shown = with_progress(made, tally, request.messages, None)
-        yield _recorded(shown, images, tally, note_failure, heart.beat), partial(_wait, stop=stop, beat=heart.beat)
+        rows = _recorded(shown, images, output, tally, note_failure, heartbeat)
+        output.write(rows, partial(_wait, stop=stop, heartbeat=heartbeat))
         tally.judge()
         if not stop():
             finish()
 
 
+def _rest(output: "WatchOutput[R]", hang_ups: "SimpleQueue[None]", beat: Callable[[], None], seconds: float) -> None:
+    """Look after the output, at once when SIGHUP asks for it, and tell that all is well, until the next look."""
+    output.after_look()
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        beat()
+        with suppress(Empty):
+            hang_ups.get(timeout=min(left, EVERY))
+            output.after_look()
+
+
+def _limited(sources: Iterator[Source], images: Watch, limit: int | None) -> Iterator[Source]:
+    """The first sources; those that are merely tried again do not count."""
+    count = 0
+    for source in sources:
+        count += not images.is_retry(source.path)
+        yield source
+        if limit is not None and count >= limit:
+            return
+
+
 def _recorded(
-    rows: Iterator[R], images: Watch, tally: Tally, note_failure: Callable[[str], None], beat: Callable[[], None]
+    rows: Iterator[R],
+    images: Watch,
+    output: "WatchOutput[R]",
+    tally: Tally,
+    note_failure: Callable[[str], None],
+    heartbeat: Heartbeat,
 ) -> Iterator[R]:
     """The rows that say something new of their images; each counts when it has been written."""
     for row in rows:
-        if not images.is_news(row):
-            images.note(row)
-        else:
+        if images.is_news(row):
             yield row
-            last = images.note(row)
+            image = images.key(row.path)
+            last = images.seen.get(image)
+            images.note(row)
+            output.note(image, images.seen[image])
             if last is not None:
                 tally.drop(last.status, last.error_code, kept=last.earlier)
-            if row.status == "failed":
-                note_failure(row.path)
             tally.add(row)
-        beat()
+            if row.status == "failed":
+                _note(row.path, note_failure)
+        else:
+            images.note(row)
+        heartbeat.beat()
 
 
-def _wait(seconds: float, *, stop: Callable[[], bool], beat: Callable[[], None]) -> bool:
+def _note(path: str, note_failure: Callable[[str], None]) -> None:
+    try:
+        note_failure(path)
+    except OutputError as error:  # FILE has the row
+        log.warning("%s: %s is not in that list", error, path)
+
+
+def _wait(seconds: float, *, stop: Callable[[], bool], heartbeat: Heartbeat) -> bool:
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and not stop():
-        beat()
+        heartbeat.beat()
         time.sleep(min(left, 0.5))
     return not stop()
 
 
-def _state(images: Watch, tally: Tally, output: str | None) -> dict[str, object]:
+def _state(images: Watch, output: "WatchOutput[R]", tally: Tally, file: str | None) -> dict[str, object]:
     """What monitoring asks of a watch."""
     return {
-        "output": output,
-        "rows": tally.total,
-        "failed": tally.statuses["failed"],
-        "errors": {code: count for code, count in tally.errors.items() if count},
-        "last_row": utc(tally.last_made) if tally.last_made is not None else None,
+        "output": file,
+        **tally.snapshot(),
         "waiting": images.waiting,
-        "away": images.away,
+        "away": [*images.away, *images.unreachable],
+        "trouble": output.trouble,
     }
 
 
@@ -270,64 +265,3 @@ def warning_once() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_new)
-
-
-def _find_file(path: str, job: Job[R], made_with: Mapping[str, object]) -> "tuple[AppendFile[R], str]":
-    """The output, to which rows are added, and the folder in which relative paths of the rows in it begin.
-
-    Raises:
-        UsageError: it has rows with another fingerprint, or an unfinished run.
-    """
-    from dinoclassify.writers.append_file import AppendFile
-    from dinoclassify.writers.fingerprint import META, PARTIAL, as_json, check_fingerprint, read_meta
-
-    real, cure, folder = os.path.realpath(path), "name another --output", os.getcwd()
-    if os.path.exists(real + PARTIAL):
-        raise UsageError(f"{path}{PARTIAL} is of an interrupted run: finish that first, with --resume")
-    if not os.path.exists(real):
-        with suppress(FileNotFoundError):
-            os.unlink(real + SEEN)  # a new file begins with all images
-    elif os.path.getsize(real) > len(job.row_format.lines.header()):
-        before = read_meta(real + META, path, cure=cure)
-        check_fingerprint(before["made_with"], path, as_json(made_with), option="--watch", cure=cure)
-        folder = before.get("working_folder") or folder
-    return AppendFile(real, path, job.row_format.lines), folder
-
-
-def _write_meta(file: "AppendFile[R]", made_with: Mapping[str, object], meta: Mapping[str, object]) -> None:
-    from dinoclassify.writers.fingerprint import META, write_meta
-
-    rest = {"adds_to_output": False, "appended": True, "working_folder": os.getcwd(), **meta}
-    write_meta(file.path + META, {"made_with": made_with, **rest})
-
-
-def _open_seen(
-    file: "AppendFile[R]", folder: str, made_with: Mapping[str, object]
-) -> tuple[dict[str, Seen], Collection[str]]:
-    """Open the file; gives the last row of each image, by absolute path, and the images that failed, as rows name them.
-
-    The rows that stood in the file before it was rotated are among them.
-
-    Raises:
-        UsageError: it has rows that cannot be read, or whose relative paths begin in another ``folder`` than this one.
-        OutputError: it cannot be written.
-    """
-    seen: dict[str, Seen] = {}
-    failed: dict[str, str] = {}
-    try:
-        if os.path.exists(file.path + SEEN):
-            seen.update(read_seen(file.path + SEEN, made_with))
-            failed = {image: image for image, last in seen.items() if last.status == "failed"}
-        file.open(check_end=True)
-        for row in file.rows():
-            if folder != os.getcwd() and is_relative_file(row.path):
-                raise UsageError(f"{file.name} has paths that begin in {folder}: go there first (cd)")
-            code = row.failure.code if row.failure is not None else None
-            image = absolute_path(file_shown_as(row.path), folder)
-            seen[image] = Seen(signature_in(row, None), row.status, code, earlier=True)
-            failed.pop(image, None)
-            if row.status == "failed":
-                failed[image] = row.path
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file.name} has rows that cannot be read ({error}): name another --output") from error
-    return seen, failed.values()

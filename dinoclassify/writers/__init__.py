@@ -122,7 +122,11 @@ FEATURE_FORMATS = (
     Format("npy", (".npy",), table=True, seeks=True),
 )
 TABLES = {b"PAR1": "parquet", b"SQLi": "sqlite"}  # how files of these formats begin
-RESERVED = {".meta.json": "the metadata", ".partial": "the unfinished rows"}  # what stands beside an output
+RESERVED = {  # what stands beside an output
+    ".meta.json": "the metadata",
+    ".partial": "the unfinished rows",
+    ".seen": "what --watch has seen",
+}
 MAGIC = 4  # bytes of that
 
 _EXCEL = Format("excel", ())  # takes the place of csv on demand

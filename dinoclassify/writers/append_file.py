@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Generic
 
-from dinoclassify.files import append, replacing, reporting
+from dinoclassify.files import append, keep_rights, replacing, reporting
 from dinoclassify.writers import Lines, R, without_header
 
 
@@ -35,11 +35,12 @@ class AppendFile(Generic[R]):
             file.write(self._lines.header())
             file.writelines(rows)
 
-    def open(self, *, check_end: bool = False) -> None:
+    def open(self, *, check_end: bool = False, rights_of: int | None = None) -> None:
         """Get ready to append. A row that a killed run has torn is cut off.
 
         Args:
             check_end: refuse a file that ends within quotes, as one may that people edit.
+            rights_of: an open file; this one gets its rights.
 
         Raises:
             OutputError: it cannot be written.
@@ -50,6 +51,8 @@ class AppendFile(Generic[R]):
             self._descriptor = os.open(
                 self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
             )
+            if rights_of is not None:
+                keep_rights(rights_of, self._descriptor)
             os.ftruncate(self._descriptor, size)
             if not size:
                 append(self._descriptor, self._lines.header())
@@ -58,12 +61,17 @@ class AppendFile(Generic[R]):
     def append(self, row: R) -> None:
         """Add a row. It is in the file when this returns."""
         assert self._descriptor is not None  # noqa: S101 - the file is open
+        line, header = self._lines.line(row), self._lines.header()
         with reporting(self.name):
-            append(self._descriptor, self._lines.line(row))
+            append(self._descriptor, line)
             self._end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+            if header and self._end == len(line):  # another program has truncated it just now
+                os.ftruncate(self._descriptor, 0)
+                append(self._descriptor, header + line)
+                self._end += len(header)
 
     def is_in_place(self) -> bool:
-        """Whether the file is open, still has its name, and has all that was written to it."""
+        """Whether the file is open, still has its name, and has what was written to it and no more."""
         if self._descriptor is None:
             return False
         ours = os.fstat(self._descriptor)
@@ -71,7 +79,21 @@ class AppendFile(Generic[R]):
             named = os.lstat(self.path)
         except OSError:
             return False
-        return os.path.samestat(ours, named) and ours.st_size >= self._end
+        return os.path.samestat(ours, named) and ours.st_size == self._end
+
+    def reopen(self) -> None:
+        """Go on with what has the name of the file now. If nothing has, begin a new file, with the rights of this one.
+
+        Raises:
+            OutputError: it cannot be written.
+            KeyError, TypeError, ValueError: it has other rows.
+        """
+        old, self._descriptor = self._descriptor, None
+        try:
+            self.open(check_end=True, rights_of=None if os.path.lexists(self.path) else old)
+        finally:
+            if old is not None:
+                os.close(old)
 
     def sync(self) -> None:
         """Force all rows onto the disk."""

@@ -1,104 +1,113 @@
 """A file of rows to which a run adds that does not end, while other programs rotate it."""
 
-import errno
 import logging
+import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Generic
 
 from dinoclassify.errors import OutputError
+from dinoclassify.missing import why_saved_again
 from dinoclassify.writers import R
 from dinoclassify.writers.append_file import AppendFile
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0  # seconds between two tries to write to a full disk, which double each time
-
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0  # seconds between two tries to write a row, which double each time
 
 
 class RotatedFile(Generic[R]):
-    """An open file of rows. Where it was renamed, removed or truncated, a new one is begun under its name.
+    """An open file of rows. Where it was renamed, removed, truncated or edited, rows go to what has its name now.
+
+    What keeps it from being written, such as a full disk, is said once and waited for.
 
     Args:
         file: open.
-        begin: called before a new file is begun.
+        on_rotation: called when another file has been opened, or begun; again before the next row if it fails.
     """
 
-    def __init__(self, file: AppendFile[R], begin: Callable[[], None]) -> None:
-        self._file, self._begin = file, begin
+    def __init__(self, file: AppendFile[R], on_rotation: Callable[[], None]) -> None:
+        self._file, self._on_rotation = file, on_rotation
+        self._folder = _identity(os.path.dirname(file.path))
+        self._is_closed = False
+        self._is_new = False  # whether another file has been opened that `on_rotation` has not come to terms with
         self._lock = threading.Lock()  # one thread looks after the file while another writes rows
+        self.trouble: str | None = None  # what keeps it from being written
 
-    def append(self, row: R, wait: Callable[[float], bool]) -> None:
-        """Add a row. It is in the file when this returns. Where the disk is full, it waits for room.
+    def append(self, row: R, wait: Callable[[float], bool], note: Callable[[R], None] = lambda _: None) -> bool:
+        """Add a row, as soon as that is possible. It is in the file when this returns True.
 
         Args:
             row: what to add.
             wait: waits for so many seconds; gives whether to go on.
-
-        Raises:
-            OutputError: it cannot be written, or there is no room and no time to wait for it.
+            note: called with the row when it is in the file, and before that can be rotated.
         """
-        pause = 0.0
-        while True:
-            try:
-                with self._lock:
-                    self._follow()
-                    self._file.append(row)
-            except OutputError as error:
-                if not _is_full(error):
-                    raise
-                if not pause:
-                    log.warning("%s: waiting for room", error)
-                pause = min(2 * pause or FIRST_PAUSE, LAST_PAUSE)
-                if not wait(pause):
-                    raise
-            else:
-                if pause:
-                    log.warning("there is room for %s again", self._file.name)
-                return
+
+        def write() -> None:
+            self._file.append(row)
+            note(row)
+
+        pause = FIRST_PAUSE
+        while not self._try(write):
+            if not wait(pause):
+                return False
+            pause = min(2 * pause, LAST_PAUSE)
+        return True
 
     def follow(self) -> None:
-        """Begin a new file now, if it was rotated; not at the next row.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        if not self._lock.acquire(blocking=False):
-            return  # a row is being written: that does the same
-        try:
-            self._follow()
-        except OutputError as error:
-            if not _is_full(error):  # else the next row waits for room
-                raise
-        finally:
-            self._lock.release()
+        """Find out whether the file was rotated, and begin a new one then."""
+        self._try(lambda: None)
 
     def sync(self) -> None:
-        """Force all rows onto the disk."""
+        """Force all rows onto the disk, if that is possible."""
+        self._try(self._file.sync)
+
+    def close(self) -> None:
+        """Close the file: what other threads ask for then is not done."""
         with self._lock:
-            self._follow()
-            self._file.sync()
+            self._is_closed = True
+            self._file.close()
+
+    def _try(self, write: Callable[[], None]) -> bool:
+        try:
+            with self._lock:
+                if self._is_closed:
+                    return False
+                self._follow()
+                write()
+        except OutputError as error:
+            if self.trouble is None:
+                log.warning("%s; waiting until it can be written", error)
+            self.trouble = str(error)
+            return False
+        if self.trouble is not None:
+            log.warning("%s can be written again", self._file.name)
+            self.trouble = None
+        return True
 
     def _follow(self) -> None:
-        if self._file.is_in_place():
+        name = self._file.name
+        self._file.path = path = os.path.realpath(name)  # a link may lead elsewhere now
+        if self._file.is_in_place() and not self._is_new:
             return
-        log.info("%s was rotated: beginning a new one", self._file.name)
-        self._file.close()
-        self._begin()
-        with _told_apart(self._file.name):
-            self._file.open(check_end=True)
+        folder = _identity(os.path.dirname(path))
+        if folder != self._folder and not os.path.lexists(path):  # else the rows would be hidden by its disk
+            raise OutputError(f"cannot write {name}: its folder is away, or another one; is its disk mounted?")
+        if not self._is_new:
+            log.info("%s was rotated or edited: going on with what has its name", name)
+        self._is_new = True
+        try:
+            self._file.reopen()
+            self._on_rotation()
+        except (KeyError, TypeError, ValueError) as error:
+            reason = why_saved_again(path) or f"it has other rows ({error})"
+            raise OutputError(f"cannot add to {name}, {reason}: move it away") from error
+        self._folder, self._is_new = folder, False
 
 
-@contextmanager
-def _told_apart(name: str) -> Iterator[None]:
+def _identity(folder: str) -> tuple[int, int] | None:
     try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise OutputError(f"cannot add to {name}: it is another file now, with other rows ({error})") from error
-
-
-def _is_full(error: OutputError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno in _NO_ROOM
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,229 @@
+"""Where the rows of a watch go: to a stream, or to a file that other programs may rotate and people may edit."""
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Generic, Protocol, TypeVar
+
+from dinoclassify.cli.request import Target
+from dinoclassify.cli.run import Job
+from dinoclassify.cli.signals import ending_with_reader
+from dinoclassify.cli.tally import Tally
+from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.paths import absolute_path, is_relative_file
+from dinoclassify.rows import Row, file_shown_as
+from dinoclassify.seen import SEEN, Seen, SeenFile, seen_in
+from dinoclassify.streams import stream_rows
+from dinoclassify.watching import Watch
+from dinoclassify.writers import R
+from dinoclassify.writers.append_file import AppendFile
+from dinoclassify.writers.fingerprint import META, PARTIAL, as_json, check_fingerprint, read_meta, write_meta
+from dinoclassify.writers.rotated_file import RotatedFile
+
+R_contra = TypeVar("R_contra", bound=Row, contravariant=True)
+
+log = logging.getLogger("dinoclassify")
+
+
+class WatchOutput(Protocol[R_contra]):
+    """What a watch asks of its output."""
+
+    @property
+    def failed(self) -> Collection[str]:
+        """The images whose last row says that they failed, when the run begins."""
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps rows from being written, if anything does."""
+
+    def open(self, look: Callable[..., Watch], tally: Tally) -> Watch:
+        """The images to watch, with their last rows, which are counted. ``look`` makes them."""
+
+    def write(self, rows: Iterator[R_contra], wait: Callable[[float], bool], /) -> None:
+        """Write rows as they come; ``wait`` waits for so many seconds, and gives whether to go on."""
+
+    def note(self, image: str, last: Seen, /) -> None:
+        """Take note that the last row of an image has been written."""
+
+    def after_look(self) -> None:
+        """Do what is to be done after each look at the folders."""
+
+    def save(self, meta: Mapping[str, object], /) -> None:
+        """Have all rows on the disk, and write the metadata of the run."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class StreamOutput(Generic[R]):
+    """Stdout, a device or a pipe: an image that has gone is a new one when it comes again."""
+
+    failed: Collection[str] = ()
+    trouble: str | None = None
+
+    def __init__(self, target: Target, job: Job[R]) -> None:
+        self._file, self._format = target.file, job.row_format
+
+    def open(self, look: Callable[..., Watch], tally: Tally) -> Watch:  # noqa: ARG002 - nothing is there yet
+        """See `WatchOutput`."""
+        self._images = look()
+        return self._images
+
+    def write(self, rows: Iterator[R], _wait: Callable[[float], bool]) -> None:
+        """See `WatchOutput`."""
+        with ending_with_reader() if self._file is None else nullcontext():
+            stream_rows(self._file, self._format, rows)
+
+    def note(self, _image: str, _last: Seen) -> None:
+        """See `WatchOutput`."""
+
+    def after_look(self) -> None:
+        """See `WatchOutput`."""
+        self._images.forget_absent()
+
+    def save(self, _meta: Mapping[str, object]) -> None:
+        """See `WatchOutput`."""
+
+    def close(self) -> None:
+        """See `WatchOutput`."""
+
+
+class FileOutput(Generic[R]):
+    """A file that grows by whole lines; ``FILE.seen`` beside it keeps which images have rows when it is rotated.
+
+    Args:
+        path: the file.
+        job: what makes the rows.
+        made_with: what they depend on.
+
+    Raises:
+        UsageError: it has rows that depend on something else, that cannot be read or whose relative paths begin in
+            another folder; it has an unfinished run; or `SeenFile` cannot be read.
+        OutputError: it cannot be written.
+    """
+
+    def __init__(self, path: str, job: Job[R], made_with: Mapping[str, object]) -> None:
+        self._made_with = made_with
+        self._file = AppendFile(os.path.realpath(path), path, job.row_format.lines)
+        self._is_described = self._check(path, job)
+        self._memory = SeenFile(made_with)
+        before = self._memory.read(self._file.path)
+        if before.keys() | self._memory.rotated.keys() and not os.path.exists(self._file.path):
+            cure = f"remove {path}{SEEN} to have them labelled again"
+            log.warning("%s is new; the images that had rows in an older one get no others: %s", path, cure)
+        try:
+            self._file.open(check_end=True)
+            self._rows, failed = self._read()
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path} has rows that cannot be read ({error}): name another --output") from error
+        if not self._rows:  # it was rotated while no watch ran
+            self._memory.rotated |= before
+        self._written: dict[str, Seen] = {}  # the last row, which the images may not know of yet
+        self._rotated = RotatedFile(self._file, self._take_over)
+        self.failed: Collection[str] = {
+            **{image: image for image, last in self._memory.rotated.items() if last.status == "failed"},
+            **failed,
+        }.values()
+
+    @property
+    def trouble(self) -> str | None:
+        """See `WatchOutput`."""
+        return self._rotated.trouble
+
+    def open(self, look: Callable[..., Watch], tally: Tally) -> Watch:
+        """See `WatchOutput`."""
+        self._tally = tally
+        seen = {**self._memory.rotated, **self._rows}
+        for last in seen.values():
+            tally.keep(last.status, last.error_code)
+        self._images = look(seen, dict(self._memory.roots))
+        try:
+            self._memory.replace(self._file.path, self._rows)
+            if not self._is_described:
+                self._write_meta({})
+        except OutputError as error:
+            if not self._is_described:
+                raise
+            log.warning("%s", error)  # a full disk, which is waited for later
+        self._rows = {}
+        return self._images
+
+    def write(self, rows: Iterator[R], wait: Callable[[float], bool]) -> None:
+        """See `WatchOutput`."""
+        for row in rows:
+            if not self._rotated.append(row, wait, self._note_written):
+                return
+
+    def note(self, image: str, last: Seen) -> None:
+        """See `WatchOutput`."""
+        self._memory.add(image, last)
+
+    def after_look(self) -> None:
+        """See `WatchOutput`."""
+        for root, identity in self._images.identities.items():
+            if self._memory.roots.get(root) != identity:
+                self._memory.add_root(root, identity)
+        self._rotated.follow()
+
+    def save(self, meta: Mapping[str, object]) -> None:
+        """See `WatchOutput`."""
+        self._rotated.sync()
+        self._write_meta(meta)
+
+    def close(self) -> None:
+        """See `WatchOutput`."""
+        self._rotated.close()
+        self._memory.close()
+
+    def _note_written(self, row: R) -> None:
+        self._written = {self._images.key(row.path): seen_in(row)}
+
+    def _check(self, path: str, job: Job[R]) -> bool:
+        """See that rows may be added to the file; gives whether metadata say so already."""
+        real, cure = self._file.path, "name another --output"
+        if os.path.exists(real + PARTIAL):
+            raise UsageError(f"{path}{PARTIAL} is of an interrupted run: finish that first, with --resume")
+        self._folder = os.getcwd()
+        if not os.path.exists(real) or os.path.getsize(real) <= len(job.row_format.lines.header()):
+            return False
+        meta = read_meta(real + META, path, cure=cure)
+        check_fingerprint(meta["made_with"], path, as_json(self._made_with), option="--watch", cure=cure)
+        self._folder = meta.get("working_folder") or self._folder
+        return bool(meta.get("appended")) and self._folder == os.getcwd()
+
+    def _read(self) -> tuple[dict[str, Seen], dict[str, str]]:
+        """The last row of each image in the file, by absolute path, and those that failed, as rows name them."""
+        rows: dict[str, Seen] = {}
+        failed: dict[str, str] = {}
+        for row in self._file.rows():
+            if self._folder != os.getcwd() and is_relative_file(row.path):
+                raise UsageError(f"{self._file.name} has paths that begin in {self._folder}: go there first (cd)")
+            image = absolute_path(file_shown_as(row.path), self._folder)
+            rows[image] = seen_in(row, earlier=True)
+            failed.pop(image, None)
+            if row.status == "failed":
+                failed[image] = row.path
+        return rows, failed
+
+    def _take_over(self) -> None:
+        """Come to terms with another file. If it has no rows, it was begun after a rotation; else it was edited."""
+        seen = self._images.seen
+        rows, _ = self._read()
+        if rows:
+            removed = [seen.pop(image) for image in seen.keys() - rows.keys() - self._memory.rotated.keys()]
+        else:
+            removed = self._images.forget_absent()
+            self._memory.rotated = {**self._written, **seen}
+        for last in removed:
+            self._tally.drop(last.status, last.error_code, kept=last.earlier)
+        for image in rows.keys() - seen.keys():
+            seen[image] = rows[image]
+            self._tally.keep(rows[image].status, rows[image].error_code)
+        self._memory.roots = dict(self._images.identities)
+        self._memory.replace(self._file.path, rows)
+        self._write_meta({})
+
+    def _write_meta(self, meta: Mapping[str, object]) -> None:
+        rest = {"adds_to_output": False, "appended": True, "working_folder": os.getcwd(), **meta}
+        write_meta(self._file.path + META, {"made_with": self._made_with, **rest})
