@@ -2,6 +2,8 @@
 
 import ctypes
 import gc
+import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -134,4 +136,7 @@ def init_worker(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():  # it died before: nobody else ends this process, which holds locks
+        os._exit(1)
     init_process()

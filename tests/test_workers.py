@@ -419,3 +419,25 @@ def test_nobody_waits_for_what_a_dead_process_held(greys: Path, monkeypatch: pyt
         )
         codes = [item.failure.code if item.failure else "" for batch in batches for item in batch.inputs]
     assert codes == ["", "worker_crashed"]
+
+
+def test_a_process_whose_parent_died_while_it_was_begun_ends() -> None:
+    reader, writer = os.pipe()
+    if not (middle := os.fork()):
+        process = multiprocessing.get_context("fork").Process(target=begin_late, args=(writer,))
+        process.start()
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(middle, 0)
+    with open(reader, "rb") as file:
+        assert file.read() == b"begun", "it has ended, and so the pipe has"
+
+
+def begin_late(writer: int) -> None:
+    os.write(writer, b"begun")
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join(20)
+    init_worker(0)
+    os.write(writer, b" and lives")
+    os._exit(0)
