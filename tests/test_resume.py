@@ -364,6 +364,14 @@ def test_a_path_that_is_named_very_often() -> None:
     assert [row.number for _ in range(100_000) if (row := rows.claim(Source("gone.jpg")))] == list(range(100_000))
 
 
+def test_a_row_of_other_content_takes_the_place_of_all_before() -> None:
+    rows = PreviousRows(JSONLines(1), os.getcwd())
+    for mtime_ns in (1, 1, 1, 2, 2, None, None):
+        row = Prediction("a.jpg", "ok", (Label("x", 0, 0.5),), size=1, mtime_ns=mtime_ns)
+        rows.add(row, os.getcwd(), replaces="changed")
+    assert [number for number, _, _ in rows.unclaimed()] == [5, 6]
+
+
 # Ends the run as the given signal does after so many new rows, in a process whose folders have small pieces.
 _END = """
 import os, signal, sys
