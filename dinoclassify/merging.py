@@ -204,7 +204,7 @@ def _write(
     with replacing(os.path.realpath(output)) as file:
         with reporting(output):
             row_format.write(file, rows, meta)
-        row_format.check_free(output)
+        row_format.refuse_in_use(output)
         with reporting(output + META), suppress(FileNotFoundError):
             os.unlink(os.path.realpath(output) + META)
 
