@@ -328,7 +328,7 @@ def test_the_row_of_an_archive_that_could_not_be_read_goes_when_it_can(
         archive.write("photos/coffee.jpg", "b.jpg")
     os.utime("a.zip", (1, 1))
     code, err = predict("a.zip", "-o", "out.csv", "--resume", "--strict")
-    assert (code, "1 images: 1 ok in" in err) == (0, True), err
+    assert (code, "1 image: 1 ok in" in err) == (0, True), err
     assert [row["path"] for row in read("out.csv")] == ["a.zip!b.jpg"]
 
 
@@ -339,7 +339,7 @@ def test_the_row_of_a_folder_that_could_not_be_read_goes_when_it_can(here: Path,
     Path("album").mkdir()
     shutil.copy("photos/coffee.jpg", "album")
     code, err = predict("album", "-o", "out.csv", "--resume", "--strict")
-    assert (code, "1 images: 1 ok in" in err) == (0, True), err
+    assert (code, "1 image: 1 ok in" in err) == (0, True), err
     assert [row["path"] for row in read("out.csv")] == ["album/coffee.jpg"]
 
 
