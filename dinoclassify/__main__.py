@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def main() -> "Never":
     """Run the command line and exit."""
     try:
-        speak_utf8()
+        restart_in_utf8_mode()
         import signal
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -25,7 +25,7 @@ def main() -> "Never":
     run_command_line()
 
 
-def speak_utf8() -> None:
+def restart_in_utf8_mode() -> None:
     """Begin again in Python's UTF-8 mode where the locale has another encoding: rows keep the bytes of names.
 
     Processes that are started later inherit the mode.

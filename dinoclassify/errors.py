@@ -89,6 +89,12 @@ def name_some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def count_of(number: int, name: str) -> str:
+    """How many there are of what ``name`` calls one of: ``1 image``, ``2,000 images``."""
+    ending = "" if number == 1 else "es" if name.endswith("s") else "s"
+    return f"{number:,} {name}{ending}"
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """` (did you mean ...?)` with the choice that is spelt most like ``name``; empty where none is."""
     found = get_close_matches(name, list(choices), n=1, cutoff=0.5)

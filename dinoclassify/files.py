@@ -69,7 +69,7 @@ def descriptor_of(output: str) -> int | None:
     return None if found is None else _STANDARD[found[1]] if found[1] else int(found[2])
 
 
-def open_as_it_is(output: str, mode: Literal["ab", "wb"]) -> BinaryIO:
+def open_in_place(output: str, mode: Literal["ab", "wb"]) -> BinaryIO:
     """Open an output that is written to in place. An open file is shared, and goes on where others have written.
 
     Raises:

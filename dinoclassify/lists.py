@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 from dinoclassify import stores
 from dinoclassify.errors import UsageError
-from dinoclassify.files import append, closing_well, open_as_it_is, reporting
+from dinoclassify.files import append, closing_well, open_in_place, reporting
 from dinoclassify.missing import why_unread
 from dinoclassify.rows import Failure
 from dinoclassify.sources import Source
@@ -81,7 +81,7 @@ def writing_paths(output: str | None, *, null: bool) -> Iterator[Callable[[str],
         yield lambda _: None
         return
     with reporting(output):
-        file = open_as_it_is(output, "wb")
+        file = open_in_place(output, "wb")
 
     def write(path: str) -> None:
         with reporting(output):

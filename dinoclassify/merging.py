@@ -30,6 +30,8 @@ from dinoclassify.writers.previous_rows import temporary_table
 
 # In the meta, as far as all parts agree.
 _ALIKE = ("model", "device", "precision", "runtime", "versions", "options", "working_folder")
+# Options that say how a part is to be read. The merged file is no shard, and each of its rows counts.
+_OF_PARTS = {"shard", "watch"}
 _FILES = 3  # that are open while the rows of a part are read
 _OTHER_FILES = 100  # that are open besides
 
@@ -202,7 +204,7 @@ def _write(
     with replacing(os.path.realpath(output)) as file:
         with reporting(output):
             row_format.write(file, rows, meta)
-        row_format.check_free(output)
+        row_format.refuse_in_use(output)
         with reporting(output + META), suppress(FileNotFoundError):
             os.unlink(os.path.realpath(output) + META)
 
@@ -212,6 +214,8 @@ def _meta(
 ) -> dict[str, object]:
     """What is said of the file, such that `dinoclassify.writers.output` goes on with it."""
     alike = _alike([{name: part.meta.get(name) for name in _ALIKE} for part in parts])
+    if isinstance(options := alike.get("options"), dict):
+        alike["options"] = {name: value for name, value in options.items() if name not in _OF_PARTS}
     return {
         "made_with": {**parts[0].made_with, "format": format_name},
         "adds_to_output": False,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import dinoclassify
 from dinoclassify.catalogue import BUILTIN, KNOWN, weights_files
+from dinoclassify.errors import count_of
 from dinoclassify.models import ImageEncoder
 from dinoclassify.rows import printable, shown_path
 from dinoclassify.training import Trained
@@ -46,7 +47,7 @@ def write_card(
     lines = [
         *_front_matter(base),
         "",
-        f"# {len(data.counts)} classes on {_code(base.name)}",
+        f"# {count_of(len(data.counts), 'class')} on {_code(base.name)}",
         "",
         f"A linear head on the frozen features of {_code(base.name)}, {_revision(base)}; {kind}.",
         f"Trained by dinoclassify {dinoclassify.__version__}; licence of the base model: {licence(base)}.",
@@ -84,7 +85,7 @@ def _data(data: Data) -> list[str]:
     return [
         "## Data",
         "",
-        f"{data.pictures:,} pictures of {_code(shown_path(data.source))}. {left_out}",
+        f"{count_of(data.pictures, 'picture')} of {_code(shown_path(data.source))}. {left_out}",
         "",
         *_table(["class", "pictures"], [[name, f"{count:,}"] for name, count in _most(data.counts)]),
     ]

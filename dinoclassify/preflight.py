@@ -12,9 +12,12 @@ from pathlib import Path
 from dinoclassify import cgroups
 from dinoclassify.cache import cache_root
 from dinoclassify.doctor import Finding, Verdict
+from dinoclassify.errors import DinoclassifyError
+from dinoclassify.files import is_regular
 from dinoclassify.locks import NO_LOCKS, flocked
 from dinoclassify.missing import why_no_folder
-from dinoclassify.stores import is_url
+from dinoclassify.stores import filesystem, is_url
+from dinoclassify.streams import check_place
 from dinoclassify.surroundings import SHARED_MEMORY, few_processes, most_processes, temporary_folder
 
 _ROOM = 64 << 20  # bytes: some of the networks that OpenVINO is given are larger
@@ -74,8 +77,9 @@ def _temporary() -> Finding:
 
 def _output(output: str | None) -> Iterator[Finding]:
     """Whether the folder of the output can be written, has room, and has locks."""
-    if output is not None and is_url(output):
-        yield Finding("ok", "place", "output", f"{output}: in a store, not looked at")
+    output = output if output != "-" else None  # rows on stdout need no place
+    if output is not None and (is_url(output) or not (is_regular(output) or os.path.isdir(output))):
+        yield _output_elsewhere(output)
         return
     path = os.path.abspath(output or ".")
     folder = path if os.path.isdir(path) else os.path.dirname(path)
@@ -91,6 +95,19 @@ def _output(output: str | None) -> Iterator[Finding]:
     more = "make room there" if free < _ROOM else None
     yield Finding("advice" if more else "ok", "place", "output", f"{folder}, {_gib(free)} free", more)
     yield _locks(folder)
+
+
+def _output_elsewhere(output: str) -> Finding:
+    """Whether a store, a device or a pipe can be an output, as far as that shows before anything is written to it."""
+    try:
+        if is_url(output):
+            filesystem(output)
+        else:
+            check_place(output)
+    except DinoclassifyError as error:
+        return Finding("problem", "place", "output", str(error))
+    kind = "in a store" if is_url(output) else "a device or a pipe"
+    return Finding("ok", "place", "output", f"{output}: {kind}; whether it may be written to is not tried")
 
 
 def _locks(folder: str) -> Finding:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import append, closing_well, descriptor_of, is_regular, open_as_it_is, reporting, why_not_open
+from dinoclassify.files import append, closing_well, descriptor_of, is_regular, open_in_place, reporting, why_not_open
 from dinoclassify.missing import why_no_folder
 from dinoclassify.rows import printable
 from dinoclassify.writers import Format, R, RowFormat
@@ -17,7 +17,7 @@ def check_output(output: str | None, chosen: Format) -> None:
 
     Raises:
         OutputError: the folder of ``output`` is not there or may not be written to, or ``output`` is a folder, or a
-            database that another program has open.
+            database that another program uses.
         UsageError: the format is not for where it would go.
     """
     if output is None and sys.stdout is None:
@@ -29,9 +29,9 @@ def check_output(output: str | None, chosen: Format) -> None:
     if output is not None:
         check_place(output)
     if output is not None and chosen.name == "sqlite":
-        from dinoclassify.writers.sqlite import check_free
+        from dinoclassify.writers.sqlite import refuse_database_in_use
 
-        check_free(output)
+        refuse_database_in_use(output)
 
 
 def check_place(output: str) -> None:
@@ -71,7 +71,7 @@ def stream_rows(output: str | None, row_format: RowFormat[R], rows: Iterable[R])
         _stream(sys.stdout.buffer, "stdout", row_format, rows)
         return
     with reporting(output):
-        file = open_as_it_is(output, "ab")  # closed below, where its errors can be told from the run's
+        file = open_in_place(output, "ab")  # closed below, where its errors can be told from the run's
     with closing_well(file, output):
         _stream(file, output, row_format, rows)
 

@@ -15,6 +15,7 @@ from conftest import PHOTOS, Cli
 import dinoclassify
 from dinoclassify.cli import run
 from dinoclassify.cli.terminal import print_table
+from dinoclassify.errors import count_of
 
 GOLDEN = Path(__file__).parent / "golden"
 IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}  # each is a line of stderr
@@ -194,3 +195,11 @@ except BaseException:
 time.sleep(60)
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 143
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "text"),
+    [(0, "image", "0 images"), (1, "image", "1 image"), (2000, "row", "2,000 rows"), (2, "class", "2 classes")],
+)
+def test_what_there_is_one_of_is_in_the_singular(number: int, name: str, text: str) -> None:
+    assert count_of(number, name) == text

@@ -137,7 +137,7 @@ def test_companions_come_to_an_image_that_is_there_and_are_not_replaced(
     write_rows("labels.csv", [row("a/x.jpg")])
     command = ["sort", "labels.csv", "--into", "sorted", "--with-companions"]
     assert run(command) == 0
-    assert "1 companions, 1 there already -> sorted; --undo sorted" in capsys.readouterr().err
+    assert "1 companion, 1 there already -> sorted; --undo sorted" in capsys.readouterr().err
     assert files() == {"dog/x.jpg": "a/x.jpg", "dog/x.xmp": "a/x.xmp"}
     picture("a/x.xmp", "rated")
     assert run(command) == 3

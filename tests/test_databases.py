@@ -18,7 +18,7 @@ from dinoclassify.predictions import read_predictions
 from dinoclassify.rows import Label, Prediction
 from dinoclassify.writers import open_format
 from dinoclassify.writers.output_file import OutputFile
-from dinoclassify.writers.sqlite import check_free
+from dinoclassify.writers.sqlite import refuse_database_in_use
 
 ROWS = [Prediction(f"{number}.jpg", "ok", (Label("cat", 1, 0.75),), size=1, mtime_ns=2) for number in range(50)]
 
@@ -72,7 +72,7 @@ def recover(name: str) -> None:
 
 def refused(name: str = "labels.db") -> str:
     with pytest.raises(OutputError) as raised:
-        check_free(name)
+        refuse_database_in_use(name)
     return str(raised.value)
 
 
@@ -151,7 +151,7 @@ def test_a_link_is_followed_as_sqlite_does() -> None:
     die("wal")
     assert f"cannot write links/link.db: {os.getcwd()}/labels.db-wal is" in refused("links/link.db")
     recover("links/link.db")
-    check_free("links/link.db")
+    refuse_database_in_use("links/link.db")
 
 
 @pytest.mark.parametrize("file", ["gone", "empty"])

@@ -522,7 +522,7 @@ def test_nothing_that_can_be_used_is_told_and_not_drawn(here: Path, tiny: str, i
     table = ("--labels-from", "t.csv", "-m", tiny)
     code, out, err = invoke("evaluate", *table, "--plots", "plots", "--csv")
     assert (code, out) == (3, "label,index,pictures,predicted,precision,recall,f1\n")
-    assert "1 images: 1 failed (1 vanished)" in err
+    assert "1 image: 1 failed (1 vanished)" in err
     code, out, _ = invoke("evaluate", *table, "--json")
     assert (code, json.loads(out)["balanced_accuracy"]) == (3, None)
 

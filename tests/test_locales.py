@@ -86,9 +86,9 @@ def test_rows_are_the_same_whatever_the_locale(
 def test_python_begins_again_once_with_the_same_arguments(flags: list[str], latin1: dict[str, str]) -> None:
     code = """
 import os, sys
-from dinoclassify.__main__ import speak_utf8
+from dinoclassify.__main__ import restart_in_utf8_mode
 print(os.getpid(), flush=True)
-speak_utf8()
+restart_in_utf8_mode()
 print(sys.flags.utf8_mode, sys.flags.dev_mode, sys.warnoptions[-1], list(map(os.fsencode, sys.argv)))
 """
     command = [sys.executable, *flags, "-X", "dev", "-W", "error::UserWarning", "-c", code, NAME, "gr\udcfcn", "", "-W"]
@@ -102,7 +102,7 @@ print(sys.flags.utf8_mode, sys.flags.dev_mode, sys.warnoptions[-1], list(map(os.
 
 
 def test_where_all_is_utf8_nothing_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dinoclassify.__main__ import speak_utf8
+    from dinoclassify.__main__ import restart_in_utf8_mode
 
     monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("it began again"))
-    speak_utf8()
+    restart_in_utf8_mode()

@@ -30,7 +30,7 @@ from dinoclassify.rows import Failure, Label, Prediction
 from dinoclassify.shards import find_parts
 from dinoclassify.staging import stage_of
 from dinoclassify.writers import open_format
-from dinoclassify.writers.fingerprint import write_meta
+from dinoclassify.writers.fingerprint import is_appended, write_meta
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -438,6 +438,21 @@ def test_the_meta_says_what_is_the_same_in_all_parts(here: Path) -> None:
         "errors": {"truncated": 1},
         "merged_from": parts,
     }
+
+
+@pytest.mark.parametrize("said", [{"options": {"watch": True, "shard": "1/2", "top_k": 2}}, {"appended": True}])
+def test_all_rows_of_a_merged_file_count_also_where_its_parts_were_appended(
+    here: Path, said: dict[str, object]
+) -> None:
+    part = write_part(here / "watched.jsonl", [row_of("a.jpg"), row_of("a.jpg", "fox"), row_of("b.jpg")])
+    meta = json.loads(Path(f"{part}.meta.json").read_text())
+    write_meta(f"{part}.meta.json", meta | said)
+    merged = merge([str(part)], "out.jsonl", "jsonl")
+    labels = [(row.path, row.top[0].label) for row in read_predictions("out.jsonl")]
+    assert labels == [("a.jpg", "fox"), ("b.jpg", "cat")]
+    assert not is_appended(merged.meta)
+    assert merged.meta.get("options") in (None, {"top_k": 2})
+    merge(["out.jsonl"], "again.jsonl", "jsonl")
 
 
 def test_an_output_is_whole_or_what_it_was(here: Path) -> None:

@@ -310,7 +310,7 @@ def test_a_run_that_lacks_rows_is_not_finished(folder: str, images: list[str]) -
     with pytest.raises(OutputError, match="lacks rows"):
         output.finish(output.unnamed(), {}, plan.rows())
     plan.add(write_rows(plan.work, Piece(chunks[0].name, 0, last=True), JSONL.lines, [row(images[0])]).file)
-    with pytest.raises(OutputError, match="has 1 rows of 4 inputs"):
+    with pytest.raises(OutputError, match="has 1 row of 4 inputs"):
         output.finish(output.unnamed(), {}, plan.rows())
     assert read_manifest(folder) is None
 

@@ -388,6 +388,34 @@ def test_doctor_finds_what_stands_in_the_way(
     assert verdicts(None)["small"][0] == "advice"
 
 
+@pytest.mark.usefixtures("no_devices", "here")
+@pytest.mark.parametrize(
+    ("output", "verdict", "found"),
+    [
+        ("/dev/null", "ok", "/dev/null: a device or a pipe; whether"),
+        ("/dev/fd/999", "problem", "cannot write /dev/fd/999: no file is open there; open one in the shell (999>FILE)"),
+        ("memory://b/x.csv", "ok", "memory://b/x.csv: in a store; whether"),
+        ("foo://b/x.csv", "problem", "foo://b/x.csv: foo:// is not known; is its fsspec plug-in installed?"),
+        ("https://b/x.csv", "problem", "https://b/x.csv: https:// can only be read"),
+    ],
+)
+def test_doctor_on_an_output_that_is_no_file(output: str, verdict: str, found: str) -> None:
+    said = verdicts(output=output)["output"]
+    assert (said[0], said[1].startswith(found)) == (verdict, True), said
+
+
+@pytest.mark.usefixtures("no_devices")
+def test_doctor_on_rows_for_stdout_where_no_file_can_be_made(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoclassify.preflight._why_unwritable", lambda _: "Read-only file system")
+    assert verdicts(output="out.csv")["output"] == (
+        "problem",
+        f"{here}: Read-only file system",
+        "let this user write there",
+    )
+    assert verdicts(output="-")["output"] == verdicts()["output"]
+    assert verdicts()["output"][0] == "advice"
+
+
 def test_doctor_on_a_machine_that_lacks_everything(
     no_cache: Path, here: Path, monkeypatch: pytest.MonkeyPatch, refuse_locks: Refuse
 ) -> None:

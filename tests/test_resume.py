@@ -328,7 +328,7 @@ def test_the_row_of_an_archive_that_could_not_be_read_goes_when_it_can(
         archive.write("photos/coffee.jpg", "b.jpg")
     os.utime("a.zip", (1, 1))
     code, err = predict("a.zip", "-o", "out.csv", "--resume", "--strict")
-    assert (code, "1 images: 1 ok in" in err) == (0, True), err
+    assert (code, "1 image: 1 ok in" in err) == (0, True), err
     assert [row["path"] for row in read("out.csv")] == ["a.zip!b.jpg"]
 
 
@@ -339,7 +339,7 @@ def test_the_row_of_a_folder_that_could_not_be_read_goes_when_it_can(here: Path,
     Path("album").mkdir()
     shutil.copy("photos/coffee.jpg", "album")
     code, err = predict("album", "-o", "out.csv", "--resume", "--strict")
-    assert (code, "1 images: 1 ok in" in err) == (0, True), err
+    assert (code, "1 image: 1 ok in" in err) == (0, True), err
     assert [row["path"] for row in read("out.csv")] == ["album/coffee.jpg"]
 
 
@@ -362,6 +362,14 @@ def test_a_path_that_is_named_very_often() -> None:
     for _ in range(100_000):
         rows.add(gone, folder, replaces="changed")
     assert [row.number for _ in range(100_000) if (row := rows.claim(Source("gone.jpg")))] == list(range(100_000))
+
+
+def test_a_row_of_other_content_takes_the_place_of_all_before() -> None:
+    rows = PreviousRows(JSONLines(1), os.getcwd())
+    for mtime_ns in (1, 1, 1, 2, 2, None, None):
+        row = Prediction("a.jpg", "ok", (Label("x", 0, 0.5),), size=1, mtime_ns=mtime_ns)
+        rows.add(row, os.getcwd(), replaces="changed")
+    assert [number for number, _, _ in rows.unclaimed()] == [5, 6]
 
 
 # Ends the run as the given signal does after so many new rows, in a process whose folders have small pieces.

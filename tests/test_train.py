@@ -153,8 +153,8 @@ def test_names_in_a_card_stay_code() -> None:
     trained = SimpleNamespace(strengths=[1.0], held=[], warning=None)
     data = Data("photos`]", 1, {"a": 1}, {})
     card = write_card(cast(ImageEncoder, base), data, cast(Trained, trained), settings={}, multi_label=False)
-    assert "# 1 classes on `` ./`<img src=x>`\\n# y ``\n" in card
-    assert "1 pictures of `` photos`] ``." in card
+    assert "# 1 class on `` ./`<img src=x>`\\n# y ``\n" in card
+    assert "1 picture of `` photos`] ``." in card
 
 
 def test_the_same_input_gives_the_same_head(here: Path, train: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

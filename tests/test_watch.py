@@ -448,9 +448,9 @@ def test_of_several_rows_of_a_picture_the_last_counts(
     shutil.copy("labels.csv", "part.csv")
     shutil.copy("labels.csv.meta.json", "part.csv.meta.json")
     assert run(["merge", "part.csv", "-o", "merged.csv"]) == 0
-    assert "1 images: 1 ok of 1 parts" in capsys.readouterr().err
+    assert "1 image: 1 ok of 1 part" in capsys.readouterr().err
     assert run(["predict", "inbox", "-m", "builtin", "-o", "labels.csv", "--resume"]) == 0
-    assert "1 images: 1 ok; 1 kept; 1 passed over: 1 .xmp" in capsys.readouterr().err
+    assert "1 image: 1 ok; 1 kept; 1 passed over: 1 .xmp" in capsys.readouterr().err
     assert [row[2] for row in wait_for(1)] == ["Egyptian cat"]
     assert Path("labels.csv").read_bytes() == Path("merged.csv").read_bytes()
 

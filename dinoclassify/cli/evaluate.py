@@ -12,7 +12,7 @@ from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, wi
 from dinoclassify.cli.tally import SOME_FAILED, Tally
 from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
 from dinoclassify.cli.truth import Truth, read_truth
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import UsageError, count_of
 from dinoclassify.lists import listed_source
 from dinoclassify.stages import Stages
 from dinoclassify.surroundings import check_addresses
@@ -80,7 +80,8 @@ def evaluate(
 
         write_plots(plots, evaluation, plot_format)
     if not messages.quiet:
-        done = tally.summary() if predictions is None else f"{tally.total:,} rows of {predictions}: {tally.counts()}"
+        rows = f"{count_of(tally.total, 'row')} of {predictions}: {tally.counts()}"
+        done = tally.summary() if predictions is None else rows
         say(done + (f" -> {plots}" if plots is not None else ""))
     return SOME_FAILED if evaluation.failed else 0
 

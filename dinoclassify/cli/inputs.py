@@ -12,7 +12,7 @@ from dinoclassify.cli import options
 from dinoclassify.cli.terminal import say, writing_to_stdout
 from dinoclassify.containers import contents
 from dinoclassify.discover import find
-from dinoclassify.errors import NoInputsError, OutputError, UsageError
+from dinoclassify.errors import NoInputsError, OutputError, UsageError, count_of
 from dinoclassify.filters import Filters, Rules, Shard, describe_passed_over, describe_suffixes, part
 from dinoclassify.lists import list_line
 from dinoclassify.positions import PackedPositions
@@ -66,7 +66,7 @@ def print_inputs(inputs: options.Inputs, *, quiet: bool) -> None:
     if not (count or (census is not None and census.inputs)):
         raise nothing_found(inputs, passed_over)
     if not quiet:
-        say("; ".join(filter(None, [f"{count:,} inputs", describe_passed_over(passed_over)])))
+        say("; ".join(filter(None, [count_of(count, "input"), describe_passed_over(passed_over)])))
 
 
 def _shown(line: bytes) -> bytes:
@@ -137,9 +137,9 @@ def nothing_found(inputs: options.Inputs, passed_over: Counter[str]) -> NoInputs
         patterns = [f"--include '{pattern}'" for pattern in inputs.include or ()]
         patterns += [f"--exclude '{pattern}'" for pattern in inputs.exclude or ()]
         verb = "all are left out by" if inputs.exclude else "none match"
-        return NoInputsError(f"{count:,} images in {names}, {verb} {' '.join(patterns)}: change the pattern")
+        return NoInputsError(f"{count_of(count, 'image')} in {names}, {verb} {' '.join(patterns)}: change the pattern")
     if passed_over:
-        files, cure = f"{passed_over.total():,} files in {names}", "name those that are images all the same"
+        files, cure = f"{count_of(passed_over.total(), 'file')} in {names}", "name those that are images all the same"
         return NoInputsError(f"{files}, none with the suffix of an image: {describe_suffixes(passed_over)}; {cure}")
     if not inputs.paths or inputs.paths == [DASH]:
         name = "on stdin" if names == DASH else names

@@ -13,7 +13,7 @@ from dinoclassify.cli.run import owned
 from dinoclassify.cli.signals import ending_with_reader
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import UsageError, count_of
 from dinoclassify.filters import has_image_suffix
 from dinoclassify.rows import Prediction
 from dinoclassify.streams import check_output
@@ -65,9 +65,9 @@ def merge(
     if not messages.quiet:
         tally = Tally(None)
         tally.add_all(merged.statuses, merged.errors)
-        counts = f"{tally.total:,} images: {tally.counts()}" if tally.total else "0 images"
+        counts = count_of(tally.total, "image") + (f": {tally.counts()}" if tally.total else "")
         where = f" -> {file}" if file is not None else ""
-        say(f"{counts} of {len(names):,} parts{where}")
+        say(f"{counts} of {count_of(len(names), 'part')}{where}")
     return 0
 
 

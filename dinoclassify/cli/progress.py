@@ -11,7 +11,7 @@ from dinoclassify.cli import options
 from dinoclassify.cli.signals import finishing_batches
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
-from dinoclassify.errors import OutputClosedError
+from dinoclassify.errors import OutputClosedError, count_of
 from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
 
@@ -39,7 +39,7 @@ def told_if_stopped(tally: Tally, kept: Callable[[], str] = str) -> Iterator[Cal
     """`finishing_batches`; when the run ends early, say how far it was, and where its rows, if any, are ``kept``."""
 
     def tell(why: object) -> None:
-        say(f"{why} after {tally.made:,} pictures{kept() if tally.has_rows else ''}")
+        say(f"{why} after {count_of(tally.made, 'picture')}{kept() if tally.has_rows else ''}")
         hush()
 
     try:

@@ -19,7 +19,7 @@ from dinoclassify.cli.results import chosen, required, warn_of, warn_of_all, war
 from dinoclassify.cli.signals import Stopped, finishing_batches
 from dinoclassify.cli.tally import SOME_FAILED
 from dinoclassify.cli.terminal import hush, print_lines, progress_bar, say, set_up_log
-from dinoclassify.errors import DinoclassifyError, UsageError
+from dinoclassify.errors import DinoclassifyError, UsageError, count_of
 from dinoclassify.locks import locked
 from dinoclassify.rows import printable
 
@@ -83,7 +83,7 @@ class _Run:
         words = {"done": _PAST[self.mode]} | _WORDS
         counted = [f"{self.counts[done]:,} {word}" for done, word in words.items() if self.counts[done]]
         if self.companions:
-            counted.insert(bool(self.counts["done"]), f"{self.companions:,} companions")
+            counted.insert(bool(self.counts["done"]), count_of(self.companions, "companion"))
         return ", ".join(counted) or "nothing to do"
 
     def last_line(self, *, is_signed: bool) -> str:

@@ -13,7 +13,7 @@ from dinoclassify.cli.request import files_of
 from dinoclassify.cli.results import chosen, required, warn_of, warn_of_all, warn_of_only
 from dinoclassify.cli.tally import SOME_FAILED, Tally
 from dinoclassify.cli.terminal import print_lines, say, set_up_log
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import UsageError, count_of
 from dinoclassify.rows import Prediction, printable
 
 if TYPE_CHECKING:
@@ -102,12 +102,12 @@ def _tell(outcomes: "Iterator[Outcome]", *, dry_run: bool) -> tuple[Counter[str]
 
 
 def _summary(rows: int, counts: Counter[str], troubles: Counter[str], *, dry_run: bool) -> str:
-    written = f"{counts['write']:,} sidecars {'would be ' if dry_run else ''}written"
+    written = f"{count_of(counts['write'], 'sidecar')} {'would be ' if dry_run else ''}written"
     others = [f"{counts[action]:,} {said}" for action, said in _SAID.items() if counts[action]]
     if troubles:
         kinds = ", ".join(f"{count:,} {trouble}" for trouble, count in troubles.most_common())
-        others.append(f"{troubles.total():,} pictures left alone ({kinds})")
-    return ", ".join([f"{rows:,} rows: {written}", *others])
+        others.append(f"{count_of(troubles.total(), 'picture')} left alone ({kinds})")
+    return ", ".join([f"{count_of(rows, 'row')}: {written}", *others])
 
 
 def _with_ranks(rows: Iterator[Prediction], top_k: int) -> Iterator[Prediction]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dinoclassify.cli.heartbeat import utc
-from dinoclassify.errors import FailuresError
+from dinoclassify.errors import FailuresError, count_of
 from dinoclassify.filters import describe_passed_over
 from dinoclassify.limits import Limit
 from dinoclassify.rows import Row, Status
@@ -163,8 +163,8 @@ class Tally:
         speed = f", {self.made / self.seconds:.1f} images/s" if self.made else ""
         over = f"; {text}" if (text := describe_passed_over(self.passed_over)) else ""
         model = f", after {self.opening:.0f} s to open the model" if self.opening >= LONG else ""
-        return f"{self.total:,} images: {self.counts()}{told}{over} in {self.seconds:.1f} s{speed}{model}"
+        return f"{count_of(self.total, 'image')}: {self.counts()}{told}{over} in {self.seconds:.1f} s{speed}{model}"
 
     def _judge(self, failed: int, total: int) -> None:
         if self._limit is not None and self._limit.exceeded(failed, total):
-            raise FailuresError(f"{failed:,} of {total:,} rows failed, --max-failures is {self._limit.text}")
+            raise FailuresError(f"{failed:,} of {count_of(total, 'row')} failed, --max-failures is {self._limit.text}")

@@ -11,6 +11,7 @@ from dinoclassify.cli.progress import log_model, log_stages, told_if_stopped, wi
 from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import print_table, say, set_up_log
 from dinoclassify.cli.truth import read_truth
+from dinoclassify.errors import count_of
 from dinoclassify.labelled import count_classes
 from dinoclassify.sources import Source
 from dinoclassify.stages import Stages
@@ -87,7 +88,7 @@ def train(
         print_table([_line(held) for held in trained.held], as_json=False)
         if trained.warning:
             say(trained.warning)
-        say(f"{embedded}; {len(classes):,} classes -> {output}")
+        say(f"{embedded}; {count_of(len(classes), 'class')} -> {output}")
 
 
 def _embed(

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from jinja2 import Environment, StrictUndefined
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import closing_well, is_regular, open_as_it_is, replacing, reporting
+from dinoclassify.files import closing_well, is_regular, open_in_place, replacing, reporting
 from dinoclassify.predictions import FindFile, current_file, why_stale
 from dinoclassify.report.data import as_columns, as_json, url_of, visible
 from dinoclassify.report.meta import provenance
@@ -124,7 +124,7 @@ def _opened(output: str) -> Iterator[BinaryIO]:
             yield file
     else:
         with reporting(output):
-            file = open_as_it_is(output, "wb")  # closed below, where its errors can be told from the block's
+            file = open_in_place(output, "wb")  # closed below, where its errors can be told from the block's
         with closing_well(file, output):
             yield file
 

@@ -61,13 +61,13 @@ class RowFormat(Generic[R]):
     """A format, ready for rows of one shape.
 
     ``lines``: what rows are written in as they come; where there is a ``table`` they are that in the end.
-    ``check_free``: raises OutputError where a new file may not take a name just now.
+    ``refuse_in_use``: raises OutputError where a new file may not take a name, as another program uses the file there.
     """
 
     name: str
     lines: Lines[R]
     table: Table[R] | None = None
-    check_free: Callable[[str], None] = lambda _: None
+    refuse_in_use: Callable[[str], None] = lambda _: None
 
     def write(self, file: BinaryIO, rows: Iterable[R], meta: Mapping[str, object]) -> None:
         """Write a whole file; ``meta`` is the metadata of the run, which is read after the last row."""
@@ -202,9 +202,9 @@ def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
 
             return RowFormat(name, JSONLines(top_k), ParquetTable(top_k))
         case "sqlite":
-            from dinoclassify.writers.sqlite import SQLiteTable, check_free
+            from dinoclassify.writers.sqlite import SQLiteTable, refuse_database_in_use
 
-            return RowFormat(name, JSONLines(top_k), SQLiteTable(top_k), check_free)
+            return RowFormat(name, JSONLines(top_k), SQLiteTable(top_k), refuse_database_in_use)
         case _:
             lines = JSONLines(top_k)
     return RowFormat(name, lines, GzipTable(lines) if name.endswith(".gz") else None)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic
 
-from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.errors import OutputError, UsageError, count_of
 from dinoclassify.files import Signature, reporting, signature
 from dinoclassify.places import names_in, open_place, read_file, write_file
 from dinoclassify.rows import Failure
@@ -218,7 +218,8 @@ class ChunkPlan(Generic[R]):
                 log.warning("an archive or table was read twice, with different lengths: the longer reading is kept")
             lines = list(self._read(name))
             if inputs not in (0, len(lines)):
-                raise OutputError(f"{self.work} has {len(lines)} rows of {inputs} inputs: {_SHARED}")
+                found = f"{count_of(len(lines), 'row')} of {count_of(inputs, 'input')}"
+                raise OutputError(f"{self.work} has {found}: {_SHARED}")
             yield from ([line] for line in lines) if inputs else [lines]
 
     def _read(self, name: str) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal
 
 from dinoclassify.containers import container_of, is_gone
-from dinoclassify.errors import PruneError, UsageError
+from dinoclassify.errors import PruneError, UsageError, count_of
 from dinoclassify.limits import Limit
 from dinoclassify.paths import absolute_path, is_relative_file
 from dinoclassify.reading import signature_of
@@ -159,7 +159,7 @@ class Output(Generic[R]):
         total, limit = self.statuses.total(), self._options.max_prune
         if (limit or _HALF).exceeded(pruned, total) and (limit or total >= _FEW):
             raise PruneError(
-                f"--prune would drop {pruned:,} of {total:,} rows, whose files are gone; "
+                f"--prune would drop {pruned:,} of {count_of(total, 'row')}, whose files are gone; "
                 f"{self._place.name} stays as it was: --max-prune {pruned} allows it"
             )
         return Unnamed(numbers, statuses, pruned)
@@ -207,7 +207,7 @@ class Output(Generic[R]):
                 count = sum(1 for _ in place.journal_rows())
             if not count:
                 return None
-            found = f"{count:,} {found}"
+            found = count_of(count, "finished row")
         except UsageError:  # they may have other columns, and then the fingerprint says which
             if resume:
                 check_fingerprint(journal["made_with"], place.journal_name, fingerprint)

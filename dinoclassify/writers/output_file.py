@@ -113,7 +113,7 @@ class OutputFile(Generic[R]):
                 self._format.write_lines(file, rows, meta)
                 file.flush()
                 os.fsync(file.fileno())  # some file servers set the time only then
-                self._format.check_free(self.name)
+                self._format.refuse_in_use(self.name)
                 self._announce(file.name, meta)
         self._remove_journal()
 

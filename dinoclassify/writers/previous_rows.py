@@ -35,12 +35,15 @@ SELECT number FROM (
     SELECT * FROM (SELECT * FROM rows WHERE file = :file AND NOT claimed ORDER BY size DESC, mtime DESC LIMIT 1)
 ) WHERE (size IS NOT :size OR mtime IS NOT :mtime)
 """
+# Where a row takes the place of all of other content, those that count are alike: to find one is enough. It is looked
+# for once, and not beside each row: a path may be named very often.
+_ALIKE = "SELECT 1 FROM rows WHERE file = :file AND NOT claimed AND size IS :size AND mtime IS :mtime"
 _NO_TIME = ":mtime IS NULL AND :size IS NOT NULL"  # a size alone does not show that the content is the same
 _FAILED = "SELECT number FROM rows WHERE file = :file AND NOT claimed AND status = 'failed'"
 # Whose place a later row of the file takes: see `Replaced`.
 _CLAIM = "UPDATE rows SET claimed = 1 WHERE"
 _REPLACE = {
-    "changed": f"{_CLAIM} number IN ({_CHANGED})",
+    "changed": f"{_CLAIM} file = (SELECT :file WHERE NOT EXISTS ({_ALIKE})) AND NOT claimed",
     "remade": f"{_CLAIM} number = ({_CHANGED} OR ({_NO_TIME}) UNION ALL {_FAILED} LIMIT 1)",
     "all": f"{_CLAIM} file = :file AND NOT claimed",
 }
@@ -109,9 +112,7 @@ class PreviousRows(Generic[R]):
             *(self.count, file, path if path != file else None, row.size, mtime, row.status, failure and failure.code),
             self._lines.line(row),
         )
-        same_file = {"file": file, "size": row.size, "mtime": mtime}
-        while self._execute(_REPLACE[replaces], same_file).rowcount and replaces == "changed":
-            pass  # no more than two are found at a time
+        self._execute(_REPLACE[replaces], {"file": file, "size": row.size, "mtime": mtime})
         self._execute(_INSERT, values)
         self.count += 1
 

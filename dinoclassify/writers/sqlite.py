@@ -61,14 +61,14 @@ class SQLiteTable:
             raise ValueError(str(error)) from error
 
 
-def check_free(name: str) -> None:
-    """See that a new database may take this name. SQLite would write the changes of an older one into it.
+def refuse_database_in_use(name: str) -> None:
+    """Refuse a name that no new database may take now: SQLite would write the changes of an older one into it.
 
     Those stand in ``NAME-wal`` or ``NAME-journal``, beside the file that ``name`` leads to. An empty ``NAME-wal``
     counts as well: a program may have it open. A journal without a header is one that SQLite takes for done.
 
     Raises:
-        OutputError: another program has the file open, or died in the middle of a change.
+        OutputError: another program is changing the file, has it open in WAL mode, or died in the middle of a change.
     """
     path = os.path.realpath(name)
     for beside in (f"{path}-wal", f"{path}-journal"):
