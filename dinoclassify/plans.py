@@ -69,7 +69,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class CompanionRow:
     """A row whose image is planned to go along with that of another row; it has a plan of its own if that fails."""
 
     row: Prediction

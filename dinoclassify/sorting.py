@@ -15,7 +15,7 @@ from dinoclassify.files import FULL, Signature, free_of_links, reporting, signat
 from dinoclassify.layout import folder_namer
 from dinoclassify.missing import check_into
 from dinoclassify.placing import Namer, Rules, folders_of, places_of, targets_of
-from dinoclassify.plans import Done, File, Later, Outcome, Plan
+from dinoclassify.plans import Done, File, CompanionRow, Outcome, Plan
 from dinoclassify.predictions import GONE, why_stale
 from dinoclassify.rows import Prediction
 from dinoclassify.signing import make_key
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 BATCH = 100  # rows between two times that the journal is forced onto the disk
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
-_PlanRow = Callable[[Prediction], list[Plan | Later | Outcome]]
+_PlanRow = Callable[[Prediction], list[Plan | CompanionRow | Outcome]]
 
 
 class SortedFolder:
@@ -109,12 +109,12 @@ class SortedFolder:
 
     def _plan_row(
         self, row: Prediction, *, rules: Rules, class_name: Namer, group_name: Namer
-    ) -> list[Plan | Later | Outcome]:
+    ) -> list[Plan | CompanionRow | Outcome]:
         """What to do with the image of a row, for each place where it should be."""
         picture = rules.find(row)
         source = free_of_links(picture)
         if source in self._along:
-            return [Later(row, source)]
+            return [CompanionRow(row, source)]
         targets = targets_of(row, source, rules, class_name, group_name)
         if isinstance(targets, str):
             return [Outcome(row.path, targets)]
@@ -221,7 +221,7 @@ class SortedFolder:
         write_ahead(self._journal, entries, key=self._key)
         return True
 
-    def _follow(self, plan: Plan | Later | Outcome, plan_row: _PlanRow) -> Iterator[Outcome]:
+    def _follow(self, plan: Plan | CompanionRow | Outcome, plan_row: _PlanRow) -> Iterator[Outcome]:
         """Do what is planned."""
         if isinstance(plan, Outcome):
             yield plan

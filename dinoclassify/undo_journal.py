@@ -209,8 +209,9 @@ def _parse(line: str) -> Entry:
         raise ValueError(f"{event} from {source} to {target}, which is not in the folder")
     if (is_transfer or event == "void") and not is_unfinished(made):
         raise ValueError(f"{event} with the name {made}")
-    identity = None if (two := content.get("identity")) is None else (int(two[0]), int(two[1]))
-    rights = None if (three := content.get("rights")) is None else (int(three[0]), int(three[1]), int(three[2]))
+    inode_and_time, access = content.get("identity"), content.get("rights")
+    identity = None if inode_and_time is None else (int(inode_and_time[0]), int(inode_and_time[1]))
+    rights = None if access is None else (int(access[0]), int(access[1]), int(access[2]))
     return Entry(event, target, source, (size, mtime_ns), made, identity, rights, image)
 
 
