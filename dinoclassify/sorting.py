@@ -4,7 +4,7 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,9 +15,10 @@ from dinoclassify.files import FULL, Signature, free_of_links, reporting, signat
 from dinoclassify.layout import folder_namer
 from dinoclassify.missing import check_into
 from dinoclassify.placing import Namer, Rules, folders_of, places_of, targets_of
-from dinoclassify.plans import Done, File, CompanionRow, Outcome, Plan
-from dinoclassify.predictions import GONE, why_stale
+from dinoclassify.plans import CompanionRow, Done, File, Outcome, Plan
+from dinoclassify.predictions import CHANGED, GONE, why_stale
 from dinoclassify.rows import Prediction
+from dinoclassify.shot_rows import together
 from dinoclassify.signing import make_key
 from dinoclassify.transfers import TRANSFERS, Mode, identity, is_same, unfinished_name
 from dinoclassify.undo_journal import NAME, Entry, open_run, read_journal, standing, write_ahead
@@ -25,7 +26,7 @@ from dinoclassify.undoing import KeptError, finish, take_back
 
 log = logging.getLogger(__name__)
 
-BATCH = 100  # rows between two times that the journal is forced onto the disk
+BATCH = 100  # rows, or shots of several rows, between two times that the journal is forced onto the disk
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 _PlanRow = Callable[[Prediction], list[Plan | CompanionRow | Outcome]]
@@ -65,6 +66,7 @@ class SortedFolder:
         self._has_warned = False  # of what the file system does not keep
         self._leaving: set[str] = set()  # sources of planned moves
         self._along: dict[str, str] = {}  # images that go along with another, with that one
+        self._stale: set[str] = set()  # images that have changed since they were labelled
         self._find: FindCompanions | None = None
         self._folders: set[str] = set()  # those that are there, or planned
         self._ahead = [Entry("mkdir", path) for path in made]  # for the journal, once there is something for it
@@ -74,7 +76,9 @@ class SortedFolder:
         """Whether the journal will be known as the user's own."""
         return self._is_own and self._key is not None
 
-    def sort(self, rows: Iterable[Prediction], rules: Rules, *, batch: int = BATCH) -> Iterator[Outcome]:
+    def sort(
+        self, rows: Iterable[Prediction], rules: Rules, *, batch: int = BATCH, shots: Mapping[str, int] | None = None
+    ) -> Iterator[Outcome]:
         """Put images where they should be, or under a name beside it that is free. Gives one outcome for each place.
 
         What an unfinished run has left is brought into order first. The run has come to its end with the last row.
@@ -83,6 +87,7 @@ class SortedFolder:
             rows: of the images.
             rules: which goes where.
             batch: rows whose images are written to the journal together, before the first of them is touched.
+            shots: how many rows there are of each, see `dinoclassify.shot_rows.count_shots`; None if that is not known.
 
         Raises:
             OutputError: the journal cannot be written, or the disk is full.
@@ -94,9 +99,9 @@ class SortedFolder:
         if rules.with_companions:
             self._find = companion_finder(links=self._mode != "move")
         plan_row = partial(self._plan_row, rules=rules, class_name=folder_namer(), group_name=folder_namer())
-        begun, remaining = bool(self._unfinished), iter(rows)
+        begun, remaining = bool(self._unfinished), together(rows, shots, rules.find)
         while some := list(itertools.islice(remaining, batch)):
-            plans = [plan for row in some for plan in plan_row(row)]
+            plans = [plan for few in some for plan in self._plan_rows(few, rules, plan_row, are_all=shots is not None)]
             begun |= self._write_ahead([plan for plan in plans if isinstance(plan, Plan)])
             for plan in plans:
                 yield from self._follow(plan, plan_row)
@@ -107,12 +112,38 @@ class SortedFolder:
         if begun and not self._dry_run:
             write_ahead(self._journal, [Entry("end")], key=self._key)
 
+    def _plan_rows(
+        self, rows: Sequence[Prediction], rules: Rules, plan_row: _PlanRow, *, are_all: bool
+    ) -> list[Plan | CompanionRow | Outcome]:
+        """What to do with the images of rows, which are of one shot if they are several.
+
+        A failed row decides where a shot goes only where it is known that ``all`` others have failed, too.
+        """
+        for row in rows if len(rows) > 1 else ():
+            if why_stale(row, image := rules.find(row)) not in (None, GONE):
+                self._stale.add(free_of_links(image))
+        labelled = [row for row in rows if row.status != "failed"]
+        plans = [plan for row in labelled for plan in plan_row(row)]
+        for row in rows:
+            if row.status == "failed":
+                source = free_of_links(rules.find(row))
+                waits = bool(labelled) or not are_all
+                waits = waits and source not in self._along and self._is_of_shot(source)
+                plans += [Outcome(row.path, "failed")] if waits else plan_row(row)
+        return plans
+
+    def _is_of_shot(self, source: str) -> bool:
+        try:
+            return any(map(is_image, self._companions(source)))
+        except OSError:
+            return False
+
     def _plan_row(
         self, row: Prediction, *, rules: Rules, class_name: Namer, group_name: Namer
     ) -> list[Plan | CompanionRow | Outcome]:
         """What to do with the image of a row, for each place where it should be."""
-        picture = rules.find(row)
-        source = free_of_links(picture)
+        image = rules.find(row)
+        source = free_of_links(image)
         if source in self._along:
             return [CompanionRow(row, source)]
         targets = targets_of(row, source, rules, class_name, group_name)
@@ -122,14 +153,15 @@ class SortedFolder:
             return [Plan(row.path, File(source, signature(source), targets[0]), targets[0], twin=True)]
         if source in self._moved and not os.path.lexists(source):
             return [Outcome(row.path, "moved")]
-        if (why := why_stale(row, picture)) is not None:
+        if (why := why_stale(row, image)) is not None:
+            self._stale |= set() if why == GONE else {source}
             return [Outcome(row.path, "gone" if why == GONE else "changed", why=why)]
         if self._mode == "move" and os.path.islink(source):
             return [Outcome(row.path, "error", why="is a symbolic link, which is not moved: take another --mode")]
         try:
             was, companions = signature(source), self._companions(source)
-            if row.status == "failed" and any(is_image(name) for name in companions):
-                return [Outcome(row.path, "failed")]  # the others of its shot may have a label
+            if stale := [name for name in companions if os.path.join(os.path.dirname(source), name) in self._stale]:
+                return [Outcome(row.path, "changed", why=f"is left alone: its companion {stale[0]} {CHANGED}")]
             return [self._plan(row.path, source, was, target, companions) for target in targets]
         except OSError as error:
             return [Outcome(row.path, "error", why=f"cannot be read: {error.strerror or error}")]
@@ -229,6 +261,8 @@ class SortedFolder:
             yield self._carry_out(plan)
         elif plan.source in self._along:
             yield Outcome(plan.row.path, "along")
+        elif plan.row.status == "failed":
+            yield Outcome(plan.row.path, "failed")
         else:  # the other has not got there
             for again in plan_row(plan.row):
                 self._write_ahead([again] if isinstance(again, Plan) else [])

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from dinoclassify.companions import companion_finder
 from dinoclassify.layout import parse_layout
 from dinoclassify.placing import Rules, places_of
 from dinoclassify.plans import Outcome
+from dinoclassify.predictions import current_file
 from dinoclassify.rows import Failure, Label, Prediction
+from dinoclassify.shot_rows import count_shots, together
 from dinoclassify.sorting import SortedFolder, make_folder
 from dinoclassify.transfers import TRANSFERS, Mode
 from dinoclassify.undo_journal import NAME
@@ -29,7 +32,8 @@ def sort(
     rows: Sequence[Prediction], mode: Mode = "copy", layout: str = "{label}/{name}", into: str = "sorted"
 ) -> list[Outcome]:
     folder = SortedFolder(into, mode, made=make_folder(into), resume=True)
-    return list(folder.sort(rows, Rules(parse_layout(layout), with_companions=True), batch=3))
+    rules = Rules(parse_layout(layout), with_companions=True)
+    return list(folder.sort(rows, rules, batch=3, shots=count_shots(rows, rules.find)))
 
 
 def files(folder: str = "sorted") -> dict[str, str]:
@@ -103,17 +107,88 @@ def test_images_of_one_stem_without_a_raw_are_no_shot(here: Path) -> None:
     assert list(files()) == ["cat/x.png", "cat/x.png.xmp", "dog/x.jpg", "dog/x.jpg.xmp", "dog/x.xmp"]
 
 
+def failed_row(path: str) -> Prediction:
+    return replace(row(path), status="failed", top=(), failure=Failure("truncated", "it ends"))
+
+
+@pytest.mark.parametrize("is_stdin", [False, True])
 @pytest.mark.parametrize("mode", ["copy", "move"])
-def test_a_failed_raw_waits_for_its_jpeg(mode: Mode, here: Path) -> None:
+def test_a_failed_raw_waits_for_its_jpeg(mode: Mode, is_stdin: bool, here: Path) -> None:
     for name in ("x.cr2", "x.jpg", "y.cr2"):
         picture(f"a/{name}")
-    failure = Failure("unsupported_format", "Canon RAW (CR2): not supported yet")
-    failed = [Prediction(f"a/{stem}.cr2", "failed", failure=failure) for stem in "xy"]
     folder = SortedFolder("sorted", mode, made=make_folder("sorted"))
     rules = Rules(parse_layout("{label}/{name}"), failed_to="failed", with_companions=True)
-    outcomes = [outcome.done for outcome in folder.sort([failed[0], row("a/x.jpg"), failed[1]], rules)]
-    assert outcomes == ["failed", "done", "done"]
+    rows = [failed_row("a/x.cr2"), row("a/x.jpg"), failed_row("a/y.cr2")]
+    shots = None if is_stdin else count_shots(rows, rules.find)
+    outcomes = [outcome.done for outcome in folder.sort(rows, rules, shots=shots)]
+    assert outcomes == (["failed", "done", "done"] if is_stdin else ["done", "along", "done"])
     assert list(files()) == ["dog/x.cr2", "dog/x.jpg", "failed/y.cr2"]
+
+
+def test_a_shot_that_failed_goes_to_the_failed_ones(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether all its rows did, or the one that it has; not if one has a label and no place."""
+    for name in ("a/x.cr2", "a/x.jpg", "b/x.jpg", "b/x.cr2", "a/z.cr2", "a/z.jpg", "y.jpg"):
+        picture(name)
+    rows = [failed_row(path) for path in ("a/x.jpg", "b/x.jpg", "a/z.cr2", "y.jpg", "a/x.cr2")]
+    write_rows("labels.csv", [*rows, row("a/z.jpg", score=0.1)])
+    command = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--min-score", "0.5", "--failed-to", "bad"]
+    assert run([*command, "--with-companions"]) == 0
+    told = "3 moved, 2 companions, 1 rows of companions, 1 uncertain left alone, 1 failed left alone -> sorted"
+    assert told in capsys.readouterr().err
+    assert sorted(files().values()) == ["a/x.cr2", "a/x.jpg", "b/x.cr2", "b/x.jpg", "y.jpg"]
+    assert {Path(path).parent.name for path in files()} == {"bad"}
+
+
+def test_a_failed_row_does_not_take_the_place_of_one_that_could_not_go(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("x.cr2", "x.jpg"):
+        picture(f"a/{name}")
+
+    def refuse(*_: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("dinoclassify.sorting.TRANSFERS", {"move": refuse})
+    rules = Rules(parse_layout("{label}/{name}"), failed_to="failed", with_companions=True)
+    rows = [failed_row("a/x.cr2"), row("a/x.jpg")]
+    folder = SortedFolder("sorted", "move", made=make_folder("sorted"))
+    outcomes = folder.sort(rows, rules, shots=count_shots(rows, rules.find))
+    assert [outcome.done for outcome in outcomes] == ["error", "failed"]
+
+
+@pytest.mark.parametrize("mode", ["copy", "move"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("between", [0, 150])
+def test_a_shot_of_which_an_image_has_changed_stays(
+    between: int, order: tuple[int, int], mode: Mode, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x.jpg", "x.cr2", "x.xmp"):
+        picture(f"a/{name}")
+    shot = [row("a/x.jpg"), row("a/x.cr2")]
+    others = [row(picture(f"b/{number}.jpg")) for number in range(between)]
+    write_rows("labels.csv", [shot[order[0]], *others, shot[order[1]]])
+    picture("a/x.jpg", "edited since")
+    before = files("a")
+    assert run(["sort", "labels.csv", "--into", "sorted", "--mode", mode, "--with-companions"]) == 3
+    err = capsys.readouterr().err
+    assert "dinoclassify: a/x.jpg has changed since it was labelled\n" in err
+    told = "dinoclassify: a/x.cr2 is left alone: its companion x.jpg has changed since it was labelled\n"
+    assert (told in err, "2 changed -> sorted" in err) == (True, True)
+    assert files("a") == before
+    assert len(files()) == between
+
+
+def test_rows_of_a_shot_come_together_and_none_is_lost(here: Path) -> None:
+    names = ["x.jpg", "y.jpg", "x.cr2", "./y.cr2", "z.jpg"]
+    rows = [row(picture(name)) for name in names]
+    counts = count_shots(rows, current_file)
+    assert [[one.path for one in few] for few in together(rows, counts, current_file)] == [
+        ["x.jpg", "x.cr2"],
+        ["y.jpg", "./y.cr2"],
+        ["z.jpg"],
+    ]
+    assert [len(few) for few in together(rows[:2], counts, current_file)] == [1, 1], "others have gone since"
+    assert [len(few) for few in together(rows, None, current_file)] == [1] * 5
 
 
 def test_places_by_rank_each_have_the_companions(here: Path) -> None:

@@ -131,7 +131,8 @@ def sort(
         raise UsageError("name a folder with --into")
     _refuse_failed(only, failed_to)
     from dinoclassify.placing import Rules
-    from dinoclassify.predictions import file_finder
+    from dinoclassify.predictions import file_finder, latest_predictions
+    from dinoclassify.shot_rows import count_shots
     from dinoclassify.sorting import BATCH, SortedFolder, make_folder
     from dinoclassify.undoing import remove_folders
 
@@ -139,12 +140,14 @@ def sort(
     wanted = chosen(only, name, known)
     rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, file_finder(name), with_companions)
     rows = _readable_rows(name)
+    is_known = with_companions and name != DASH
+    shots = count_shots(latest_predictions(name), rules.find) if is_known else None
     made = [] if dry_run else make_folder(into)
     work = _Run(mode, into, dry_run)
     try:
         with nullcontext() if dry_run else locked(work.journal, wait=wait):
             folder = SortedFolder(into, mode, made=made, dry_run=dry_run, resume=resume)
-            _follow(folder.sort(rows, rules, batch=1 if name == DASH else BATCH), work, messages)
+            _follow(folder.sort(rows, rules, batch=1 if name == DASH else BATCH, shots=shots), work, messages)
     finally:
         if not os.path.exists(work.journal):
             remove_folders(made)  # there was nothing to put into it
