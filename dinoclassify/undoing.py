@@ -5,6 +5,7 @@ it was itself killed. Nothing is taken back that would lose a picture: a copy go
 of is there and the same.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,6 +17,8 @@ from dinoclassify.errors import OutputError
 from dinoclassify.files import reporting, signature
 from dinoclassify.transfers import Mode, identity, is_same, move, remove
 from dinoclassify.undo_journal import Entry, rewrite, standing, write_ahead
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def finish(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry
 
 
 def _take_torn_back(folder: str, entries: Sequence[Entry]) -> None:
-    """Take companions back to their image where the run was killed before that had gone along.
+    """Take companions back to their image where the run was killed before that had gone along, and say which.
 
     Raises:
         OutputError: it cannot be done.
@@ -76,13 +79,15 @@ def _take_torn_back(folder: str, entries: Sequence[Entry]) -> None:
         if entry.image and entry.image not in there and entry.event in ("copy", "move", "symlink", "hardlink"):
             target = os.path.join(folder, entry.target)
             with reporting(target), suppress(KeptError):
-                take_back(entry.event, entry, target)
+                if take_back(entry.event, entry, target):
+                    log.warning("%s is taken back to its image, at which the run was stopped", entry.source)
 
 
 def _has_gone(entry: Entry, folder: str) -> bool:
-    """Whether the image of a line is in its place."""
-    is_there = os.path.lexists(os.path.join(folder, entry.target))
-    return is_there and not (entry.event == "move" and os.path.lexists(entry.source))
+    """Whether the image of a line has got to its place; one that was moved there may have been taken elsewhere since."""
+    if entry.event == "move":
+        return not os.path.lexists(entry.source)
+    return os.path.lexists(os.path.join(folder, entry.target))
 
 
 def undo_all(

@@ -355,6 +355,47 @@ def test_the_longest_names_stay_paired(here: Path) -> None:
         assert len(os.fsencode(others[0])) <= 255 + len("dog/")
 
 
+def without_end() -> None:
+    """The journal as a kill leaves it before the run has come to its end."""
+    journal = Path(f"sorted/{NAME}")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines if b'"event": "end"' not in line))
+
+
+def test_resume_takes_no_companion_out_of_the_sorted_tree(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its image has gone along, and has another name there since."""
+    for name in ("1.jpg", "1.cr2", "2.jpg", "2.xmp"):
+        picture(f"p/{name}")
+    write_rows("labels.csv", [row("p/1.jpg"), row("p/2.jpg")])
+    command = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--with-companions"]
+    assert run(command) == 0
+    without_end()
+    os.rename("sorted/dog/1.jpg", "sorted/best.jpg")
+    capsys.readouterr()
+    assert run([*command, "--resume"]) == 0
+    assert capsys.readouterr().err == "dinoclassify: 2 moved before -> sorted\n"
+    assert files("p") == {}
+    assert files() == {name: f"p/{name[-5:]}" for name in ("dog/1.cr2", "dog/2.jpg", "dog/2.xmp")} | {
+        "best.jpg": "p/1.jpg"
+    }
+
+
+def test_resume_says_what_it_takes_back(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture("p/1.jpg")
+    picture("p/1.xmp")
+    write_rows("labels.csv", [row("p/1.jpg")])
+    command = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--with-companions"]
+    assert run(command) == 0
+    without_end()
+    os.rename("sorted/dog/1.jpg", "p/1.jpg")
+    write_rows("labels.csv", [])
+    capsys.readouterr()
+    assert run([*command, "--resume"]) == 0
+    told = f"dinoclassify: {here}/p/1.xmp is taken back to its image, at which the run was stopped\n"
+    assert capsys.readouterr().err == f"{told}dinoclassify: nothing to do -> sorted\n"
+    assert files("p") == {"1.jpg": "p/1.jpg", "1.xmp": "p/1.xmp"}
+
+
 KILLED = """
 import sys
 import test_companions
