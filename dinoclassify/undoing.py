@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from dinoclassify.attributes import lost, restore
@@ -84,7 +84,7 @@ def _take_torn_back(folder: str, entries: Sequence[Entry]) -> None:
 
 
 def _has_gone(entry: Entry, folder: str) -> bool:
-    """Whether the image of a line has got to its place; one that was moved there may have been taken elsewhere since."""
+    """Whether the image of a line has got to its place; from there it may have been moved on since."""
     if entry.event == "move":
         return not os.path.lexists(entry.source)
     return os.path.lexists(os.path.join(folder, entry.target))
@@ -108,7 +108,7 @@ def undo_all(
     Raises:
         OutputError: the journal cannot be written.
     """
-    folder = os.path.dirname(path)
+    folder, is_own = os.path.dirname(path), key is not None
     left: list[Entry] = []
     back: set[str] = set()  # of a dry run: what would be there again by then
     for entry in reversed(standing(entries)):
@@ -120,11 +120,11 @@ def undo_all(
                     remove_folders([target])
                 left.append(entry)
             case "copy" | "move" | "symlink" | "hardlink" as mode:
-                known = entry if key is not None else replace(entry, rights=None)  # strangers give no files away
                 try:
                     if root is not None:
                         _check_places(mode, entry.source, root, target, folder)
-                    done = (dry_run and target in back) or take_back(mode, known, target, dry_run=dry_run)
+                    is_back = dry_run and target in back
+                    done = is_back or take_back(mode, entry, target, is_own=is_own, dry_run=dry_run)
                 except (KeptError, OSError) as error:
                     left.append(entry)
                     yield Undone(entry.source, target, getattr(error, "strerror", None) or str(error))
@@ -135,7 +135,7 @@ def undo_all(
                 if done:
                     back.add(entry.source)
                     is_moved = mode == "move" and not dry_run
-                    missing = lost(entry.source, entry.was, known.rights) if is_moved else ()
+                    missing = lost(entry.source, entry.was, entry.rights) if is_moved else ()
                     yield Undone(entry.source, target, lost=missing)
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
@@ -175,8 +175,15 @@ def _is_below(path: str, folder: str) -> bool:
     return os.path.normpath(path) == path and above.startswith(os.path.join(os.path.realpath(folder), ""))
 
 
-def take_back(mode: Mode, entry: Entry, target: str, *, dry_run: bool = False) -> bool:
+def take_back(mode: Mode, entry: Entry, target: str, *, is_own: bool = True, dry_run: bool = False) -> bool:
     """Take a transfer back, wherever it was stopped; gives whether there was anything to do.
+
+    Args:
+        mode: how the file has got there.
+        entry: its line in the journal.
+        target: where it is.
+        is_own: whether this user has written the journal, see `dinoclassify.attributes.restore`.
+        dry_run: only say whether there is anything to do.
 
     Raises:
         KeptError: that would lose something.
@@ -193,7 +200,7 @@ def take_back(mode: Mode, entry: Entry, target: str, *, dry_run: bool = False) -
     if mode == "move" and not os.path.lexists(source):
         if not dry_run:
             os.makedirs(os.path.dirname(source), exist_ok=True)
-            move(target, source, entry.made, partial(restore, was=entry.was, rights=entry.rights))
+            move(target, source, entry.made, partial(restore, was=entry.was, rights=entry.rights, is_own=is_own))
         return True
     if mode == "move" and signature(source) == entry.was and not is_same(source, target):
         return False  # it has not come to be: the name was taken

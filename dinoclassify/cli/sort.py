@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -248,7 +248,7 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
     if to is not None and not os.path.isdir(to):
         raise UsageError(f"--to {to}: there is no such folder")
     left = done = 0
-    lost: tuple[Sequence[str], str] | None = None  # of an image, and its folder
+    lost: dict[str, str] = {}  # what images could not be given back, with the folder of the first
     with nullcontext() if dry_run else locked(path, wait=wait):
         key = read_key()
         journal = read_journal(path, key)
@@ -257,15 +257,14 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
         key = key if journal.is_own else None
         for undone in undo_all(path, journal.entries, key=key, root=to, dry_run=dry_run):
             left, done = left + (undone.why is not None), done + (undone.why is None)
-            lost = lost or ((undone.lost, os.path.dirname(undone.source)) if undone.lost else None)
+            lost = {what: os.path.dirname(undone.source) for what in undone.lost} | lost
             if undone.why is not None:
                 warn_of(f"{undone.target} is left as it is: {undone.why}", left)
             elif dry_run:
                 _show(undone)
     if not left and not dry_run:
         remove_folders(own_folders(path, journal.entries))
-    if lost is not None:
-        _warn_of_losses(*lost)
+    _warn_of_losses(lost, is_own=journal.is_own)
     warn_of_all(left, gone=0, rows=0)
     if not quiet:
         which = "" if dry_run else f", which stay in {path}"
@@ -273,11 +272,20 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
     return SOME_FAILED if left else 0
 
 
-def _warn_of_losses(words: Sequence[str], folder: str) -> None:
+def _warn_of_losses(lost: Mapping[str, str], *, is_own: bool) -> None:
     from dinoclassify.attributes import listed
 
-    why = "only root may do that" if "owners" in words and os.geteuid() else "its file system does not keep them"
-    log.warning("%s: the %s that images had could not be restored: %s", folder, listed(words), why)
+    together: dict[tuple[str, str], list[str]] = {}
+    for what, folder in lost.items():
+        together.setdefault((folder, _why_lost(what, is_own=is_own)), []).append(what)
+    for (folder, why), words in together.items():
+        log.warning("%s: the %s that images had could not be restored: %s", folder, listed(words), why)
+
+
+def _why_lost(what: str, *, is_own: bool) -> str:
+    if what != "exact times" and not is_own:
+        return "a journal that is not known to be yours gives no file another owner, nor others more access"
+    return "only root may do that" if what == "owners" and os.geteuid() else "its file system does not keep them"
 
 
 def _mind(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:
