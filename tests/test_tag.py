@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -752,7 +753,7 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_run_but_a_full_disk_do
 
 @pytest.mark.parametrize("arguments", [(), ("--remove",)])
 def test_a_killed_run_leaves_the_old_sidecar_and_the_next_takes_the_new_one_away(
-    arguments: tuple[str, ...], photo: Path, tag: Tag, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...], photo: Path, tag: Tag
 ) -> None:
     sidecar = photo.parent / "x.jpg.xmp"
     sidecar.write_text(LIGHTROOM)
@@ -768,7 +769,10 @@ def test_a_killed_run_leaves_the_old_sidecar_and_the_next_takes_the_new_one_away
     others = [photo.parent / f".{digits}-{'0' * 16}.dinoclassify.tmp" for digits in ("01234567", left.name[1:9])]
     others[0].touch()  # of another file
     others[1].mkdir()
-    monkeypatch.setattr("dinoclassify.sidecars.leftovers._LONG", 0.2)
+    assert tag(rows, "--dry-run")[0] == 0
+    assert tag(rows)[0] == 0
+    assert left.exists(), "it is of a minute ago at most"
+    os.utime(left, (0, 0))
     assert tag(rows, "--dry-run")[0] == 0
     assert left.exists()
     assert tag(rows, *arguments)[0] == 0
@@ -776,20 +780,17 @@ def test_a_killed_run_leaves_the_old_sidecar_and_the_next_takes_the_new_one_away
     assert {*photo.parent.iterdir()} - before == {*others}
 
 
-def test_what_another_run_is_writing_stays(photo: Path, tag: Tag, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is there for a moment when a run looks; another run puts it in its place."""
-    path = str(photo.parent / "x.jpg.xmp")
-    rows, temporary = results(photo.parent, row_of(photo, "carp")), Path(temporary_name(path))
+def test_what_another_run_is_writing_stays(photo: Path, tag: Tag) -> None:
+    rows = results(photo.parent, row_of(photo, "carp"))
+    temporary = Path(temporary_name(str(photo.parent / "x.jpg.xmp")))
     temporary.write_text("being written")
-    waits: list[float] = []
-
-    def put(seconds: float) -> None:
-        waits.append(seconds)
-        temporary.rename(path)
-
-    monkeypatch.setattr("dinoclassify.sidecars.leftovers.time.sleep", put)
+    began = time.monotonic()
+    assert tag(rows) == (0, "", "dinoclassify: 1 rows: 1 sidecars written\n")
+    assert time.monotonic() - began < 5, "nobody waits for it"
+    assert temporary.exists()
+    os.utime(temporary, (time.time() - 61,) * 2)
     assert tag(rows)[0] == 0
-    assert (Path(path).read_text(), len(waits)) == ("being written", 1)
+    assert not temporary.exists()
 
 
 def test_a_folder_is_listed_once(photo: Path, tag: Tag, monkeypatch: pytest.MonkeyPatch) -> None:

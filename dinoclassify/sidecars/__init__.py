@@ -20,7 +20,7 @@ from dinoclassify.predictions import FindFile, current_file, why_stale
 from dinoclassify.rows import Label, Prediction, file_shown_as
 from dinoclassify.sidecars import json_file, text, xmp
 from dinoclassify.sidecars.claims import Claims
-from dinoclassify.sidecars.leftovers import Leftovers
+from dinoclassify.sidecars.leftovers import leftover_remover
 from dinoclassify.sidecars.shots import Job, one_for_each_shot
 from dinoclassify.sidecars.wanted import SidecarError, Wanted, one_line
 
@@ -107,15 +107,14 @@ def tag(rows: Iterable[Prediction], plan: Plan) -> Iterator[Outcome]:
         OutputError: the disk is full.
     """
     with closing(Claims()) as claims:
-        leftovers = Leftovers()
+        remove_leftovers = leftover_remover()
         for job, counts in _jobs(rows, plan, claims):
-            leftovers.look(os.path.realpath(job.sidecar))
+            if not plan.dry_run and remove_leftovers(os.path.realpath(job.sidecar)):
+                _remove_emptied(job.sidecar, plan)
             try:
                 yield Outcome(job.sidecar, _tag(job, plan, claims) if counts else "shared")
             except _LeaveAlone as reason:
                 yield Outcome(job.sidecar, "leave", reason.trouble, str(reason))
-        for path in leftovers.remove() if not plan.dry_run else ():
-            _remove_emptied(path, plan)
 
 
 def _jobs(rows: Iterable[Prediction], plan: Plan, claims: Claims) -> Iterator[tuple[Job, bool]]:
