@@ -11,9 +11,8 @@ from functools import partial
 from dinoclassify.attributes import listed, lost, rights_of
 from dinoclassify.companions import FindCompanions, companion_finder, is_image
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import FULL, Signature, free_of_links, reporting, signature
+from dinoclassify.files import FULL, Signature, free_of_links, signature
 from dinoclassify.layout import folder_namer
-from dinoclassify.missing import check_into
 from dinoclassify.placing import Namer, Rules, folders_of, places_of, targets_of
 from dinoclassify.plans import CompanionRow, Done, File, Outcome, Plan
 from dinoclassify.predictions import CHANGED, GONE, why_stale
@@ -38,7 +37,7 @@ class SortedFolder:
     Args:
         folder: its path.
         mode: how images get there.
-        made: folders that had to be made for it, see `make_folder`.
+        made: folders that had to be made for it, see `dinoclassify.made_folders.make_folder`.
         dry_run: say what would be done, and do nothing.
         resume: go on after a run that did not come to its end.
 
@@ -376,21 +375,3 @@ def _key() -> bytes | None:
         why = f"{error.filename or 'the state folder'}: {error.strerror or error}"
         log.warning("the journal cannot be signed (%s): --undo will need --to", why)
         return None
-
-
-def make_folder(folder: str) -> list[str]:
-    """Make a folder, and those above it; gives those that were not there, the first above the next.
-
-    Raises:
-        UsageError: it is a file.
-        OutputError: it cannot be made.
-    """
-    check_into(folder)
-    missing: list[str] = []
-    above = os.path.abspath(folder)
-    while not os.path.lexists(above):
-        missing.insert(0, above)
-        above = os.path.dirname(above)
-    with reporting(folder):
-        os.makedirs(folder, exist_ok=True)
-    return missing

@@ -15,6 +15,7 @@ from functools import partial
 from dinoclassify.attributes import lost, restore
 from dinoclassify.errors import OutputError
 from dinoclassify.files import reporting, signature
+from dinoclassify.made_folders import remove_folders
 from dinoclassify.transfers import Mode, identity, is_same, move, remove
 from dinoclassify.undo_journal import Entry, rewrite, standing, write_ahead
 
@@ -96,7 +97,7 @@ def undo_all(
     """Take everything back, the last first: gives each picture that is taken back, or left.
 
     The journal goes when nothing is left in it; what is left stays in it. Folders that a run has made go when they are
-    empty, but for the one of the journal and those above it: see `own_folders`.
+    empty, but for the one of the journal and those above it: see `dinoclassify.made_folders.own_folders`.
 
     Args:
         path: the journal.
@@ -140,19 +141,6 @@ def undo_all(
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
         rewrite(path, [*left[::-1], Entry("end")] if is_left else [], key=key)
-
-
-def own_folders(path: str, entries: Sequence[Entry]) -> list[str]:
-    """The folder of a journal and those above it, as far as a run has made them, the first above the next."""
-    made = [entry.target for entry in entries if entry.event == "mkdir" and os.path.isabs(entry.target)]
-    return [folder for folder in made if f"{os.path.dirname(path)}/".startswith(f"{folder}/")]
-
-
-def remove_folders(paths: Sequence[str]) -> None:
-    """Remove folders, the last first, as far as they are empty."""
-    for path in reversed(paths):
-        with suppress(OSError):  # there is something in it, or it is gone
-            os.rmdir(path)
 
 
 def _check_places(mode: Mode, source: str, root: str, target: str, folder: str) -> None:

@@ -16,12 +16,13 @@ from test_sort import MODES, contents, here, other_file_system, picture, row, tr
 from dinoclassify.cli import run
 from dinoclassify.companions import companion_finder
 from dinoclassify.layout import parse_layout
+from dinoclassify.made_folders import make_folder
 from dinoclassify.placing import Rules, places_of
 from dinoclassify.plans import Outcome
 from dinoclassify.predictions import current_file
 from dinoclassify.rows import Failure, Label, Prediction
 from dinoclassify.shot_rows import count_shots, together
-from dinoclassify.sorting import SortedFolder, make_folder
+from dinoclassify.sorting import SortedFolder
 from dinoclassify.transfers import TRANSFERS, Mode
 from dinoclassify.undo_journal import NAME
 

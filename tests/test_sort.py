@@ -23,13 +23,14 @@ from dinoclassify import renames, transfers
 from dinoclassify.cli import run
 from dinoclassify.errors import UsageError
 from dinoclassify.layout import folder_namer, parse_layout, safe_name
+from dinoclassify.made_folders import make_folder, own_folders, remove_folders
 from dinoclassify.placing import Rules
 from dinoclassify.plans import Outcome
 from dinoclassify.rows import Failure, Label, Prediction
-from dinoclassify.sorting import SortedFolder, make_folder
+from dinoclassify.sorting import SortedFolder
 from dinoclassify.transfers import Mode
 from dinoclassify.undo_journal import NAME, read_journal
-from dinoclassify.undoing import own_folders, remove_folders, undo_all
+from dinoclassify.undoing import undo_all
 from dinoclassify.writers import open_format
 
 MADE = ".dinoclassify-0123456789abcdef.new"  # the name of a copy that is not whole

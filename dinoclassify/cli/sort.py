@@ -130,11 +130,11 @@ def sort(
     if not into:
         raise UsageError("name a folder with --into")
     _refuse_failed(only, failed_to)
+    from dinoclassify.made_folders import make_folder, remove_folders
     from dinoclassify.placing import Rules
     from dinoclassify.predictions import file_finder, latest_predictions
     from dinoclassify.shot_rows import count_shots
-    from dinoclassify.sorting import BATCH, SortedFolder, make_folder
-    from dinoclassify.undoing import remove_folders
+    from dinoclassify.sorting import BATCH, SortedFolder
 
     where, grouped, known = _layout(context, layout, mode, groups)
     wanted = chosen(only, name, known)
@@ -240,9 +240,10 @@ def _report(outcome: "Outcome", work: _Run) -> None:
 
 def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
     """Take back what a journal has; gives the exit code."""
+    from dinoclassify.made_folders import own_folders, remove_folders
     from dinoclassify.signing import read_key
     from dinoclassify.undo_journal import journal_of, read_journal
-    from dinoclassify.undoing import own_folders, remove_folders, undo_all
+    from dinoclassify.undoing import undo_all
 
     path = journal_of(name)
     if to is not None and not os.path.isdir(to):

@@ -23,7 +23,7 @@ _FOLDERS = 8  # whose temporaries are in memory
 def leftover_remover() -> Callable[[str], bool]:
     """A function that removes the old temporaries of a sidecar, and tells whether there were any.
 
-    The name of the sidecar is free of links. A folder is listed once, as long as no more than eight others come between.
+    The name of the sidecar is free of links. A folder is listed once, if no more than eight others come between.
     """
     by_prefix = lru_cache(_FOLDERS)(_old_by_prefix)
 
