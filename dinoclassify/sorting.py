@@ -4,12 +4,13 @@ import errno
 import itertools
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from dinoclassify.attributes import listed, lost, rights_of
-from dinoclassify.companions import FindCompanions, companion_finder, is_image
+from dinoclassify.companions import Companions, FindCompanions, companion_finder, is_image
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import FULL, Signature, free_of_links, signature
 from dinoclassify.layout import folder_namer
@@ -65,8 +66,13 @@ class SortedFolder:
         self._has_warned = False  # of what the file system does not keep
         self._leaving: set[str] = set()  # sources of planned moves
         self._along: dict[str, str] = {}  # images that go along with another, with that one
+        self._by_stem: defaultdict[str, set[str]] = defaultdict(set)  # moved images that may have left something behind
+        for entry in self._unfinished:
+            if entry.event == "move" and is_image(entry.source):
+                self._by_stem[os.path.splitext(entry.source)[0]].add(os.path.basename(entry.source))
+        self._shared: set[str] = set()  # companions that stay because several images share them
         self._stale: set[str] = set()  # images that have changed since they were labelled
-        self._find: FindCompanions | None = None
+        self._find: FindCompanions = lambda _: Companions()
         self._folders: set[str] = set()  # those that are there, or planned
         self._ahead = [Entry("mkdir", path) for path in made]  # for the journal, once there is something for it
 
@@ -96,7 +102,7 @@ class SortedFolder:
                 why = f"is there again since it was moved to {os.path.join(self._folder, entry.target)}, and stays"
                 yield Outcome(entry.source, "back", entry.target, why)
         if rules.with_companions:
-            self._find = companion_finder(links=self._mode != "move")
+            self._find = companion_finder(self._by_stem if self._mode == "move" else None)
         plan_row = partial(self._plan_row, rules=rules, class_name=folder_namer(), group_name=folder_namer())
         begun, remaining = bool(self._unfinished), together(rows, shots, rules.find)
         while some := list(itertools.islice(remaining, batch)):
@@ -161,7 +167,9 @@ class SortedFolder:
             was, companions = signature(source), self._companions(source)
             if stale := [name for name in companions if os.path.join(os.path.dirname(source), name) in self._stale]:
                 return [Outcome(row.path, "changed", why=f"is left alone: its companion {stale[0]} {CHANGED}")]
-            return [self._plan(row.path, source, was, target, companions) for target in targets]
+            plans = [self._plan(row.path, source, was, target, companions) for target in targets]
+            is_leaving = self._mode == "move" and source in self._leaving
+            return [*plans, *(self._left_behind(row.path, source) if is_leaving else ())]
         except OSError as error:
             return [Outcome(row.path, "error", why=f"cannot be read: {error.strerror or error}")]
 
@@ -171,11 +179,20 @@ class SortedFolder:
         Raises:
             OSError: its folder cannot be listed.
         """
-        if self._find is None:
-            return []
-        paths = [os.path.join(os.path.dirname(source), name) for name in self._find(source)]
+        paths = [os.path.join(os.path.dirname(source), name) for name in self._find(source).names]
         free = [path for path in paths if path not in self._leaving and self._along.get(path, source) == source]
         return [os.path.basename(path) for path in free if os.path.lexists(path)]
+
+    def _left_behind(self, path: str, source: str) -> Iterator[Outcome]:
+        """Say once of each file that an image shares with others that it stays."""
+        found, image = self._find(source), os.path.basename(source)
+        for name in found.shared:
+            self._by_stem[os.path.splitext(source)[0]].add(image)
+            if os.path.lexists(file := os.path.join(os.path.dirname(source), name)) and file not in self._shared:
+                self._shared.add(file)
+                cure = f"call it {image}{os.path.splitext(name)[1]} if it is of that"
+                why = f"is called like {listed(sorted([image, *found.alike]))}, and stays: {cure}"
+                yield Outcome(os.path.join(os.path.dirname(path), name), "shared", why=why)
 
     def _plan(self, path: str, source: str, was: Signature, wanted: str, companions: Sequence[str]) -> Plan | Outcome:
         """The first name that is free for an image and its companions; or that it is there already under its name.

@@ -102,10 +102,38 @@ def test_a_name_is_free_only_if_it_is_for_all(here: Path) -> None:
 
 
 def test_images_of_one_stem_without_a_raw_are_no_shot(here: Path) -> None:
-    for name in ("x.jpg", "x.png", "x.jpg.xmp", "x.png.xmp", "x.xmp"):
+    for name in ("x.jpg", "x.png", "x.jpg.xmp", "x.png.xmp"):
         picture(f"a/{name}")
     sort([row("a/x.jpg", "dog"), row("a/x.png", "cat")], "move")
-    assert list(files()) == ["cat/x.png", "cat/x.png.xmp", "dog/x.jpg", "dog/x.jpg.xmp", "dog/x.xmp"]
+    assert list(files()) == ["cat/x.png", "cat/x.png.xmp", "dog/x.jpg", "dog/x.jpg.xmp"]
+
+
+def test_a_sidecar_of_two_images_stays_and_is_reported_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("x.jpg", "x.png", "x.xmp", "y.jpg", "y.xmp"):
+        picture(f"a/{name}")
+    write_rows("labels.csv", [row("a/x.jpg", "dog"), row("a/x.png", "cat"), row("a/y.jpg", "cat")])
+    command = ["sort", "labels.csv", "--into", "sorted", "--with-companions"]
+    assert run([*command, "--mode", "move"]) == 3
+    told = "dinoclassify: a/x.xmp is called like x.jpg and x.png, and stays: call it x.jpg.xmp if it is of that\n"
+    err = capsys.readouterr().err
+    assert err.startswith(f"{told}dinoclassify: 3 moved, 1 compan")
+    assert "1 of several images left alone -> sorted" in err
+    assert list(files()) == ["cat/x.png", "cat/y.jpg", "cat/y.xmp", "dog/x.jpg"]
+    assert files("a") == {"x.xmp": "a/x.xmp"}
+    assert run(["sort", "--undo", "sorted"]) == 0
+    assert run(command) == 0, "a copy gives it to both"
+    assert list(files()) == ["cat/x.png", "cat/x.xmp", "cat/y.jpg", "cat/y.xmp", "dog/x.jpg", "dog/x.xmp"]
+
+
+def test_a_sidecar_of_two_images_stays_where_one_was_moved_before_a_kill(here: Path) -> None:
+    for name in ("x.jpg", "x.png", "x.xmp"):
+        picture(f"a/{name}")
+    rows = [row("a/x.jpg", "dog"), row("a/x.png", "cat")]
+    assert [outcome.done for outcome in sort(rows, "move")] == ["done", "shared", "done"]
+    without_end()
+    os.rename("sorted/cat/x.png", "a/x.png")
+    assert [outcome.done for outcome in sort(rows, "move")] == ["moved", "done", "shared"]
+    assert files("a") == {"x.xmp": "a/x.xmp"}
 
 
 def failed_row(path: str) -> Prediction:
@@ -328,8 +356,8 @@ def test_links_are_companions_but_where_they_would_be_moved(here: Path) -> None:
     os.symlink(picture("y.xmp"), "a/x.xmp")
     os.unlink("a/x.xmp")
     os.symlink("../y.xmp", "a/x.xmp")
-    assert companion_finder(links=True)("a/x.jpg") == ["x.xmp"]
-    assert companion_finder(links=False)("a/x.jpg") == []
+    assert companion_finder()("a/x.jpg").names == ["x.xmp"]
+    assert companion_finder({})("a/x.jpg").names == []
 
 
 def test_a_folder_is_listed_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ _WORDS = {
     "moved": "moved before",
     "along": "rows of companions",
     "differs": "there with other companions",
+    "shared": "of several images left alone",
     "uncertain": "uncertain left alone",
     "failed": "failed left alone",
     "other": "of other labels",
@@ -71,7 +72,7 @@ class _Run:
     @property
     def troubles(self) -> int:
         """How many pictures could not be sorted."""
-        return sum(self.counts[done] for done in ("differs", "gone", "changed", "back", "error"))
+        return sum(self.counts[done] for done in ("differs", "shared", "gone", "changed", "back", "error"))
 
     @property
     def has_done(self) -> bool:
