@@ -62,18 +62,18 @@ def test_a_shot_goes_with_its_first_row_and_comes_back(
     command = ["sort", "labels.csv", "--into", "sorted", "--mode", mode, "--with-companions"]
     assert run([*command, "--dry-run"]) == 0
     out, err = capsys.readouterr()
-    assert err == "dinoclassify: would do: 1 {}, 6 companions, 1 rows of companions -> sorted\n".format(
+    assert err == "dinoclassify: would do: 1 {}, 6 companions, 1 row of companions -> sorted\n".format(
         done := {"copy": "copied", "move": "moved"}.get(mode, "linked")
     )
     assert sorted(out.splitlines()) == sorted(f"{mode} a/{name} -> sorted/dog/{name}" for name in ALONG)
     assert run(command) == 0
-    assert f"1 {done}, 6 companions, 1 rows of companions -> sorted; --undo" in capsys.readouterr().err
+    assert f"1 {done}, 6 companions, 1 row of companions -> sorted; --undo" in capsys.readouterr().err
     assert files() == {f"dog/{name}": f"a/{name}" for name in ALONG}
     assert sorted(os.listdir("a")) == (
         ["x.jpg.json", "x.pdf", "y.xmp"] if mode == "move" else sorted([*ALONG, "x.jpg.json", "x.pdf", "y.xmp"])
     )
     assert run(command) == 0
-    again = "2 moved before" if mode == "move" else "1 there already, 1 rows of companions"
+    again = "2 moved before" if mode == "move" else "1 there already, 1 row of companions"
     assert capsys.readouterr().err == f"dinoclassify: {again} -> sorted\n"
     assert run(["sort", "--undo", "sorted"]) == 0
     assert capsys.readouterr().err == "dinoclassify: 7 taken back\n"
@@ -117,7 +117,7 @@ def test_a_sidecar_of_two_images_stays_and_is_reported_once(here: Path, capsys: 
     told = "dinoclassify: a/x.xmp is called like x.jpg and x.png, and stays: call it x.jpg.xmp if it is of that\n"
     err = capsys.readouterr().err
     assert err.startswith(f"{told}dinoclassify: 3 moved, 1 compan")
-    assert "1 of several images left alone -> sorted" in err
+    assert "1 companion of several images left alone -> sorted" in err
     assert list(files()) == ["cat/x.png", "cat/y.jpg", "cat/y.xmp", "dog/x.jpg"]
     assert files("a") == {"x.xmp": "a/x.xmp"}
     assert run(["sort", "--undo", "sorted"]) == 0
@@ -162,7 +162,7 @@ def test_a_shot_that_failed_goes_to_the_failed_ones(here: Path, capsys: pytest.C
     write_rows("labels.csv", [*rows, row("a/z.jpg", score=0.1)])
     command = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--min-score", "0.5", "--failed-to", "bad"]
     assert run([*command, "--with-companions"]) == 0
-    told = "3 moved, 2 companions, 1 rows of companions, 1 uncertain left alone, 1 failed left alone -> sorted"
+    told = "3 moved, 2 companions, 1 row of companions, 1 uncertain left alone, 1 failed left alone -> sorted"
     assert told in capsys.readouterr().err
     assert sorted(files().values()) == ["a/x.cr2", "a/x.jpg", "b/x.cr2", "b/x.jpg", "y.jpg"]
     assert {Path(path).parent.name for path in files()} == {"bad"}
@@ -241,7 +241,7 @@ def test_companions_come_to_an_image_that_is_there_and_are_not_replaced(
     write_rows("labels.csv", [row("a/x.jpg")])
     command = ["sort", "labels.csv", "--into", "sorted", "--with-companions"]
     assert run(command) == 0
-    assert "1 companions, 1 there already -> sorted; --undo sorted" in capsys.readouterr().err
+    assert "1 companion, 1 there already -> sorted; --undo sorted" in capsys.readouterr().err
     assert files() == {"dog/x.jpg": "a/x.jpg", "dog/x.xmp": "a/x.xmp"}
     picture("a/x.xmp", "rated")
     assert run(command) == 3

@@ -221,7 +221,7 @@ def test_only_some_labels_are_sorted_and_tagged(here: Path, capsys: pytest.Captu
     code, err = call(capsys, "sort", "labels.jsonl", "--into", "two", "--groups", "everyday", "--only", "cat")
     assert (code, sorted(os.listdir("two/cat"))) == (0, ["Egyptian cat.jpg", "tabby.jpg"])
     code, err = call(capsys, "tag", "labels.jsonl", "--only", "tabby cat", "-f", "txt")
-    assert (code, err) == (0, "dinoclassify: 3 rows: 1 sidecars written, 2 of other labels\n")
+    assert (code, err) == (0, "dinoclassify: 3 rows: 1 sidecar written, 2 of other labels\n")
     assert [path.name for path in here.glob("*.txt")] == ["tabby.jpg.txt"]
     code, err = call(capsys, "tag", "labels.jsonl", "--only", "tench", "-f", "txt", "--remove")
     assert Path("tabby.jpg.txt").exists()

@@ -235,7 +235,7 @@ def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
 
 def test_a_fresh_sidecar_has_the_labels_flat_and_as_a_tree(photo: Path, tag: Tag) -> None:
     code, out, err = tag(results(photo.parent, row_of(photo, *NAMES)), "-k", "6")
-    assert (code, out, err) == (0, "", "dinoclassify: 1 rows: 1 sidecars written\n")
+    assert (code, out, err) == (0, "", "dinoclassify: 1 row: 1 sidecar written\n")
     content = (photo.parent / "x.jpg.xmp").read_bytes()
     flat = [*NAMES[:-1], "a/b"]  # a | would make a tree of it
     assert keywords(content, FLAT) == flat
@@ -251,10 +251,10 @@ def test_a_second_run_writes_nothing_and_remove_leaves_nothing(made: str, photo:
     first = state(folder)
     assert len(first) == len(before) + 1
     code, _, err = tag(rows, "-f", made, "-k", "3")
-    assert (code, err) == (0, "dinoclassify: 1 rows: 0 sidecars written, 1 as they were\n")
+    assert (code, err) == (0, "dinoclassify: 1 row: 0 sidecars written, 1 as it was\n")
     assert state(folder) == first
     code, _, err = tag(rows, "-f", made, "--remove")
-    assert (code, err) == (0, "dinoclassify: 1 rows: 0 sidecars written, 1 deleted\n")
+    assert (code, err) == (0, "dinoclassify: 1 row: 0 sidecars written, 1 deleted\n")
     assert state(folder) == before  # and the picture has never been touched
 
 
@@ -271,8 +271,8 @@ def test_text_is_only_ever_added_to_unless_asked(photo: Path, tag: Tag) -> None:
 def test_an_uncertain_row_takes_earlier_labels_out(made: str, photo: Path, tag: Tag) -> None:
     tag(results(photo.parent, row_of(photo, "tench")), "-f", made)
     rows = results(photo.parent, row_of(photo, "tench", uncertain=True))
-    assert tag(rows, "-f", made)[2] == "dinoclassify: 1 rows: 0 sidecars written, 1 deleted\n"
-    assert tag(rows, "-f", made)[2] == "dinoclassify: 1 rows: 0 sidecars written, 1 with nothing to write\n"
+    assert tag(rows, "-f", made)[2] == "dinoclassify: 1 row: 0 sidecars written, 1 deleted\n"
+    assert tag(rows, "-f", made)[2] == "dinoclassify: 1 row: 0 sidecars written, 1 with nothing to write\n"
 
 
 def test_the_best_labels_that_are_good_enough(photo: Path, tag: Tag) -> None:
@@ -389,7 +389,7 @@ def test_what_is_not_xmp_is_left_alone(content: bytes, why: str, photo: Path, ta
     before = state(photo.parent)
     for options in ([], ["--remove"]):
         code, _, err = tag(rows, *options)
-        assert (code, err.endswith("written, 1 pictures left alone (1 unreadable)\n")) == (3, True)
+        assert (code, err.endswith("written, 1 image left alone (1 unreadable)\n")) == (3, True)
         assert why in err
     assert state(photo.parent) == before
 
@@ -504,7 +504,7 @@ def test_remove_finds_ours_where_exiftool_has_written_the_file_anew(photo: Path,
     for option, left in (("-subject+=mine", ["mine"]), ("-rating=5", [])):
         tag(rows, "-k", "2")
         subprocess.run(["exiftool", "-overwrite_original", option, str(sidecar)], check=True, capture_output=True)
-        assert tag(rows, "-k", "2")[2].endswith("1 as they were\n")
+        assert tag(rows, "-k", "2")[2].endswith("1 as it was\n")
         assert tag(rows, "--remove")[0] == 0
         assert (keywords(sidecar.read_bytes(), FLAT), keywords(sidecar.read_bytes(), TREE)) == (left, [])
         sidecar.unlink()
@@ -615,7 +615,7 @@ def test_two_pictures_never_share_a_sidecar(photo: Path, tag: Tag, monkeypatch: 
     code, _, err = tag(rows, "--naming", "stem")
     assert (code, err.count("\n")) == (3, 2)
     assert "x.png would have the same sidecar as" in err
-    assert "1 sidecars written, 1 pictures left alone (1 clash)" in err
+    assert "1 sidecar written, 1 image left alone (1 clash)" in err
     assert keywords((folder / "x.xmp").read_bytes(), FLAT) == ["late"]
     assert tag(rows, "--naming", "stem", "--remove")[0] == 0
     (folder / str(folder)[1:]).mkdir(parents=True)
@@ -682,7 +682,7 @@ def test_pictures_that_are_gone_or_changed_are_left_alone_but_freed(photo: Path,
     assert lines[0] == f"dinoclassify: {pictures[0]} has changed since it was labelled"
     assert lines[1] == f"dinoclassify: {pictures[1]} is gone"
     assert lines[20] == "dinoclassify: and so 5 more"
-    assert lines[21].endswith("31 rows: 0 sidecars written, 5 changed, 1 with nothing to write, 25 pictures left alone "
+    assert lines[21].endswith("31 rows: 0 sidecars written, 5 changed, 1 with nothing to write, 25 images left alone "
                               "(24 gone, 1 changed)")  # fmt: skip
     assert state(folder)[f"{pictures[1]}.xmp"] == before[f"{pictures[1]}.xmp"]
     assert tag(rows, "-q")[2] == ""
@@ -703,7 +703,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(photo: Path, tag: Tag)
     code, out, err = tag(file, "-n")
     actions = {"new": "write", "other": "change", "theirs": "remove", "ours": "delete"}
     assert out == "".join(f"{action} {folder}/{name}.jpg.xmp\n" for name, action in actions.items())
-    assert (code, "5 rows: 1 sidecars would be written, 1 changed" in err) == (0, True)
+    assert (code, "5 rows: 1 sidecar would be written, 1 changed" in err) == (0, True)
     assert tag(file, "-n", "--into", folder / "out")[0] == 0
     assert state(folder) == before
     assert not (folder / "out").exists()
@@ -740,7 +740,7 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_run_but_a_full_disk_do
     monkeypatch.chdir(folder)
     rows = results(folder, row_of(photo, "tench"), row_of(other.name, "carp"))
     code, _, err = tag(rows, "--into", "out")
-    assert (code, "1 sidecars written, 1 pictures left alone (1 unwritable)" in err) == (3, True)
+    assert (code, "1 sidecar written, 1 image left alone (1 unwritable)" in err) == (3, True)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -785,7 +785,7 @@ def test_what_another_run_is_writing_stays(photo: Path, tag: Tag) -> None:
     temporary = Path(temporary_name(str(photo.parent / "x.jpg.xmp")))
     temporary.write_text("being written")
     began = time.monotonic()
-    assert tag(rows) == (0, "", "dinoclassify: 1 rows: 1 sidecars written\n")
+    assert tag(rows) == (0, "", "dinoclassify: 1 row: 1 sidecar written\n")
     assert time.monotonic() - began < 5, "nobody waits for it"
     assert temporary.exists()
     os.utime(temporary, (time.time() - 61,) * 2)
@@ -846,7 +846,7 @@ def test_a_raw_and_its_jpeg_share_a_sidecar(
     code, _, err = tag(rows, "--naming", "stem")
     shared = "" if raw == "failed" else ", 1 with the labels of another image of the shot"
     nothing = ", 1 with nothing to write" if raw == "failed" else ""
-    assert (code, err) == (0, f"dinoclassify: 2 rows: 1 sidecars written{shared}{nothing}\n")
+    assert (code, err) == (0, f"dinoclassify: 2 rows: 1 sidecar written{shared}{nothing}\n")
     assert keywords((folder / "x.xmp").read_bytes(), FLAT) == [label]
     before = state(folder)
     assert tag(rows, "--naming", "stem")[0] == 0

@@ -9,7 +9,7 @@ from dinoclassify.cli.inputs import DASH
 from dinoclassify.cli.progress import wants_bar
 from dinoclassify.cli.request import files_of
 from dinoclassify.cli.results import required
-from dinoclassify.cli.terminal import progress_bar, say, set_up_log
+from dinoclassify.cli.terminal import in_words, progress_bar, say, set_up_log
 from dinoclassify.errors import UsageError
 from dinoclassify.filters import has_image_suffix
 from dinoclassify.rows import Prediction, shown_path
@@ -59,7 +59,7 @@ def report(
         watch=partial(_with_bar, messages),
     )
     if not messages.quiet:
-        done = f"{_count(written.rows, 'row')}, {_count(written.thumbnails, 'thumbnail')}"
+        done = f"{in_words(written.rows, 'row')}, {in_words(written.thumbnails, 'thumbnail')}"
         where = f" -> {output}" if output != DASH else ""
         say(f"{done}{where} ({_in_units(written.size)})")
     return 0
@@ -84,10 +84,6 @@ def _with_bar(messages: options.Messages, thumbnails: Iterator[bytes | None], co
         for thumbnail in thumbnails:
             yield thumbnail
             bar.update()
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
 
 
 def _in_units(size: int) -> str:

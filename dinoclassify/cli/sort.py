@@ -36,11 +36,12 @@ log = logging.getLogger("dinoclassify")
 
 _WITH_UNDO = {"undo", "to", "dry_run", "wait", "quiet", "verbose", "debug"}
 _WORDS = {
+    "companions": "companions",
     "there": "there already",
     "moved": "moved before",
     "along": "rows of companions",
     "differs": "there with other companions",
-    "shared": "of several images left alone",
+    "shared": "companions of several images left alone",
     "uncertain": "uncertain left alone",
     "failed": "failed left alone",
     "other": "of other labels",
@@ -49,18 +50,18 @@ _WORDS = {
     "back": "back at their old places",
     "error": "could not be sorted",
 }
+_ONE = {"companions": "companion", "along": "row of companions", "shared": "companion of several images left alone"}
 _PAST = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Run:
-    """What is done with images, and where they go; and how many there are of each outcome so far."""
+    """What is done with images, and where they go; and how many there are of each outcome, and companions, so far."""
 
     mode: options.Mode
     into: str
     dry_run: bool
     counts: Counter[str] = field(default_factory=Counter)
-    companions: int = 0
 
     @property
     def journal(self) -> str:
@@ -71,21 +72,20 @@ class _Run:
 
     @property
     def troubles(self) -> int:
-        """How many pictures could not be sorted."""
+        """How many images and companions could not be sorted."""
         return sum(self.counts[done] for done in ("differs", "shared", "gone", "changed", "back", "error"))
 
     @property
     def has_done(self) -> bool:
         """Whether there is something to take back."""
-        return bool(self.counts["done"] or self.companions)
+        return bool(self.counts["done"] or self.counts["companions"])
 
     def summary(self) -> str:
         """The counts in a line."""
         words = {"done": _PAST[self.mode]} | _WORDS
-        counted = [f"{self.counts[done]:,} {word}" for done, word in words.items() if self.counts[done]]
-        if self.companions:
-            counted.insert(bool(self.counts["done"]), f"{self.companions:,} companions")
-        return ", ".join(counted) or "nothing to do"
+        counts = [(self.counts[done], done, many) for done, many in words.items() if self.counts[done]]
+        told = [f"{count:,} {_ONE.get(done, many) if count == 1 else many}" for count, done, many in counts]
+        return ", ".join(told) or "nothing to do"
 
     def last_line(self, *, is_signed: bool) -> str:
         """What is said at the end; ``is_signed``: whether the journal is."""
@@ -214,7 +214,7 @@ def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Message
             bar = bars.enter_context(progress_bar()) if wants_bar(messages) and not work.dry_run else None
             for outcome in outcomes:
                 work.counts[outcome.done] += 1
-                work.companions += len(outcome.companions)
+                work.counts["companions"] += len(outcome.companions)
                 _report(outcome, work)
                 if bar is not None:
                     bar.update()

@@ -12,7 +12,7 @@ from dinoclassify.cli.progress import with_progress
 from dinoclassify.cli.request import files_of
 from dinoclassify.cli.results import chosen, required, warn_of, warn_of_all, warn_of_only
 from dinoclassify.cli.tally import SOME_FAILED, Tally
-from dinoclassify.cli.terminal import print_lines, say, set_up_log
+from dinoclassify.cli.terminal import in_words, print_lines, say, set_up_log
 from dinoclassify.errors import UsageError
 from dinoclassify.rows import Prediction, printable
 
@@ -102,12 +102,13 @@ def _tell(outcomes: "Iterator[Outcome]", *, dry_run: bool) -> tuple[Counter[str]
 
 
 def _summary(rows: int, counts: Counter[str], troubles: Counter[str], *, dry_run: bool) -> str:
-    written = f"{counts['write']:,} sidecars {'would be ' if dry_run else ''}written"
-    others = [f"{counts[action]:,} {said}" for action, said in _SAID.items() if counts[action]]
+    written = f"{in_words(counts['write'], 'sidecar')} {'would be ' if dry_run else ''}written"
+    said = _SAID | ({"keep": "as it was"} if counts["keep"] == 1 else {})
+    others = [f"{counts[action]:,} {words}" for action, words in said.items() if counts[action]]
     if troubles:
         kinds = ", ".join(f"{count:,} {trouble}" for trouble, count in troubles.most_common())
-        others.append(f"{troubles.total():,} pictures left alone ({kinds})")
-    return ", ".join([f"{rows:,} rows: {written}", *others])
+        others.append(f"{in_words(troubles.total(), 'image')} left alone ({kinds})")
+    return ", ".join([f"{in_words(rows, 'row')}: {written}", *others])
 
 
 def _with_ranks(rows: Iterator[Prediction], top_k: int) -> Iterator[Prediction]:

@@ -140,3 +140,8 @@ def print_table(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
     for line in cells:
         table.add_row(*map(Text, line))
     Console().print(table)
+
+
+def in_words(number: int, name: str) -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
