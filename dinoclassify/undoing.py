@@ -1,7 +1,7 @@
 """What a journal says was done -> taken back, or brought into order after a run that was killed.
 
 Whether a transfer was carried out, half or whole, is to be seen on the disk, and so all of this can be done again after
-it was itself killed. Nothing is taken back that would lose a picture: a copy goes only if the picture that it was made
+it was itself killed. Nothing is taken back that would lose an image: a copy goes only if the image that it was made
 of is there and the same.
 """
 
@@ -40,14 +40,14 @@ class KeptError(Exception):
 
 
 def finish(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry]:
-    """Bring what a run was killed in the middle of into order: each picture is then in one place, and whole.
+    """Bring what a run was killed in the middle of into order: each image is then in one place, and whole.
 
     But for those of which another copy has come back to the old place since: these moves are given, and both stay.
 
     Args:
         folder: that of the journal.
         entries: of the run.
-        is_own: see `dinoclassify.undo_journal.Journal`; with what others have written no picture is removed.
+        is_own: see `dinoclassify.undo_journal.Journal`; with what others have written no image is removed.
 
     Raises:
         OutputError: it cannot be done.
@@ -94,7 +94,7 @@ def _has_gone(entry: Entry, folder: str) -> bool:
 def undo_all(
     path: str, entries: Sequence[Entry], *, key: bytes | None = None, root: str | None = None, dry_run: bool = False
 ) -> Iterator[Undone]:
-    """Take everything back, the last first: gives each picture that is taken back, or left.
+    """Take everything back, the last first: gives each image that is taken back, or left.
 
     The journal goes when nothing is left in it; what is left stays in it. Folders that a run has made go when they are
     empty, but for the one of the journal and those above it: see `dinoclassify.made_folders.own_folders`.
@@ -202,7 +202,7 @@ def take_back(mode: Mode, entry: Entry, target: str, *, is_own: bool = True, dry
 
 
 def _is_ours(mode: Mode, source: str, target: str) -> bool:
-    """Whether the target can go: it is the link that was made, or the picture is there as well."""
+    """Whether the target can go: it is the link that was made, or the image is there as well."""
     if mode == "symlink":
         return os.path.islink(target) and os.readlink(target) == source
     return _are_two(source, target) and is_same(source, target)

@@ -645,7 +645,7 @@ def test_what_is_no_sidecar_is_never_written(photo: Path, tag: Tag) -> None:
             tag(rows, "-f", "json")
             assert {name for name, now in state(folder).items() if before.get(name) != now} == {f"{folder}/p.json.json"}
         else:
-            assert "p.json would be written over the picture" in err
+            assert "p.json would be written over the image" in err
 
 
 def test_a_link_to_a_picture_has_its_sidecar_beside_it_and_a_linked_sidecar_stays_a_link(photo: Path, tag: Tag) -> None:

@@ -115,10 +115,10 @@ def sort(
     wait: options.Wait = False,
     messages: options.Messages,
 ) -> int:
-    """Put pictures into one folder for each label.
+    """Put images into one folder for each label.
 
     Copies, moves or links them. What is done is written to DIR/undo-journal.jsonl before it is done, and --undo takes
-    it back. A picture never takes the place of another: of two with one name, the second has digits of its content's
+    it back. An image never takes the place of another: of two with one name, the second has digits of its content's
     SHA-256 behind it.
     """
     set_up_log(messages)
@@ -200,7 +200,7 @@ def _layout(
 
 
 def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Messages) -> None:
-    """Count what becomes of pictures, and say what is to be said of each, to the end or until a signal comes."""
+    """Count what becomes of images, and say what is to be said of each, to the end or until a signal comes."""
 
     def tell(why: object) -> None:
         say(f"{why}: {work.summary()}" + ("" if work.dry_run else "; --resume goes on, --undo takes it back"))

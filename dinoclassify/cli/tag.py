@@ -46,11 +46,11 @@ def tag(
     dry_run: options.DryRun = False,
     messages: options.Messages,
 ) -> int:
-    """Write the labels into sidecar files beside the pictures.
+    """Write the labels into sidecar files beside the images.
 
     XMP sidecars are read by digiKam, darktable and Lightroom. A sidecar that is there keeps all that is not ours: other
     keywords, settings, the way it is written. A second run changes nothing; `--remove` takes our labels out again. The
-    pictures themselves are never written.
+    images themselves are never written.
     """
     set_up_log(messages)
     results = required(results)
