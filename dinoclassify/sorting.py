@@ -67,7 +67,7 @@ class SortedFolder:
         self._leaving: set[str] = set()  # sources of planned moves
         self._along: dict[str, str] = {}  # images that go along with another, with that one
         self._by_stem: defaultdict[str, set[str]] = defaultdict(set)  # moved images that may have left something behind
-        for entry in self._unfinished:
+        for entry in standing(self._unfinished):
             if entry.event == "move" and is_image(entry.source):
                 self._by_stem[os.path.splitext(entry.source)[0]].add(os.path.basename(entry.source))
         self._shared: set[str] = set()  # companions that stay because several images share them
@@ -122,19 +122,19 @@ class SortedFolder:
     ) -> list[Plan | CompanionRow | Outcome]:
         """What to do with the images of rows, which are of one shot if they are several.
 
-        A failed row decides where a shot goes only where it is known that ``all`` others have failed, too.
+        A failed row decides where a shot goes only if these are known to be all its rows, and all have failed.
         """
         for row in rows if len(rows) > 1 else ():
             if why_stale(row, image := rules.find(row)) not in (None, GONE):
                 self._stale.add(free_of_links(image))
         labelled = [row for row in rows if row.status != "failed"]
         plans = [plan for row in labelled for plan in plan_row(row)]
+        may_decide = are_all and not labelled
         for row in rows:
             if row.status == "failed":
                 source = free_of_links(rules.find(row))
-                waits = bool(labelled) or not are_all
-                waits = waits and source not in self._along and self._is_of_shot(source)
-                plans += [Outcome(row.path, "failed")] if waits else plan_row(row)
+                is_free = may_decide or source in self._along or not self._is_of_shot(source)
+                plans += plan_row(row) if is_free else [Outcome(row.path, "failed")]
         return plans
 
     def _is_of_shot(self, source: str) -> bool:
@@ -159,8 +159,10 @@ class SortedFolder:
         if source in self._moved and not os.path.lexists(source):
             return [Outcome(row.path, "moved")]
         if (why := why_stale(row, image)) is not None:
-            self._stale |= set() if why == GONE else {source}
-            return [Outcome(row.path, "gone" if why == GONE else "changed", why=why)]
+            if why == GONE:
+                return [Outcome(row.path, "gone", why=why)]
+            self._stale.add(source)
+            return [Outcome(row.path, "changed", why=why)]
         if self._mode == "move" and os.path.islink(source):
             return [Outcome(row.path, "error", why="is a symbolic link, which is not moved: take another --mode")]
         try:
