@@ -23,32 +23,38 @@ def rights_of(path: str) -> Rights:
     return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
 
-def restore(path: str, was: Signature, rights: Rights | None) -> None:
+def restore(path: str, was: Signature, rights: Rights | None, *, is_own: bool = True) -> None:
     """Give a file the time and the rights that it had, as far as this user and the file system can; a link nothing.
 
     A file that was edited since keeps its time.
+
+    Args:
+        path: of the file.
+        was: its signature.
+        rights: those that it had.
+        is_own: whether this user knows that; else it gets no other owner, and its mode allows nothing new.
     """
     with suppress(OSError):
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            _restore(file, was, rights)
+            _restore(file, was, rights, is_own=is_own)
         finally:
             os.close(file)
 
 
-def _restore(file: int, was: Signature, rights: Rights | None) -> None:
+def _restore(file: int, was: Signature, rights: Rights | None, *, is_own: bool) -> None:
     status = os.fstat(file)
     missing = _missing(status, was, rights)
     if not stat.S_ISREG(status.st_mode):
         return
-    if rights is not None and "owners" in missing:
+    if rights is not None and "owners" in missing and is_own:
         for owner in (rights[1], -1):  # only root may give files away
             with suppress(OSError):
                 os.fchown(file, owner, rights[2])
                 break
     if rights is not None and "modes" in missing:
         with suppress(OSError):
-            os.fchmod(file, rights[0] & _ACCESS)
+            os.fchmod(file, rights[0] & (_ACCESS if is_own else status.st_mode & _ACCESS))
     if "exact times" in missing and was[1] is not None:
         with suppress(OSError):
             os.utime(file, ns=(status.st_atime_ns, was[1]))

@@ -2,7 +2,8 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from dinoclassify.filters import IMAGE_SUFFIXES, RAW_SUFFIXES
@@ -13,30 +14,52 @@ _BESIDE = frozenset({".xmp", ".txt", ".json", ".aae", ".pp3", ".dop", ".on1", ".
 _IMAGES = IMAGE_SUFFIXES | RAW_SUFFIXES
 _FOLDERS = 8  # whose names are in memory
 
-FindCompanions = Callable[[str], list[str]]
+
+@dataclass(frozen=True, slots=True)
+class Companions:
+    """Names of files in the folder of an image.
+
+    ``names``: what goes along with it; ``shared``: what would, but that it is called like ``alike``, too: other images,
+    none of its shot.
+    """
+
+    names: Sequence[str] = ()
+    shared: Sequence[str] = ()
+    alike: Sequence[str] = ()
+
+
+FindCompanions = Callable[[str], Companions]
 _ByStem = Callable[[str], Mapping[str, Sequence[str]]]
 
 
-def companion_finder(*, links: bool) -> FindCompanions:
-    """A function that gives the companions of an image: names of files in its folder.
+def companion_finder(moved: Mapping[str, Collection[str]] | None = None) -> FindCompanions:
+    """A function that gives the companions of an image.
 
-    They are called like it: ``x.xmp`` and ``x.jpg.xmp`` go along with ``x.jpg``. Where a RAW is among the images that
-    share a stem, all these images are one shot, and companions of each other; otherwise none of them is.
+    Where a RAW is among the images that share a stem, all these images are one shot, and companions of each other;
+    otherwise none of them is. Then ``x.xmp`` goes along with each copy or link, but with none of several to be moved.
 
     A folder is listed once, as long as no more than eight others come between. The function raises OSError where it
     cannot be listed.
 
     Args:
-        links: take symbolic links to files, too.
+        moved: where images are moved, the names of those of the run by their stems, with their folders. Symbolic links
+            are no companions then.
     """
-    by_stem = _lister(links=links)
+    by_stem = _lister(links=moved is None)
 
-    def find(image: str) -> list[str]:
+    def find(image: str) -> Companions:
         folder, name = os.path.split(image)
         names, stem = by_stem(folder), os.path.splitext(name)[0]
-        shot = shot_of(name, names.get(stem, ()))
-        beside = [one for key in (stem, *shot) for one in names.get(key, ()) if _suffix(one) in _BESIDE]
-        return [one for one in shot if one != name] + beside
+        of_stem = names.get(stem, ())
+        shot = shot_of(name, of_stem)
+        own = [one for one in shot if one != name]
+        own += [one for image in shot for one in names.get(image, ()) if _suffix(one) in _BESIDE]
+        beside = [one for one in of_stem if _suffix(one) in _BESIDE]
+        if moved is None or is_raw(name) or len(shot) > 1:
+            return Companions(own + beside)
+        images = (one for one in of_stem if is_image(one))
+        alike = {*images, *moved.get(os.path.join(folder, stem), ())} - {name}
+        return Companions(own, beside, sorted(alike)) if alike else Companions(own + beside)
 
     return find
 

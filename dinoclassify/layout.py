@@ -1,4 +1,4 @@
-"""Where in a folder a picture goes: a template, and names of folders that every file system takes."""
+"""Where in a folder an image goes: a template, and names of folders that every file system takes."""
 
 import os
 import re

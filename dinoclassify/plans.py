@@ -8,7 +8,19 @@ from dinoclassify.files import Signature
 from dinoclassify.rows import Prediction
 
 Done = Literal[
-    "done", "there", "moved", "along", "differs", "uncertain", "failed", "other", "gone", "changed", "back", "error"
+    "done",
+    "there",
+    "moved",
+    "along",
+    "differs",
+    "shared",
+    "uncertain",
+    "failed",
+    "other",
+    "gone",
+    "changed",
+    "back",
+    "error",
 ]
 
 
@@ -18,8 +30,9 @@ class Outcome:
 
     ``done``; ``there``: it was there already, or another with the same content is; ``moved``: an earlier run or row has
     moved it; ``along``: it has gone along with another, as its companion; ``differs``: it is there with a companion of
-    other content; ``uncertain``, ``failed`` and ``other``: left alone, as the rules have it; ``gone`` and ``changed``,
-    since it was labelled; ``back``: at its old place once more, after it was moved; ``error``.
+    other content; ``shared``: it is no image but a companion that several images would have, and stays; ``uncertain``,
+    ``failed`` and ``other``: left alone, as the rules have it; ``gone`` and ``changed``, since it was labelled;
+    ``back``: at its old place once more, after it was moved; ``error``.
 
     ``companions`` have gone along with it: their names, and where they are in the folder.
     """
@@ -69,7 +82,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class CompanionRow:
     """A row whose image is planned to go along with that of another row; it has a plan of its own if that fails."""
 
     row: Prediction

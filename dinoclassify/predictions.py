@@ -39,6 +39,7 @@ _GZIP = b"\x1f\x8b"  # how lines begin that are compressed
 _LONGEST = 16 << 20  # bytes of a row: a small file may unpack to an endless one
 
 GONE = "is gone"
+CHANGED = "has changed since it was labelled"
 _ELSEWHERE = "is no file of its own: only those are sorted, tagged and shown"
 
 
@@ -164,7 +165,7 @@ def why_stale(row: Prediction, picture: str) -> str | None:
     if not os.path.isfile(picture):
         return "is no file"
     is_same = row.size is None or same_signature(now, (row.size, row.mtime_ns))
-    return None if is_same else "has changed since it was labelled"
+    return None if is_same else CHANGED
 
 
 def _check_file(name: str) -> None:

@@ -4,20 +4,21 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from dinoclassify.attributes import listed, lost, rights_of
-from dinoclassify.companions import FindCompanions, companion_finder, is_image
+from dinoclassify.companions import Companions, FindCompanions, companion_finder, is_image
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import FULL, Signature, free_of_links, reporting, signature
+from dinoclassify.files import FULL, Signature, free_of_links, signature
 from dinoclassify.layout import folder_namer
-from dinoclassify.missing import check_into
 from dinoclassify.placing import Namer, Rules, folders_of, places_of, targets_of
-from dinoclassify.plans import Done, File, Later, Outcome, Plan
-from dinoclassify.predictions import GONE, why_stale
+from dinoclassify.plans import CompanionRow, Done, File, Outcome, Plan
+from dinoclassify.predictions import CHANGED, GONE, why_stale
 from dinoclassify.rows import Prediction
+from dinoclassify.shot_rows import together
 from dinoclassify.signing import make_key
 from dinoclassify.transfers import TRANSFERS, Mode, identity, is_same, unfinished_name
 from dinoclassify.undo_journal import NAME, Entry, open_run, read_journal, standing, write_ahead
@@ -25,10 +26,10 @@ from dinoclassify.undoing import KeptError, finish, take_back
 
 log = logging.getLogger(__name__)
 
-BATCH = 100  # rows between two times that the journal is forced onto the disk
+BATCH = 100  # rows, or shots of several rows, between two times that the journal is forced onto the disk
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
-_PlanRow = Callable[[Prediction], list[Plan | Later | Outcome]]
+_PlanRow = Callable[[Prediction], list[Plan | CompanionRow | Outcome]]
 
 
 class SortedFolder:
@@ -37,7 +38,7 @@ class SortedFolder:
     Args:
         folder: its path.
         mode: how images get there.
-        made: folders that had to be made for it, see `make_folder`.
+        made: folders that had to be made for it, see `dinoclassify.made_folders.make_folder`.
         dry_run: say what would be done, and do nothing.
         resume: go on after a run that did not come to its end.
 
@@ -65,7 +66,13 @@ class SortedFolder:
         self._has_warned = False  # of what the file system does not keep
         self._leaving: set[str] = set()  # sources of planned moves
         self._along: dict[str, str] = {}  # images that go along with another, with that one
-        self._find: FindCompanions | None = None
+        self._by_stem: defaultdict[str, set[str]] = defaultdict(set)  # moved images that may have left something behind
+        for entry in standing(self._unfinished):
+            if entry.event == "move" and is_image(entry.source):
+                self._by_stem[os.path.splitext(entry.source)[0]].add(os.path.basename(entry.source))
+        self._shared: set[str] = set()  # companions that stay because several images share them
+        self._stale: set[str] = set()  # images that have changed since they were labelled
+        self._find: FindCompanions = lambda _: Companions()
         self._folders: set[str] = set()  # those that are there, or planned
         self._ahead = [Entry("mkdir", path) for path in made]  # for the journal, once there is something for it
 
@@ -74,7 +81,9 @@ class SortedFolder:
         """Whether the journal will be known as the user's own."""
         return self._is_own and self._key is not None
 
-    def sort(self, rows: Iterable[Prediction], rules: Rules, *, batch: int = BATCH) -> Iterator[Outcome]:
+    def sort(
+        self, rows: Iterable[Prediction], rules: Rules, *, batch: int = BATCH, shots: Mapping[str, int] | None = None
+    ) -> Iterator[Outcome]:
         """Put images where they should be, or under a name beside it that is free. Gives one outcome for each place.
 
         What an unfinished run has left is brought into order first. The run has come to its end with the last row.
@@ -83,6 +92,7 @@ class SortedFolder:
             rows: of the images.
             rules: which goes where.
             batch: rows whose images are written to the journal together, before the first of them is touched.
+            shots: how many rows there are of each, see `dinoclassify.shot_rows.count_shots`; None if that is not known.
 
         Raises:
             OutputError: the journal cannot be written, or the disk is full.
@@ -92,11 +102,11 @@ class SortedFolder:
                 why = f"is there again since it was moved to {os.path.join(self._folder, entry.target)}, and stays"
                 yield Outcome(entry.source, "back", entry.target, why)
         if rules.with_companions:
-            self._find = companion_finder(links=self._mode != "move")
+            self._find = companion_finder(self._by_stem if self._mode == "move" else None)
         plan_row = partial(self._plan_row, rules=rules, class_name=folder_namer(), group_name=folder_namer())
-        begun, remaining = bool(self._unfinished), iter(rows)
+        begun, remaining = bool(self._unfinished), together(rows, shots, rules.find)
         while some := list(itertools.islice(remaining, batch)):
-            plans = [plan for row in some for plan in plan_row(row)]
+            plans = [plan for few in some for plan in self._plan_rows(few, rules, plan_row, are_all=shots is not None)]
             begun |= self._write_ahead([plan for plan in plans if isinstance(plan, Plan)])
             for plan in plans:
                 yield from self._follow(plan, plan_row)
@@ -107,14 +117,40 @@ class SortedFolder:
         if begun and not self._dry_run:
             write_ahead(self._journal, [Entry("end")], key=self._key)
 
+    def _plan_rows(
+        self, rows: Sequence[Prediction], rules: Rules, plan_row: _PlanRow, *, are_all: bool
+    ) -> list[Plan | CompanionRow | Outcome]:
+        """What to do with the images of rows, which are of one shot if they are several.
+
+        A failed row decides where a shot goes only if these are known to be all its rows, and all have failed.
+        """
+        for row in rows if len(rows) > 1 else ():
+            if why_stale(row, image := rules.find(row)) not in (None, GONE):
+                self._stale.add(free_of_links(image))
+        labelled = [row for row in rows if row.status != "failed"]
+        plans = [plan for row in labelled for plan in plan_row(row)]
+        may_decide = are_all and not labelled
+        for row in rows:
+            if row.status == "failed":
+                source = free_of_links(rules.find(row))
+                is_free = may_decide or source in self._along or not self._is_of_shot(source)
+                plans += plan_row(row) if is_free else [Outcome(row.path, "failed")]
+        return plans
+
+    def _is_of_shot(self, source: str) -> bool:
+        try:
+            return any(map(is_image, self._companions(source)))
+        except OSError:
+            return False
+
     def _plan_row(
         self, row: Prediction, *, rules: Rules, class_name: Namer, group_name: Namer
-    ) -> list[Plan | Later | Outcome]:
+    ) -> list[Plan | CompanionRow | Outcome]:
         """What to do with the image of a row, for each place where it should be."""
-        picture = rules.find(row)
-        source = free_of_links(picture)
+        image = rules.find(row)
+        source = free_of_links(image)
         if source in self._along:
-            return [Later(row, source)]
+            return [CompanionRow(row, source)]
         targets = targets_of(row, source, rules, class_name, group_name)
         if isinstance(targets, str):
             return [Outcome(row.path, targets)]
@@ -122,15 +158,20 @@ class SortedFolder:
             return [Plan(row.path, File(source, signature(source), targets[0]), targets[0], twin=True)]
         if source in self._moved and not os.path.lexists(source):
             return [Outcome(row.path, "moved")]
-        if (why := why_stale(row, picture)) is not None:
-            return [Outcome(row.path, "gone" if why == GONE else "changed", why=why)]
+        if (why := why_stale(row, image)) is not None:
+            if why == GONE:
+                return [Outcome(row.path, "gone", why=why)]
+            self._stale.add(source)
+            return [Outcome(row.path, "changed", why=why)]
         if self._mode == "move" and os.path.islink(source):
             return [Outcome(row.path, "error", why="is a symbolic link, which is not moved: take another --mode")]
         try:
             was, companions = signature(source), self._companions(source)
-            if row.status == "failed" and any(is_image(name) for name in companions):
-                return [Outcome(row.path, "failed")]  # the others of its shot may have a label
-            return [self._plan(row.path, source, was, target, companions) for target in targets]
+            if stale := [name for name in companions if os.path.join(os.path.dirname(source), name) in self._stale]:
+                return [Outcome(row.path, "changed", why=f"is left alone: its companion {stale[0]} {CHANGED}")]
+            plans = [self._plan(row.path, source, was, target, companions) for target in targets]
+            is_leaving = self._mode == "move" and source in self._leaving
+            return [*plans, *(self._left_behind(row.path, source) if is_leaving else ())]
         except OSError as error:
             return [Outcome(row.path, "error", why=f"cannot be read: {error.strerror or error}")]
 
@@ -140,11 +181,20 @@ class SortedFolder:
         Raises:
             OSError: its folder cannot be listed.
         """
-        if self._find is None:
-            return []
-        paths = [os.path.join(os.path.dirname(source), name) for name in self._find(source)]
+        paths = [os.path.join(os.path.dirname(source), name) for name in self._find(source).names]
         free = [path for path in paths if path not in self._leaving and self._along.get(path, source) == source]
         return [os.path.basename(path) for path in free if os.path.lexists(path)]
+
+    def _left_behind(self, path: str, source: str) -> Iterator[Outcome]:
+        """Say once of each file that an image shares with others that it stays."""
+        found, image = self._find(source), os.path.basename(source)
+        for name in found.shared:
+            self._by_stem[os.path.splitext(source)[0]].add(image)
+            if os.path.lexists(file := os.path.join(os.path.dirname(source), name)) and file not in self._shared:
+                self._shared.add(file)
+                cure = f"call it {image}{os.path.splitext(name)[1]} if it is of that"
+                why = f"is called like {listed(sorted([image, *found.alike]))}, and stays: {cure}"
+                yield Outcome(os.path.join(os.path.dirname(path), name), "shared", why=why)
 
     def _plan(self, path: str, source: str, was: Signature, wanted: str, companions: Sequence[str]) -> Plan | Outcome:
         """The first name that is free for an image and its companions; or that it is there already under its name.
@@ -221,7 +271,7 @@ class SortedFolder:
         write_ahead(self._journal, entries, key=self._key)
         return True
 
-    def _follow(self, plan: Plan | Later | Outcome, plan_row: _PlanRow) -> Iterator[Outcome]:
+    def _follow(self, plan: Plan | CompanionRow | Outcome, plan_row: _PlanRow) -> Iterator[Outcome]:
         """Do what is planned."""
         if isinstance(plan, Outcome):
             yield plan
@@ -229,6 +279,8 @@ class SortedFolder:
             yield self._carry_out(plan)
         elif plan.source in self._along:
             yield Outcome(plan.row.path, "along")
+        elif plan.row.status == "failed":
+            yield Outcome(plan.row.path, "failed")
         else:  # the other has not got there
             for again in plan_row(plan.row):
                 self._write_ahead([again] if isinstance(again, Plan) else [])
@@ -342,21 +394,3 @@ def _key() -> bytes | None:
         why = f"{error.filename or 'the state folder'}: {error.strerror or error}"
         log.warning("the journal cannot be signed (%s): --undo will need --to", why)
         return None
-
-
-def make_folder(folder: str) -> list[str]:
-    """Make a folder, and those above it; gives those that were not there, the first above the next.
-
-    Raises:
-        UsageError: it is a file.
-        OutputError: it cannot be made.
-    """
-    check_into(folder)
-    missing: list[str] = []
-    above = os.path.abspath(folder)
-    while not os.path.lexists(above):
-        missing.insert(0, above)
-        above = os.path.dirname(above)
-    with reporting(folder):
-        os.makedirs(folder, exist_ok=True)
-    return missing

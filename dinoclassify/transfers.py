@@ -1,6 +1,6 @@
-"""How one picture gets another place: by a copy, a move or a link, and never in the place of something else.
+"""How one image gets another place: by a copy, a move or a link, and never in the place of something else.
 
-Whatever moment a run is killed at, the target is whole or it is not there, and the picture is somewhere. Until a copy
+Whatever moment a run is killed at, the target is whole or it is not there, and the image is somewhere. Until a copy
 is whole it has a name that nobody else gives, and that stands in the journal.
 """
 
@@ -75,7 +75,7 @@ They raise FileExistsError if there is something at the target, and OSError if i
 
 
 def unfinished_name() -> str:
-    """A name for a copy that is not whole: hidden, and not to be guessed, so that no picture is called so."""
+    """A name for a copy that is not whole: hidden, and not to be guessed, so that no image is called so."""
     return f".dinoclassify-{secrets.token_hex(8)}.new"
 
 

@@ -1,7 +1,7 @@
-"""The journal of a folder into which pictures are sorted: what is about to be done stands there before it is done.
+"""The journal of a folder into which images are sorted: what is about to be done stands there before it is done.
 
-Lines of JSON, ``DIR/undo-journal.jsonl``: the folders that a run makes and the pictures that it copies, moves or links,
-in this order, and its end. A line is void if the picture was left after all, or has been taken back. Whether any other
+Lines of JSON, ``DIR/undo-journal.jsonl``: the folders that a run makes and the images that it copies, moves or links,
+in this order, and its end. A line is void if the image was left after all, or has been taken back. Whether any other
 was carried out is to be seen on the disk: see `dinoclassify.undoing`.
 
 Each line ends with a code, which the user's own key gives for the folder of the journal, the code of the line before
@@ -33,13 +33,13 @@ Event = Literal["mkdir", "void", "end"] | Mode
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line: what is done, to which picture, and where it is put; of a folder that is made, where.
+    """One line: what is done, to which image, and where it is put; of a folder that is made, where.
 
     ``void``: the transfer with the same ``made`` has not come to be, or was taken back.
 
     ``source`` is absolute. ``target`` is relative to the folder of the journal, which may be moved; only that folder
-    itself and those above it are absolute. ``was`` is the signature of the picture, ``made`` the name of a copy of it
-    beside the target until that is whole, which no other line has. ``identity`` tells a picture that is moved from
+    itself and those above it are absolute. ``was`` is the signature of the image, ``made`` the name of a copy of it
+    beside the target until that is whole, which no other line has. ``identity`` tells an image that is moved from
     another that comes to the same place, ``rights`` are those that it had. ``image`` is of a companion: the ``made`` of
     the image that it goes along with, whose line comes later.
     """
@@ -209,8 +209,9 @@ def _parse(line: str) -> Entry:
         raise ValueError(f"{event} from {source} to {target}, which is not in the folder")
     if (is_transfer or event == "void") and not is_unfinished(made):
         raise ValueError(f"{event} with the name {made}")
-    identity = None if (two := content.get("identity")) is None else (int(two[0]), int(two[1]))
-    rights = None if (three := content.get("rights")) is None else (int(three[0]), int(three[1]), int(three[2]))
+    inode_and_time, access = content.get("identity"), content.get("rights")
+    identity = None if inode_and_time is None else (int(inode_and_time[0]), int(inode_and_time[1]))
+    rights = None if access is None else (int(access[0]), int(access[1]), int(access[2]))
     return Entry(event, target, source, (size, mtime_ns), made, identity, rights, image)
 
 

@@ -1,21 +1,25 @@
 """What a journal says was done -> taken back, or brought into order after a run that was killed.
 
 Whether a transfer was carried out, half or whole, is to be seen on the disk, and so all of this can be done again after
-it was itself killed. Nothing is taken back that would lose a picture: a copy goes only if the picture that it was made
+it was itself killed. Nothing is taken back that would lose an image: a copy goes only if the image that it was made
 of is there and the same.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from dinoclassify.attributes import lost, restore
 from dinoclassify.errors import OutputError
 from dinoclassify.files import reporting, signature
+from dinoclassify.made_folders import remove_folders
 from dinoclassify.transfers import Mode, identity, is_same, move, remove
 from dinoclassify.undo_journal import Entry, rewrite, standing, write_ahead
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +40,14 @@ class KeptError(Exception):
 
 
 def finish(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry]:
-    """Bring what a run was killed in the middle of into order: each picture is then in one place, and whole.
+    """Bring what a run was killed in the middle of into order: each image is then in one place, and whole.
 
     But for those of which another copy has come back to the old place since: these moves are given, and both stay.
 
     Args:
         folder: that of the journal.
         entries: of the run.
-        is_own: see `dinoclassify.undo_journal.Journal`; with what others have written no picture is removed.
+        is_own: see `dinoclassify.undo_journal.Journal`; with what others have written no image is removed.
 
     Raises:
         OutputError: it cannot be done.
@@ -65,7 +69,7 @@ def finish(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry
 
 
 def _take_torn_back(folder: str, entries: Sequence[Entry]) -> None:
-    """Take companions back to their image where the run was killed before that had gone along.
+    """Take companions back to their image where the run was killed before that had gone along, and say which.
 
     Raises:
         OutputError: it cannot be done.
@@ -76,22 +80,24 @@ def _take_torn_back(folder: str, entries: Sequence[Entry]) -> None:
         if entry.image and entry.image not in there and entry.event in ("copy", "move", "symlink", "hardlink"):
             target = os.path.join(folder, entry.target)
             with reporting(target), suppress(KeptError):
-                take_back(entry.event, entry, target)
+                if take_back(entry.event, entry, target):
+                    log.warning("%s is taken back to its image, at which the run was stopped", entry.source)
 
 
 def _has_gone(entry: Entry, folder: str) -> bool:
-    """Whether the image of a line is in its place."""
-    is_there = os.path.lexists(os.path.join(folder, entry.target))
-    return is_there and not (entry.event == "move" and os.path.lexists(entry.source))
+    """Whether the image of a line has got to its place; from there it may have been moved on since."""
+    if entry.event == "move":
+        return not os.path.lexists(entry.source)
+    return os.path.lexists(os.path.join(folder, entry.target))
 
 
 def undo_all(
     path: str, entries: Sequence[Entry], *, key: bytes | None = None, root: str | None = None, dry_run: bool = False
 ) -> Iterator[Undone]:
-    """Take everything back, the last first: gives each picture that is taken back, or left.
+    """Take everything back, the last first: gives each image that is taken back, or left.
 
     The journal goes when nothing is left in it; what is left stays in it. Folders that a run has made go when they are
-    empty, but for the one of the journal and those above it: see `own_folders`.
+    empty, but for the one of the journal and those above it: see `dinoclassify.made_folders.own_folders`.
 
     Args:
         path: the journal.
@@ -103,7 +109,7 @@ def undo_all(
     Raises:
         OutputError: the journal cannot be written.
     """
-    folder = os.path.dirname(path)
+    folder, is_own = os.path.dirname(path), key is not None
     left: list[Entry] = []
     back: set[str] = set()  # of a dry run: what would be there again by then
     for entry in reversed(standing(entries)):
@@ -115,11 +121,11 @@ def undo_all(
                     remove_folders([target])
                 left.append(entry)
             case "copy" | "move" | "symlink" | "hardlink" as mode:
-                known = entry if key is not None else replace(entry, rights=None)  # strangers give no files away
                 try:
                     if root is not None:
                         _check_places(mode, entry.source, root, target, folder)
-                    done = (dry_run and target in back) or take_back(mode, known, target, dry_run=dry_run)
+                    is_back = dry_run and target in back
+                    done = is_back or take_back(mode, entry, target, is_own=is_own, dry_run=dry_run)
                 except (KeptError, OSError) as error:
                     left.append(entry)
                     yield Undone(entry.source, target, getattr(error, "strerror", None) or str(error))
@@ -130,24 +136,11 @@ def undo_all(
                 if done:
                     back.add(entry.source)
                     is_moved = mode == "move" and not dry_run
-                    missing = lost(entry.source, entry.was, known.rights) if is_moved else ()
+                    missing = lost(entry.source, entry.was, entry.rights) if is_moved else ()
                     yield Undone(entry.source, target, lost=missing)
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
         rewrite(path, [*left[::-1], Entry("end")] if is_left else [], key=key)
-
-
-def own_folders(path: str, entries: Sequence[Entry]) -> list[str]:
-    """The folder of a journal and those above it, as far as a run has made them, the first above the next."""
-    made = [entry.target for entry in entries if entry.event == "mkdir" and os.path.isabs(entry.target)]
-    return [folder for folder in made if f"{os.path.dirname(path)}/".startswith(f"{folder}/")]
-
-
-def remove_folders(paths: Sequence[str]) -> None:
-    """Remove folders, the last first, as far as they are empty."""
-    for path in reversed(paths):
-        with suppress(OSError):  # there is something in it, or it is gone
-            os.rmdir(path)
 
 
 def _check_places(mode: Mode, source: str, root: str, target: str, folder: str) -> None:
@@ -170,8 +163,15 @@ def _is_below(path: str, folder: str) -> bool:
     return os.path.normpath(path) == path and above.startswith(os.path.join(os.path.realpath(folder), ""))
 
 
-def take_back(mode: Mode, entry: Entry, target: str, *, dry_run: bool = False) -> bool:
+def take_back(mode: Mode, entry: Entry, target: str, *, is_own: bool = True, dry_run: bool = False) -> bool:
     """Take a transfer back, wherever it was stopped; gives whether there was anything to do.
+
+    Args:
+        mode: how the file has got there.
+        entry: its line in the journal.
+        target: where it is.
+        is_own: whether this user has written the journal, see `dinoclassify.attributes.restore`.
+        dry_run: only say whether there is anything to do.
 
     Raises:
         KeptError: that would lose something.
@@ -188,7 +188,7 @@ def take_back(mode: Mode, entry: Entry, target: str, *, dry_run: bool = False) -
     if mode == "move" and not os.path.lexists(source):
         if not dry_run:
             os.makedirs(os.path.dirname(source), exist_ok=True)
-            move(target, source, entry.made, partial(restore, was=entry.was, rights=entry.rights))
+            move(target, source, entry.made, partial(restore, was=entry.was, rights=entry.rights, is_own=is_own))
         return True
     if mode == "move" and signature(source) == entry.was and not is_same(source, target):
         return False  # it has not come to be: the name was taken
@@ -202,7 +202,7 @@ def take_back(mode: Mode, entry: Entry, target: str, *, dry_run: bool = False) -
 
 
 def _is_ours(mode: Mode, source: str, target: str) -> bool:
-    """Whether the target can go: it is the link that was made, or the picture is there as well."""
+    """Whether the target can go: it is the link that was made, or the image is there as well."""
     if mode == "symlink":
         return os.path.islink(target) and os.readlink(target) == source
     return _are_two(source, target) and is_same(source, target)

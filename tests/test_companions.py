@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from test_sort import MODES, contents, here, other_file_system, picture, row, tr
 from dinoclassify.cli import run
 from dinoclassify.companions import companion_finder
 from dinoclassify.layout import parse_layout
+from dinoclassify.made_folders import make_folder
 from dinoclassify.placing import Rules, places_of
 from dinoclassify.plans import Outcome
+from dinoclassify.predictions import current_file
 from dinoclassify.rows import Failure, Label, Prediction
-from dinoclassify.sorting import SortedFolder, make_folder
+from dinoclassify.shot_rows import count_shots, together
+from dinoclassify.sorting import SortedFolder
 from dinoclassify.transfers import TRANSFERS, Mode
 from dinoclassify.undo_journal import NAME
 
@@ -29,7 +33,8 @@ def sort(
     rows: Sequence[Prediction], mode: Mode = "copy", layout: str = "{label}/{name}", into: str = "sorted"
 ) -> list[Outcome]:
     folder = SortedFolder(into, mode, made=make_folder(into), resume=True)
-    return list(folder.sort(rows, Rules(parse_layout(layout), with_companions=True), batch=3))
+    rules = Rules(parse_layout(layout), with_companions=True)
+    return list(folder.sort(rows, rules, batch=3, shots=count_shots(rows, rules.find)))
 
 
 def files(folder: str = "sorted") -> dict[str, str]:
@@ -57,18 +62,18 @@ def test_a_shot_goes_with_its_first_row_and_comes_back(
     command = ["sort", "labels.csv", "--into", "sorted", "--mode", mode, "--with-companions"]
     assert run([*command, "--dry-run"]) == 0
     out, err = capsys.readouterr()
-    assert err == "dinoclassify: would do: 1 {}, 6 companions, 1 rows of companions -> sorted\n".format(
+    assert err == "dinoclassify: would do: 1 {}, 6 companions, 1 row of companions -> sorted\n".format(
         done := {"copy": "copied", "move": "moved"}.get(mode, "linked")
     )
     assert sorted(out.splitlines()) == sorted(f"{mode} a/{name} -> sorted/dog/{name}" for name in ALONG)
     assert run(command) == 0
-    assert f"1 {done}, 6 companions, 1 rows of companions -> sorted; --undo" in capsys.readouterr().err
+    assert f"1 {done}, 6 companions, 1 row of companions -> sorted; --undo" in capsys.readouterr().err
     assert files() == {f"dog/{name}": f"a/{name}" for name in ALONG}
     assert sorted(os.listdir("a")) == (
         ["x.jpg.json", "x.pdf", "y.xmp"] if mode == "move" else sorted([*ALONG, "x.jpg.json", "x.pdf", "y.xmp"])
     )
     assert run(command) == 0
-    again = "2 moved before" if mode == "move" else "1 there already, 1 rows of companions"
+    again = "2 moved before" if mode == "move" else "1 there already, 1 row of companions"
     assert capsys.readouterr().err == f"dinoclassify: {again} -> sorted\n"
     assert run(["sort", "--undo", "sorted"]) == 0
     assert capsys.readouterr().err == "dinoclassify: 7 taken back\n"
@@ -97,23 +102,122 @@ def test_a_name_is_free_only_if_it_is_for_all(here: Path) -> None:
 
 
 def test_images_of_one_stem_without_a_raw_are_no_shot(here: Path) -> None:
-    for name in ("x.jpg", "x.png", "x.jpg.xmp", "x.png.xmp", "x.xmp"):
+    for name in ("x.jpg", "x.png", "x.jpg.xmp", "x.png.xmp"):
         picture(f"a/{name}")
     sort([row("a/x.jpg", "dog"), row("a/x.png", "cat")], "move")
-    assert list(files()) == ["cat/x.png", "cat/x.png.xmp", "dog/x.jpg", "dog/x.jpg.xmp", "dog/x.xmp"]
+    assert list(files()) == ["cat/x.png", "cat/x.png.xmp", "dog/x.jpg", "dog/x.jpg.xmp"]
+
+
+def test_a_sidecar_of_two_images_stays_and_is_reported_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("x.jpg", "x.png", "x.xmp", "y.jpg", "y.xmp"):
+        picture(f"a/{name}")
+    write_rows("labels.csv", [row("a/x.jpg", "dog"), row("a/x.png", "cat"), row("a/y.jpg", "cat")])
+    command = ["sort", "labels.csv", "--into", "sorted", "--with-companions"]
+    assert run([*command, "--mode", "move"]) == 3
+    told = "dinoclassify: a/x.xmp is called like x.jpg and x.png, and stays: call it x.jpg.xmp if it is of that\n"
+    err = capsys.readouterr().err
+    assert err.startswith(f"{told}dinoclassify: 3 moved, 1 compan")
+    assert "1 companion of several images left alone -> sorted" in err
+    assert list(files()) == ["cat/x.png", "cat/y.jpg", "cat/y.xmp", "dog/x.jpg"]
+    assert files("a") == {"x.xmp": "a/x.xmp"}
+    assert run(["sort", "--undo", "sorted"]) == 0
+    assert run(command) == 0, "a copy gives it to both"
+    assert list(files()) == ["cat/x.png", "cat/x.xmp", "cat/y.jpg", "cat/y.xmp", "dog/x.jpg", "dog/x.xmp"]
+
+
+def test_a_sidecar_of_two_images_stays_where_one_was_moved_before_a_kill(here: Path) -> None:
+    for name in ("x.jpg", "x.png", "x.xmp"):
+        picture(f"a/{name}")
+    rows = [row("a/x.jpg", "dog"), row("a/x.png", "cat")]
+    assert [outcome.done for outcome in sort(rows, "move")] == ["done", "shared", "done"]
+    without_end()
+    os.rename("sorted/cat/x.png", "a/x.png")
+    assert [outcome.done for outcome in sort(rows, "move")] == ["moved", "done", "shared"]
+    assert files("a") == {"x.xmp": "a/x.xmp"}
+
+
+def failed_row(path: str) -> Prediction:
+    return replace(row(path), status="failed", top=(), failure=Failure("truncated", "it ends"))
+
+
+@pytest.mark.parametrize("is_stdin", [False, True])
+@pytest.mark.parametrize("mode", ["copy", "move"])
+def test_a_failed_raw_waits_for_its_jpeg(mode: Mode, is_stdin: bool, here: Path) -> None:
+    for name in ("x.cr2", "x.jpg", "y.cr2"):
+        picture(f"a/{name}")
+    folder = SortedFolder("sorted", mode, made=make_folder("sorted"))
+    rules = Rules(parse_layout("{label}/{name}"), failed_to="failed", with_companions=True)
+    rows = [failed_row("a/x.cr2"), row("a/x.jpg"), failed_row("a/y.cr2")]
+    shots = None if is_stdin else count_shots(rows, rules.find)
+    outcomes = [outcome.done for outcome in folder.sort(rows, rules, shots=shots)]
+    assert outcomes == (["failed", "done", "done"] if is_stdin else ["done", "along", "done"])
+    assert list(files()) == ["dog/x.cr2", "dog/x.jpg", "failed/y.cr2"]
+
+
+def test_a_shot_that_failed_goes_to_the_failed_ones(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether all its rows did, or the one that it has; not if one has a label and no place."""
+    for name in ("a/x.cr2", "a/x.jpg", "b/x.jpg", "b/x.cr2", "a/z.cr2", "a/z.jpg", "y.jpg"):
+        picture(name)
+    rows = [failed_row(path) for path in ("a/x.jpg", "b/x.jpg", "a/z.cr2", "y.jpg", "a/x.cr2")]
+    write_rows("labels.csv", [*rows, row("a/z.jpg", score=0.1)])
+    command = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--min-score", "0.5", "--failed-to", "bad"]
+    assert run([*command, "--with-companions"]) == 0
+    told = "3 moved, 2 companions, 1 row of companions, 1 uncertain left alone, 1 failed left alone -> sorted"
+    assert told in capsys.readouterr().err
+    assert sorted(files().values()) == ["a/x.cr2", "a/x.jpg", "b/x.cr2", "b/x.jpg", "y.jpg"]
+    assert {Path(path).parent.name for path in files()} == {"bad"}
+
+
+def test_a_failed_row_does_not_take_the_place_of_one_that_could_not_go(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("x.cr2", "x.jpg"):
+        picture(f"a/{name}")
+
+    def refuse(*_: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("dinoclassify.sorting.TRANSFERS", {"move": refuse})
+    rules = Rules(parse_layout("{label}/{name}"), failed_to="failed", with_companions=True)
+    rows = [failed_row("a/x.cr2"), row("a/x.jpg")]
+    folder = SortedFolder("sorted", "move", made=make_folder("sorted"))
+    outcomes = folder.sort(rows, rules, shots=count_shots(rows, rules.find))
+    assert [outcome.done for outcome in outcomes] == ["error", "failed"]
 
 
 @pytest.mark.parametrize("mode", ["copy", "move"])
-def test_a_failed_raw_waits_for_its_jpeg(mode: Mode, here: Path) -> None:
-    for name in ("x.cr2", "x.jpg", "y.cr2"):
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("between", [0, 150])
+def test_a_shot_of_which_an_image_has_changed_stays(
+    between: int, order: tuple[int, int], mode: Mode, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x.jpg", "x.cr2", "x.xmp"):
         picture(f"a/{name}")
-    failure = Failure("unsupported_format", "Canon RAW (CR2): not supported yet")
-    failed = [Prediction(f"a/{stem}.cr2", "failed", failure=failure) for stem in "xy"]
-    folder = SortedFolder("sorted", mode, made=make_folder("sorted"))
-    rules = Rules(parse_layout("{label}/{name}"), failed_to="failed", with_companions=True)
-    outcomes = [outcome.done for outcome in folder.sort([failed[0], row("a/x.jpg"), failed[1]], rules)]
-    assert outcomes == ["failed", "done", "done"]
-    assert list(files()) == ["dog/x.cr2", "dog/x.jpg", "failed/y.cr2"]
+    shot = [row("a/x.jpg"), row("a/x.cr2")]
+    others = [row(picture(f"b/{number}.jpg")) for number in range(between)]
+    write_rows("labels.csv", [shot[order[0]], *others, shot[order[1]]])
+    picture("a/x.jpg", "edited since")
+    before = files("a")
+    assert run(["sort", "labels.csv", "--into", "sorted", "--mode", mode, "--with-companions"]) == 3
+    err = capsys.readouterr().err
+    assert "dinoclassify: a/x.jpg has changed since it was labelled\n" in err
+    told = "dinoclassify: a/x.cr2 is left alone: its companion x.jpg has changed since it was labelled\n"
+    assert (told in err, "2 changed -> sorted" in err) == (True, True)
+    assert files("a") == before
+    assert len(files()) == between
+
+
+def test_rows_of_a_shot_come_together_and_none_is_lost(here: Path) -> None:
+    names = ["x.jpg", "y.jpg", "x.cr2", "./y.cr2", "z.jpg"]
+    rows = [row(picture(name)) for name in names]
+    counts = count_shots(rows, current_file)
+    assert [[one.path for one in few] for few in together(rows, counts, current_file)] == [
+        ["x.jpg", "x.cr2"],
+        ["y.jpg", "./y.cr2"],
+        ["z.jpg"],
+    ]
+    assert [len(few) for few in together(rows[:2], counts, current_file)] == [1, 1], "others have gone since"
+    assert [len(few) for few in together(rows, None, current_file)] == [1] * 5
 
 
 def test_places_by_rank_each_have_the_companions(here: Path) -> None:
@@ -252,8 +356,8 @@ def test_links_are_companions_but_where_they_would_be_moved(here: Path) -> None:
     os.symlink(picture("y.xmp"), "a/x.xmp")
     os.unlink("a/x.xmp")
     os.symlink("../y.xmp", "a/x.xmp")
-    assert companion_finder(links=True)("a/x.jpg") == ["x.xmp"]
-    assert companion_finder(links=False)("a/x.jpg") == []
+    assert companion_finder()("a/x.jpg").names == ["x.xmp"]
+    assert companion_finder({})("a/x.jpg").names == []
 
 
 def test_a_folder_is_listed_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +382,47 @@ def test_the_longest_names_stay_paired(here: Path) -> None:
     for image, others in more:
         assert others == [f"{image}.xmp", image.replace(".jpg", ".cr2")]
         assert len(os.fsencode(others[0])) <= 255 + len("dog/")
+
+
+def without_end() -> None:
+    """The journal as a kill leaves it before the run has come to its end."""
+    journal = Path(f"sorted/{NAME}")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines if b'"event": "end"' not in line))
+
+
+def test_resume_takes_no_companion_out_of_the_sorted_tree(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its image has gone along, and has another name there since."""
+    for name in ("1.jpg", "1.cr2", "2.jpg", "2.xmp"):
+        picture(f"p/{name}")
+    write_rows("labels.csv", [row("p/1.jpg"), row("p/2.jpg")])
+    command = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--with-companions"]
+    assert run(command) == 0
+    without_end()
+    os.rename("sorted/dog/1.jpg", "sorted/best.jpg")
+    capsys.readouterr()
+    assert run([*command, "--resume"]) == 0
+    assert capsys.readouterr().err == "dinoclassify: 2 moved before -> sorted\n"
+    assert files("p") == {}
+    assert files() == {name: f"p/{name[-5:]}" for name in ("dog/1.cr2", "dog/2.jpg", "dog/2.xmp")} | {
+        "best.jpg": "p/1.jpg"
+    }
+
+
+def test_resume_says_what_it_takes_back(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture("p/1.jpg")
+    picture("p/1.xmp")
+    write_rows("labels.csv", [row("p/1.jpg")])
+    command = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--with-companions"]
+    assert run(command) == 0
+    without_end()
+    os.rename("sorted/dog/1.jpg", "p/1.jpg")
+    write_rows("labels.csv", [])
+    capsys.readouterr()
+    assert run([*command, "--resume"]) == 0
+    told = f"dinoclassify: {here}/p/1.xmp is taken back to its image, at which the run was stopped\n"
+    assert capsys.readouterr().err == f"{told}dinoclassify: nothing to do -> sorted\n"
+    assert files("p") == {"1.jpg": "p/1.jpg", "1.xmp": "p/1.xmp"}
 
 
 KILLED = """

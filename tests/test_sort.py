@@ -23,13 +23,14 @@ from dinoclassify import renames, transfers
 from dinoclassify.cli import run
 from dinoclassify.errors import UsageError
 from dinoclassify.layout import folder_namer, parse_layout, safe_name
+from dinoclassify.made_folders import make_folder, own_folders, remove_folders
 from dinoclassify.placing import Rules
 from dinoclassify.plans import Outcome
 from dinoclassify.rows import Failure, Label, Prediction
-from dinoclassify.sorting import SortedFolder, make_folder
+from dinoclassify.sorting import SortedFolder
 from dinoclassify.transfers import Mode
 from dinoclassify.undo_journal import NAME, read_journal
-from dinoclassify.undoing import own_folders, remove_folders, undo_all
+from dinoclassify.undoing import undo_all
 from dinoclassify.writers import open_format
 
 MADE = ".dinoclassify-0123456789abcdef.new"  # the name of a copy that is not whole
@@ -926,6 +927,54 @@ def test_journals_without_rights_and_those_of_others_restore_times(here: Path, f
     assert undo(f"{fat}/sorted") == [None]
     assert os.stat("x.jpg").st_mtime_ns == 1_000_000_001_123_456_789
     assert os.stat("x.jpg").st_mode & 0o777 == 0o777
+
+
+@pytest.mark.parametrize(
+    ("had", "has", "gets", "told"),
+    [(0o640, 0o777, 0o640, ["owners"]), (0o664, 0o740, 0o640, ["modes", "owners"]), (0o755, 0o755, 0o755, ["owners"])],
+)
+def test_a_journal_at_another_place_narrows_modes_and_tells_the_rest(
+    had: int, has: int, gets: int, told: list[str], here: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As on a card that has another mount point now: owners and modes of its journal may be anybody's."""
+    write_rows("labels.csv", [row(picture("photos/x.jpg"))])
+    os.chmod("photos/x.jpg", had)
+    monkeypatch.setattr("dinoclassify.sorting.rights_of", lambda path: (had, os.getuid() + 1, os.getgid()))
+    given: list[object] = []
+    monkeypatch.setattr("dinoclassify.attributes.os.fchown", lambda *arguments: given.append(arguments))
+    assert run(["sort", "labels.csv", "--into", "card", "--mode", "move", "-q"]) == 0
+    os.chmod("card/dog/x.jpg", has)
+    os.rename("card", "mounted")
+    capsys.readouterr()
+    assert run(["sort", "--undo", "mounted", "--to", "photos"]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "restored" in line]
+    assert line == (
+        f"dinoclassify: {here}/photos: the {' and '.join(told)} that images had could not be restored: "
+        "a journal that is not known to be yours gives no file another owner, nor others more access"
+    )
+    assert (os.stat("photos/x.jpg").st_mode & 0o777, given) == (gets, [])
+
+
+def test_each_loss_has_its_own_reason(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows("labels.csv", [row(picture("x.jpg")), row(picture("y.jpg"))])
+    assert run(["sort", "labels.csv", "--into", "sorted", "--mode", "move", "-q"]) == 0
+    losses = iter([["exact times", "modes"], ["exact times", "owners"]])
+
+    def losing(*_: object) -> list[str]:
+        monkeypatch.setattr("os.geteuid", lambda: 1000)  # and not before: the key is that of root
+        return next(losses)
+
+    monkeypatch.setattr("dinoclassify.undoing.lost", losing)
+    assert run(["sort", "--undo", "sorted"]) == 0
+    of = f"dinoclassify: {here}: the"
+    assert set(capsys.readouterr().err.splitlines()) == {
+        "dinoclassify: 2 taken back",
+        f"{of} exact times and modes that images had could not be restored: its file system does not keep them",
+        f"{of} owners that images had could not be restored: only root may do that",
+    }
 
 
 def test_what_cannot_be_restored_is_said_once(

@@ -332,6 +332,28 @@ def unreadable_folders(tiny: str) -> tuple[int, int]:
 @pytest.mark.slow
 @pytest.mark.trust
 @pytest.mark.timeout(900)
+def shots_renamed(tiny: str) -> tuple[int, int]:
+    """Images that are called otherwise in the sorted tree before --resume, and an image edited since: torn shots."""
+    os.makedirs("pairs")
+    for number in range(10):
+        shutil.copy(PHOTOS / "coffee.jpg", f"pairs/{number}.jpg")
+        Path(f"pairs/{number}.nef").write_text(f"{number}")
+    assert predict(tiny, "pairs", "-o", "pairs.csv").returncode == 0
+    with open("pairs/0.jpg", "ab") as file:
+        file.write(b"edited")
+    command = [sys.executable, "-m", "dinoclassify", "sort", "pairs.csv", "--into", "renamed", "--mode", "move", "-q"]
+    assert subprocess.run([*command, "--with-companions"], timeout=250).returncode == 3
+    journal = Path("renamed/undo-journal.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]))  # as a kill leaves it before the end of the run
+    os.makedirs("best")
+    for path in [*Path("renamed").rglob("*.jpg")]:
+        path.rename(f"best/{path.name}")
+    assert subprocess.run([*command, "--with-companions", "--resume"], timeout=250).returncode == 3
+    left = {path.name for path in Path("pairs").iterdir()}
+    return 20, len(left ^ {"0.jpg", "0.nef"})
+
+
 def test_no_row_is_lost_and_no_door_is_open(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     table = Table("what", "tried", "rows lost, doors open", title="Bad inputs and injected faults")
@@ -350,6 +372,7 @@ def test_no_row_is_lost_and_no_door_is_open(tmp_path: Path, tiny: str, monkeypat
         ("a file that the shell has open, by its name", shared_stdout),
         ("shots of a RAW, a JPEG and a sidecar, moved and killed", shots_moved),
         ("folders that a glob may not list", unreadable_folders if can_be_refused else None),
+        ("shots with an image that is edited, or renamed before --resume", shots_renamed),
     ):
         if scenario is None:
             table.add_row(what, f"skipped: no {SHARED}, or no setpriv for root", "")

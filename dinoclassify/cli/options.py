@@ -238,12 +238,12 @@ Only = Annotated[
     _answer(metavar="LABEL|GROUP", help="Take only rows of this label or group, whatever the case; repeatable."),
 ]
 Into = Annotated[str | None, _output(metavar="DIR", help="The folder in which the folders of the labels stand.")]
-Mode = Annotated[Literal["copy", "move", "symlink", "hardlink"], _output(help="What is done with the pictures.")]
+Mode = Annotated[Literal["copy", "move", "symlink", "hardlink"], _output(help="What is done with the images.")]
 Layout = Annotated[
     str | None,
     _output(
         metavar="TEMPLATE",
-        help="Where in DIR a picture goes, by default {label}/{name}, or {group}/{name} with --groups; also {score} "
+        help="Where in DIR an image goes, by default {label}/{name}, or {group}/{name} with --groups; also {score} "
         "{status} {rank} {stem} {suffix} {parent}.",
     ),
 ]
@@ -251,15 +251,15 @@ WithCompanions = Annotated[
     bool,
     _output(
         "--with-companions",
-        help="Have the RAW, the sidecars and other files of the same name go along with their image.",
+        help="Move or copy the RAW, the sidecars and other files of the same name along with their image.",
     ),
 ]
 UncertainTo = Annotated[
     str | None,
-    _output(metavar="NAME", help="Put uncertain pictures into this folder of DIR; else they are left alone."),
+    _output(metavar="NAME", help="Put uncertain images into this folder of DIR; else they are left alone."),
 ]
 FailedTo = Annotated[
-    str | None, _output(metavar="NAME", help="Put failed pictures into this folder of DIR; else they are left alone.")
+    str | None, _output(metavar="NAME", help="Put failed images into this folder of DIR; else they are left alone.")
 ]
 DryRun = Annotated[bool, _run("--dry-run", "-n", help="Print what would be done, and do nothing.")]
 ResumeSort = Annotated[bool, _run("--resume", help="Go on with a run that was stopped or killed.")]
@@ -277,15 +277,13 @@ SidecarFormat = Annotated[
 ]
 Naming = Annotated[Literal["full", "stem"], _output(help="full: x.jpg has x.jpg.xmp; stem: it has x.xmp.")]
 SidecarsInto = Annotated[
-    str | None, _output(metavar="DIR", help="Write sidecars below this folder, rather than beside the pictures.")
+    str | None, _output(metavar="DIR", help="Write sidecars below this folder, rather than beside the images.")
 ]
 Prefix = Annotated[
     str, _output(metavar="WORD", help="The root of our labels in the tree of keywords: dino has dino|tench.")
 ]
-Remove = Annotated[bool, _run("--remove", help="Take our labels out of the sidecars of these pictures.")]
-MostLabels = Annotated[
-    int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels of a picture, at most.")
-]
+Remove = Annotated[bool, _run("--remove", help="Take our labels out of the sidecars of these images.")]
+MostLabels = Annotated[int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels of an image, at most.")]
 LeastScore = Annotated[float, _answer(parser=_share, metavar="P", help="Leave out labels with a lower score.")]
 
 Parts = Annotated[

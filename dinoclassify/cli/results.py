@@ -1,4 +1,4 @@
-"""What commands that read rows have in common: the name of the file, and what is wrong with pictures."""
+"""What commands that read rows have in common: the name of the file, and what is wrong with images."""
 
 import logging
 from collections.abc import Sequence
@@ -49,15 +49,15 @@ def warn_of_only(only: "Only | None") -> None:
 
 
 def warn_of(message: str, troubles: int) -> None:
-    """Say what is wrong with a picture, if it is one of the first; ``troubles`` counts those so far, and this one."""
+    """Say what is wrong with an image, if it is one of the first; ``troubles`` counts those so far, and this one."""
     if troubles <= _MOST_WARNINGS:
         log.warning("%s", message)
 
 
 def warn_of_all(troubles: int, *, gone: int, rows: int) -> None:
-    """Say how many troubles have not been said, and what may be wrong where all pictures are gone."""
+    """Say how many troubles have not been said, and what may be wrong where all images are gone."""
     if troubles > _MOST_WARNINGS:
         log.warning("and so %s more", f"{troubles - _MOST_WARNINGS:,}")
     if rows and gone == rows:
         where = "relative paths begin in the folder in which predict ran, or in the current one"
-        log.warning("no picture is where its row says: %s", where)
+        log.warning("no image is where its row says: %s", where)

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -19,7 +19,7 @@ from dinoclassify.cli.results import chosen, required, warn_of, warn_of_all, war
 from dinoclassify.cli.signals import Stopped, finishing_batches
 from dinoclassify.cli.tally import SOME_FAILED
 from dinoclassify.cli.terminal import hush, print_lines, progress_bar, say, set_up_log
-from dinoclassify.errors import DinoclassifyError, UsageError, count_of
+from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.locks import locked
 from dinoclassify.rows import printable
 
@@ -36,10 +36,12 @@ log = logging.getLogger("dinoclassify")
 
 _WITH_UNDO = {"undo", "to", "dry_run", "wait", "quiet", "verbose", "debug"}
 _WORDS = {
+    "companions": "companions",
     "there": "there already",
     "moved": "moved before",
     "along": "rows of companions",
     "differs": "there with other companions",
+    "shared": "companions of several images left alone",
     "uncertain": "uncertain left alone",
     "failed": "failed left alone",
     "other": "of other labels",
@@ -48,18 +50,18 @@ _WORDS = {
     "back": "back at their old places",
     "error": "could not be sorted",
 }
+_ONE = {"companions": "companion", "along": "row of companions", "shared": "companion of several images left alone"}
 _PAST = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Run:
-    """What is done with images, and where they go; and how many there are of each outcome so far."""
+    """What is done with images, and where they go; and how many there are of each outcome, and companions, so far."""
 
     mode: options.Mode
     into: str
     dry_run: bool
     counts: Counter[str] = field(default_factory=Counter)
-    companions: int = 0
 
     @property
     def journal(self) -> str:
@@ -70,21 +72,20 @@ class _Run:
 
     @property
     def troubles(self) -> int:
-        """How many pictures could not be sorted."""
-        return sum(self.counts[done] for done in ("differs", "gone", "changed", "back", "error"))
+        """How many images and companions could not be sorted."""
+        return sum(self.counts[done] for done in ("differs", "shared", "gone", "changed", "back", "error"))
 
     @property
     def has_done(self) -> bool:
         """Whether there is something to take back."""
-        return bool(self.counts["done"] or self.companions)
+        return bool(self.counts["done"] or self.counts["companions"])
 
     def summary(self) -> str:
         """The counts in a line."""
         words = {"done": _PAST[self.mode]} | _WORDS
-        counted = [f"{self.counts[done]:,} {word}" for done, word in words.items() if self.counts[done]]
-        if self.companions:
-            counted.insert(bool(self.counts["done"]), count_of(self.companions, "companion"))
-        return ", ".join(counted) or "nothing to do"
+        counts = [(self.counts[done], done, many) for done, many in words.items() if self.counts[done]]
+        told = [f"{count:,} {_ONE.get(done, many) if count == 1 else many}" for count, done, many in counts]
+        return ", ".join(told) or "nothing to do"
 
     def last_line(self, *, is_signed: bool) -> str:
         """What is said at the end; ``is_signed``: whether the journal is."""
@@ -114,10 +115,10 @@ def sort(
     wait: options.Wait = False,
     messages: options.Messages,
 ) -> int:
-    """Put pictures into one folder for each label.
+    """Put images into one folder for each label.
 
     Copies, moves or links them. What is done is written to DIR/undo-journal.jsonl before it is done, and --undo takes
-    it back. A picture never takes the place of another: of two with one name, the second has digits of its content's
+    it back. An image never takes the place of another: of two with one name, the second has digits of its content's
     SHA-256 behind it.
     """
     set_up_log(messages)
@@ -130,21 +131,24 @@ def sort(
     if not into:
         raise UsageError("name a folder with --into")
     _refuse_failed(only, failed_to)
+    from dinoclassify.made_folders import make_folder, remove_folders
     from dinoclassify.placing import Rules
-    from dinoclassify.predictions import file_finder
-    from dinoclassify.sorting import BATCH, SortedFolder, make_folder
-    from dinoclassify.undoing import remove_folders
+    from dinoclassify.predictions import file_finder, latest_predictions
+    from dinoclassify.shot_rows import count_shots
+    from dinoclassify.sorting import BATCH, SortedFolder
 
     where, grouped, known = _layout(context, layout, mode, groups)
     wanted = chosen(only, name, known)
     rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, file_finder(name), with_companions)
     rows = _readable_rows(name)
+    is_known = with_companions and name != DASH
+    shots = count_shots(latest_predictions(name), rules.find) if is_known else None
     made = [] if dry_run else make_folder(into)
     work = _Run(mode, into, dry_run)
     try:
         with nullcontext() if dry_run else locked(work.journal, wait=wait):
             folder = SortedFolder(into, mode, made=made, dry_run=dry_run, resume=resume)
-            _follow(folder.sort(rows, rules, batch=1 if name == DASH else BATCH), work, messages)
+            _follow(folder.sort(rows, rules, batch=1 if name == DASH else BATCH, shots=shots), work, messages)
     finally:
         if not os.path.exists(work.journal):
             remove_folders(made)  # there was nothing to put into it
@@ -196,7 +200,7 @@ def _layout(
 
 
 def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Messages) -> None:
-    """Count what becomes of pictures, and say what is to be said of each, to the end or until a signal comes."""
+    """Count what becomes of images, and say what is to be said of each, to the end or until a signal comes."""
 
     def tell(why: object) -> None:
         say(f"{why}: {work.summary()}" + ("" if work.dry_run else "; --resume goes on, --undo takes it back"))
@@ -210,7 +214,7 @@ def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Message
             bar = bars.enter_context(progress_bar()) if wants_bar(messages) and not work.dry_run else None
             for outcome in outcomes:
                 work.counts[outcome.done] += 1
-                work.companions += len(outcome.companions)
+                work.counts["companions"] += len(outcome.companions)
                 _report(outcome, work)
                 if bar is not None:
                     bar.update()
@@ -237,15 +241,16 @@ def _report(outcome: "Outcome", work: _Run) -> None:
 
 def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
     """Take back what a journal has; gives the exit code."""
+    from dinoclassify.made_folders import own_folders, remove_folders
     from dinoclassify.signing import read_key
     from dinoclassify.undo_journal import journal_of, read_journal
-    from dinoclassify.undoing import own_folders, remove_folders, undo_all
+    from dinoclassify.undoing import undo_all
 
     path = journal_of(name)
     if to is not None and not os.path.isdir(to):
         raise UsageError(f"--to {to}: there is no such folder")
     left = done = 0
-    lost: tuple[Sequence[str], str] | None = None  # of an image, and its folder
+    lost: dict[str, str] = {}  # what images could not be given back, with the folder of the first
     with nullcontext() if dry_run else locked(path, wait=wait):
         key = read_key()
         journal = read_journal(path, key)
@@ -254,15 +259,14 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
         key = key if journal.is_own else None
         for undone in undo_all(path, journal.entries, key=key, root=to, dry_run=dry_run):
             left, done = left + (undone.why is not None), done + (undone.why is None)
-            lost = lost or ((undone.lost, os.path.dirname(undone.source)) if undone.lost else None)
+            lost = {what: os.path.dirname(undone.source) for what in undone.lost} | lost
             if undone.why is not None:
                 warn_of(f"{undone.target} is left as it is: {undone.why}", left)
             elif dry_run:
                 _show(undone)
     if not left and not dry_run:
         remove_folders(own_folders(path, journal.entries))
-    if lost is not None:
-        _warn_of_losses(*lost)
+    _warn_of_losses(lost, is_own=journal.is_own)
     warn_of_all(left, gone=0, rows=0)
     if not quiet:
         which = "" if dry_run else f", which stay in {path}"
@@ -270,11 +274,20 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
     return SOME_FAILED if left else 0
 
 
-def _warn_of_losses(words: Sequence[str], folder: str) -> None:
+def _warn_of_losses(lost: Mapping[str, str], *, is_own: bool) -> None:
     from dinoclassify.attributes import listed
 
-    why = "only root may do that" if "owners" in words and os.geteuid() else "its file system does not keep them"
-    log.warning("%s: the %s that images had could not be restored: %s", folder, listed(words), why)
+    together: dict[tuple[str, str], list[str]] = {}
+    for what, folder in lost.items():
+        together.setdefault((folder, _why_lost(what, is_own=is_own)), []).append(what)
+    for (folder, why), words in together.items():
+        log.warning("%s: the %s that images had could not be restored: %s", folder, listed(words), why)
+
+
+def _why_lost(what: str, *, is_own: bool) -> str:
+    if what != "exact times" and not is_own:
+        return "a journal that is not known to be yours gives no file another owner, nor others more access"
+    return "only root may do that" if what == "owners" and os.geteuid() else "its file system does not keep them"
 
 
 def _mind(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:

@@ -46,11 +46,11 @@ def tag(
     dry_run: options.DryRun = False,
     messages: options.Messages,
 ) -> int:
-    """Write the labels into sidecar files beside the pictures.
+    """Write the labels into sidecar files beside the images.
 
     XMP sidecars are read by digiKam, darktable and Lightroom. A sidecar that is there keeps all that is not ours: other
     keywords, settings, the way it is written. A second run changes nothing; `--remove` takes our labels out again. The
-    pictures themselves are never written.
+    images themselves are never written.
     """
     set_up_log(messages)
     results = required(results)
@@ -103,10 +103,11 @@ def _tell(outcomes: "Iterator[Outcome]", *, dry_run: bool) -> tuple[Counter[str]
 
 def _summary(rows: int, counts: Counter[str], troubles: Counter[str], *, dry_run: bool) -> str:
     written = f"{count_of(counts['write'], 'sidecar')} {'would be ' if dry_run else ''}written"
-    others = [f"{counts[action]:,} {said}" for action, said in _SAID.items() if counts[action]]
+    said = _SAID | ({"keep": "as it was"} if counts["keep"] == 1 else {})
+    others = [f"{counts[action]:,} {words}" for action, words in said.items() if counts[action]]
     if troubles:
         kinds = ", ".join(f"{count:,} {trouble}" for trouble, count in troubles.most_common())
-        others.append(f"{count_of(troubles.total(), 'picture')} left alone ({kinds})")
+        others.append(f"{count_of(troubles.total(), 'image')} left alone ({kinds})")
     return ", ".join([f"{count_of(rows, 'row')}: {written}", *others])
 
 

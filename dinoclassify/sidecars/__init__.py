@@ -1,6 +1,6 @@
-"""Rows -> sidecar files with the labels, beside the pictures or in a folder of their own.
+"""Rows -> sidecar files with the labels, beside the images or in a folder of their own.
 
-Each format is one file here, with one function, and one entry in `FORMATS`. The pictures themselves are never written.
+Each format is one file here, with one function, and one entry in `FORMATS`. The images themselves are never written.
 """
 
 import errno
@@ -20,7 +20,7 @@ from dinoclassify.predictions import FindFile, current_file, why_stale
 from dinoclassify.rows import Label, Prediction, file_shown_as
 from dinoclassify.sidecars import json_file, text, xmp
 from dinoclassify.sidecars.claims import Claims
-from dinoclassify.sidecars.leftovers import Leftovers
+from dinoclassify.sidecars.leftovers import leftover_remover
 from dinoclassify.sidecars.shots import Job, one_for_each_shot
 from dinoclassify.sidecars.wanted import SidecarError, Wanted, one_line
 
@@ -42,9 +42,9 @@ class Plan:
     Args:
         made: a name in `FORMATS`.
         naming: full: x.jpg has x.jpg.xmp; stem: it has x.xmp.
-        into: the folder below which they are; None for beside the pictures.
+        into: the folder below which they are; None for beside the images.
         prefix: the root of our labels in a tree of keywords.
-        top_k: labels of a picture, at most.
+        top_k: labels of an image, at most.
         min_score: labels with a lower score are left out.
         only: the labels that are written, to the sidecars of rows that have one of them; None for all.
         remove: take our labels out, rather than put them in.
@@ -91,7 +91,7 @@ class Outcome:
 
 
 class _LeaveAlone(Exception):  # noqa: N818 - no error of the program
-    """A picture cannot be tagged; the run goes on."""
+    """An image cannot be tagged; the run goes on."""
 
     def __init__(self, trouble: Trouble, message: str) -> None:
         super().__init__(message)
@@ -101,21 +101,20 @@ class _LeaveAlone(Exception):  # noqa: N818 - no error of the program
 def tag(rows: Iterable[Prediction], plan: Plan) -> Iterator[Outcome]:
     """Bring the sidecar of each row up to date, one after the other as the outcomes are asked for.
 
-    Of a picture that stands in several rows the last one counts.
+    Of an image that stands in several rows the last one counts.
 
     Raises:
         OutputError: the disk is full.
     """
     with closing(Claims()) as claims:
-        leftovers = Leftovers()
+        remove_leftovers = leftover_remover()
         for job, counts in _jobs(rows, plan, claims):
-            leftovers.look(os.path.realpath(job.sidecar))
+            if not plan.dry_run and remove_leftovers(os.path.realpath(job.sidecar)):
+                _remove_emptied(job.sidecar, plan)
             try:
                 yield Outcome(job.sidecar, _tag(job, plan, claims) if counts else "shared")
             except _LeaveAlone as reason:
                 yield Outcome(job.sidecar, "leave", reason.trouble, str(reason))
-        for path in leftovers.remove() if not plan.dry_run else ():
-            _remove_emptied(path, plan)
 
 
 def _jobs(rows: Iterable[Prediction], plan: Plan, claims: Claims) -> Iterator[tuple[Job, bool]]:
@@ -127,11 +126,11 @@ def _jobs(rows: Iterable[Prediction], plan: Plan, claims: Claims) -> Iterator[tu
     return ((job, True) for job in jobs)
 
 
-def sidecar_of(picture: str, plan: Plan, *, named: str | None = None) -> str:
-    """The name of a picture's sidecar; below another folder it follows how the row has ``named`` the picture."""
+def sidecar_of(image: str, plan: Plan, *, named: str | None = None) -> str:
+    """The name of an image's sidecar; below another folder it follows how the row has ``named`` the image."""
     if plan.into is not None and named is not None and ".." not in named.split("/"):
-        picture = file_shown_as(named)
-    name = picture if plan.naming == "full" else os.path.splitext(picture)[0]
+        image = file_shown_as(named)
+    name = image if plan.naming == "full" else os.path.splitext(image)[0]
     if plan.into is None:
         return f"{name}.{plan.made}"
     name = os.path.abspath(name) if ".." in name.split("/") else os.path.normpath(name)
@@ -139,15 +138,15 @@ def sidecar_of(picture: str, plan: Plan, *, named: str | None = None) -> str:
 
 
 def _tag(job: Job, plan: Plan, claims: Claims) -> Action:
-    row, picture, sidecar = job.row, job.image, job.sidecar
+    row, image, sidecar = job.row, job.image, job.sidecar
     if row.status == "failed" and not plan.remove:
         return "nothing"
     if plan.only is not None and not [rank for rank in _ranks(row, plan) if plan.only.wants(rank.label)]:
         return "other"
-    if not plan.remove and (stale := why_stale(row, picture)) is not None:
-        raise _LeaveAlone("changed" if os.path.exists(picture) else "gone", f"{row.path} {stale}")
+    if not plan.remove and (stale := why_stale(row, image)) is not None:
+        raise _LeaveAlone("changed" if os.path.exists(image) else "gone", f"{row.path} {stale}")
     try:
-        _check(sidecar, picture, row.path, plan, claims)
+        _check(sidecar, image, row.path, plan, claims)
         before = signature(sidecar)
         old = _read(sidecar)
         new = FORMATS[plan.made](old, _wanted(row, plan))
@@ -184,12 +183,12 @@ def _ranks(row: Prediction, plan: Plan) -> tuple[Label, ...]:
     return row.top if plan.remove else row.top[: plan.top_k]
 
 
-def _check(sidecar: str, picture: str, named: str, plan: Plan, claims: Claims) -> None:
-    """See that the sidecar is of no other picture, and no other file."""
+def _check(sidecar: str, image: str, named: str, plan: Plan, claims: Claims) -> None:
+    """See that the sidecar is of no other image, and no other file."""
     real = os.path.realpath(sidecar)
-    itself = free_of_links(picture)  # a link is one
-    if real in (itself, os.path.realpath(picture)):
-        raise _LeaveAlone("clash", f"{sidecar} would be written over the picture")
+    itself = free_of_links(image)  # a link is one
+    if real in (itself, os.path.realpath(image)):
+        raise _LeaveAlone("clash", f"{sidecar} would be written over the image")
     if real in plan.spared:
         raise _LeaveAlone("clash", f"{sidecar} is not a sidecar of {named}, and is left alone")
     if not real.lower().endswith(f".{plan.made}"):

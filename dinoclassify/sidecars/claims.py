@@ -1,4 +1,4 @@
-"""Which picture each sidecar is of: a table on disk, which takes no memory and goes with the process."""
+"""Which image each sidecar is of: a table on disk, which takes no memory and goes with the process."""
 
 import os
 import sqlite3
@@ -9,12 +9,12 @@ from dinoclassify.writers.previous_rows import temporary_table
 _TABLE = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-CREATE TABLE claims (sidecar BLOB PRIMARY KEY, picture BLOB) WITHOUT ROWID;
+CREATE TABLE claims (sidecar BLOB PRIMARY KEY, image BLOB) WITHOUT ROWID;
 """
 
 
 class Claims:
-    """The sidecars of a run, of which each is given to the first picture that asks for it.
+    """The sidecars of a run, of which each is given to the first image that asks for it.
 
     Raises:
         OutputError: there is no folder for temporary files.
@@ -26,29 +26,29 @@ class Claims:
         with temporary_table("the names of the sidecars"):
             self._database.executescript(_TABLE)
 
-    def claim(self, sidecar: str, picture: str) -> str | None:
-        """The picture that has the sidecar already, which may be the same; None if it is given now.
+    def claim(self, sidecar: str, image: str) -> str | None:
+        """The image that has the sidecar already, which may be the same; None if it is given now.
 
         Args:
             sidecar: its name, free of links.
-            picture: likewise.
+            image: likewise.
 
         Raises:
             OutputError: the folder for temporary files is full.
         """
         key = os.fsencode(sidecar)
         with temporary_table("the names of the sidecars"):
-            given = self._database.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (key, os.fsencode(picture)))
+            given = self._database.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (key, os.fsencode(image)))
         return None if given.rowcount else self.owner(sidecar)
 
     def owner(self, sidecar: str) -> str | None:
-        """The picture that has the sidecar, if one has.
+        """The image that has the sidecar, if one has.
 
         Raises:
             OutputError: the folder for temporary files is full.
         """
         with temporary_table("the names of the sidecars"):
-            found = self._database.execute("SELECT picture FROM claims WHERE sidecar = ?", (os.fsencode(sidecar),))
+            found = self._database.execute("SELECT image FROM claims WHERE sidecar = ?", (os.fsencode(sidecar),))
             row = found.fetchone()
         return None if row is None else os.fsdecode(row[0])
 

@@ -24,8 +24,8 @@ def one_for_each_shot(
 ) -> Iterator[tuple[Job, bool]]:
     """The same jobs, each with whether it counts.
 
-    Of a shot a row that is ok counts before others, then one that is of no RAW, then the first. Such as could still be
-    outdone come last; they are in memory until then.
+    Of a shot a row that is ok counts before others, then one that is of no RAW, then the first. Rows that a later row
+    may still replace come last. They are in memory until then.
     """
     waiting: dict[str, Job] = {}
     for job in jobs:

@@ -1,7 +1,7 @@
 """Labels in a text file, one a line.
 
 Nothing in it tells who wrote a line, and so none is ever taken out but on demand: then those go that are labels of the
-picture's row, whatever their rank.
+image's row, whatever their rank.
 """
 
 import codecs

@@ -1,4 +1,4 @@
-"""What the sidecar of a picture is to say, whatever its format; the ground of the rooms beside this one."""
+"""What the sidecar of an image is to say, whatever its format; the ground of the rooms beside this one."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ class SidecarError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The labels of a picture that its sidecar is to have: none takes those of earlier runs out.
+    """The labels of an image that its sidecar is to have: none takes those of earlier runs out.
 
     Args:
         labels: best first.

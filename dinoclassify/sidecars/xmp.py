@@ -138,7 +138,7 @@ def _read(content: bytes) -> _File:
 
 
 def _lists(descriptions: Iterable[Element], wanted: _Property) -> list[_List]:
-    """Where the property is; what is nested deeper is of other pictures, of which this one was made."""
+    """Where the property is; what is nested deeper is of other images, of which this one was made."""
     found = []
     for description in descriptions:
         elements = [element for element in description.children if element.name == wanted.name]
@@ -240,7 +240,7 @@ def _append_properties(file: _File, home: Element, missing: Mapping[_Property, t
 
 
 def _new_description(file: _File, missing: Mapping[_Property, tuple[str, ...]]) -> Edit:
-    """A Description of ours, indented like the others, about the same picture."""
+    """A Description of ours, indented like the others, about the same image."""
     content, rdf = file.content, written_name(file.content, file.rdf)
     first = file.descriptions[0] if file.descriptions else None
     if first is not None:
