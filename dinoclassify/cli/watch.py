@@ -21,7 +21,7 @@ from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import hush, say
 from dinoclassify.containers import is_file_name
 from dinoclassify.discover import glob_folder, is_pattern
-from dinoclassify.errors import NoInputsError, OutputError, UsageError
+from dinoclassify.errors import NoInputsError, OutputError, UsageError, count_of
 from dinoclassify.files import is_regular
 from dinoclassify.filters import is_glob
 from dinoclassify.lists import writing_paths
@@ -239,7 +239,7 @@ def _state(images: Watch, output: "WatchOutput[R]", tally: Tally, file: str | No
 def _summary(tally: Tally, output: str | None) -> str:
     counts = f": {tally.counts()}" if tally.total else ""
     kept = f", {tally.kept:,} of them from before" if tally.kept else ""
-    return f"{tally.total:,} images{counts}{kept}" + (f" -> {output}" if output is not None else "")
+    return f"{count_of(tally.total, 'image')}{counts}{kept}" + (f" -> {output}" if output is not None else "")
 
 
 def _roots(request: Request) -> list[str]:
