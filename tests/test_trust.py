@@ -329,6 +329,23 @@ def unreadable_folders(tiny: str) -> tuple[int, int]:
     return wanted.total(), (wanted - Counter(row["path"] for row in rows("some.csv"))).total()
 
 
+def watched_and_resumed(tiny: str) -> tuple[int, int]:
+    """Images that change while they are watched; then an update of the same file: one row each, of what is there."""
+    os.mkdir("watched")
+    for number in range(12):
+        shutil.copy(PHOTOS / "coffee.jpg", f"watched/{number:02}.jpg")
+    watch = ("--watch", "watched", "-q", "-o", "watched.csv")
+    assert predict(tiny, *watch, "--limit", "12").returncode == 0
+    for number in range(0, 12, 2):
+        shutil.copy(PHOTOS / "rocket.jpg", f"watched/{number:02}.jpg")
+    assert predict(tiny, *watch, "--limit", "6").returncode == 0
+    assert len(rows("watched.csv")) == 18
+    assert predict(tiny, "watched", "-q", "-o", "watched.csv", "--resume").returncode == 0
+    wanted = {(str(path), str(path.stat().st_size)) for path in Path("watched").iterdir()}
+    found = Counter((row["path"], row["size"]) for row in rows("watched.csv"))
+    return 18, len(wanted - found.keys()) + found.total() - len(wanted)
+
+
 @pytest.mark.slow
 @pytest.mark.trust
 @pytest.mark.timeout(900)
@@ -371,6 +388,7 @@ def test_no_row_is_lost_and_no_door_is_open(tmp_path: Path, tiny: str, monkeypat
         ("databases that other programs have open, or died in", databases_in_use),
         ("a file that the shell has open, by its name", shared_stdout),
         ("shots of a RAW, a JPEG and a sidecar, moved and killed", shots_moved),
+        ("a file of --watch, resumed by predict", watched_and_resumed),
         ("folders that a glob may not list", unreadable_folders if can_be_refused else None),
         ("shots with an image that is edited, or renamed before --resume", shots_renamed),
     ):
