@@ -56,6 +56,7 @@ class SeenFile:
         self._made_with = made_with
         self._descriptor: int | None = None
         self._lock = threading.Lock()  # one thread adds rows while another begins the file anew
+        self.is_behind = False  # whether the file lacks what it should have, because it could not be written
         self.rotated: dict[str, Seen] = {}  # the images whose rows are not in the output any more, by absolute path
         self.roots: dict[str, Identity] = {}  # which folders the roots were when images were last in them
 
@@ -91,6 +92,7 @@ class SeenFile:
         """
         path = output + SEEN
         with self._lock:
+            self.is_behind = True
             try:
                 with replacing(path, rights_of=output) as file, reporting(path):
                     file.write(_line(self._made_with))
@@ -98,6 +100,7 @@ class SeenFile:
                     file.writelines(_line(_values(*item)) for item in self.rotated.items())
                     file.write(_END)
                     file.writelines(_line(_values(*item)) for item in rows.items())
+                self.is_behind = False
             finally:
                 self._close()
                 with suppress(OSError):
@@ -129,9 +132,12 @@ class SeenFile:
                 raise ValueError("it holds something else")
 
     def _add(self, values: Sequence[object]) -> None:
-        with self._lock, suppress(OSError):  # a full disk: the output has the row, which is enough until it is rotated
-            if self._descriptor is not None:
-                append(self._descriptor, _line(values))
+        with self._lock:
+            try:
+                if self._descriptor is not None:
+                    append(self._descriptor, _line(values))
+            except OSError:  # a full disk: the output has the row, which is enough until it is rotated
+                self.is_behind = True
 
     def _close(self) -> None:
         if self._descriptor is not None:

@@ -120,7 +120,7 @@ class Watch:
         """Whether a row says something that the last row of its image does not. An image that has gone needs no row."""
         if row.failure is not None and row.failure.code == "vanished":
             return False
-        last, now = self.seen.get(self.key(row.path)), self._seen_in(row)
+        last, now = self.seen.get(self.key(row.path)), self.seen_in(row)
         if last is None or (last.status, last.error_code) != (now.status, now.error_code):
             return True
         return not same_signature(last.signature, now.signature)
@@ -130,7 +130,7 @@ class Watch:
         file = self.key(row.path)
         last = self.seen.get(file)
         if self.is_news(row):
-            self.seen[file] = self._seen_in(row)
+            self.seen[file] = self.seen_in(row)
         if row.failure is None or row.failure.code == "vanished":
             self._retries.pop(file, None)
         else:
@@ -159,7 +159,8 @@ class Watch:
             self._retries.pop(file, None)
         return [self.seen.pop(file) for file in absent]
 
-    def _seen_in(self, row: Row) -> Seen:
+    def seen_in(self, row: Row) -> Seen:
+        """What a row says of its image, which was given."""
         state = self._given.get(self.key(row.path))
         return seen_in(row, state.signature if state is not None else (None, None))
 

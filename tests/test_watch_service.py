@@ -16,6 +16,7 @@ import pytest
 from conftest import PHOTOS
 from drop_folder import HEADER, drop, start, wait_for
 
+from dinoclassify import watching
 from dinoclassify.cli import run
 from dinoclassify.cli.heartbeat import notify
 from dinoclassify.errors import OutputError, UsageError
@@ -41,6 +42,13 @@ def names_in(*paths: str) -> list[str]:
 
 def never(_: float) -> bool:
     pytest.fail("there is nothing to wait for")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds pass in a tenth, but for processes of their own."""
+    for name in ("PAUSE", "SETTLED"):
+        monkeypatch.setattr(watching, name, getattr(watching, name) / 10)
 
 
 @pytest.fixture
@@ -264,6 +272,25 @@ def test_what_was_seen_is_the_same_after_a_restart(tmp_path: Path) -> None:
     assert again.roots == {"/in": (1, 2)}
     other = SeenFile({"model": "y"})
     assert (other.read(output), other.rotated, other.roots) == ({}, {}, {}), "rows of another model"
+
+
+def test_a_memory_that_could_not_be_written_catches_up(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add, left = SeenFile.add, [2]
+
+    def add_later(memory: SeenFile, image: str, last: Seen) -> None:
+        if left[0]:
+            left[0] -= 1
+            memory.is_behind = True
+        else:
+            add(memory, image, last)
+
+    monkeypatch.setattr(SeenFile, "add", add_later)
+    for name in ("one", "two", "three"):
+        drop(f"{name}.jpg")
+    assert len(labelled(3)) == 3
+    os.rename("labels.csv", "old.csv")
+    drop("four.jpg")
+    assert labelled(1) == ["inbox/four.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def _watch(
         sources = images.sources(partial(_rest, output, hang_ups, beat), beat)
         made = job.rows(_limited(sources, images, inputs.limit), **request.passing.arguments(Stages(), stop, live=True))
         shown = with_progress(made, tally, request.messages, None)
-        rows = _recorded(shown, images, output, tally, note_failure, heartbeat)
+        rows = _recorded(shown, images, tally, note_failure, heartbeat)
         output.write(rows, partial(_wait, stop=stop, heartbeat=heartbeat))
         tally.judge()
         if not stop():
@@ -185,21 +185,14 @@ def _limited(sources: Iterator[Source], images: Watch, limit: int | None) -> Ite
 
 
 def _recorded(
-    rows: Iterator[R],
-    images: Watch,
-    output: "WatchOutput[R]",
-    tally: Tally,
-    note_failure: Callable[[str], None],
-    heartbeat: Heartbeat,
+    rows: Iterator[R], images: Watch, tally: Tally, note_failure: Callable[[str], None], heartbeat: Heartbeat
 ) -> Iterator[R]:
     """The rows that say something new of their images; each counts when it has been written."""
     for row in rows:
         if images.is_news(row):
             yield row
-            image = images.key(row.path)
-            last = images.seen.get(image)
+            last = images.seen.get(images.key(row.path))
             images.note(row)
-            output.note(image, images.seen[image])
             if last is not None:
                 tally.drop(last.status, last.error_code, kept=last.earlier)
             tally.add(row)

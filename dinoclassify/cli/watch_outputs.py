@@ -43,9 +43,6 @@ class WatchOutput(Protocol[R_contra]):
     def write(self, rows: Iterator[R_contra], wait: Callable[[float], bool], /) -> None:
         """Write rows as they come; ``wait`` waits for so many seconds, and gives whether to go on."""
 
-    def note(self, image: str, last: Seen, /) -> None:
-        """Take note that the last row of an image has been written."""
-
     def after_look(self) -> None:
         """Do what is to be done after each look at the folders."""
 
@@ -74,9 +71,6 @@ class StreamOutput(Generic[R]):
         """See `WatchOutput`."""
         with ending_with_reader() if self._file is None else nullcontext():
             stream_rows(self._file, self._format, rows)
-
-    def note(self, _image: str, _last: Seen) -> None:
-        """See `WatchOutput`."""
 
     def after_look(self) -> None:
         """See `WatchOutput`."""
@@ -155,19 +149,19 @@ class FileOutput(Generic[R]):
             if not self._rotated.append(row, wait, self._note_written):
                 return
 
-    def note(self, image: str, last: Seen) -> None:
-        """See `WatchOutput`."""
-        self._memory.add(image, last)
-
     def after_look(self) -> None:
         """See `WatchOutput`."""
         for root, identity in self._images.identities.items():
             if self._memory.roots.get(root) != identity:
                 self._memory.add_root(root, identity)
+        if self._memory.is_behind:
+            self._rotated.reread()
         self._rotated.follow()
 
     def save(self, meta: Mapping[str, object]) -> None:
         """See `WatchOutput`."""
+        if self._memory.is_behind:
+            self._rotated.reread()
         self._rotated.sync()
         self._write_meta(meta)
 
@@ -177,7 +171,9 @@ class FileOutput(Generic[R]):
         self._memory.close()
 
     def _note_written(self, row: R) -> None:
-        self._written = {self._images.key(row.path): seen_in(row)}
+        image, last = self._images.key(row.path), self._images.seen_in(row)
+        self._memory.add(image, last)
+        self._written = {image: last}
 
     def _check(self, path: str, job: Job[R]) -> bool:
         """See that rows may be added to the file; gives whether metadata say so already."""

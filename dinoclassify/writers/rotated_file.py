@@ -58,6 +58,11 @@ class RotatedFile(Generic[R]):
         """Find out whether the file was rotated, and begin a new one then."""
         self._try(lambda: None)
 
+    def reread(self) -> None:
+        """Take the file for another one, which `on_rotation` has to come to terms with."""
+        with self._lock:
+            self._is_new = True
+
     def sync(self) -> None:
         """Force all rows onto the disk, if that is possible."""
         self._try(self._file.sync)
