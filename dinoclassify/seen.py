@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast, get_args
 
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.files import Signature, append, replacing, reporting
 from dinoclassify.rows import ErrorCode, Row, Status
 
@@ -54,9 +54,9 @@ class SeenFile:
 
     def __init__(self, made_with: Mapping[str, object]) -> None:
         self._made_with = made_with
+        self._path = ""
         self._descriptor: int | None = None
         self._lock = threading.Lock()  # one thread adds rows while another begins the file anew
-        self.is_behind = False  # whether the file lacks what it should have, because it could not be written
         self.rotated: dict[str, Seen] = {}  # the images whose rows are not in the output any more, by absolute path
         self.roots: dict[str, Identity] = {}  # which folders the roots were when images were last in them
 
@@ -66,7 +66,7 @@ class SeenFile:
         Raises:
             UsageError: it cannot be read.
         """
-        path = output + SEEN
+        self._path = path = output + SEEN
         found: dict[str, Seen] = {}
         try:
             with open(path, "rb") as file:
@@ -90,9 +90,8 @@ class SeenFile:
         Raises:
             OutputError: it cannot be written; it stays as it was, and is added to.
         """
-        path = output + SEEN
+        self._path = path = output + SEEN
         with self._lock:
-            self.is_behind = True
             try:
                 with replacing(path, rights_of=output) as file, reporting(path):
                     file.write(_line(self._made_with))
@@ -100,20 +99,24 @@ class SeenFile:
                     file.writelines(_line(_values(*item)) for item in self.rotated.items())
                     file.write(_END)
                     file.writelines(_line(_values(*item)) for item in rows.items())
-                self.is_behind = False
             finally:
                 self._close()
                 with suppress(OSError):
                     self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def add(self, image: str, last: Seen) -> None:
-        """Add a row, which stands in the output already."""
+        """Add a row, which stands in the output already.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         self._add(_values(image, last))
 
     def add_root(self, root: str, identity: Identity) -> None:
-        """Add which folder a root is now."""
-        self.roots[root] = identity
-        self._add([root, *identity])
+        """Add which folder a root is now. Where it cannot be written it is not added."""
+        with suppress(OutputError):
+            self._add([root, *identity])
+            self.roots[root] = identity
 
     def close(self) -> None:
         """Close the file."""
@@ -132,12 +135,9 @@ class SeenFile:
                 raise ValueError("it holds something else")
 
     def _add(self, values: Sequence[object]) -> None:
-        with self._lock:
-            try:
-                if self._descriptor is not None:
-                    append(self._descriptor, _line(values))
-            except OSError:  # a full disk: the output has the row, which is enough until it is rotated
-                self.is_behind = True
+        with self._lock, reporting(self._path):
+            if self._descriptor is not None:
+                append(self._descriptor, _line(values))
 
     def _close(self) -> None:
         if self._descriptor is not None:

@@ -192,9 +192,11 @@ class Watch:
                 yield source
             else:
                 settling[file] = state, since
-        self._settling, self._present = settling, present
+        self._settling = settling
         self._note_unreachable(unreachable)
         self._note_away(folders)
+        if all(_identity(path) == folders[root] for root, path in self._roots.items()):
+            self._present = present  # else a disk has come or gone meanwhile, and some images were not found
 
     def _needs_row(self, file: str, state: _State, now: float) -> bool:
         """Whether an image has no row, or has changed since, or has failed in a way that may have passed.

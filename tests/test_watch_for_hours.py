@@ -264,6 +264,7 @@ def test_every_image_has_one_current_row(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("inbox", "out", "old", "empty"):
         os.mkdir(name)
     happened: Counter[str] = Counter()
+    history: list[str] = []
     with place() as here:
         service = Service(here, tiny)
         faults = Faults(service)
@@ -283,6 +284,8 @@ def test_every_image_has_one_current_row(tmp_path: Path, monkeypatch: pytest.Mon
         end = time.monotonic() + SECONDS
         while time.monotonic() < end or len(happened) < len(todo):
             for fault in faults.chance.sample(todo, len(todo)):
+                history.append(f"{len(faults.images)} images, {faults.rotations} rotations: {fault.__name__}")
+                Path("history.txt").write_text("\n".join(history))
                 fault()
                 happened[fault.__name__] += 1
         service.wait_until(lambda: (service.status()["rows"], service.status()["failed"]) == (len(faults.images), 0))
@@ -293,7 +296,12 @@ def test_every_image_has_one_current_row(tmp_path: Path, monkeypatch: pytest.Mon
     for name, of_image in rows.items():
         status = os.stat(f"inbox/{name}")
         assert of_image[-1] == ("", status.st_size, status.st_mtime_ns), "the last row is current"
-        assert len(of_image) == len(set(of_image)), "no row is there twice"
+        assert len(of_image) == len(set(of_image)), (f"{name} has a row twice", rows_with(name), history)
+
+
+def rows_with(name: str) -> list[str]:
+    """Where an image has rows."""
+    return [path.name for path in sorted(Path("old").iterdir()) if f"inbox/{name}," in path.read_text()]
 
 
 def _rows(images: Counter[str]) -> dict[str, list[tuple[str, int, int]]]:

@@ -274,20 +274,22 @@ def test_what_was_seen_is_the_same_after_a_restart(tmp_path: Path) -> None:
     assert (other.read(output), other.rotated, other.roots) == ({}, {}, {}), "rows of another model"
 
 
-def test_a_memory_that_could_not_be_written_catches_up(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add, left = SeenFile.add, [2]
+def test_a_memory_that_cannot_be_written_is_waited_for(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add, fails = SeenFile.add, [True, False, True, True, False]
 
     def add_later(memory: SeenFile, image: str, last: Seen) -> None:
-        if left[0]:
-            left[0] -= 1
-            memory.is_behind = True
-        else:
-            add(memory, image, last)
+        if fails and fails.pop(0):
+            raise OutputError("cannot write labels.csv.seen: No space left on device")
+        add(memory, image, last)
 
     monkeypatch.setattr(SeenFile, "add", add_later)
+    monkeypatch.setattr("dinoclassify.writers.rotated_file.FIRST_PAUSE", 0.1)
     for name in ("one", "two", "three"):
         drop(f"{name}.jpg")
     assert len(labelled(3)) == 3
+    assert capsys.readouterr().err.count("; waiting until it can be written") == 2
     os.rename("labels.csv", "old.csv")
     drop("four.jpg")
     assert labelled(1) == ["inbox/four.jpg"]

@@ -139,7 +139,8 @@ class FileOutput(Generic[R]):
         except OutputError as error:
             if not self._is_described:
                 raise
-            log.warning("%s", error)  # a full disk, which is waited for later
+            log.warning("%s", error)
+            self._rotated.reread()  # before the first row; a full disk is waited for then
         self._rows = {}
         return self._images
 
@@ -154,14 +155,10 @@ class FileOutput(Generic[R]):
         for root, identity in self._images.identities.items():
             if self._memory.roots.get(root) != identity:
                 self._memory.add_root(root, identity)
-        if self._memory.is_behind:
-            self._rotated.reread()
         self._rotated.follow()
 
     def save(self, meta: Mapping[str, object]) -> None:
         """See `WatchOutput`."""
-        if self._memory.is_behind:
-            self._rotated.reread()
         self._rotated.sync()
         self._write_meta(meta)
 

@@ -58,8 +58,8 @@ class AppendFile(Generic[R]):
                 append(self._descriptor, self._lines.header())
             self._begun_at = self._end = os.fstat(self._descriptor).st_size
 
-    def append(self, row: R) -> None:
-        """Add a row. It is in the file when this returns."""
+    def append(self, row: R) -> int:
+        """Add a row, and give its bytes. It is in the file when this returns."""
         assert self._descriptor is not None  # noqa: S101 - the file is open
         line, header = self._lines.line(row), self._lines.header()
         with reporting(self.name):
@@ -69,6 +69,14 @@ class AppendFile(Generic[R]):
                 os.ftruncate(self._descriptor, 0)
                 append(self._descriptor, header + line)
                 self._end += len(header)
+        return len(line)
+
+    def take_back(self, size: int) -> None:
+        """Cut the last ``size`` bytes off."""
+        assert self._descriptor is not None  # noqa: S101 - the file is open
+        with reporting(self.name):
+            os.ftruncate(self._descriptor, self._end - size)
+            self._end -= size
 
     def is_in_place(self) -> bool:
         """Whether the file is open, still has its name, and has what was written to it and no more."""

@@ -40,12 +40,17 @@ class RotatedFile(Generic[R]):
         Args:
             row: what to add.
             wait: waits for so many seconds; gives whether to go on.
-            note: called with the row when it is in the file, and before that can be rotated.
+            note: called with the row when it is in the file, before that can be rotated. If that raises OutputError,
+                the row is taken back.
         """
 
         def write() -> None:
-            self._file.append(row)
-            note(row)
+            size = self._file.append(row)
+            try:
+                note(row)
+            except OutputError:
+                self._file.take_back(size)
+                raise
 
         pause = FIRST_PAUSE
         while not self._try(write):
