@@ -18,7 +18,7 @@ def make_folder(folder: str) -> list[str]:
     """
     check_into(folder)
     missing: list[str] = []
-    above = os.path.abspath(folder)
+    above = os.path.realpath(folder)  # as journals are known
     while not os.path.lexists(above):
         missing.insert(0, above)
         above = os.path.dirname(above)

@@ -228,6 +228,10 @@ def test_a_full_disk_is_waited_for(
     def wait(seconds: float) -> bool:
         pauses.append(seconds)
         assert names_in("rows.csv") == ["1"], "no part of a row"
+        rotated.follow()
+        assert rotated.trouble == f"cannot write rows.csv: {os.strerror(number)}", (
+            "that the file is there helps nothing"
+        )
         return True
 
     assert rotated.append(row("x" * 9), wait)
@@ -478,6 +482,7 @@ def test_a_status_that_cannot_be_written_is_no_reason_to_stop(
         ("predict --watch inbox -o l.csv --status l.csv.seen", 2, "the suffix .seen is kept for what --watch"),
         ("predict --watch inbox --errors-to e --status e", 2, "would be written over another file of this run"),
         ("predict --watch inbox --status no/s.json", 6, "cannot write no/s.json: there is no folder"),
+        ("predict --watch inbox --status inbox/a.jpg", 2, "would be written over another file of this run"),
         ("predict --watch inbox --status inbox", 2, "--status inbox: that is no regular file"),
         ("predict --watch inbox --status -", 2, "--status -: that is no regular file"),
         ("predict --watch inbox --status /dev/null", 2, "--status /dev/null: that is no regular file"),
@@ -497,7 +502,38 @@ def test_an_image_that_arrives_unreadable_gets_its_label(inbox: Path) -> None:
     shutil.copy(PHOTOS / "coffee.jpg", "inbox/late.jpg")
     os.chown("inbox/late.jpg", 1234, 1234)
     os.chmod("inbox/late.jpg", 0o600)
-    with start("-o", "labels.csv", before=["setpriv", "--bounding-set=-dac_override,-dac_read_search"]):
+    no_root = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    with start("-o", "labels.csv", before=no_root):
         assert wait_for(1)[0][1:6:4] == ["failed", "unreadable"]
+    with start("-o", "labels.csv", "--status", "status.json", before=no_root):
+        while not os.path.exists("status.json"):
+            time.sleep(0.05)
+        time.sleep(4)  # it is tried again at once, which says nothing new
         os.chmod("inbox/late.jpg", 0o644)
-        assert wait_for(2)[1][1:3] == ["ok", "espresso"]
+        assert [row[1] for row in wait_for(2)] == ["failed", "ok"]
+
+
+def test_too_many_failures_end_it_with_its_last_words(inbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("inbox/bad.jpg").write_text("no image")
+    command = f"{COMMAND} --status status.json --errors-to errors --strict"
+    assert run(command.split()) == 7
+    assert json.loads(Path("status.json").read_text())["state"] == "stopped"
+    assert Path("errors").read_text() == "inbox/bad.jpg\n"
+    assert "1 image: 1 failed (1 not_image) -> labels.csv" in capsys.readouterr().err
+
+
+def test_a_new_file_has_the_rights_of_the_old_one_also_at_the_second_try(
+    rotated: RotatedFile[Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.chmod("rows.csv", 0o640)
+    rename()
+    with monkeypatch.context() as patch:
+        patch.setattr("dinoclassify.writers.append_file.os.open", fail_to_open)
+        rotated.follow()
+    assert not os.path.exists("rows.csv")
+    rotated.follow()
+    assert os.stat("rows.csv").st_mode & 0o777 == 0o640
+
+
+def fail_to_open(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -21,9 +21,9 @@ from dinoclassify.cli.tally import Tally
 from dinoclassify.cli.terminal import hush, say
 from dinoclassify.containers import is_file_name
 from dinoclassify.discover import glob_folder, is_pattern
-from dinoclassify.errors import NoInputsError, OutputError, UsageError, count_of
+from dinoclassify.errors import FailuresError, NoInputsError, OutputError, UsageError, count_of
 from dinoclassify.files import is_regular
-from dinoclassify.filters import is_glob
+from dinoclassify.filters import has_image_suffix, is_glob
 from dinoclassify.lists import writing_paths
 from dinoclassify.locks import locked
 from dinoclassify.missing import why_missing
@@ -75,8 +75,9 @@ def _check_status(status: str, request: Request) -> None:
     refuse_reserved(status)
     target, upkeep = request.target, request.upkeep
     others = files_of(target.file) | {os.path.realpath(target.file) + SEEN} if target.file is not None else set()
-    others |= {os.path.realpath(name) for name in (upkeep.errors_to, *(request.inputs.paths or ())) if name}
-    if os.path.realpath(status) in others:
+    named = (upkeep.errors_to, *request.tables, *(request.inputs.paths or ()))
+    others |= {os.path.realpath(name) for name in named if name}
+    if os.path.realpath(status) in others or has_image_suffix(status):
         raise UsageError(f"--status {status} would be written over another file of this run: choose another name")
 
 
@@ -157,8 +158,13 @@ def _watch(
         made = job.rows(_limited(sources, images, inputs.limit), **request.passing.arguments(Stages(), stop, live=True))
         shown = with_progress(made, tally, request.messages, None)
         rows = _recorded(shown, images, tally, note_failure, heartbeat)
-        output.write(rows, partial(_wait, stop=stop, heartbeat=heartbeat))
-        tally.judge()
+        try:
+            output.write(rows, partial(_wait, stop=stop, heartbeat=heartbeat))
+            if not stop():
+                tally.judge()
+        except FailuresError:
+            finish()
+            raise
         if not stop():
             finish()
 
@@ -195,9 +201,9 @@ def _recorded(
             images.note(row)
             if last is not None:
                 tally.drop(last.status, last.error_code, kept=last.earlier)
-            tally.add(row)
             if row.status == "failed":
                 _note(row.path, note_failure)
+            tally.add(row)
         else:
             images.note(row)
         heartbeat.beat()

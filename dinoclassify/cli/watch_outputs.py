@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from dinoclassify.cli.request import Target
@@ -104,21 +105,22 @@ class FileOutput(Generic[R]):
         self._memory = SeenFile(made_with)
         before = self._memory.read(self._file.path)
         if before.keys() | self._memory.rotated.keys() and not os.path.exists(self._file.path):
-            cure = f"remove {path}{SEEN} to have them labelled again"
+            cure = f"to have them labelled again stop this run, remove {self._file.path}{SEEN}, and start"
             log.warning("%s is new; the images that had rows in an older one get no others: %s", path, cure)
         try:
             self._file.open(check_end=True)
-            self._rows, failed = self._read()
+            self._rows, failed = self._read(before)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} has rows that cannot be read ({error}): name another --output") from error
+        except OSError as error:
+            raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
         if not self._rows:  # it was rotated while no watch ran
             self._memory.rotated |= before
         self._written: dict[str, Seen] = {}  # the last row, which the images may not know of yet
         self._rotated = RotatedFile(self._file, self._take_over)
-        self.failed: Collection[str] = {
-            **{image: image for image, last in self._memory.rotated.items() if last.status == "failed"},
-            **failed,
-        }.values()
+        others = self._memory.rotated.keys() - self._rows.keys()
+        old = [image for image in others if self._memory.rotated[image].status == "failed"]
+        self.failed: Collection[str] = [*sorted(old), *failed.values()]
 
     @property
     def trouble(self) -> str | None:
@@ -141,7 +143,7 @@ class FileOutput(Generic[R]):
                 raise
             log.warning("%s", error)
             self._rotated.reread()  # before the first row; a full disk is waited for then
-        self._rows = {}
+        self._rows, self._folder = {}, os.getcwd()
         return self._images
 
     def write(self, rows: Iterator[R], wait: Callable[[float], bool]) -> None:
@@ -185,15 +187,20 @@ class FileOutput(Generic[R]):
         self._folder = meta.get("working_folder") or self._folder
         return bool(meta.get("appended")) and self._folder == os.getcwd()
 
-    def _read(self) -> tuple[dict[str, Seen], dict[str, str]]:
-        """The last row of each image in the file, by absolute path, and those that failed, as rows name them."""
+    def _read(self, known: Mapping[str, Seen]) -> tuple[dict[str, Seen], dict[str, str]]:
+        """The last row of each image in the file, by absolute path, and those that failed, as rows name them.
+
+        ``known``: what was known of images, and may be more than stands in rows of those that could not be read.
+        """
         rows: dict[str, Seen] = {}
         failed: dict[str, str] = {}
         for row in self._file.rows():
             if self._folder != os.getcwd() and is_relative_file(row.path):
                 raise UsageError(f"{self._file.name} has paths that begin in {self._folder}: go there first (cd)")
             image = absolute_path(file_shown_as(row.path), self._folder)
-            rows[image] = seen_in(row, earlier=True)
+            before, rows[image] = known.get(image), seen_in(row, earlier=True)
+            if rows[image].signature == (None, None) and before is not None:
+                rows[image] = seen_in(row, before.signature, earlier=True)
             failed.pop(image, None)
             if row.status == "failed":
                 failed[image] = row.path
@@ -202,17 +209,19 @@ class FileOutput(Generic[R]):
     def _take_over(self) -> None:
         """Come to terms with another file. If it has no rows, it was begun after a rotation; else it was edited."""
         seen = self._images.seen
-        rows, _ = self._read()
+        rows, _ = self._read(seen)
         if rows:
-            removed = [seen.pop(image) for image in seen.keys() - rows.keys() - self._memory.rotated.keys()]
+            now = {**self._memory.rotated, **rows}
+            changed = [image for image, last in seen.copy().items() if not _is_same(last, now.get(image))]
+            removed = [seen.pop(image) for image in changed]
+            for image in now.keys() - seen.keys():
+                seen[image] = now[image]
+                self._tally.keep(now[image].status, now[image].error_code)
         else:
             removed = self._images.forget_absent()
-            self._memory.rotated = {**self._written, **seen}
+            self._memory.rotated = {**seen, **self._written}
         for last in removed:
             self._tally.drop(last.status, last.error_code, kept=last.earlier)
-        for image in rows.keys() - seen.keys():
-            seen[image] = rows[image]
-            self._tally.keep(rows[image].status, rows[image].error_code)
         self._memory.roots = dict(self._images.identities)
         self._memory.replace(self._file.path, rows)
         self._write_meta({})
@@ -220,3 +229,8 @@ class FileOutput(Generic[R]):
     def _write_meta(self, meta: Mapping[str, object]) -> None:
         rest = {"adds_to_output": False, "appended": True, "working_folder": os.getcwd(), **meta}
         write_meta(self._file.path + META, {"made_with": self._made_with, **rest})
+
+
+def _is_same(one: Seen, other: Seen | None) -> bool:
+    """Whether two rows say the same, whichever run has made them."""
+    return other is not None and replace(one, earlier=False) == replace(other, earlier=False)

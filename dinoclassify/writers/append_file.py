@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Generic
 
+from dinoclassify.errors import OutputError
 from dinoclassify.files import append, keep_rights, replacing, reporting
 from dinoclassify.writers import Lines, R, without_header
 
@@ -51,6 +52,8 @@ class AppendFile(Generic[R]):
             self._descriptor = os.open(
                 self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
             )
+            if os.fstat(self._descriptor).st_size < size:
+                raise OutputError(f"cannot write {self.name}: another program is changing it")
             if rights_of is not None:
                 keep_rights(rights_of, self._descriptor)
             os.ftruncate(self._descriptor, size)
@@ -75,16 +78,16 @@ class AppendFile(Generic[R]):
         """Cut the last ``size`` bytes off."""
         assert self._descriptor is not None  # noqa: S101 - the file is open
         with reporting(self.name):
-            os.ftruncate(self._descriptor, self._end - size)
-            self._end -= size
+            if os.fstat(self._descriptor).st_size == self._end:  # else another program has truncated it
+                os.ftruncate(self._descriptor, self._end - size)
+                self._end -= size
 
     def is_in_place(self) -> bool:
         """Whether the file is open, still has its name, and has what was written to it and no more."""
         if self._descriptor is None:
             return False
-        ours = os.fstat(self._descriptor)
         try:
-            named = os.lstat(self.path)
+            ours, named = os.fstat(self._descriptor), os.lstat(self.path)
         except OSError:
             return False
         return os.path.samestat(ours, named) and ours.st_size == self._end
@@ -100,7 +103,9 @@ class AppendFile(Generic[R]):
         try:
             self.open(check_end=True, rights_of=None if os.path.lexists(self.path) else old)
         finally:
-            if old is not None:
+            if self._descriptor is None:
+                self._descriptor = old  # for another try, which needs its rights
+            elif old is not None:
                 os.close(old)
 
     def sync(self) -> None:

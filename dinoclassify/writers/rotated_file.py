@@ -32,6 +32,7 @@ class RotatedFile(Generic[R]):
         self._is_closed = False
         self._is_new = False  # whether another file has been opened that `on_rotation` has not come to terms with
         self._lock = threading.Lock()  # one thread looks after the file while another writes rows
+        self._is_refused = False  # whether the trouble came with a row: then only a row can show that it is over
         self.trouble: str | None = None  # what keeps it from being written
 
     def append(self, row: R, wait: Callable[[float], bool], note: Callable[[R], None] = lambda _: None) -> bool:
@@ -53,7 +54,7 @@ class RotatedFile(Generic[R]):
                 raise
 
         pause = FIRST_PAUSE
-        while not self._try(write):
+        while not self._try(write, is_row=True):
             if not wait(pause):
                 return False
             pause = min(2 * pause, LAST_PAUSE)
@@ -78,19 +79,21 @@ class RotatedFile(Generic[R]):
             self._is_closed = True
             self._file.close()
 
-    def _try(self, write: Callable[[], None]) -> bool:
+    def _try(self, write: Callable[[], object], *, is_row: bool = False) -> bool:
+        is_in_place = False
         try:
             with self._lock:
                 if self._is_closed:
                     return False
                 self._follow()
+                is_in_place = True
                 write()
         except OutputError as error:
             if self.trouble is None:
                 log.warning("%s; waiting until it can be written", error)
-            self.trouble = str(error)
+            self.trouble, self._is_refused = str(error), is_in_place
             return False
-        if self.trouble is not None:
+        if self.trouble is not None and (is_row or not self._is_refused):
             log.warning("%s can be written again", self._file.name)
             self.trouble = None
         return True
@@ -112,6 +115,8 @@ class RotatedFile(Generic[R]):
         except (KeyError, TypeError, ValueError) as error:
             reason = why_saved_again(path) or f"it has other rows ({error})"
             raise OutputError(f"cannot add to {name}, {reason}: move it away") from error
+        except OSError as error:  # it has just gone again
+            raise OutputError(f"cannot read {name}: {error.strerror or error}") from error
         self._folder, self._is_new = folder, False
 
 
