@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,11 +22,18 @@ def start(*arguments: str, before: Sequence[str] = (), script: str = "") -> Iter
     program = ["-c", f"{script}; from dinoclassify.__main__ import main; main()"] if script else ["-m", "dinoclassify"]
     watch = ["predict", "--watch", "inbox", "-m", "builtin", *arguments]
     command = [*before, sys.executable, *program, *watch]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_hang_ups
+    ) as process:
         try:
             yield process
         finally:
             process.kill()
+
+
+def heed_hang_ups() -> None:
+    """SIGHUP is not ignored, though the tests themselves may be run by nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def drop(name: str, photo: str = "coffee") -> None:

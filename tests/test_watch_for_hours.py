@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PHOTOS
+from drop_folder import heed_hang_ups
 
 SPEED = 60
 SECONDS = 120  # two hours at this speed
@@ -46,7 +47,7 @@ class Service:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stderr=self._log)
+        self.process = subprocess.Popen(self._command, stderr=self._log, preexec_fn=heed_hang_ups)
         self.wait_until(lambda: self.status().get("pid") == self.process.pid)
 
     def status(self) -> dict[str, object]:
