@@ -16,7 +16,8 @@ def main() -> "Never":
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, exit_at_once)
-        if "--watch" in sys.argv and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        watches = "--watch" in sys.argv or "DINOCLASSIFY_PREDICT_WATCH" in os.environ
+        if watches and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             signal.signal(signal.SIGHUP, lambda *_: None)  # a service is told so that its output was rotated
     except KeyboardInterrupt:
         _exit("SIGINT", 130)

@@ -18,6 +18,7 @@ from dinoclassify.errors import OutputClosedError, OutputError
 # The size in bytes and the mtime_ns of a file: both None where there is none. The time alone is None of an object of
 # which only its size is known: whether such a one has changed nobody can say.
 Signature = tuple[int, int | None] | tuple[None, None]
+Identity = tuple[int, int]  # the device and inode of a folder
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # what goes wrong with one file will with all others
 
@@ -40,6 +41,15 @@ def signature(path: str) -> Signature:
     except (OSError, ValueError):
         return None, None
     return status.st_size, status.st_mtime_ns
+
+
+def folder_identity(folder: str) -> Identity | None:
+    """What tells whether a path still leads to the same folder; None where there is none, or it is out of reach."""
+    try:
+        status = os.stat(os.path.join(folder, ""))
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def same_signature(one: tuple[int | None, int | None], other: tuple[int | None, int | None]) -> bool:

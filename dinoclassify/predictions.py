@@ -83,7 +83,7 @@ def read_predictions(name: str) -> Iterator[Prediction]:
 def latest_predictions(name: str) -> Iterator[Prediction]:
     """The same; of several rows of a picture, as ``predict --watch`` writes them when it changes, only the last.
 
-    From stdin they come as they are. The names of all pictures are in memory; they are known by their absolute paths.
+    From stdin they come as they are. The names of all images are in memory; they are known by their absolute paths.
 
     Raises:
         UsageError: see `read_predictions`.

@@ -22,10 +22,7 @@ from dinoclassify.surroundings import SHARED_MEMORY, few_processes, most_process
 
 _ROOM = 64 << 20  # bytes: some of the networks that OpenVINO is given are larger
 _MEMORY = 512 << 20, 1 << 30  # bytes: `builtin` needs 0.4 GB, and 0.7 when it is prepared for OpenVINO
-_ADDRESSES = (
-    1400 << 20,
-    3 << 30,
-)  # bytes of addresses, as `ulimit -v` limits them: with 1.0 GB a run fails, with 1.5 not
+_ADDRESSES = 1400 << 20, 3 << 30  # bytes, as `ulimit -v` limits them: with 1.0 GB a run fails, with 1.5 not
 _PROCESSES = 6  # with 4, threads included, a run fails
 
 

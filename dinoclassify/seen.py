@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.files import Signature, append, replacing, reporting
+from dinoclassify.files import Identity, Signature, append, replacing, reporting
 from dinoclassify.rows import ErrorCode, Row, Status
 
 SEEN = ".seen"  # stands behind the name of the output
 
 _END = b"\n"  # of what was rotated away
-
-Identity = tuple[int, int]  # the device and inode of a folder
 
 
 @dataclass(frozen=True, slots=True)

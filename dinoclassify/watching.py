@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from dinoclassify.files import Signature, same_signature
+from dinoclassify.files import Identity, Signature, folder_identity, same_signature
 from dinoclassify.paths import absolute_path
 from dinoclassify.rows import Row
-from dinoclassify.seen import Identity, Seen, seen_in
+from dinoclassify.seen import Seen, seen_in
 from dinoclassify.sources import Source
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class Watch:
 
     def _find(self, now: float, beat: Callable[[], None]) -> Iterator[Source]:
         """Look once: give what seems complete, and note what may not be, what is out of reach, and which roots are."""
-        folders = {root: _identity(path) for root, path in self._roots.items()}
+        folders = {root: folder_identity(path) for root, path in self._roots.items()}
         settling: dict[str, tuple[_State, float]] = {}
         unreachable: dict[str, str] = {}
         present = self._finding = set()
@@ -195,7 +195,7 @@ class Watch:
         self._settling = settling
         self._note_unreachable(unreachable)
         self._note_away(folders)
-        if all(_identity(path) == folders[root] for root, path in self._roots.items()):
+        if all(folder_identity(path) == folders[root] for root, path in self._roots.items()):
             self._present = present  # else a disk has come or gone meanwhile, and some images were not found
 
     def _needs_row(self, file: str, state: _State, now: float) -> bool:
@@ -239,7 +239,7 @@ class Watch:
             before: which folder it was when this look began.
         """
         path = self._roots[root]
-        identity = _identity(path)
+        identity = folder_identity(path)
         if identity is None:
             return "is not there"
         prefix = os.path.join(path, "")
@@ -249,15 +249,6 @@ class Watch:
             return None
         is_another = identity != self.identities.get(path, identity)
         return "is empty, and not the folder that it was" if is_another else None
-
-
-def _identity(folder: str) -> Identity | None:
-    """Which folder this is; None if it is none, or out of reach."""
-    try:
-        status = os.stat(os.path.join(folder, ""))
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _state(path: str, *, ask_server: bool) -> _State | None:

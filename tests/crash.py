@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from dinoclassify import renames
@@ -30,6 +33,20 @@ def in_small_process(work: Callable[..., object], *arguments: object) -> None:
     """Do the work in a process of its own, which is quick to fork: that of the tests has grown large."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         pool.submit(work, *arguments).result()
+
+
+def count_kills(script: str, *arguments: str, timeout: float) -> int:
+    """How many times a script, which prints it, was killed. It runs in a small process, and may import the tests."""
+    tests = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=os.environ | {"PYTHONPATH": f"{tests}:{tests.parent}"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
 
 
 def killed_at(step: int, work: Callable[[], object], *stores: Any, fsync: bool = False) -> bool:

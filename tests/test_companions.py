@@ -2,15 +2,13 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from crash import killed_at
+from crash import count_kills, killed_at
 from test_sort import MODES, contents, here, other_file_system, picture, row, tree, undo, write_rows
 
 from dinoclassify.cli import run
@@ -480,12 +478,4 @@ def kill_at_every_step(mode: Mode, into: str, cure: str) -> None:
 )
 def test_killed_at_every_step_no_shot_is_torn(mode: str, cure: str, here: Path, request: pytest.FixtureRequest) -> None:
     into = str(request.getfixturevalue("other_file_system")) if "across" in mode else ""
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, mode.split()[0], into, cure],
-        env=os.environ | {"PYTHONPATH": f"{os.path.dirname(__file__)}:{Path(__file__).parents[1]}"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 15, "it was killed at so many places"
+    assert count_kills(KILLED, mode.split()[0], into, cure, timeout=200) > 15, "it was killed at so many places"

@@ -26,6 +26,7 @@ from dinoclassify.rows import printable
 if TYPE_CHECKING:
     from dinoclassify.groups import Groups
     from dinoclassify.layout import Layout
+    from dinoclassify.only import Only
     from dinoclassify.placing import Grouped
     from dinoclassify.plans import Outcome
     from dinoclassify.rows import Prediction
@@ -130,7 +131,6 @@ def sort(
     name = required(results)
     if not into:
         raise UsageError("name a folder with --into")
-    _refuse_failed(only, failed_to)
     from dinoclassify.made_folders import make_folder, remove_folders
     from dinoclassify.placing import Rules
     from dinoclassify.predictions import file_finder, latest_predictions
@@ -138,17 +138,16 @@ def sort(
     from dinoclassify.sorting import BATCH, SortedFolder
 
     where, grouped, known = _layout(context, layout, mode, groups)
-    wanted = chosen(only, name, known)
+    wanted = _chosen(only, name, known, failed_to)
     rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, file_finder(name), with_companions)
-    rows = _readable_rows(name)
-    is_known = with_companions and name != DASH
-    shots = count_shots(latest_predictions(name), rules.find) if is_known else None
+    rows, is_stream = _readable_rows(name), name == DASH
+    shots = count_shots(latest_predictions(name), rules.find) if with_companions and not is_stream else None
     made = [] if dry_run else make_folder(into)
     work = _Run(mode, into, dry_run)
     try:
         with nullcontext() if dry_run else locked(work.journal, wait=wait):
             folder = SortedFolder(into, mode, made=made, dry_run=dry_run, resume=resume)
-            _follow(folder.sort(rows, rules, batch=1 if name == DASH else BATCH, shots=shots), work, messages)
+            _follow(folder.sort(rows, rules, batch=1 if is_stream else BATCH, shots=shots), work, messages)
     finally:
         if not os.path.exists(work.journal):
             remove_folders(made)  # there was nothing to put into it
@@ -159,14 +158,15 @@ def sort(
     return SOME_FAILED if work.troubles else 0
 
 
-def _refuse_failed(only: Sequence[str] | None, failed_to: str | None) -> None:
-    """Refuse a folder for images that are left out.
+def _chosen(only: Sequence[str] | None, name: str, groups: "Groups | None", failed_to: str | None) -> "Only | None":
+    """The labels and groups whose images are taken; None for all.
 
     Raises:
-        UsageError: there is one.
+        UsageError: one is unknown, or there is a folder for failed images, which have none.
     """
     if only and failed_to is not None:
         raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
+    return chosen(only, name, groups)
 
 
 def _readable_rows(name: str) -> "Iterator[Prediction]":

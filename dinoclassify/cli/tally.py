@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dinoclassify.cli.heartbeat import utc
 from dinoclassify.errors import FailuresError, count_of
 from dinoclassify.filters import describe_passed_over
 from dinoclassify.limits import Limit
@@ -98,13 +97,12 @@ class Tally:
                 self.errors[error_code] -= 1
 
     def snapshot(self) -> dict[str, object]:
-        """The numbers of rows and of failures, by error code, and when the last row was made; any thread may ask."""
+        """The numbers of rows and of failures, and these by error code; any thread may ask."""
         with self._lock:
             return {
                 "rows": self.total,
                 "failed": self.statuses["failed"],
                 "errors": {code: count for code, count in self.errors.items() if count},
-                "last_row": utc(self.last_made) if self.last_made is not None else None,
             }
 
     def add(self, row: Row) -> None:

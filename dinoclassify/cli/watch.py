@@ -11,7 +11,7 @@ from queue import Empty
 from typing import TYPE_CHECKING
 
 from dinoclassify.archives import is_archive
-from dinoclassify.cli.heartbeat import EVERY, Heartbeat, notify
+from dinoclassify.cli.heartbeat import EVERY, Heartbeat, notify, utc
 from dinoclassify.cli.inputs import DASH, look
 from dinoclassify.cli.progress import log_model, with_progress
 from dinoclassify.cli.request import Request, files_of
@@ -229,6 +229,7 @@ def _state(images: Watch, output: "WatchOutput[R]", tally: Tally, file: str | No
     return {
         "output": file,
         **tally.snapshot(),
+        "last_row": utc(tally.last_made) if tally.last_made is not None else None,
         "waiting": images.waiting,
         "away": [*images.away, *images.unreachable],
         "trouble": output.trouble,

@@ -175,7 +175,7 @@ def _loading(name: str) -> Iterator[None]:
 
 @contextmanager
 def _running(name: str) -> Iterator[None]:
-    """Turn what OpenVINO says when it runs a model into our errors: there is nothing wrong with pictures by then.
+    """Turn what OpenVINO says when it runs a model into our errors: there is nothing wrong with the images by then.
 
     Raises:
         ModelError: it cannot run, as a rule for want of memory.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic
 
 from dinoclassify.errors import OutputError
+from dinoclassify.files import folder_identity
 from dinoclassify.missing import why_saved_again
 from dinoclassify.writers import R
 from dinoclassify.writers.append_file import AppendFile
@@ -28,7 +29,7 @@ class RotatedFile(Generic[R]):
 
     def __init__(self, file: AppendFile[R], on_rotation: Callable[[], None]) -> None:
         self._file, self._on_rotation = file, on_rotation
-        self._folder = _identity(os.path.dirname(file.path))
+        self._folder = folder_identity(os.path.dirname(file.path))
         self._is_closed = False
         self._is_new = False  # whether another file has been opened that `on_rotation` has not come to terms with
         self._lock = threading.Lock()  # one thread looks after the file while another writes rows
@@ -103,7 +104,7 @@ class RotatedFile(Generic[R]):
         self._file.path = path = os.path.realpath(name)  # a link may lead elsewhere now
         if self._file.is_in_place() and not self._is_new:
             return
-        folder = _identity(os.path.dirname(path))
+        folder = folder_identity(os.path.dirname(path))
         if folder != self._folder and not os.path.lexists(path):  # else the rows would be hidden by its disk
             raise OutputError(f"cannot write {name}: its folder is away, or another one; is its disk mounted?")
         if not self._is_new:
@@ -118,11 +119,3 @@ class RotatedFile(Generic[R]):
         except OSError as error:  # it has just gone again
             raise OutputError(f"cannot read {name}: {error.strerror or error}") from error
         self._folder, self._is_new = folder, False
-
-
-def _identity(folder: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(folder)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
