@@ -26,14 +26,19 @@ NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSU
 
 _LONGEST = 1024  # characters of what stands in a lock
 _POLL = 0.2  # seconds between two looks at a lock that is waited for
+_LAST_BREATH = 10.0  # seconds for which the processes of a killed run may still be ending: they share its lock
 
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """The process that has a lock, if it is known, and the claim that is to be removed if it is dead."""
+    """The process that has a lock, if it is known, and the claim that is to be removed if it is dead.
+
+    A lock outlives a process that is known to be dead only until its workers have ended, too.
+    """
 
     process: str | None
     claim: str | None = None
+    dead: bool = False
 
     def __str__(self) -> str:
         return f" ({self.process})" if self.process is not None else ""
@@ -58,7 +63,7 @@ def locked(path: str, *, wait: bool) -> Iterator[None]:
         with reporting(name):
             if os.path.islink(name):
                 raise OutputError(f"cannot lock {path}: {name} is a link; remove it")
-            if (holder := _take(name, held)) is not None:
+            if (holder := _take_from_dead(name, held)) is not None:
                 cure = f"; if that is dead, remove {holder.claim}" if holder.claim is not None else ""
                 if not wait:
                     raise LockedError(f"another run is writing {path}{holder}: --wait waits for it{cure}")
@@ -96,6 +101,14 @@ def _flock(descriptor: int, *, wait: bool) -> None:
         raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK)) from error
 
 
+def _take_from_dead(name: str, held: ExitStack) -> _Holder | None:
+    """As `_take`, but a run that was killed a moment ago keeps nobody out: it may be started again at once."""
+    end = time.monotonic() + _LAST_BREATH
+    while (holder := _take(name, held)) is not None and holder.dead and time.monotonic() < end:
+        time.sleep(_POLL)
+    return holder
+
+
 def _take(name: str, held: ExitStack) -> _Holder | None:
     """Take the lock until ``held`` is closed; if that cannot be, say who has it."""
     claim = f"{name.removesuffix('.lock')}.claim"
@@ -103,7 +116,8 @@ def _take(name: str, held: ExitStack) -> _Holder | None:
         try:
             descriptor = flocked(name, wait=False)
         except BlockingIOError:
-            return _Holder(_process_in(name))
+            record = _record(name)
+            return _Holder(_process_in(name), dead=record is not None and _is_dead(*record))
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise

@@ -29,6 +29,14 @@ _CHANGES = [
 ]
 
 
+def size_of(path: str | Path) -> int:
+    """The size of a file that another process writes; 0 where there is none, or none any more."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
 def in_small_process(work: Callable[..., object], *arguments: object) -> None:
     """Do the work in a process of its own, which is quick to fork: that of the tests has grown large."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:

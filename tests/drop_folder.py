@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,9 @@ def drop(name: str, photo: str = "coffee") -> None:
 
 def wait_for(rows: int, name: str = "labels.csv") -> list[list[str]]:
     for _ in range(2400):  # two minutes, on a busy machine
-        lines = Path(name).read_text().splitlines() if Path(name).exists() else []
+        lines = []
+        with suppress(FileNotFoundError):  # before its first row, or others have renamed it
+            lines = Path(name).read_text().splitlines()
         if len(lines) > rows:
             return [line.split(",") for line in lines[1:]]
         time.sleep(0.05)

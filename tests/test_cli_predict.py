@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from checkpoints import LABELS
 from conftest import PHOTOS, Cli
+from crash import size_of
 from PIL import Image
 
 from dinoclassify.cli import run
@@ -467,7 +468,7 @@ def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: s
     ) as process:
         partial = Path("out.csv.partial")
         for _ in range(600):
-            if partial.exists() and partial.stat().st_size > 1000:
+            if size_of(partial) > 1000:
                 break
             time.sleep(0.1)
         os.killpg(process.pid, number)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PHOTOS, Cli
+from crash import size_of
 from PIL import Image
 from test_resume import content, many
 
@@ -324,10 +325,9 @@ def test_a_long_run_with_kills_is_the_undisturbed_one(here: Path, tiny: str) -> 
 
 def grown(name: str, process: subprocess.Popen[bytes]) -> bool:
     """Wait until some more rows are in the file; whether that was before the process ended."""
-    file = Path(name)
-    before = file.stat().st_size if file.exists() else 0
+    before = size_of(name)
     while process.poll() is None:
-        if file.exists() and file.stat().st_size > before + 30_000:
+        if size_of(name) > before + 30_000:
             return True
         time.sleep(0.005)
     return False

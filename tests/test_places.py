@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -340,6 +341,24 @@ def test_a_claim_whose_process_is_dead_is_taken_over_on_its_own_host_alone(
         locked("out.csv", wait=False),
     ):
         pass
+
+
+def test_a_killed_run_whose_workers_are_still_ending_keeps_nobody_out(here: Path) -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        taken = locked("out.csv", wait=False)
+        taken.__enter__()
+        if os.fork() == 0:  # a worker, which shares the lock
+            os.close(reading)
+            time.sleep(1)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with locked("out.csv", wait=False):
+        assert os.read(reading, 1) == b"", "the worker has ended"
+    os.close(reading)
 
 
 def test_limits_of_control_groups_of_both_versions_are_read(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import PHOTOS, Cli
+from crash import size_of
 from PIL import Image
 
 from dinoclassify.cli import run as run_command
@@ -77,10 +78,10 @@ def test_killed_again_and_again_and_resumed_the_file_is_the_same(here: Path, tin
     killed = 0
     for _ in range(40):
         with subprocess.Popen([sys.executable, "-m", "dinoclassify", *arguments, "-o", name, "--resume"]) as process:
-            partial, before = Path(f"{name}.partial"), -1
+            before = 0
             while process.poll() is None:
-                now = partial.stat().st_size if partial.exists() else -1
-                before = now if before < 0 else before
+                now = size_of(f"{name}.partial")
+                before = before or now
                 if now > before + 20_000:
                     process.send_signal(signal.SIGKILL)
                     killed += 1
