@@ -146,7 +146,8 @@ def _glob(pattern: str, rules: Rules) -> Iterator[Source]:
     """What the shell would have made of ``pattern``, with ``**`` for any number of folders.
 
     Files are taken as they match. A folder that matches is walked, unless the pattern has ``**``: then what lies
-    below it is for the pattern to match. A folder that has to be listed for that, and cannot be, is itself an input.
+    below it is for the pattern to match. A folder that has to be listed for that, and cannot be, is itself an input, as
+    is a file in a folder that keeps its files to itself.
     """
     matched, folder = False, glob_folder(pattern)
     with suppress(OSError):
@@ -208,8 +209,19 @@ def _matches(prefix: str, parts: Sequence[str], rules: Rules, onerror: Callable[
                     yield from _matches(f"{prefix}{entry.name}/", rest, rules, onerror)
     elif rest:
         yield from _matches(f"{prefix}{part}/", rest, rules, onerror)
-    elif os.path.lexists(prefix + part):
+    elif _may_be_there(prefix + part):
         yield prefix + part
+
+
+def _may_be_there(path: str) -> bool:
+    """Whether something has this name, as far as its folder tells: then it is tried, and its row says what is wrong."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _names(folder: str, below: str, rules: Rules, root: str) -> list[str]:

@@ -20,6 +20,7 @@ from dinoclassify import watching
 from dinoclassify.cli import run
 from dinoclassify.cli.heartbeat import notify
 from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.locks import locked
 from dinoclassify.rows import Label, Prediction
 from dinoclassify.seen import Seen, SeenFile
 from dinoclassify.writers import open_format
@@ -453,6 +454,13 @@ def test_a_status_that_is_a_link_stays_one(inbox: Path) -> None:
     assert labelled(1, "--status", "status.json") == ["inbox/one.jpg"]
     assert os.path.islink("status.json")
     assert json.loads(Path("run/status.json").read_text())["rows"] == 1
+
+
+def test_a_status_is_of_one_watch(inbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else the one that goes on would hide that the other has ended."""
+    with locked("status.json", wait=False):
+        assert run(f"{COMMAND} --status status.json --limit 1".split()) == 11
+    assert "another run is writing status.json (process " in capsys.readouterr().err
 
 
 def test_nobody_is_told_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from dinoclassify.errors import OutputError
-from dinoclassify.files import replacing, reporting, sweep
+from dinoclassify.files import replacing, reporting
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Heartbeat:
     """Tells others that the run is well, every few seconds as long as `beat` is called. Any thread may call it.
 
     Args:
-        path: a file for monitoring, which is replaced as a whole with each beat; None for none.
+        path: a file for monitoring, which is locked, and replaced as a whole with each beat; None for none.
         describe: gives what stands in it beside the time and the process.
     """
 
@@ -32,8 +32,6 @@ class Heartbeat:
         self._lock = threading.Lock()
         self._next = 0.0
         self._is_over = self._has_failed = False
-        if self._path is not None:
-            sweep(self._path)
 
     def start(self) -> None:
         """Tell that the run is ready."""

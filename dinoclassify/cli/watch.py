@@ -94,6 +94,7 @@ def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | N
     with (
         hanging_up() as hang_ups,
         locked(target.kept_in, wait=upkeep.wait) if target.kept_in is not None else nullcontext(),
+        locked(status, wait=upkeep.wait) if status is not None else nullcontext(),
     ):
         try:
             check_addresses()
