@@ -185,7 +185,11 @@ def _is_dead(number: int, host: str) -> bool:
         return True
     except OSError:  # it is another user's
         return False
-    return False
+    try:
+        with open(f"/proc/{number}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"Z"  # what started it has not asked for it yet
+    except OSError:
+        return False
 
 
 def _remove(name: str) -> None:

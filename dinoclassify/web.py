@@ -182,7 +182,7 @@ def _close_at_exit() -> None:
         loop = asyn.loop[0]
         if loop in _kept:
             with suppress(TimeoutError):
-                asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=1)
+                asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=30)
 
     atexit.register(close)
 

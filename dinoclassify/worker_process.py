@@ -22,6 +22,7 @@ from dinoclassify.rows import Failure
 from dinoclassify.slots import Slots, Written
 from dinoclassify.sources import Source
 
+PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BETWEEN = -1  # the position of a process that is not decoding
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
@@ -132,8 +133,9 @@ def init_worker(_: int) -> None:
     gc.freeze()  # garbage of the main process, of which this one has a copy, may hold processes that it would end
     # Signals often reach the whole process group. The main process alone answers them, and ends its workers. Where it
     # dies without a word they end by themselves in some seconds; on Linux at once, with what they hold open.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in PARENTS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)  # which `workers` has blocked until now
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()

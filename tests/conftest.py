@@ -73,7 +73,9 @@ def checkpoints() -> Callable[[str], Path]:
             if not folder.exists():
                 from checkpoints import save_checkpoint  # takes seconds
 
-                save_checkpoint(family, folder)
+                new = CHECKPOINTS / f"{family}.new"
+                save_checkpoint(family, new)
+                new.rename(folder)
         return folder
 
     return get
@@ -118,7 +120,7 @@ def cli() -> Cli:
         return subprocess.run(  # type: ignore[call-overload,no-any-return]  # options are subprocess.run's own
             [sys.executable, "-m", "dinoclassify", *map(str, arguments)],
             capture_output=options.get("stdout") is None,
-            timeout=120,
+            timeout=250,
             env=environment,
             **options,
         )

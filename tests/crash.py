@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +36,16 @@ def size_of(path: str | Path) -> int:
         return os.stat(path).st_size
     except FileNotFoundError:
         return 0
+
+
+def nothing_is_left_of(group: int) -> bool:
+    """Whether the processes of a group end, in half a minute at most: on a busy machine they need some time to die."""
+    for _ in range(300):
+        found = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True).stdout
+        if not [line for line in found.splitlines() if line.split()[0] == str(group) and "Z" not in line]:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def in_small_process(work: Callable[..., object], *arguments: object) -> None:

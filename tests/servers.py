@@ -30,7 +30,7 @@ class Faults:
 
     ``delay`` comes before each answer, in seconds; ``drip`` between two of ten parts of each body. Of the requests
     whose line contains ``only``, the next ``failing`` get ``status``, so does a ``share`` of all, and the bodies of the
-    next ``breaking`` break off in the middle.
+    next ``breaking`` break off in the middle. ``most`` requests have been under way at the same time.
     """
 
     delay: float = 0.0
@@ -40,6 +40,8 @@ class Faults:
     status: str = "503 Slow Down"
     share: float = 0.0
     breaking: int = 0
+    under_way: int = 0
+    most: int = 0
     asked: list[str] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)  # what those who asked have called themselves
     chance: random.Random = field(default_factory=lambda: random.Random(0))
@@ -173,7 +175,12 @@ def _faulty(application: "WSGIApplication", faults: Faults) -> "WSGIApplication"
         line = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query}"
         faults.asked.append(line)
         faults.agents.add(environ.get("HTTP_USER_AGENT", ""))
+        with lock:
+            faults.under_way += 1
+            faults.most = max(faults.most, faults.under_way)
         time.sleep(faults.delay)
+        with lock:
+            faults.under_way -= 1
         if faults.only in line and (is_due("failing") or faults.chance.random() < faults.share):
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             code = _CODES[faults.status.split()[0]]

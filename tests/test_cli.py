@@ -163,7 +163,7 @@ from dinoclassify.__main__ import main
 main()
 """
     command = [sys.executable, "-c", code, module, str(int(number)), "predict", str(PHOTOS), "-m", tiny]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stdout) == (128 + number, "")
     assert done.stderr == f"dinoclassify: stopped by {number.name}\n"
 
@@ -175,8 +175,10 @@ def test_an_early_interrupt_never_prints_a_traceback_of_ours(moment: float) -> N
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         time.sleep(moment)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode in (0, 130) or (process.returncode in (1, -signal.SIGINT) and "dinoclassify/" not in err)
+        _, err = process.communicate(timeout=200)
+    ours = Path(dinoclassify.__file__).parent
+    later = err.replace(f"{ours}/__init__.py", "").replace(f"{ours}/__main__.py", "")  # which Python begins with
+    assert process.returncode in (0, 130) or (process.returncode in (1, -signal.SIGINT) and f"{ours}/" not in later)
     if process.returncode == 130:
         assert err == "dinoclassify: stopped by SIGINT\n"
 
@@ -194,7 +196,7 @@ except BaseException:
     pass
 time.sleep(60)
 """
-    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 143
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 143
 
 
 @pytest.mark.parametrize(

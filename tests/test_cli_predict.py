@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from checkpoints import LABELS
 from conftest import PHOTOS, Cli
-from crash import size_of
+from crash import nothing_is_left_of, size_of
 from PIL import Image
 
 from dinoclassify.cli import run
@@ -162,7 +162,7 @@ def test_a_program_can_ask_picture_by_picture(here: Path, tiny: str) -> None:
             print(f"photos/{name}", file=process.stdin, flush=True)
             assert json.loads(process.stdout.readline())["path"] == f"photos/{name}"
         process.stdin.close()
-        assert process.wait(timeout=60) == 3  # before its stdout is closed, which would end it with 0
+        assert process.wait(timeout=200) == 3  # before its stdout is closed, which would end it with 0
 
 
 @pytest.mark.parametrize(("end", "code"), [("closed", 0), ("terminated", 143)])
@@ -178,12 +178,12 @@ def test_a_run_can_end_while_its_list_goes_on(here: Path, tiny: str, end: str, c
         process.stdin.flush()
         assert [process.stdout.readline()[:5] for _ in range(3)] == ["path,", "photo", "photo"]
         if end == "closed":
-            process.stdout.close()
-            process.stdin.write("photos/coffee.jpg\n" * 2000)
+            process.stdin.write("photos/coffee.jpg\n" * 2000)  # while it reads: once it has gone there is no pipe
             process.stdin.flush()
+            process.stdout.close()
         else:
             process.terminate()
-        assert process.wait(timeout=30) == code
+        assert process.wait(timeout=100) == code
         assert not re.search("Fatal|Traceback", process.stderr.read())
 
 
@@ -381,7 +381,7 @@ def test_a_listing_has_names_exactly_and_imports_no_model(here: Path, cli: Cli) 
 def test_a_listing_ends_quietly_with_its_reader(here: Path) -> None:
     Path("list").write_text("photos/coffee.jpg\n" * 100_000)
     command = f"{sys.executable} -m dinoclassify predict --files-from list --list | head -n 1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=200)
     assert (done.stdout, done.stderr) == ("photos/coffee.jpg\n0\n", "")
 
 
@@ -436,20 +436,18 @@ def test_names_cannot_steer_the_terminal_or_break_the_line(here: Path, invoke: I
 
 
 def test_a_closed_reader_ends_the_run_quietly(here: Path, tiny: str) -> None:
-    Path("list").write_text("photos/coffee.jpg\n" * 3000)
+    Path("list").write_text("photos/coffee.jpg\n" * 100_000)
     command = f"{sys.executable} -m dinoclassify predict --files-from list -m {tiny}"
-    started = time.monotonic()
     script = f"{command} | head -n 3; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=200)
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert (lines[0], len(lines), lines[-1]) == (HEADER, 4, "0")
-    assert time.monotonic() - started < 40
 
 
 def test_closed_stdout_is_said(here: Path, tiny: str) -> None:
     command = f"{sys.executable} -m dinoclassify predict photos -m {tiny}"
-    done = subprocess.run(["bash", "-c", f"{command} >&-"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", f"{command} >&-"], capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stderr) == (6, "dinoclassify: stdout is closed: name a file with --output\n")
 
 
@@ -463,19 +461,18 @@ def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: s
     Path("list").write_text("photos/coffee.jpg\n" * 100_000)
     Path("out.csv").write_text("old")
     arguments = ["predict", "--files-from", "list", "-m", tiny, "-o", "out.csv"]
+    script = (
+        "from dinoclassify.cli import signals; signals.GRACE = 90.0; from dinoclassify.__main__ import main; main()"
+    )
     with subprocess.Popen(
-        [sys.executable, "-m", "dinoclassify", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", script, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         partial = Path("out.csv.partial")
-        for _ in range(600):
-            if size_of(partial) > 1000:
-                break
+        while size_of(partial) <= 1000:
             time.sleep(0.1)
         os.killpg(process.pid, number)
-        started = time.monotonic()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=100)
     assert process.returncode == code
-    assert time.monotonic() - started < 5
     assert re.fullmatch(
         r"dinoclassify: stopping after the batches under way; again to stop at once\n"
         rf"dinoclassify: stopped by {number.name} after [\d,]+ pictures; "
@@ -485,42 +482,40 @@ def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: s
     assert Path("out.csv").read_text() == "old"
     assert partial.read_bytes().endswith(b"\n")
     assert len(rows(partial.read_text())) == int(err.splitlines()[1].split()[5].replace(",", ""))
-    assert subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True).stdout == b""
+    assert len(rows(partial.read_text())) < 100_000
+    assert nothing_is_left_of(process.pid)
 
 
 @pytest.mark.slow
 def test_a_second_signal_ends_the_run_at_once(here: Path, tiny: str) -> None:
-    script = (
-        "import dinoclassify.loader as loader, dinoclassify.cli as cli, time\n"
-        "loader.decode = lambda *_, **__: time.sleep(100)\n"
-        f"import sys; sys.argv[1:] = ['predict', 'photos', '-m', {tiny!r}, '-o', 'out.csv']\n"
-        "cli.main()\n"
-    )
-    for signals, seconds in ((1, 5.5), (2, 1.0)):
+    for signals, grace in ((1, 1.0), (2, 500.0)):
+        script = (
+            "import dinoclassify.loader as loader, dinoclassify.cli as cli, time\n"
+            f"from dinoclassify.cli import signals; signals.GRACE = {grace}\n"
+            "loader.decode = lambda *_, **__: (open('begun', 'w').close(), time.sleep(1000))\n"
+            f"import sys; sys.argv[1:] = ['predict', 'photos', '-m', {tiny!r}, '-o', 'out.csv']\n"
+            "cli.main()\n"
+        )
         with subprocess.Popen(
             [sys.executable, "-c", script], stderr=subprocess.PIPE, start_new_session=True
         ) as process:
-            while not Path("out.csv.partial.meta.json").exists():
+            assert process.stderr is not None
+            while not os.path.exists("begun"):
                 time.sleep(0.05)
-            time.sleep(0.5)
-            started = time.monotonic()
-            for _ in range(signals):
+            process.terminate()
+            assert b"again to stop at once" in process.stderr.readline()
+            if signals == 2:
                 process.terminate()
-                time.sleep(0.2)
-            assert process.wait(timeout=30) == 143
-            assert time.monotonic() - started < seconds
-        os.unlink("out.csv.partial.meta.json")
-        os.unlink("out.csv.partial")
-        for _ in range(30):
-            left = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True).stdout
-            time.sleep(0.1 if left else 0)
-        assert left == b""
+            assert process.wait(timeout=200) == 143  # long before the second grace is over
+        for name in ("begun", "out.csv.partial.meta.json", "out.csv.partial"):
+            os.unlink(name)
+        assert nothing_is_left_of(process.pid)
 
 
 def test_names_are_shown_on_a_terminal_as_they_cannot_steer_it(here: Path, tiny: str) -> None:
     shutil.copy("photos/coffee.jpg", "\x1b[31mred\x9b.jpg")
     command = f"{sys.executable} -m dinoclassify predict . -q -m {tiny} --include '*red*'"
-    done = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, timeout=60)
+    done = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, timeout=200)
     assert b"\\x1b[31mred\\x9b.jpg,ok" in done.stdout
     assert b"\x1b[31m" not in done.stdout
 
@@ -531,7 +526,7 @@ def test_a_signal_while_the_model_loads_is_said(here: Path, tiny: str) -> None:
         while process.poll() is None and "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
             time.sleep(0.02)  # until it has begun to import torch
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=100)
     assert (process.returncode, out) == (130, "")
     assert err == "dinoclassify: stopped by SIGINT\n"
 
@@ -567,13 +562,13 @@ def test_warnings_are_said_once_and_above_the_bar(here: Path, tiny: str, invoke:
 @pytest.mark.slow
 def test_output_to_a_pipe_and_a_device(here: Path, tiny: str) -> None:
     command = f"{sys.executable} -m dinoclassify predict photos -q -m {tiny}"
-    done = subprocess.run(["bash", "-c", f"{command} -o >(cat > copy.csv); sleep 1"], capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", f"{command} -o >(cat > copy.csv); wait $!"], capture_output=True, timeout=200)
     assert done.stderr == b""
     assert len(rows(Path("copy.csv").read_text())) == 7
-    done = subprocess.run(["bash", "-c", f"{command} -o /dev/stdout | cat"], capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", f"{command} -o /dev/stdout | cat"], capture_output=True, timeout=200)
     assert done.stdout == Path("copy.csv").read_bytes()
     Path("all.csv").write_text("precious\n")
-    subprocess.run(["bash", "-c", f"{command} -o /dev/stdout >> all.csv"], timeout=60)
+    subprocess.run(["bash", "-c", f"{command} -o /dev/stdout >> all.csv"], timeout=200)
     assert Path("all.csv").read_bytes() == b"precious\n" + done.stdout
     assert sorted(os.listdir()) == ["all.csv", "copy.csv", "photos"], "and no sidecar of a pipe"
 

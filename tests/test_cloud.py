@@ -114,7 +114,7 @@ def reads(store: Store) -> list[str]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -390,18 +390,18 @@ class _Slow(dict[str, Page]):
 
 def test_a_page_that_takes_too_long_costs_no_other(predict: Predict) -> None:
     with web_server(_Slow({f"/{number}.jpg": Page(jpeg(number)) for number in range(20)})) as site:
-        code, out, _ = predict(*pages(site), "--allow-private-urls", "--timeout", "1")
+        code, out, _ = predict(*pages(site), "--allow-private-urls", "--timeout", "6")
     assert code == 3
     assert [row["error_code"] for row in table(out)] == ["timeout" if number == 5 else "" for number in range(20)]
-    assert table(out)[5]["error"] == "took longer than 1 s to read"
+    assert table(out)[5]["error"] == "took longer than 6 s to read"
 
 
 def test_a_server_that_hangs_does_not_hang_the_run(site: Web, predict: Predict) -> None:
-    site.faults.delay = 60
+    site.faults.delay = 240
     started = time.monotonic()
     code, out, _ = predict(*pages(site), "--allow-private-urls", "--timeout", "1")
     assert (code, {row["error_code"] for row in table(out)}, len(table(out))) == (3, {"timeout"}, 20)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 120
 
 
 @pytest.mark.parametrize(
@@ -555,9 +555,9 @@ def test_a_signal_ends_a_run_that_waits_for_a_store(store: Store, tiny: str, sil
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         started = time.monotonic()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40
     assert "Traceback" not in err
     assert "stopped by SIGINT" in err
     assert not Path("out.csv").exists()

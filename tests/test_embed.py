@@ -6,9 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import PHOTOS, Cli
-from crash import size_of
+from test_resume import ended_by
 
 from dinoclassify import Encoder
 from dinoclassify.cli import run
@@ -143,13 +140,8 @@ def test_killed_and_resumed_the_file_is_the_same(here: Path, tiny: str, cli: Cli
     Path("list").write_text(listed)
     options = ["--files-from", "list", "--batch-size", "4", "-o"]
     embed(*options, "whole.npy")
-    command = [sys.executable, "-m", "dinoclassify", "embed", "-m", tiny, "--runtime", "torch", *options, "out.npy"]
-    running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while size_of("out.npy.partial") < 4096:
-        assert running.poll() is None
-        time.sleep(0.005)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+    killed = ended_by("SIGKILL", 50, "embed", "-m", tiny, "--runtime", "torch", *options, "out.npy")
+    assert killed == -signal.SIGKILL
     assert not Path("out.npy").exists()
     code, err = embed(*options, "out.npy", "--resume")
     assert code == 3

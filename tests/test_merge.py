@@ -544,7 +544,7 @@ def test_more_parts_than_the_system_lets_be_open_is_said(here: Path) -> None:
         "except UsageError as error: print(error)"
     )
     parts = sorted(map(str, Path().glob("part-*.jsonl")))
-    said = subprocess.run([sys.executable, "-c", program, *parts], capture_output=True, text=True, timeout=60)
+    said = subprocess.run([sys.executable, "-c", program, *parts], capture_output=True, text=True, timeout=200)
     assert said.stdout == "so many parts need 550 open files: allow them with ulimit -n 550\n", said.stderr
     assert not Path("out.jsonl").exists()
 

@@ -354,11 +354,12 @@ def test_a_killed_run_whose_workers_are_still_ending_keeps_nobody_out(here: Path
             time.sleep(1)
             os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # who started it may be slow to notice
     os.close(writing)
     with locked("out.csv", wait=False):
         assert os.read(reading, 1) == b"", "the worker has ended"
     os.close(reading)
+    os.waitpid(child, 0)
 
 
 def test_limits_of_control_groups_of_both_versions_are_read(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_rows_of_a_pipe_are_sorted_as_they_come(here: Path) -> None:
         assert process.stdin is not None
         process.stdin.write(lines.header() + lines.line(rows[0]))
         process.stdin.flush()
-        for _ in range(200):
+        for _ in range(2400):
             if Path("sorted/dog/a.jpg").exists():
                 break
             time.sleep(0.05)

@@ -265,7 +265,7 @@ def test_what_is_too_slow_is_said_to_be(store: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr(s3, "TRIES", 1)
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.2}})  # a user's own setting
     store.put("a.jpg", b"content")
-    store.faults.delay = 1.0
+    store.faults.delay = 30.0
     assert failure(Source("s3://bucket/a.jpg")).code == "timeout"
 
 
@@ -326,11 +326,10 @@ def test_a_tar_is_read_with_blocks_in_flight(store: Store, monkeypatch: pytest.M
         assert stream.read() == packed.getvalue()
     blocks_read = len(store.faults.asked) - 1
     assert blocks_read == 9
-    store.faults.delay = 0.5
-    started = time.monotonic()
+    store.faults.most, store.faults.delay = 0, 0.5
     with stores.open_stream("s3://bucket/a.tar") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         assert [member.name for member in archive] == [f"{number}.bin" for number in range(8)]
-    assert time.monotonic() - started < 0.75 * blocks_read * store.faults.delay
+    assert store.faults.most > 1
     with stores.open_stream("s3://bucket/a.tar") as stream:
         assert stream.read(10) == packed.getvalue()[:10]  # and no more: the rest is given up
     with pytest.raises(FileNotFoundError):
@@ -391,10 +390,9 @@ def test_signatures_are_asked_for_side_by_side(store: Store) -> None:
         store.put(f"{number}.jpg", b"x" * number)
     sources = [Source(f"s3://bucket/{number}.jpg") for number in range(21)]
     stores.look(sources[0].path)
-    store.faults.delay = 0.3
-    started = time.monotonic()
+    store.faults.most, store.faults.delay = 0, 0.3
     found = stores.signatures([*sources, Source("s3://bucket/known.jpg", signature=(1, 2))])
-    assert time.monotonic() - started < 4.0
+    assert store.faults.most >= 4
     assert [size for size, _ in found] == [*range(20), None, 1]
 
 
@@ -417,10 +415,10 @@ def test_a_forked_process_reads_what_its_parent_has_read(store: Store, monkeypat
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
-    assert answers.get(timeout=20) == [b"content"] * 16
-    assert answers.get(timeout=20) == [True, b"content"]
-    assert answers.get(timeout=20) == []
-    process.join(20)
+    assert answers.get(timeout=120) == [b"content"] * 16
+    assert answers.get(timeout=120) == [True, b"content"]
+    assert answers.get(timeout=120) == []
+    process.join(120)
     assert process.exitcode == 0
     assert stores.look("s3://bucket/a.jpg") is not None
 

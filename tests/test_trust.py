@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PHOTOS, SHARED
+from crash import size_of
 from rich.console import Console
 from rich.table import Table
 
@@ -103,11 +104,14 @@ def killed_runs(tiny: str) -> tuple[int, int]:
             while process.poll() is None and not os.path.exists("killed.csv.partial.meta.json"):
                 time.sleep(0.01)
             for _ in range(3):
-                time.sleep(0.25)
+                before = size_of("killed.csv.partial")  # to kill twice at one picture is to make it the guilty one
+                while process.poll() is None and size_of("killed.csv.partial") < before + 8_000:
+                    time.sleep(0.01)
                 children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout
                 for child in children.split()[:1]:
-                    os.kill(int(child), signal.SIGKILL)
-                    faults += 1
+                    with suppress(ProcessLookupError):
+                        os.kill(int(child), signal.SIGKILL)
+                        faults += 1
             if attempt < 3 and process.poll() is None:
                 process.kill()
                 faults += 1
@@ -346,9 +350,6 @@ def watched_and_resumed(tiny: str) -> tuple[int, int]:
     return 18, len(wanted - found.keys()) + found.total() - len(wanted)
 
 
-@pytest.mark.slow
-@pytest.mark.trust
-@pytest.mark.timeout(900)
 def shots_renamed(tiny: str) -> tuple[int, int]:
     """Images that are called otherwise in the sorted tree before --resume, and an image edited since: torn shots."""
     os.makedirs("pairs")
@@ -371,6 +372,9 @@ def shots_renamed(tiny: str) -> tuple[int, int]:
     return 20, len(left ^ {"0.jpg", "0.nef"})
 
 
+@pytest.mark.slow
+@pytest.mark.trust
+@pytest.mark.timeout(900)
 def test_no_row_is_lost_and_no_door_is_open(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     table = Table("what", "tried", "rows lost, doors open", title="Bad inputs and injected faults")

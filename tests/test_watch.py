@@ -400,7 +400,7 @@ def test_a_killed_watch_goes_on_and_leaves_a_file_that_predict_resumes(inbox: Pa
         file.write("inbox/two.jpg,ok,ha")
     drop("two.jpg")
     with start("-o", "labels.csv", "--limit", "1") as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "2 images: 2 ok, 1 of them from before" in err
     after = Path("labels.csv").read_text()

@@ -201,13 +201,13 @@ class Faults:
     def inbox_is_unmounted(self) -> None:
         self._unmount()
         self.images_come()
-        self.place.run("umount", "inbox")
+        self.place.run("umount", "-l", "inbox")
 
     def it_is_killed_while_inbox_is_unmounted(self) -> None:
         self._unmount()
         self.service.kill()
         self.service.wait_until(lambda: self.service.status()["away"] == ["inbox"])
-        self.place.run("umount", "inbox")
+        self.place.run("umount", "-l", "inbox")
 
     def disk_is_full(self) -> None:
         self._fill_disk()
@@ -248,8 +248,12 @@ class Faults:
         shutil.move(self.place.output / "old", f"old/{self.rotations:03}.csv")
 
     def _truncate(self, old: str) -> None:
+        watch = self.service.process.pid
+        os.kill(watch, signal.SIGSTOP)  # a row between the two would be lost
+        os.waitid(os.P_PID, watch, os.WSTOPPED)
         shutil.copy(self.output, old)
         os.truncate(self.output, 0)
+        os.kill(watch, signal.SIGCONT)
         self.service.wait_until(lambda: self.output.stat().st_size > 0)
 
     def _rotated(self, rotate: Callable[[str], None]) -> None:

@@ -440,7 +440,8 @@ def test_systemd_is_told(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert systemd.recv(1000) == b"READY=1"
             assert b"WATCHDOG=1\nSTATUS=0 rows" in systemd.recv(1000)
             wait_for(1)
-            assert b"WATCHDOG=1\nSTATUS=1 rows, 0 failed, 0 waiting" in systemd.recv(1000)
+            while b"WATCHDOG=1\nSTATUS=1 rows, 0 failed, 0 waiting" not in systemd.recv(1000):
+                pass
             process.send_signal(signal.SIGTERM)
             while b"STOPPING=1" not in systemd.recv(1000):
                 pass

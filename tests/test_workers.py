@@ -132,12 +132,12 @@ def test_a_picture_that_takes_too_long_is_a_row(pictures: Path, how: str) -> Non
     names = [*(f"{number:03}.png" for number in range(9)), f"{how}-001.png", "009.png", f"{how}-002.png", "010.png"]
     paths = [str(pictures / name) for name in names]
     started = time.monotonic()
-    predictions = run(paths, timeout=0.5)
+    predictions = run(paths, timeout=3)
     check(predictions, paths, {how: "timeout"})
     failure = predictions[9].failure
     assert failure is not None
-    assert failure.message == "took longer than 0.5 s"
-    assert time.monotonic() - started < 10
+    assert failure.message == "took longer than 3 s"
+    assert time.monotonic() - started < 60
 
 
 def test_batches_stay_as_they_were(pictures: Path) -> None:
@@ -163,7 +163,7 @@ def test_workers_killed_at_random_cost_nothing(greys: Path) -> None:
                 process.kill()
                 killed += 1
             done = len(predictions)
-            while len(predictions) < done + 64 and not over.wait(0.01):
+            while len(predictions) < done + 128 and not over.wait(0.01):
                 pass  # to kill twice at the same picture is to make it the guilty one
 
     thread = threading.Thread(target=kill)
@@ -178,14 +178,12 @@ def test_workers_killed_at_random_cost_nothing(greys: Path) -> None:
 
 
 def test_an_idle_process_that_is_stopped_is_replaced(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dinoclassify.workers.START", 0.5)
+    monkeypatch.setattr("dinoclassify.workers.START", 3.0)
     paths = [str(greys / f"{number:03}.png") for number in range(40)]
-    batches = load_batches(
-        map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000, timeout=0.5
-    )
+    batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000, timeout=3)
     predictions = classify(batches, level_of, LABELS)
     first = next(predictions)
-    time.sleep(0.3)  # it has nothing to do until it is asked for more
+    time.sleep(2)  # it has nothing to do until it is asked for more
     for process in multiprocessing.active_children():
         os.kill(process.pid or 0, signal.SIGSTOP)
     check([first, *predictions], paths, {})
@@ -200,16 +198,37 @@ def test_a_process_that_hangs_at_its_start_is_replaced(
             time.sleep(1000)
         init_worker(number)
 
-    monkeypatch.setattr("dinoclassify.workers.START", 0.5)
+    monkeypatch.setattr("dinoclassify.workers.START", 3.0)
     monkeypatch.setattr("dinoclassify.workers.init_worker", hang_once)
     paths = [str(greys / f"{number:03}.png") for number in range(10)]
-    check(run(paths, workers=1, timeout=0.5), paths, {})
+    check(run(paths, workers=1, timeout=3), paths, {})
+
+
+def test_a_signal_to_all_processes_is_answered_by_one(
+    greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though one has only just begun, and has the handlers of the other."""
+
+    def interrupted(number: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        init_worker(number)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: (tmp_path / "answered").touch())
+    monkeypatch.setattr("dinoclassify.workers.init_worker", interrupted)
+    paths = [str(greys / f"{number:03}.png") for number in range(10)]
+    try:
+        check(run(paths, workers=1), paths, {})
+        assert not (tmp_path / "answered").exists()
+        signal.raise_signal(signal.SIGTERM)
+        assert (tmp_path / "answered").exists(), "this process hears it"
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_many_pictures_that_hang_do_not_end_the_run(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinoclassify.workers.RESTARTS", 2)
     paths = [str(pictures / f"{name}.png") for name in ("001", *(f"hang-{number:03}" for number in range(4)), "002")]
-    check(run(paths, workers=1, timeout=0.3), paths, {"hang": "timeout"})
+    check(run(paths, workers=1, timeout=2), paths, {"hang": "timeout"})
 
 
 @pytest.mark.slow
@@ -223,7 +242,7 @@ def test_time_in_which_all_is_stopped_does_not_count(pictures: Path) -> None:
         "loader.decode = slow\n"
         f"paths = [f'{pictures}/{{n % 60:03}}.png' for n in range(80)]\n"
         "print('started', flush=True)\n"
-        "t.check(t.run(paths, workers=1, timeout=1), paths, {})\n"
+        "t.check(t.run(paths, workers=1, timeout=5), paths, {})\n"
     )
     command = [sys.executable, "-c", script]
     folder = Path(__file__).parent
@@ -232,9 +251,9 @@ def test_time_in_which_all_is_stopped_does_not_count(pictures: Path) -> None:
         process.stdout.readline()
         time.sleep(1.5)
         os.killpg(process.pid, signal.SIGSTOP)
-        time.sleep(2.5)
+        time.sleep(12)
         os.killpg(process.pid, signal.SIGCONT)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=200) == 0
 
 
 def test_a_process_leaves_alone_what_is_garbage_of_the_one_that_started_it(pictures: Path) -> None:
@@ -288,7 +307,7 @@ def test_a_program_ends_though_it_holds_rows_it_has_not_asked_for(greys: Path, t
     )
     paths = [str(greys / f"{level:03}.png") for level in range(200)]
     command = [sys.executable, "-c", script, tiny, *paths]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stdout) == (1, "ok\n")
     assert done.stderr.startswith("Traceback")
     assert done.stderr.endswith("\nValueError: of the program\n")  # no library has more to say
@@ -307,7 +326,7 @@ def test_the_end_of_a_process_that_a_program_has_forked_is_not_its_own(greys: Pa
         "print(len(list(rows)))\n"
     )
     paths = [str(greys / f"{level:03}.png") for level in range(200)]
-    done = subprocess.run([sys.executable, "-c", script, tiny, *paths], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script, tiny, *paths], capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stdout) == (0, "199\n"), done.stderr
     assert "starting another" not in done.stderr
 

@@ -93,8 +93,7 @@ def main() -> Never:
             signal.signal(number, stop_at_once)
         code = run(sys.argv[1:])
     except Stopped as stop:  # before `run` catches it, or after
-        say(str(stop))
-        code = stop.exit_code
+        code = _tell(stop)
     for number in SIGNALS:
         signal.signal(number, exit_at_once)
     sys.exit(code)
@@ -120,13 +119,19 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Stopped as stop:
-        say(str(stop))  # once: a run that had begun to write has said it, with more, and hushed
-        return stop.exit_code
+        return _tell(stop)
     except Exception as error:
         if stopped:  # in the middle of an import, which then failed for that reason
-            say(str(stopped[0]))
-            return stopped[0].exit_code
+            return _tell(stopped[0])
         return _report(error)
+
+
+def _tell(stop: Stopped) -> int:
+    """Say once what has ended the run; gives the exit code."""
+    if not stop.is_said:
+        say(str(stop))  # a run that had begun to write has said it, with more, and hushed
+        stop.is_said = True
+    return stop.exit_code
 
 
 def _report(error: Exception) -> int:

@@ -22,6 +22,8 @@ log = logging.getLogger("dinoclassify")
 
 T = TypeVar("T")
 
+_COUNTING = 1.0  # seconds that the end of a bar waits for its total
+
 
 def log_model(model: "LoadedModel") -> None:
     """Say what has been opened."""
@@ -69,8 +71,10 @@ def _with_bar(rows: Iterator[T], tally: Tally, look: Callable[[], Iterator[Sourc
             with suppress(Exception):  # the first look reports what is wrong
                 bar.total = sum(1 for _ in look()) if look is not None else None
 
-        threading.Thread(target=count, name=COUNTER, daemon=True).start()
+        counter = threading.Thread(target=count, name=COUNTER, daemon=True)
+        counter.start()
         for row in rows:
             yield row
             bar.update(tally.total - bar.n)  # rows that were kept are counted too
+        counter.join(_COUNTING)
         bar.update(tally.total - bar.n)

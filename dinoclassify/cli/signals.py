@@ -26,11 +26,12 @@ _CLEAR_LINE = b"\r\x1b[K"  # of the bar
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end."""
+    """A signal asked the run to end. ``is_said`` is for who tells the user."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.exit_code = 128 + number
+        self.is_said = False
 
 
 def stop_at_once(number: int, frame: FrameType | None) -> Never:
@@ -40,10 +41,20 @@ def stop_at_once(number: int, frame: FrameType | None) -> Never:
         exit_at_once(number, frame)
     stop = Stopped(number)
     stopped.append(stop)
-    timer = threading.Timer(GRACE, exit_at_once, [number, frame])  # should a library swallow what is raised here
+
+    def end() -> None:
+        if stop.is_said:
+            os._exit(stop.exit_code)
+        exit_at_once(number, frame)
+
+    _after_grace(end)  # should a library swallow what is raised here
+    raise stop
+
+
+def _after_grace(end: Callable[[], None]) -> None:
+    timer = threading.Timer(GRACE, end)
     timer.daemon = True
     timer.start()
-    raise stop
 
 
 def _is_importing(frame: FrameType | None) -> bool:
@@ -61,21 +72,21 @@ def finishing_batches(last_words: Callable[[Stopped], None], *, usual: bool = Fa
     ``usual`` that a signal ends the run, the exit code is then 0 all the same.
     """
     asked: list[Stopped] = []
+    words = threading.Lock()  # of whoever says the last ones
 
     def finish(number: int, _: FrameType | None) -> None:
         if asked:
             os._exit(128 + number)
         asked.append(Stopped(number))
-        timer = threading.Timer(GRACE, end)
-        timer.daemon = True
-        timer.start()
+        _after_grace(end)
         message = b"dinoclassify: stopping after the batches under way; again to stop at once\n"
         with suppress(OSError):  # by itself: what else prints may be in the middle of it
             os.write(2, (_CLEAR_LINE if os.isatty(2) else b"") + message)
 
     def end() -> None:
         try:
-            last_words(asked[0])
+            if words.acquire(timeout=GRACE):
+                last_words(asked[0])
         finally:
             os._exit(0 if usual else asked[0].exit_code)
 
@@ -86,6 +97,7 @@ def finishing_batches(last_words: Callable[[Stopped], None], *, usual: bool = Fa
         for number, handler in before.items():
             signal.signal(number, handler)
     if asked:
+        words.acquire()
         last_words(asked[0])
         raise asked[0]
 
