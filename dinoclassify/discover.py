@@ -146,8 +146,8 @@ def _glob(pattern: str, rules: Rules) -> Iterator[Source]:
     """What the shell would have made of ``pattern``, with ``**`` for any number of folders.
 
     Files are taken as they match. A folder that matches is walked, unless the pattern has ``**``: then what lies
-    below it is for the pattern to match. A folder that has to be listed for that, and cannot be, is itself an input, as
-    is a file in a folder that keeps its files to itself.
+    below it is for the pattern to match. A folder that has to be listed for that, and cannot be, is itself an input. A
+    file that the pattern names in a folder that may not be entered is one, too.
     """
     matched, folder = False, glob_folder(pattern)
     with suppress(OSError):
@@ -214,7 +214,7 @@ def _matches(prefix: str, parts: Sequence[str], rules: Rules, onerror: Callable[
 
 
 def _may_be_there(path: str) -> bool:
-    """Whether something has this name, as far as its folder tells: then it is tried, and its row says what is wrong."""
+    """Whether a file is there, or may be: a folder that may not be entered does not tell."""
     try:
         os.lstat(path)
     except PermissionError:

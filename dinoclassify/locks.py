@@ -26,14 +26,14 @@ NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSU
 
 _LONGEST = 1024  # characters of what stands in a lock
 _POLL = 0.2  # seconds between two looks at a lock that is waited for
-_LAST_BREATH = 10.0  # seconds for which the processes of a killed run may still be ending: they share its lock
+_ENDING = 10.0  # seconds that the workers of a killed run may take to end: they share its lock
 
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
     """The process that has a lock, if it is known, and the claim that is to be removed if it is dead.
 
-    A lock outlives a process that is known to be dead only until its workers have ended, too.
+    ``dead``: it has ended, and the lock is still held by its workers.
     """
 
     process: str | None
@@ -41,7 +41,8 @@ class _Holder:
     dead: bool = False
 
     def __str__(self) -> str:
-        return f" ({self.process})" if self.process is not None else ""
+        ended = ", which has ended; a process that it started has not" if self.dead else ""
+        return f" ({self.process}{ended})" if self.process is not None else ""
 
 
 def lock_of(path: str) -> str:
@@ -63,7 +64,7 @@ def locked(path: str, *, wait: bool) -> Iterator[None]:
         with reporting(name):
             if os.path.islink(name):
                 raise OutputError(f"cannot lock {path}: {name} is a link; remove it")
-            if (holder := _take_from_dead(name, held)) is not None:
+            if (holder := _take_once_ended(name, held)) is not None:
                 cure = f"; if that is dead, remove {holder.claim}" if holder.claim is not None else ""
                 if not wait:
                     raise LockedError(f"another run is writing {path}{holder}: --wait waits for it{cure}")
@@ -101,9 +102,9 @@ def _flock(descriptor: int, *, wait: bool) -> None:
         raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK)) from error
 
 
-def _take_from_dead(name: str, held: ExitStack) -> _Holder | None:
-    """As `_take`, but a run that was killed a moment ago keeps nobody out: it may be started again at once."""
-    end = time.monotonic() + _LAST_BREATH
+def _take_once_ended(name: str, held: ExitStack) -> _Holder | None:
+    """As `_take`, but wait until the workers of a killed run have ended: it may be started again at once."""
+    end = time.monotonic() + _ENDING
     while (holder := _take(name, held)) is not None and holder.dead and time.monotonic() < end:
         time.sleep(_POLL)
     return holder

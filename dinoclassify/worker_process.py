@@ -22,7 +22,7 @@ from dinoclassify.rows import Failure
 from dinoclassify.slots import Slots, Written
 from dinoclassify.sources import Source
 
-PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MAIN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # which the main process alone answers
 BETWEEN = -1  # the position of a process that is not decoding
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
@@ -133,9 +133,9 @@ def init_worker(_: int) -> None:
     gc.freeze()  # garbage of the main process, of which this one has a copy, may hold processes that it would end
     # Signals often reach the whole process group. The main process alone answers them, and ends its workers. Where it
     # dies without a word they end by themselves in some seconds; on Linux at once, with what they hold open.
-    for number in PARENTS_SIGNALS:
+    for number in MAIN_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)  # which `workers` has blocked until now
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, MAIN_SIGNALS)  # `Worker` has blocked them until now
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()

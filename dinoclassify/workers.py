@@ -34,7 +34,7 @@ from dinoclassify.fetching import IN_FLIGHT, is_elsewhere
 from dinoclassify.rows import Failure
 from dinoclassify.slots import Slots
 from dinoclassify.sources import Source
-from dinoclassify.worker_process import BETWEEN, PARENTS_SIGNALS, Pictures, Progress, Result, as_is, init_worker
+from dinoclassify.worker_process import BETWEEN, MAIN_SIGNALS, Pictures, Progress, Result, as_is, init_worker
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Worker:
         self._progress = RawValue(Progress, 0, BETWEEN, 0, -1, 0)
         self._received, self._seen, self._still, self._overdue = 0, 0, 0.0, None
         handler, before = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)  # else the new process answers them, too
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, MAIN_SIGNALS)  # else the new process answers them, too
         try:
             self._results = iter(
                 DataLoader(

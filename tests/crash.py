@@ -68,6 +68,33 @@ def count_kills(script: str, *arguments: str, timeout: float) -> int:
     return int(done.stdout)
 
 
+# Ends the run as the given signal does after so many new rows, in a process whose folders have small pieces.
+_END = """
+import os, signal, sys
+from dinoclassify import cli
+from dinoclassify.cli.tally import Tally
+from dinoclassify.writers import chunks
+
+kind, rows, piece = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+chunks.CHUNK = piece
+real = Tally.add
+
+def add(tally, row):
+    real(tally, row)
+    if tally.made == rows:
+        os.kill(os.getpid(), getattr(signal, kind))
+
+Tally.add = add
+sys.exit(cli.run(sys.argv[4:]))
+"""
+
+
+def ended_by(kind: str, rows: int, *arguments: str, piece: int = 4) -> int:
+    """Run the command in a process that a signal ends after so many new rows: its exit code."""
+    command = [sys.executable, "-c", _END, kind, str(rows), str(piece), *arguments]
+    return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=120).returncode
+
+
 def killed_at(step: int, work: Callable[[], object], *stores: Any, fsync: bool = False) -> bool:
     """Do the work in a process that is killed before its change number ``step``; False if it has fewer.
 

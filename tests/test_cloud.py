@@ -546,7 +546,7 @@ def test_a_signal_ends_a_run_that_waits_for_a_store(store: Store, tiny: str, sil
     class Silent(list[str]):
         def append(self, line: str) -> None:
             super().append(line)
-            real.delay = 60 if silent in line else 0
+            real.delay = 240 if silent in line else 0
 
     real.asked = Silent()
     command = [*COMMAND, "predict", "s3://bucket/photos/", "-m", tiny, "-o", "out.csv"]

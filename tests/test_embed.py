@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import PHOTOS, Cli
-from test_resume import ended_by
+from crash import ended_by
 
 from dinoclassify import Encoder
 from dinoclassify.cli import run

@@ -298,7 +298,7 @@ def memory_of_group(group: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_a_long_run_with_kills_is_the_undisturbed_one(here: Path, tiny: str) -> None:
     """20,000 files; workers and the run itself are killed at random moments; memory is flat."""
     Path("many").mkdir()

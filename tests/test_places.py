@@ -343,7 +343,9 @@ def test_a_claim_whose_process_is_dead_is_taken_over_on_its_own_host_alone(
         pass
 
 
-def test_a_killed_run_whose_workers_are_still_ending_keeps_nobody_out(here: Path) -> None:
+def test_a_killed_run_whose_workers_are_still_ending_keeps_nobody_out(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -351,11 +353,15 @@ def test_a_killed_run_whose_workers_are_still_ending_keeps_nobody_out(here: Path
         taken.__enter__()
         if os.fork() == 0:  # a worker, which shares the lock
             os.close(reading)
-            time.sleep(1)
+            time.sleep(4)
             os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # who started it may be slow to notice
     os.close(writing)
+    with monkeypatch.context() as patch:
+        patch.setattr("dinoclassify.locks._ENDING", 0.0)
+        with pytest.raises(LockedError, match=rf"\(process {child} on .*, which has ended; a process that it started"):
+            locked("out.csv", wait=False).__enter__()
     with locked("out.csv", wait=False):
         assert os.read(reading, 1) == b"", "the worker has ended"
     os.close(reading)

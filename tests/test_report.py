@@ -528,12 +528,12 @@ def test_keys(page: Page) -> None:
 def test_ten_thousand_rows_stay_responsive(page: Page) -> None:
     show(page, many(10_000))
     timing = page.evaluate("performance.getEntriesByType('navigation')[0].toJSON()")
-    assert timing["loadEventEnd"] < 20_000  # milliseconds; a fifth of a second on a machine that is not busy
+    assert timing["loadEventEnd"] < 5_000  # milliseconds; a fifth of a second on a machine that is not busy
     nodes = "document.querySelectorAll('*').length"
     assert page.evaluate(nodes) < 2_000
     started = time.monotonic()
     page.press("/", *"img_09999")
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 5
     assert texts(page, ".name") == ["IMG_09999.jpg"]
     page.press("Escape", "ArrowDown", "End")
     assert active(page) == "IMG_09999.jpg"

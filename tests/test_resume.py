@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import PHOTOS, Cli
+from crash import ended_by
 from PIL import Image
 
 from dinoclassify.cli import run as run_command
@@ -356,33 +357,6 @@ def test_a_row_of_other_content_takes_the_place_of_all_before() -> None:
         row = Prediction("a.jpg", "ok", (Label("x", 0, 0.5),), size=1, mtime_ns=mtime_ns)
         rows.add(row, os.getcwd(), replaces="changed")
     assert [number for number, _, _ in rows.unclaimed()] == [5, 6]
-
-
-# Ends the run as the given signal does after so many new rows, in a process whose folders have small pieces.
-_END = """
-import os, signal, sys
-from dinoclassify import cli
-from dinoclassify.cli.tally import Tally
-from dinoclassify.writers import chunks
-
-kind, rows, piece = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-chunks.CHUNK = piece
-real = Tally.add
-
-def add(tally, row):
-    real(tally, row)
-    if tally.made == rows:
-        os.kill(os.getpid(), getattr(signal, kind))
-
-Tally.add = add
-sys.exit(cli.run(sys.argv[4:]))
-"""
-
-
-def ended_by(kind: str, rows: int, *arguments: str, piece: int = 4) -> int:
-    """Run the command in a process that a signal ends after so many new rows: its exit code."""
-    command = [sys.executable, "-c", _END, kind, str(rows), str(piece), *arguments]
-    return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=120).returncode
 
 
 def in_folder(name: str) -> object:

@@ -26,7 +26,7 @@ _CLEAR_LINE = b"\r\x1b[K"  # of the bar
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end. ``is_said`` is for who tells the user."""
+    """A signal asked the run to end. ``is_said``: whether the user has been told."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -72,7 +72,7 @@ def finishing_batches(last_words: Callable[[Stopped], None], *, usual: bool = Fa
     ``usual`` that a signal ends the run, the exit code is then 0 all the same.
     """
     asked: list[Stopped] = []
-    words = threading.Lock()  # of whoever says the last ones
+    words = threading.Lock()  # held by the thread that says the last words
 
     def finish(number: int, _: FrameType | None) -> None:
         if asked:
