@@ -40,6 +40,7 @@ class Faults:
     status: str = "503 Slow Down"
     share: float = 0.0
     breaking: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
     under_way: int = 0
     most: int = 0
     asked: list[str] = field(default_factory=list)
@@ -156,6 +157,7 @@ def _serving(application: "WSGIApplication", faults: Faults, kind: type[WSGIRequ
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
+        faults.over.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -178,9 +180,11 @@ def _faulty(application: "WSGIApplication", faults: Faults) -> "WSGIApplication"
         with lock:
             faults.under_way += 1
             faults.most = max(faults.most, faults.under_way)
-        time.sleep(faults.delay)
+        is_over = faults.over.wait(faults.delay)
         with lock:
             faults.under_way -= 1
+        if is_over:  # nobody waits for the answer any more
+            raise ConnectionResetError
         if faults.only in line and (is_due("failing") or faults.chance.random() < faults.share):
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             code = _CODES[faults.status.split()[0]]

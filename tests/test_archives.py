@@ -8,7 +8,6 @@ import stat
 import struct
 import subprocess
 import tarfile
-import tracemalloc
 import zipfile
 import zlib
 from collections import Counter
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import measured
 from PIL import Image
 
 from dinoclassify import archives, tars, zips
@@ -266,13 +266,9 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
         for number in range(300):
             archive.addfile(header(f"{number}.jpg", 100_000), io.BytesIO(os.urandom(100_000)))
     list(members(path, lambda _: True, open_local, SIGNATURE, streamed=True))  # what is imported is not counted
-    tracemalloc.start()
-    try:
-        count = sum(1 for _ in members(path, lambda _: True, open_local, SIGNATURE, streamed=True))
-        assert count == 300
-        assert tracemalloc.get_traced_memory()[1] < 2_000_000
-    finally:
-        tracemalloc.stop()
+    most, count = measured(lambda: sum(1 for _ in members(path, lambda _: True, open_local, SIGNATURE, streamed=True)))
+    assert count == 300
+    assert most < 2_000_000
 
 
 def test_reads_as_short_as_a_network_s_are_put_together() -> None:
@@ -427,12 +423,8 @@ def test_a_zip_s_member_that_would_take_much_to_read_little_is_too_large(monkeyp
 def test_a_zip_s_member_is_unpacked_no_further_than_it_says() -> None:
     content = fields(make_zip([("a.png", bytes(50_000_000))], zipfile.ZIP_DEFLATED), 0, size=(24, "<I", 1000))
     (source,) = listed(content, "zip")
-    tracemalloc.start()
-    try:
-        result = read(source, content)
-        assert tracemalloc.get_traced_memory()[1] < 1_000_000
-    finally:
-        tracemalloc.stop()
+    most, result = measured(lambda: read(source, content))
+    assert most < 1_000_000
     assert result == Failure("too_large", "is larger than the 1,000 bytes that its archive says")
 
 
@@ -465,12 +457,8 @@ def test_what_compresses_well_and_is_not_large_is_no_bomb() -> None:
 def test_a_header_of_a_tar_that_is_as_large_as_a_bomb_is_not_read() -> None:
     long_name = header("x", 50_000_000, tarfile.GNUTYPE_LONGNAME)
     content = tar([("a.png", b"x"), (long_name, b"n" * 50_000_000), ("b.png", b"x")])
-    tracemalloc.start()
-    try:
-        rows = outcomes(gzip.compress(content, 1), "tgz")
-        assert tracemalloc.get_traced_memory()[1] < 5_000_000
-    finally:
-        tracemalloc.stop()
+    most, rows = measured(lambda: outcomes(gzip.compress(content, 1), "tgz"))
+    assert most < 5_000_000
     assert rows == [("!a.png", "ok"), ("", "decode_error")]
 
 
@@ -747,13 +735,14 @@ def test_a_zip_s_directory_is_read_as_a_stream() -> None:
         expected = [(f"a.zip!{info.filename}", info.header_offset) for info in reference.infolist()]
     found = members("a.zip", lambda _: True, lambda _: io.BytesIO(content), SIGNATURE, streamed=False)
     assert [(source.path, source.content.offset) for source in found if isinstance(source.content, Span)] == expected
-    tracemalloc.start()
-    try:
+
+    def count() -> int:
         found = members("a.zip", lambda _: True, lambda _: io.BytesIO(content), SIGNATURE, streamed=False)
-        assert sum(1 for _ in found) == 20_000
-        assert tracemalloc.get_traced_memory()[1] < 6_000_000, "three pieces of 1 MiB and 30 bytes a member"
-    finally:
-        tracemalloc.stop()
+        return sum(1 for _ in found)
+
+    most, counted = measured(count)
+    assert counted == 20_000
+    assert most < 6_000_000, "three pieces of 1 MiB and 30 bytes a member"
 
 
 def test_long_comments_of_a_zip_s_members_are_passed_over() -> None:

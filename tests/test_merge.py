@@ -9,14 +9,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import PHOTOS
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import measured
 from servers import store_server
 
 from dinoclassify import cli
@@ -143,16 +144,15 @@ def test_a_position_takes_about_a_byte(shards: int, most: float) -> None:
 
 
 def test_positions_are_packed_as_they_come_and_read_as_they_are_needed() -> None:
-    some = PackedPositions()
-    tracemalloc.start()
-    try:
+    def pack() -> PackedPositions:
+        some = PackedPositions()
         for position in range(0, 400_000, 2):
             some.add(position)
-        text = some.packed()
-        assert list(itertools.islice(unpacked(text), 3)) == [0, 2, 4]
-        assert tracemalloc.get_traced_memory()[1] < 1_000_000
-    finally:
-        tracemalloc.stop()
+        assert list(itertools.islice(unpacked(some.packed()), 3)) == [0, 2, 4]
+        return some
+
+    most, some = measured(pack)
+    assert most < 1_000_000
     some.add(400_000)
     assert sum(1 for _ in unpacked(some.packed())) == 200_001
 
@@ -516,10 +516,7 @@ def test_memory_does_not_grow_with_the_rows(here: Path) -> None:
     peaks = []
     for count in (1000, 4000):
         parts = write_shards(here, [row_of(f"{number:0100}.jpg") for number in range(count)], 3)
-        tracemalloc.start()
-        merge(parts, "out.jsonl", "jsonl")
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        peaks.append(measured(partial(merge, parts, "out.jsonl", "jsonl"))[0])
     assert peaks[1] < peaks[0] + 3000 * 10
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import PHOTOS, Cli
+from memory import measured
 
 from dinoclassify import predictions
 from dinoclassify.cli import run
@@ -82,11 +82,12 @@ def test_a_small_file_with_an_endless_row_takes_little_memory(
     monkeypatch.setattr(predictions, "_LONGEST", 1 << 16)
     header = b"" if endless.startswith(b"{") else open_format("csv", 1).lines.header()
     Path("rows.gz").write_bytes(gzip.compress(header + endless, 1))
-    tracemalloc.start()
-    with pytest.raises(UsageError, match=r"rows.gz is not what predict writes \(a row is over 65,536 bytes\)"):
-        list(read_predictions("rows.gz"))
-    assert tracemalloc.get_traced_memory()[1] < 4 << 20
-    tracemalloc.stop()
+
+    def read() -> None:
+        with pytest.raises(UsageError, match=r"rows.gz is not what predict writes \(a row is over 65,536 bytes\)"):
+            list(read_predictions("rows.gz"))
+
+    assert measured(read)[0] < 4 << 20
 
 
 @pytest.mark.parametrize(
