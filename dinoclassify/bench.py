@@ -32,11 +32,11 @@ from dinoclassify.contestants import (
     runtimes_of,
 )
 from dinoclassify.errors import ModelError, NoInputsError
-from dinoclassify.loader import available_cpus
 from dinoclassify.models import ImageClassifier, open_model
 from dinoclassify.runtimes import Runtime, cpu_has_bf16
 from dinoclassify.runtimes.pytorch import find_devices
 from dinoclassify.stages import Stage, Stages, advice
+from dinoclassify.surroundings import available_cpus
 
 log = logging.getLogger(__name__)
 

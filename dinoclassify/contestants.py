@@ -26,7 +26,7 @@ from dinoclassify.catalogue import resolve
 from dinoclassify.checkpoints import silenced
 from dinoclassify.errors import UsageError
 from dinoclassify.hub import cached_snapshot
-from dinoclassify.loader import available_cpus, load_batches
+from dinoclassify.loader import load_batches
 from dinoclassify.models import ImageClassifier
 from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
 from dinoclassify.pipeline import classify
@@ -36,6 +36,7 @@ from dinoclassify.runtimes.pytorch import DTYPES
 from dinoclassify.sources import MAX_PIXELS, Source
 from dinoclassify.stages import Stages
 from dinoclassify.streams import stream_rows
+from dinoclassify.surroundings import available_cpus
 from dinoclassify.workers import Batch
 from dinoclassify.writers import open_format
 

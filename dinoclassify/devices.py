@@ -5,9 +5,9 @@ import json
 import torch
 
 from dinoclassify.decode import decoders
-from dinoclassify.loader import available_cpus
 from dinoclassify.runtimes import cpu_has_bf16
 from dinoclassify.runtimes.pytorch import find_devices
+from dinoclassify.surroundings import available_cpus
 
 
 def print_found() -> None:

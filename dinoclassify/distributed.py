@@ -31,12 +31,13 @@ import dinoclassify
 from dinoclassify.cluster import Use, gpus_of_replica, use_of_cluster
 from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.following import Plan, Todo
-from dinoclassify.loader import available_cpus, load_batches
+from dinoclassify.loader import load_batches
 from dinoclassify.packing import packed, pieces_of, unpacked
 from dinoclassify.paths import is_relative_file
 from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.provenance import versions
 from dinoclassify.sources import Source, Stream
+from dinoclassify.surroundings import available_cpus
 from dinoclassify.workers import Batch
 from dinoclassify.writers import R, RowFormat
 from dinoclassify.writers.chunks import Chunk, ChunkResult, Piece, chunk_size, read_chunk, write_rows

@@ -11,13 +11,14 @@ from PIL import Image
 from dinoclassify.discover import discover
 from dinoclassify.errors import UsageError, nearest
 from dinoclassify.in_memory import in_memory
-from dinoclassify.loader import available_cpus, load_batches
+from dinoclassify.loader import load_batches
 from dinoclassify.models import ImageClassifier, ImageModel
 from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
 from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.runtimes import Precision, RuntimeName, open_runtime
 from dinoclassify.sources import MAX_PIXELS, TIMEOUT, Source
 from dinoclassify.stages import Stages, advice
+from dinoclassify.surroundings import available_cpus
 from dinoclassify.workers import Batch
 
 Input = str | os.PathLike[str] | Image.Image | bytes  # a path, a folder or a glob; an image; an encoded image

@@ -78,11 +78,6 @@ def load_batches(
         raise errors[0]
 
 
-def available_cpus() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _allow_open_files(workers: int) -> None:
     """Raise the limit of open files, if it must be and can be, for as many workers."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,5 +1,6 @@
-"""What libraries take for granted and a machine may lack: a home, a folder for temporary files, room for threads."""
+"""What libraries take for granted and a machine may lack: a home, temporary files, processors, room for threads."""
 
+import math
 import os
 import resource
 import tempfile
@@ -46,6 +47,13 @@ def temporary_folder() -> str | None:
         return tempfile.gettempdir()
     except FileNotFoundError:
         return None
+
+
+def available_cpus() -> int:
+    """How many processors this process may use: those it may run on, or fewer where its container has less time."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cgroups.read_limits().cpus
+    return count if share is None else min(count, max(1, math.ceil(share)))
 
 
 def few_processes() -> bool:

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from dinoclassify.loader import available_cpus, load_batches
+from dinoclassify.loader import load_batches
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.sources import MAX_PIXELS, Source
+from dinoclassify.surroundings import available_cpus
 
 SIDE = 160  # pixels: twice the size they are shown at, for fine screens
 

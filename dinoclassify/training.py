@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dinoclassify.errors import UsageError
-from dinoclassify.loader import available_cpus
 from dinoclassify.statistics import wilson
+from dinoclassify.surroundings import available_cpus
 
 try:
     from sklearn.exceptions import ConvergenceWarning

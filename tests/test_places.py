@@ -28,7 +28,7 @@ from dinoclassify.errors import LockedError, ModelError, WorkerError
 from dinoclassify.locks import lock_of, locked
 from dinoclassify.models import open_model
 from dinoclassify.runtimes.openvino import OpenVINORuntime, converted, reason_of
-from dinoclassify.surroundings import NO_HOME, make_do
+from dinoclassify.surroundings import NO_HOME, available_cpus, make_do
 
 Refuse = Callable[[int | None], None]
 
@@ -388,6 +388,13 @@ def test_limits_of_control_groups_of_both_versions_are_read(tmp_path: Path) -> N
     group("memory", memory__limit_in_bytes="9223372036854771712")
     group("cpu,cpuacct", cpu__cfs_quota_us="-1")
     assert read_limits(str(tmp_path), str(groups)) == CgroupLimits()
+
+
+def test_a_cgroup_limits_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(96)), raising=False)
+    for share, expected in ((None, 96), (16.0, 16), (1.5, 2), (0.25, 1), (128.0, 96)):
+        monkeypatch.setattr("dinoclassify.cgroups.read_limits", lambda share=share: CgroupLimits(cpus=share))
+        assert available_cpus() == expected
 
 
 def verdicts(model: str | None = "builtin", output: str | None = None) -> dict[str, tuple[str, str, str | None]]:
