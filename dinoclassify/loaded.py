@@ -179,7 +179,6 @@ def _sources(inputs: Inputs) -> Iterator[Source]:
 def flow(run: Run) -> "Flow":
     """The part of a run that the pipeline is told."""
     return {
-        "live": run.get("live", False),
         "stages": run.get("stages"),
         "stop": run.get("stop", lambda: False),
     }
@@ -188,6 +187,5 @@ def flow(run: Run) -> "Flow":
 class Flow(TypedDict, total=False):
     """See `dinoclassify.pipeline.answered`."""
 
-    live: bool
     stages: Stages | None
     stop: Callable[[], bool]

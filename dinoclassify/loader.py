@@ -1,8 +1,8 @@
 """Sources -> batches of pixels, decoded by worker processes.
 
-The discovered stream is the batch sampler of their DataLoaders: it hands out lists of `Source`, and their dataset holds
-no paths. So discovery stays lazy, batches come back in order, and no more than `PREFETCH` batches a worker are ever
-under way.
+Lists of `Source` are dealt to the workers round-robin, as they are discovered, and their batches are received in the
+same order. Discovery stays lazy: a worker has `PREFETCH` batches under way, and more only of images that it reads from
+elsewhere.
 """
 
 import itertools
@@ -11,8 +11,7 @@ import queue
 import resource
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from dinoclassify.budget import shares
@@ -20,9 +19,7 @@ from dinoclassify.decode import decode
 from dinoclassify.errors import UsageError
 from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.sources import TIMEOUT, Source
-from dinoclassify.workers import Batch, Worker, looked_after
-
-LINGER = 0.1  # seconds
+from dinoclassify.workers import LINGER, NOT_READY, NOTHING_CAME, Batch, Worker, looked_after
 
 _FILES = 9  # held open for each worker: pipes, and memory that is shared
 _SPARE_FILES = 16  # for all else that a run opens
@@ -47,10 +44,10 @@ def load_batches(
     Pictures that are not on this machine are read in the workers, ahead; ``private``: see `dinoclassify.web`.
     A worker that dies or hangs is replaced, and costs at most the picture it was at; see `dinoclassify.workers`.
 
-    Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live`` no
-    picture waits for others that are still to come: batches may be short, or empty, at any time. With ``pinned`` pixels
-    are in memory that CUDA can copy from by itself. With ``leave_jpegs`` most JPEGs come as they are, for
-    `dinoclassify.nvjpeg`.
+    Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live``
+    sources come over time: a batch may be short where a worker would be idle, and `NOTHING_CAME` or `NOT_READY` stands
+    for the next one as long as that is not there. With ``pinned`` pixels are in memory that CUDA can copy from by
+    itself. With ``leave_jpegs`` most JPEGs come as they are, for `dinoclassify.nvjpeg`.
 
     Raises:
         UsageError: so many workers need more open files than the system allows.
@@ -61,19 +58,15 @@ def load_batches(
     _allow_open_files(workers)
     errors: list[Exception] = []
     sources = _until_error(sources, errors)
-    batches = _batched_live(sources, batch_size) if live else _batched(sources, batch_size)
-    turns: deque[int] = deque()  # which worker has the next batch, and the next
     to_pixels = partial(
         decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels, leave_jpegs=leave_jpegs
     )
     team: list[Worker] = []
     with looked_after(team, timeout):
         team.extend(
-            Worker(to_pixels, hand, timeout=timeout, private=private, share=share, ahead=not live, pinned=pinned)
-            for hand, share in zip(_dealt(batches, workers, turns), shares(workers), strict=True)
+            Worker(to_pixels, timeout=timeout, private=private, share=share, pinned=pinned) for share in shares(workers)
         )
-        while turns:
-            yield team[turns.popleft()].receive()
+        yield from _live(sources, batch_size, team) if live else _in_full(sources, batch_size, team)
     if errors:
         raise errors[0]
 
@@ -98,53 +91,56 @@ def _until_error(sources: Iterable[Source], errors: list[Exception]) -> Iterator
         errors.append(error)
 
 
-def _dealt(batches: Iterator[list[Source]], workers: int, turns: deque[int]) -> list[Iterator[list[Source]]]:
-    """What each worker is to do; ``turns`` is told who has the next batch.
-
-    They get one in turn, however many each asks for: else they would wait for each other.
-    """
-    hands: list[deque[list[Source]]] = [deque() for _ in range(workers)]
-    numbers = itertools.cycle(range(workers))
-
-    def share(hand: deque[list[Source]]) -> Iterator[list[Source]]:
-        while True:
-            while not hand:
-                batch = next(batches, None)
-                if batch is None:
-                    return
-                turns.append(next(numbers))
-                hands[turns[-1]].append(batch)
-            yield hand.popleft()
-
-    return list(map(share, hands))
+def _in_full(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Iterator[Batch]:
+    """Deal full lists round-robin, as far ahead as the workers have room, and receive the batches in the same order."""
+    lists = _lists(sources, size)
+    ring, due = itertools.cycle(team), deque[Worker]()
+    worker = next(ring)
+    while True:
+        while worker.has_room and (batch := next(lists, None)) is not None:
+            worker.send(batch)
+            due.append(worker)
+            worker = next(ring)
+        if not due:
+            return
+        yield due.popleft().receive()
 
 
-def _batched(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
-    iterator = iter(sources)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
-
-
-def _batched_live(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
-    """Lists of up to ``size`` sources; a shorter one, or an empty, when none has come for `LINGER` seconds.
-
-    The DataLoader asks for lists before it gives batches back, so that it must not be kept waiting.
-    """
-    arrived: queue.Queue[Source | None] = queue.Queue(maxsize=size)
+def _live(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Iterator[Batch]:
+    """The same, but a worker that is idle gets what has come: only one that is busy can wait for a full list."""
+    arrived: queue.Queue[Source] = queue.Queue(maxsize=size * len(team))
+    came, ended = threading.Event(), threading.Event()
 
     def read() -> None:
         for source in sources:
             arrived.put(source)
-        arrived.put(None)
+            came.set()
+        ended.set()
+        came.set()
 
-    threading.Thread(target=read, daemon=True).start()
+    threading.Thread(target=read, name="read list", daemon=True).start()
+    ring, due = itertools.cycle(team), deque[Worker]()
+    worker = next(ring)
     while True:
-        batch: list[Source] = []
-        with suppress(queue.Empty):
-            while len(batch) < size:
-                item = arrived.get(timeout=LINGER)
-                if item is None:
-                    yield batch
-                    return
-                batch.append(item)
+        came.clear()
+        is_last = ended.is_set()
+        while worker.has_room and (count := arrived.qsize()) >= (1 if worker.is_idle else size):
+            worker.send([arrived.get() for _ in range(min(count, size))])
+            due.append(worker)
+            worker = next(ring)
+        if due:
+            batch = due[0].receive_soon()
+            if batch is not None:
+                due.popleft()
+            yield batch or NOT_READY
+        elif is_last:
+            return
+        else:
+            yield NOTHING_CAME
+            came.wait(LINGER)
+
+
+def _lists(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    iterator = iter(sources)
+    while batch := list(itertools.islice(iterator, size)):
         yield batch

@@ -13,7 +13,7 @@ from dinoclassify.embeddings import Embedding
 from dinoclassify.rows import Failure, Label, Prediction, Status
 from dinoclassify.runtimes import Answer, Runtime
 from dinoclassify.stages import Stages
-from dinoclassify.workers import Batch
+from dinoclassify.workers import NOTHING_CAME, Batch
 
 _OUT_OF_RANGE = Failure("nonfinite", "a feature is too large for --dtype fp16: leave that out")
 _NONFINITE = Failure("nonfinite", "the model's answer is not a number, not even in fp32")
@@ -27,7 +27,6 @@ def classify(
     top_k: int = 1,
     threshold: float = 0.0,
     fold: Callable[[Tensor], Tensor] | None = None,
-    live: bool = False,
     stages: Stages | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Prediction]:
@@ -40,12 +39,11 @@ def classify(
         top_k: how many labels a prediction gets, at most as many as there are.
         threshold: a best score below it makes a prediction ``uncertain``.
         fold: probabilities of the classes -> those of the groups; see `fold_into_groups`.
-        live: see `answered`.
         stages: see `answered`.
         stop: see `answered`.
     """
     clock = stages or Stages()
-    for batch, probabilities in answered(batches, runtime, live=live, stages=clock, stop=stop):
+    for batch, probabilities in answered(batches, runtime, stages=clock, stop=stop):
         with clock.charge("forward"):
             folded = fold(probabilities) if fold is not None and len(probabilities) else probabilities
             ranked = iter(_rank(folded, labels, top_k))
@@ -65,7 +63,6 @@ def embed(
     *,
     normalized: bool = False,
     dtype: torch.dtype = torch.float32,
-    live: bool = False,
     stages: Stages | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Embedding]:
@@ -76,11 +73,10 @@ def embed(
         runtime: pixels -> features.
         normalized: scale each row of features to length 1.
         dtype: what the features are given in: float32 or float16.
-        live: see `answered`.
         stages: see `answered`.
         stop: see `answered`.
     """
-    for batch, features in answered(batches, runtime, live=live, stages=stages or Stages(), stop=stop):
+    for batch, features in answered(batches, runtime, stages=stages or Stages(), stop=stop):
         made = (normalize(features) if normalized and len(features) else features).to(dtype)
         finite, fits = (some.isfinite().all(dim=1).tolist() for some in (features, made))
         rows = iter(zip(made.numpy(), finite, fits, strict=True))
@@ -94,14 +90,14 @@ def embed(
 
 
 def answered(
-    batches: Iterable[Batch], runtime: Runtime, *, live: bool, stages: Stages, stop: Callable[[], bool]
+    batches: Iterable[Batch], runtime: Runtime, *, stages: Stages, stop: Callable[[], bool]
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Each batch with the runtime's answers to its pixels, in order.
 
     Args:
-        batches: what the loader yields. What goes wrong with them is raised when those before are answered.
+        batches: what the loader yields. What goes wrong with them is raised when those before are answered. One without
+            inputs leaves time: all that is started is finished.
         runtime: pixels -> answers.
-        live: answer a batch before the next is asked for, rather than keep the runtime busy.
         stages: the clock of the run.
         stop: asked before each batch; when it says so, those that were begun are finished, and no more.
     """
@@ -121,12 +117,13 @@ def answered(
             batch, broken = None, error
         if batch is None or stop():
             break
-        stages.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
-        if not batch.inputs:
-            stages.recharge("decode", to="walk")  # nothing had come on the list
-        with stages.charge("forward"):
-            started.append((batch, runtime(batch.pixels) if len(batch.pixels) else _no_answer))
-        while len(started) > (0 if live else runtime.ahead):
+        if batch is NOTHING_CAME:
+            stages.recharge("decode", to="walk")
+        if batch.inputs:
+            stages.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
+            with stages.charge("forward"):
+                started.append((batch, runtime(batch.pixels) if len(batch.pixels) else _no_answer))
+        while len(started) > (runtime.ahead if batch.inputs else 0):
             yield finish()
     while started:
         yield finish()

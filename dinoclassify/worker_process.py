@@ -6,8 +6,13 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
+from multiprocessing.queues import Queue
+from queue import Empty
 from time import perf_counter
 from typing import Any
 
@@ -16,7 +21,7 @@ from torch.utils.data import Dataset
 
 from dinoclassify.budget import Share
 from dinoclassify.decode import Decoded, init_process
-from dinoclassify.fetching import Fetcher
+from dinoclassify.fetching import Fetcher, is_elsewhere
 from dinoclassify.files import signature
 from dinoclassify.rows import Failure
 from dinoclassify.slots import Slots, Written
@@ -25,6 +30,7 @@ from dinoclassify.sources import Source
 MAIN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # which the main process alone answers
 BETWEEN = -1  # the position of a process that is not decoding
 
+_PARENT = 5.0  # seconds between two looks at the main process
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
@@ -54,6 +60,7 @@ class Pictures(Dataset[Result]):
 
     Args:
         decode: what is done with each source.
+        lists: the lists of sources to decode, in order; what a DataLoader asks for is the next one.
         slots: where results are written.
         progress: what is told of them meanwhile.
         timeout: seconds that a picture may take to read.
@@ -64,6 +71,7 @@ class Pictures(Dataset[Result]):
     def __init__(
         self,
         decode: Callable[[Source], Decoded],
+        lists: "Queue[list[Source]]",
         slots: Slots,
         progress: Progress,
         *,
@@ -72,15 +80,18 @@ class Pictures(Dataset[Result]):
         share: Share,
     ) -> None:
         self._decode = decode
+        self._lists = lists
         self._slots = slots
         self._progress = progress
         self._timeout = timeout
         self._private = private
         self._share = share
         self._fetcher: Fetcher | None = None
+        self._coming: deque[list[Source]] = deque()  # lists whose images are being read
 
-    def __getitems__(self, task: list[list[Source]]) -> Result:
-        sources, ahead = task
+    def __getitems__(self, _: Sequence[int]) -> Result:
+        sources = self._coming.popleft() if self._coming else self._next_list()
+        ahead = self._read_ahead() if any(map(is_elsewhere, sources)) else []
         turn = self._progress.tasks
         self._progress.tasks += 1
         started = perf_counter()
@@ -96,6 +107,21 @@ class Pictures(Dataset[Result]):
             failure = Failure("out_of_memory", "not enough memory for its batch")
             written = self._write(turn, [replace(item, pixels=None, jpeg=None, failure=failure) for item in decoded])
         return Result(written, reading, perf_counter() - started - reading)
+
+    def _next_list(self) -> list[Source]:
+        """Wait for a list, as long as there is somebody to send it."""
+        while True:
+            with suppress(Empty):
+                return self._lists.get(timeout=_PARENT)
+            _end_with_parent()
+
+    def _read_ahead(self) -> list[Source]:
+        """Those images of the lists that have come meanwhile which are not on this machine."""
+        known = len(self._coming)
+        with suppress(Empty):
+            while True:
+                self._coming.append(self._lists.get_nowait())
+        return [source for sources in islice(self._coming, known, None) for source in sources if is_elsewhere(source)]
 
     def _decode_next(self, position: int, source: Source, fetched: Iterator[Source]) -> Decoded:
         self._progress.size, self._progress.mtime_ns = -1, 0
@@ -128,17 +154,26 @@ def as_is(result: Any) -> Any:  # DataLoader takes it for a function of a list
     return result
 
 
-def init_worker(_: int) -> None:
-    """Make the process ready."""
+def init_worker(_: int, *, tied: bool = True) -> None:
+    """Make the process ready.
+
+    Args:
+        tied: end it with the thread that has started it, at the very moment.
+    """
     gc.freeze()  # garbage of the main process, of which this one has a copy, may hold processes that it would end
     # Signals often reach the whole process group. The main process alone answers them, and ends its workers. Where it
-    # dies without a word they end by themselves in some seconds; on Linux at once, with what they hold open.
+    # dies without a word they end by themselves in some seconds; where they may be tied, with what they hold open.
     for number in MAIN_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, MAIN_SIGNALS)  # `Worker` has blocked them until now
-    if sys.platform == "linux":
+    if tied and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():  # it died before: nobody else ends this process, which holds locks
-        os._exit(1)
+    _end_with_parent()  # it may have died before
     init_process()
+
+
+def _end_with_parent() -> None:
+    """End this process, and with it the locks it holds, if the main process has died."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)

@@ -1,7 +1,9 @@
 """A process that decodes, and what becomes of its work when it dies.
 
 Each process has a DataLoader of its own, so that what one leaves behind when it is killed, a lock it held or half a
-message, hurts no other. It notes in shared memory which picture it is at. When it dies, another takes its place, and
+message, hurts no other. Lists of sources go to it through a queue beside that: a DataLoader asks for the next list
+before it returns a result, so a list that is still to come would hold up results. The process notes in shared memory
+which picture it is at. When it dies, another takes its place, and
 that picture is tried again alone: if it ends that process too, it is given up. A picture that takes too long is given
 up at once. Batches stay as they were, whatever happens in between.
 """
@@ -14,13 +16,16 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import RawValue
 
 import torch
@@ -41,9 +46,9 @@ log = logging.getLogger(__name__)
 PREFETCH = 2  # batches under way in a process
 RESTARTS = 32  # in a row, without one result in between: then the run ends
 START = 60.0  # seconds that a process may take to begin
+LINGER = 0.1  # seconds for which a result is waited for at a time
 
 _DYING = 1.0  # seconds that a process which is killed may take to end
-_POLL = 0.1  # seconds between two looks at a process that is waited for
 _LOOKS = 10  # at a process, in the time that a picture may take
 
 
@@ -62,16 +67,23 @@ class Batch:
     decode_seconds: float
 
 
+def _no_batch() -> Batch:
+    return Batch([], torch.empty((0, 3, 0, 0)), 0.0, 0.0)
+
+
+# Where inputs come over time these stand between batches: what is begun is to be finished, as there is time for it.
+NOTHING_CAME = _no_batch()  # no input
+NOT_READY = _no_batch()  # inputs that are being read and decoded
+
+
 class Worker:
-    """A process that decodes lists of sources, in order and `PREFETCH` ahead of those that are received.
+    """A process that decodes the lists of sources it is sent, in order.
 
     Args:
         decode: what is done with each source, in the process.
-        batches: the lists of sources. The next is asked for whenever one has been received.
         timeout: seconds that a picture may take to decode, and as many to read if it is not on this machine.
         private: see `dinoclassify.web`.
         share: what the process may hold of the budget of the run.
-        ahead: let it know of more lists, and begin to read what of these is not on this machine.
         pinned: have the pixels in memory that CUDA can copy from by itself.
 
     Raises:
@@ -81,23 +93,20 @@ class Worker:
     def __init__(
         self,
         decode: Callable[[Source], Decoded],
-        batches: Iterator[list[Source]],
         *,
         timeout: float,
         private: bool,
         share: Share,
-        ahead: bool,
         pinned: bool,
     ) -> None:
         self._decode = decode
-        self._batches = batches
         self._timeout = timeout
         self._private = private
         self._share = share
-        self._ahead = ahead
         self._pinned = pinned
         self._slots = Slots(PREFETCH + 1)
         self._plan: deque[_Task] = deque()  # what is under way, in order
+        self._parts: list[Batch] = []  # of the batch that is due, as far as they are there
         self._restarts = 0
         self._received = 0  # from this process
         self._seen, self._still = 0, 0.0  # the last step that was seen, and for how many seconds
@@ -108,23 +117,56 @@ class Worker:
         self._burying = threading.Lock()  # held by whoever gives back what a dead process has left
         self._start()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that it was sent has been received."""
+        return not self._plan
+
+    @property
+    def has_room(self) -> bool:
+        """Whether to send it another list: it has `PREFETCH`, and more where it reads `IN_FLIGHT` images ahead."""
+        if len(self._plan) < PREFETCH:
+            return True
+        ahead = sum(len(task.sources) for task in itertools.islice(self._plan, PREFETCH, None))
+        return ahead < IN_FLIGHT and any(map(is_elsewhere, self._plan[-1].sources))
+
+    def send(self, sources: list[Source]) -> None:
+        """Have a list decoded.
+
+        Raises:
+            WorkerError: a thread that sends it cannot be started.
+        """
+        task = _Task(sources)
+        self._plan.append(task)
+        with _starting():
+            self._queue.put(task.sources)
+
     def receive(self) -> Batch:
-        """The next batch, whatever happens to the process.
+        """The batch of the first list that has none, whatever happens to the process.
 
         Raises:
             WorkerError: too many processes in a row have died, or no other can be started.
         """
-        parts: list[Batch] = []
+        while (batch := self.receive_soon()) is None:
+            pass
+        return batch
+
+    def receive_soon(self) -> Batch | None:
+        """The same, or None if it is not there in `LINGER` seconds."""
         while True:
             task = self._plan[0]
             try:
-                parts.append(self._next_result(task) if task.verdict is None else _given_up(task.verdict))
+                part = self._next_result(task) if task.verdict is None else _given_up(task.verdict)
             except _LostError:
                 self._restart()
                 continue
+            if part is None:
+                return None
+            self._parts.append(part)
             self._plan.popleft()
             if task.ends_batch:
-                return _joined(parts)
+                batch, self._parts = _joined(self._parts), []
+                return batch
 
     def look(self, seconds: float) -> None:
         """Kill the process if it has stood still for too long; to be called every so many ``seconds``."""
@@ -132,11 +174,10 @@ class Worker:
             if self._processes and not any(process.is_alive() for process in self._processes):
                 self._share.clear()
         step, decoding = self._progress.step, self._progress.position != BETWEEN
-        self._still = self._still + seconds if step == self._seen else 0.0
-        self._seen = step
-        allowed = self._timeout if decoding else max(self._timeout, START)
         has_work = decoding or self._awaited
-        if has_work and self._still > allowed:
+        self._still = self._still + seconds if has_work and step == self._seen else 0.0
+        self._seen = step
+        if self._still > (self._timeout if decoding else max(self._timeout, START)):
             self._overdue = step
             self._kill()
 
@@ -148,62 +189,56 @@ class Worker:
     def _start(self) -> None:
         self._progress = RawValue(Progress, 0, BETWEEN, 0, -1, 0)
         self._received, self._seen, self._still, self._overdue = 0, 0, 0.0, None
+        context, is_main = _context(), threading.current_thread() is threading.main_thread()
         handler, before = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, MAIN_SIGNALS)  # else the new process answers them, too
         try:
-            self._results = iter(
-                DataLoader(
-                    Pictures(
-                        self._decode,
-                        self._slots,
-                        self._progress,
-                        timeout=self._timeout,
-                        private=self._private,
-                        share=self._share,
-                    ),
-                    batch_sampler=self._tasks([task for task in self._plan if task.verdict is None]),
-                    collate_fn=as_is,
-                    num_workers=1,
-                    prefetch_factor=PREFETCH,
-                    worker_init_fn=init_worker,
-                    timeout=_POLL,
-                    multiprocessing_context=_context(),
+            with _starting():
+                self._queue: Queue[list[Source]] = context.Queue()
+                self._queue.cancel_join_thread()  # a process that is killed leaves lists in it
+                for task in self._plan:
+                    if task.verdict is None:
+                        self._queue.put(task.sources)
+                self._results = iter(
+                    DataLoader(
+                        Pictures(
+                            self._decode,
+                            self._queue,
+                            self._slots,
+                            self._progress,
+                            timeout=self._timeout,
+                            private=self._private,
+                            share=self._share,
+                        ),
+                        batch_sampler=itertools.repeat([]),  # the lists are in the queue
+                        collate_fn=as_is,
+                        num_workers=1,
+                        prefetch_factor=PREFETCH,
+                        worker_init_fn=partial(init_worker, tied=is_main),
+                        timeout=LINGER,
+                        multiprocessing_context=context,
+                    )
                 )
-            )
-        except (OSError, RuntimeError) as error:
+        except WorkerError:
             for process in _begun_since(before):  # without the thread that would have been its other end
                 process.kill()
-            is_refused = isinstance(error, BlockingIOError) or "can't start new thread" in str(error)
-            cure = "more processes (ulimit -u)" if is_refused else "a larger /dev/shm"
-            raise WorkerError(
-                f"cannot start a process that decodes: {error}; try fewer --workers, or {cure}"
-            ) from error
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._processes = _begun_since(before)
-        if threading.current_thread() is threading.main_thread():
+        if is_main:
             signal.signal(signal.SIGCHLD, handler)  # torch's own would raise, in the middle of anything
 
-    def _tasks(self, again: Sequence["_Task"]) -> Iterator[list[list[Source]]]:
-        """What the process is to do, for its DataLoader to ask for, and to begin; first what was under way."""
-        lists = itertools.chain((task.sources for task in again), self._planned())
-        return _with_coming(lists) if self._ahead else ([sources, []] for sources in lists)
-
-    def _planned(self) -> Iterator[list[Source]]:
-        for sources in self._batches:
-            self._plan.append(_Task(sources))
-            yield sources
-
-    def _next_result(self, task: "_Task") -> Batch:
-        self._still, self._awaited = 0.0, True
-        result: Result | None = None
-        while result is None:
-            try:
-                result = next(self._results)
-            except RuntimeError as error:
-                if "timed out" not in str(error):  # the process lives, it is at work
-                    raise _LostError from error
-        self._awaited = False
+    def _next_result(self, task: "_Task") -> Batch | None:
+        self._awaited = True
+        try:
+            result = next(self._results)
+        except RuntimeError as error:
+            if "timed out" in str(error):  # the process lives, it is at work
+                return None
+            raise _LostError from error
+        finally:
+            self._awaited = False
         pixels, items = self._slots.read(self._received, result.written, pinned=self._pinned)
         self._received += 1
         self._restarts = 0
@@ -299,10 +334,30 @@ class _Flag:
 
 
 def _context() -> BaseContext:
-    """The usual context of multiprocessing, but for the one lock that a DataLoader shares with its process."""
-    context = copy.copy(multiprocessing.get_context())
+    """How processes are started: by fork on Linux, in milliseconds, unless the program has chosen to spawn them.
+
+    The others import torch anew, which takes seconds. A copy, but for the one lock that a DataLoader shares with its
+    process.
+    """
+    forks = sys.platform == "linux" and multiprocessing.get_start_method() != "spawn"
+    context = copy.copy(multiprocessing.get_context("fork" if forks else None))
     context.Event = _Flag  # type: ignore[method-assign,assignment]  # torch asks no more of it
     return context
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Say what keeps a process, or a thread for it, from being started.
+
+    Raises:
+        WorkerError: it cannot be started.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        is_refused = isinstance(error, BlockingIOError) or "can't start new thread" in str(error)
+        cure = "more processes (ulimit -u)" if is_refused else "a larger /dev/shm"
+        raise WorkerError(f"cannot start a process that decodes: {error}; try fewer --workers, or {cure}") from error
 
 
 def _begun_since(before: Sequence[BaseProcess]) -> list[BaseProcess]:
@@ -331,18 +386,6 @@ class _Task:
         suspect = _Task([self.sources[position]], alone=True, verdict=verdict)
         *pieces, last = (piece for piece in (before, suspect, after) if piece.sources)
         return [*(replace(piece, ends_batch=False) for piece in pieces), replace(last, ends_batch=self.ends_batch)]
-
-
-def _with_coming(lists: Iterator[list[Source]]) -> Iterator[list[list[Source]]]:
-    """Each list, and of those after it what is to be begun to be read: so that `IN_FLIGHT` pictures are under way."""
-    coming: deque[list[Source]] = deque()
-    while (sources := coming.popleft() if coming else next(lists, None)) is not None:
-        begun: list[Source] = []
-        is_remote = any(map(is_elsewhere, sources))
-        while is_remote and sum(map(len, coming)) < IN_FLIGHT and (after := next(lists, None)) is not None:
-            coming.append(after)
-            begun += filter(is_elsewhere, after)
-        yield [sources, begun]
 
 
 def _given_up(verdict: Decoded) -> Batch:

@@ -153,7 +153,7 @@ def test_live_inputs_are_answered_as_they_come(greys: Path) -> None:
     )
     asked.put(paths[0])
     answers = []
-    for prediction in classify(batches, Levels(ahead=4), LABELS, live=True):
+    for prediction in classify(batches, Levels(ahead=4), LABELS):
         answers.append(prediction)
         asked.put(paths[len(answers)] if len(answers) < 5 else "")
     assert [prediction.index for prediction in answers] == [0, 1, 2, 3, 4]
@@ -166,7 +166,7 @@ def test_an_error_of_the_inputs_is_raised_after_the_answers(greys: Path, live: b
         raise UsageError("the list is odd")
 
     batches = load_batches(sources(), TINY, batch_size=4, workers=2, exact=False, max_pixels=10_000, live=live)
-    predictions = classify(batches, Levels(ahead), LABELS, live=live)
+    predictions = classify(batches, Levels(ahead), LABELS)
     assert [next(predictions).index for _ in range(9)] == [5] * 9
     with pytest.raises(UsageError, match="the list is odd"):
         next(predictions)

@@ -1,8 +1,10 @@
 """Processes that are killed, crash or hang: each costs at most the picture it is at, and nothing is mixed up."""
 
 import gc
+import itertools
 import multiprocessing
 import os
+import queue
 import resource
 import shutil
 import signal
@@ -17,7 +19,7 @@ import numpy as np
 import pytest
 from conftest import PHOTOS
 from servers import Page, web_server
-from test_pipeline import LABELS, TINY, greys, level_of
+from test_pipeline import LABELS, TINY, Levels, greys, level_of
 
 from dinoclassify.budget import Share, shares
 from dinoclassify.decode import Decoded, decode
@@ -27,7 +29,7 @@ from dinoclassify.pipeline import classify
 from dinoclassify.rows import Prediction
 from dinoclassify.sources import Source
 from dinoclassify.worker_process import init_worker
-from dinoclassify.workers import RESTARTS
+from dinoclassify.workers import NOT_READY, RESTARTS, Batch, Worker
 
 __all__ = ["greys"]  # a fixture
 
@@ -192,11 +194,11 @@ def test_an_idle_process_that_is_stopped_is_replaced(greys: Path, monkeypatch: p
 def test_a_process_that_hangs_at_its_start_is_replaced(
     greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hang_once(number: int) -> None:
+    def hang_once(number: int, **options: bool) -> None:
         if not (tmp_path / "hung").exists():
             (tmp_path / "hung").touch()
             time.sleep(1000)
-        init_worker(number)
+        init_worker(number, **options)
 
     monkeypatch.setattr("dinoclassify.workers.START", 3.0)
     monkeypatch.setattr("dinoclassify.workers.init_worker", hang_once)
@@ -209,9 +211,9 @@ def test_a_signal_to_all_processes_is_answered_by_one(
 ) -> None:
     """Though one has only just begun, and has the handlers of the other."""
 
-    def interrupted(number: int) -> None:
+    def interrupted(number: int, **options: bool) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        init_worker(number)
+        init_worker(number, **options)
 
     before = signal.signal(signal.SIGTERM, lambda *_: (tmp_path / "answered").touch())
     monkeypatch.setattr("dinoclassify.workers.init_worker", interrupted)
@@ -282,6 +284,112 @@ def test_too_many_deaths_in_a_row_end_the_run(pictures: Path) -> None:
     assert [next(predictions).index for _ in range(8)] == [1] * 8
     with pytest.raises(WorkerError, match="32 processes that decode died in a row"):
         list(predictions)
+
+
+def test_no_list_is_empty_and_an_idle_worker_gets_what_has_come(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many workers there are: an image that comes alone waits for none of them."""
+    sent: list[int] = []
+    send = Worker.send
+
+    def note(self: Worker, sources: list[Source]) -> None:
+        sent.append(len(sources))
+        send(self, sources)
+
+    monkeypatch.setattr(Worker, "send", note)
+    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+    sources = map(Source, iter(asked.get, ""))
+    batches = load_batches(sources, TINY, batch_size=4, workers=12, exact=False, max_pixels=10_000, live=True)
+    for _ in range(6):
+        asked.put(str(greys / "009.png"))
+        pauses: list[Batch] = []
+        while not (batch := next(batches)).inputs:
+            pauses.append(batch)
+        assert len(batch.inputs) == 1
+        assert sum(pause is not NOT_READY for pause in pauses) < 6, "it went to an idle worker at once"
+    asked.put("")
+    assert not any(batch.inputs for batch in batches)
+    assert sent == [1] * 6
+
+
+def test_the_lists_of_a_busy_worker_are_full(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for a list to fill, while it has another: full batches are what a runtime is fast with."""
+    sent: list[int] = []
+    send = Worker.send
+
+    def note(self: Worker, sources: list[Source]) -> None:
+        sent.append(len(sources) if not self.is_idle else 0)
+        send(self, sources)
+
+    monkeypatch.setattr(Worker, "send", note)
+    predictions = run([str(greys / f"{number % 250:03}.png") for number in range(400)], workers=2, live=True)
+    assert [prediction.index for prediction in predictions] == [number % 250 for number in range(400)]
+    assert {size for size in sent if size} == {4}
+
+
+def test_live_inputs_keep_the_runtime_as_busy_as_others(greys: Path) -> None:
+    sources = [Source(str(greys / f"{number % 250:03}.png")) for number in range(400)]
+    batches = load_batches(sources, TINY, batch_size=4, workers=2, exact=False, max_pixels=10_000, live=True)
+    predictions = list(classify(batches, runtime := Levels(ahead=2), LABELS))
+    assert [prediction.index for prediction in predictions] == [number % 250 for number in range(400)]
+    assert runtime.most_under_way == 3
+
+
+def test_a_run_goes_on_when_the_thread_that_began_it_ends(greys: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = [str(greys / f"{number:03}.png") for number in range(40)]
+    batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=2, exact=False, max_pixels=10_000)
+    first: list[Batch] = []
+    thread = threading.Thread(target=lambda: first.append(next(batches)))
+    thread.start()
+    thread.join()
+    while Path(f"/proc/self/task/{thread.native_id}").exists():  # the thread of the system ends a moment later
+        time.sleep(0.01)
+    check(list(classify(itertools.chain(first, batches), level_of, LABELS)), paths, {})
+    assert caplog.records == [], "no process was lost"
+
+
+def test_processes_of_a_thread_end_when_the_program_is_killed(greys: Path) -> None:
+    script = (
+        "import os, queue, signal, sys, threading, dinoclassify.worker_process\n"
+        "from test_workers import Source, TINY, load_batches\n"
+        "dinoclassify.worker_process._PARENT = 0.5\n"
+        "asked = queue.SimpleQueue()\n"
+        "asked.put(sys.argv[1])\n"
+        "batches = load_batches(map(Source, iter(asked.get, '')), TINY, batch_size=4, workers=2, exact=False,"
+        " max_pixels=10_000, live=True)\n"
+        "def first():\n"
+        "    while not next(batches).inputs:\n"
+        "        pass\n"
+        "thread = threading.Thread(target=first)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    command = [sys.executable, "-c", script, str(greys / "001.png")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=200, cwd=Path(__file__).parent)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b""), "all that had stdout have ended"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "used"), [("forkserver", "ForkProcess"), ("fork", "ForkProcess"), ("spawn", "SpawnProcess")]
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+def test_processes_are_forked_unless_the_program_spawns_its_own(greys: Path, chosen: str, used: str) -> None:
+    """Python 3.14 has another default, with which each process would import torch anew."""
+    script = (
+        "import multiprocessing, sys\n"
+        "from test_workers import Source, TINY, load_batches\n"
+        "if __name__ == '__main__':\n"
+        "    multiprocessing.set_start_method(sys.argv[1])\n"
+        "    batches = load_batches([Source(sys.argv[2])] * 2, TINY, batch_size=1, workers=1, exact=False,"
+        " max_pixels=10_000)\n"
+        "    print(len(next(batches).pixels), *{type(child).__name__ for child in multiprocessing.active_children()})\n"
+    )
+    command = [sys.executable, "-c", script, chosen, str(greys / "001.png")]
+    environment = {name: value for name, value in os.environ.items() if name != "START_METHOD"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=200, cwd=Path(__file__).parent, env=environment
+    )
+    assert (done.stdout, done.stderr) == (f"1 {used}\n", "")
 
 
 def test_no_memory_for_a_batch_is_said_in_its_rows(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
