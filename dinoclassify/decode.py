@@ -68,23 +68,14 @@ _READABLE = ".zip .cbz .tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.zst .tzst"  # archi
 
 
 @dataclass(frozen=True, slots=True)
-class Jpeg:
-    """A JPEG left undecoded: the whole file, and the EXIF orientation that its pixels will have."""
-
-    content: bytes
-    orientation: int
-
-
-@dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of one source: pixels of 3 x H x W, a JPEG that is left to a GPU, or a failure; the file as read.
+    """What became of one source: pixels of 3 x H x W, or a failure; the file as read.
 
     ``read_seconds`` is how long its bytes were waited for.
     """
 
     source: Source
     pixels: Pixels | None = None
-    jpeg: Jpeg | None = None
     failure: Failure | None = None
     size: int | None = None
     mtime_ns: int | None = None
@@ -92,40 +83,33 @@ class Decoded:
 
 
 def decode(
-    source: Source,
-    preprocessing: Preprocessing | AsIs,
-    *,
-    exact: bool = False,
-    max_pixels: int = MAX_PIXELS,
-    leave_jpegs: bool = False,
+    source: Source, preprocessing: Preprocessing | AsIs, *, exact: bool = False, max_pixels: int = MAX_PIXELS
 ) -> Decoded:
     """The pixels of one picture as the model wants them: uint8 before normalising, or an `AsIs` processor's float32.
 
     Args:
         source: the picture; one that is elsewhere has been read by `dinoclassify.fetching`.
         preprocessing: what to make of it.
-        exact: the same pixels as transformers' `load_image` and image processor give, to the bit. Otherwise JPEGs
-            are scaled while they are decoded, transparent pictures are laid on white and 16-bit ones scaled to 8.
+        exact: the same pixels as transformers' `load_image` and image processor (``backend="pil"``) give, to the bit.
+            Otherwise JPEGs are scaled while they are decoded, transparent pictures are laid on white and 16-bit ones
+            scaled to 8.
         max_pixels: a picture with more is refused before it is decoded; a JPEG that is scaled to less while it is
             decoded may have `SCALED` times as many, unless it is progressive and so decoded in full by libjpeg.
-        leave_jpegs: read JPEGs that are whole and of the usual kind, and leave their decoding to a GPU.
     """
     size, mtime_ns = source.signature or (None, None)
-    stream, pixels, jpeg, failure = None, None, None, None
+    stream, pixels, failure = None, None, None
     try:
         stream, (size, mtime_ns) = open_picture(source)
         with stream, _identify(stream) as image:
             most = _most_pixels(image, preprocessing, exact=exact, max_pixels=max_pixels)
             if image.width * image.height > most:
                 raise RefusedError("too_large", f"{image.width} x {image.height} pixels, over {most}")
-            jpeg = _leave(image, stream) if leave_jpegs else None
-            if jpeg is None:
-                pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
+            pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
     except Exception as error:  # decoders raise nearly anything on broken data
         pixels, failure = None, _failure(error)
         if size is None:  # it could not be opened; what it looks like tells a later run whether it has changed
             size, mtime_ns = signature(source.path)
-    return Decoded(source, pixels, jpeg, failure, size, mtime_ns, stream.seconds if stream is not None else 0.0)
+    return Decoded(source, pixels, failure, size, mtime_ns, stream.seconds if stream is not None else 0.0)
 
 
 def init_process() -> None:
@@ -188,20 +172,6 @@ def _most_pixels(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exa
     """How many pixels the picture may have."""
     scales = isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info
     return SCALED * max_pixels if scales and isinstance(preprocessing, Preprocessing) and not exact else max_pixels
-
-
-def _leave(image: Image.Image, stream: PictureFile | PictureBytes) -> Jpeg | None:
-    """The JPEG as it is, if it is grey or YCbCr, not cut short, and of a size that a GPU has room for; else None."""
-    usual = isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in {"L", "RGB"}
-    if not usual or image.info.get("adobe_transform", 1) != 1 or image.width * image.height > MAX_PIXELS:
-        return None
-    orientation = _orientation(image)
-    stream.seek(0)
-    content = stream.read()
-    if content[-64:].rstrip(b"\0\r\n").endswith(b"\xff\xd9"):
-        return Jpeg(content, orientation)
-    stream.seek(0)  # other decoders fill what is missing with grey; Pillow is asked, which says so
-    return None
 
 
 def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> Pixels:

@@ -38,7 +38,6 @@ def load_batches(
     max_pixels: int,
     timeout: float = TIMEOUT,
     private: bool = False,
-    leave_jpegs: bool = False,
     live: bool = False,
     pinned: bool = False,
 ) -> Iterator[Batch]:
@@ -49,8 +48,7 @@ def load_batches(
 
     Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live`` no
     picture waits for others that are still to come: batches may be short, or empty, at any time. With ``pinned`` pixels
-    are in memory that CUDA can copy from by itself. With ``leave_jpegs`` most JPEGs come as they are, for
-    `dinoclassify.nvjpeg`.
+    are in memory that CUDA can copy from by itself.
 
     Raises:
         UsageError: so many workers need more open files than the system allows.
@@ -63,9 +61,7 @@ def load_batches(
     sources = _until_error(sources, errors)
     batches = _batched_live(sources, batch_size) if live else _batched(sources, batch_size)
     turns: deque[int] = deque()  # which worker has the next batch, and the next
-    to_pixels = partial(
-        decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels, leave_jpegs=leave_jpegs
-    )
+    to_pixels = partial(decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels)
     team: list[Worker] = []
     with looked_after(team, timeout):
         team.extend(
