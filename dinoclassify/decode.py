@@ -2,7 +2,8 @@
 
 Two paths lead to the model's input. The exact one is what transformers does: decode in full, resize, crop. The
 default one lets libjpeg scale while it decodes, as long as twice the wanted size is left, and resizes the crop's
-window alone; the difference is the rounding of one resize.
+window alone; the difference is the rounding of one resize. Both would have the nearest-neighbour filter pick other
+pixels, and so it gets the whole picture.
 """
 
 import os
@@ -171,7 +172,14 @@ def _open_heif(stream: PictureFile | PictureBytes) -> Image.Image:
 def _most_pixels(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> int:
     """How many pixels the picture may have."""
     scales = isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info
-    return SCALED * max_pixels if scales and isinstance(preprocessing, Preprocessing) and not exact else max_pixels
+    return SCALED * max_pixels if scales and _may_round(preprocessing, exact=exact) else max_pixels
+
+
+def _may_round(preprocessing: Preprocessing | AsIs, *, exact: bool) -> bool:
+    """Whether pixels may differ by rounding: not where one is picked rather than the mean of many."""
+    if isinstance(preprocessing, AsIs):
+        return False
+    return not exact and preprocessing.resample != Image.Resampling.NEAREST
 
 
 def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> Pixels:
@@ -181,7 +189,8 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
             raise RefusedError("decode_error", f"the image processor makes it {pixels.shape[2]} x {pixels.shape[1]}")
         return pixels
     full, orientation, used = image.size, 1, None
-    if isinstance(image, JpegImagePlugin.JpegImageFile) and not exact:
+    may_round = _may_round(preprocessing, exact=exact)
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and may_round:
         # Of other formats the orientation must not be asked for yet: PNG decodes to find it, and the error of broken
         # data would come here, never to come again.
         orientation = _orientation(image)
@@ -197,7 +206,7 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
         width, height = reversed(full) if orientation >= TURNED else full
         box = _upright_box(used, image.size, orientation)
     window = preprocessing.window(height, width)
-    fit, made = (_fit_window, window.size) if window.inside and not exact else (_fit, window.resized)
+    fit, made = (_fit_window, window.size) if window.inside and may_round else (_fit, window.resized)
     if made[0] * made[1] > max_pixels:
         raise RefusedError("too_large", f"{width} x {height} pixels would be resized to over {max_pixels}")
     return fit(image, box, window, preprocessing.resample)
