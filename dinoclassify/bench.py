@@ -26,7 +26,6 @@ from dinoclassify.contestants import (
     display_name,
     end_to_end,
     forward,
-    gpu_decoder,
     matrices,
     pipelines,
     runtimes_of,
@@ -106,7 +105,6 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
     contestants = [
         *pipelines(model, files, devices[0]),
         *_whole_runs(model, runtimes, files, workers, stages),
-        *gpu_decoder(model, default, files, workers, notes),
         *_forward_passes(runtimes, pixels),
         Contestant(f"decode only, {available_cpus()} workers", "limit", "-", decode_only(model, files)),
         *_matrix_products(runtimes, devices[0], flops),
@@ -193,7 +191,6 @@ def _ratios(contestants: Sequence[Contestant], default: Runtime) -> dict[str, fl
         "end to end to forward only": (ours, forward),
         "end to end to the lesser of forward and decode only": (ours, min(filter(None, (forward, best("limit", "-"))))),
         "forward only to matrix products": (forward, best("limit", default.precision)),
-        "--decoder gpu to cpu": (best("gpu decoder"), ours),
         "torch to the pipeline in fp32": (best("end to end", engine="torch"), best("pipeline", "fp32")),
         "int8 to bf16, end to end": (best("end to end", "int8"), best("end to end", "bf16")),
     }

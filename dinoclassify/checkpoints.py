@@ -18,7 +18,7 @@ from dinoclassify.catalogue import KNOWN
 from dinoclassify.errors import DinoclassifyError, ModelError, first_line
 from dinoclassify.heads import find_head
 from dinoclassify.preprocessing import AsIs, Preprocessing, Size
-from dinoclassify.processors import read_processor
+from dinoclassify.processors import CURE, read_processor
 
 
 def check_family(folder: str, name: str) -> None:
@@ -55,12 +55,12 @@ def read_preprocessing(folder: str, name: str) -> Preprocessing | AsIs:
     Raises:
         ModelError: its image processor cannot be used.
     """
-    with _loading(name):
-        return read_processor(
-            AutoImageProcessor.from_pretrained(
-                folder, config=_read_config(folder), backend="pil", local_files_only=True, trust_remote_code=False
-            )
+    with _loading(name, cure=f": {CURE}"):
+        processor = AutoImageProcessor.from_pretrained(
+            folder, config=_read_config(folder), backend="pil", local_files_only=True, trust_remote_code=False
         )
+    with _loading(name):
+        return read_processor(processor)
 
 
 def load_weights(folder: str, name: str) -> nn.Module:
@@ -141,7 +141,7 @@ def silenced() -> Iterator[None]:
 
 
 @contextmanager
-def _loading(name: str) -> Iterator[None]:
+def _loading(name: str, *, cure: str = "") -> Iterator[None]:
     """Turn whatever transformers raises about a checkpoint into one line."""
     try:
         with silenced():
@@ -151,4 +151,4 @@ def _loading(name: str) -> Iterator[None]:
     except SafetensorError as error:
         raise ModelError(f"the weights of {name} are damaged or cut short ({error}): fetch them again") from error
     except Exception as error:  # as many kinds as checkpoints have ways to be wrong
-        raise ModelError(f"{name} cannot be loaded: {first_line(error)}") from error
+        raise ModelError(f"{name} cannot be loaded: {first_line(error)}{cure}") from error

@@ -24,13 +24,10 @@ from transformers import (
 
 from dinoclassify.catalogue import resolve
 from dinoclassify.checkpoints import silenced
-from dinoclassify.errors import UsageError
 from dinoclassify.hub import cached_snapshot
 from dinoclassify.loader import load_batches
 from dinoclassify.models import ImageClassifier
-from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
 from dinoclassify.pipeline import classify
-from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes import Answer, Precision, Runtime, RuntimeName, cpu_has_bf16, open_runtime
 from dinoclassify.runtimes.pytorch import DTYPES
 from dinoclassify.sources import MAX_PIXELS, Source
@@ -53,7 +50,7 @@ class Contestant:
     """What is measured, and the pictures a second of each of its rounds."""
 
     name: str
-    kind: Literal["pipeline", "end to end", "gpu decoder", "forward", "limit"]
+    kind: Literal["pipeline", "end to end", "forward", "limit"]
     precision: str
     run: Round
     rates: list[float] = field(default_factory=list)
@@ -113,29 +110,7 @@ def pipelines(model: ImageClassifier, files: Sequence[str], device: torch.device
             yield Contestant(f"transformers pipeline, {precision}, batch {batch_size}", "pipeline", precision, run)
 
 
-def gpu_decoder(
-    model: ImageClassifier, runtime: Runtime, files: Sequence[str], workers: int, notes: list[str]
-) -> Iterator[Contestant]:
-    """Dinoclassify where the GPU decodes too, if there is one that can; else a note says why not."""
-    if not runtime.device.startswith("cuda"):
-        return
-    try:
-        check_gpu_decoder(runtime.device, model.preprocessing, exact=False)
-    except UsageError as error:
-        notes.append(f"not measured: {error}")
-        return
-    run = end_to_end(model, runtime, files, workers, Stages(), decoder="gpu")
-    yield Contestant(f"{display_name(runtime)}, --decoder gpu", "gpu decoder", runtime.precision, run)
-
-
-def end_to_end(
-    model: ImageClassifier,
-    runtime: Runtime,
-    files: Sequence[str],
-    workers: int,
-    stages: Stages,
-    decoder: Literal["cpu", "gpu"] = "cpu",
-) -> Round:
+def end_to_end(model: ImageClassifier, runtime: Runtime, files: Sequence[str], workers: int, stages: Stages) -> Round:
     """Dinoclassify from files to rows; ``stages`` is told where the time goes."""
 
     def work() -> None:
@@ -146,11 +121,8 @@ def end_to_end(
             workers=workers,
             exact=False,
             max_pixels=MAX_PIXELS,
-            leave_jpegs=decoder == "gpu",
             pinned=runtime.device.startswith("cuda"),
         )
-        if isinstance(model.preprocessing, Preprocessing) and decoder == "gpu":
-            batches = decode_jpegs(batches, model.preprocessing, runtime.device, max_pixels=MAX_PIXELS)
         with stages.charge("write"):
             stream_rows(os.devnull, open_format("csv", 1), classify(batches, runtime, model.labels, stages=stages))
 

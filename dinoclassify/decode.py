@@ -2,7 +2,8 @@
 
 Two paths lead to the model's input. The exact one is what transformers does: decode in full, resize, crop. The
 default one lets libjpeg scale while it decodes, as long as twice the wanted size is left, and resizes the crop's
-window alone; the difference is the rounding of one resize.
+window alone; the difference is the rounding of one resize. Both would have the nearest-neighbour filter pick other
+pixels, and so it gets the whole picture.
 """
 
 import os
@@ -68,23 +69,14 @@ _READABLE = ".zip .cbz .tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.zst .tzst"  # archi
 
 
 @dataclass(frozen=True, slots=True)
-class Jpeg:
-    """A JPEG left undecoded: the whole file, and the EXIF orientation that its pixels will have."""
-
-    content: bytes
-    orientation: int
-
-
-@dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of one source: pixels of 3 x H x W, a JPEG that is left to a GPU, or a failure; the file as read.
+    """What became of one source: pixels of 3 x H x W, or a failure; the file as read.
 
     ``read_seconds`` is how long its bytes were waited for.
     """
 
     source: Source
     pixels: Pixels | None = None
-    jpeg: Jpeg | None = None
     failure: Failure | None = None
     size: int | None = None
     mtime_ns: int | None = None
@@ -92,40 +84,33 @@ class Decoded:
 
 
 def decode(
-    source: Source,
-    preprocessing: Preprocessing | AsIs,
-    *,
-    exact: bool = False,
-    max_pixels: int = MAX_PIXELS,
-    leave_jpegs: bool = False,
+    source: Source, preprocessing: Preprocessing | AsIs, *, exact: bool = False, max_pixels: int = MAX_PIXELS
 ) -> Decoded:
     """The pixels of one picture as the model wants them: uint8 before normalising, or an `AsIs` processor's float32.
 
     Args:
         source: the picture; one that is elsewhere has been read by `dinoclassify.fetching`.
         preprocessing: what to make of it.
-        exact: the same pixels as transformers' `load_image` and image processor give, to the bit. Otherwise JPEGs
-            are scaled while they are decoded, transparent pictures are laid on white and 16-bit ones scaled to 8.
+        exact: the same pixels as transformers' `load_image` and image processor (``backend="pil"``) give, to the bit.
+            Otherwise JPEGs are scaled while they are decoded, transparent pictures are laid on white and 16-bit ones
+            scaled to 8.
         max_pixels: a picture with more is refused before it is decoded; a JPEG that is scaled to less while it is
             decoded may have `SCALED` times as many, unless it is progressive and so decoded in full by libjpeg.
-        leave_jpegs: read JPEGs that are whole and of the usual kind, and leave their decoding to a GPU.
     """
     size, mtime_ns = source.signature or (None, None)
-    stream, pixels, jpeg, failure = None, None, None, None
+    stream, pixels, failure = None, None, None
     try:
         stream, (size, mtime_ns) = open_picture(source)
         with stream, _identify(stream) as image:
             most = _most_pixels(image, preprocessing, exact=exact, max_pixels=max_pixels)
             if image.width * image.height > most:
                 raise RefusedError("too_large", f"{image.width} x {image.height} pixels, over {most}")
-            jpeg = _leave(image, stream) if leave_jpegs else None
-            if jpeg is None:
-                pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
+            pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
     except Exception as error:  # decoders raise nearly anything on broken data
         pixels, failure = None, _failure(error)
         if size is None:  # it could not be opened; what it looks like tells a later run whether it has changed
             size, mtime_ns = signature(source.path)
-    return Decoded(source, pixels, jpeg, failure, size, mtime_ns, stream.seconds if stream is not None else 0.0)
+    return Decoded(source, pixels, failure, size, mtime_ns, stream.seconds if stream is not None else 0.0)
 
 
 def init_process() -> None:
@@ -187,21 +172,14 @@ def _open_heif(stream: PictureFile | PictureBytes) -> Image.Image:
 def _most_pixels(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> int:
     """How many pixels the picture may have."""
     scales = isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info
-    return SCALED * max_pixels if scales and isinstance(preprocessing, Preprocessing) and not exact else max_pixels
+    return SCALED * max_pixels if scales and _may_round(preprocessing, exact=exact) else max_pixels
 
 
-def _leave(image: Image.Image, stream: PictureFile | PictureBytes) -> Jpeg | None:
-    """The JPEG as it is, if it is grey or YCbCr, not cut short, and of a size that a GPU has room for; else None."""
-    usual = isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in {"L", "RGB"}
-    if not usual or image.info.get("adobe_transform", 1) != 1 or image.width * image.height > MAX_PIXELS:
-        return None
-    orientation = _orientation(image)
-    stream.seek(0)
-    content = stream.read()
-    if content[-64:].rstrip(b"\0\r\n").endswith(b"\xff\xd9"):
-        return Jpeg(content, orientation)
-    stream.seek(0)  # other decoders fill what is missing with grey; Pillow is asked, which says so
-    return None
+def _may_round(preprocessing: Preprocessing | AsIs, *, exact: bool) -> bool:
+    """Whether pixels may differ by rounding: not where one is picked rather than the mean of many."""
+    if isinstance(preprocessing, AsIs):
+        return False
+    return not exact and preprocessing.resample != Image.Resampling.NEAREST
 
 
 def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> Pixels:
@@ -211,7 +189,8 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
             raise RefusedError("decode_error", f"the image processor makes it {pixels.shape[2]} x {pixels.shape[1]}")
         return pixels
     full, orientation, used = image.size, 1, None
-    if isinstance(image, JpegImagePlugin.JpegImageFile) and not exact:
+    may_round = _may_round(preprocessing, exact=exact)
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and may_round:
         # Of other formats the orientation must not be asked for yet: PNG decodes to find it, and the error of broken
         # data would come here, never to come again.
         orientation = _orientation(image)
@@ -227,7 +206,7 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
         width, height = reversed(full) if orientation >= TURNED else full
         box = _upright_box(used, image.size, orientation)
     window = preprocessing.window(height, width)
-    fit, made = (_fit_window, window.size) if window.inside and not exact else (_fit, window.resized)
+    fit, made = (_fit_window, window.size) if window.inside and may_round else (_fit, window.resized)
     if made[0] * made[1] > max_pixels:
         raise RefusedError("too_large", f"{width} x {height} pixels would be resized to over {max_pixels}")
     return fit(image, box, window, preprocessing.resample)

@@ -132,7 +132,6 @@ def _place(encoder: Encoder, run: Run) -> Path:
         "runtime": encoder.runtime,
         "precision": encoder.precision,
         "exact": run.get("exact", False),
-        "decoder": run.get("decoder", "cpu"),
         "max_pixels": run.get("max_pixels", MAX_PIXELS),
         "versions": versions(encoder.runtime),
     }

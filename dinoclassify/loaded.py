@@ -13,7 +13,6 @@ from dinoclassify.errors import UsageError, nearest
 from dinoclassify.in_memory import in_memory
 from dinoclassify.loader import load_batches
 from dinoclassify.models import ImageClassifier, ImageModel
-from dinoclassify.nvjpeg import check_gpu_decoder, decode_jpegs
 from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.runtimes import Precision, RuntimeName, open_runtime
 from dinoclassify.sources import MAX_PIXELS, TIMEOUT, Source
@@ -32,8 +31,8 @@ class Run(TypedDict, total=False):
 
     batch_size: pictures in one forward pass; by default what was measured to pay best in the runtime.
     workers: processes that decode; by default half the processors where the model runs on them too, else all but one.
-    exact: decode and resize exactly as transformers does, rather than fast. No.
-    decoder: ``gpu`` has the GPU that runs the model decode and resize JPEGs; see `dinoclassify.nvjpeg`. ``cpu``.
+    exact: decode and resize exactly as transformers does with ``backend="pil"``, rather than fast. Where torchvision is
+        installed, transformers takes ``backend="torchvision"`` by default, whose pixels differ. No.
     max_pixels: pictures with more fail as ``too_large``, undecoded. 100 million.
     timeout: seconds after which a picture fails as ``timeout``. 120.
     private_urls: read web addresses in private networks, and on this machine, too. No.
@@ -45,7 +44,6 @@ class Run(TypedDict, total=False):
     batch_size: int | None
     workers: int | None
     exact: bool
-    decoder: Literal["cpu", "gpu"]
     max_pixels: int
     timeout: float
     private_urls: bool
@@ -134,36 +132,29 @@ class LoadedModel:
             raise TypeError(f"unexpected keyword argument {name!r}{known}")
         batch_size, workers = run.get("batch_size"), run.get("workers")
         max_pixels, timeout = run.get("max_pixels", MAX_PIXELS), run.get("timeout", TIMEOUT)
-        on_gpu, live, stages = run.get("decoder", "cpu") == "gpu", run.get("live", False), run.get("stages")
+        live, stages = run.get("live", False), run.get("stages")
         if min(1 if batch_size is None else batch_size, 1 if workers is None else workers, max_pixels) < 1:
             raise UsageError("batch_size, workers and max_pixels must be at least 1")
         if timeout <= 0:
             raise UsageError("timeout must be more than 0")
-        exact = run.get("exact", False)
-        if on_gpu:
-            check_gpu_decoder(self.device, self.preprocessing, exact=exact)
         sources = _sources(inputs)
         cpus = available_cpus()
         # The model's own threads want a processor each: with half as many workers they are not kept waiting.
         workers = workers or max(1, cpus // 2 if self.device == "cpu" else cpus - 1)
         if stages is not None:
             stages.workers = workers
-        batches = load_batches(
+        return load_batches(
             stages.over("walk", sources) if stages is not None and not live else sources,
             self.preprocessing,
             batch_size=batch_size or self._runtime.batch_size,
             workers=workers,
-            exact=exact,
+            exact=run.get("exact", False),
             max_pixels=max_pixels,
             timeout=timeout,
             private=run.get("private_urls", False),
-            leave_jpegs=on_gpu,
             live=live,
             pinned=self.device.startswith("cuda"),
         )
-        if isinstance(self.preprocessing, Preprocessing) and on_gpu:
-            return decode_jpegs(batches, self.preprocessing, self.device.split(",")[0], max_pixels=max_pixels)
-        return batches
 
 
 def _sources(inputs: Inputs) -> Iterator[Source]:

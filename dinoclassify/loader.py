@@ -35,7 +35,6 @@ def load_batches(
     max_pixels: int,
     timeout: float = TIMEOUT,
     private: bool = False,
-    leave_jpegs: bool = False,
     live: bool = False,
     pinned: bool = False,
 ) -> Iterator[Batch]:
@@ -47,7 +46,7 @@ def load_batches(
     Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live``
     sources come over time: a batch may be short where a worker would be idle, and `NOTHING_CAME` or `NOT_READY` stands
     for the next one as long as that is not there. With ``pinned`` pixels are in memory that CUDA can copy from by
-    itself. With ``leave_jpegs`` most JPEGs come as they are, for `dinoclassify.nvjpeg`.
+    itself.
 
     Raises:
         UsageError: so many workers need more open files than the system allows.
@@ -58,9 +57,7 @@ def load_batches(
     _allow_open_files(workers)
     errors: list[Exception] = []
     sources = _until_error(sources, errors)
-    to_pixels = partial(
-        decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels, leave_jpegs=leave_jpegs
-    )
+    to_pixels = partial(decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels)
     team: list[Worker] = []
     with looked_after(team, timeout):
         team.extend(

@@ -4,13 +4,18 @@ The processor's settings are read into one, which is then held against the proce
 pictures: whatever a class does that its settings do not tell is found out here, and the processor runs `AsIs`.
 """
 
+import json
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dinoclassify.decode import Pixels, preprocess_exactly
+from dinoclassify.errors import first_line
 from dinoclassify.preprocessing import AsIs, ImageProcessor, PerChannel, Preprocessing, Size
+
+CURE = "mend its preprocessor_config.json, or take that of its base model"
 
 BILINEAR = 2  # transformers' choice where a processor names no filter
 CONVNEXT_WHOLE = 384  # from this size up ConvNeXT takes the whole picture, below it a central part
@@ -20,16 +25,23 @@ def read_processor(processor: ImageProcessor) -> Preprocessing | AsIs:
     """What ``processor`` does: as plain numbers, if that is all there is to it.
 
     Raises:
-        ValueError: it does not make one picture of three channels out of one picture.
+        ValueError: it fails, or does not make one picture of three channels out of one picture.
     """
     as_is = AsIs(processor, output_size=None)
     probes = [_noise(301, 211), _noise(97, 143), _noise(40, 400)]
-    expected = [preprocess_exactly(probe, as_is) for probe in probes]
+    try:
+        expected = [preprocess_exactly(probe, as_is) for probe in probes]
+    except Exception as error:  # as many kinds as there are wrong settings
+        raise ValueError(_why_it_fails(processor, error)) from error
+    if any(values.size == 0 for values in expected):
+        raise ValueError(f"its image processor leaves no pixels, with {_in_words(_sizes(processor))}: {CURE}")
     if any(values.ndim != 3 or values.shape[0] != 3 for values in expected):
         raise ValueError(
             "its image processor does not make one picture of three channels, so that it cannot be used here"
         )
-    plain = _plain(processor)
+    plain = None
+    with suppress(TypeError, ValueError):  # of settings that it does not use, and which may be anything
+        plain = _plain(processor)
     if plain is not None and all(map(_agree, (_normalised(probe, plain) for probe in probes), expected)):
         return plain
     sizes: set[Size] = {(values.shape[1], values.shape[2]) for values in expected}
@@ -53,7 +65,10 @@ def _plain(processor: ImageProcessor) -> Preprocessing | None:
             return None
     crop: Size | None = None
     if setting("do_center_crop"):
-        crop = setting("crop_size")["height"], setting("crop_size")["width"]
+        size = dict(setting("crop_size"))
+        if not (size.get("height") and size.get("width")):
+            return None
+        crop = int(size["height"]), int(size["width"])
     if setting("crop_pct") and isinstance(resize, int):
         if resize < CONVNEXT_WHOLE:
             resize, crop = int(resize / setting("crop_pct")), (resize, resize)
@@ -73,6 +88,31 @@ def _plain(processor: ImageProcessor) -> Preprocessing | None:
         std=_per_channel(np.asarray(std) * std_again / factor),
         on_white=bool(setting("do_convert_rgb")),
     )
+
+
+def _why_it_fails(processor: ImageProcessor, error: Exception) -> str:
+    """What is wrong, in words: transformers often does not say which setting it is."""
+    sizes = _sizes(processor)
+    failing = f"its image processor fails with {_in_words(sizes)}"
+    if not isinstance(error, AttributeError):
+        return f"{failing} ({first_line(error)}): {CURE}"
+    # transformers fails in making its own message.
+    crop = sizes.get("crop_size")
+    if crop is not None and not crop.keys() >= {"height", "width"}:
+        return f"its crop_size {json.dumps(crop)} has no height and width: {CURE}"
+    return f"{failing}: {CURE}"
+
+
+def _sizes(processor: ImageProcessor) -> dict[str, dict[str, Any]]:
+    """The sizes that the processor uses, by the names of their settings."""
+    used_by = {"size": "do_resize", "crop_size": "do_center_crop"}
+    return {
+        name: dict(getattr(processor, name) or {}) for name, step in used_by.items() if getattr(processor, step, None)
+    }
+
+
+def _in_words(sizes: dict[str, dict[str, Any]]) -> str:
+    return " and ".join(f"{name} {json.dumps(size)}" for name, size in sizes.items()) or "its settings"
 
 
 def _normalised(rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:

@@ -105,7 +105,7 @@ class Pictures(Dataset[Result]):
             written = self._write(turn, decoded)
         except (MemoryError, OSError):
             failure = Failure("out_of_memory", "not enough memory for its batch")
-            written = self._write(turn, [replace(item, pixels=None, jpeg=None, failure=failure) for item in decoded])
+            written = self._write(turn, [replace(item, pixels=None, failure=failure) for item in decoded])
         return Result(written, reading, perf_counter() - started - reading)
 
     def _next_list(self) -> list[Source]:

@@ -57,8 +57,8 @@ class Batch:
     """A run of inputs in order, and the pixels of those that decoded.
 
     ``inputs`` is what became of each, without its pixels; ``pixels`` is N x 3 x H x W, uint8 or an `AsIs` processor's
-    float32, with one row for each input that has neither a failure nor a JPEG left to decode, in the same order. The
-    seconds are those that a worker has spent on it.
+    float32, with one row for each input that has no failure, in the same order. The seconds are those that a worker has
+    spent on it.
     """
 
     inputs: list[Decoded]

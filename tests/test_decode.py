@@ -6,6 +6,7 @@ import lzma
 import os
 import socket
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,18 @@ def test_the_fast_path_differs_by_rounding(
         fast, exact = (pixels(tmp_path / name, preprocessing, exact=exact) for exact in (False, True))
         assert fast.shape == exact.shape == (3, *(preprocessing.output_size or ()))
         assert abs(fast - exact).mean() < limit, name
+
+
+@pytest.mark.parametrize("size", [(4000, 3000), (1203, 1600), (1017, 765), (90, 31)])
+def test_the_nearest_pixels_are_the_same_in_the_fast_path(
+    tmp_path: Path, photo: Image.Image, size: tuple[int, int]
+) -> None:
+    """A JPEG that is scaled while it is decoded has averages of pixels, of which none is to be picked."""
+    photo.resize(size, Image.Resampling.LANCZOS).save(tmp_path / "x.jpg", quality=95)
+    for preprocessing in DINOV2, SQUARE, PADDED, UNRESIZED:
+        nearest = replace(preprocessing, resample=Image.Resampling.NEAREST)
+        fast, exact = (pixels(tmp_path / "x.jpg", nearest, exact=exact) for exact in (False, True))
+        assert np.array_equal(fast, exact)
 
 
 def test_large_jpegs_are_scaled_while_decoding(tmp_path: Path, photo: Image.Image) -> None:

@@ -1,5 +1,6 @@
 """The contract of --exact: the same pixels, and the same answers, as transformers itself."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from checkpoints import FAMILIES, save_dinov2_small
+from checkpoints import FAMILIES, edit_json, save_dinov2_small
 from conftest import PHOTOS, SHARED
 from PIL import Image
 from transformers.image_utils import load_image
@@ -64,6 +65,22 @@ def test_pixels_are_those_of_the_processor(
         with Image.open(path) as picture:
             theirs = processor(load_image(picture), return_tensors="pt")["pixel_values"][0]
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6, msg=path)
+
+
+def test_a_processor_that_picks_the_nearest_pixels_is_followed_without_exact(
+    checkpoints: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoints("dinov2"), tmp_path / "nearest")
+    edit_json(folder / "preprocessor_config.json", resample=0)
+    processor = hf.AutoImageProcessor.from_pretrained(folder, backend="pil", do_rescale=False, do_normalize=False)
+    preprocessing = open_model(str(folder)).preprocessing
+    assert isinstance(preprocessing, Preprocessing)
+    large = tmp_path / "large.jpg"
+    with Image.open(PHOTOS / "chelsea.jpg") as photo:
+        photo.resize((2011, 1503)).save(large)
+    with Image.open(large) as picture:
+        theirs = processor(load_image(picture), return_tensors="np")["pixel_values"][0]
+    assert np.array_equal(decode(Source(str(large)), preprocessing).pixels, theirs)  # type: ignore[arg-type]  # there are some
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "mobilevit"])

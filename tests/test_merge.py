@@ -301,8 +301,8 @@ def test_parts_that_do_not_go_together_are_refused(here: Path) -> None:
     said = "part-01.jsonl was made with threshold 0.0, other/part-02.jsonl with threshold 0.5: merge what is made alike"
     assert why_not(parts[0], other) == said
     assert why_not(parts[0], other, gaps=True, duplicates=True) == said
-    newer = write_shard(Path("other"), TWENTY, Shard(2, 2), decoder="gpu")
-    assert "was made without decoder, other/part-02.jsonl with decoder gpu" in why_not(parts[0], newer)
+    newer = write_shard(Path("other"), TWENTY, Shard(2, 2), column="url")
+    assert "was made without column, other/part-02.jsonl with column url" in why_not(parts[0], newer)
 
 
 def test_inputs_that_changed_between_the_parts_are_refused(here: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from checkpoints import edit_json
 from conftest import PHOTOS, Cli
 from crash import ended_by
 from PIL import Image
@@ -173,6 +174,22 @@ def test_an_interrupted_run_with_other_columns_is_named_by_its_options(here: Pat
     assert (code, "finished rows of an interrupted run: --resume goes on, --fresh discards them" in err) == (2, True), (
         err
     )
+
+
+def test_rows_that_a_gpu_decoded_are_refused_and_those_that_processors_decoded_kept(
+    here: Path, predict: Predict
+) -> None:
+    meta = Path("out.csv.meta.json")
+    assert predict("photos", "-o", "out.csv", "-q")[0] == 3
+    before = Path("out.csv").read_bytes()
+    made_with = json.loads(meta.read_text())["made_with"]
+    edit_json(meta, made_with=made_with | {"decoder": "cpu"})
+    assert predict("photos", "-o", "out.csv", "--resume", "-q")[0] == 3
+    assert Path("out.csv").read_bytes() == before
+    edit_json(meta, made_with=made_with | {"decoder": "gpu"})
+    code, err = predict("photos", "-o", "out.csv", "--resume")
+    said = "--resume: out.csv was made with decoder gpu, not cpu: --fresh instead of --resume starts over. See: "
+    assert (code, said in err, err.count("\n")) == (2, True, 1), err
 
 
 def test_rows_that_nobody_knows_the_origin_of_are_refused(here: Path, predict: Predict) -> None:

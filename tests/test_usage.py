@@ -19,6 +19,10 @@ MISTAKES = [
         "-q: options follow the command, as in dinoclassify predict photos -q. See: dinoclassify --help",
     ),
     ("predict photos --topk 3", "--topk (Possible options: --top-k). See: dinoclassify predict --help"),
+    (
+        "predict photos --decoder gpu",
+        "No such option: --decoder (Possible options: --device, --model). See: dinoclassify",
+    ),
     ("predict photos -model small", "-model: write a long option with two dashes: --model"),
     ("predict photos -output=a.csv", "-output=a.csv: write a long option with two dashes: --output=a.csv"),
     ("predict photos -o=a.csv", "-o=a.csv: a short option takes its value without =: -o a.csv"),

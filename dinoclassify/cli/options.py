@@ -143,8 +143,7 @@ BatchSize = Annotated[
 Workers = Annotated[
     int | None, _model("--workers", "-j", parser=_number_or_auto, metavar="auto|N", help="Processes that decode.")
 ]
-Exact = Annotated[bool, _model("--exact", help="Decode and resize exactly as transformers does.")]
-Decoder = Annotated[Literal["cpu", "gpu"], _model(help="Where JPEGs are decoded; gpu needs torchvision with CUDA.")]
+Exact = Annotated[bool, _model("--exact", help='Decode and resize exactly as transformers with backend="pil" does.')]
 
 TopK = Annotated[int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels in each row.")]
 Threshold = Annotated[
@@ -411,7 +410,6 @@ class Passing:
     batch_size: BatchSize = None
     workers: Workers = None
     exact: Exact = False
-    decoder: Decoder = "cpu"
 
     def arguments(
         self, stages: Stages, stop: Callable[[], bool], *, live: bool = False, private_urls: bool = False
@@ -427,7 +425,6 @@ class Passing:
             "batch_size": self.batch_size,
             "workers": self.workers,
             "exact": self.exact,
-            "decoder": self.decoder,
         }
 
 

@@ -45,8 +45,6 @@ def check_parts(request: Request, cluster: Cluster) -> None:
         raise UsageError("--engine ray writes a folder: -o labels/; merge makes one file of it")
     if request.passing.workers is not None:
         raise UsageError("--workers is for this machine: with --engine ray the processors of the cluster say how many")
-    if request.passing.decoder == "gpu":
-        raise UsageError("--decoder gpu does not go with --engine ray")
 
 
 def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Cluster) -> int:

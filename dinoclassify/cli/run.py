@@ -201,7 +201,8 @@ def all_made_with(job: Job[R], request: Request) -> dict[str, object]:
     column = request.inputs.column if request.inputs.files_from is None else None
     from dinoclassify.provenance import made_with
 
-    settings = {**job.settings, "exact": passing.exact, "decoder": passing.decoder, "column": column}
+    # Rows whose metadata say `gpu` may have the label of another image: they do not go with these.
+    settings = {**job.settings, "exact": passing.exact, "decoder": "cpu", "column": column}
     return made_with(job.model, settings, job.row_format.name)
 
 

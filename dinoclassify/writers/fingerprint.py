@@ -15,7 +15,7 @@ PARTIAL = ".partial"  # stands behind the name of an output that is not finished
 START_OVER = "--fresh instead of --resume starts over"
 
 # Parts of a fingerprint that an option of their name sets. The files of a local model are a part without an option.
-_VALUES = {"model", "revision", "top-k", "threshold", "column", "decoder", "dtype", "format", "runtime", "precision"}
+_VALUES = {"model", "revision", "top-k", "threshold", "column", "dtype", "format", "runtime", "precision"}
 _FLAGS = {"exact", "normalize"}
 _FILES = {"labels", "groups"}  # whose content is known by a digest
 _COMMIT = 40  # digits of a revision of the hub; other revisions are digests
