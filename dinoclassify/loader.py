@@ -21,7 +21,7 @@ from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.sources import TIMEOUT, Source
 from dinoclassify.workers import LINGER, NOT_READY, NOTHING_CAME, Batch, Worker, looked_after
 
-_FILES = 9  # held open for each worker: pipes, and memory that is shared
+_FILES = 11  # held open for each worker: pipes, and memory that is shared
 _SPARE_FILES = 16  # for all else that a run opens
 
 
@@ -81,7 +81,7 @@ def _allow_open_files(workers: int) -> None:
 
 
 def _until_error(sources: Iterable[Source], errors: list[Exception]) -> Iterator[Source]:
-    """End the stream where it fails: what came before is answered first, and DataLoader is left in peace."""
+    """End the stream where it fails: what came before is answered first."""
     try:
         yield from sources
     except Exception as error:
@@ -105,7 +105,7 @@ def _in_full(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> It
 
 def _live(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Iterator[Batch]:
     """The same, but a worker that is idle gets what has come: only one that is busy can wait for a full list."""
-    arrived: queue.Queue[Source] = queue.Queue(maxsize=size * len(team))
+    arrived: queue.Queue[Source] = queue.Queue(maxsize=2 * size)
     came, ended = threading.Event(), threading.Event()
 
     def read() -> None:

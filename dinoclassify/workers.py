@@ -339,7 +339,7 @@ def _context() -> BaseContext:
     The others import torch anew, which takes seconds. A copy, but for the one lock that a DataLoader shares with its
     process.
     """
-    forks = sys.platform == "linux" and multiprocessing.get_start_method() != "spawn"
+    forks = sys.platform == "linux" and multiprocessing.get_start_method(allow_none=True) != "spawn"
     context = copy.copy(multiprocessing.get_context("fork" if forks else None))
     context.Event = _Flag  # type: ignore[method-assign,assignment]  # torch asks no more of it
     return context
