@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from dinoclassify.runtimes import RuntimeName, UnconvertibleError, cpu_has_bf16,
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
 from dinoclassify.runtimes.int8 import CALIBRATION, CHECK, Int8Runtime
-from dinoclassify.runtimes.openvino import OpenVINORuntime, converted, mostly_matrices, read_network
+from dinoclassify.runtimes.openvino import OpenVINORuntime, _core, converted, mostly_matrices, read_network
 
 FAMILIES = ["dinov2", "dinov2_with_registers", "vit", "swin", "convnext", "efficientnet", "siglip", "clip", "mobilevit"]
 
@@ -79,6 +80,35 @@ def test_many_batches_under_way_keep_their_answers(tiny: str) -> None:
     together = torch.cat([answer() for answer in reversed(answers)][::-1])
     torch.testing.assert_close(together, torch.cat([runtime(pixel[None])() for pixel in pixels]), rtol=0, atol=1e-5)
     assert together.argmax(dim=1).unique().numel() > 1
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_openvino_takes_no_more_threads_than_there_are_processors_to_use(
+    limited: bool, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told so only where it takes more by itself: it may bind threads that were asked for otherwise."""
+    asked: list[dict[str, str]] = []
+    core = _core()
+
+    def compile_model(network: object, device: str, hints: dict[str, str]) -> SimpleNamespace:
+        asked.append(dict(hints))
+        compiled = core.compile_model(network, device, hints)
+        found = {"INFERENCE_NUM_THREADS": int(hints.get("INFERENCE_NUM_THREADS", 4))}
+        return SimpleNamespace(get_property=lambda name: found.get(name, 1), output=compiled.output)
+
+    stand_in = SimpleNamespace(read_model=core.read_model, compile_model=compile_model)
+    converted(open_model(tiny))
+    monkeypatch.setattr("dinoclassify.runtimes.openvino._core", lambda: stand_in)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.available_cpus", lambda: 3 if limited else 4)
+    OpenVINORuntime(open_model(tiny))
+    assert [hints.get("INFERENCE_NUM_THREADS") for hints in asked] == ([None, "3"] if limited else [None])
+
+
+def test_openvino_keeps_to_the_threads_that_it_is_told(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.available_cpus", lambda: 1)
+    runtime = OpenVINORuntime(open_model(tiny))
+    assert runtime._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert runtime(pictures(open_model(tiny), 3))().isfinite().all()
 
 
 @pytest.mark.parametrize("spoil", ["cut", "overwritten", "gone", "stale"])

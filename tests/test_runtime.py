@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models import ImageClassifier
 from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.runtimes import Precision, cpu_has_bf16
+from dinoclassify.runtimes import Precision, cpu_has_bf16, open_runtime
 from dinoclassify.runtimes.pytorch import JUDGED_FROM, Replicas, TorchRuntime, _on_host, find_devices
 
 CPU = torch.device("cpu")
@@ -433,6 +433,18 @@ def test_auto_precision_is_half_where_the_cpu_is_made_for_it(monkeypatch: pytest
         monkeypatch.setattr("dinoclassify.runtimes.pytorch.cpu_has_bf16", lambda value=fast: value)
         assert runtime(Toy(), "auto").precision == expected
     assert isinstance(cpu_has_bf16(), bool)
+
+
+def test_torch_takes_no_more_threads_than_there_are_processors_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, before = runtime(Toy())._model, torch.get_num_threads()
+    try:
+        for allowed, cpus, taken in [(4, 2, 2), (2, 8, 2)]:  # never more than OMP_NUM_THREADS allows
+            torch.set_num_threads(allowed)
+            monkeypatch.setattr("dinoclassify.runtimes.available_cpus", lambda cpus=cpus: cpus)
+            open_runtime(classifier, "torch", [CPU])
+            assert torch.get_num_threads() == taken
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_several_devices_take_turns_and_answers_stay_in_order() -> None:
