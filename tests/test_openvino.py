@@ -470,6 +470,8 @@ def test_a_verdict_on_int8_is_one_on_its_network(tiny: str, cache: Path, few: in
     said.clear()
     run_through(Int8Runtime(classifier), pixels.flip(0))
     assert [text.split(" ")[0] for text in said] == ["int8", "quantising", "int8"], "all is made anew"
+    verdicts = [path for path in cache.iterdir() if re.fullmatch(r"int8-verdict-[0-9a-f]{32}-[0-9a-f]{8}", path.name)]
+    assert len(verdicts) == 2, "one on each network"
 
 
 def test_nothing_is_reported_to_anybody(tiny: str, cache: Path, tmp_path: Path) -> None:
