@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import comb
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -22,14 +24,14 @@ from dinoclassify import Classifier, ModelError, UsageError
 from dinoclassify.cli import run
 from dinoclassify.models import ImageClassifier, open_model
 from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.runtimes import RuntimeName, UnconvertibleError, cpu_has_bf16, open_runtime
+from dinoclassify.runtimes import Runtime, RuntimeName, UnconvertibleError, cpu_has_bf16, open_runtime
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
 import openvino as ov
 
 from dinoclassify.runtimes import int8
-from dinoclassify.runtimes.int8 import CHECK, Int8Runtime, Verdict
+from dinoclassify.runtimes.int8 import CHECK, Int8Runtime, Verdict, measure_speed
 from dinoclassify.runtimes.openvino import OpenVINORuntime, _core, converted, mostly_matrices, read_network
 
 FAMILIES = ["dinov2", "dinov2_with_registers", "vit", "swin", "convnext", "efficientnet", "siglip", "clip", "mobilevit"]
@@ -344,6 +346,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> int:
     return 8 * 4 + 40 * 2
 
 
+@pytest.fixture(autouse=True)
+def _int8_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever processor the tests run on, and though tiny models gain nothing."""
+    monkeypatch.setattr(int8, "measure_speed", lambda *_: 1.5)
+
+
 def run_through(runtime: Int8Runtime, pixels: Tensor) -> list[str]:
     """The precision before each batch of 4."""
     found: list[str] = []
@@ -450,6 +458,39 @@ def test_a_bad_network_in_int8_is_refused_as_soon_as_that_is_certain(
     doubt = "(0.0 to 24.2 % of all, at 95 % confidence, where 98 % are asked)"
     refused = f"int8 gave the label of bf16 for 0 of the 12 images it was checked on {doubt}"
     assert said[1:] == [f"{refused}: it is refused, going on in bf16"]
+
+
+def test_int8_is_not_checked_where_it_is_no_faster(
+    tiny: str, cache: Path, few: int, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nncf")
+    monkeypatch.setattr(int8, "measure_speed", lambda *_: 0.9)
+    classifier = open_model(tiny)
+    runtime = Int8Runtime(classifier)
+    before = runtime.precision
+    run_through(runtime, pictures(classifier, few))
+    assert (runtime.precision, runtime.verdict) == (before, Verdict(0, 0, before))
+    assert said[2:] == [f"int8 is no faster than {before} on this machine: going on in {before}"]
+    monkeypatch.setattr(int8, "measure_speed", lambda *_: 1.5)
+    assert Int8Runtime(classifier).verdict == Verdict(0, 0, before), "it is kept"
+    assert said[3:] == said[2:3]
+
+
+def test_the_speed_of_int8_is_that_of_pairs_of_runs() -> None:
+    class Paced:
+        def __init__(self, seconds: float) -> None:
+            self.seconds = seconds
+
+        def __call__(self, pixels: Tensor) -> Callable[[], Tensor]:
+            def answer() -> Tensor:
+                time.sleep(self.seconds)
+                return pixels
+
+            return answer
+
+    slow, fast = cast(Runtime, Paced(0.01)), cast(Runtime, Paced(0.0))
+    assert measure_speed(fast, slow, torch.zeros(2)) > 2
+    assert measure_speed(slow, fast, torch.zeros(2)) < 0.5
 
 
 def test_a_verdict_on_int8_is_one_on_its_network(tiny: str, cache: Path, few: int, said: list[str]) -> None:

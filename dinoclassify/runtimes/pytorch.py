@@ -141,6 +141,7 @@ class TorchRuntime:
         self.ahead = 2 if device.type == "cuda" else 0
         self._model = model
         self._device = device
+        self._has_tf32 = device.type == "cuda"
         self._may_change = precision == "auto"
         self._judged = self.precision != "fp16"  # whether it is settled what to do about overflows
         self._images = self._overflows = 0  # in fp16
@@ -277,7 +278,7 @@ class TorchRuntime:
                 moved = torch.cat([moved, moved.new_zeros((self._padded - len(moved), *moved.shape[1:]))])
             values = (moved.float() - self._mean) / self._std
             dtype = next(module.parameters()).dtype
-            with _without_tf32() if dtype == torch.float32 else nullcontext():
+            with _without_tf32() if self._has_tf32 and dtype == torch.float32 else nullcontext():
                 logits = cast(Tensor, module(pixel_values=values.to(dtype)).logits)
             return logits[: len(pixels)].float()
         except Exception as error:
