@@ -75,10 +75,10 @@ def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
         return made
 
 
-def is_kept(name: str, stamp: Stamp) -> bool:
-    """Whether `kept_folder` would find the folder, as it was written."""
+def find_kept(name: str, stamp: Stamp) -> Path | None:
+    """The folder that `kept_folder` would find, as it was written; None if it would have to be made."""
     folder = _place(name, stamp)
-    return folder in _of_this_process or _is_intact(folder)
+    return _of_this_process.get(folder) or (folder if _is_intact(folder) else None)
 
 
 def sha256(paths: Iterable[str | os.PathLike[str]]) -> str:

@@ -2,11 +2,13 @@
 
 import gc
 import os
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -24,6 +26,7 @@ from transformers import (
 
 from dinoclassify.catalogue import resolve
 from dinoclassify.checkpoints import silenced
+from dinoclassify.errors import first_line
 from dinoclassify.hub import cached_snapshot
 from dinoclassify.loader import load_batches
 from dinoclassify.models import ImageClassifier
@@ -74,18 +77,31 @@ def runtimes_of(
     if "openvino" not in names:
         notes.append("OpenVINO and int8 are not measured: " + ("not installed" if on_cpu else "not on a CPU"))
         return
-    from dinoclassify.runtimes.int8 import CALIBRATION, CHECK, Int8Runtime
+    yield from _in_int8(model, default, pixels, notes)
 
-    if len(pixels) < CALIBRATION + CHECK:
-        notes.append(f"int8 is not measured: it needs {CALIBRATION + CHECK} pictures, see --limit")
+
+def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: list[str]) -> Iterator[Runtime]:
+    """The model in int8, whatever its labels; nothing is kept of it, as these images are not those of a run."""
+    from dinoclassify.runtimes.int8 import CALIBRATION, Verdict, quantise
+    from dinoclassify.runtimes.openvino import OpenVINORuntime
+
+    if len(pixels) < 2 * CALIBRATION:
+        notes.append(f"int8 is not measured: it needs {2 * CALIBRATION} pictures, see --limit")
         return
-    runtime = Int8Runtime(model)
-    for batch in pixels.split(runtime.batch_size):
-        if runtime.verdict is None:
-            runtime(batch)()
-    if runtime.verdict is not None:
-        notes.append(runtime.verdict.sentence + ("" if runtime.verdict.accepted else ": `predict` refuses it"))
-        yield runtime.quantised()
+    drawn = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
+    others = pixels[drawn[CALIBRATION:]]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            quantise(model, pixels[drawn[:CALIBRATION]], Path(folder))
+            runtime = OpenVINORuntime(model, "bf16", quantised=Path(folder))
+        except Exception as error:  # NNCF knows not every model
+            notes.append(f"int8 is not measured: {model.name} cannot be quantised ({first_line(error)})")
+            return
+        same = sum(
+            int(runtime(batch)().argmax(1).eq(default(batch)().argmax(1)).sum()) for batch in others.split(DECODED)
+        )
+        notes.append(f"{Verdict(same, len(others), default.precision).sentence}; `predict` judges by its own images")
+        yield runtime
 
 
 def pipelines(model: ImageClassifier, files: Sequence[str], device: torch.device) -> Iterator[Contestant]:

@@ -16,7 +16,7 @@ from dinoclassify.stages import Stages
 from dinoclassify.workers import NOTHING_CAME, Batch
 
 _OUT_OF_RANGE = Failure("nonfinite", "a feature is too large for --dtype fp16: leave that out")
-_NONFINITE = Failure("nonfinite", "the model's answer is not a number, not even in fp32")
+_NONFINITE = Failure("nonfinite", "the output of the model is not finite")
 
 
 def classify(

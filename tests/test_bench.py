@@ -1,16 +1,18 @@
 """`bench`: all contestants, on the same pictures, and figures that follow from one another."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import PHOTOS, Cli
 from PIL import Image
 
 from dinoclassify import UsageError
 from dinoclassify.bench import _int8_pays
 from dinoclassify.cli import run
-from dinoclassify.contestants import Contestant
+from dinoclassify.contestants import Contestant, runtimes_of
 from dinoclassify.models import open_model
 from dinoclassify.synthetic import make_pictures, save_random
 
@@ -83,3 +85,20 @@ def test_int8_is_recommended_where_it_was_measured_to_be_faster(rate: float | No
     rates = {"bf16": 10.0, "fp32": 5.0} | ({"int8": rate} if rate else {})
     contestants = [Contestant(name, "end to end", name, float, [rate]) for name, rate in rates.items()]
     assert _int8_pays(contestants) == pays
+
+
+def test_int8_is_measured_on_images_of_the_bench_and_leaves_no_verdict(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nncf", reason="the extra openvino is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pixels = torch.randint(0, 256, (130, 3, 56, 56), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    for count, measured in [(130, True), (127, False)]:
+        notes: list[str] = []
+        runtimes = list(runtimes_of(open_model(tiny), [torch.device("cpu")], pixels[:count], notes))
+        assert ("int8" in [runtime.precision for runtime in runtimes]) == measured
+        said = (
+            r"int8 gave the label of \w+ for \d+ of the 66 images it was checked on; `predict` judges by its own images"
+        )
+        assert re.fullmatch(said if measured else "int8 is not measured: it needs 128 pictures, see --limit", notes[0])
+    assert not [path for path in (tmp_path / "dinoclassify").iterdir() if path.name.startswith("int8")]

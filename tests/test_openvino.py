@@ -5,10 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from math import comb
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -20,12 +24,15 @@ from dinoclassify import Classifier, ModelError, UsageError
 from dinoclassify.cli import run
 from dinoclassify.models import ImageClassifier, open_model
 from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.runtimes import RuntimeName, UnconvertibleError, cpu_has_bf16, open_runtime
+from dinoclassify.runtimes import Runtime, RuntimeName, UnconvertibleError, cpu_has_bf16, open_runtime
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
-from dinoclassify.runtimes.int8 import CALIBRATION, CHECK, Int8Runtime
-from dinoclassify.runtimes.openvino import OpenVINORuntime, converted, mostly_matrices, read_network
+import openvino as ov
+
+from dinoclassify.runtimes import int8
+from dinoclassify.runtimes.int8 import CHECK, Int8Runtime, Verdict, measure_speed
+from dinoclassify.runtimes.openvino import OpenVINORuntime, _core, converted, mostly_matrices, read_network
 
 FAMILIES = ["dinov2", "dinov2_with_registers", "vit", "swin", "convnext", "efficientnet", "siglip", "clip", "mobilevit"]
 
@@ -79,6 +86,35 @@ def test_many_batches_under_way_keep_their_answers(tiny: str) -> None:
     together = torch.cat([answer() for answer in reversed(answers)][::-1])
     torch.testing.assert_close(together, torch.cat([runtime(pixel[None])() for pixel in pixels]), rtol=0, atol=1e-5)
     assert together.argmax(dim=1).unique().numel() > 1
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_openvino_takes_no_more_threads_than_there_are_processors_to_use(
+    limited: bool, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told so only where it takes more by itself: it may bind threads that were asked for otherwise."""
+    asked: list[dict[str, str]] = []
+    core = _core()
+
+    def compile_model(network: object, device: str, hints: dict[str, str]) -> SimpleNamespace:
+        asked.append(dict(hints))
+        compiled = core.compile_model(network, device, hints)
+        found = {"INFERENCE_NUM_THREADS": int(hints.get("INFERENCE_NUM_THREADS", 4))}
+        return SimpleNamespace(get_property=lambda name: found.get(name, 1), output=compiled.output)
+
+    stand_in = SimpleNamespace(read_model=core.read_model, compile_model=compile_model)
+    converted(open_model(tiny))
+    monkeypatch.setattr("dinoclassify.runtimes.openvino._core", lambda: stand_in)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.available_cpus", lambda: 3 if limited else 4)
+    OpenVINORuntime(open_model(tiny))
+    assert [hints.get("INFERENCE_NUM_THREADS") for hints in asked] == ([None, "3"] if limited else [None])
+
+
+def test_openvino_keeps_to_the_threads_that_it_is_told(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.available_cpus", lambda: 1)
+    runtime = OpenVINORuntime(open_model(tiny))
+    assert runtime._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert runtime(pictures(open_model(tiny), 3))().isfinite().all()
 
 
 @pytest.mark.parametrize("spoil", ["cut", "overwritten", "gone", "stale"])
@@ -168,24 +204,84 @@ def test_what_openvino_cannot_convert_runs_in_torch(
     tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("dinoclassify.runtimes.openvino.TOLERANCE", 0.0)
-    assert Classifier(tiny, device="cpu").runtime == "torch"
-    assert "answers otherwise, by" in caplog.messages[0]
-    assert caplog.messages[0].endswith("going on with torch")
+    for _ in range(2):
+        caplog.clear()
+        assert Classifier(tiny, device="cpu").runtime == "torch"
+        (said,) = caplog.messages
+        assert re.fullmatch(r"OpenVINO cannot convert \S+ \(it answers otherwise, by \S+\): going on with torch", said)
     with pytest.raises(ModelError, match="answers otherwise"):
         Classifier(tiny, runtime="openvino")
 
 
-def test_a_model_of_many_input_sizes_is_for_torch(tiny: str) -> None:
+def counting_conversions(monkeypatch: pytest.MonkeyPatch, fail: Callable[[], None]) -> list[int]:
+    """Have conversions begin with ``fail``; gives a list that grows with each."""
+    tried: list[int] = []
+    convert_model = ov.convert_model
+
+    def convert(*arguments: object, **options: object) -> object:
+        tried.append(1)
+        fail()
+        return convert_model(*arguments, **options)
+
+    monkeypatch.setattr(ov, "convert_model", convert)
+    return tried
+
+
+def test_that_a_model_cannot_be_converted_is_found_out_once(
+    tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("No conversion rule found for operations: aten::svd")
+
+    tried = counting_conversions(monkeypatch, fail)
+    for name in (tiny, f"{tiny}/."):
+        with pytest.raises(UnconvertibleError) as caught:
+            converted(replace(open_model(tiny), name=name))
+        reason = "No conversion rule found for operations: aten::svd"
+        assert str(caught.value) == f"OpenVINO cannot convert {name} ({reason})", "by the name it has in this run"
+    assert len(tried) == 1
+    monkeypatch.setattr("dinoclassify.__version__", "9.9")
+    with pytest.raises(UnconvertibleError):
+        converted(open_model(tiny))
+    assert len(tried) == 2, "another version tries again"
+
+
+@pytest.mark.parametrize("trouble", ["MemoryError", "bad_alloc", "OSError", "in tracing", "threads"])
+def test_trouble_that_may_pass_is_no_verdict_on_a_model(
+    trouble: str, tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = False
+
+    def fail() -> None:
+        if passed:
+            return
+        if trouble == "in tracing":
+            raise RuntimeError("Couldn't get TorchScript module by tracing") from MemoryError()
+        raise {
+            "MemoryError": MemoryError(),
+            "bad_alloc": RuntimeError("std::bad_alloc"),
+            "OSError": OSError(28, "No space left on device"),
+            "threads": RuntimeError("can't start new thread"),
+        }[trouble]
+
+    tried = counting_conversions(monkeypatch, fail)
+    for _ in range(2):
+        with pytest.raises(UnconvertibleError, match="OpenVINO cannot convert"):
+            converted(open_model(tiny))
+    assert len(tried) == 2
+    passed = True
+    assert (converted(open_model(tiny)) / "network.xml").exists()
+
+
+def test_a_model_of_many_input_sizes_is_for_torch_and_costs_no_look_at_its_weights(tiny: str) -> None:
     classifier = open_model(tiny)
     assert isinstance(classifier.preprocessing, Preprocessing)
     sizeless = replace(classifier, preprocessing=replace(classifier.preprocessing, resize=None, crop=None))
     with pytest.raises(UnconvertibleError, match="takes many"):
-        OpenVINORuntime(replace(sizeless, digest=lambda: "many"))
+        OpenVINORuntime(replace(sizeless, digest=lambda: pytest.fail("all weights are read for that")))
 
 
 def test_answers_that_are_no_numbers_are_computed_again_in_fp32(tiny: str, caplog: pytest.LogCaptureFixture) -> None:
-    import openvino as ov
-
     classifier = open_model(tiny)
     broken, pixels = OpenVINORuntime(classifier, "bf16"), pictures(classifier, 2)
     if broken.precision == "fp32":
@@ -233,28 +329,57 @@ def test_a_warm_start_imports_no_transformers(tiny: str) -> None:
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What int8 says; NNCF changes the handlers of logs."""
+    said: list[str] = []
+    monkeypatch.setattr(int8.log, "warning", lambda text, *words: said.append(text % words))
+    return said
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Have int8 make do with few images, and give how many it waits for, about."""
+    for name, number in [("CALIBRATION", 8), ("CALIBRATION_EVERY", 4), ("CHECK", 40), ("CHECK_EVERY", 2)]:
+        monkeypatch.setattr(int8, name, number)
+    monkeypatch.setattr(int8, "AGREEMENT", 0.5)
+    return 8 * 4 + 40 * 2
+
+
+@pytest.fixture(autouse=True)
+def _int8_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever processor the tests run on, and though tiny models gain nothing."""
+    monkeypatch.setattr(int8, "measure_speed", lambda *_: 1.5)
+
+
+def run_through(runtime: Int8Runtime, pixels: Tensor) -> list[str]:
+    """The precision before each batch of 4."""
+    found: list[str] = []
+    for batch in pixels.split(4):
+        found.append(runtime.precision)
+        runtime(batch)()
+    return found
+
+
 @pytest.mark.parametrize("accepted", [True, False])
-def test_int8_is_checked_on_other_pictures_and_the_verdict_is_kept(
-    accepted: bool, tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+def test_int8_is_checked_on_a_sample_and_the_verdict_is_kept(
+    accepted: bool, tiny: str, cache: Path, few: int, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("nncf")
-    monkeypatch.setattr("dinoclassify.runtimes.int8.AGREEMENT", 0.5 if accepted else 1.01)
-    said: list[str] = []
-    monkeypatch.setattr("dinoclassify.runtimes.int8.log.warning", lambda text, *words: said.append(text % words))
+    monkeypatch.setattr(int8, "AGREEMENT", 0.5 if accepted else 1.01)
     classifier = open_model(tiny)
-    runtime, pixels = Int8Runtime(classifier), pictures(classifier, CALIBRATION + CHECK)
-    before = runtime.precision
-    assert before == ("bf16" if cpu_has_bf16() else "fp32")
-    for batch in pixels[:-4].split(4):
-        runtime(batch)()
-    assert runtime.precision == before, "not ready yet"
-    runtime(pixels[-4:])()
+    runtime, pixels = Int8Runtime(classifier), pictures(classifier, 3 * few)
+    before = "bf16" if cpu_has_bf16() else "fp32"
+    found = run_through(runtime, pixels)
     assert runtime.precision == ("int8" if accepted else before)
-    assert said[0] == f"int8 is not ready: answering in {before} until 164 pictures have been seen"
-    assert said[1] == f"quantising {tiny} to int8 on the first 64 pictures, once: some 20 s"
+    if accepted:
+        assert few / 2 < 4 * found.index("int8") < 2 * few
+    assert said[0] == f"int8 is not ready: a run answers in {before} until it has seen some {few} images"
+    assert said[1] == f"quantising {tiny} to int8 on 8 images, once: some 20 s"
+    assert len(said) == 3
     said.clear()
     again = Int8Runtime(classifier)
-    assert again.precision == runtime.precision
+    assert (again.precision, again.verdict) == (runtime.precision, runtime.verdict)
     assert len(said) == 1, "the verdict is said again, and nothing is quantised"
     assert said[0].startswith(f"int8 gave the label of {before} for ")
     assert said[0].endswith("checked on" if accepted else f"it is refused, going on in {before}")
@@ -262,6 +387,132 @@ def test_int8_is_checked_on_other_pictures_and_the_verdict_is_kept(
     if accepted:
         same = (again(pixels)().argmax(1) == OpenVINORuntime(classifier, "fp32")(pixels)().argmax(1)).float().mean()
         assert same > 0.5
+
+
+def test_the_sample_of_int8_is_spread_and_the_same_in_every_run(
+    tiny: str, cache: Path, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images are numbered by their shade, and all get one label."""
+    pytest.importorskip("nncf")
+    classifier = open_model(tiny)
+    numbered = torch.arange(200, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 56, 56).contiguous()
+    samples = []
+    for _ in range(2):
+        shutil.rmtree(cache, ignore_errors=True)
+        quantised: list[int] = []
+        checked: list[int] = []
+
+        def quantise(model: ImageClassifier, images: Tensor, folder: Path, quantised: list[int] = quantised) -> None:
+            quantised += images[:, 0, 0, 0].tolist()
+            shutil.copytree(converted(model), folder, dirs_exist_ok=True)
+
+        def look(pixels: Tensor, checked: list[int] = checked) -> Callable[[], Tensor]:
+            checked += pixels[:, 0, 0, 0].tolist()
+            return lambda: torch.zeros(len(pixels), 7)
+
+        monkeypatch.setattr(int8, "quantise", quantise)
+        runtime = Int8Runtime(classifier)
+        monkeypatch.setattr(runtime, "_runtime", lambda pixels: lambda: torch.zeros(len(pixels), 7))
+        runtime._runtime.precision = "bf16"
+        monkeypatch.setattr(runtime, "_in_int8", lambda network, look=look: look)
+        for batch in numbered.split(2):
+            runtime(batch)()
+        assert runtime.verdict is not None
+        assert runtime.verdict.same == runtime.verdict.of
+        checked = checked[: runtime.verdict.of]  # and from then on all are answered so
+        samples.append((quantised, checked))
+    assert samples[0] == samples[1]
+    assert len(quantised) == int8.CALIBRATION
+    assert max(quantised) - min(quantised) > 2 * int8.CALIBRATION
+    assert len(checked) >= int8.CHECK
+    assert max(checked) - min(checked) > 1.5 * int8.CHECK
+    assert not set(quantised) & set(checked), "it is checked on others"
+
+
+def test_the_check_of_int8_tells_good_networks_from_bad_ones() -> None:
+    """The lower end of the interval decides, of so many images that chance has little say."""
+
+    def passes(share: float) -> float:
+        allowed = [miss for miss in range(CHECK + 1) if Verdict(CHECK - miss, CHECK, "bf16").accepted]
+        return sum(comb(CHECK, miss) * (1 - share) ** miss * share ** (CHECK - miss) for miss in allowed)
+
+    assert Verdict(989, 1000, "bf16").accepted
+    assert not Verdict(988, 1000, "bf16").accepted
+    assert not Verdict(100, 100, "bf16").accepted, "of a hundred, all may well be the same by chance"
+    assert passes(0.992) > 0.85
+    assert passes(0.98) < 0.025
+    assert passes(0.97) < 0.0001
+
+
+def test_a_bad_network_in_int8_is_refused_as_soon_as_that_is_certain(
+    tiny: str, cache: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nncf")
+    runtime = Int8Runtime(open_model(tiny))
+    monkeypatch.setattr(runtime, "_candidate", lambda pixels: lambda: torch.ones(len(pixels), 7).cumsum(dim=1))
+    monkeypatch.setattr(runtime, "_runtime", lambda pixels: lambda: torch.zeros(len(pixels), 7))
+    runtime._runtime.precision = "bf16"
+    for _ in range(200):
+        runtime(torch.zeros(1, 3, 56, 56, dtype=torch.uint8))()
+    assert runtime.verdict == Verdict(0, 12, "bf16"), "with 12 others of 1000 it cannot pass"
+    doubt = "(0.0 to 24.2 % of all, at 95 % confidence, where 98 % are asked)"
+    refused = f"int8 gave the label of bf16 for 0 of the 12 images it was checked on {doubt}"
+    assert said[1:] == [f"{refused}: it is refused, going on in bf16"]
+
+
+def test_int8_is_not_checked_where_it_is_no_faster(
+    tiny: str, cache: Path, few: int, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nncf")
+    monkeypatch.setattr(int8, "measure_speed", lambda *_: 0.9)
+    classifier = open_model(tiny)
+    runtime = Int8Runtime(classifier)
+    before = runtime.precision
+    run_through(runtime, pictures(classifier, few))
+    assert (runtime.precision, runtime.verdict) == (before, Verdict(0, 0, before))
+    assert said[2:] == [f"int8 is no faster than {before} on this machine: going on in {before}"]
+    monkeypatch.setattr(int8, "measure_speed", lambda *_: 1.5)
+    assert Int8Runtime(classifier).verdict == Verdict(0, 0, before), "it is kept"
+    assert said[3:] == said[2:3]
+
+
+def test_the_speed_of_int8_is_that_of_pairs_of_runs() -> None:
+    class Paced:
+        def __init__(self, seconds: float) -> None:
+            self.seconds = seconds
+
+        def __call__(self, pixels: Tensor) -> Callable[[], Tensor]:
+            def answer() -> Tensor:
+                time.sleep(self.seconds)
+                return pixels
+
+            return answer
+
+    slow, fast = cast(Runtime, Paced(0.01)), cast(Runtime, Paced(0.0))
+    assert measure_speed(fast, slow, torch.zeros(2)) > 2
+    assert measure_speed(slow, fast, torch.zeros(2)) < 0.5
+
+
+def test_a_verdict_on_int8_is_one_on_its_network(tiny: str, cache: Path, few: int, said: list[str]) -> None:
+    """A run that ends before the verdict leaves the network; a verdict without its network counts for nothing."""
+    pytest.importorskip("nncf")
+    classifier = open_model(tiny)
+    pixels = pictures(classifier, 3 * few)
+    first = Int8Runtime(classifier)
+    while first._candidate is None:
+        first(pixels[:4])()
+    said.clear()
+    run_through(Int8Runtime(classifier), pixels)
+    assert re.search("some 80 images$", said[0]), "it goes on with the check"
+    assert len(said) == 2
+    assert said[1].endswith("checked on")
+    (network,) = (path for path in cache.iterdir() if re.fullmatch(r"int8-[0-9a-f]{32}-[0-9a-f]{8}", path.name))
+    shutil.rmtree(network)
+    said.clear()
+    run_through(Int8Runtime(classifier), pixels.flip(0))
+    assert [text.split(" ")[0] for text in said] == ["int8", "quantising", "int8"], "all is made anew"
+    verdicts = [path for path in cache.iterdir() if re.fullmatch(r"int8-verdict-[0-9a-f]{32}-[0-9a-f]{8}", path.name)]
+    assert len(verdicts) == 2, "one on each network"
 
 
 def test_nothing_is_reported_to_anybody(tiny: str, cache: Path, tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ def test_features_that_are_none_or_too_large_are_failures() -> None:
     assert large.failure is not None
     assert large.failure.message == "a feature is too large for --dtype fp16: leave that out"
     assert none.failure is not None
-    assert none.failure.message == "the model's answer is not a number, not even in fp32"
+    assert none.failure.message == "the output of the model is not finite"
     assert good.features is not None
     assert good.features.tolist() == [3, 4]
     first, _, last = embed(load(pictures), Large(), normalized=True)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models import ImageClassifier
 from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.runtimes import Precision, cpu_has_bf16
-from dinoclassify.runtimes.pytorch import Replicas, TorchRuntime, find_devices
+from dinoclassify.runtimes import Precision, cpu_has_bf16, open_runtime
+from dinoclassify.runtimes.pytorch import JUDGED_FROM, Replicas, TorchRuntime, _on_host, find_devices
 
 CPU = torch.device("cpu")
 LABELS: tuple[str, ...] = ("a", "b", "c", "d")
@@ -60,6 +60,29 @@ def runtime(
     return TorchRuntime(classifier, CPU, precision, compiled=compiled)
 
 
+@pytest.fixture
+def overflowing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU has: `auto` is fp16, bf16 is there too, and bright images are too much for fp16."""
+    forward = Toy.forward
+
+    def overflow(self: Toy, pixel_values: Tensor) -> SimpleNamespace:
+        answer = forward(self, pixel_values)
+        if pixel_values.dtype == torch.float16:
+            answer.logits[pixel_values.mean(dim=(1, 2, 3)) > 1] = torch.inf
+        return answer
+
+    monkeypatch.setattr(Toy, "forward", overflow)
+    monkeypatch.setattr("dinoclassify.runtimes.pytorch._choose_precision", lambda *_: "fp16")
+    monkeypatch.setattr("dinoclassify.runtimes.pytorch._has_bf16", lambda *_: True)
+
+
+def bright(count: int, *numbers: int) -> Tensor:
+    """Some images, of which those with these numbers are white; all of them if no number is given."""
+    pixels = pictures(count)
+    pixels[list(numbers) or slice(None)] = 255
+    return pixels
+
+
 def pictures(count: int) -> Tensor:
     return torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
@@ -96,6 +119,62 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing(most: int, cap
     assert max(module.sizes) <= most, "the smaller batch is remembered"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "GET was unable to find an engine to execute this computation",
+        "MPS backend out of memory (MPS allocated: 8.00 GB, other allocations: 1.00 GB, max allowed: 9.07 GB)",
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to",
+    ],
+)
+def test_the_batch_is_halved_whichever_library_runs_out_of_memory(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, pixels = Toy(), pictures(8)
+    run = runtime(module)
+    forward = Toy.forward
+
+    def run_out(self: Toy, pixel_values: Tensor) -> SimpleNamespace:
+        if len(pixel_values) > 3:
+            raise RuntimeError(said)
+        return forward(self, pixel_values)
+
+    monkeypatch.setattr(Toy, "forward", run_out)
+    module.sizes.clear()
+    torch.testing.assert_close(run(pixels)(), expected(module, pixels).detach())
+    assert module.sizes == [2] * 4
+
+
+def test_a_convolution_that_cannot_be_done_is_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runtime(Toy())
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("GET was unable to find an engine to execute this computation")
+
+    monkeypatch.setattr(Toy, "forward", fail)
+    with pytest.raises(RuntimeError, match="unable to find an engine"):
+        run(pictures(4))()
+
+
+def test_answers_come_to_other_memory_where_none_can_be_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = torch.empty
+
+    def refuse(shape: torch.Size, dtype: torch.dtype, pin_memory: bool = False) -> Tensor:
+        if pin_memory:
+            raise RuntimeError(said)
+        return empty(shape, dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    said = "CUDA error: out of memory"
+    assert _on_host(torch.zeros(3, 4)).shape == (3, 4)
+    said = "CUDA error: an illegal memory access was encountered"
+    with pytest.raises(RuntimeError, match="illegal"):
+        _on_host(torch.zeros(3, 4))
+
+
 def test_one_picture_that_does_not_fit_ends_the_run() -> None:
     with pytest.raises(ModelError, match="one picture with the model does not fit in the memory of cpu: try"):
         runtime(Toy(most=0))(pictures(4))()
@@ -125,6 +204,182 @@ def test_answers_that_are_no_numbers_are_computed_again_in_fp32(caplog: pytest.L
     torch.testing.assert_close(run(pixels)(), expected(module, pixels).detach())
     run(pixels)()
     assert caplog.messages == ["some outputs in fp16 are not finite and are computed again in fp32"], "said once"
+
+
+@pytest.mark.parametrize("where", ["the model", "one image"])
+@pytest.mark.usefixtures("overflowing")
+def test_rows_that_have_no_memory_for_fp32_fail_and_no_others(
+    where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module, pixels = Toy(), bright(4, 2)
+    run = runtime(module, "fp16")
+    tried: list[str] = []
+    to, forward = Toy.to, Toy.forward
+
+    def run_out_of_memory(name: str) -> None:
+        tried.append(name)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    def move(self: Toy, device: torch.device, dtype: torch.dtype) -> Toy:
+        if dtype == torch.float32 and where == "the model":
+            run_out_of_memory("the model")
+        return to(self, device, dtype)
+
+    def run_forward(self: Toy, pixel_values: Tensor) -> SimpleNamespace:
+        if pixel_values.dtype == torch.float32:
+            run_out_of_memory("one image")
+        return forward(self, pixel_values)
+
+    monkeypatch.setattr(Toy, "to", move)
+    monkeypatch.setattr(Toy, "forward", run_forward)
+    module.sizes.clear()
+    for _ in range(2):
+        answer = run(pixels)()
+        assert answer.isnan().all(dim=1).tolist() == [False, False, True, False]
+        torch.testing.assert_close(answer[:2], expected(module, pixels[:2]).detach(), rtol=0, atol=2e-3)
+    assert tried == [where], "it is not tried for every batch"
+    assert module.sizes == [4, 4], "the batch is as large as before"
+    said = "some outputs in fp16 are not finite, and their images fail: cpu has no memory to compute them again in fp32"
+    assert caplog.messages == [f"{said}; try --precision bf16"]
+
+
+@pytest.mark.usefixtures("overflowing")
+def test_memory_that_runs_out_later_in_fp32_fails_the_rows_of_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module, pixels = Toy(), bright(3, 0)
+    run = runtime(module, "fp16")
+    assert run(pixels)().isfinite().all()
+    forward = Toy.forward
+
+    def fill(self: Toy, pixel_values: Tensor) -> SimpleNamespace:
+        if pixel_values.dtype == torch.float32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, pixel_values)
+
+    monkeypatch.setattr(Toy, "forward", fill)
+    for _ in range(2):
+        assert run(pixels)().isnan().all(dim=1).tolist() == [True, False, False]
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        "some outputs in fp16 are not finite and are computed again in fp32",
+        "some outputs in fp16 are not finite, and their images fail",
+    ]
+
+
+@pytest.mark.parametrize("wider", ["bf16", "fp32"])
+@pytest.mark.usefixtures("overflowing")
+def test_a_model_that_overflows_in_fp16_goes_on_in_a_wider_precision(
+    wider: Precision, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dinoclassify.runtimes.pytorch._has_bf16", lambda *_: wider == "bf16")
+    module, pixels = Toy(), bright(JUDGED_FROM, *range(0, JUDGED_FROM, 10))
+    run = runtime(module, "auto")
+    replicas = Replicas([run])
+    answers = [run(pixels) for _ in range(2)]  # the second is under way in fp16 when the first is judged
+    assert replicas.precision == "fp16"
+    for answer in answers:
+        torch.testing.assert_close(answer(), expected(module, pixels).detach(), rtol=0, atol=2e-3)
+    assert (run.precision, replicas.precision) == (wider, wider)
+    module.sizes.clear()
+    torch.testing.assert_close(run(pixels)(), expected(module, pixels).detach(), rtol=0, atol=2e-2)
+    assert module.sizes == [JUDGED_FROM], "nothing is computed twice"
+    assert caplog.messages == [
+        "some outputs in fp16 are not finite and are computed again in fp32",
+        f"11 % of the outputs in fp16 are not finite: going on in {wider}",
+    ]
+
+
+@pytest.mark.usefixtures("overflowing")
+def test_fp16_that_was_asked_for_stays_and_the_better_choice_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    run = runtime(Toy(), "fp16")
+    for _ in range(3):
+        assert run(bright(JUDGED_FROM))().isfinite().all()
+    assert run.precision == "fp16"
+    assert caplog.messages[1:] == ["100 % of the outputs in fp16 are not finite: --precision bf16 is the better choice"]
+
+
+@pytest.mark.usefixtures("overflowing")
+def test_a_few_overflows_do_not_change_the_precision() -> None:
+    run = runtime(Toy(), "auto")
+    assert run(bright(1))().isfinite().all(), "all of them, but too few to judge by"
+    for _ in range(3):
+        assert run(bright(JUDGED_FROM, 0, 1))().isfinite().all()
+    assert run.precision == "fp16"
+
+
+@pytest.mark.usefixtures("overflowing")
+def test_fp16_stays_where_there_is_no_memory_for_another_model(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = runtime(Toy(), "auto")
+    to = Toy.to
+
+    def move(self: Toy, device: torch.device, dtype: torch.dtype) -> Toy:
+        if dtype == torch.bfloat16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return to(self, device, dtype)
+
+    monkeypatch.setattr(Toy, "to", move)
+    for _ in range(2):
+        assert run(bright(JUDGED_FROM))().isfinite().all()
+    assert run.precision == "fp16"
+    assert caplog.messages[1:] == [
+        "100 % of the outputs in fp16 are not finite, and cpu has no memory for bf16 beside it: try --precision bf16"
+    ]
+
+
+@pytest.mark.usefixtures("overflowing")
+def test_a_compiled_model_is_compiled_again_in_the_wider_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[torch.dtype] = []
+
+    def note(module: Toy, dynamic: bool) -> Toy:
+        compiled.append(module.head.weight.dtype)
+        return module
+
+    monkeypatch.setattr(torch, "compile", note)
+    run = runtime(Toy(), "auto", compiled=True)
+    run(bright(JUDGED_FROM))()
+    assert run.precision == "bf16"
+    assert compiled == [torch.float16, torch.bfloat16]
+
+
+def tf32_settings() -> tuple[object, ...]:
+    if hasattr(torch.backends.cudnn, "conv"):
+        return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_fp32_is_not_tf32_and_a_program_keeps_its_settings(
+    precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program has asked for TF32; with fp16 the second try is in fp32."""
+    seen: dict[torch.dtype, tuple[object, ...]] = {}
+    forward = Toy.forward
+
+    def look(self: Toy, pixel_values: Tensor) -> SimpleNamespace:
+        seen[pixel_values.dtype] = tf32_settings()
+        if len(pixel_values) > 3:
+            raise ValueError("too many")
+        return forward(self, pixel_values)
+
+    monkeypatch.setattr(Toy, "forward", look)
+    torch.set_float32_matmul_precision("high")
+    try:
+        before = tf32_settings()
+        monkeypatch.setattr(TorchRuntime, "_has_tf32", property(lambda _: True, lambda *_: None), raising=False)
+        run = runtime(Toy(weight=7e4 if precision == "fp16" else 1), precision)
+        run(pictures(3))()
+        with pytest.raises(ValueError, match="too many"):
+            run(pictures(4))()
+        assert tf32_settings() == before
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    off = ("ieee", "ieee") if "ieee" in seen[torch.float32] else (False, False)
+    assert seen[torch.float32] == off
+    assert before != off
+    assert seen.get(torch.float16, before) == before, "half precision is none of its business"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -179,6 +434,18 @@ def test_auto_precision_is_half_where_the_cpu_is_made_for_it(monkeypatch: pytest
         monkeypatch.setattr("dinoclassify.runtimes.pytorch.cpu_has_bf16", lambda value=fast: value)
         assert runtime(Toy(), "auto").precision == expected
     assert isinstance(cpu_has_bf16(), bool)
+
+
+def test_torch_takes_no_more_threads_than_there_are_processors_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, before = runtime(Toy())._model, torch.get_num_threads()
+    try:
+        for allowed, cpus, taken in [(4, 2, 2), (2, 8, 2)]:  # never more than OMP_NUM_THREADS allows
+            torch.set_num_threads(allowed)
+            monkeypatch.setattr("dinoclassify.runtimes.available_cpus", lambda cpus=cpus: cpus)
+            open_runtime(classifier, "torch", [CPU])
+            assert torch.get_num_threads() == taken
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_several_devices_take_turns_and_answers_stay_in_order() -> None:

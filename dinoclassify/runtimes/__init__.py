@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models import ImageClassifier, ImageModel
-from dinoclassify.surroundings import few_processes
+from dinoclassify.surroundings import available_cpus, few_processes
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +86,15 @@ def open_runtime(
 ) -> Runtime:
     """The runtime that is asked for; ``auto`` is OpenVINO on a CPU where it is installed, else PyTorch.
 
+    No runtime computes in more threads than there are processors to use: more would wait for one another.
+
     Raises:
         UsageError: what is asked for is not installed.
         ModelError: the model cannot be loaded, does not fit the device, has other classes than labels, or is nothing
             for the runtime asked for.
     """
+    if torch.get_num_threads() > available_cpus():  # torch does not know the limits of control groups
+        torch.set_num_threads(available_cpus())
     opened = _open(model, runtime, devices, precision, compiled=compiled)
     if isinstance(model, ImageClassifier) and opened.outputs != len(model.labels):
         classes = f"names {len(model.labels)} classes and has {opened.outputs}"

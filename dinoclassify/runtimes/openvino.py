@@ -36,7 +36,7 @@ from dinoclassify.runtimes import (
     to_answers,
 )
 from dinoclassify.runtimes.telemetry import no_telemetry
-from dinoclassify.surroundings import temporary_folder
+from dinoclassify.surroundings import available_cpus, temporary_folder
 
 with no_telemetry():
     import openvino as ov
@@ -50,6 +50,8 @@ TOLERANCE = 1e-3  # of the largest logit: what a converted network may differ by
 _FULL = 1 << 20  # bytes: a disk with less than that is full
 _SLOW_FROM = 1_000_000  # parameters: smaller models are ready in a moment
 _NETWORK = "network.xml"  # and network.bin
+_REFUSAL = "refusal.txt"  # stands in place of a network, and says why there is none
+_LACKING = ("alloc", "memory", "thread", "temporarily")  # words of errors that say nothing of the model
 
 
 class OpenVINORuntime:
@@ -119,11 +121,12 @@ class OpenVINORuntime:
         with _loading(self._model.name):
             # Several requests at a time, with a share of the cores each, answer 5 to 10 % more pictures a second
             # than one that has all cores.
-            return _core().compile_model(
-                network,
-                "CPU",
-                {"INFERENCE_PRECISION_HINT": precision.replace("fp", "f"), "PERFORMANCE_HINT": "THROUGHPUT"},
-            )
+            hints = {"INFERENCE_PRECISION_HINT": precision.replace("fp", "f"), "PERFORMANCE_HINT": "THROUGHPUT"}
+            compiled = _core().compile_model(network, "CPU", hints)
+            if compiled.get_property("INFERENCE_NUM_THREADS") > available_cpus():  # it knows no control groups
+                hints["INFERENCE_NUM_THREADS"] = str(available_cpus())
+                compiled = _core().compile_model(network, "CPU", hints)
+            return compiled
 
 
 @cache
@@ -194,24 +197,27 @@ def versions() -> Stamp:
 
 
 def converted(model: ImageModel) -> Path:
-    """The folder of the model's network, converted if it has not been yet.
+    """The folder of the model's network, converted if it has not been yet. That it cannot be is kept as well.
 
     Raises:
         UnconvertibleError: OpenVINO does not take the model, or answers otherwise than PyTorch, or there is no room for
             its network.
         ModelError: the model cannot be loaded.
     """
-    made: list[ov.Model] = []
+    if model.preprocessing.output_size is None:
+        raise UnconvertibleError(f"OpenVINO runs models with one input size, and {model.name} takes many")
+    made: list[ov.Model | str] = []
 
     def make(folder: Path) -> None:
         if not made:
-            started = perf_counter()
             made.append(_convert(model, once=folder.parent == cache_root()))
-            log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
-        save_network(made[0], folder)
+        if isinstance(made[0], str):
+            (folder / _REFUSAL).write_text(made[0], encoding="utf-8")
+        else:
+            save_network(made[0], folder)
 
     try:
-        return kept_folder(f"openvino-{model.digest()[:32]}", versions(), make)
+        folder = kept_folder(f"openvino-{model.digest()[:32]}", versions(), make)
     except OSError as error:
         if temporary_folder() is None:
             raise  # torch would need one too
@@ -219,6 +225,13 @@ def converted(model: ImageModel) -> Path:
         raise UnconvertibleError(
             f"no room for {model.name} as OpenVINO needs it ({error.strerror or error}): {cure}"
         ) from error
+    if (folder / _REFUSAL).exists():
+        raise UnconvertibleError(_refused(model, (folder / _REFUSAL).read_text(encoding="utf-8")))
+    return folder
+
+
+def _refused(model: ImageModel, reason: str) -> str:
+    return f"OpenVINO cannot convert {model.name} ({reason})"
 
 
 def mostly_matrices(network: ov.Model) -> bool:
@@ -248,10 +261,15 @@ class _Network(nn.Module):
         return cast(Tensor, self.model(pixel_values=(pixels.float() - self.mean) / self.std).logits)
 
 
-def _convert(model: ImageModel, *, once: bool) -> ov.Model:
-    size = model.preprocessing.output_size
-    if size is None:
-        raise UnconvertibleError(f"OpenVINO runs models with one input size, and {model.name} takes many")
+def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
+    """The network, or the reason why OpenVINO cannot have this model.
+
+    Raises:
+        UnconvertibleError: it could not be tried, for want of memory or the like.
+        ModelError: the model cannot be loaded.
+    """
+    started = perf_counter()
+    size = model.preprocessing.output_size or ()
     module = _Network(model)
     if sum(parameter.numel() for parameter in module.parameters()) >= _SLOW_FROM:
         log.warning("preparing %s for OpenVINO%s: some 20 s", model.name, ", once on this machine" if once else "")
@@ -269,11 +287,23 @@ def _convert(model: ImageModel, *, once: bool) -> ov.Model:
             network = ov.convert_model(module, example_input=probe, input=[([-1, 3, *size], taken)])
             answer = _core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(probe.numpy())[0]
         except Exception as error:  # any step of the model may be one that OpenVINO does not know
-            raise UnconvertibleError(f"OpenVINO cannot convert {model.name} ({reason_of(error)})") from error
+            if _may_pass(error):
+                raise UnconvertibleError(_refused(model, reason_of(error))) from error
+            return reason_of(error)
     off = float(np.abs(answer - expected.numpy()).max() / expected.abs().max())
     if not off < TOLERANCE:
-        raise UnconvertibleError(f"OpenVINO's conversion of {model.name} answers otherwise, by {off:.1e}")
+        return f"it answers otherwise, by {off:.1e}"
+    log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
     return network
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether an error, or one that has led to it, says that the machine lacks something, and nothing of the model."""
+    while error is not None:
+        if isinstance(error, MemoryError | OSError) or any(word in str(error).lower() for word in _LACKING):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _average_whole_maps(module: nn.Module, largest: int) -> None:

@@ -2,9 +2,11 @@
 
 import itertools
 import logging
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Literal, cast
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,26 @@ from dinoclassify.runtimes import (
 log = logging.getLogger(__name__)
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+JUDGED_FROM = 64  # images in fp16
+MOST_OVERFLOWS = 0.05  # of them, whose outputs are computed twice; from there on another precision is faster
+
+# What errors say where memory runs out. cuBLAS finds itself not initialised where there is none left for its handle.
+_WANT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "_STATUS_ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",
+)
+# What cuDNN says where it has no memory to try its engines in, but also of a convolution that it cannot do.
+_NO_ENGINE = "unable to find an engine to execute this computation"
+
+_one_at_a_time = threading.RLock()  # who changes settings of the process
+
+
+class _TooLargeError(ModelError):
+    """The model, or one image with it, does not fit in the memory of the device."""
 
 
 def find_devices(name: str) -> list[torch.device]:
@@ -66,11 +88,16 @@ class Replicas:
         first = replicas[0]
         self.name = first.name
         self.device = ",".join(replica.device for replica in replicas)
-        self.precision = first.precision
         self.outputs = first.outputs
         self.batch_size = first.batch_size
         self.ahead = sum(replica.ahead + 1 for replica in replicas) - 1
+        self._first = first
         self._turns = itertools.cycle(replicas)
+
+    @property
+    def precision(self) -> Precision:
+        """What the first computes in now; the others see images of the same kind, and do as it does."""
+        return self._first.precision
 
     def __call__(self, pixels: Tensor) -> Answer:
         """Start to classify a batch on the next device."""
@@ -81,13 +108,14 @@ class TorchRuntime:
     """A model on one device in one precision; see `Runtime` for the call.
 
     On CUDA a call only queues work: the copy to the device on a stream of its own, the forward pass, and the copy
-    back, for which the answer waits. Outputs that are not finite are computed once more in fp32. When memory runs out
-    the batch is halved, for good, and the same pictures are tried again.
+    back, for which the answer waits. Outputs that are not finite are computed once more in fp32, if there is memory for
+    the model in it too. When memory runs out the batch is halved, for good, and the same pictures are tried again.
 
     Args:
         model: the model.
         device: where it runs.
-        precision: what it computes in; ``auto`` is what pays on the device.
+        precision: what it computes in; ``auto`` is what pays on the device. Where that is fp16 and more than a few
+            outputs are not finite, it goes over to a precision of a wider range.
         compiled: have `torch.compile` make code for it. Batches are then padded to the size of the largest.
 
     Raises:
@@ -113,6 +141,12 @@ class TorchRuntime:
         self.ahead = 2 if device.type == "cuda" else 0
         self._model = model
         self._device = device
+        self._has_tf32 = device.type == "cuda"
+        self._may_change = precision == "auto"
+        self._judged = self.precision != "fp16"  # whether it is settled what to do about overflows
+        self._images = self._overflows = 0  # in fp16
+        self._in_fp32: TorchRuntime | None = None
+        self._fp32_fits = True
         self._max_batch: int | None = None
         self._padded = self.batch_size if compiled else 0
         self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -122,30 +156,77 @@ class TorchRuntime:
         self.outputs = self._try_out()
         self._compiled = compiled
         if compiled:
-            self._module = cast(nn.Module, torch.compile(self._module, dynamic=False))
+            self._module = _compile(self._module)
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Answer:
         """Start to classify a batch."""
         logits = self._logits(self._module, pixels, compiled=self._compiled)
+        finish = partial(self._finish, pixels=pixels, precision=self.precision)
         if self._device.type != "cuda":
-            return lambda: self._finish(logits.cpu(), pixels)
-        fetched = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
+            return lambda: finish(logits.cpu())
+        fetched = _on_host(logits)
         fetched.copy_(logits, non_blocking=True)
         arrived = torch.cuda.current_stream(self._device).record_event()
 
         def answer() -> Tensor:
             arrived.synchronize()
-            return self._finish(fetched, pixels)
+            return finish(fetched)
 
         return answer
 
     @torch.inference_mode()
-    def _finish(self, logits: Tensor, pixels: Tensor) -> Tensor:
+    def _finish(self, logits: Tensor, *, pixels: Tensor, precision: Precision) -> Tensor:
         bad = ~finite_rows(logits)
-        if self.precision != "fp32" and bad.any():
-            logits[bad] = self._logits(self._fp32_module, pixels[bad]).cpu()
-        return to_answers(self._model, logits)
+        answers = to_answers(self._model, logits)
+        if precision != "fp32" and bad.any():
+            again = self._again_in_fp32(pixels[bad], precision)
+            if again is not None:
+                answers[bad] = again
+        if not self._judged:
+            self._images += len(bad)
+            self._overflows += int(bad.sum())
+            if self._images >= JUDGED_FROM and self._overflows > MOST_OVERFLOWS * self._images:
+                self._judged = True
+                self._leave_fp16()
+        return answers
+
+    def _again_in_fp32(self, pixels: Tensor, precision: Precision) -> Tensor | None:
+        """The answers in fp32; None where there is no memory for the model in it, which is said, and tried, once."""
+        if not self._fp32_fits:
+            return None
+        try:
+            if self._in_fp32 is None:
+                self._in_fp32 = TorchRuntime(self._model, self._device, "fp32")
+                log.warning("some outputs in %s are not finite and are computed again in fp32", precision)
+            return self._in_fp32(pixels)()
+        except _TooLargeError:
+            self._in_fp32, self._fp32_fits = None, False
+            cure = "--precision bf16" if precision == "fp16" else "a smaller --model"
+            failed = f"some outputs in {precision} are not finite, and their images fail"
+            log.warning("%s: %s has no memory to compute them again in fp32; try %s", failed, self._device, cure)
+            return None
+
+    def _leave_fp16(self) -> None:
+        """Go over to a precision of a wider range, or tell who has asked for fp16 to."""
+        wider: Precision = "bf16" if _has_bf16(self._device) else "fp32"
+        found = f"{100 * self._overflows / self._images:.0f} % of the outputs in fp16 are not finite"
+        if not self._may_change:
+            log.warning("%s: --precision %s is the better choice", found, wider)
+            return
+        try:
+            if wider == "fp32" and self._in_fp32 is not None:
+                module = self._in_fp32._module
+            else:
+                module = self._to_device(self._model.load(), wider)
+        except _TooLargeError:
+            log.warning(
+                "%s, and %s has no memory for %s beside it: try --precision %s", found, self._device, wider, wider
+            )
+            return
+        self._module = _compile(module) if self._compiled else module
+        self.precision = wider
+        log.warning("%s: going on in %s", found, wider)
 
     @torch.inference_mode()
     def _try_out(self) -> int:
@@ -159,17 +240,12 @@ class TorchRuntime:
             made = f"the {width} x {height} pixels that its image processor makes"
             raise ModelError(f"{self._model.name} does not take {made}: {first_line(error)}") from error
 
-    @cached_property
-    def _fp32_module(self) -> nn.Module:
-        log.warning("some outputs in %s are not finite and are computed again in fp32", self.precision)
-        return self._to_device(self._model.load(), "fp32")
-
     def _to_device(self, module: nn.Module, precision: Precision) -> nn.Module:
         try:
             return module.to(self._device, DTYPES[precision])
         except RuntimeError as error:
             if _is_out_of_memory(error):
-                raise ModelError(self._too_large("the model")) from error
+                raise _TooLargeError(self._too_large("the model")) from error
             raise
 
     def _logits(self, module: nn.Module, pixels: Tensor, *, compiled: bool = False) -> Tensor:
@@ -184,7 +260,7 @@ class TorchRuntime:
                 parts.append(part)
                 start += size
             elif tried == 1:
-                raise ModelError(self._too_large("one picture with the model"))
+                raise _TooLargeError(self._too_large("one picture with the model"))
             else:
                 self._max_batch = tried // 2
                 self._padded = min(self._padded, self._max_batch)
@@ -202,9 +278,11 @@ class TorchRuntime:
                 moved = torch.cat([moved, moved.new_zeros((self._padded - len(moved), *moved.shape[1:]))])
             values = (moved.float() - self._mean) / self._std
             dtype = next(module.parameters()).dtype
-            return cast(Tensor, module(pixel_values=values.to(dtype)).logits)[: len(pixels)].float()
+            with _without_tf32() if self._has_tf32 and dtype == torch.float32 else nullcontext():
+                logits = cast(Tensor, module(pixel_values=values.to(dtype)).logits)
+            return logits[: len(pixels)].float()
         except Exception as error:
-            if _is_out_of_memory(error):
+            if _is_out_of_memory(error) or (len(pixels) > 1 and _NO_ENGINE in str(error)):
                 return None
             if compiled and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise ModelError(f"--compile does not work here, leave it out: {first_line(error)}") from error
@@ -244,7 +322,50 @@ def _choose_precision(device: torch.device, module: nn.Module) -> Precision:
     return "bf16" if cpu_has_bf16() and mostly_matrices else "fp32"
 
 
+def _has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16 itself, and does not emulate it."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and cpu_has_bf16()
+
+
+def _compile(module: nn.Module) -> nn.Module:
+    return cast(nn.Module, torch.compile(module, dynamic=False))
+
+
+def _on_host(logits: Tensor) -> Tensor:
+    """Room for them, pinned if there is memory to pin: a copy to other memory keeps the caller waiting."""
+    try:
+        return torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        return torch.empty(logits.shape, dtype=logits.dtype)
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Have float32 be float32 in the block: from Ampere on, GPUs would take TF32 for convolutions.
+
+    The settings are those of the process, and are what they were when the block ends.
+    """
+    settings: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]  # torch gives them no type
+    name, off = "allow_tf32", cast(object, False)
+    if hasattr(torch.backends.cudnn, "conv"):  # from torch 2.9 on, which wants no mixture of the two ways
+        settings[0], name, off = torch.backends.cudnn.conv, "fp32_precision", "ieee"
+    with _one_at_a_time:
+        before = [getattr(setting, name) for setting in settings]
+        try:
+            for setting in settings:
+                setattr(setting, name, off)
+            yield
+        finally:
+            for setting, value in zip(settings, before, strict=True):
+                setattr(setting, name, value)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return "out of memory" in str(error) or "can't allocate memory" in str(error)
+    return any(words in str(error) for words in _WANT_OF_MEMORY)
