@@ -142,6 +142,9 @@ def _whole_runs(
     for number, runtime in enumerate(runtimes):
         run = end_to_end(model, runtime, files, workers, stages if number == 0 else Stages())
         yield Contestant(display_name(runtime), "end to end", runtime.precision, run)
+    default = runtimes[0]
+    run = end_to_end(model, default, files, workers, Stages(), live=True)
+    yield Contestant(f"a list on stdin, {display_name(default)}", "live", default.precision, run)
 
 
 def _forward_passes(runtimes: Sequence[Runtime], pixels: Tensor) -> Iterator[Contestant]:
@@ -188,6 +191,7 @@ def _ratios(contestants: Sequence[Contestant], default: Runtime) -> dict[str, fl
     parts = {
         "to the pipeline in fp32": (ours, best("pipeline", "fp32")),
         f"to the pipeline in {half}": (ours, half and best("pipeline", half)),
+        "a list on stdin to a folder": (best("live"), ours),
         "end to end to forward only": (ours, forward),
         "end to end to the lesser of forward and decode only": (ours, min(filter(None, (forward, best("limit", "-"))))),
         "forward only to matrix products": (forward, best("limit", default.precision)),

@@ -53,7 +53,7 @@ class Contestant:
     """What is measured, and the pictures a second of each of its rounds."""
 
     name: str
-    kind: Literal["pipeline", "end to end", "forward", "limit"]
+    kind: Literal["pipeline", "end to end", "live", "forward", "limit"]
     precision: str
     run: Round
     rates: list[float] = field(default_factory=list)
@@ -126,17 +126,21 @@ def pipelines(model: ImageClassifier, files: Sequence[str], device: torch.device
             yield Contestant(f"transformers pipeline, {precision}, batch {batch_size}", "pipeline", precision, run)
 
 
-def end_to_end(model: ImageClassifier, runtime: Runtime, files: Sequence[str], workers: int, stages: Stages) -> Round:
-    """Dinoclassify from files to rows; ``stages`` is told where the time goes."""
+def end_to_end(
+    model: ImageClassifier, runtime: Runtime, files: Sequence[str], workers: int, stages: Stages, *, live: bool = False
+) -> Round:
+    """Dinoclassify from files to rows; ``stages`` is told where the time goes. ``live``: as from a list on stdin."""
 
     def work() -> None:
+        sources = map(Source, files)
         batches = load_batches(
-            stages.over("walk", map(Source, files)),
+            sources if live else stages.over("walk", sources),
             model.preprocessing,
             batch_size=runtime.batch_size,
             workers=workers,
             exact=False,
             max_pixels=MAX_PIXELS,
+            live=live,
             pinned=runtime.device.startswith("cuda"),
         )
         with stages.charge("write"):

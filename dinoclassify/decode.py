@@ -172,11 +172,11 @@ def _open_heif(stream: PictureFile | PictureBytes) -> Image.Image:
 def _most_pixels(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> int:
     """How many pixels the picture may have."""
     scales = isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info
-    return SCALED * max_pixels if scales and _may_round(preprocessing, exact=exact) else max_pixels
+    return SCALED * max_pixels if scales and _may_rescale(preprocessing, exact=exact) else max_pixels
 
 
-def _may_round(preprocessing: Preprocessing | AsIs, *, exact: bool) -> bool:
-    """Whether pixels may differ by rounding: not where one is picked rather than the mean of many."""
+def _may_rescale(preprocessing: Preprocessing | AsIs, *, exact: bool) -> bool:
+    """Whether an image may be scaled before it is resized: only for a filter that averages pixels."""
     if isinstance(preprocessing, AsIs):
         return False
     return not exact and preprocessing.resample != Image.Resampling.NEAREST
@@ -189,8 +189,8 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
             raise RefusedError("decode_error", f"the image processor makes it {pixels.shape[2]} x {pixels.shape[1]}")
         return pixels
     full, orientation, used = image.size, 1, None
-    may_round = _may_round(preprocessing, exact=exact)
-    if isinstance(image, JpegImagePlugin.JpegImageFile) and may_round:
+    may_rescale = _may_rescale(preprocessing, exact=exact)
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and may_rescale:
         # Of other formats the orientation must not be asked for yet: PNG decodes to find it, and the error of broken
         # data would come here, never to come again.
         orientation = _orientation(image)
@@ -206,7 +206,7 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
         width, height = reversed(full) if orientation >= TURNED else full
         box = _upright_box(used, image.size, orientation)
     window = preprocessing.window(height, width)
-    fit, made = (_fit_window, window.size) if window.inside and may_round else (_fit, window.resized)
+    fit, made = (_fit_window, window.size) if window.inside and may_rescale else (_fit, window.resized)
     if made[0] * made[1] > max_pixels:
         raise RefusedError("too_large", f"{width} x {height} pixels would be resized to over {max_pixels}")
     return fit(image, box, window, preprocessing.resample)

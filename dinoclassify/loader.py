@@ -21,7 +21,7 @@ from dinoclassify.preprocessing import AsIs, Preprocessing
 from dinoclassify.sources import TIMEOUT, Source
 from dinoclassify.workers import LINGER, NOT_READY, NOTHING_CAME, Batch, Worker, looked_after
 
-_FILES = 11  # held open for each worker: pipes, and memory that is shared
+_FILES = 10  # held open for each worker: pipes, and memory that is shared
 _SPARE_FILES = 16  # for all else that a run opens
 
 
@@ -106,11 +106,13 @@ def _in_full(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> It
 def _live(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Iterator[Batch]:
     """The same, but a worker that is idle gets what has come: only one that is busy can wait for a full list."""
     arrived: queue.Queue[Source] = queue.Queue(maxsize=2 * size)
-    came, ended = threading.Event(), threading.Event()
+    came, ended, closed = threading.Event(), threading.Event(), threading.Event()
 
     def read() -> None:
         for source in sources:
-            arrived.put(source)
+            while not _put(arrived, source):
+                if closed.is_set():
+                    return
             came.set()
         ended.set()
         came.set()
@@ -118,23 +120,35 @@ def _live(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Itera
     threading.Thread(target=read, name="read list", daemon=True).start()
     ring, due = itertools.cycle(team), deque[Worker]()
     worker = next(ring)
-    while True:
-        came.clear()
-        is_last = ended.is_set()
-        while worker.has_room and (count := arrived.qsize()) >= (1 if worker.is_idle else size):
-            worker.send([arrived.get() for _ in range(min(count, size))])
-            due.append(worker)
-            worker = next(ring)
-        if due:
-            batch = due[0].receive_soon()
-            if batch is not None:
-                due.popleft()
-            yield batch or NOT_READY
-        elif is_last:
-            return
-        else:
-            yield NOTHING_CAME
-            came.wait(LINGER)
+    try:
+        while True:
+            came.clear()
+            is_last = ended.is_set()
+            while worker.has_room and (count := arrived.qsize()) >= (1 if worker.is_idle else size):
+                worker.send([arrived.get() for _ in range(min(count, size))])
+                due.append(worker)
+                worker = next(ring)
+            if due:
+                batch = due[0].receive_soon()
+                if batch is not None:
+                    due.popleft()
+                yield batch or NOT_READY
+            elif is_last:
+                return
+            else:
+                yield NOTHING_CAME
+                came.wait(LINGER)
+    finally:
+        closed.set()
+
+
+def _put(arrived: "queue.Queue[Source]", source: Source) -> bool:
+    """Whether there was room, which is waited for a moment."""
+    try:
+        arrived.put(source, timeout=LINGER)
+    except queue.Full:
+        return False
+    return True
 
 
 def _lists(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:

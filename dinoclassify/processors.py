@@ -93,22 +93,21 @@ def _plain(processor: ImageProcessor) -> Preprocessing | None:
 def _why_it_fails(processor: ImageProcessor, error: Exception) -> str:
     """What is wrong, in words: transformers often does not say which setting it is."""
     sizes = _sizes(processor)
-    failing = f"its image processor fails with {_in_words(sizes)}"
-    if not isinstance(error, AttributeError):
-        return f"{failing} ({first_line(error)}): {CURE}"
-    # transformers fails in making its own message.
     crop = sizes.get("crop_size")
     if crop is not None and not crop.keys() >= {"height", "width"}:
         return f"its crop_size {json.dumps(crop)} has no height and width: {CURE}"
-    return f"{failing}: {CURE}"
+    reason = "" if "SizeDict" in str(error) else f" ({first_line(error)})"  # where it fails in wording its own error
+    return f"its image processor fails with {_in_words(sizes)}{reason}: {CURE}"
 
 
 def _sizes(processor: ImageProcessor) -> dict[str, dict[str, Any]]:
     """The sizes that the processor uses, by the names of their settings."""
-    used_by = {"size": "do_resize", "crop_size": "do_center_crop"}
-    return {
-        name: dict(getattr(processor, name) or {}) for name, step in used_by.items() if getattr(processor, step, None)
-    }
+    sizes: dict[str, dict[str, Any]] = {}
+    for name, step in (("size", "do_resize"), ("crop_size", "do_center_crop")):
+        if getattr(processor, step, None):
+            with suppress(TypeError, ValueError):  # of a plain number
+                sizes[name] = dict(getattr(processor, name))
+    return sizes
 
 
 def _in_words(sizes: dict[str, dict[str, Any]]) -> str:

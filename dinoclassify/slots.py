@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dinoclassify.decode import Decoded, Pixels
+from dinoclassify.pinned import empty_pinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Slots:
     def read(self, turn: int, written: Written, *, pinned: bool) -> tuple[Tensor, list[Decoded]]:
         """A copy of the ``turn``-th result; ``pinned``: in memory that CUDA can copy from by itself."""
         descriptor = self._descriptors[turn % len(self._descriptors)]
-        pixels = torch.empty(written.shape, dtype=getattr(torch, written.dtype), pin_memory=pinned)
+        pixels = (empty_pinned if pinned else torch.empty)(written.shape, dtype=getattr(torch, written.dtype))
         pickled = bytearray(written.items)
         _read(descriptor, pixels.view(-1).view(torch.uint8).numpy().data, 0)
         _read(descriptor, memoryview(pickled), pixels.nbytes)

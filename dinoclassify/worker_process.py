@@ -8,11 +8,10 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from multiprocessing.queues import Queue
-from queue import Empty
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from time import perf_counter
 from typing import Any
 
@@ -71,7 +70,7 @@ class Pictures(Dataset[Result]):
     def __init__(
         self,
         decode: Callable[[Source], Decoded],
-        lists: "Queue[list[Source]]",
+        lists: "Connection[object, list[Source]]",
         slots: Slots,
         progress: Progress,
         *,
@@ -110,17 +109,18 @@ class Pictures(Dataset[Result]):
 
     def _next_list(self) -> list[Source]:
         """Wait for a list, as long as there is somebody to send it."""
-        while True:
-            with suppress(Empty):
-                return self._lists.get(timeout=_PARENT)
+        while not self._lists.poll(_PARENT):
             _end_with_parent()
+        try:
+            return self._lists.recv()
+        except EOFError:  # nobody
+            os._exit(1)
 
     def _read_ahead(self) -> list[Source]:
         """Those images of the lists that have come meanwhile which are not on this machine."""
         known = len(self._coming)
-        with suppress(Empty):
-            while True:
-                self._coming.append(self._lists.get_nowait())
+        while self._lists.poll():
+            self._coming.append(self._next_list())
         return [source for sources in islice(self._coming, known, None) for source in sources if is_elsewhere(source)]
 
     def _decode_next(self, position: int, source: Source, fetched: Iterator[Source]) -> Decoded:
@@ -173,7 +173,13 @@ def init_worker(_: int, *, tied: bool = True) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process, and with it the locks it holds, if the main process has died."""
+    """End this process, and with it the locks it holds, if the main process has died.
+
+    The system is asked: what multiprocessing looks at is held open by other processes that decode, too.
+    """
     parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
+    if parent is None:
+        return
+    has_server = isinstance(multiprocessing.current_process(), ForkServerProcess)  # which is its parent
+    if not parent.is_alive() or (os.getppid() != parent.pid and not has_server):
         os._exit(1)

@@ -1,11 +1,12 @@
 """A process that decodes, and what becomes of its work when it dies.
 
 Each process has a DataLoader of its own, so that what one leaves behind when it is killed, a lock it held or half a
-message, hurts no other. Lists of sources go to it through a queue beside that: a DataLoader asks for the next list
-before it returns a result, so a list that is still to come would hold up results. The process notes in shared memory
-which picture it is at. When it dies, another takes its place, and
-that picture is tried again alone: if it ends that process too, it is given up. A picture that takes too long is given
-up at once. Batches stay as they were, whatever happens in between.
+message, hurts no other. Lists of sources go to it through a pipe beside that: a DataLoader asks for the next list
+before it returns a result, so a list that is still to come would hold up results.
+
+The process notes in shared memory which picture it is at. When it dies, another takes its place, and that picture is
+tried again alone: if it ends that process too, it is given up. A picture that takes too long is given up at once.
+Batches stay as they were, whatever happens in between.
 """
 
 import atexit
@@ -20,13 +21,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import RawValue
+from queue import SimpleQueue
 
 import torch
 from torch import Tensor
@@ -71,7 +73,7 @@ def _no_batch() -> Batch:
     return Batch([], torch.empty((0, 3, 0, 0)), 0.0, 0.0)
 
 
-# Where inputs come over time these stand between batches: what is begun is to be finished, as there is time for it.
+# Placeholders where inputs come over time and no batch is ready: the pipeline finishes what it has started.
 NOTHING_CAME = _no_batch()  # no input
 NOT_READY = _no_batch()  # inputs that are being read and decoded
 
@@ -131,15 +133,9 @@ class Worker:
         return ahead < IN_FLIGHT and any(map(is_elsewhere, self._plan[-1].sources))
 
     def send(self, sources: list[Source]) -> None:
-        """Have a list decoded.
-
-        Raises:
-            WorkerError: a thread that sends it cannot be started.
-        """
-        task = _Task(sources)
-        self._plan.append(task)
-        with _starting():
-            self._queue.put(task.sources)
+        """Have a list decoded."""
+        self._plan.append(_Task(sources))
+        self._outbox.put(sources)
 
     def receive(self) -> Batch:
         """The batch of the first list that has none, whatever happens to the process.
@@ -174,9 +170,10 @@ class Worker:
             if self._processes and not any(process.is_alive() for process in self._processes):
                 self._share.clear()
         step, decoding = self._progress.step, self._progress.position != BETWEEN
-        has_work = decoding or self._awaited
-        self._still = self._still + seconds if has_work and step == self._seen else 0.0
-        self._seen = step
+        if step != self._seen:
+            self._seen, self._still = step, 0.0
+        elif decoding or self._awaited:
+            self._still += seconds
         if self._still > (self._timeout if decoding else max(self._timeout, START)):
             self._overdue = step
             self._kill()
@@ -184,6 +181,7 @@ class Worker:
     def stop(self) -> None:
         """End the process."""
         self._kill()
+        self._outbox.put(None)
         self._results = iter(())
 
     def _start(self) -> None:
@@ -191,26 +189,23 @@ class Worker:
         self._received, self._seen, self._still, self._overdue = 0, 0, 0.0, None
         context, is_main = _context(), threading.current_thread() is threading.main_thread()
         handler, before = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
+        with _starting():
+            lists, self._outbox = _lists_to_process(context)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, MAIN_SIGNALS)  # else the new process answers them, too
         try:
             with _starting():
-                self._queue: Queue[list[Source]] = context.Queue()
-                self._queue.cancel_join_thread()  # a process that is killed leaves lists in it
-                for task in self._plan:
-                    if task.verdict is None:
-                        self._queue.put(task.sources)
                 self._results = iter(
                     DataLoader(
                         Pictures(
                             self._decode,
-                            self._queue,
+                            lists,
                             self._slots,
                             self._progress,
                             timeout=self._timeout,
                             private=self._private,
                             share=self._share,
                         ),
-                        batch_sampler=itertools.repeat([]),  # the lists are in the queue
+                        batch_sampler=itertools.repeat([]),  # the lists come through the pipe
                         collate_fn=as_is,
                         num_workers=1,
                         prefetch_factor=PREFETCH,
@@ -222,10 +217,15 @@ class Worker:
         except WorkerError:
             for process in _begun_since(before):  # without the thread that would have been its other end
                 process.kill()
+            self._outbox.put(None)
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            lists.close()  # only the process has it: when that dies, nobody waits for it to read
         self._processes = _begun_since(before)
+        for task in self._plan:
+            if task.verdict is None:
+                self._outbox.put(task.sources)
         if is_main:
             signal.signal(signal.SIGCHLD, handler)  # torch's own would raise, in the middle of anything
 
@@ -334,15 +334,35 @@ class _Flag:
 
 
 def _context() -> BaseContext:
-    """How processes are started: by fork on Linux, in milliseconds, unless the program has chosen to spawn them.
+    """How processes are started: as the program has chosen, else by fork on Linux, which takes milliseconds.
 
-    The others import torch anew, which takes seconds. A copy, but for the one lock that a DataLoader shares with its
-    process.
+    All other ways import torch anew, which takes seconds. The context is a copy, but for the one lock that a DataLoader
+    shares with its process.
     """
-    forks = sys.platform == "linux" and multiprocessing.get_start_method(allow_none=True) != "spawn"
-    context = copy.copy(multiprocessing.get_context("fork" if forks else None))
+    method = multiprocessing.get_start_method(allow_none=True)
+    is_default = method is None or (method == "forkserver" and sys.version_info >= (3, 14))
+    context = copy.copy(multiprocessing.get_context("fork" if is_default and sys.platform == "linux" else method))
     context.Event = _Flag  # type: ignore[method-assign,assignment]  # torch asks no more of it
     return context
+
+
+def _lists_to_process(
+    context: BaseContext,
+) -> "tuple[Connection[object, list[Source]], SimpleQueue[list[Source] | None]]":
+    """The end of a pipe for a process, and a queue of what a thread sends to it, so that nobody waits for a full pipe.
+
+    The thread ends with None, or with the process.
+    """
+    reader, writer = context.Pipe(duplex=False)
+    outbox: SimpleQueue[list[Source] | None] = SimpleQueue()
+
+    def send() -> None:
+        with writer, suppress(BrokenPipeError):
+            while (sources := outbox.get()) is not None:
+                writer.send(sources)
+
+    threading.Thread(target=send, name="send lists", daemon=True).start()
+    return reader, outbox
 
 
 @contextmanager

@@ -25,6 +25,7 @@ def test_bench_measures_everything_side_by_side(cli: Cli, tiny: str, tmp_path: P
     report = json.loads(done.stdout)
     names = [figure["name"] for figure in report["figures"]]
     assert names[:2] == ["transformers pipeline, fp32, batch 1", "transformers pipeline, fp32, batch 8"]
+    assert report["ratios"]["a list on stdin to a folder"] > 0
     assert {"torch fp32", "forward only, torch fp32", "matrix products in fp32"} <= set(names)
     assert sum(name.startswith("decode only") for name in names) == 1
     for figure in report["figures"]:

@@ -1,5 +1,6 @@
 """OpenVINO: the answers of PyTorch, and a converted network that is kept, checked and made again when it must be."""
 
+import json
 import os
 import re
 import shutil
@@ -246,7 +247,7 @@ def test_that_a_model_cannot_be_converted_is_found_out_once(
     assert len(tried) == 2, "another version tries again"
 
 
-@pytest.mark.parametrize("trouble", ["MemoryError", "bad_alloc", "OSError", "in tracing", "threads"])
+@pytest.mark.parametrize("trouble", ["MemoryError", "bad_alloc", "OSError", "in tracing", "threads", "package"])
 def test_trouble_that_may_pass_is_no_verdict_on_a_model(
     trouble: str, tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +263,7 @@ def test_trouble_that_may_pass_is_no_verdict_on_a_model(
             "bad_alloc": RuntimeError("std::bad_alloc"),
             "OSError": OSError(28, "No space left on device"),
             "threads": RuntimeError("can't start new thread"),
+            "package": ModuleNotFoundError("No module named 'timm'"),
         }[trouble]
 
     tried = counting_conversions(monkeypatch, fail)
@@ -474,6 +476,37 @@ def test_int8_is_not_checked_where_it_is_no_faster(
     monkeypatch.setattr(int8, "measure_speed", lambda *_: 1.5)
     assert Int8Runtime(classifier).verdict == Verdict(0, 0, before), "it is kept"
     assert said[3:] == said[2:3]
+
+
+def test_a_verdict_on_int8_is_one_on_the_processor(
+    tiny: str, cache: Path, few: int, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A home may be that of many machines."""
+    pytest.importorskip("nncf")
+    classifier = open_model(tiny)
+    run_through(Int8Runtime(classifier), pictures(classifier, 3 * few))
+    assert Int8Runtime(classifier).verdict is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(int8, "processor", lambda: "another")
+        assert Int8Runtime(classifier).verdict is None
+    monkeypatch.setattr(int8, "available_cpus", lambda: 1000)
+    assert Int8Runtime(classifier).verdict is None
+
+
+def test_rows_of_int8_go_on_after_its_verdict(
+    tiny: str, cache: Path, few: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which comes in the middle of a run: the next one begins in int8."""
+    pytest.importorskip("nncf")
+    (tmp_path / "photos").mkdir()
+    output = str(tmp_path / "out.csv")
+    command = ["predict", str(tmp_path / "photos"), "-m", tiny, "--precision", "int8", "--resume", "-o", output]
+    for number in range(3 * few):
+        shutil.copyfile(PHOTOS / "coffee.jpg", tmp_path / "photos" / f"{number:03}.jpg")
+    assert run(command) == 0
+    shutil.copyfile(PHOTOS / "coffee.jpg", tmp_path / "photos" / "more.jpg")
+    assert run(command) == 0
+    assert json.loads((tmp_path / "out.csv.meta.json").read_text())["precision"] == "int8"
 
 
 def test_the_speed_of_int8_is_that_of_pairs_of_runs() -> None:

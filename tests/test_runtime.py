@@ -2,17 +2,20 @@
 
 import shutil
 from types import SimpleNamespace
-from typing import Literal
+from typing import Any, Literal, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models import ImageClassifier
+from dinoclassify.pinned import empty_pinned
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes import Precision, cpu_has_bf16, open_runtime
-from dinoclassify.runtimes.pytorch import JUDGED_FROM, Replicas, TorchRuntime, _on_host, find_devices
+from dinoclassify.runtimes.pytorch import JUDGED_FROM, Replicas, TorchRuntime, find_devices
+from dinoclassify.slots import Slots
 
 CPU = torch.device("cpu")
 LABELS: tuple[str, ...] = ("a", "b", "c", "d")
@@ -159,7 +162,7 @@ def test_a_convolution_that_cannot_be_done_is_not_taken_for_memory(monkeypatch: 
         run(pictures(4))()
 
 
-def test_answers_come_to_other_memory_where_none_can_be_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_cannot_be_pinned_is_ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = torch.empty
 
     def refuse(shape: torch.Size, dtype: torch.dtype, pin_memory: bool = False) -> Tensor:
@@ -169,10 +172,29 @@ def test_answers_come_to_other_memory_where_none_can_be_pinned(monkeypatch: pyte
 
     monkeypatch.setattr(torch, "empty", refuse)
     said = "CUDA error: out of memory"
-    assert _on_host(torch.zeros(3, 4)).shape == (3, 4)
+    assert empty_pinned((3, 4), torch.float32).shape == (3, 4)
+    slots = Slots(1)
+    pixels = np.arange(12, dtype=np.uint8).reshape(1, 3, 2, 2)
+    read, _ = slots.read(0, slots.write(0, pixels, []), pinned=True)
+    assert read.numpy().tolist() == pixels.tolist()
     said = "CUDA error: an illegal memory access was encountered"
     with pytest.raises(RuntimeError, match="illegal"):
-        _on_host(torch.zeros(3, 4))
+        empty_pinned((3, 4), torch.float32)
+
+
+def test_an_image_that_no_engine_computes_again_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN says so where it has no memory to try its engines in."""
+    run = runtime(Toy(weight=7e4), "fp16")
+    forward = Toy.forward
+
+    def fail(self: Toy, pixel_values: Tensor) -> SimpleNamespace:
+        if pixel_values.dtype == torch.float32:
+            raise RuntimeError("GET was unable to find an engine to execute this computation")
+        return forward(self, pixel_values)
+
+    monkeypatch.setattr(TorchRuntime, "_try_out", lambda _: 3)
+    monkeypatch.setattr(Toy, "forward", fail)
+    assert run(pictures(1))().isnan().all()
 
 
 def test_one_picture_that_does_not_fit_ends_the_run() -> None:
@@ -367,7 +389,7 @@ def test_fp32_is_not_tf32_and_a_program_keeps_its_settings(
     torch.set_float32_matmul_precision("high")
     try:
         before = tf32_settings()
-        monkeypatch.setattr(TorchRuntime, "_has_tf32", property(lambda _: True, lambda *_: None), raising=False)
+        monkeypatch.setattr(TorchRuntime, "_is_cuda", property(lambda _: True, lambda *_: None), raising=False)
         run = runtime(Toy(weight=7e4 if precision == "fp16" else 1), precision)
         run(pictures(3))()
         with pytest.raises(ValueError, match="too many"):
@@ -380,6 +402,23 @@ def test_fp32_is_not_tf32_and_a_program_keeps_its_settings(
     assert seen[torch.float32] == off
     assert before != off
     assert seen.get(torch.float16, before) == before, "half precision is none of its business"
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="before torch 2.9 no setting is inherited")
+def test_what_a_program_sets_for_all_of_cudnn_is_inherited_after_fp32_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(TorchRuntime, "_is_cuda", property(lambda _: True, lambda *_: None), raising=False)
+    cudnn = cast(Any, torch.backends.cudnn)
+    conv, parent = cudnn.conv.fp32_precision, cudnn.fp32_precision
+    try:
+        cudnn.conv.fp32_precision, cudnn.fp32_precision = "none", "tf32"
+        runtime(Toy())(pictures(3))()
+        assert cudnn.conv.fp32_precision == "tf32"
+        cudnn.fp32_precision = "ieee"
+        assert cudnn.conv.fp32_precision == "ieee"
+    finally:
+        cudnn.conv.fp32_precision, cudnn.fp32_precision = conv, parent
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

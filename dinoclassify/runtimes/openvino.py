@@ -51,7 +51,15 @@ _FULL = 1 << 20  # bytes: a disk with less than that is full
 _SLOW_FROM = 1_000_000  # parameters: smaller models are ready in a moment
 _NETWORK = "network.xml"  # and network.bin
 _REFUSAL = "refusal.txt"  # stands in place of a network, and says why there is none
-_LACKING = ("alloc", "memory", "thread", "temporarily")  # words of errors that say nothing of the model
+_LACKING = (  # what errors say that tell nothing of the model
+    "bad_alloc",
+    "out of memory",
+    "not enough memory",
+    "cannot allocate",
+    "can't allocate",
+    "can't start new thread",
+    "temporarily unavailable",
+)
 
 
 class OpenVINORuntime:
@@ -133,6 +141,11 @@ class OpenVINORuntime:
 def _core() -> ov.Core:
     """OpenVINO itself: one for the process, since what it has made must not outlive it."""
     return ov.Core()
+
+
+def processor() -> str:
+    """The name of the processor, as OpenVINO knows it."""
+    return str(_core().get_property("CPU", "FULL_DEVICE_NAME"))
 
 
 def read_network(folder: Path) -> ov.Model:
@@ -300,7 +313,9 @@ def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
 def _may_pass(error: BaseException | None) -> bool:
     """Whether an error, or one that has led to it, says that the machine lacks something, and nothing of the model."""
     while error is not None:
-        if isinstance(error, MemoryError | OSError) or any(word in str(error).lower() for word in _LACKING):
+        if isinstance(error, MemoryError | OSError | ImportError) or any(
+            word in str(error).lower() for word in _LACKING
+        ):
             return True
         error = error.__cause__ or error.__context__
     return False

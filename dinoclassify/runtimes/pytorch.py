@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dinoclassify.errors import ModelError, UsageError, first_line, nearest
 from dinoclassify.models import ImageModel
+from dinoclassify.pinned import empty_pinned
 from dinoclassify.runtimes import (
     Answer,
     Precision,
@@ -96,7 +97,7 @@ class Replicas:
 
     @property
     def precision(self) -> Precision:
-        """What the first computes in now; the others see images of the same kind, and do as it does."""
+        """What the first computes in now. Each replica judges by its own images, which are of the same kind."""
         return self._first.precision
 
     def __call__(self, pixels: Tensor) -> Answer:
@@ -141,7 +142,7 @@ class TorchRuntime:
         self.ahead = 2 if device.type == "cuda" else 0
         self._model = model
         self._device = device
-        self._has_tf32 = device.type == "cuda"
+        self._is_cuda = device.type == "cuda"
         self._may_change = precision == "auto"
         self._judged = self.precision != "fp16"  # whether it is settled what to do about overflows
         self._images = self._overflows = 0  # in fp16
@@ -165,7 +166,7 @@ class TorchRuntime:
         finish = partial(self._finish, pixels=pixels, precision=self.precision)
         if self._device.type != "cuda":
             return lambda: finish(logits.cpu())
-        fetched = _on_host(logits)
+        fetched = empty_pinned(logits.shape, logits.dtype)
         fetched.copy_(logits, non_blocking=True)
         arrived = torch.cuda.current_stream(self._device).record_event()
 
@@ -184,12 +185,16 @@ class TorchRuntime:
             if again is not None:
                 answers[bad] = again
         if not self._judged:
-            self._images += len(bad)
-            self._overflows += int(bad.sum())
-            if self._images >= JUDGED_FROM and self._overflows > MOST_OVERFLOWS * self._images:
-                self._judged = True
-                self._leave_fp16()
+            self._judge(overflows=int(bad.sum()), images=len(bad))
         return answers
+
+    def _judge(self, *, overflows: int, images: int) -> None:
+        """Leave fp16 once it is plain that it costs more than it gains."""
+        self._images += images
+        self._overflows += overflows
+        if self._images >= JUDGED_FROM and self._overflows > MOST_OVERFLOWS * self._images:
+            self._judged = True
+            self._leave_fp16()
 
     def _again_in_fp32(self, pixels: Tensor, precision: Precision) -> Tensor | None:
         """The answers in fp32; None where there is no memory for the model in it, which is said, and tried, once."""
@@ -200,7 +205,9 @@ class TorchRuntime:
                 self._in_fp32 = TorchRuntime(self._model, self._device, "fp32")
                 log.warning("some outputs in %s are not finite and are computed again in fp32", precision)
             return self._in_fp32(pixels)()
-        except _TooLargeError:
+        except (_TooLargeError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and _NO_ENGINE not in str(error):
+                raise
             self._in_fp32, self._fp32_fits = None, False
             cure = "--precision bf16" if precision == "fp16" else "a smaller --model"
             failed = f"some outputs in {precision} are not finite, and their images fail"
@@ -278,7 +285,7 @@ class TorchRuntime:
                 moved = torch.cat([moved, moved.new_zeros((self._padded - len(moved), *moved.shape[1:]))])
             values = (moved.float() - self._mean) / self._std
             dtype = next(module.parameters()).dtype
-            with _without_tf32() if self._has_tf32 and dtype == torch.float32 else nullcontext():
+            with _without_tf32() if self._is_cuda and dtype == torch.float32 else nullcontext():
                 logits = cast(Tensor, module(pixel_values=values.to(dtype)).logits)
             return logits[: len(pixels)].float()
         except Exception as error:
@@ -334,26 +341,21 @@ def _compile(module: nn.Module) -> nn.Module:
     return cast(nn.Module, torch.compile(module, dynamic=False))
 
 
-def _on_host(logits: Tensor) -> Tensor:
-    """Room for them, pinned if there is memory to pin: a copy to other memory keeps the caller waiting."""
-    try:
-        return torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-        return torch.empty(logits.shape, dtype=logits.dtype)
-
-
 @contextmanager
 def _without_tf32() -> Iterator[None]:
     """Have float32 be float32 in the block: from Ampere on, GPUs would take TF32 for convolutions.
 
-    The settings are those of the process, and are what they were when the block ends.
+    The settings are those of the process, and are what they were when the block ends. Only torch's own first choice of
+    TF32 is then as if the program had made it, since torch cannot be asked to choose again.
     """
-    settings: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]  # torch gives them no type
-    name, off = "allow_tf32", cast(object, False)
-    if hasattr(torch.backends.cudnn, "conv"):  # from torch 2.9 on, which wants no mixture of the two ways
-        settings[0], name, off = torch.backends.cudnn.conv, "fp32_precision", "ieee"
+    cudnn: Any = torch.backends.cudnn  # torch gives the settings no type
+    off: object
+    if hasattr(cudnn, "conv"):  # from torch 2.9 on, which wants no mixture of the two ways
+        settings = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul]
+        name, off, inherited = "fp32_precision", "ieee", "none"
+    else:
+        settings = [cudnn, torch.backends.cuda.matmul]
+        name, off, inherited = "allow_tf32", False, None
     with _one_at_a_time:
         before = [getattr(setting, name) for setting in settings]
         try:
@@ -362,7 +364,10 @@ def _without_tf32() -> Iterator[None]:
             yield
         finally:
             for setting, value in zip(settings, before, strict=True):
-                setattr(setting, name, value)
+                if inherited is not None:
+                    setattr(setting, name, inherited)
+                if getattr(setting, name) != value:  # it was not inherited
+                    setattr(setting, name, value)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
