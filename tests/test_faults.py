@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import PHOTOS, Cli
+from conftest import PHOTOS, START_METHOD, Cli
 from crash import nothing_is_left_of, size_of
 from PIL import Image
 from test_resume import content, many
@@ -255,7 +255,8 @@ def test_inference_stops_when_the_reader_goes(here: Path, tiny: str) -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.wait(timeout=60) == 0  # else it waits for its list for ever
-        assert process.stderr.read() == b""
+        if START_METHOD == "fork":  # else Python's resource tracker tells what it removes
+            assert process.stderr.read() == b""
         assert nothing_is_left_of(process.pid)
 
 

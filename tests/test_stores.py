@@ -18,6 +18,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from conftest import by_fork
 from fsspec.implementations.memory import MemoryFileSystem
 from s3fs import S3FileSystem
 from servers import Store, store_server
@@ -396,6 +397,7 @@ def test_signatures_are_asked_for_side_by_side(store: Store) -> None:
     assert [size for size, _ in found] == [*range(20), None, 1]
 
 
+@by_fork
 def test_a_forked_process_reads_what_its_parent_has_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[object] = []
     monkeypatch.setattr(S3FileSystem, "close_session", lambda *_: closed.append(1))  # kept by sessions from here on

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PHOTOS
+from conftest import PHOTOS, by_fork
 from servers import Page, web_server
 from test_pipeline import LABELS, TINY, Levels, greys, level_of
 
@@ -32,11 +32,6 @@ from dinoclassify.worker_process import init_worker
 from dinoclassify.workers import RESTARTS, Batch, Worker
 
 __all__ = ["greys"]  # a fixture
-
-
-by_fork = pytest.mark.skipif(
-    os.environ.get("START_METHOD", "fork") != "fork", reason="what the test changes reaches a process by fork alone"
-)
 
 
 def hostile(source: Source, **options: object) -> Decoded:
