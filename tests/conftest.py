@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,14 @@ def _log(monkeypatch: pytest.MonkeyPatch) -> None:
     log.setLevel(logging.NOTSET)  # no mere attribute: what a logger has answered before is kept
     monkeypatch.setattr(log, "propagate", True)
     monkeypatch.setattr(log, "disabled", False)
+
+
+@pytest.fixture(autouse=True)
+def _fork_server() -> Iterator[None]:
+    """Each test has a fork server of its own: one has the environment in which it was begun."""
+    yield
+    if START_METHOD == "forkserver":
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # no public way
 
 
 @pytest.fixture
