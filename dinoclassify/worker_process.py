@@ -113,7 +113,7 @@ class Pictures(Dataset[Result]):
             _end_with_parent()
         try:
             return self._lists.recv()
-        except EOFError:  # nobody
+        except (EOFError, MemoryError):  # nobody, or a list for another process to try
             os._exit(1)
 
     def _read_ahead(self) -> list[Source]:

@@ -29,6 +29,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
 from queue import SimpleQueue
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,6 +51,7 @@ RESTARTS = 32  # in a row, without one result in between: then the run ends
 START = 60.0  # seconds that a process may take to begin
 LINGER = 0.1  # seconds for which a result is waited for at a time
 
+_UNSENT = Source("", Failure("out_of_memory", "not enough memory to hand it to a process that decodes"))
 _DYING = 1.0  # seconds that a process which is killed may take to end
 _LOOKS = 10  # at a process, in the time that a picture may take
 
@@ -187,8 +189,9 @@ class Worker:
     def _start(self) -> None:
         self._progress = RawValue(Progress, 0, BETWEEN, 0, -1, 0)
         self._received, self._seen, self._still, self._overdue = 0, 0, 0.0, None
-        context, is_main = _context(), threading.current_thread() is threading.main_thread()
-        handler, before = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
+        processes: list[BaseProcess] = []
+        context, is_main = _context(processes), threading.current_thread() is threading.main_thread()
+        handler = signal.getsignal(signal.SIGCHLD)
         with _starting():
             lists, self._outbox = _lists_to_process(context)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, MAIN_SIGNALS)  # else the new process answers them, too
@@ -215,14 +218,15 @@ class Worker:
                     )
                 )
         except WorkerError:
-            for process in _begun_since(before):  # without the thread that would have been its other end
-                process.kill()
+            for process in processes:
+                if process.pid is not None:  # it has begun, without the thread that would have been its other end
+                    process.kill()
             self._outbox.put(None)
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             lists.close()  # only the process has it: when that dies, nobody waits for it to read
-        self._processes = _begun_since(before)
+        self._processes = processes
         for task in self._plan:
             if task.verdict is None:
                 self._outbox.put(task.sources)
@@ -333,15 +337,22 @@ class _Flag:
         self._value.value = True
 
 
-def _context() -> BaseContext:
+def _context(processes: list[BaseProcess]) -> BaseContext:
     """How processes are started: as the program has chosen, else by fork on Linux, which takes milliseconds.
 
     All other ways import torch anew, which takes seconds. The context is a copy, but for the one lock that a DataLoader
-    shares with its process.
+    shares with its process, and for ``processes``, which is told of each.
     """
     method = multiprocessing.get_start_method(allow_none=True)
     is_default = method is None or (method == "forkserver" and sys.version_info >= (3, 14))
-    context = copy.copy(multiprocessing.get_context("fork" if is_default and sys.platform == "linux" else method))
+    usual = multiprocessing.get_context("fork" if is_default and sys.platform == "linux" else method)
+
+    def process(*args: Any, **options: Any) -> BaseProcess:
+        processes.append(usual.Process(*args, **options))  # type: ignore[attr-defined]  # every context has it
+        return processes[-1]
+
+    context = copy.copy(usual)
+    context.Process = process  # type: ignore[attr-defined]  # every context has it
     context.Event = _Flag  # type: ignore[method-assign,assignment]  # torch asks no more of it
     return context
 
@@ -351,7 +362,8 @@ def _lists_to_process(
 ) -> "tuple[Connection[object, list[Source]], SimpleQueue[list[Source] | None]]":
     """The end of a pipe for a process, and a queue of what a thread sends to it, so that nobody waits for a full pipe.
 
-    The thread ends with None, or with the process.
+    The thread ends with None, or with the process. A list for which there is no memory is sent as failures: if it were
+    left out, its rows would get the pixels of the next.
     """
     reader, writer = context.Pipe(duplex=False)
     outbox: SimpleQueue[list[Source] | None] = SimpleQueue()
@@ -359,7 +371,10 @@ def _lists_to_process(
     def send() -> None:
         with writer, suppress(BrokenPipeError):
             while (sources := outbox.get()) is not None:
-                writer.send(sources)
+                try:
+                    writer.send(sources)
+                except MemoryError:
+                    writer.send([_UNSENT] * len(sources))
 
     threading.Thread(target=send, name="send lists", daemon=True).start()
     return reader, outbox
@@ -378,10 +393,6 @@ def _starting() -> Iterator[None]:
         is_refused = isinstance(error, BlockingIOError) or "can't start new thread" in str(error)
         cure = "more processes (ulimit -u)" if is_refused else "a larger /dev/shm"
         raise WorkerError(f"cannot start a process that decodes: {error}; try fewer --workers, or {cure}") from error
-
-
-def _begun_since(before: Sequence[BaseProcess]) -> list[BaseProcess]:
-    return [process for process in multiprocessing.active_children() if process not in before]
 
 
 class _LostError(Exception):

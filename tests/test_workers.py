@@ -20,6 +20,7 @@ import pytest
 from conftest import PHOTOS, by_fork
 from servers import Page, web_server
 from test_pipeline import LABELS, TINY, Levels, greys, level_of
+from torch.utils.data import DataLoader
 
 from dinoclassify.budget import Share, shares
 from dinoclassify.decode import Decoded, decode
@@ -238,16 +239,36 @@ def test_many_pictures_that_hang_do_not_end_the_run(pictures: Path, monkeypatch:
 def test_nothing_is_left_of_lists_that_a_dead_process_has_not_read(pictures: Path) -> None:
     """They may be larger than a pipe: a thread that waits for room in it ends with the process."""
     content = (pictures / "001.png").read_bytes() + bytes(1 << 18)
-    threads, files = threading.active_count(), len(os.listdir("/dev/fd"))
-    for _ in range(3):
+    threads = files = 0
+    for number in range(4):
+        if number == 1:  # the first opens what stays
+            threads, files = threading.active_count(), len(os.listdir("/dev/fd"))
         sources = (Source(f"{number}.png", content=content) for number in range(100))
         batches = load_batches(sources, TINY, batch_size=8, workers=2, exact=False, max_pixels=10_000)
         next(batches)
         batches.close()  # type: ignore[attr-defined]  # it is a generator
+        time.sleep(0.5)
     until = time.monotonic() + 60
     while (threading.active_count(), len(os.listdir("/dev/fd"))) > (threads, files) and time.monotonic() < until:
         time.sleep(0.05)
     assert (threading.active_count(), len(os.listdir("/dev/fd"))) <= (threads, files)
+
+
+class Unsendable(str):
+    """A path for which there is no memory when it is sent."""
+
+    def __reduce__(self) -> str:
+        raise MemoryError
+
+
+def test_a_list_that_cannot_be_sent_fails_alone_and_shifts_no_rows(greys: Path) -> None:
+    paths = [str(greys / f"{number:03}.png") for number in range(12)]
+    sources = (Source(Unsendable(path) if number == 4 else path) for number, path in enumerate(paths))
+    batches = load_batches(sources, TINY, batch_size=1, workers=2, exact=False, max_pixels=10_000)
+    predictions = list(classify(batches, level_of, LABELS))
+    assert [prediction.path for prediction in predictions] == paths
+    codes = [prediction.failure.code if prediction.failure else prediction.index for prediction in predictions]
+    assert codes == [*range(4), "out_of_memory", *range(5, 12)]
 
 
 @pytest.mark.slow
@@ -292,6 +313,28 @@ def test_a_process_leaves_alone_what_is_garbage_of_the_one_that_started_it(pictu
     finally:
         gc.enable()
         gc.collect()
+
+
+def test_a_process_of_the_program_is_none_of_its_own(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though another thread has begun it in the same moment."""
+    others: list[multiprocessing.process.BaseProcess] = []
+    loader = DataLoader.__iter__
+
+    def begin(self: DataLoader[object]) -> object:
+        others.append(multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,)))
+        others[-1].start()
+        return loader(self)
+
+    monkeypatch.setattr(DataLoader, "__iter__", begin)
+    try:
+        paths = [str(greys / f"{number:03}.png") for number in range(20)]
+        check(run(paths), paths, {})
+        assert len(others) == 2
+        assert all(other.is_alive() for other in others)
+    finally:
+        for other in others:
+            other.kill()
+            other.join()
 
 
 def test_too_many_deaths_in_a_row_end_the_run(pictures: Path) -> None:
