@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -280,8 +281,8 @@ def test_where_few_processes_may_be_started_libraries_have_one_thread(
 
 
 def test_a_process_whose_other_end_cannot_be_started_is_ended(monkeypatch: pytest.MonkeyPatch, tiny: str) -> None:
-    def half_made(*_: object, **__: object) -> None:
-        multiprocessing.Process(target=time.sleep, args=(60,)).start()
+    def half_made(*_: object, multiprocessing_context: Any, **__: object) -> None:
+        multiprocessing_context.Process(target=time.sleep, args=(60,)).start()
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("dinoclassify.workers.DataLoader", half_made)
