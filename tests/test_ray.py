@@ -61,7 +61,11 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def job_opener(model: str, loads: Path | None = None, seconds: float = 0.0) -> Callable[[], Any]:
-    """A function for replicas; notes each call in the folder ``loads``, and takes some time for each piece."""
+    """A function for replicas, which take some time for each piece.
+
+    Each call is noted in the folder ``loads``. No piece is answered before there are as many as were asked for with
+    `await_loads`.
+    """
 
     def open_job() -> Any:
         from dinoclassify.classifier import Classifier
@@ -71,6 +75,8 @@ def job_opener(model: str, loads: Path | None = None, seconds: float = 0.0) -> C
             (loads / f"{os.getpid()}-{time.monotonic_ns()}").touch()
 
         def answer(batches: Any) -> Any:
+            while loads is not None and len(list(loads.iterdir())) < int(os.readlink(loads.with_name("awaited"))):
+                time.sleep(0.1)
             time.sleep(seconds)
             return classifier.answer(batches, top_k=2)
 
@@ -79,6 +85,12 @@ def job_opener(model: str, loads: Path | None = None, seconds: float = 0.0) -> C
         )
 
     return open_job
+
+
+def await_loads(loads: Path, count: int) -> None:
+    """Have replicas wait until the model was opened so many times."""
+    os.symlink(str(count), loads.with_name("next"))  # which is read whole or not at all
+    os.replace(loads.with_name("next"), loads.with_name("awaited"))
 
 
 @contextmanager
@@ -342,9 +354,11 @@ def test_nothing_is_lost_or_doubled_when_a_replica_and_then_a_whole_node_die(
         def kill(outcomes: int) -> None:
             if outcomes == 2:
                 os.kill(replicas()[0], signal.SIGKILL)
+                await_loads(loads, 3)
             if outcomes == 5:
                 cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
 
+        await_loads(loads, 2)
         run(folder, tiny, job_opener(tiny, loads, 0.5), list(map(Source, pictures)), on_outcome=kill, gpus=gpus)
     assert rows_of(folder) == rows_here(tiny, pictures)
     assert len(list(loads.iterdir())) > 2
@@ -357,7 +371,8 @@ def test_rows_are_those_of_the_local_engine_and_each_replica_opens_the_model_onc
 ) -> None:
     (loads := tmp_path / "loads").mkdir()
     paths = [*pictures, str(tmp_path / "gone.jpg")]
-    opener = job_opener(tiny, loads, 2.0)  # so long that both replicas are there before all is done
+    await_loads(loads, 2)
+    opener = job_opener(tiny, loads)
     outcomes, _ = run(str(tmp_path / "labels"), tiny, opener, [Source(path) for path in paths])
     assert rows_of(str(tmp_path / "labels")) == rows_here(tiny, paths)
     assert len(list(loads.iterdir())) == 2  # a replica on each node

@@ -221,17 +221,18 @@ class Faults:
         os.unlink(self.place.output / "ballast")
 
     def _fill_disk(self) -> None:
-        log, ballast = Path("log.txt"), self.place.output / "ballast"
-        before = log.read_text().count("waiting until it can be written")
-        with open(ballast, "wb", buffering=0) as file, suppress(OSError):
+        self.service.wait_until(lambda: not self.service.status()["trouble"])  # of the last time that it was full
+        with open(self.place.output / "ballast", "wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
-        for _ in range(100):  # until the last block of the output is full, too
-            if log.read_text().count("waiting until it can be written") > before:
-                return
+
+        def is_full() -> bool:
+            """Whether the last block of the output is full, too."""
             self.images_come()
             time.sleep(0.2)
-        pytest.fail("the disk was not full")
+            return bool(self.service.status()["trouble"])
+
+        self.service.wait_until(is_full)
 
     def _unmount(self) -> None:
         self.place.run("mount", "--bind", "empty", "inbox")
