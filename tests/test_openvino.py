@@ -1,9 +1,11 @@
 """OpenVINO: the answers of PyTorch, and a converted network that is kept, checked and made again when it must be."""
 
 import json
+import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 from dinoclassify import Classifier, ModelError, UsageError
 from dinoclassify.cli import run
+from dinoclassify.cli.signals import Stopped
 from dinoclassify.models import ImageClassifier, open_model
 from dinoclassify.preprocessing import Preprocessing
 from dinoclassify.runtimes import Runtime, RuntimeName, UnconvertibleError, cpu_has_bf16, open_runtime
@@ -275,6 +278,40 @@ def test_trouble_that_may_pass_is_no_verdict_on_a_model(
     assert (converted(open_model(tiny)) / "network.xml").exists()
 
 
+def fail_in_conversions(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Raise this in what OpenVINO calls while it converts; what it says then is the text of an error of its own."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    for name in ("get_schema", "mark_node"):
+        monkeypatch.setattr(f"openvino.frontend.pytorch.ts_decoder.TorchScriptPythonDecoder.{name}", fail)
+
+
+@pytest.mark.parametrize(
+    "trouble", [Stopped(signal.SIGINT), KeyboardInterrupt(), MemoryError(), OSError(24, "Too many open files")]
+)
+def test_what_stops_a_conversion_is_no_verdict_on_a_model(
+    trouble: BaseException, tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_in_conversions(patch, trouble)
+        with pytest.raises(UnconvertibleError, match=rf"{type(trouble).__name__}: [^/]*\)$"):
+            converted(open_model(tiny))
+    assert (converted(open_model(tiny)) / "network.xml").exists()
+
+
+def test_a_conversion_that_fails_leaves_the_logging_of_a_program_alone(
+    tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    before = root.level, root.filters.copy(), root.handlers.copy()
+    fail_in_conversions(monkeypatch, ValueError())
+    with pytest.raises(UnconvertibleError, match="ValueError"):
+        converted(open_model(tiny))
+    assert (root.level, root.filters, root.handlers) == before
+
+
 def test_a_model_of_many_input_sizes_is_for_torch_and_costs_no_look_at_its_weights(tiny: str) -> None:
     classifier = open_model(tiny)
     assert isinstance(classifier.preprocessing, Preprocessing)
@@ -466,12 +503,19 @@ def test_int8_is_not_checked_where_it_is_no_faster(
     tiny: str, cache: Path, few: int, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("nncf")
-    monkeypatch.setattr(int8, "measure_speed", lambda *_: 0.9)
+    timed: list[int] = []
+
+    def measure(_: object, __: object, pixels: Tensor) -> float:
+        timed.append(len(pixels))
+        return 0.9
+
+    monkeypatch.setattr(int8, "measure_speed", measure)
     classifier = open_model(tiny)
     runtime = Int8Runtime(classifier)
     before = runtime.precision
     run_through(runtime, pictures(classifier, few))
     assert (runtime.precision, runtime.verdict) == (before, Verdict(0, 0, before))
+    assert timed == [runtime.batch_size], "and not a batch of any size"
     assert said[2:] == [f"int8 is no faster than {before} on this machine: going on in {before}"]
     monkeypatch.setattr(int8, "measure_speed", lambda *_: 1.5)
     assert Int8Runtime(classifier).verdict == Verdict(0, 0, before), "it is kept"

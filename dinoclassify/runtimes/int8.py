@@ -173,7 +173,7 @@ class Int8Runtime:
         """Compare the speed, and then labels of some images, until the verdict is certain."""
         if not self._is_timed:
             self._is_timed = True
-            if measure_speed(candidate, self._runtime, pixels) <= 1:
+            if measure_speed(candidate, self._runtime, pixels[: self.batch_size]) <= 1:
                 self._judge(candidate)
                 return
         drawn = self._drawn(len(pixels), CHECK_EVERY)

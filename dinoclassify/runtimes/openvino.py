@@ -59,6 +59,12 @@ _LACKING = (  # what errors say that tell nothing of the model
     "can't allocate",
     "can't start new thread",
     "temporarily unavailable",
+    # What is raised in Python while OpenVINO converts comes back as text.
+    "memoryerror",
+    "unable to allocate",
+    "too many open files",
+    "stopped by sig",
+    "keyboardinterrupt",
 )
 
 
@@ -133,6 +139,7 @@ class OpenVINORuntime:
             compiled = _core().compile_model(network, "CPU", hints)
             if compiled.get_property("INFERENCE_NUM_THREADS") > available_cpus():  # it knows no control groups
                 hints["INFERENCE_NUM_THREADS"] = str(available_cpus())
+                del compiled  # else there is memory for two needed
                 compiled = _core().compile_model(network, "CPU", hints)
             return compiled
 
@@ -168,8 +175,9 @@ def save_network(network: ov.Model, folder: Path) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """What an error of OpenVINO says, in one line: it begins with the lines of code that it has passed."""
-    lines = [line.strip().removeprefix("Caught exception: ") for line in str(error).splitlines()]
+    """What an error of OpenVINO says, in one line, without the lines of C++ and of Python that it has passed."""
+    said = str(error).partition("\n\nAt:\n")[0]
+    lines = [line.strip().removeprefix("Caught exception: ") for line in said.splitlines()]
     return " ".join(line for line in lines if line and not line.startswith("Exception from ")) or type(error).__name__
 
 
@@ -292,7 +300,7 @@ def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
     taken = ov.Type.u8 if is_plain else ov.Type.f32
     probe = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(0))
     probe = probe.to(torch.uint8 if is_plain else torch.float32)
-    with warnings.catch_warnings(), silenced(), no_telemetry(), torch.inference_mode():
+    with warnings.catch_warnings(), silenced(), _same_logging(), no_telemetry(), torch.inference_mode():
         warnings.simplefilter("ignore")
         try:
             expected = module(probe)
@@ -310,8 +318,20 @@ def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
     return network
 
 
+@contextmanager
+def _same_logging() -> Iterator[None]:
+    """Have the root logger be as it was: OpenVINO changes it while it converts, and leaves it so where that fails."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, root.filters.copy(), root.handlers.copy()
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters[:], root.handlers[:] = filters, handlers
+
+
 def _may_pass(error: BaseException | None) -> bool:
-    """Whether an error, or one that has led to it, says that the machine lacks something, and nothing of the model."""
+    """Whether an error, or one that has led to it, is one of the machine or of a stopped run, and not of the model."""
     while error is not None:
         if isinstance(error, MemoryError | OSError | ImportError) or any(
             word in str(error).lower() for word in _LACKING
