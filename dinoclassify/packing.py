@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from dinoclassify.pinned import empty_pinned
 from dinoclassify.workers import Batch
 from dinoclassify.writers.chunks import Piece
 
@@ -44,7 +45,7 @@ def unpacked(block: pa.Table, *, pinned: bool) -> tuple[Piece, list[Batch]]:
     piece, rest, shapes = pickle.loads(block["piece"][0].as_py())  # noqa: S301 - this program has written it
     batches: list[Batch] = []
     for batch, (shape, dtype), content in zip(rest, shapes, block["pixels"][0].values, strict=True):
-        pixels = torch.empty(shape, dtype=getattr(torch, dtype), pin_memory=pinned)
+        pixels = (empty_pinned if pinned else torch.empty)(shape, dtype=getattr(torch, dtype))
         np.copyto(pixels.numpy(), np.frombuffer(content.as_buffer(), dtype).reshape(shape))
         batches.append(replace(batch, pixels=pixels))
     return piece, batches

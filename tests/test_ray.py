@@ -250,6 +250,21 @@ def test_a_piece_comes_out_of_its_block_as_it_went_in(dtype: torch.dtype) -> Non
         )
 
 
+def test_a_piece_is_in_ordinary_memory_where_none_can_be_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = torch.empty
+
+    def refuse(shape: tuple[int, ...], *, pin_memory: bool = False, **options: Any) -> Any:
+        if pin_memory:
+            raise RuntimeError("CUDA error: out of memory")
+        return empty(shape, **options)
+
+    batch = Batch([Decoded(Source("a"))], torch.rand(1, 3, 4, 5), 0.0, 0.0)
+    block = packed(Piece("chunk", 0, last=True), [batch])
+    monkeypatch.setattr(torch, "empty", refuse)
+    _, (same,) = unpacked(block, pinned=True)
+    assert torch.equal(batch.pixels, same.pixels)
+
+
 def decoded(work: Path, chunk: Chunk, members: list[str], folder: Path) -> list[tuple[Piece, list[str]]]:
     """What a task of the cluster makes of a chunk: its pieces, with the paths of their images."""
     import pyarrow as pa

@@ -182,7 +182,8 @@ def test_memory_that_cannot_be_pinned_is_ordinary(monkeypatch: pytest.MonkeyPatc
         empty_pinned((3, 4), torch.float32)
 
 
-def test_an_image_that_no_engine_computes_again_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_first", [True, False])
+def test_an_image_that_no_engine_computes_again_fails_alone(at_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """cuDNN says so where it has no memory to try its engines in."""
     run = runtime(Toy(weight=7e4), "fp16")
     forward = Toy.forward
@@ -192,7 +193,8 @@ def test_an_image_that_no_engine_computes_again_fails_alone(monkeypatch: pytest.
             raise RuntimeError("GET was unable to find an engine to execute this computation")
         return forward(self, pixel_values)
 
-    monkeypatch.setattr(TorchRuntime, "_try_out", lambda _: 3)
+    if not at_first:
+        monkeypatch.setattr(TorchRuntime, "_try_out", lambda _: 3)
     monkeypatch.setattr(Toy, "forward", fail)
     assert run(pictures(1))().isnan().all()
 
@@ -228,7 +230,7 @@ def test_answers_that_are_no_numbers_are_computed_again_in_fp32(caplog: pytest.L
     assert caplog.messages == ["some outputs in fp16 are not finite and are computed again in fp32"], "said once"
 
 
-@pytest.mark.parametrize("where", ["the model", "one image"])
+@pytest.mark.parametrize("where", ["its constants", "the model", "one image"])
 @pytest.mark.usefixtures("overflowing")
 def test_rows_that_have_no_memory_for_fp32_fail_and_no_others(
     where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -236,11 +238,16 @@ def test_rows_that_have_no_memory_for_fp32_fail_and_no_others(
     module, pixels = Toy(), bright(4, 2)
     run = runtime(module, "fp16")
     tried: list[str] = []
-    to, forward = Toy.to, Toy.forward
+    to, forward, tensor = Toy.to, Toy.forward, torch.tensor
 
     def run_out_of_memory(name: str) -> None:
         tried.append(name)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    def make(values: object, **options: Any) -> Tensor:
+        if "device" in options and where == "its constants":
+            run_out_of_memory("its constants")
+        return tensor(values, **options)
 
     def move(self: Toy, device: torch.device, dtype: torch.dtype) -> Toy:
         if dtype == torch.float32 and where == "the model":
@@ -252,6 +259,7 @@ def test_rows_that_have_no_memory_for_fp32_fail_and_no_others(
             run_out_of_memory("one image")
         return forward(self, pixel_values)
 
+    monkeypatch.setattr(torch, "tensor", make)
     monkeypatch.setattr(Toy, "to", move)
     monkeypatch.setattr(Toy, "forward", run_forward)
     module.sizes.clear()

@@ -22,6 +22,7 @@ from servers import Page, web_server
 from test_pipeline import LABELS, TINY, Levels, greys, level_of
 from torch.utils.data import DataLoader
 
+from dinoclassify import loader
 from dinoclassify.budget import Share, shares
 from dinoclassify.decode import Decoded, decode
 from dinoclassify.errors import UsageError, WorkerError
@@ -32,7 +33,7 @@ from dinoclassify.sources import Source
 from dinoclassify.worker_process import init_worker
 from dinoclassify.workers import RESTARTS, Batch, Worker
 
-__all__ = ["greys"]  # a fixture
+__all__ = ["greys", "loader"]  # a fixture, and what scripts use
 
 
 def hostile(source: Source, **options: object) -> Decoded:
@@ -252,6 +253,21 @@ def test_nothing_is_left_of_lists_that_a_dead_process_has_not_read(pictures: Pat
     while (threading.active_count(), len(os.listdir("/dev/fd"))) > (threads, files) and time.monotonic() < until:
         time.sleep(0.05)
     assert (threading.active_count(), len(os.listdir("/dev/fd"))) <= (threads, files)
+
+
+def test_a_program_that_has_not_ignored_sigpipe_outlives_a_process_that_dies(greys: Path) -> None:
+    """As it is after ``signal(SIGPIPE, SIG_DFL)``: who writes to a process that is dead is ended."""
+    script = (
+        "import signal\n"
+        "from test_workers import Source, TINY, hostile, load_batches, loader\n"
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+        "loader.decode = hostile\n"
+        "sources = (Source('killed.png', content=bytes(1 << 18)) for _ in range(8))\n"
+        "batches = load_batches(sources, TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000)\n"
+        "print(sum(item.failure.code == 'worker_crashed' for batch in batches for item in batch.inputs))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=200, cwd=Path(__file__).parent)
+    assert (done.returncode, done.stdout) == (0, b"8\n"), done.stderr
 
 
 class Unsendable(str):

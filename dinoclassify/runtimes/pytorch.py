@@ -205,8 +205,8 @@ class TorchRuntime:
                 self._in_fp32 = TorchRuntime(self._model, self._device, "fp32")
                 log.warning("some outputs in %s are not finite and are computed again in fp32", precision)
             return self._in_fp32(pixels)()
-        except (_TooLargeError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and _NO_ENGINE not in str(error):
+        except (ModelError, RuntimeError) as error:
+            if not _may_lack_memory(error):
                 raise
             self._in_fp32, self._fp32_fits = None, False
             cure = "--precision bf16" if precision == "fp16" else "a smaller --model"
@@ -374,3 +374,10 @@ def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return any(words in str(error) for words in _WANT_OF_MEMORY)
+
+
+def _may_lack_memory(error: Exception) -> bool:
+    """Whether an error, or what has led to it, may come of want of memory."""
+    if isinstance(error, _TooLargeError) or _is_out_of_memory(error):
+        return True
+    return _NO_ENGINE in str(error) or _NO_ENGINE in str(error.__cause__)
