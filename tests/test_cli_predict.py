@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import LABELS
-from conftest import PHOTOS, Cli
+from conftest import PHOTOS, Cli, by_fork
 from crash import nothing_is_left_of, size_of
 from PIL import Image
 
@@ -486,6 +486,7 @@ def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: s
     assert nothing_is_left_of(process.pid)
 
 
+@by_fork
 @pytest.mark.slow
 def test_a_second_signal_ends_the_run_at_once(here: Path, tiny: str) -> None:
     for signals, grace in ((1, 1.0), (2, 500.0)):

@@ -84,7 +84,8 @@ def add(tally, row):
             time.sleep(0.01)
 
 Tally.add = add
-sys.exit(cli.run(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(cli.run(sys.argv[1:]))
 """
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import by_fork
 from PIL import Image
 from test_pipeline import TINY
 
@@ -407,6 +408,7 @@ class Hostile:
         return {"pixel_values": [torch.zeros(3, 56, 56)]}
 
 
+@by_fork
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a busy machine starts nodes and replicas slowly
 def test_a_picture_that_ends_or_stops_its_decoder_costs_no_more_than_its_row(

@@ -287,6 +287,7 @@ def test_a_list_that_cannot_be_sent_fails_alone_and_shifts_no_rows(greys: Path) 
     assert codes == [*range(4), "out_of_memory", *range(5, 12)]
 
 
+@by_fork
 @pytest.mark.slow
 def test_time_in_which_all_is_stopped_does_not_count(pictures: Path) -> None:
     """Ctrl-Z, and an hour later fg."""
