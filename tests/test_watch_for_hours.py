@@ -294,6 +294,7 @@ def test_every_image_has_one_current_row(tmp_path: Path, monkeypatch: pytest.Mon
                 Path("history.txt").write_text("\n".join(history))
                 fault()
                 happened[fault.__name__] += 1
+        service.settle()  # also of an image that has changed last
         service.wait_until(lambda: (service.status()["rows"], service.status()["failed"]) == (len(faults.images), 0))
         assert service.stop() == 0
         shutil.copy(faults.output, "old/999.csv")
