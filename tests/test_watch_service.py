@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -298,6 +298,29 @@ def test_a_memory_that_cannot_be_written_is_waited_for(
     os.rename("labels.csv", "old.csv")
     drop("four.jpg")
     assert labelled(1) == ["inbox/four.jpg"]
+
+
+def test_a_disk_that_is_full_at_the_start_is_waited_for_but_not_at_the_first(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin, fails, said = SeenFile.replace, [True], "cannot write labels.csv.seen: No space left on device\n"
+
+    def begin_later(memory: SeenFile, output: str, rows: Mapping[str, Seen]) -> None:
+        if fails and fails.pop():
+            raise OutputError(said.strip())
+        begin(memory, output, rows)
+
+    monkeypatch.setattr(SeenFile, "replace", begin_later)
+    drop("one.jpg")
+    assert run(f"{COMMAND} --limit 1".split()) == 6
+    assert capsys.readouterr().err == f"dinoclassify: {said}"
+    assert labelled(1) == ["inbox/one.jpg"]
+    os.rename("labels.csv", "old.csv")
+    drop("two.jpg")
+    fails.append(True)
+    assert labelled(1) == ["inbox/two.jpg"]
+    assert said in capsys.readouterr().err
+    assert json.loads(Path("labels.csv.meta.json").read_text())["appended"] is True
 
 
 @pytest.mark.parametrize(
