@@ -369,7 +369,7 @@ def _lists_to_process(
     outbox: SimpleQueue[list[Source] | None] = SimpleQueue()
 
     def send() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])  # where a program has not ignored it, it would end
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])  # a dead reader is an error, not our end
         with writer, suppress(BrokenPipeError):
             while (sources := outbox.get()) is not None:
                 try:

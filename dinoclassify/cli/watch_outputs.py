@@ -139,7 +139,7 @@ class FileOutput(Generic[R]):
             if not self._is_described:
                 self._write_meta({})
         except OutputError as error:
-            if not self._is_described and not seen:  # a first start, which somebody looks at
+            if not self._is_described and not seen:  # a first start: somebody reads the error
                 raise
             log.warning("%s", error)
             self._rotated.reread()  # before the first row; a full disk is waited for then

@@ -139,7 +139,7 @@ class OpenVINORuntime:
             compiled = _core().compile_model(network, "CPU", hints)
             if compiled.get_property("INFERENCE_NUM_THREADS") > available_cpus():  # it knows no control groups
                 hints["INFERENCE_NUM_THREADS"] = str(available_cpus())
-                del compiled  # else there is memory for two needed
+                del compiled  # else both are in memory at once
                 compiled = _core().compile_model(network, "CPU", hints)
             return compiled
 
