@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -108,9 +110,6 @@ class Pictures(Dataset[Result]):
         return Result(written, reading, perf_counter() - started - reading)
 
     def _next_list(self) -> list[Source]:
-        """Wait for a list, as long as there is somebody to send it."""
-        while not self._lists.poll(_PARENT):
-            _end_with_parent()
         try:
             return self._lists.recv()
         except (EOFError, MemoryError):  # nobody, or a list for another process to try
@@ -166,10 +165,19 @@ def init_worker(_: int, *, tied: bool = True) -> None:
     for number in MAIN_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, MAIN_SIGNALS)  # `Worker` has blocked them until now
-    if tied and sys.platform == "linux":
+    has_server = isinstance(multiprocessing.current_process(), ForkServerProcess)  # which is the system's parent of it
+    if tied and sys.platform == "linux" and not has_server:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    _end_with_parent()  # it may have died before
+        _end_with_parent()  # it may have died before
+    else:  # also in the middle of a read that hangs
+        threading.Thread(target=_watch_parent, name="watch parent", daemon=True).start()
     init_process()
+
+
+def _watch_parent() -> None:
+    while True:
+        _end_with_parent()
+        time.sleep(_PARENT)
 
 
 def _end_with_parent() -> None:
@@ -180,6 +188,6 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    has_server = isinstance(multiprocessing.current_process(), ForkServerProcess)  # which is its parent
+    has_server = isinstance(multiprocessing.current_process(), ForkServerProcess)
     if not parent.is_alive() or (os.getppid() != parent.pid and not has_server):
         os._exit(1)
