@@ -18,6 +18,8 @@ from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; tests of the network set it for themselves
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+for name in [name for name in os.environ if name.lower().endswith("_proxy") or name.startswith("DINOCLASSIFY_")]:
+    del os.environ[name]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads spin, for longer than they compute
 kept = tempfile.mkdtemp(prefix="dinoclassify-tests-")  # by the processes of the tests, and not in anybody's home
 if "PYTEST_XDIST_WORKER" not in os.environ:  # whose workers share what is costly to make

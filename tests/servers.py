@@ -16,7 +16,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from s3fs import S3FileSystem
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from dinoclassify import web
+from dinoclassify import containers, web
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -116,6 +116,7 @@ def store_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         # Clients of the last server go once the environment names this one: until then another one could be opened.
         S3FileSystem.clear_instance_cache()
         web._kept.clear()
+        containers._has_objects.cache_clear()
         yield Store(faults)
 
 

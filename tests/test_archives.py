@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import os
+import random
 import stat
 import struct
 import subprocess
@@ -35,7 +36,7 @@ STREAMED = {"tar.gz": True, "tgz": True, "tar.bz2": True, "tbz2": True, "tar.zst
 def picture(number: int = 0) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (8, 8), (number % 256, 50, 100)).save(stream, "PNG")
-    return stream.getvalue() + os.urandom(700 * (number % 5))
+    return stream.getvalue() + random.Random(number).randbytes(700 * (number % 5))
 
 
 PICTURES = [(f"dir/{number}.png", picture(number)) for number in range(12)]

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections import Counter
@@ -29,6 +30,19 @@ from dinoclassify.sources import Source
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to stand in."""
+    return fill(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def shown_tree(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same, which other users reach: pytest closes the folders above its own."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        yield fill(Path(folder), monkeypatch)
+        monkeypatch.undo()
+
+
+def fill(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (
         "photos/b.jpg",
         "photos/a.PNG",
@@ -40,11 +54,11 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "photos/[1].jpg",
         "-rf.jpg",
     ):
-        path = tmp_path / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def found(*paths: str, filters: Filters | None = None, files_from: str | None = None, null: bool = False) -> list[str]:
@@ -168,23 +182,16 @@ def test_folders_may_lie_as_deep_as_the_system_lets_them(tree: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down to a user who may not read")
-def test_an_unreadable_folder_is_an_input_of_its_own(tree: Path) -> None:
-    (tree / "photos/2024").chmod(0)
-    tree.chmod(0o755)
-    for folder in tree.parents:
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
+def test_an_unreadable_folder_is_an_input_of_its_own(shown_tree: Path) -> None:
+    (shown_tree / "photos/2024").chmod(0)
     code = "from dinoclassify.discover import *; os.setuid(65534); print(*(s.path for s in discover(['photos'])))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.split() == ["photos/2024", *ALL[2:]]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down to a user who may not read")
-def test_an_unreadable_folder_that_a_glob_has_to_list_is_an_input_of_its_own(tree: Path) -> None:
-    (tree / "photos/2024").chmod(0)
-    for folder in (tree, *tree.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
+def test_an_unreadable_folder_that_a_glob_has_to_list_is_an_input_of_its_own(shown_tree: Path) -> None:
+    (shown_tree / "photos/2024").chmod(0)
     below = ["photos/[1].jpg", "photos/b.jpg"]
     expected = {
         "photos/**/*.jpg": [*below, "photos/2024"],
@@ -203,7 +210,7 @@ def test_an_unreadable_folder_that_a_glob_has_to_list_is_an_input_of_its_own(tre
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", code, *expected]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    (tree / "photos/2024").chmod(0o755)
+    (shown_tree / "photos/2024").chmod(0o755)
     assert (done.stdout, done.stderr) == (f"{expected} {below}\n", "")
 
 
@@ -460,18 +467,15 @@ def test_a_root_that_is_away_is_named_with_the_reason_and_the_cure(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down to a user who may not read")
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
-def test_a_root_that_may_not_be_read_is_away(tree: Path, mode: int) -> None:
-    for folder in (tree, *tree.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
+def test_a_root_that_may_not_be_read_is_away(shown_tree: Path, mode: int) -> None:
     code = (
         "import sys, os; from test_discover import away; os.setuid(65534);"
         "print(*map(away, ['photos', 'photos/*.jpg', 'photos/2024']), sep='\\n')"
     )
-    (tree / "photos").chmod(mode)
+    (shown_tree / "photos").chmod(mode)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    (tree / "photos").chmod(0o755)
+    (shown_tree / "photos").chmod(0o755)
     cure = "cannot be listed (Permission denied): let this user read it, or leave it out"
     assert done.stderr == ""
     walked, glob, below = done.stdout.splitlines()

@@ -148,7 +148,8 @@ def test_names_are_short_and_of_nobody_else() -> None:
 
 
 def test_an_unfinished_file_is_as_private_as_the_finished_one() -> None:
-    Path("out.csv").touch(0o640)
+    Path("out.csv").touch()
+    os.chmod("out.csv", 0o640)
     output = OutputFile("out.csv", open_format("csv", 1), batch_size=8)
     for begin in (partial(output.begin, {}), output.resume):
         begin()

@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -522,12 +521,12 @@ def test_memory_does_not_grow_with_the_rows(here: Path) -> None:
 
 def test_more_parts_than_files_may_be_open(here: Path) -> None:
     parts = write_shards(here, [row_of(f"{number}.jpg") for number in range(600)], 150)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (120, before[1]))
-    try:
-        merge(parts, "out.jsonl", "jsonl")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    program = (
+        "import resource, sys; from dinoclassify.merging import merge\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (120, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+        "merge(sys.argv[1:], 'out.jsonl', 'jsonl')"
+    )
+    subprocess.run([sys.executable, "-c", program, *parts], check=True, timeout=200)
     assert paths_in(Path("out.jsonl")) == [f"{number}.jpg" for number in range(600)]
 
 

@@ -348,13 +348,16 @@ def test_a_killed_run_whose_workers_are_still_ending_keeps_nobody_out(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = os.pipe()
+    asked, asking = os.pipe()
     child = os.fork()
     if child == 0:
         taken = locked("out.csv", wait=False)
         taken.__enter__()
         if os.fork() == 0:  # a worker, which shares the lock
             os.close(reading)
-            time.sleep(4)
+            os.close(asking)
+            os.read(asked, 1)
+            time.sleep(2)
             os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # who started it may be slow to notice
@@ -363,9 +366,11 @@ def test_a_killed_run_whose_workers_are_still_ending_keeps_nobody_out(
         patch.setattr("dinoclassify.locks._ENDING", 0.0)
         with pytest.raises(LockedError, match=rf"\(process {child} on .*, which has ended; a process that it started"):
             locked("out.csv", wait=False).__enter__()
+    os.close(asking)  # the worker ends soon
     with locked("out.csv", wait=False):
         assert os.read(reading, 1) == b"", "the worker has ended"
     os.close(reading)
+    os.close(asked)
     os.waitpid(child, 0)
 
 

@@ -225,7 +225,12 @@ def test_a_failure_that_a_change_of_mode_ends(inbox: Path, monkeypatch: pytest.M
         return fail("unreadable")(source) if is_refused else label(source)
 
     def let(name: str) -> Callable[[], None]:
-        return lambda: os.chmod(inbox / name, 0o644)
+        def change() -> None:
+            before = os.stat(inbox / name).st_ctime_ns
+            while os.stat(inbox / name).st_ctime_ns == before:  # its clock may tick every 4 ms only
+                os.chmod(inbox / name, 0o644)
+
+        return change
 
     Clock(monkeypatch, *[nothing] * 5, let("a.jpg"), let("good.jpg"), *[nothing] * 5)
     assert rows_of(answer) == [("a.jpg", "failed"), ("good.jpg", "ok"), ("a.jpg", "ok")]
@@ -512,7 +517,7 @@ def test_wrong_usage(arguments: list[str], message: str, inbox: Path, capsys: py
     assert run(["predict", "--watch", "-m", "builtin", *arguments]) == 2
     err = capsys.readouterr().err
     assert message in err
-    assert err.count("\n") == 1
+    assert len([line for line in err.splitlines() if ": preparing builtin for " not in line]) == 1
 
 
 def test_warnings_are_said_once(inbox: Path, caplog: pytest.LogCaptureFixture) -> None:
