@@ -160,24 +160,23 @@ def init_worker(_: int, *, tied: bool = True) -> None:
         tied: end it with the thread that has started it, at the very moment.
     """
     gc.freeze()  # garbage of the main process, of which this one has a copy, may hold processes that it would end
-    # Signals often reach the whole process group. The main process alone answers them, and ends its workers. Where it
-    # dies without a word they end by themselves in some seconds; where they may be tied, with what they hold open.
+    # Signals often reach the whole process group. The main process alone answers them, and ends its workers. If it is
+    # killed, they end by themselves: at once if they are tied, else in some seconds.
     for number in MAIN_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, MAIN_SIGNALS)  # `Worker` has blocked them until now
-    has_server = isinstance(multiprocessing.current_process(), ForkServerProcess)  # which is the system's parent of it
-    if tied and sys.platform == "linux" and not has_server:
+    if tied and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        _end_with_parent()  # it may have died before
-    else:  # also in the middle of a read that hangs
-        threading.Thread(target=_watch_parent, name="watch parent", daemon=True).start()
+    _end_with_parent()  # it may have died before
+    threading.Thread(target=_watch_parent, name="watch parent", daemon=True).start()
     init_process()
 
 
 def _watch_parent() -> None:
+    """End this process within seconds of the main process, also while it waits for a silent server."""
     while True:
-        _end_with_parent()
         time.sleep(_PARENT)
+        _end_with_parent()
 
 
 def _end_with_parent() -> None:
@@ -188,6 +187,6 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    has_server = isinstance(multiprocessing.current_process(), ForkServerProcess)
+    has_server = isinstance(multiprocessing.current_process(), ForkServerProcess)  # which is its parent
     if not parent.is_alive() or (os.getppid() != parent.pid and not has_server):
         os._exit(1)

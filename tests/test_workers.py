@@ -462,14 +462,16 @@ def test_a_process_that_reads_ends_with_its_program(method: str, is_in_thread: b
         "        thread = threading.Thread(target=read)\n"
         "        thread.start()\n"
         "        thread.join()\n"
-        "    read()\n"
+        "    else:\n"
+        "        read()\n"
     )
     with web_server({"/silent.png": Page()}) as site:
         site.faults.delay = 240
         command = [sys.executable, "-c", script, method, f"{site.url}/silent.png", str(is_in_thread)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parent) as process:
             deadline = time.monotonic() + 100
-            while not site.faults.asked and time.monotonic() < deadline:
+            while not site.faults.asked:
+                assert time.monotonic() < deadline
                 time.sleep(0.1)
             process.kill()
             said, _ = process.communicate(timeout=60)
