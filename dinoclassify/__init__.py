@@ -10,17 +10,17 @@ TYPE_CHECKING = False  # type checkers take it as true; importing `typing` would
 
 if TYPE_CHECKING:
     from dinoclassify.classifier import Classifier
-    from dinoclassify.embeddings import Embedding
     from dinoclassify.encoder import Encoder
     from dinoclassify.errors import DinoclassifyError, ModelError, NoInputsError, OutputError, UsageError
-    from dinoclassify.rows import Failure, Label, Prediction
+    from dinoclassify.types.embedding import Embedding
+    from dinoclassify.types.prediction import Failure, Label, Prediction
 
 _MODULES = {
     "classifier": ("Classifier",),
-    "embeddings": ("Embedding",),
+    "types.embedding": ("Embedding",),
     "encoder": ("Encoder",),
     "errors": ("DinoclassifyError", "ModelError", "NoInputsError", "OutputError", "UsageError"),
-    "rows": ("Failure", "Label", "Prediction"),
+    "types.prediction": ("Failure", "Label", "Prediction"),
 }
 
 __version__ = "0.1.0"

@@ -6,15 +6,15 @@ from typing import Literal, Unpack
 
 import torch
 
-from dinoclassify.catalogue import DEFAULT
+from dinoclassify.decoding.worker import Batch
 from dinoclassify.errors import UsageError
-from dinoclassify.groups import Groups, group_classes, read_groups
-from dinoclassify.loaded import Flow, Inputs, LoadedModel, Run, flow
-from dinoclassify.models import open_model
+from dinoclassify.labels.groups import Groups, group_classes, read_groups
+from dinoclassify.loaded_model import Flow, Inputs, LoadedModel, Run, flow
+from dinoclassify.models.names import DEFAULT
+from dinoclassify.models.open import open_model
 from dinoclassify.pipeline import classify, fold_into_groups
-from dinoclassify.rows import Prediction
 from dinoclassify.runtimes import Precision, RuntimeName, choose_devices
-from dinoclassify.workers import Batch
+from dinoclassify.types.prediction import Prediction
 
 
 class Classifier(LoadedModel):
@@ -34,7 +34,7 @@ class Classifier(LoadedModel):
         runtime: ``auto``, ``torch`` or ``openvino``.
         compiled: have `torch.compile` make code for the model: minutes, which pay on a long run.
         labels: names to use in place of the model's own, one a class.
-        groups: fold the classes into groups: ``everyday``, a CSV file, or what `dinoclassify.groups.read_groups` gave.
+        groups: fold the classes into groups: ``everyday``, a CSV file, or what `labels.groups.read_groups` gave.
 
     Attributes:
         labels: the name of each class, by index; of each group, if there are ``groups``.
@@ -44,7 +44,7 @@ class Classifier(LoadedModel):
 
     Raises:
         UsageError: an argument is wrong.
-        ModelError: the model cannot be used, see `dinoclassify.models.open_model`.
+        ModelError: the model cannot be used, see `models.open.open_model`.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Classifier(LoadedModel):
                 path is ``<image 3>`` if they are ``inputs[3]``; or the sources that `discover` found.
             top_k: how many labels each prediction gets.
             threshold: a best score below it makes the prediction ``uncertain``.
-            run: see `dinoclassify.loaded.Run`.
+            run: see `loaded_model.Run`.
 
         Raises:
             TypeError: there is no argument of this name.

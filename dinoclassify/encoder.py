@@ -5,14 +5,14 @@ from typing import Literal, Unpack
 
 import torch
 
-from dinoclassify.catalogue import DEFAULT
-from dinoclassify.embeddings import Embedding, FeatureType
+from dinoclassify.decoding.worker import Batch
 from dinoclassify.errors import UsageError
-from dinoclassify.loaded import Flow, Inputs, LoadedModel, Run, flow
-from dinoclassify.models import open_encoder
+from dinoclassify.loaded_model import Flow, Inputs, LoadedModel, Run, flow
+from dinoclassify.models.names import DEFAULT
+from dinoclassify.models.open import open_encoder
 from dinoclassify.pipeline import embed
 from dinoclassify.runtimes import Precision, RuntimeName, choose_devices
-from dinoclassify.workers import Batch
+from dinoclassify.types.embedding import Embedding, FeatureType
 
 _DTYPES: dict[FeatureType, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -76,7 +76,7 @@ class Encoder(LoadedModel):
                 path is ``<image 3>`` if they are ``inputs[3]``; or the sources that `discover` found.
             normalized: scale the features of each picture to length 1.
             dtype: what the features are given in; it is not what the model computes in.
-            run: see `dinoclassify.loaded.Run`.
+            run: see `dinoclassify.loaded_model.Run`.
 
         Raises:
             TypeError: there is no argument of this name.

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dinoclassify.decode import Decoded
-from dinoclassify.embeddings import Embedding
-from dinoclassify.rows import Failure, Label, Prediction, Status
+from dinoclassify.decoding.decode import Decoded
+from dinoclassify.decoding.worker import NOTHING_CAME, Batch
 from dinoclassify.runtimes import Answer, Runtime
-from dinoclassify.stages import Stages
-from dinoclassify.workers import NOTHING_CAME, Batch
+from dinoclassify.timing import Stages
+from dinoclassify.types.embedding import Embedding
+from dinoclassify.types.prediction import Failure, Label, Prediction, Status
 
 _OUT_OF_RANGE = Failure("nonfinite", "a feature is too large for --dtype fp16: leave that out")
 _NONFINITE = Failure("nonfinite", "the output of the model is not finite")

@@ -30,8 +30,9 @@ atexit.register(shutil.rmtree, kept, ignore_errors=True)
 settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")
 
-PHOTOS = Path(__file__).parent / "photos"
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+ROOT = Path(__file__).parents[1]
+PHOTOS = ROOT / "tests" / "photos"
+SHARED = ROOT.parent / "shared" / "data"
 CHECKPOINTS = Path(os.environ["XDG_CACHE_HOME"], "checkpoints")  # of all workers
 
 START_METHOD = os.environ.get("START_METHOD", "fork")  # of processes that decode; see start_method/sitecustomize.py
@@ -85,7 +86,7 @@ def checkpoints() -> Callable[[str], Path]:
         folder = CHECKPOINTS / family
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
-                from checkpoints import save_checkpoint  # takes seconds
+                from tests.helpers.checkpoints import save_checkpoint  # takes seconds
 
                 new = CHECKPOINTS / f"{family}.new"
                 save_checkpoint(family, new)

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import FAMILIES, save_dinov2_small
-from conftest import PHOTOS
 from transformers import AutoImageProcessor, AutoModelForImageClassification, Dinov2Model
 from transformers.image_utils import load_image
 
 from dinoclassify import Classifier, Encoder, ModelError, UsageError
-from dinoclassify.embeddings import Embedding
 from dinoclassify.runtimes import RuntimeName
+from dinoclassify.types.embedding import Embedding
+from tests.conftest import PHOTOS
+from tests.helpers.checkpoints import FAMILIES, save_dinov2_small
 
 PICTURES = sorted(map(str, PHOTOS.glob("*.jpg")))
 

@@ -9,17 +9,17 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from checkpoints import LABELS, edit_json
-from conftest import PHOTOS
 from PIL import Image
 
 import dinoclassify
 from dinoclassify import Classifier, Encoder, UsageError
-from dinoclassify.decode import decode
-from dinoclassify.in_memory import in_memory
-from dinoclassify.loaded import Input
-from dinoclassify.models import open_model
-from dinoclassify.sources import Source
+from dinoclassify.decoding.decode import decode
+from dinoclassify.discovery.in_memory import in_memory
+from dinoclassify.loaded_model import Input
+from dinoclassify.models.open import open_model
+from dinoclassify.types.source import Source
+from tests.conftest import PHOTOS
+from tests.helpers.checkpoints import LABELS, edit_json
 
 
 def test_paths_folders_and_globs(tiny: str) -> None:

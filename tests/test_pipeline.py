@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PHOTOS
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from dinoclassify.decoding.loader import load_batches
+from dinoclassify.decoding.worker import Batch
 from dinoclassify.errors import UsageError
-from dinoclassify.loader import load_batches
 from dinoclassify.pipeline import classify, embed
-from dinoclassify.preprocessing import Preprocessing
-from dinoclassify.rows import Prediction
 from dinoclassify.runtimes import Answer, Precision
-from dinoclassify.sources import Source
-from dinoclassify.workers import Batch
+from dinoclassify.types.prediction import Prediction
+from dinoclassify.types.preprocessing import Preprocessing
+from dinoclassify.types.source import Source
+from tests.conftest import PHOTOS
 
 TINY = Preprocessing(resize=(8, 8), crop=None, resample=0, mean=(0.0,) * 3, std=(1.0,) * 3)
 LABELS = [f"level {level}" for level in range(256)]
@@ -99,8 +99,8 @@ def test_every_input_gets_its_own_answer_in_order(greys: Path, batch_size: int, 
 )
 def test_answers_are_never_mixed_up(levels: list[int | None], batch_size: int, ahead: int) -> None:
     """The pipeline alone, on batches made here: None is a picture that did not decode."""
-    from dinoclassify.decode import Decoded
-    from dinoclassify.rows import Failure
+    from dinoclassify.decoding.decode import Decoded
+    from dinoclassify.types.prediction import Failure
 
     items = [
         Decoded(Source(str(n)), failure=Failure("truncated", "") if level is None else None)

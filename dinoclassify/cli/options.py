@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypedDict,
 
 import typer
 
-from dinoclassify import filters, sources
-from dinoclassify.catalogue import DEFAULT
-from dinoclassify.limits import Limit as RowLimit
-from dinoclassify.stages import Stages
-from dinoclassify.writers import FEATURE_FORMATS, FORMATS
+from dinoclassify.discovery import filters
+from dinoclassify.models.names import DEFAULT
+from dinoclassify.timing import Stages
+from dinoclassify.types import source
+from dinoclassify.types.limit import Limit as RowLimit
+from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
 
 if TYPE_CHECKING:
-    from dinoclassify.loaded import Run
+    from dinoclassify.loaded_model import Run
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -405,8 +406,8 @@ class ModelOptions:
 class Passing:
     """How pictures go through the model."""
 
-    max_pixels: MaxPixels = sources.MAX_PIXELS
-    timeout: Timeout = sources.TIMEOUT
+    max_pixels: MaxPixels = source.MAX_PIXELS
+    timeout: Timeout = source.TIMEOUT
     batch_size: BatchSize = None
     workers: Workers = None
     exact: Exact = False

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Never
 
 from dinoclassify.cli.options import Messages
 from dinoclassify.errors import OutputClosedError, OutputError
-from dinoclassify.rows import Value, printable
-from dinoclassify.writers.csv import join
+from dinoclassify.types.prediction import Value, printable
+from dinoclassify.writers.formats.csv import join
 
 if TYPE_CHECKING:
     from tqdm import tqdm

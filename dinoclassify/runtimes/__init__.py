@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dinoclassify.errors import ModelError, UsageError
-from dinoclassify.models import ImageClassifier, ImageModel
-from dinoclassify.surroundings import available_cpus, few_processes
+from dinoclassify.models.open import ImageClassifier, ImageModel
+from dinoclassify.system.environment import available_cpus, few_processes
 
 log = logging.getLogger(__name__)
 

@@ -27,9 +27,8 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from dinoclassify.cache import Stamp, find_kept, kept_folder, sha256
 from dinoclassify.errors import UsageError, first_line
-from dinoclassify.models import ImageModel
+from dinoclassify.models.open import ImageModel
 from dinoclassify.runtimes import Answer, Precision, Runtime
 from dinoclassify.runtimes.openvino import (
     OpenVINORuntime,
@@ -41,8 +40,9 @@ from dinoclassify.runtimes.openvino import (
     versions,
 )
 from dinoclassify.runtimes.telemetry import no_telemetry
-from dinoclassify.statistics import Interval, wilson
-from dinoclassify.surroundings import available_cpus
+from dinoclassify.storage.cache import Stamp, find_kept, kept_folder, sha256
+from dinoclassify.system.environment import available_cpus
+from dinoclassify.types.share import Interval, wilson
 
 log = logging.getLogger(__name__)
 
@@ -245,7 +245,7 @@ def quantise(model: ImageModel, images: Tensor, folder: Path) -> None:
         folder: an empty folder.
 
     Raises:
-        UnconvertibleError: see `dinoclassify.runtimes.openvino.converted`.
+        UnconvertibleError: see `runtimes.openvino.converted`.
         Exception: whatever NNCF raises at a model that it cannot quantise.
     """
     started = perf_counter()

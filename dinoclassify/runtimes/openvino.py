@@ -23,10 +23,8 @@ import torch
 from torch import Tensor, nn
 
 import dinoclassify
-from dinoclassify.cache import Stamp, cache_root, kept_folder
 from dinoclassify.errors import ModelError
-from dinoclassify.models import ImageModel
-from dinoclassify.preprocessing import Preprocessing
+from dinoclassify.models.open import ImageModel
 from dinoclassify.runtimes import (
     Answer,
     Precision,
@@ -36,7 +34,9 @@ from dinoclassify.runtimes import (
     to_answers,
 )
 from dinoclassify.runtimes.telemetry import no_telemetry
-from dinoclassify.surroundings import available_cpus, temporary_folder
+from dinoclassify.storage.cache import Stamp, cache_root, kept_folder
+from dinoclassify.system.environment import available_cpus, temporary_folder
+from dinoclassify.types.preprocessing import Preprocessing
 
 with no_telemetry():
     import openvino as ov
@@ -74,7 +74,7 @@ class OpenVINORuntime:
     Args:
         model: the model, which takes pictures of one size.
         precision: ``fp32`` or ``bf16``; ``auto`` is bf16 where the CPU computes in it and the model is mostly
-            matrices, else fp32, for the reason that `dinoclassify.runtimes.pytorch` gives.
+            matrices, else fp32, for the reason that `runtimes.pytorch` gives.
         quantised: the folder of a network to use in place of the converted one, whose precision is then int8.
 
     Raises:
@@ -294,7 +294,7 @@ def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
     module = _Network(model)
     if sum(parameter.numel() for parameter in module.parameters()) >= _SLOW_FROM:
         log.warning("preparing %s for OpenVINO%s: some 20 s", model.name, ", once on this machine" if once else "")
-    from dinoclassify.checkpoints import silenced  # takes seconds, most of which the line before has spent
+    from dinoclassify.models.checkpoint import silenced  # takes seconds, most of which the line before has spent
 
     is_plain = isinstance(model.preprocessing, Preprocessing)
     taken = ov.Type.u8 if is_plain else ov.Type.f32

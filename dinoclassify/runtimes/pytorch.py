@@ -11,9 +11,9 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from dinoclassify.decoding.pinned_memory import empty_pinned
 from dinoclassify.errors import ModelError, UsageError, first_line, nearest
-from dinoclassify.models import ImageModel
-from dinoclassify.pinned import empty_pinned
+from dinoclassify.models.open import ImageModel
 from dinoclassify.runtimes import (
     Answer,
     Precision,

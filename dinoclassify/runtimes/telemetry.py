@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dinoclassify.surroundings import NO_HOME
+from dinoclassify.system.environment import NO_HOME
 
 _SILENCED_BY = {"CI": "true", "NNCF_CI": "true"}  # variables that tell them that nobody is there to be counted
 

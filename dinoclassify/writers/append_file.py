@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Generic
 
 from dinoclassify.errors import OutputError
-from dinoclassify.files import append, keep_rights, replacing, reporting
-from dinoclassify.writers import Lines, R, without_header
+from dinoclassify.storage.atomic import append, keep_rights, replacing, reporting
+from dinoclassify.writers.formats import Lines, R, without_header
 
 
 class AppendFile(Generic[R]):

@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Generic
 
 from dinoclassify.errors import OutputError, UsageError, count_of
-from dinoclassify.files import Signature, reporting, signature
-from dinoclassify.places import names_in, open_place, read_file, write_file
-from dinoclassify.rows import Failure
-from dinoclassify.sources import Source, Span, Stream
-from dinoclassify.stores import is_url
-from dinoclassify.writers import Lines, R
+from dinoclassify.storage.atomic import Signature, reporting, signature
+from dinoclassify.storage.remote.filesystem import names_in, open_place, read_file, write_file
+from dinoclassify.storage.remote.object_store import is_url
+from dinoclassify.types.prediction import Failure
+from dinoclassify.types.source import Source, Span, Stream
+from dinoclassify.writers.formats import Lines, R
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 from dinoclassify.errors import UsageError
-from dinoclassify.files import replacing, reporting
-from dinoclassify.writers import MAGIC, TABLES
+from dinoclassify.storage.atomic import replacing, reporting
+from dinoclassify.writers.formats import MAGIC, TABLES
 
 META = ".meta.json"  # stands behind the name of the file that it is about
 PARTIAL = ".partial"  # stands behind the name of an output that is not finished
@@ -50,18 +50,18 @@ def carried_meta(rows: str) -> dict[str, Any]:
         with open(rows, "rb") as file:
             name = TABLES.get(file.read(MAGIC))
         if name == "parquet":
-            from dinoclassify.writers import parquet
+            from dinoclassify.writers.formats import parquet
 
             meta = parquet.read_meta(rows)
         elif name == "sqlite":
-            from dinoclassify.writers import sqlite
+            from dinoclassify.writers.formats import sqlite
 
             meta = sqlite.read_meta(rows)
     return meta if isinstance(meta, dict) and isinstance(meta.get("made_with"), dict) else {}
 
 
 def write_meta(path: str, meta: Mapping[str, object], *, rights_of: str | None = None) -> None:
-    """Write metadata: all of it, or nothing changes. For ``rights_of`` see `dinoclassify.files.replacing`.
+    """Write metadata: all of it, or nothing changes. For ``rights_of`` see `storage.atomic.replacing`.
 
     Raises:
         OutputError: it cannot be written.

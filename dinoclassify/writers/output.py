@@ -15,16 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Literal
 
-from dinoclassify.containers import container_of, is_gone
+from dinoclassify.discovery.containers import container_of, is_gone
+from dinoclassify.discovery.paths import absolute_path, is_relative_file
 from dinoclassify.errors import PruneError, UsageError, count_of
-from dinoclassify.limits import Limit
-from dinoclassify.paths import absolute_path, is_relative_file
-from dinoclassify.reading import signature_of
-from dinoclassify.rows import Status
-from dinoclassify.sources import Source
-from dinoclassify.stores import is_url
-from dinoclassify.writers import Lines, R
+from dinoclassify.storage.reader import signature_of
+from dinoclassify.storage.remote.object_store import is_url
+from dinoclassify.types.limit import Limit
+from dinoclassify.types.prediction import Status
+from dinoclassify.types.source import Source
 from dinoclassify.writers.fingerprint import START_OVER, as_json, check_fingerprint, is_appended
+from dinoclassify.writers.formats import Lines, R
 from dinoclassify.writers.output_file import OutputFile
 from dinoclassify.writers.output_folder import OutputFolder
 from dinoclassify.writers.previous_rows import PreviousRow, PreviousRows, Replaced

@@ -15,10 +15,10 @@ from contextlib import suppress
 from typing import Any, Generic
 
 from dinoclassify.errors import UsageError
-from dinoclassify.files import put_in_place, replacing, reporting, signature
-from dinoclassify.writers import R, RowFormat
+from dinoclassify.storage.atomic import put_in_place, replacing, reporting, signature
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.fingerprint import META, PARTIAL, carried_meta, read_meta, write_meta
+from dinoclassify.writers.formats import R, RowFormat
 
 
 class OutputFile(Generic[R]):

@@ -1,7 +1,7 @@
 """A folder of parts, on this machine or in a store, while it is unfinished, and at its end.
 
     FOLDER.partial/meta.json     what the journal was made with
-    FOLDER.partial/rows/...      the journal, see `dinoclassify.writers.chunks`
+    FOLDER.partial/rows/...      the journal, see `writers.chunks`
     FOLDER/part-00000.csv ...    the finished rows, in the order of the inputs
     FOLDER/_manifest.json        the names of the parts, and what they were made with
 
@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic
 
 from dinoclassify.errors import OutputError, UsageError, name_some
-from dinoclassify.files import is_temporary, reporting, settle
-from dinoclassify.places import (
+from dinoclassify.storage.atomic import is_temporary, reporting, settle
+from dinoclassify.storage.remote.filesystem import (
     is_local,
     local_copy,
     names_in,
@@ -30,10 +30,10 @@ from dinoclassify.places import (
     write_file,
     writing_file,
 )
-from dinoclassify.renames import exchange
-from dinoclassify.writers import R, RowFormat
+from dinoclassify.storage.rename import exchange
 from dinoclassify.writers.chunks import Piece, chunk_size, next_number, piece_files, read_lines, write_rows
 from dinoclassify.writers.fingerprint import PARTIAL
+from dinoclassify.writers.formats import R, RowFormat
 
 MANIFEST = "_manifest.json"  # readers of folders of Parquet pass over names that begin with _
 

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, Literal
 
+from dinoclassify.discovery.paths import absolute_path, is_relative_file
 from dinoclassify.errors import OutputError
-from dinoclassify.paths import absolute_path, is_relative_file
-from dinoclassify.reading import signature_of
-from dinoclassify.rows import Status, shown_path
-from dinoclassify.sources import Source
-from dinoclassify.writers import Lines, R
+from dinoclassify.storage.reader import signature_of
+from dinoclassify.types.prediction import Status, shown_path
+from dinoclassify.types.source import Source
+from dinoclassify.writers.formats import Lines, R
 
 _TABLE = """
 PRAGMA journal_mode = OFF;

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Generic
 
 from dinoclassify.errors import OutputError
-from dinoclassify.files import folder_identity
-from dinoclassify.missing import why_saved_again
-from dinoclassify.writers import R
+from dinoclassify.storage.atomic import folder_identity
+from dinoclassify.storage.missing import why_saved_again
 from dinoclassify.writers.append_file import AppendFile
+from dinoclassify.writers.formats import R
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,174 @@
+"""The command line: arguments, help, messages and exit codes; the work is done below.
+
+Rooms are imported inside the commands, so that `--help` and `--version` wait for neither torch nor transformers.
+"""
+
+import errno
+import io
+import logging
+import os
+import signal
+import sys
+import warnings
+from typing import Annotated, Never
+
+import typer
+
+import dinoclassify
+from dinoclassify.__main__ import exit_at_once
+from dinoclassify.cli.command import Command, Group, explain
+from dinoclassify.cli.commands.bench import bench
+from dinoclassify.cli.commands.doctor import doctor
+from dinoclassify.cli.commands.embed import embed
+from dinoclassify.cli.commands.evaluate import evaluate
+from dinoclassify.cli.commands.merge import merge
+from dinoclassify.cli.commands.models import models
+from dinoclassify.cli.commands.predict import predict
+from dinoclassify.cli.commands.report import report
+from dinoclassify.cli.commands.sort import sort
+from dinoclassify.cli.commands.tag import tag
+from dinoclassify.cli.commands.train import train
+from dinoclassify.cli.runs.signals import SIGNALS, Stopped, stop_at_once, stopped
+from dinoclassify.cli.terminal import hush, say, writing_to_stdout
+from dinoclassify.errors import DinoclassifyError, OutputClosedError, UsageError, WorkerError
+from dinoclassify.storage.atomic import FULL
+from dinoclassify.system.environment import SHARED_MEMORY, make_do, temporary_folder
+
+log = logging.getLogger("dinoclassify")
+
+_EPILOG = (
+    "Exit codes: 0 no row failed, or no more than --max-failures allows, 1 internal error, or a problem that doctor "
+    "has found, 2 wrong usage, 3 some rows failed, 4 no inputs found, or one is away, 5 the model could not be "
+    "loaded, 6 the output could not be written, 7 stopped to protect the output, 11 another run is writing the output, "
+    "130/143 stopped by SIGINT/SIGTERM."
+)
+
+_NO_MEMORY_IN_WORDS = ("bad_alloc", "t allocate memory", "could not create a primitive")  # the last says oneDNN
+_NO_MEMORY = b"dinoclassify: there is not enough memory: try a smaller --model, --batch-size or number of --workers\n"
+
+app = typer.Typer(
+    cls=Group,
+    rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,  # plain text in a pipe
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
+for command in (predict, merge, embed, train, evaluate, sort, tag, report, bench, models, doctor):
+    app.command(cls=Command)(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dinoclassify {dinoclassify.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Label folders of pictures with DINOv2, or any transformers image classifier."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:  # libraries end the process without a word of it
+        raise UsageError("the working folder is not there any more: go to another one (cd)") from error
+    make_do()
+
+
+def main() -> Never:
+    """Run the command line and exit."""
+    if sys.stderr is None:  # closed by whoever started us: no other file may get its number, nor its messages
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of names that the terminal has no letters for
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # the remarks of libraries to programmers are nothing for people
+    try:
+        for number in SIGNALS:
+            signal.signal(number, stop_at_once)
+        code = run(sys.argv[1:])
+    except Stopped as stop:  # before `run` catches it, or after
+        code = _tell(stop)
+    for number in SIGNALS:
+        signal.signal(number, exit_at_once)
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; gives the exit code. Whatever goes wrong is one line on stderr, and here alone."""
+    try:
+        code = app(arguments, prog_name="dinoclassify", standalone_mode=False) or 0
+        with writing_to_stdout():  # what Typer has printed
+            return code
+    except typer.TyperException as error:
+        say(explain(error))
+        return 2
+    except DinoclassifyError as error:
+        log.debug("%s", error, exc_info=error)
+        say(str(error))
+        if isinstance(error, WorkerError):
+            hush()  # torch's half-made DataLoader complains
+        return error.exit_code
+    except (OutputClosedError, SystemExit):  # Typer exits, and with 1, when it finds stdout closed
+        # Python flushes stdout on its way out, and must find somebody there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Stopped as stop:
+        return _tell(stop)
+    except Exception as error:
+        if stopped:  # in the middle of an import, which then failed for that reason
+            return _tell(stopped[0])
+        return _report(error)
+
+
+def _tell(stop: Stopped) -> int:
+    """Say once what has ended the run; gives the exit code."""
+    if not stop.is_said:
+        say(str(stop))  # a run that had begun to write has said it, with more, and hushed
+        stop.is_said = True
+    return stop.exit_code
+
+
+def _report(error: Exception) -> int:
+    """Say what nobody has foreseen; gives the exit code."""
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("%s", error, exc_info=error)
+    if _lacks_folder(error):
+        say(f"there is no room for temporary files ({error}): set TMPDIR to a folder that can be written and has some")
+    elif _lacks_processes(error):
+        say("no more processes or threads may be started: allow more (ulimit -u, or --pids-limit of the container)")
+        hush()
+    elif isinstance(error, ImportError | SystemError):  # the latter of a C extension that found no memory
+        say(f"a library cannot be loaded: {error}; install dinoclassify again, or let it have more memory")
+    elif _lacks_memory(error):
+        os.write(2, _NO_MEMORY)  # what else prints takes some
+        hush()  # libraries that are half imported complain on the way out
+    else:
+        say(f"internal error: {error or type(error).__name__}; --debug shows where")
+    return 1
+
+
+def _lacks_folder(error: Exception) -> bool:
+    """Whether it is about temporary files: there is no folder for them, or that is full or read-only."""
+    if not isinstance(error, OSError):
+        return False
+    folder = temporary_folder()
+    if folder is None:
+        return True
+    return error.errno in FULL and str(error.filename or "").startswith((f"{folder}/", f"{SHARED_MEMORY}/"))
+
+
+def _lacks_processes(error: Exception) -> bool:
+    """Whether it is what Python says when the system refuses a process, or a thread."""
+    return isinstance(error, BlockingIOError) or "can't start new thread" in str(error)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory was refused to Python, or to a library in C++: torch and OpenVINO have no type for it."""
+    in_words = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY_IN_WORDS)
+    return isinstance(error, MemoryError) or in_words or (isinstance(error, OSError) and error.errno == errno.ENOMEM)

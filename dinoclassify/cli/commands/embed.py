@@ -1,0 +1,58 @@
+"""`dinoclassify embed`."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import typer
+
+from dinoclassify.cli import options
+from dinoclassify.cli.runs.inputs import DASH
+from dinoclassify.cli.runs.request import Request, Target, check_run
+from dinoclassify.cli.runs.to_file import Job, write_rows
+from dinoclassify.cli.terminal import set_up_log
+from dinoclassify.writers.formats import FEATURE_FORMATS, choose_format
+
+if TYPE_CHECKING:
+    from dinoclassify.types.embedding import Embedding
+
+
+@options.grouped
+def embed(
+    context: typer.Context,
+    *,
+    inputs: options.Inputs,
+    model: options.ModelOptions,
+    passing: options.Passing,
+    normalize: options.Normalize = False,
+    dtype: options.Dtype = "fp32",
+    output: options.OutputFile = DASH,
+    output_format: options.FeatureFormat = None,
+    upkeep: options.Upkeep,
+    messages: options.Messages,
+) -> int:
+    """Write the features of pictures.
+
+    They are what the head of the classifier takes: for DINOv2 the class token and the mean of the patch tokens. A
+    backbone without a head has them too. One row for each input, in order, as `predict` writes them.
+    """
+    set_up_log(messages)
+    file = None if output in (DASH, "") else output
+    target = Target(file, choose_format(file, output_format, FEATURE_FORMATS))
+    request = Request(inputs, passing, target, upkeep, messages, context.params)
+    check_run(request)
+
+    def open_job() -> "Job[Embedding]":
+        from dinoclassify.encoder import Encoder
+        from dinoclassify.types.embedding import DTYPES
+        from dinoclassify.writers.formats.features import open_features
+
+        encoder = Encoder(model.model, **model.arguments())
+        return Job(
+            model=encoder,
+            answer=partial(encoder.answer, normalized=normalize, dtype=dtype),
+            row_format=open_features(target.chosen.name, encoder.width, DTYPES[dtype]),
+            settings={"normalize": normalize, "dtype": dtype},
+            outputs={"features": encoder.width},
+        )
+
+    return write_rows(open_job, request)

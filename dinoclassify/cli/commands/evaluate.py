@@ -1,0 +1,148 @@
+"""`dinoclassify evaluate`."""
+
+from dataclasses import asdict, fields
+from functools import partial
+from typing import TYPE_CHECKING
+
+import typer
+
+from dinoclassify.cli import options
+from dinoclassify.cli.given import refuse_given
+from dinoclassify.cli.labelled import Truth, read_truth
+from dinoclassify.cli.runs.progress import log_model, log_stages, told_if_stopped, with_progress
+from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
+from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
+from dinoclassify.discovery.path_list import listed_source
+from dinoclassify.errors import UsageError, count_of
+from dinoclassify.system.environment import check_addresses
+from dinoclassify.timing import Stages
+
+if TYPE_CHECKING:
+    from dinoclassify.labels.groups import Groups
+    from dinoclassify.results.evaluation.evaluate import Answer, Evaluation
+
+_RANKS = 5  # labels of a picture that are asked for
+
+
+@options.grouped
+def evaluate(
+    context: typer.Context,
+    *,
+    truth: options.TruthOptions,
+    predictions: options.Predictions = None,
+    model: options.ModelOptions,
+    passing: options.Passing,
+    groups: options.Groups = None,
+    target_precision: options.TargetPrecision = None,
+    as_json: options.AsJson = False,
+    as_csv: options.AsCsv = False,
+    plots: options.Plots = None,
+    plot_format: options.PlotFormat = "png",
+    messages: options.Messages,
+) -> int:
+    """Measure how good a model is.
+
+    Labels pictures of which the class is known, or takes the rows that `predict` has written, and prints accuracy,
+    calibration, each class, what is confused, and the worst mistakes. Classes are named as the model names them, or
+    by index or, for ImageNet, by WordNet id (n01440764); with --groups by group as well.
+    """
+    set_up_log(messages)
+    if as_json and as_csv:
+        raise UsageError("--json and --csv are two forms of the same: leave one out")
+    if groups is not None and truth.multi_label:
+        raise UsageError("--groups adds up scores of classes that exclude each other: leave out --multi-label")
+    if predictions is not None:
+        refuse_given(
+            context, [field.name for field in (*fields(model), *fields(passing))], "--predictions runs no model"
+        )
+    if plots is None:
+        refuse_given(context, ["plot_format"], "nothing is drawn without --plots")
+    known = read_truth(truth)
+    if plots is not None:
+        from dinoclassify.results.evaluation.plots import make_folder
+
+        make_folder(plots)
+    from dinoclassify.labels.groups import read_groups
+
+    wanted = read_groups(groups) if groups is not None else None
+    tally = Tally(None)
+    if predictions is not None:
+        many = truth.multi_label
+        answers, labels = _read(predictions, known, wanted, tally, multi_label=many)
+    else:
+        answers, labels, many = _predict(known, model, passing, wanted, messages, tally, multi_label=truth.multi_label)
+    from dinoclassify.results.evaluation.evaluate import evaluate as judge
+
+    evaluation = judge(answers, labels, multi_label=many, target_precision=target_precision)
+    _print(evaluation, as_json=as_json, as_csv=as_csv)
+    if plots is not None and evaluation.top1.total:
+        from dinoclassify.results.evaluation.plots import write_plots
+
+        write_plots(plots, evaluation, plot_format)
+    if not messages.quiet:
+        rows = f"{count_of(tally.total, 'row')} of {predictions}: {tally.counts()}"
+        done = tally.summary() if predictions is None else rows
+        say(done + (f" -> {plots}" if plots is not None else ""))
+    return SOME_FAILED if evaluation.failed else 0
+
+
+def _print(evaluation: "Evaluation", *, as_json: bool, as_csv: bool) -> None:
+    from dinoclassify.cli import evaluation_tables
+    from dinoclassify.results.evaluation.evaluate import ClassFigures
+
+    if as_json:
+        print_json(evaluation_tables.as_json(evaluation))
+    elif as_csv:
+        print_csv([field.name for field in fields(ClassFigures)], [asdict(one) for one in evaluation.classes])
+    else:
+        evaluation_tables.show(evaluation)
+
+
+def _read(
+    predictions: str, known: Truth, groups: "Groups | None", tally: Tally, *, multi_label: bool
+) -> "tuple[list[Answer], list[str]]":
+    """The predictions of a file, and the names of the classes."""
+    from dinoclassify.results.evaluation.saved_predictions import known_answers
+
+    answers, labels = known_answers(predictions, known.pictures, known.classes, groups, multi_label=multi_label)
+    for row, _ in answers:
+        tally.add(row)
+    return answers, labels
+
+
+def _predict(
+    known: Truth,
+    model: options.ModelOptions,
+    passing: options.Passing,
+    groups: "Groups | None",
+    messages: options.Messages,
+    tally: Tally,
+    *,
+    multi_label: bool,
+) -> "tuple[list[Answer], list[str], bool]":
+    """Predictions for all pictures, the names of the classes, and whether a picture may have many."""
+    check_addresses()
+    from dinoclassify.classifier import Classifier
+    from dinoclassify.labels.groups import match_groups
+    from dinoclassify.labels.matching import match_classes
+
+    classifier = Classifier(model.model, groups=groups, **model.arguments())
+    log_model(classifier)
+    if multi_label and not classifier.multi_label:
+        raise UsageError(f"{classifier.model} gives one label a picture: leave out --multi-label")
+    if groups is None:
+        classes = match_classes(known.classes, classifier.labels, classifier.model)
+    else:
+        classes = match_groups(known.classes, groups, classifier.classes, classifier.model)
+    sources = [listed_source(picture.path) for picture in known.pictures]
+    ranks = len(classifier.labels) if classifier.multi_label else min(_RANKS, len(classifier.labels))
+    stages = Stages()
+    answers: list[Answer] = []
+    with told_if_stopped(tally) as stop, stages.charge("write"):
+        rows = classifier.predict(sources, top_k=ranks, **passing.arguments(stages, stop))
+        shown = with_progress(rows, tally, messages, partial(iter, sources))
+        for row, picture in zip(shown, known.pictures, strict=False):  # fewer rows if it is stopped
+            tally.add(row)
+            answers.append((row, tuple(classes[label] for label in picture.labels)))
+    log_stages(stages, classifier, exact=passing.exact)
+    return answers, list(classifier.labels if groups is None else groups.names), classifier.multi_label

@@ -1,0 +1,106 @@
+"""`dinoclassify merge`."""
+
+import os
+from collections.abc import Collection, Iterator
+from contextlib import nullcontext
+from functools import partial
+
+from dinoclassify.cli import options
+from dinoclassify.cli.runs.inputs import DASH
+from dinoclassify.cli.runs.progress import wants_bar
+from dinoclassify.cli.runs.request import Target, files_of
+from dinoclassify.cli.runs.signals import ending_with_reader
+from dinoclassify.cli.runs.tally import Tally
+from dinoclassify.cli.runs.to_file import owned
+from dinoclassify.cli.terminal import progress_bar, say, set_up_log
+from dinoclassify.discovery.filters import has_image_suffix
+from dinoclassify.errors import UsageError, count_of
+from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats import choose_format
+from dinoclassify.writers.stream import check_output
+
+
+@options.grouped
+def merge(
+    *,
+    parts: options.Parts = None,
+    allow_gaps: options.AllowGaps = False,
+    allow_duplicates: options.AllowDuplicates = False,
+    output: options.OutputFile = DASH,
+    output_format: options.Format = None,
+    excel_safe: options.ExcelSafe = False,
+    wait: options.Wait = False,
+    messages: options.Messages,
+) -> int:
+    """Make one file of parts.
+
+    What runs with `--shard 1/N` to `--shard N/N` wrote becomes what a single run would have written, row by row. All
+    parts have to be there, made by the same model with the same options and of the same inputs. Files that are no
+    shards are put one behind the other. The exit code is 0 also if rows failed: the runs that made them have said so.
+    """
+    set_up_log(messages)
+    file = None if output in (DASH, "") else output
+    target = Target(file, choose_format(file, output_format, excel_safe=excel_safe))
+    if target.url is None:
+        check_output(file, target.chosen)
+    from dinoclassify.results.merge.merge import merge as merge_parts
+    from dinoclassify.results.merge.parts import find_parts
+
+    names = find_parts(parts or ())
+    if not names:
+        raise UsageError("name the parts: files that predict wrote")
+    if file is not None:
+        _check_new_file(file, [*names, *(parts or ())])
+    kept_in = target.kept_in
+    upkeep = options.Upkeep(wait=wait, fresh=kept_in is not None and _is_merged(kept_in))
+    with owned(target, upkeep), ending_with_reader() if file is None else nullcontext():
+        merged = merge_parts(
+            names,
+            kept_in or file,
+            target.chosen.name,
+            allow_gaps=allow_gaps,
+            allow_duplicates=allow_duplicates,
+            watch=partial(_with_bar, messages),
+        )
+    if not messages.quiet:
+        tally = Tally(None)
+        tally.add_all(merged.statuses, merged.errors)
+        counts = count_of(tally.total, "image") + (f": {tally.counts()}" if tally.total else "")
+        where = f" -> {file}" if file is not None else ""
+        say(f"{counts} of {count_of(len(names), 'part')}{where}")
+    return 0
+
+
+def _is_merged(file: str) -> bool:
+    """Whether a file is of an earlier merge: it can be made again, unlike the rows of any other run."""
+    from dinoclassify.results.reader import read_meta
+
+    return "merged_from" in read_meta(file)
+
+
+def _check_new_file(file: str, parts: Collection[str]) -> None:
+    """Find out whether the output would change a part.
+
+    Raises:
+        UsageError: it would.
+    """
+    path = os.path.realpath(file)
+    beside = files_of(file)
+    for part in parts:
+        if not beside.isdisjoint(files_of(part)):
+            raise UsageError(f"{file} would be written over a part: choose another name")
+        if os.path.isdir(part) and path.startswith(f"{os.path.realpath(part)}/"):
+            raise UsageError(f"{file} would be one of the parts in {part}: choose another folder")
+    if has_image_suffix(file):
+        raise UsageError(f"{file} has the suffix of a picture: choose another name")
+
+
+def _with_bar(messages: options.Messages, rows: Iterator[Prediction]) -> Iterator[Prediction]:
+    """The same rows, with a bar on stderr if it is wanted."""
+    if not wants_bar(messages):
+        yield from rows
+        return
+    with progress_bar() as bar:
+        for row in rows:
+            yield row
+            bar.update()

@@ -1,0 +1,121 @@
+"""`dinoclassify predict`."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from functools import partial
+
+import typer
+
+from dinoclassify.cli import options
+from dinoclassify.cli.given import refuse_given
+from dinoclassify.cli.runs.inputs import DASH, print_inputs
+from dinoclassify.cli.runs.request import Request, Target, check_run
+from dinoclassify.cli.runs.to_file import Job, write_rows
+from dinoclassify.cli.runs.to_folder import check_parts, write_parts
+from dinoclassify.cli.runs.watch import check_watch, watch_rows
+from dinoclassify.cli.terminal import set_up_log
+from dinoclassify.errors import UsageError
+from dinoclassify.labels.groups import Groups, read_groups
+from dinoclassify.labels.label_file import read_labels
+from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats import choose_format, open_format
+
+_OF_ROWS = frozenset(
+    {"output", "output_format", "resume", "fresh", "retry_failed", "prune", "max_prune", "errors_to", "watch", "status"}
+)
+
+
+@options.grouped
+def predict(
+    context: typer.Context,
+    *,
+    inputs: options.Inputs,
+    list_inputs: options.ListInputs = False,
+    model: options.ModelOptions,
+    passing: options.Passing,
+    top_k: options.TopK = 1,
+    threshold: options.Threshold = 0.0,
+    labels: options.Labels = None,
+    groups: options.Groups = None,
+    output: options.RowsTo = DASH,
+    output_format: options.Format = None,
+    excel_safe: options.ExcelSafe = False,
+    upkeep: options.Upkeep,
+    watch: options.Watch = False,
+    status: options.StatusFile = None,
+    cluster: options.Cluster,
+    messages: options.Messages,
+) -> int:
+    """Label pictures.
+
+    Writes one row for each input, in order, whatever happens to it: a picture that cannot be read or decoded
+    is a row with status `failed` and the reason.
+    """
+    set_up_log(messages)
+    if list_inputs:
+        refuse_given(context, _OF_ROWS, "--list prints the inputs, and writes no rows")
+        print_inputs(inputs, quiet=messages.quiet)
+        return 0
+    target = _target(output, output_format, excel_safe=excel_safe)
+    request = Request(inputs, passing, target, upkeep, messages, context.params, [*filter(None, (labels, groups))])
+    check_run(request)
+    check_parts(request, cluster)
+    if watch:
+        check_watch(request, status)
+    elif status is not None:
+        raise UsageError("--status goes with --watch")
+
+    names = read_labels(labels) if labels is not None else None
+    folds = read_groups(groups) if groups is not None else None
+    known = folds.names if folds is not None else names
+    most = min(top_k, len(known)) if known else top_k
+    open_format(target.chosen.name, most)  # which may not hold as many: found out before the model is opened
+
+    open_job = partial(_open_job, model, names, folds, top_k, threshold, target.chosen.name)
+    if watch:
+        return watch_rows(open_job, request, status)
+    if cluster.engine == "ray":
+        return write_parts(open_job, request, cluster)
+    return write_rows(open_job, request)
+
+
+def _target(output: str, output_format: str | None, *, excel_safe: bool) -> Target:
+    """Where rows go: what exists as a folder, or is named like one, is a folder of parts."""
+    file = None if output in (DASH, "") else output
+    in_parts = file is not None and (file.endswith("/") or os.path.isdir(file))
+    chosen = choose_format(file, output_format or ("parquet" if in_parts else None), excel_safe=excel_safe)
+    return Target(file, chosen, in_parts)
+
+
+def _open_job(
+    model: options.ModelOptions,
+    names: list[str] | None,
+    groups: Groups | None,
+    top_k: int,
+    threshold: float,
+    format_name: str,
+) -> Job[Prediction]:
+    """Open the classifier. There may be fewer classes than ``top_k``."""
+    from dinoclassify.classifier import Classifier
+
+    classifier = Classifier(model.model, labels=names, groups=groups, **model.arguments())
+    ranks = min(top_k, len(classifier.labels))
+    return Job(
+        model=classifier,
+        answer=partial(classifier.answer, top_k=ranks, threshold=threshold),
+        row_format=open_format(format_name, ranks),
+        settings={
+            "labels": _digest(classifier.classes),
+            "groups": _digest(map(classifier.labels.__getitem__, classifier.group_of or ())) if groups else None,
+            "top-k": ranks,
+            "threshold": threshold,
+        },
+        outputs={"labels": len(classifier.labels)},
+    )
+
+
+def _digest(names: Iterable[str]) -> str:
+    labels = tuple(names)
+    digest = hashlib.sha256("\n".join(labels).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{len(labels)} of sha256 {digest[:16]}"

@@ -1,0 +1,96 @@
+"""`dinoclassify report`."""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from dinoclassify.cli import options
+from dinoclassify.cli.checks import required
+from dinoclassify.cli.runs.inputs import DASH
+from dinoclassify.cli.runs.progress import wants_bar
+from dinoclassify.cli.runs.request import files_of
+from dinoclassify.cli.terminal import progress_bar, say, set_up_log
+from dinoclassify.discovery.filters import has_image_suffix
+from dinoclassify.errors import UsageError, count_of
+from dinoclassify.types.prediction import Prediction, shown_path
+from dinoclassify.writers.stream import check_place
+
+_UNITS = ("kB", "MB", "GB")
+
+
+@options.grouped
+def report(
+    *,
+    results: options.Results = None,
+    output: options.Page = "",
+    groups: options.Groups = None,
+    thumbnails: options.Thumbnails = 6,
+    link: options.Link = False,
+    messages: options.Messages,
+) -> int:
+    """Make a page of results.
+
+    Writes one HTML file that any browser opens, without a network: counts by label, scores, failures with their
+    reasons, what made the rows, thumbnails of each label, and all pictures to search and filter. Works with the
+    keyboard alone, on a phone, in light and dark.
+    """
+    set_up_log(messages)
+    results = required(results)
+    if not output:
+        raise UsageError("name a file with --output")
+    if output != DASH:
+        check_place(output)
+    if output != DASH and os.path.realpath(output) in {*files_of(results), os.path.realpath(groups or results)}:
+        raise UsageError(f"{output} would be written over an input: choose another name")
+    if has_image_suffix(output):
+        raise UsageError(f"{output} has the suffix of a picture: choose another name")
+    from dinoclassify.results.reader import file_finder, latest_predictions, read_meta
+    from dinoclassify.results.report.page import write_page
+
+    written = write_page(
+        output,
+        latest_predictions(results),
+        title="rows from stdin" if results == DASH else shown_path(os.path.basename(results)),
+        meta={} if results == DASH else read_meta(results),
+        group=_naming(groups) if groups is not None else None,
+        thumbnails=thumbnails,
+        link=link,
+        find=file_finder(results),
+        watch=partial(_with_bar, messages),
+    )
+    if not messages.quiet:
+        done = f"{count_of(written.rows, 'row')}, {count_of(written.thumbnails, 'thumbnail')}"
+        where = f" -> {output}" if output != DASH else ""
+        say(f"{done}{where} ({_in_units(written.size)})")
+    return 0
+
+
+def _naming(name: str) -> Callable[[Prediction], str]:
+    """A function that gives the best group of a row that has a label."""
+    from dinoclassify.labels.groups import fold_ranks, group_finder, read_groups
+
+    groups = read_groups(name)
+    group_of = group_finder(groups)
+    return lambda row: fold_ranks(row, groups.names, group_of).top[0].label
+
+
+def _with_bar(messages: options.Messages, thumbnails: Iterator[bytes | None], count: int) -> Iterator[bytes | None]:
+    """The same thumbnails, with a bar on stderr if it is wanted."""
+    if not wants_bar(messages):
+        yield from thumbnails
+        return
+    with progress_bar() as bar:
+        bar.total = count
+        for thumbnail in thumbnails:
+            yield thumbnail
+            bar.update()
+
+
+def _in_units(size: int) -> str:
+    """``size`` (bytes) for people."""
+    number = size / 1000
+    for unit in _UNITS:
+        if number < 1000 or unit == _UNITS[-1]:
+            break
+        number /= 1000
+    return f"{number:.1f} {unit}"

@@ -1,0 +1,133 @@
+"""`dinoclassify tag`."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from dinoclassify.cli import options
+from dinoclassify.cli.checks import chosen, required, warn_of, warn_of_all, warn_of_only
+from dinoclassify.cli.given import refuse_given
+from dinoclassify.cli.runs.progress import with_progress
+from dinoclassify.cli.runs.request import files_of
+from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
+from dinoclassify.cli.terminal import print_lines, say, set_up_log
+from dinoclassify.errors import UsageError, count_of
+from dinoclassify.types.prediction import Prediction, printable
+
+if TYPE_CHECKING:
+    from dinoclassify.results.sidecars.tag import Outcome
+
+_SAID = {  # action -> what the summary calls it
+    "change": "changed",
+    "remove": "freed of our labels",
+    "delete": "deleted",
+    "keep": "as they were",
+    "shared": "with the labels of another image of the shot",
+    "nothing": "with nothing to write",
+    "other": "of other labels",
+}
+
+
+@options.grouped
+def tag(
+    context: typer.Context,
+    *,
+    results: options.Results = None,
+    sidecar_format: options.SidecarFormat = "xmp",
+    naming: options.Naming = "full",
+    into: options.SidecarsInto = None,
+    prefix: options.Prefix = "dino",
+    top_k: options.MostLabels = 1,
+    min_score: options.LeastScore = 0.0,
+    only: options.Only = None,
+    remove: options.Remove = False,
+    dry_run: options.DryRun = False,
+    messages: options.Messages,
+) -> int:
+    """Write the labels into sidecar files beside the images.
+
+    XMP sidecars are read by digiKam, darktable and Lightroom. A sidecar that is there keeps all that is not ours: other
+    keywords, settings, the way it is written. A second run changes nothing; `--remove` takes our labels out again. The
+    images themselves are never written.
+    """
+    set_up_log(messages)
+    results = required(results)
+    if sidecar_format != "xmp":
+        refuse_given(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
+    if remove:
+        refuse_given(context, ["top_k", "min_score"], "--remove takes all our labels out")
+    from dinoclassify.results.reader import file_finder, latest_predictions
+    from dinoclassify.results.sidecars.tag import Plan
+    from dinoclassify.results.sidecars.tag import tag as write_sidecars
+
+    wanted = chosen(only, results)
+    plan = Plan(
+        made=sidecar_format,
+        naming=naming,
+        into=into,
+        prefix=prefix,
+        top_k=top_k,
+        min_score=min_score,
+        only=wanted,
+        remove=remove,
+        dry_run=dry_run,
+        spared=frozenset(files_of(results)),
+        find=file_finder(results),
+    )
+    tally = Tally(None)
+    rows = _counted(_with_ranks(latest_predictions(results), top_k), tally)
+    outcomes = write_sidecars(rows if dry_run else with_progress(rows, tally, messages, None), plan)
+    counts, troubles = _tell(outcomes, dry_run=dry_run)
+    warn_of_only(wanted)
+    if not messages.quiet:
+        say(_summary(tally.total, counts, troubles, dry_run=dry_run))
+    return SOME_FAILED if troubles else 0
+
+
+def _tell(outcomes: "Iterator[Outcome]", *, dry_run: bool) -> tuple[Counter[str], Counter[str]]:
+    """Say what is done or would be, and count the actions and the troubles."""
+    counts: Counter[str] = Counter()
+    troubles: Counter[str] = Counter()
+    for outcome in outcomes:
+        counts[outcome.action] += 1
+        if outcome.trouble is not None:
+            troubles[outcome.trouble] += 1
+            warn_of(outcome.message, troubles.total())
+        elif dry_run and outcome.action not in ("keep", "shared", "nothing", "other"):
+            print_lines([f"{outcome.action} {printable(outcome.sidecar)}"])
+    warn_of_all(troubles.total(), gone=troubles["gone"], rows=counts.total())
+    return counts, troubles
+
+
+def _summary(rows: int, counts: Counter[str], troubles: Counter[str], *, dry_run: bool) -> str:
+    written = f"{count_of(counts['write'], 'sidecar')} {'would be ' if dry_run else ''}written"
+    said = _SAID | ({"keep": "as it was"} if counts["keep"] == 1 else {})
+    others = [f"{counts[action]:,} {words}" for action, words in said.items() if counts[action]]
+    if troubles:
+        kinds = ", ".join(f"{count:,} {trouble}" for trouble, count in troubles.most_common())
+        others.append(f"{count_of(troubles.total(), 'image')} left alone ({kinds})")
+    return ", ".join([f"{count_of(rows, 'row')}: {written}", *others])
+
+
+def _with_ranks(rows: Iterator[Prediction], top_k: int) -> Iterator[Prediction]:
+    """The same rows, which all have as many labels as the first that has any.
+
+    Raises:
+        UsageError: these are too few.
+    """
+    is_known = False
+    for row in rows:
+        if not is_known and 0 < len(row.top) < top_k:
+            raise UsageError(
+                f"--top-k {top_k}: the rows have {len(row.top)}; ask for no more, or predict with -k {top_k}"
+            )
+        is_known = is_known or bool(row.top)
+        yield row
+
+
+def _counted(rows: Iterator[Prediction], tally: Tally) -> Iterator[Prediction]:
+    for row in rows:
+        tally.add(row)
+        yield row

@@ -1,0 +1,138 @@
+"""`dinoclassify train`."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dinoclassify.cli import options
+from dinoclassify.cli.labelled import read_truth
+from dinoclassify.cli.runs.progress import log_model, log_stages, told_if_stopped, with_progress
+from dinoclassify.cli.runs.tally import Tally
+from dinoclassify.cli.terminal import print_table, say, set_up_log
+from dinoclassify.discovery.labelled import count_classes
+from dinoclassify.errors import count_of
+from dinoclassify.system.environment import check_addresses
+from dinoclassify.timing import Stages
+from dinoclassify.types.share import wilson
+from dinoclassify.types.source import Source
+
+if TYPE_CHECKING:
+    from dinoclassify.discovery.labelled import Labelled
+    from dinoclassify.encoder import Encoder
+    from dinoclassify.training.head import Features, Held
+    from dinoclassify.types.embedding import Embedding
+
+log = logging.getLogger("dinoclassify")
+
+_GO_ON = "; their features are kept, the same command goes on"
+
+
+@options.grouped
+def train(
+    *,
+    truth: options.TruthOptions,
+    model: options.ModelOptions,
+    passing: options.Passing,
+    class_weight: options.ClassWeight = "balanced",
+    seed: options.Seed = 0,
+    output: options.ModelFolder,
+    force: options.Force = False,
+    wait: options.Wait = False,
+    messages: options.Messages,
+) -> None:
+    """Train a classifier of your own.
+
+    Embeds labelled pictures, once, and trains a linear head on their features, on the CPU and in seconds. The result
+    is a folder that `predict --model ./DIR` and transformers take. Prints how the head does on pictures that were held
+    out, and how the nearest class mean and the nearest neighbours do.
+    """
+    set_up_log(messages)
+    from dinoclassify.storage.lock import locked
+    from dinoclassify.training.model_folder import check_model_folder
+
+    walked = truth.folder if truth.labels_from is None else None
+    check = partial(check_model_folder, output, force=force, pictures=walked)
+    check()
+    known = read_truth(truth)
+    classes, multi_label = known.classes, truth.multi_label
+    count_classes(known.pictures, classes, multi_label=multi_label)
+    with locked(output.rstrip("/"), wait=wait):
+        check()  # another run may have written it
+        check_addresses()
+        from dinoclassify.encoder import Encoder
+        from dinoclassify.training.head import train_head
+        from dinoclassify.training.model_card import Data, write_card
+        from dinoclassify.training.save import save_classifier
+
+        encoder = Encoder(model.model, **model.arguments())
+        log_model(encoder)
+        tally = Tally(None)
+        features, pictures = _embed(encoder, known.pictures, passing, messages, tally)
+        embedded = tally.summary()
+        counts = count_classes(pictures, classes, multi_label=multi_label)
+        labels = [picture.labels for picture in pictures]
+        started = time.monotonic()
+        trained = train_head(features, labels, classes, multi_label=multi_label, class_weight=class_weight, seed=seed)
+        log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
+        card = write_card(
+            encoder.base,
+            Data(known.source, len(pictures), counts, tally.errors),
+            trained,
+            settings={"class weight": class_weight, "seed": seed, "features": encoder.precision},
+            multi_label=multi_label,
+        )
+        save_classifier(output, encoder.base, trained.head, classes, card, multi_label=multi_label)
+    if not messages.quiet:
+        print_table([_line(held) for held in trained.held], as_json=False)
+        if trained.warning:
+            say(trained.warning)
+        say(f"{embedded}; {count_of(len(classes), 'class')} -> {output}")
+
+
+def _embed(
+    encoder: "Encoder",
+    pictures: "Sequence[Labelled]",
+    passing: options.Passing,
+    messages: options.Messages,
+    tally: Tally,
+) -> "tuple[Features, list[Labelled]]":
+    """The features of those pictures that can be read, and those pictures."""
+    import numpy as np
+
+    from dinoclassify.training.feature_cache import embed_once
+
+    features = np.empty((len(pictures), encoder.width), np.float32)
+    usable = np.zeros(len(pictures), bool)
+    stages = Stages()
+
+    def embeddings(stop: Callable[[], bool]) -> "Iterator[Embedding]":
+        paths = [picture.path for picture in pictures]
+        for number, embedding, kept in embed_once(encoder, paths, passing.arguments(stages, stop)):
+            if kept:
+                tally.keep(embedding.status, None)
+            else:
+                tally.add(embedding)
+            if embedding.features is not None:
+                features[number], usable[number] = embedding.features, True
+            yield embedding
+
+    with told_if_stopped(tally, lambda: _GO_ON) as stop, stages.charge("write"):
+        look = partial(map, Source, [picture.path for picture in pictures])
+        for embedding in with_progress(embeddings(stop), tally, messages, look):
+            if embedding.failure is not None:
+                log.warning("%s is left out: %s", embedding.path, embedding.failure.message)
+    if tally.made:
+        log_stages(stages, encoder, exact=passing.exact)
+    return features[usable], [picture for picture, good in zip(pictures, usable, strict=True) if good]
+
+
+def _line(held: "Held") -> dict[str, object]:
+    low, high = wilson(held.right, held.judged)
+    return {
+        "held out": held.method,
+        "accuracy": f"{held.right / held.judged:.4f}",
+        "95 %": f"{low:.4f} to {high:.4f}",
+        "mean F1": f"{held.f1:.4f}",
+    }

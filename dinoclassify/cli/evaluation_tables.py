@@ -1,0 +1,179 @@
+"""What people see of an evaluation: tables, or JSON."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+
+from dinoclassify.cli.terminal import print_lines, print_table
+from dinoclassify.results.evaluation.calibration import Threshold
+from dinoclassify.results.evaluation.evaluate import Evaluation
+from dinoclassify.types.prediction import shown_path
+from dinoclassify.types.share import Share
+
+_FEW = 20  # classes, of which all are shown
+_MATRIX = 12  # classes, whose confusion matrix fits a terminal
+_WORST = 10  # confusions and mistakes
+_THRESHOLDS = [step / 20 for step in range(20)]  # of the curve in JSON
+
+
+def show(evaluation: Evaluation) -> None:
+    """Tables for people: on a terminal boxed, in a pipe tab-separated with an empty line between."""
+    name = _naming(evaluation.labels)
+    print_table(_headlines(evaluation), as_json=False)
+    if evaluation.target_precision is not None:
+        print_lines(["", _suggestion(evaluation.suggested, evaluation.target_precision)])
+    worst = sorted(evaluation.classes, key=lambda one: (one.f1, -one.pictures))
+    more = f"the worst {_FEW} of {len(worst):,}; --csv prints all" if len(worst) > _FEW else "worst first"
+    _titled(
+        f"Classes, {more}",
+        [
+            {
+                "class": name(one.index),
+                "pictures": one.pictures,
+                "precision": f"{one.precision:.4f}",
+                "recall": f"{one.recall:.4f}",
+                "F1": f"{one.f1:.4f}",
+            }
+            for one in worst[:_FEW]
+        ],
+    )
+    if 1 < len({index for pair in evaluation.confusions for index in pair}) <= _MATRIX:
+        _titled("Confusion matrix", _matrix(evaluation, name))
+    else:
+        confused = [pair for pair, _ in Counter(evaluation.confusions).most_common() if pair[0] != pair[1]]
+        _titled(
+            "Confused most often",
+            [
+                {"true": name(truth), "predicted": name(guess), "pictures": evaluation.confusions[truth, guess]}
+                for truth, guess in confused[:_WORST]
+            ],
+        )
+    _titled(
+        "Most confident mistakes",
+        [
+            {
+                "path": shown_path(one.path),
+                "true": "; ".join(map(name, one.truth)),
+                "predicted": name(one.predicted),
+                "score": f"{one.score:.4f}",
+            }
+            for one in evaluation.mistakes[:_WORST]
+        ],
+    )
+
+
+def _headlines(evaluation: Evaluation) -> list[dict[str, object]]:
+    def line(figure: str, value: float, interval: tuple[float, float] | None = None, of: str = "") -> dict[str, object]:
+        between = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval is not None else None
+        return {"figure": figure, "value": f"{value:.4f}", "95 %": between, "of": of or None}
+
+    def share(figure: str, found: Share) -> dict[str, object]:
+        return line(figure, found.value, found.interval, f"{found.right:,} of {found.total:,}")
+
+    many = evaluation.multi_label
+    lines = [share("best label is right" if many else "top-1", evaluation.top1)]
+    if evaluation.top5 is not None:
+        lines.append(share("one of the best five is right" if many else "top-5", evaluation.top5))
+    if many is not None:
+        lines.append(share("all labels are right", many.exact))
+        lines.append(line("mean average precision", many.mean_average_precision))
+        lines.append(line("F1 of all answers", many.micro_f1))
+    if evaluation.balanced_accuracy is not None:
+        lines.append(line("balanced accuracy", evaluation.balanced_accuracy, evaluation.balanced_interval))
+    lines.append(line("mean F1 of classes", evaluation.macro_f1))
+    lines.append(line("expected calibration error", evaluation.calibration_error))
+    return lines
+
+
+def _suggestion(suggested: Threshold | None, target: float) -> str:
+    if suggested is None:
+        return f"No threshold makes {target:.1%} of the labels right."
+    low, high = suggested.precision.interval
+    threshold = str(suggested.threshold).removesuffix(".0")  # all digits: scores may be close together
+    return (
+        f"--threshold {threshold}: {suggested.precision.value:.2%} of the labels are right "
+        f"({low:.2%} to {high:.2%}), {suggested.coverage:.2%} of the pictures get one."
+    )
+
+
+def _matrix(evaluation: Evaluation, name: Callable[[int], str]) -> list[dict[str, object]]:
+    """A row for each true class, a column for each predicted one."""
+    counts = evaluation.confusions
+    shown = sorted({index for pair in counts for index in pair})
+    return [
+        {"true \\ predicted": name(truth)} | {name(guess): counts.get((truth, guess), 0) for guess in shown}
+        for truth in shown
+    ]
+
+
+def _naming(labels: Sequence[str]) -> Callable[[int], str]:
+    """A function from a class to its label, with its index behind if others have that label too."""
+    count = Counter(labels)
+    return lambda index: f"{labels[index]} ({index})" if count[labels[index]] > 1 else labels[index]
+
+
+def _titled(title: str, rows: Sequence[Mapping[str, object]]) -> None:
+    if rows:
+        print_lines(["", title])
+        print_table(rows, as_json=False)
+
+
+def as_json(evaluation: Evaluation) -> object:
+    """All figures, as JSON has them: null for what is not a number."""
+    labels, many, suggested = evaluation.labels, evaluation.multi_label, evaluation.suggested
+    content = {
+        "top1": _share(evaluation.top1),
+        "top5": _share(evaluation.top5),
+        "balanced_accuracy": evaluation.balanced_accuracy,
+        "balanced_interval": evaluation.balanced_interval,
+        "macro_f1": evaluation.macro_f1,
+        "calibration_error": evaluation.calibration_error,
+        "failed": evaluation.failed,
+        "multi_label": many and asdict(many) | {"exact": _share(many.exact)},
+        "target_precision": evaluation.target_precision,
+        "suggested": suggested and asdict(suggested) | {"precision": _share(suggested.precision)},
+        "classes": [asdict(one) for one in evaluation.classes],
+        "confusions": [
+            {
+                "true": labels[truth],
+                "true_index": truth,
+                "predicted": labels[guess],
+                "predicted_index": guess,
+                "pictures": count,
+            }
+            for (truth, guess), count in Counter(evaluation.confusions).most_common()
+        ],
+        "mistakes": [
+            {
+                "path": shown_path(one.path),
+                "true": [labels[index] for index in one.truth],
+                "true_index": list(one.truth),
+                "predicted": labels[one.predicted],
+                "predicted_index": one.predicted,
+                "score": one.score,
+            }
+            for one in evaluation.mistakes
+        ],
+        "bins": [asdict(one) for one in evaluation.bins],
+        "curve": [
+            {"threshold": threshold, "coverage": point[0], "accuracy": point[1]}
+            for threshold in _THRESHOLDS
+            if (point := evaluation.curve.at(threshold)) is not None
+        ],
+    }
+    return _finite(content)
+
+
+def _share(found: Share | None) -> dict[str, object] | None:
+    if found is None:
+        return None
+    return {"value": found.value, "interval": found.interval, "right": found.right, "total": found.total}
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

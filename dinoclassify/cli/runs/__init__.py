@@ -1,0 +1,1 @@
+"""What `predict` and `embed` share: a run from its arguments to its exit code."""

@@ -1,0 +1,84 @@
+"""What others see of a run that does not end: a file with its state, and messages for systemd (sd_notify)."""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from dinoclassify.errors import OutputError
+from dinoclassify.storage.atomic import replacing, reporting
+
+log = logging.getLogger(__name__)
+
+EVERY = 5.0  # seconds between two beats, at least
+
+
+class Heartbeat:
+    """Tells others that the run is well, every few seconds as long as `beat` is called. Any thread may call it.
+
+    Args:
+        path: a file for monitoring, which is locked, and replaced as a whole with each beat; None for none.
+        describe: gives what stands in it beside the time and the process.
+    """
+
+    def __init__(self, path: str | None, describe: Callable[[], Mapping[str, object]]) -> None:
+        self._path = os.path.realpath(path) if path is not None else None  # a link stays one
+        self._describe = describe
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._is_over = self._has_failed = False
+
+    def start(self) -> None:
+        """Tell that the run is ready."""
+        notify("READY=1")
+        self.beat()
+
+    def beat(self) -> None:
+        """Tell that the run is well, unless that was told just now."""
+        if time.monotonic() >= self._next and self._lock.acquire(blocking=False):
+            try:
+                if not self._is_over:
+                    self._tell("watching")
+            finally:
+                self._lock.release()
+
+    def stop(self) -> None:
+        """Tell that the run has ended."""
+        with self._lock:
+            self._is_over = True
+            self._tell("stopped")
+
+    def _tell(self, state: str) -> None:
+        self._next = time.monotonic() + EVERY
+        content = {"state": state, "time": utc(time.time()), "pid": os.getpid(), **self._describe()}
+        notify(f"WATCHDOG=1\nSTATUS={content['rows']} rows, {content['failed']} failed, {content['waiting']} waiting")
+        if self._path is None:
+            return
+        try:
+            with replacing(self._path) as file, reporting(self._path):
+                file.write(json.dumps(content, indent=2).encode("ascii") + b"\n")
+            self._has_failed = False
+        except OutputError as error:  # which is no reason to stop: the age of the file tells that something is wrong
+            if not self._has_failed:
+                log.warning("%s", error)
+            self._has_failed = True
+
+
+def utc(seconds: float) -> str:
+    """A time as text, to the second: ``2026-11-29T22:06:11Z``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def notify(message: str) -> None:
+    """Send systemd, or who else has set ``NOTIFY_SOCKET``, a message; nothing happens where nobody listens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        channel.settimeout(1)
+        channel.sendto(message.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)

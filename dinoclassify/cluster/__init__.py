@@ -1,0 +1,1 @@
+"""The same rooms, arranged over the machines of a Ray cluster."""

@@ -1,0 +1,51 @@
+"""Pieces of decoded pictures, and the blocks that they travel in from one process to another."""
+
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from dinoclassify.decoding.pinned_memory import empty_pinned
+from dinoclassify.decoding.worker import Batch
+from dinoclassify.writers.chunks import Piece
+
+
+def pieces_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Runs of batches with ``size`` inputs. How many these are depends on nothing that may be another the next time."""
+    some: list[Batch] = []
+    for batch in batches:
+        some.append(batch)
+        if sum(len(batch.inputs) for batch in some) >= size:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def packed(piece: Piece, batches: Sequence[Batch]) -> pa.Table:
+    """A piece as a block: pixels as they are in memory, and the rest pickled."""
+    pixels = [batch.pixels.numpy() for batch in batches]
+    rest = [replace(batch, pixels=torch.empty(0)) for batch in batches]
+    shapes = [(array.shape, array.dtype.name) for array in pixels]
+    return pa.table(
+        {
+            "piece": [pickle.dumps((piece, rest, shapes))],
+            "pixels": pa.array(
+                [[array.reshape(-1).view(np.uint8).data for array in pixels]], pa.list_(pa.large_binary())
+            ),
+        }
+    )
+
+
+def unpacked(block: pa.Table, *, pinned: bool) -> tuple[Piece, list[Batch]]:
+    """The piece that `packed` has made a block of."""
+    piece, rest, shapes = pickle.loads(block["piece"][0].as_py())  # noqa: S301 - this program has written it
+    batches: list[Batch] = []
+    for batch, (shape, dtype), content in zip(rest, shapes, block["pixels"][0].values, strict=True):
+        pixels = (empty_pinned if pinned else torch.empty)(shape, dtype=getattr(torch, dtype))
+        np.copyto(pixels.numpy(), np.frombuffer(content.as_buffer(), dtype).reshape(shape))
+        batches.append(replace(batch, pixels=pixels))
+    return piece, batches

@@ -1,0 +1,157 @@
+"""Sources -> batches of pixels, decoded by worker processes.
+
+Lists of `Source` are dealt to the workers round-robin, as they are discovered, and their batches are received in the
+same order. Discovery stays lazy: a worker has `PREFETCH` batches under way, and more only of images that it reads from
+elsewhere.
+"""
+
+import itertools
+import os
+import queue
+import resource
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+
+from dinoclassify.decoding.decode import decode
+from dinoclassify.decoding.worker import LINGER, NOT_READY, NOTHING_CAME, Batch, Worker, looked_after
+from dinoclassify.errors import UsageError
+from dinoclassify.storage.budget import shares
+from dinoclassify.types.preprocessing import AsIs, Preprocessing
+from dinoclassify.types.source import TIMEOUT, Source
+
+_FILES = 10  # held open for each worker: pipes, and memory that is shared
+_SPARE_FILES = 16  # for all else that a run opens
+
+
+def load_batches(
+    sources: Iterable[Source],
+    preprocessing: Preprocessing | AsIs,
+    *,
+    batch_size: int,
+    workers: int,
+    exact: bool,
+    max_pixels: int,
+    timeout: float = TIMEOUT,
+    private: bool = False,
+    live: bool = False,
+    pinned: bool = False,
+) -> Iterator[Batch]:
+    """Decode all sources, in order; the last batch may be short. An error of ``sources`` is raised after their batches.
+
+    Pictures that are not on this machine are read in the workers, ahead; ``private``: see `storage.remote.web`.
+    A worker that dies or hangs is replaced, and costs at most the picture it was at; see `decoding.worker`.
+
+    Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live``
+    sources come over time: a batch may be short where a worker would be idle, and `NOTHING_CAME` or `NOT_READY` stands
+    for the next one as long as that is not there. With ``pinned`` pixels are in memory that CUDA can copy from by
+    itself.
+
+    Raises:
+        UsageError: so many workers need more open files than the system allows.
+        WorkerError: workers cannot be started, or keep dying.
+    """
+    if preprocessing.output_size is None:
+        batch_size = 1
+    _allow_open_files(workers)
+    errors: list[Exception] = []
+    sources = _until_error(sources, errors)
+    to_pixels = partial(decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels)
+    team: list[Worker] = []
+    with looked_after(team, timeout):
+        team.extend(
+            Worker(to_pixels, timeout=timeout, private=private, share=share, pinned=pinned) for share in shares(workers)
+        )
+        yield from _live(sources, batch_size, team) if live else _in_full(sources, batch_size, team)
+    if errors:
+        raise errors[0]
+
+
+def _allow_open_files(workers: int) -> None:
+    """Raise the limit of open files, if it must be and can be, for as many workers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(os.listdir("/dev/fd")) + _FILES * workers + _SPARE_FILES
+    if resource.RLIM_INFINITY not in (soft, hard) and hard < needed:
+        raise UsageError(
+            f"{workers} workers need {needed} open files of {hard} allowed: raise ulimit -n or use fewer --workers"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def _until_error(sources: Iterable[Source], errors: list[Exception]) -> Iterator[Source]:
+    """End the stream where it fails: what came before is answered first."""
+    try:
+        yield from sources
+    except Exception as error:
+        errors.append(error)
+
+
+def _in_full(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Iterator[Batch]:
+    """Deal full lists round-robin, as far ahead as the workers have room, and receive the batches in the same order."""
+    lists = _lists(sources, size)
+    ring, due = itertools.cycle(team), deque[Worker]()
+    worker = next(ring)
+    while True:
+        while worker.has_room and (batch := next(lists, None)) is not None:
+            worker.send(batch)
+            due.append(worker)
+            worker = next(ring)
+        if not due:
+            return
+        yield due.popleft().receive()
+
+
+def _live(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Iterator[Batch]:
+    """The same, but a worker that is idle gets what has come: only one that is busy can wait for a full list."""
+    arrived: queue.Queue[Source] = queue.Queue(maxsize=2 * size)
+    came, ended, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def read() -> None:
+        for source in sources:
+            while not _put(arrived, source):
+                if closed.is_set():
+                    return
+            came.set()
+        ended.set()
+        came.set()
+
+    threading.Thread(target=read, name="read list", daemon=True).start()
+    ring, due = itertools.cycle(team), deque[Worker]()
+    worker = next(ring)
+    try:
+        while True:
+            came.clear()
+            is_last = ended.is_set()
+            while worker.has_room and (count := arrived.qsize()) >= (1 if worker.is_idle else size):
+                worker.send([arrived.get() for _ in range(min(count, size))])
+                due.append(worker)
+                worker = next(ring)
+            if due:
+                batch = due[0].receive_soon()
+                if batch is not None:
+                    due.popleft()
+                yield batch or NOT_READY
+            elif is_last:
+                return
+            else:
+                yield NOTHING_CAME
+                came.wait(LINGER)
+    finally:
+        closed.set()
+
+
+def _put(arrived: "queue.Queue[Source]", source: Source) -> bool:
+    """Whether there was room, which is waited for a moment."""
+    try:
+        arrived.put(source, timeout=LINGER)
+    except queue.Full:
+        return False
+    return True
+
+
+def _lists(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    iterator = iter(sources)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -1,0 +1,88 @@
+"""Memory that two processes share: results of a worker, which outlive it.
+
+They are files without a name, in memory where the system has such. So they need no room in /dev/shm, a result is there
+whole or its message has never come, and nothing is left of them when the processes are gone.
+"""
+
+import os
+import pickle
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import reduction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dinoclassify.decoding.decode import Decoded, Pixels
+from dinoclassify.decoding.pinned_memory import empty_pinned
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The message that a result is there, and its sizes. So short a one is sent at one stroke."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    items: int  # bytes
+
+
+class Slots:
+    """As many results as there are slots can be under way: they take turns in them."""
+
+    def __init__(self, count: int) -> None:
+        self._descriptors = [_nameless_file() for _ in range(count)]
+
+    def __del__(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+    def __getstate__(self) -> list[Any]:  # for a process that is spawned: the type of a DupFd is no public one
+        return [reduction.DupFd(descriptor) for descriptor in self._descriptors]
+
+    def __setstate__(self, duplicates: list[Any]) -> None:
+        self._descriptors = [duplicate.detach() for duplicate in duplicates]
+
+    def write(self, turn: int, pixels: Pixels, items: Sequence[Decoded]) -> Written:
+        """Write the ``turn``-th result.
+
+        Raises:
+            OSError: there is not enough memory.
+        """
+        descriptor = self._descriptors[turn % len(self._descriptors)]
+        pickled = pickle.dumps(items)
+        _write(descriptor, pixels.reshape(-1).view(np.uint8).data, 0)
+        _write(descriptor, memoryview(pickled), pixels.nbytes)
+        os.ftruncate(descriptor, pixels.nbytes + len(pickled))  # gives back what a larger one has left
+        return Written(pixels.shape, pixels.dtype.name, len(pickled))
+
+    def read(self, turn: int, written: Written, *, pinned: bool) -> tuple[Tensor, list[Decoded]]:
+        """A copy of the ``turn``-th result; ``pinned``: in memory that CUDA can copy from by itself."""
+        descriptor = self._descriptors[turn % len(self._descriptors)]
+        pixels = (empty_pinned if pinned else torch.empty)(written.shape, dtype=getattr(torch, written.dtype))
+        pickled = bytearray(written.items)
+        _read(descriptor, pixels.view(-1).view(torch.uint8).numpy().data, 0)
+        _read(descriptor, memoryview(pickled), pixels.nbytes)
+        items: list[Decoded] = pickle.loads(pickled)  # noqa: S301 - this program has written it
+        return pixels, items
+
+
+def _nameless_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("dinoclassify")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _write(descriptor: int, content: memoryview, offset: int) -> None:
+    while content:
+        count = os.pwrite(descriptor, content, offset)
+        content, offset = content[count:], offset + count
+
+
+def _read(descriptor: int, buffer: memoryview, offset: int) -> None:
+    while buffer:
+        count = os.preadv(descriptor, [buffer], offset)
+        buffer, offset = buffer[count:], offset + count

@@ -1,0 +1,241 @@
+"""What `diagnostics.bench` measures: each contestant works through its pictures once, and says how many a second."""
+
+import gc
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AutoImageProcessor,
+    BaseImageProcessor,
+    BitImageProcessorPil,
+    Pipeline,
+    PreTrainedModel,
+    pipeline,
+)
+
+from dinoclassify.decoding.loader import load_batches
+from dinoclassify.decoding.worker import Batch
+from dinoclassify.errors import first_line
+from dinoclassify.models.checkpoint import silenced
+from dinoclassify.models.hub import cached_snapshot
+from dinoclassify.models.names import resolve
+from dinoclassify.models.open import ImageClassifier
+from dinoclassify.pipeline import classify
+from dinoclassify.runtimes import Answer, Precision, Runtime, RuntimeName, cpu_has_bf16, open_runtime
+from dinoclassify.runtimes.pytorch import DTYPES
+from dinoclassify.system.environment import available_cpus
+from dinoclassify.timing import Stages
+from dinoclassify.types.source import MAX_PIXELS, Source
+from dinoclassify.writers.formats import open_format
+from dinoclassify.writers.stream import stream_rows
+
+DECODED = 8  # pictures in a batch where decoding alone is measured
+FORWARD = 64  # pictures in a round of the model alone, at most
+MATRIX = 2048  # rows and columns of the matrices whose product measures the machine
+MATRIX_SECONDS = 0.5
+
+Round = Callable[[], float]  # runs once, and gives pictures a second
+
+
+@dataclass(slots=True)
+class Contestant:
+    """What is measured, and the pictures a second of each of its rounds."""
+
+    name: str
+    kind: Literal["pipeline", "end to end", "live", "forward", "limit"]
+    precision: str
+    run: Round
+    rates: list[float] = field(default_factory=list)
+
+
+def runtimes_of(
+    model: ImageClassifier, devices: Sequence[torch.device], pixels: Tensor, notes: list[str]
+) -> Iterator[Runtime]:
+    """The runtime of `auto` first, then each other runtime and precision of this machine."""
+    default = open_runtime(model, "auto", devices)
+    yield default
+    on_cpu = devices[0].type == "cpu"
+    half: tuple[Precision, ...] = ("bf16",) if on_cpu else ("fp16", "bf16")
+    if on_cpu and not cpu_has_bf16():
+        half = ()
+    names: list[RuntimeName] = ["openvino", "torch"] if on_cpu and find_spec("openvino") else ["torch"]
+    for name in names:
+        for precision in (*half, "fp32"):
+            if (name, precision) != (default.name, default.precision):
+                yield open_runtime(model, name, devices, precision)
+    if "openvino" not in names:
+        notes.append("OpenVINO and int8 are not measured: " + ("not installed" if on_cpu else "not on a CPU"))
+        return
+    yield from _in_int8(model, default, pixels, notes)
+
+
+def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: list[str]) -> Iterator[Runtime]:
+    """The model in int8, whatever its labels; nothing is kept of it, as these images are not those of a run."""
+    from dinoclassify.runtimes.int8 import CALIBRATION, Verdict, quantise
+    from dinoclassify.runtimes.openvino import OpenVINORuntime
+
+    if len(pixels) < 2 * CALIBRATION:
+        notes.append(f"int8 is not measured: it needs {2 * CALIBRATION} pictures, see --limit")
+        return
+    drawn = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
+    others = pixels[drawn[CALIBRATION:]]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            quantise(model, pixels[drawn[:CALIBRATION]], Path(folder))
+            runtime = OpenVINORuntime(model, "bf16", quantised=Path(folder))
+        except Exception as error:  # NNCF knows not every model
+            notes.append(f"int8 is not measured: {model.name} cannot be quantised ({first_line(error)})")
+            return
+        same = sum(
+            int(runtime(batch)().argmax(1).eq(default(batch)().argmax(1)).sum()) for batch in others.split(DECODED)
+        )
+        notes.append(f"{Verdict(same, len(others), default.precision).sentence}; `predict` judges by its own images")
+        yield runtime
+
+
+def pipelines(model: ImageClassifier, files: Sequence[str], device: torch.device) -> Iterator[Contestant]:
+    """The pipeline of transformers, in fp32 and in half precision, one picture at a time and eight."""
+    half: Precision | None = "fp16" if device.type != "cpu" else "bf16" if cpu_has_bf16() else None
+    precisions: list[Precision] = ["fp32"] if half is None else ["fp32", half]
+    processor = _processor(model)
+    for precision in precisions:
+        with silenced():
+            pipe = pipeline(
+                "image-classification",
+                model=cast(PreTrainedModel, model.load().to(DTYPES[precision])),
+                image_processor=processor,
+                device=device,
+            )
+        for batch_size in (1, 8):
+
+            def run(pipe: Pipeline = pipe, batch_size: int = batch_size) -> float:
+                with silenced():
+                    return _rate(len(files), lambda: pipe(list(files), batch_size=batch_size))
+
+            yield Contestant(f"transformers pipeline, {precision}, batch {batch_size}", "pipeline", precision, run)
+
+
+def end_to_end(
+    model: ImageClassifier, runtime: Runtime, files: Sequence[str], workers: int, stages: Stages, *, live: bool = False
+) -> Round:
+    """Dinoclassify from files to rows; ``stages`` is told where the time goes. ``live``: as from a list on stdin."""
+
+    def work() -> None:
+        sources = map(Source, files)
+        batches = load_batches(
+            sources if live else stages.over("walk", sources),
+            model.preprocessing,
+            batch_size=runtime.batch_size,
+            workers=workers,
+            exact=False,
+            max_pixels=MAX_PIXELS,
+            live=live,
+            pinned=runtime.device.startswith("cuda"),
+        )
+        with stages.charge("write"):
+            stream_rows(os.devnull, open_format("csv", 1), classify(batches, runtime, model.labels, stages=stages))
+
+    return lambda: _rate(len(files), work)
+
+
+def forward(runtime: Runtime, pixels: Tensor) -> Round:
+    """The model alone, on pixels that are in memory: N x 3 x H x W."""
+    batches = list(pixels[:FORWARD].split(runtime.batch_size))
+    if runtime.device.startswith("cuda"):
+        batches = [batch.pin_memory() for batch in batches]
+    batches *= -(-8 * (runtime.ahead + 1) // len(batches))  # enough to be under way side by side
+
+    def work() -> None:
+        started: deque[Answer] = deque()
+        for batch in batches:
+            started.append(runtime(batch))
+            if len(started) > runtime.ahead:
+                started.popleft()()
+        while started:
+            started.popleft()()
+
+    work()  # the first run of a network is slower
+    return lambda: _rate(sum(map(len, batches)), work)
+
+
+def decode_only(model: ImageClassifier, files: Sequence[str]) -> Round:
+    """Reading, decoding and resizing alone, by all processors."""
+    return lambda: _rate(len(files), lambda: deque(decode_small_batches(model, files), maxlen=0))
+
+
+def decode_small_batches(model: ImageClassifier, files: Sequence[str]) -> Iterator[Batch]:
+    """The files, decoded by all processors."""
+    return load_batches(
+        map(Source, files),
+        model.preprocessing,
+        batch_size=DECODED,
+        workers=available_cpus(),
+        exact=False,
+        max_pixels=MAX_PIXELS,
+    )
+
+
+def _processor(model: ImageClassifier) -> BaseImageProcessor:
+    """The image processor of transformers that does what the model's preprocessing says."""
+    name = resolve(model.name)
+    if name.kind == "builtin":
+        return BitImageProcessorPil(
+            size={"shortest_edge": 256}, crop_size=224, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        )
+    folder = model.name if name.kind == "folder" else cached_snapshot(model.name)
+    return cast(BaseImageProcessor, AutoImageProcessor.from_pretrained(folder, local_files_only=True))
+
+
+def matrices(precision: Precision, device: torch.device, flops: int) -> Round:
+    """The pictures a second if the model were nothing but products of large matrices."""
+    factor = torch.randn(MATRIX, MATRIX, device=device).to(DTYPES[precision])
+
+    def run() -> float:
+        def wait() -> None:
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
+
+        with torch.inference_mode():
+            factor @ factor
+            wait()
+            done, started = 0, time.perf_counter()
+            while (spent := time.perf_counter() - started) < MATRIX_SECONDS:
+                for _ in range(1 if device.type == "cpu" else 100):
+                    factor @ factor
+                    done += 1
+                wait()
+        return done * 2 * MATRIX**3 / spent / flops
+
+    return run
+
+
+def count_flops(model: ImageClassifier) -> int:
+    """Floating point operations of one picture, as torch counts them."""
+    size = model.preprocessing.output_size or ()
+    counter = FlopCounterMode(display=False)
+    with silenced(), torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # fused attention is not counted
+        model.load()(pixel_values=torch.zeros(1, 3, *size))
+    return int(counter.get_total_flops())
+
+
+def _rate(count: int, work: Callable[[], object]) -> float:
+    gc.collect()
+    started = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - started)
+
+
+def display_name(runtime: Runtime) -> str:
+    """How a runtime is called in a report."""
+    return f"{runtime.name} {runtime.precision}"

@@ -1,0 +1,151 @@
+"""The places that a run writes to, and the limits of the machine that it meets: for `diagnostics.doctor`."""
+
+import locale
+import os
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from dinoclassify.diagnostics.doctor import Finding, Verdict
+from dinoclassify.errors import DinoclassifyError
+from dinoclassify.storage.atomic import is_regular
+from dinoclassify.storage.cache import cache_root
+from dinoclassify.storage.lock import NO_LOCKS, flocked
+from dinoclassify.storage.missing import why_no_folder
+from dinoclassify.storage.remote.object_store import filesystem, is_url
+from dinoclassify.system import cgroups
+from dinoclassify.system.environment import SHARED_MEMORY, few_processes, most_processes, temporary_folder
+from dinoclassify.writers.stream import check_place
+
+_ROOM = 64 << 20  # bytes: some of the networks that OpenVINO is given are larger
+_MEMORY = 512 << 20, 1 << 30  # bytes: `builtin` needs 0.4 GB, and 0.7 when it is prepared for OpenVINO
+_ADDRESSES = 1400 << 20, 3 << 30  # bytes, as `ulimit -v` limits them: with 1.0 GB a run fails, with 1.5 not
+_PROCESSES = 6  # with 4, threads included, a run fails
+
+
+def look_at_places(output: str | None) -> Iterator[Finding]:
+    """Whether the cache, the temporary files and the output can be written."""
+    root = cache_root()
+    reason = _why_unwritable(_nearest(root))
+    cure = "every run prepares its model again: set XDG_CACHE_HOME to a folder that can be written" if reason else None
+    yield Finding("advice" if reason else "ok", "place", "cache", _found(str(root), reason), cure)
+    yield _temporary()
+    yield from _output(output)
+    if os.path.isdir(SHARED_MEMORY):
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        cure = "give the container more with --shm-size" if free < _ROOM else None
+        yield Finding("advice" if cure else "ok", "place", SHARED_MEMORY, f"{_gib(free)} free", cure)
+
+
+def look_at_limits() -> Iterator[Finding]:
+    """Memory, processors, processes and the encoding of names."""
+    groups = cgroups.read_limits()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else None
+    if memory is not None:
+        yield _sized("memory", memory, "", _MEMORY)
+    if groups.memory is not None:
+        yield _sized("memory of the container", groups.memory, " by its control group", _MEMORY)
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        yield _sized("address space", soft, " by ulimit -v", _ADDRESSES)
+    if groups.cpus is not None:
+        yield Finding("ok", "limit", "processors", f"{groups.cpus:g} by the control group")
+    if (most := most_processes()) is not None:
+        few: Verdict = "problem" if most < _PROCESSES else "advice" if few_processes() else "ok"
+        cure = None if few == "ok" else "allow more: ulimit -u, or --pids-limit of the container"
+        yield Finding(few, "limit", "processes", f"{most:,}, threads included", cure)
+    encoding = locale.getpreferredencoding(do_setlocale=False)
+    is_utf8 = {encoding.lower(), sys.getfilesystemencoding().lower()} <= {"utf-8", "utf8"}
+    cure = None if is_utf8 else "names with other letters are shown as \\xNN: set LC_ALL=C.UTF-8"
+    yield Finding("ok" if is_utf8 else "advice", "limit", "encoding", encoding, cure)
+
+
+def _temporary() -> Finding:
+    folder = temporary_folder()
+    if folder is None:
+        return Finding("problem", "place", "temporary", "no folder that can be written to", "set TMPDIR to one")
+    free = shutil.disk_usage(folder).free
+    cure = "make room there, or set TMPDIR to another folder" if free < _ROOM else None
+    return Finding("advice" if cure else "ok", "place", "temporary", f"{folder}, {_gib(free)} free", cure)
+
+
+def _output(output: str | None) -> Iterator[Finding]:
+    """Whether the folder of the output can be written, has room, and has locks."""
+    output = output if output != "-" else None  # rows on stdout need no place
+    if output is not None and (is_url(output) or not (is_regular(output) or os.path.isdir(output))):
+        yield _output_elsewhere(output)
+        return
+    path = os.path.abspath(output or ".")
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    if not os.path.isdir(folder):
+        why, _, what_to_do = why_no_folder(folder).partition(": ")
+        yield Finding("problem", "place", "output", why, what_to_do or None)
+        return
+    if reason := _why_unwritable(folder):
+        cure = "let this user write there" if output else "fine for rows on stdout; ask about another with --output"
+        yield Finding("problem" if output else "advice", "place", "output", _found(folder, reason), cure)
+        return
+    free = shutil.disk_usage(folder).free
+    more = "make room there" if free < _ROOM else None
+    yield Finding("advice" if more else "ok", "place", "output", f"{folder}, {_gib(free)} free", more)
+    yield _locks(folder)
+
+
+def _output_elsewhere(output: str) -> Finding:
+    """Whether a store, a device or a pipe can be an output, as far as that shows before anything is written to it."""
+    try:
+        if is_url(output):
+            filesystem(output)
+        else:
+            check_place(output)
+    except DinoclassifyError as error:
+        return Finding("problem", "place", "output", str(error))
+    kind = "in a store" if is_url(output) else "a device or a pipe"
+    return Finding("ok", "place", "output", f"{output}: {kind}; whether it may be written to is not tried")
+
+
+def _locks(folder: str) -> Finding:
+    """Whether files in a folder can be locked."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".dinoclassify-doctor-") as file:
+            os.close(flocked(file.name, wait=False))
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        cure = "remove the .claim of a run that was killed on another host, when it is named"
+        return Finding("advice", "place", "locks", "none: files stand for them", cure)
+    return Finding("ok", "place", "locks", "by the kernel")
+
+
+def _nearest(folder: Path) -> str:
+    """The folder, or the first above it that is there, if only as a file."""
+    return str(next(above for above in (folder, *folder.parents) if os.path.lexists(above)))
+
+
+def _why_unwritable(folder: str) -> str | None:
+    """Why no file can be made in a folder; None if one can."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".dinoclassify-doctor-") as file:
+            file.write(b"\0")
+            file.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _sized(name: str, size: int, by: str, needed: tuple[int, int]) -> Finding:
+    least, good = needed
+    verdict: Verdict = "problem" if size < least else "advice" if size < good else "ok"
+    cure = None if verdict == "ok" else f"{'allow more' if by else 'use a machine with more'}: {_gib(good)} at least"
+    return Finding(verdict, "limit", name, _gib(size) + by, cure)
+
+
+def _found(folder: str, reason: str | None) -> str:
+    return folder if reason is None else f"{folder}: {reason}"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

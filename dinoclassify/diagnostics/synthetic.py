@@ -1,0 +1,88 @@
+"""Pictures and checkpoints that are made up, for measurements without photographs and without a download."""
+
+import os
+import shutil
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    BitImageProcessorPil,
+    Dinov2Config,
+    Dinov2WithRegistersConfig,
+)
+
+from dinoclassify.errors import ModelError, UsageError
+from dinoclassify.labels.matching import imagenet_labels
+from dinoclassify.models.checkpoint import read_labels, silenced
+from dinoclassify.models.names import KNOWN, find_flaw, resolve, settings_files
+
+# The ViT of each size: width, layers, heads. Source: the config.json of the checkpoints.
+_SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16), "giant": (1536, 40, 24)}
+
+
+def save_random(name: str, folder: str) -> None:
+    """Save a checkpoint of the architecture of ``name`` to ``folder``, with the same weights every time.
+
+    Raises:
+        UsageError: the architecture of this model is not known without its files.
+        ModelError: the folder named has no usable config.json.
+    """
+    model = resolve(name)
+    os.makedirs(folder, exist_ok=True)
+    torch.manual_seed(0)
+    with silenced():
+        if name in KNOWN:
+            config = _dinov2(name)
+            BitImageProcessorPil(
+                size={"shortest_edge": 256}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+            ).save_pretrained(folder)
+        elif model.kind == "folder":
+            _copy_settings(model.name, folder)
+            read_labels(folder, name)  # refuses what is no classifier
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        else:
+            raise UsageError(f"--random-weights goes with {', '.join(KNOWN)} or a folder; {name} is neither")
+        AutoModelForImageClassification.from_config(config).save_pretrained(folder)
+
+
+def make_pictures(folder: str, count: int, megapixels: float) -> list[str]:
+    """Write JPEGs that are about as hard to decode as photographs: smooth shapes with some noise."""
+    width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
+    height = round(width * 3 / 4)
+    random = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        shapes = Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((width, height), 3)
+        noise = random.integers(-12, 13, (height, width, 1))
+        pixels = (np.asarray(shapes, dtype=np.int16) + noise).clip(0, 255).astype(np.uint8)
+        paths.append(os.path.join(folder, f"{number:04}.jpg"))
+        Image.fromarray(pixels).save(paths[-1], quality=90)
+    return paths
+
+
+def _dinov2(name: str) -> Any:  # a configuration of one of two classes
+    size, _, registers = name.partition("-")
+    width, layers, heads = _SIZES[size]
+    labels = imagenet_labels()
+    kind = Dinov2WithRegistersConfig if registers else Dinov2Config
+    return kind(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=518,
+        patch_size=14,
+        use_swiglu_ffn=size == "giant",
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+    )
+
+
+def _copy_settings(source: str, folder: str) -> None:
+    if flaw := find_flaw(source, weights=False):
+        raise ModelError(f"{source} {flaw}")
+    for path in settings_files(source):
+        shutil.copy(path, folder)

@@ -1,0 +1,1 @@
+"""PATHS -> a lazy stream of `Source`."""

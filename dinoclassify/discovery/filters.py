@@ -1,0 +1,159 @@
+"""Which of the inputs that are found are taken: by pattern, by name, by a hash, by number."""
+
+import hashlib
+import itertools
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pathspec
+
+from dinoclassify.errors import UsageError
+from dinoclassify.types.source import Source
+
+log = logging.getLogger(__name__)
+
+LINK = "link to a folder"  # what is passed over, beside suffixes
+_OTHER = "of other suffixes"
+_MOST_SUFFIXES = 1000  # that are counted by name: some programs number files there
+_SHOWN_SUFFIXES = 5
+
+# What a folder walk takes. A path that is named, listed or matched by a glob is tried whatever its suffix.
+# fmt: off
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
+    ".avif", ".avifs", ".heic", ".heif", ".hif", ".ppm", ".pgm", ".pbm", ".pnm",
+})
+RAW_SUFFIXES = frozenset({
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".mrw",
+    ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+})
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of ``count`` equal parts of the inputs, ``index`` from 1 to ``count``: chosen by a hash of the path."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def __contains__(self, path: str) -> bool:
+        # The same on every machine, in every run and whatever the order.
+        digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self.count == self.index - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which of the inputs found are taken.
+
+    ``include`` and ``exclude`` are gitignore patterns. Inside a folder they are matched against the path below that
+    folder, elsewhere against the path as given. ``hidden`` and ``follow`` steer the walk only: take
+    entries whose name starts with a dot, enter symbolic links to folders. ``limit`` counts what the others leave.
+    """
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    hidden: bool = False
+    follow: bool = False
+    shard: Shard | None = None
+    limit: int | None = None
+
+
+class Rules:
+    """The patterns, compiled once, and what else steers the search for inputs.
+
+    ``column`` is that of the tables among the inputs which has pictures. ``private``: see `storage.remote.web`.
+    ``passed_over`` counts, by suffix, the visible files that a walk finds and does not take for images, but for those
+    that the patterns leave out; each is logged. ``disks`` gets one folder on each device that is looked into, see
+    `discovery.roots.check_disks`.
+
+    Raises:
+        UsageError: a pattern is not a gitignore pattern.
+    """
+
+    def __init__(
+        self,
+        filters: Filters,
+        *,
+        column: str | None = None,
+        private: bool = False,
+        passed_over: Counter[str] | None = None,
+        disks: dict[int, str] | None = None,
+    ) -> None:
+        self.disks = disks if disks is not None else {}
+        self.hidden = filters.hidden
+        self.follow = filters.follow
+        self.column = column
+        self.private = private
+        self._passed_over = passed_over
+        self._include = _spec(filters.include) if filters.include else None
+        self._exclude = _spec(filters.exclude)
+
+    def take(self, path: str) -> bool:
+        """Whether a file is wanted. A folder, written with a slash at the end, is only ever excluded."""
+        included = self._include is None or path.endswith("/") or self._include.match_file(path)
+        return included and not self._exclude.match_file(path)
+
+    def take_below(self, name: str, root: str) -> bool:
+        """Whether a walk of ``root``, a prefix or an archive, takes what is called ``name`` in it."""
+        visible = self.hidden or not any(part.startswith(".") and part != ".." for part in name.split("/"))
+        if visible and not has_image_suffix(name):
+            self.pass_over(root, name)
+        return visible and has_image_suffix(name) and self.take(name)
+
+    def pass_over(self, root: str, name: str, *, kind: str | None = None) -> None:
+        """Count a file below ``root`` that is not an image by its suffix: under that, or as ``kind``."""
+        if self._passed_over is None or not self.take(name):
+            return
+        kind = os.path.splitext(name)[1].lower() if kind is None else kind
+        known = kind in self._passed_over or len(self._passed_over) < _MOST_SUFFIXES
+        self._passed_over[kind if known else _OTHER] += 1
+        log.info("passed over: %s%s", root, name)
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a name is that of a picture."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def describe_passed_over(passed_over: Counter[str]) -> str:
+    """What was passed over, by suffix: ``12 passed over: 9 .psd, 3 without suffix``; empty if nothing was."""
+    return f"{passed_over.total():,} passed over: {describe_suffixes(passed_over)}" if passed_over else ""
+
+
+def describe_suffixes(passed_over: Counter[str]) -> str:
+    """The most common suffixes of what was passed over: ``9 .psd, 3 without suffix``."""
+    most_common = passed_over.most_common(_SHOWN_SUFFIXES)
+    shown = [f"{count:,} {kind or 'without suffix'}" for kind, count in most_common]
+    if others := passed_over.total() - sum(count for _, count in most_common):
+        shown.append(f"{others:,} others")
+    return ", ".join(shown)
+
+
+def part(sources: Iterable[Source], filters: Filters) -> Iterator[Source]:
+    """Of all inputs those of the shard, each with its position among all; and of these as many as the limit says."""
+    shard = filters.shard
+    if shard is not None:
+        numbered = (replace(source, position=position) for position, source in enumerate(sources))
+        sources = (source for source in numbered if source.path in shard)
+    return itertools.islice(sources, None if filters.limit is None else min(filters.limit, sys.maxsize))
+
+
+def _spec(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec:
+    try:
+        return pathspec.GitIgnoreSpec.from_lines(patterns)
+    except ValueError as error:
+        raise UsageError(f"not a gitignore pattern: {error}") from error
+
+
+def is_glob(path: str) -> bool:
+    """Whether a path has characters that stand for others."""
+    return any(character in path for character in "*?[")

@@ -1,0 +1,281 @@
+"""The pictures in a table: a Parquet or Arrow file with a column of them, as Hugging Face datasets are stored.
+
+Only that column is read, a row or a batch at a time. What is wrong with a table is one more input, which has its own
+path. A few kilobytes of Parquet can stand for gigabytes: sizes are compared with what was read before bytes are copied.
+"""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import repeat
+from typing import TYPE_CHECKING, BinaryIO
+
+from dinoclassify.discovery import table_sizes
+from dinoclassify.discovery.tar_headers import (
+    BOMB_RATIO,
+    BrokenError,
+)  # ... and so many times as large as what was read of it, is a bomb
+from dinoclassify.errors import UsageError, first_line
+from dinoclassify.storage.atomic import Signature
+from dinoclassify.storage.remote import object_store
+from dinoclassify.types.prediction import ErrorCode, Failure
+from dinoclassify.types.source import MEMBER, MOST_BYTES, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_SUFFIXES = (".parquet", ".arrow")
+_CACHE = "cache-"  # what `datasets` calls the Arrow files of its own that lie beside a data set
+
+_BOMB_BYTES = 64 << 20  # a table whose images are larger than this altogether, ...
+_MODEST = frozenset({"UNCOMPRESSED", "SNAPPY"})  # what Parquet is packed with; these never reach such a ratio
+_BUFFER = 1 << 20  # bytes of a Parquet file that are read at a time
+
+_FILE_MAGIC = b"ARROW1"  # of an Arrow file in the IPC file format; `datasets` writes the stream format
+_BOMB = Failure("too_large", f"the table becomes over {BOMB_RATIO} times as large as it is")
+_STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+def is_table(path: str) -> bool:
+    """Whether a path is a table's, by its suffix."""
+    return path.lower().endswith(_SUFFIXES)
+
+
+def tables_in(folder: str) -> list[str]:
+    """The tables in a folder and below it, by name, without hidden ones and the caches of `datasets`.
+
+    A folder that cannot be read is among them, and so gets a row.
+    """
+    found: list[str] = []
+    for place, folders, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found.extend(os.path.join(place, name) for name in names if _is_data(name))
+    return sorted(found, key=lambda path: path.split("/"))
+
+
+def pictures(path: str, column: str, open_file: Callable[[str], BinaryIO], signature: Signature) -> Iterator[Source]:
+    """The pictures in a table, lazily and in order, each under the number of its row, from 0.
+
+    Args:
+        path: the table, a file or a URL.
+        column: of bytes, or of structs with a field ``bytes``.
+        open_file: opens it; one may seek in what it gives.
+        signature: that of the table, whose time its pictures have.
+
+    Raises:
+        UsageError: the table has no such column, or it holds no pictures.
+    """
+    try:
+        with open_file(path) as opened, _CountingFile(opened) as file:
+            for number, content in enumerate(_contents(path, column, file)):
+                yield _source(path, number, content, signature[1])
+    except UsageError:
+        raise
+    except Exception as error:  # Arrow raises nearly anything on broken data
+        yield Source(path, _failure(error), signature)
+
+
+def _is_data(name: str) -> bool:
+    is_cache = name.startswith(_CACHE) and name.lower().endswith(".arrow")
+    return is_table(name) and not name.startswith(".") and not is_cache
+
+
+class _CountingFile(io.RawIOBase):
+    """A file that counts the bytes read from it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.count = 0
+        self._taken = 0
+
+    def readable(self) -> bool:
+        """Always true."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always true."""
+        return True
+
+    def tell(self) -> int:
+        """The position in the file."""
+        return self._file.tell()
+
+    def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
+        """Change the position."""
+        return self._file.seek(position, whence)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes."""
+        piece = self._file.read(size)
+        self.count += len(piece)
+        return piece
+
+    @contextmanager
+    def peeking(self) -> Iterator[None]:
+        """What is read meanwhile does not count, and the position stays."""
+        count, position = self.count, self.tell()
+        yield
+        self.count = count
+        self.seek(position)
+
+    def is_bomb(self, size: int, read: int) -> bool:
+        """Whether ``size`` bytes are too many for the bytes ``read``."""
+        return size > max(_BOMB_BYTES, BOMB_RATIO * read)
+
+    def check(self, batch: table_sizes.Sizes) -> None:
+        """See that a batch may be unpacked.
+
+        Raises:
+            BrokenError: it would be too large.
+        """
+        if self.is_bomb(batch.unpacked, batch.packed):
+            raise BrokenError(Failure("too_large", f"{_BOMB.message}; what follows is not read"))
+
+    def admits(self, content: "pa.Buffer | None") -> bool:
+        """Whether an image may be taken; it then counts for the next ones."""
+        total = self._taken + (0 if content is None else content.size)
+        if self.is_bomb(total, self.count):
+            return False
+        self._taken = total
+        return True
+
+
+def _source(path: str, number: int, content: "pa.Buffer | Failure | None", mtime_ns: int | None) -> Source:
+    key = f"{path}{MEMBER}{number}"
+    if isinstance(content, Failure):
+        return Source(key, content, (None, None))
+    size = 0 if content is None else content.size
+    signature = size, mtime_ns
+    if content is None or not size:
+        return Source(key, Failure("vanished", "the row holds no picture"), signature)
+    if size > MOST_BYTES:
+        return Source(key, Failure("too_large", f"{size:,} bytes, over {MOST_BYTES:,}"), signature)
+    return Source(key, content.to_pybytes(), signature)
+
+
+def _contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
+    """The bytes in a column, row by row; None where there are none, a failure where they would be too large."""
+    read = _parquet_contents if path.lower().endswith(".parquet") else _arrow_contents
+    return read(path, column, file)
+
+
+def _parquet_contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:
+        field = _field(table.schema_arrow, path, column)
+        leaf = f"{column}.bytes" if _is_struct(field.type) else column
+        for number in range(table.num_row_groups):
+            yield from _group_contents(table, number, leaf, file)
+
+
+def _group_contents(
+    table: "pq.ParquetFile", number: int, leaf: str, file: _CountingFile
+) -> "Iterator[pa.Buffer | Failure | None]":
+    """The bytes in a row group. They are read one by one, because many rows may refer to the same large value."""
+    group = table.metadata.row_group(number)
+    chunk = next(chunk for chunk in map(group.column, range(group.num_columns)) if chunk.path_in_schema == leaf)
+    left = group.num_rows
+    if not _has_bomb(chunk, file):
+        for batch in table.iter_batches(1, row_groups=[number], columns=[leaf]):
+            (content,) = _buffers(batch.column(0))
+            if not file.admits(content):
+                break
+            yield content
+            left -= 1
+        else:
+            return
+    yield from repeat(_BOMB, left)
+
+
+def _has_bomb(chunk: "pq.ColumnChunkMetaData", file: _CountingFile) -> bool:
+    """Whether a page of a column chunk would be too large. It would be unpacked as a whole."""
+    if chunk.compression in _MODEST:
+        return False
+    start = chunk.data_page_offset
+    if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
+        start = chunk.dictionary_page_offset
+    with file.peeking():
+        pages = table_sizes.pages(file, start, chunk.total_compressed_size)
+        return any(file.is_bomb(page.unpacked, page.packed) for page in pages)
+
+
+def _arrow_contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
+    import pyarrow as pa
+
+    is_stream = file.read(len(_FILE_MAGIC)) != _FILE_MAGIC
+    file.seek(0)
+    opened = pa.ipc.open_stream if is_stream else pa.ipc.open_file
+    with opened(file) as table:
+        index = table.schema.get_field_index(_field(table.schema, path, column).name)
+    file.seek(0)
+    with opened(file, options=pa.ipc.IpcReadOptions(included_fields=[index])) as table:
+        if not is_stream:
+            with file.peeking():
+                for batch in table_sizes.batches(file):
+                    file.check(batch)
+        for batch in _checked(table, file) if is_stream else map(table.get_batch, range(table.num_record_batches)):
+            for content in _buffers(batch.column(0)):
+                yield content if file.admits(content) else _BOMB
+    if is_stream:  # whose end Arrow takes for granted, if it comes between two batches
+        file.seek(-len(_STREAM_END), os.SEEK_END)
+        if file.read() != _STREAM_END:
+            raise EOFError("the mark of its end is missing")
+
+
+def _checked(table: "pa.RecordBatchReader", file: _CountingFile) -> "Iterator[pa.RecordBatch]":
+    """The batches of a stream; the size of each is compared before Arrow unpacks it."""
+    while True:
+        with file.peeking():
+            file.check(table_sizes.next_batch(file))
+        try:
+            yield table.read_next_batch()
+        except StopIteration:
+            return
+
+
+def _buffers(array: "pa.Array") -> "Iterator[pa.Buffer | None]":
+    """The bytes of each row, not copied; None where there are none."""
+    import pyarrow.compute as pc
+
+    array.validate()  # or damaged lengths would lead anywhere in memory, or end the process
+    values = pc.struct_field(array, "bytes") if _is_struct(array.type) else array
+    values.validate(full=True)
+    for value in values:
+        yield value.as_buffer()
+
+
+def _field(schema: "pa.Schema", path: str, column: str) -> "pa.Field":
+    names = ", ".join(schema.names)
+    if schema.get_field_index(column) < 0:
+        raise UsageError(f"{path} has no column {column}; choose one with --column: {names}")
+    field = schema.field(column)
+    if not _is_binary(field.type) and not _is_struct(field.type):
+        raise UsageError(f"{path}: {column} holds no pictures but {field.type}; choose one with --column: {names}")
+    return field
+
+
+def _is_struct(kind: "pa.DataType") -> bool:
+    """Whether values of a type have pictures in their field ``bytes``."""
+    import pyarrow as pa
+
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        return False
+    return _is_binary(kind.field("bytes").type)
+
+
+def _is_binary(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return any(is_kind(kind) for is_kind in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, BrokenError):
+        return error.failure
+    if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):  # not of Arrow's own
+        return object_store.failure(error)
+    code: ErrorCode = "truncated" if isinstance(error, EOFError) else "decode_error"
+    return Failure(code, f"the table is damaged or cut short: {first_line(error)}; what follows is not read")

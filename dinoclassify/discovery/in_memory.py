@@ -1,0 +1,41 @@
+"""Images that a Python program has in memory -> sources, whose bytes go to the workers as those of files do."""
+
+import io
+
+from PIL import Image, ImageOps
+
+from dinoclassify.types.prediction import Failure
+from dinoclassify.types.source import Source
+
+# What TIFF stores as it is.
+_STORED_AS_IT_IS = frozenset({"1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "I;16", "F"})
+
+
+def in_memory(image: Image.Image | bytes, number: int) -> Source:
+    """The source of an image, or of an encoded one (the bytes of a JPEG, say): input ``number``, from 0.
+
+    It is called ``<image 3>``, which names no file. An image that cannot be loaded is a source that fails.
+    """
+    name = f"<image {number}>"
+    if isinstance(image, bytes):
+        return Source(name, image)
+    try:
+        return Source(name, _encode(image))
+    except Exception as error:  # decoders raise nearly anything on broken data
+        message = " ".join(str(error).split()) or type(error).__name__
+        return Source(name, Failure("truncated" if "truncated" in message else "decode_error", message))
+
+
+def _encode(image: Image.Image) -> bytes:
+    """The same pixels, upright and lossless: as an uncompressed TIFF, which is fast, where that holds all of them."""
+    upright = ImageOps.exif_transpose(image)
+    transparent = upright.info.get("transparency")
+    upright.info.clear()  # compression, colour profile and other settings of the file it came from
+    content = io.BytesIO()
+    if transparent is not None:  # one colour is: the model's own processor may have a way with these
+        upright.save(content, "PNG", transparency=transparent, compress_level=1)
+        return content.getvalue()
+    if upright.mode not in _STORED_AS_IT_IS:
+        upright = upright.convert("RGBA" if upright.mode in {"PA", "La", "RGBa"} else "RGB")
+    upright.save(content, "TIFF")
+    return content.getvalue()

@@ -1,0 +1,128 @@
+"""What is known of pictures, for training and tests: from folders, one for each class, or from a table."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dinoclassify.discovery.discover import discover
+from dinoclassify.discovery.filters import Filters, Rules, has_image_suffix
+from dinoclassify.discovery.path_list import table_rows
+from dinoclassify.discovery.roots import check_roots
+from dinoclassify.errors import NoInputsError, UsageError, name_some
+from dinoclassify.types.prediction import shown_path
+
+log = logging.getLogger(__name__)
+
+LEAST = 2  # pictures of a class for training: one to learn from, one to judge by
+SEPARATOR = ";"  # between the labels of a picture that may have many
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A picture and its labels: one or, where there may be many, any number."""
+
+    path: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """A ``.csv`` or ``.parquet`` table with a picture and its labels in each row."""
+
+    name: str
+    path_column: str = "path"
+    label_column: str = "label"
+
+
+def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
+    """The pictures below ``root``, each of the class that the folder right below ``root`` is named after; all classes.
+
+    Raises:
+        UsageError: ``root`` is no folder, or has none in it.
+        NoInputsError: there are no images, or ``root`` or a folder in it is away or cannot be listed.
+    """
+    check_roots([root], Rules(Filters()))
+    if not os.path.isdir(root):
+        raise UsageError(f"{root} is not a folder; for a table of labels write --labels-from {root}")
+    visible = sorted(name for name in os.listdir(root) if not name.startswith("."))
+    folders = [name for name in visible if os.path.isdir(os.path.join(root, name))]  # links to folders too
+    if not folders:
+        raise UsageError(f"{root} has no folders in it: put the pictures of each class into one named after it")
+    if loose := sum(has_image_suffix(name) for name in set(visible) - set(folders)):
+        log.warning("%s pictures lie in %s itself, not in the folder of a class, and are left out", f"{loose:,}", root)
+    check_roots([os.path.join(root, name) for name in folders], Rules(Filters()))
+    pictures = []
+    for name in folders:
+        label = (shown_path(name),)
+        pictures += [Labelled(source.path, label) for source in discover([os.path.join(root, name)])]
+    if not pictures:
+        raise NoInputsError(f"no pictures found in the folders of {root}")
+    return pictures, tuple(map(shown_path, folders))
+
+
+def read_table(table: LabelTable, folder: str | None = None, *, many: bool = False) -> list[Labelled]:
+    """The pictures of a table, each once.
+
+    Args:
+        table: its rows without a label are left out, unless there may be many.
+        folder: what paths that are not absolute begin in; the current folder if it is not given.
+        many: a picture may have many labels, with semicolons between, or none.
+
+    Raises:
+        UsageError: the table cannot be read, or says two things of one picture.
+        NoInputsError: it has no rows.
+    """
+    pictures: dict[str, Labelled] = {}
+    unlabelled = 0
+    for name, text in _rows(table):
+        labels = _split(text, SEPARATOR) if many else _split(text, None)
+        if not (labels or many):
+            unlabelled += 1
+            continue
+        path = os.path.join(folder, name) if folder is not None else name
+        known = pictures.setdefault(os.path.abspath(path), Labelled(path, labels))
+        if known.labels != labels:
+            one, other = (SEPARATOR.join(some) or "nothing" for some in (known.labels, labels))
+            raise UsageError(f"{table.name} says two things of {path}, {one} and {other}: leave one out")
+    if unlabelled:
+        log.warning("%s rows of %s have no label and are left out", f"{unlabelled:,}", table.name)
+    if not pictures:
+        raise NoInputsError(f"{table.name} has no pictures with labels")
+    return list(pictures.values())
+
+
+def count_classes(pictures: Sequence[Labelled], classes: Sequence[str], *, multi_label: bool) -> dict[str, int]:
+    """How many pictures each class has, which must be enough to train on.
+
+    Raises:
+        UsageError: there is nothing to tell apart, or too little to learn a class from.
+    """
+    if not classes:
+        raise UsageError("no picture has a label: there is nothing to train")
+    found = Counter(label for picture in pictures for label in picture.labels)
+    counts = {label: found[label] for label in classes}
+    if few := [f"{label} ({count})" for label, count in counts.items() if count < LEAST]:
+        raise UsageError(
+            f"each class needs {LEAST} pictures that can be read, too few has {name_some(few)}: add some or drop it"
+        )
+    if not multi_label and len(classes) < 2:
+        raise UsageError(f"all pictures are of one class, {classes[0]}: training needs two or more")
+    if everywhere := [label for label in classes if multi_label and len(pictures) - counts[label] < LEAST]:
+        raise UsageError(f"{LEAST} pictures must be without the label {everywhere[0]}: add some or leave it out")
+    return counts
+
+
+def _rows(table: LabelTable) -> Iterator[tuple[str, str]]:
+    rows = table_rows(table.name, {"--column": table.path_column, "--label-column": table.label_column})
+    for path, label in rows:
+        if "\0" in path:
+            raise UsageError(f"{table.name} has a path with a NUL in it, {path}: mend it")
+        if path:
+            yield path, label
+
+
+def _split(text: str, separator: str | None) -> tuple[str, ...]:
+    parts = shown_path(text).split(separator) if separator is not None else [shown_path(text)]
+    return tuple(sorted({part.strip() for part in parts} - {""}))

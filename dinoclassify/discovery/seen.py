@@ -1,0 +1,163 @@
+"""The last row of each image that a watch has seen: what need not be labelled again.
+
+Rows stand in the output. Since other programs may rotate that at any time, also while no watch runs, a file beside it
+keeps what they say in short.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.storage.atomic import Identity, Signature, append, replacing, reporting
+from dinoclassify.types.prediction import ErrorCode, Row, Status
+
+SEEN = ".seen"  # stands behind the name of the output
+
+_END = b"\n"  # of what was rotated away
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The last row of an image.
+
+    ``signature`` is that of the file as it was read. ``earlier``: an earlier run has made the row.
+    """
+
+    signature: Signature
+    status: Status
+    error_code: ErrorCode | None = None
+    earlier: bool = False
+
+
+def seen_in(row: Row, signature: Signature = (None, None), *, earlier: bool = False) -> Seen:
+    """What a row says of its image; ``signature`` is for one that could not be read, and so has none in its row."""
+    if row.size is not None and row.mtime_ns is not None:
+        signature = row.size, row.mtime_ns
+    return Seen(signature, row.status, row.failure.code if row.failure is not None else None, earlier)
+
+
+class SeenFile:
+    """The file beside an output: a line of JSON for each row, in the order in which rows are written.
+
+    What was rotated away stands before an empty line, what the output has behind it.
+
+    Args:
+        made_with: what the rows depend on: those of another model are no rows of this one.
+    """
+
+    def __init__(self, made_with: Mapping[str, object]) -> None:
+        self._made_with = made_with
+        self._path = ""
+        self._descriptor: int | None = None
+        self._lock = threading.Lock()  # one thread adds rows while another begins the file anew
+        self.rotated: dict[str, Seen] = {}  # the images whose rows are not in the output any more, by absolute path
+        self.roots: dict[str, Identity] = {}  # which folders the roots were when images were last in them
+
+    def read(self, output: str) -> dict[str, Seen]:
+        """Read the file; gives the last rows of images that were in the output, by absolute path.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+        self._path = path = output + SEEN
+        found: dict[str, Seen] = {}
+        try:
+            with open(path, "rb") as file:
+                if json.loads(file.readline()) == json.loads(_line(self._made_with)):
+                    for line in file:
+                        if line == _END:
+                            self.rotated, found = found, {}
+                        elif line.endswith(b"\n"):  # else a kill has torn it
+                            self._take(json.loads(line), found)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            cure = "remove it; images whose rows were rotated away are then labelled again"
+            raise UsageError(f"cannot read {path} ({reason}): {cure}") from error
+        return found
+
+    def replace(self, output: str, rows: Mapping[str, Seen]) -> None:
+        """Begin the file anew, with the last rows of images in the output. Who may read that may read it.
+
+        Raises:
+            OutputError: it cannot be written; it stays as it was, and is added to.
+        """
+        self._path = path = output + SEEN
+        with self._lock:
+            try:
+                with replacing(path, rights_of=output) as file, reporting(path):
+                    file.write(_line(self._made_with))
+                    file.writelines(_line([root, *identity]) for root, identity in self.roots.items())
+                    file.writelines(_line(_values(*item)) for item in self.rotated.items())
+                    file.write(_END)
+                    file.writelines(_line(_values(*item)) for item in rows.items())
+            finally:
+                self._close()
+                with suppress(OSError):
+                    self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def add(self, image: str, last: Seen) -> None:
+        """Add a row, which stands in the output already.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self._add(_values(image, last))
+
+    def add_root(self, root: str, identity: Identity) -> None:
+        """Add which folder a root is now. Where it cannot be written it is not added."""
+        with suppress(OutputError):
+            self._add([root, *identity])
+            self.roots[root] = identity
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._close()
+
+    def _take(self, values: list[str | int | None], found: dict[str, Seen]) -> None:
+        match values:
+            case [str(root), int(device), int(inode)]:
+                self.roots[root] = device, inode
+            case [str(image), int(size), int(mtime_ns), status, code]:
+                found[image] = Seen((size, mtime_ns), _status(status), _code(code), earlier=True)
+            case [str(image), None, None, status, code]:
+                found[image] = Seen((None, None), _status(status), _code(code), earlier=True)
+            case _:
+                raise ValueError("it holds something else")
+
+    def _add(self, values: Sequence[object]) -> None:
+        with self._lock, reporting(self._path):
+            if self._descriptor is not None:
+                append(self._descriptor, _line(values))
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _values(image: str, last: Seen) -> list[object]:
+    return [image, *last.signature, last.status, last.error_code]
+
+
+def _status(value: object) -> Status:
+    if value not in get_args(Status):
+        raise ValueError(f"{value} is no status")
+    return cast(Status, value)
+
+
+def _code(value: object) -> ErrorCode | None:
+    if value is not None and value not in get_args(ErrorCode):
+        raise ValueError(f"{value} is no error code")
+    return cast(ErrorCode | None, value)
+
+
+def _line(content: object) -> bytes:
+    return json.dumps(content).encode("ascii") + b"\n"

@@ -1,0 +1,236 @@
+"""A model's name -> an `ImageClassifier`, or an `ImageEncoder` that stops short of its head.
+
+What transformers makes of a checkpoint's settings is kept, so that a model that was used before opens without
+transformers, whose import takes longer than a picture does. A model in the hub's cache starts without the network, and
+nothing here ever asks a question.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+import dinoclassify
+from dinoclassify.errors import ModelError, UsageError
+from dinoclassify.labels.matching import imagenet_labels
+from dinoclassify.models import builtin
+from dinoclassify.models.names import BUILTIN, find_flaw, resolve, settings_files, weights_files
+from dinoclassify.storage.cache import kept_folder, sha256
+from dinoclassify.types.preprocessing import AsIs, Preprocessing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageModel:
+    """A model that turns pictures into rows of numbers.
+
+    ``revision`` is the commit of a hub model, the sha256 of the built-in one, None for a folder. ``load`` reads the
+    weights: a module in float32, in eval mode, on the CPU, that takes ``pixel_values`` (B x 3 x H x W) and gives
+    ``logits`` (B x outputs). ``digest`` is one of all that ``load`` reads.
+    """
+
+    name: str
+    revision: str | None
+    preprocessing: Preprocessing | AsIs
+    load: Callable[[], nn.Module]
+    digest: Callable[[], str]
+
+    def answer(self, logits: Tensor) -> Tensor:
+        """What the logits (float32, B x outputs) say."""
+        return logits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEncoder(ImageModel):
+    """A model whose outputs are features: what the linear head of a classifier takes, the head itself left out.
+
+    ``load_with_head`` loads the classifier, whose head may be as random as that of a backbone is, and the head's name.
+    ``folder`` is where the files of the checkpoint are; None for the built-in model.
+    """
+
+    load_with_head: Callable[[], tuple[nn.Module, str]]
+    folder: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageClassifier(ImageModel):
+    """A model that names what it sees, with a probability for each class.
+
+    ``labels`` has one name a class. ``multi_label``: each class is a question of its own, answered by a sigmoid.
+    """
+
+    labels: tuple[str, ...]
+    multi_label: bool
+
+    def answer(self, logits: Tensor) -> Tensor:
+        """The logits as probabilities."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+
+
+def open_model(name: str, *, revision: str | None = None, offline: bool = False) -> ImageClassifier:
+    """Find a classifier and read all of it but its weights.
+
+    Args:
+        name: see `models.names.resolve`.
+        revision: a commit, tag or branch of a hub model; ``main`` if not given.
+        offline: never ask the network. Without it the network is asked for what is not in the cache.
+
+    Raises:
+        UsageError: ``name`` is not a name, or ``revision`` is given for a model that has none.
+        ModelError: there is no such model, or it is not one that can be used.
+    """
+    place = _find(name, revision, offline=offline)
+    if place is None:
+        return ImageClassifier(
+            name=BUILTIN,
+            revision=builtin.SHA256,
+            preprocessing=builtin.PREPROCESSING,
+            load=builtin.load,
+            digest=builtin.digest,
+            labels=imagenet_labels(),
+            multi_label=False,
+        )
+    settings = _read_settings(place.folder, place.name, labelled=True)
+    return ImageClassifier(
+        name=place.name,
+        revision=place.revision,
+        preprocessing=settings.preprocessing,
+        load=partial(_load_classifier, place),
+        digest=partial(_digest, place),
+        labels=settings.labels,
+        multi_label=settings.multi_label,
+    )
+
+
+def open_encoder(name: str, *, revision: str | None = None, offline: bool = False) -> ImageEncoder:
+    """Find a classifier, or the bare backbone of one, for the features that its head takes. Otherwise as `open_model`.
+
+    Raises:
+        UsageError, ModelError: as `open_model`.
+    """
+    place = _find(name, revision, offline=offline)
+    if place is None:
+        preprocessing: Preprocessing | AsIs = builtin.PREPROCESSING
+    else:
+        preprocessing = _read_settings(place.folder, place.name, labelled=False).preprocessing
+    return ImageEncoder(
+        name=place.name if place is not None else BUILTIN,
+        revision=place.revision if place is not None else builtin.SHA256,
+        preprocessing=preprocessing,
+        load=partial(_load_encoder, place, preprocessing),
+        load_with_head=partial(_load_with_head, place, preprocessing),
+        folder=place.folder if place is not None else None,
+        digest=partial(_features_digest, place),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The folder of a model, and what it is called."""
+
+    folder: str
+    name: str
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What a checkpoint says of itself; no labels where they are not asked for."""
+
+    labels: tuple[str, ...]
+    multi_label: bool
+    preprocessing: Preprocessing | AsIs
+
+
+def _find(name: str, revision: str | None, *, offline: bool) -> _Place | None:
+    """Where a model is; None for the built-in one."""
+    model = resolve(name)
+    if model.kind == "hub":
+        from dinoclassify.models.hub import snapshot
+
+        folder = snapshot(model.name, revision, offline=offline)
+        return _sound(_Place(folder, model.name, os.path.basename(folder)))
+    if revision is not None:
+        raise UsageError(f"--revision goes with models of the hub; {name} is not one")
+    return _sound(_Place(model.name, model.name, None)) if model.kind == "folder" else None
+
+
+def _sound(place: _Place) -> _Place:
+    if not os.path.isdir(place.folder):
+        raise ModelError(f"there is no folder {place.folder}")
+    if flaw := find_flaw(place.folder):
+        raise ModelError(f"{place.name} {flaw}")
+    return place
+
+
+def _read_settings(folder: str, name: str, *, labelled: bool) -> _Settings:
+    stamp = {"dinoclassify": dinoclassify.__version__, "transformers": version("transformers")}
+    kind = "settings" if labelled else "encoder"
+
+    def make(kept: Path) -> None:
+        (kept / "settings.json").write_text(json.dumps(_settings_of(folder, name, labelled=labelled)), encoding="utf-8")
+
+    try:
+        kept = kept_folder(f"{kind}-{sha256(settings_files(folder))[:32]}", stamp, make)
+        settings = json.loads((kept / "settings.json").read_text(encoding="utf-8"))
+    except OSError:  # there is no place at all for them
+        settings = _settings_of(folder, name, labelled=labelled)
+    preprocessing: Preprocessing | AsIs
+    if settings["preprocessing"] is None:  # a processor that is more than numbers
+        from dinoclassify.models.checkpoint import read_preprocessing
+
+        preprocessing = read_preprocessing(folder, name)
+    else:
+        preprocessing = Preprocessing.from_json(settings["preprocessing"])
+    return _Settings(tuple(settings["labels"]), settings["multi_label"], preprocessing)
+
+
+def _settings_of(folder: str, name: str, *, labelled: bool) -> dict[str, Any]:
+    """What transformers makes of a checkpoint's settings, as JSON has it."""
+    from dinoclassify.models.checkpoint import check_family, read_labels, read_preprocessing
+
+    check_family(folder, name)
+    labels, multi_label = read_labels(folder, name) if labelled else ((), False)
+    preprocessing = read_preprocessing(folder, name)
+    plain = asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else None
+    return {"labels": labels, "multi_label": multi_label, "preprocessing": plain}
+
+
+def _digest(place: _Place) -> str:
+    return sha256([*settings_files(place.folder), *weights_files(place.folder)])
+
+
+def _features_digest(place: _Place | None) -> str:
+    whole = builtin.digest() if place is None else _digest(place)
+    return hashlib.sha256(f"features of {whole}".encode()).hexdigest()
+
+
+def _load_classifier(place: _Place) -> nn.Module:
+    from dinoclassify.models.checkpoint import load_weights
+
+    return load_weights(place.folder, place.name)
+
+
+def _load_encoder(place: _Place | None, preprocessing: Preprocessing | AsIs) -> nn.Module:
+    from dinoclassify.models.head import without_head
+
+    return without_head(*_load_with_head(place, preprocessing))
+
+
+def _load_with_head(place: _Place | None, preprocessing: Preprocessing | AsIs) -> tuple[nn.Module, str]:
+    """A classifier, trained or not, and the name of its head."""
+    size = preprocessing.output_size or (224, 224)
+    if place is None:
+        from dinoclassify.models.head import find_head
+
+        module = builtin.load()
+        return module, find_head(module, BUILTIN, size)
+    from dinoclassify.models.checkpoint import load_encoder
+
+    return load_encoder(place.folder, place.name, size)

@@ -1,0 +1,1 @@
+"""What is done with rows afterwards: merge, sort, tag, report, evaluate."""

@@ -1,0 +1,1 @@
+"""Rows and the true labels -> how good the predictions are."""

@@ -1,0 +1,116 @@
+"""Pictures of an evaluation: who is taken for whom, how far scores can be trusted, what a threshold buys."""
+
+import os
+from typing import Literal
+
+import numpy as np
+
+from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.results.evaluation.evaluate import Evaluation
+from dinoclassify.storage.atomic import replacing, reporting
+from dinoclassify.types.prediction import printable
+
+try:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+except ImportError:
+    raise UsageError("plots need matplotlib: pip install 'dinoclassify[plots]'") from None
+
+PlotFormat = Literal["png", "svg"]
+
+_MOST_NAMED = 40  # classes, beyond which their names are too small to read
+_LONGEST = 24  # characters of a name
+_DPI = 144
+
+
+def make_folder(folder: str) -> None:
+    """Make the folder for plots, if it is not there, before the work begins.
+
+    Raises:
+        OutputError: it cannot be made or may not be written to.
+    """
+    with reporting(folder):
+        os.makedirs(folder, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write {folder}: it may not be written to")
+
+
+def write_plots(folder: str, evaluation: Evaluation, plot_format: PlotFormat) -> None:
+    """Draw all that there is to draw, each into a file of ``folder``; the same figures are the same bytes.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    figures = {"reliability": plot_reliability(evaluation), "threshold": plot_threshold(evaluation)}
+    if evaluation.confusions:
+        figures["confusion"] = plot_confusion(evaluation)
+    metadata = {"Date": None} if plot_format == "svg" else None
+    for name, figure in figures.items():
+        file_name = os.path.join(folder, f"{name}.{plot_format}")
+        with (
+            replacing(os.path.realpath(file_name)) as file,
+            rc_context({"svg.hashsalt": name}),
+        ):  # else names in it are random
+            figure.savefig(file, format=plot_format, dpi=_DPI, metadata=metadata)
+
+
+def plot_confusion(evaluation: Evaluation) -> Figure:
+    """The confusion matrix: of the pictures of each class (row), the share that was taken for each (column)."""
+    shown = sorted({index for pair in evaluation.confusions for index in pair})
+    place = {index: number for number, index in enumerate(shown)}
+    matrix = np.zeros((len(shown), len(shown)))
+    for (truth, guess), count in evaluation.confusions.items():
+        matrix[place[truth], place[guess]] = count
+    matrix /= np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    named = len(shown) <= _MOST_NAMED
+    side = max(5.0, 2.5 + 0.28 * len(shown)) if named else 8.0
+    figure = Figure((side + 1, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    figure.colorbar(image, label="share of the pictures of the class", shrink=0.8)
+    axes.set(xlabel="predicted", ylabel="true", title=f"Confusion, {evaluation.top1.total:,} pictures")
+    if named:
+        names = [_short(evaluation.labels[index]) for index in shown]
+        axes.set_xticks(range(len(shown)), names, rotation=90)
+        axes.set_yticks(range(len(shown)), names)
+    else:
+        axes.set(xticks=[], yticks=[], xlabel=f"predicted, {len(shown):,} classes by index")
+    return figure
+
+
+def plot_reliability(evaluation: Evaluation) -> Figure:
+    """The reliability diagram: the share that is right of the pictures in each bin of scores, with their number."""
+    figure = Figure((5.5, 5.5), layout="constrained")
+    axes = figure.add_subplot()
+    for one in evaluation.bins:
+        axes.bar(one.low, one.accuracy, one.high - one.low, align="edge", color="#a8c0d8", edgecolor="white")
+        axes.text((one.low + one.high) / 2, 0.01, f"{one.count:,}", ha="center", va="bottom", size=7, rotation=90)
+    axes.plot([0, 1], [0, 1], color="black", linestyle="--", label="scores that are what they say")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", ylabel="share that is right")
+    axes.set_title(f"Reliability, expected calibration error {evaluation.calibration_error:.4f}")
+    figure.legend(loc="outside lower center")
+    return figure
+
+
+def plot_threshold(evaluation: Evaluation) -> Figure:
+    """What is right of the pictures that reach a threshold, and how many reach it."""
+    curve, suggested = evaluation.curve, evaluation.suggested
+    figure = Figure((7.0, 5.0), layout="constrained")
+    axes = figure.add_subplot()
+    thresholds = [*curve.scores, 0.0]
+    for shares, color, label in (
+        (curve.accuracy, "#4878a8", "right, of those that reach it"),
+        (curve.coverage, "#d08040", "pictures that reach it"),
+    ):
+        axes.step(thresholds, [*shares, *shares[-1:]], where="post", color=color, label=label)
+    if suggested is not None:
+        label = f"{suggested.threshold:.4g}: {suggested.precision.value:.1%} right, {suggested.coverage:.1%} reach it"
+        axes.axvline(suggested.threshold, color="grey", linestyle="--", label=label)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="threshold", ylabel="share", title="Accuracy against threshold")
+    axes.legend(loc="lower left")
+    return figure
+
+
+def _short(name: str) -> str:
+    short = printable(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
+    return short.replace("$", r"\$")  # which would begin a formula

@@ -1,0 +1,1 @@
+"""Files of rows, each of a part of the inputs -> one file."""

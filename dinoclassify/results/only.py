@@ -1,0 +1,81 @@
+"""The labels and groups that are wanted, of those that rows have: ``--only``."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dinoclassify.errors import UsageError, name_some
+from dinoclassify.labels.groups import EVERYDAY, Groups, read_groups
+from dinoclassify.labels.matching import are_imagenets, imagenet_labels, plain
+
+
+@dataclass(slots=True)
+class Only:
+    """Names of labels or groups, as people write them, and all labels that have been asked about.
+
+    A name means a label as it is shown, whatever the case and underscores, or one of its synonyms: ``tench`` of
+    ``tench, Tinca tinca``.
+    """
+
+    names: tuple[str, ...]
+    are_known: bool
+    _seen: dict[str, bool] = field(default_factory=dict)
+
+    def wants(self, label: str) -> bool:
+        """Whether a label or group is among the names."""
+        if label not in self._seen:
+            self._seen[label] = not _meanings([label]).isdisjoint(map(plain, self.names))
+        return self._seen[label]
+
+    def trouble(self) -> str | None:
+        """A line for people if no row had some of the names."""
+        meanings = _meanings(self._seen)
+        missing = [name for name in self.names if plain(name) not in meanings]
+        if not missing:
+            return None
+        near = "" if self.are_known else _nearest(missing, self._seen)
+        return f"--only {name_some(missing)}{near}: no row has it"
+
+
+def choose(names: Sequence[str], labels: Mapping[int, str], groups: Groups | None) -> Only:
+    """The labels that are wanted.
+
+    Args:
+        names: what people wrote.
+        labels: those of the rows, by index, as far as they are known.
+        groups: those into which the rows are folded.
+
+    Raises:
+        UsageError: a name is empty; or all labels are known, and it is none of them.
+    """
+    if not all(map(str.strip, names)):
+        raise UsageError("--only: name a label or a group")
+    known, are_all = dict.fromkeys(labels.values()), False  # those of the rows are likelier to be meant
+    everyday, is_imagenet = read_groups(EVERYDAY).names, are_imagenets(labels)
+    for more, fits in (
+        ((*groups.names, *groups.classes) if groups is not None else (), groups is not None),
+        (imagenet_labels(), is_imagenet),
+        (everyday, bool(labels) and labels.items() <= dict(enumerate(everyday)).items()),
+    ):
+        if fits:
+            known, are_all = known | dict.fromkeys(more), True
+    meanings = _meanings(known)
+    if are_all and (unknown := [name for name in names if plain(name) not in meanings]):
+        is_group = is_imagenet and plain(unknown[0]) in _meanings(everyday)
+        group = f"; sort --groups {EVERYDAY} has a group {unknown[0]}" if is_group else ""
+        near = _nearest(unknown, known)
+        raise UsageError(f"--only {name_some(unknown)}{near}: there is no such label or group{group}")
+    return Only(tuple(names), are_all)
+
+
+def _meanings(labels: Iterable[str]) -> set[str]:
+    """All names that mean one of the labels, in the form in which names are compared."""
+    return {plain(name) for label in labels for name in (label, *label.split(","))}
+
+
+def _nearest(names: Sequence[str], labels: Iterable[str]) -> str:
+    """What may be meant by the first of the names: a label with that word in it, or else one that is spelt like it."""
+    name, by_meaning = plain(names[0]), {meaning: label for label in labels for meaning in _meanings([label])}
+    found = [meaning for meaning in by_meaning if f" {name} " in f" {meaning} "]
+    found += difflib.get_close_matches(name, by_meaning, n=1)
+    return f" (did you mean {by_meaning[found[0]]}?)" if found else ""

@@ -1,0 +1,1 @@
+"""Rows -> one page of HTML."""

@@ -1,0 +1,121 @@
+"""Rows -> the data of the page, by column: labels, folders and reasons stand once, and rows have their numbers."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+from urllib.parse import quote
+
+from dinoclassify.types.prediction import Label, Prediction, Status, shown_path
+
+_NAMELESS = "(no name)"
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+# What could end the script element that the data stands in, or begin another, as JSON also writes it.
+_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
+
+# What changes the order of the letters that follow, breaks the line or cannot be shown.
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(slots=True)
+class _Table:
+    """Different values, each with a number in the order in which they came."""
+
+    numbers: dict[object, int] = field(default_factory=dict)
+
+    def number(self, value: object) -> int:
+        return self.numbers.setdefault(value, len(self.numbers))
+
+
+def as_columns(
+    rows: Sequence[Prediction],
+    group: Callable[[Prediction], str] | None,
+    links: Mapping[int, str],
+    thumbnails: Sequence[int],
+    most: int,
+) -> dict[str, object]:
+    """What the script of the page reads.
+
+    Args:
+        rows: all rows, which are known by their number in it.
+        group: gives the group of a row that has a label; None for no groups.
+        links: the URLs of pictures, by row.
+        thumbnails: the rows with an embedded picture.
+        most: how many pictures are shown of a label.
+    """
+    folders, labels, groups, errors = _Table(), _Table(), _Table(), _Table()
+    parts = [_split(visible(shown_path(row.path))) for row in rows]
+    shown = shown_labels(rows)
+    return {
+        "name": [name for _, name in parts],
+        "folder": [folders.number(folder) for folder, _ in parts],
+        "status": "".join(str(STATUSES.index(row.status)) for row in rows),
+        "label": [labels.number(shown(row.top[0])) if row.top else -1 for row in rows],
+        "score": [_score(row.top[0]) if row.top else None for row in rows],
+        "further": [_further(row.top[1:], labels, shown) for row in rows]
+        if any(len(row.top) > 1 for row in rows)
+        else None,
+        "group": [groups.number(visible(group(row))) if row.top else -1 for row in rows] if group is not None else None,
+        "error": {
+            number: errors.number((row.failure.code, visible(row.failure.message)))
+            for number, row in enumerate(rows)
+            if row.failure is not None
+        },
+        "size": [row.size for row in rows],
+        "modified": [None if row.mtime_ns is None else row.mtime_ns // 10**9 for row in rows],
+        "links": dict(links),
+        "thumbnails": list(thumbnails),
+        "most": most,
+        "folders": list(folders.numbers),
+        "labels": list(labels.numbers),
+        "groups": list(groups.numbers),
+        "errors": list(errors.numbers),
+    }
+
+
+def shown_labels(rows: Iterable[Prediction]) -> Callable[[Label], str]:
+    """A function that gives the name of a class as the page shows it: with its index, if others have the same name."""
+    indices: dict[str, set[int]] = {}
+    for row in rows:
+        for rank in row.top:
+            indices.setdefault(rank.label, set()).add(rank.index)
+
+    def name(rank: Label) -> str:
+        shared = len(indices[rank.label]) > 1
+        return visible(f"{rank.label} ({rank.index})" if shared else rank.label) or _NAMELESS
+
+    return name
+
+
+def visible(text: str) -> str:
+    r"""The text with characters that would play tricks on the reader written out, as in ``\u202e``."""
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def as_json(columns: Mapping[str, object]) -> str:
+    """The data as it may stand in a script element."""
+    return json.dumps(columns, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_ESCAPES)
+
+
+def url_of(picture: str, folder: str) -> str | None:
+    """The address of a picture for a page in ``folder``, byte by byte; None if it is not there."""
+    return quote(os.fsencode(os.path.relpath(picture, folder))) if os.path.isfile(picture) else None
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Folder, with the slash behind it, and name."""
+    start = path.rfind("/") + 1
+    return path[:start], path[start:]
+
+
+def _further(ranks: Sequence[Label], labels: _Table, shown: Callable[[Label], str]) -> list[float]:
+    """The number of the label and the score of each, one after the other."""
+    return [value for rank in ranks for value in (labels.number(shown(rank)), _score(rank))]
+
+
+def _score(label: Label) -> float:
+    return float(f"{label.score:.6g}")

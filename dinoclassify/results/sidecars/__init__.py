@@ -1,0 +1,1 @@
+"""Rows -> sidecar files with the labels; one file a format."""

@@ -1,0 +1,1 @@
+"""Rows -> images in one folder for each label, and back again."""

@@ -1,0 +1,89 @@
+"""What a file has beside its content, and some file systems cannot keep: the exact time, its mode and its owner."""
+
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+
+from dinoclassify.storage.atomic import Signature
+
+Rights = tuple[int, int, int]  # mode, owner and group of a file
+
+_ACCESS = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO  # of a mode: what a journal says gives nobody more
+_COARSEST = 2_000_000_000  # ns: FAT has even seconds only
+
+
+def rights_of(path: str) -> Rights:
+    """The mode, owner and group of a file.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = os.lstat(path)
+    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+
+
+def restore(path: str, was: Signature, rights: Rights | None, *, is_own: bool = True) -> None:
+    """Give a file the time and the rights that it had, as far as this user and the file system can; a link nothing.
+
+    A file that was edited since keeps its time.
+
+    Args:
+        path: of the file.
+        was: its signature.
+        rights: those that it had.
+        is_own: whether this user knows that; else it gets no other owner, and its mode allows nothing new.
+    """
+    with suppress(OSError):
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            _restore(file, was, rights, is_own=is_own)
+        finally:
+            os.close(file)
+
+
+def _restore(file: int, was: Signature, rights: Rights | None, *, is_own: bool) -> None:
+    status = os.fstat(file)
+    missing = _missing(status, was, rights)
+    if not stat.S_ISREG(status.st_mode):
+        return
+    if rights is not None and "owners" in missing and is_own:
+        for owner in (rights[1], -1):  # only root may give files away
+            with suppress(OSError):
+                os.fchown(file, owner, rights[2])
+                break
+    if rights is not None and "modes" in missing:
+        with suppress(OSError):
+            os.fchmod(file, rights[0] & (_ACCESS if is_own else status.st_mode & _ACCESS))
+    if "exact times" in missing and was[1] is not None:
+        with suppress(OSError):
+            os.utime(file, ns=(status.st_atime_ns, was[1]))
+
+
+def lost(path: str, was: Signature, rights: Rights | None) -> list[str]:
+    """What of its time and rights a file does not have any more: ``exact times``, ``modes``, ``owners``."""
+    try:
+        return _missing(os.lstat(path), was, rights)
+    except OSError:  # it is gone
+        return []
+
+
+def _missing(status: os.stat_result, was: Signature, rights: Rights | None) -> list[str]:
+    found = ["exact times"] if _is_rounded(status, was) else []
+    if rights is not None:
+        mode, *owner_and_group = rights
+        found += ["modes"] if (status.st_mode ^ mode) & _ACCESS else []
+        found += ["owners"] if [status.st_uid, status.st_gid] != owner_and_group else []
+    return found
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words as text: ``exact times, modes and owners``."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _is_rounded(status: os.stat_result, was: Signature) -> bool:
+    """Whether the time of a file is not what it was, but so near to it that a file system has rounded it."""
+    size, mtime_ns = was
+    return mtime_ns is not None and status.st_size == size and 0 < abs(status.st_mtime_ns - mtime_ns) <= _COARSEST

@@ -1,0 +1,1 @@
+"""Bytes read and written whole: on this machine, and in `remote` elsewhere."""

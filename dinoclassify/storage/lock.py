@@ -1,0 +1,198 @@
+"""One run at a time writes a file.
+
+The kernel locks a file beside it, and gives the lock back if the process dies. Some file systems have no such locks, or
+not for every host: there a claim stands for the lock, a second file that says which process has made it. Each run
+leaves its name in the one and then looks for the other, so that the two kinds of runs keep each other out as well.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+from filelock import SoftFileLock, Timeout
+
+from dinoclassify.errors import LockedError, OutputError
+from dinoclassify.storage.atomic import reporting, sweep
+
+log = logging.getLogger(__name__)
+
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})  # what flock says without locks
+
+_LONGEST = 1024  # characters of what stands in a lock
+_POLL = 0.2  # seconds between two looks at a lock that is waited for
+_ENDING = 10.0  # seconds that the workers of a killed run may take to end: they share its lock
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """The process that has a lock, if it is known, and the claim that is to be removed if it is dead.
+
+    ``dead``: it has ended, and the lock is still held by its workers.
+    """
+
+    process: str | None
+    claim: str | None = None
+    dead: bool = False
+
+    def __str__(self) -> str:
+        ended = ", which has ended; a process that it started has not" if self.dead else ""
+        return f" ({self.process}{ended})" if self.process is not None else ""
+
+
+def lock_of(path: str) -> str:
+    """The file that is locked while ``path`` is written: hidden beside it, under a name that nobody else gives."""
+    folder, name = os.path.split(os.path.realpath(path))
+    return os.path.join(folder, f".{name}.dinoclassify.lock")
+
+
+@contextmanager
+def locked(path: str, *, wait: bool) -> Iterator[None]:
+    """Keep other runs from writing ``path``, and remove what killed ones have left of it.
+
+    Raises:
+        LockedError: another run writes it; with ``wait`` it is waited for instead.
+        OutputError: the lock cannot be made.
+    """
+    name = lock_of(path)
+    with ExitStack() as held:
+        with reporting(name):
+            if os.path.islink(name):
+                raise OutputError(f"cannot lock {path}: {name} is a link; remove it")
+            if (holder := _take_once_ended(name, held)) is not None:
+                cure = f"; if that is dead, remove {holder.claim}" if holder.claim is not None else ""
+                if not wait:
+                    raise LockedError(f"another run is writing {path}{holder}: --wait waits for it{cure}")
+                log.warning("waiting for another run%s, which is writing %s%s", holder, path, cure)
+                while _take(name, held) is not None:
+                    time.sleep(_POLL)
+        sweep(path)
+        yield
+
+
+def flocked(name: str, *, wait: bool) -> int:
+    """A descriptor of a file, which the kernel keeps locked until it is closed.
+
+    Raises:
+        BlockingIOError: another process has it, and it is not to be waited for.
+        OSError: there are no locks, see `NO_LOCKS`; or the file cannot be opened.
+    """
+    while True:
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            _flock(descriptor, wait=wait)
+            with suppress(FileNotFoundError):  # it was removed meanwhile, and another may stand in its place
+                if os.path.samestat(os.fstat(descriptor), os.lstat(name)):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, *, wait: bool) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except PermissionError as error:  # so says NFS of some systems
+        raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK)) from error
+
+
+def _take_once_ended(name: str, held: ExitStack) -> _Holder | None:
+    """As `_take`, but wait until the workers of a killed run have ended: it may be started again at once."""
+    end = time.monotonic() + _ENDING
+    while (holder := _take(name, held)) is not None and holder.dead and time.monotonic() < end:
+        time.sleep(_POLL)
+    return holder
+
+
+def _take(name: str, held: ExitStack) -> _Holder | None:
+    """Take the lock until ``held`` is closed; if that cannot be, say who has it."""
+    claim = f"{name.removesuffix('.lock')}.claim"
+    with ExitStack() as taken:
+        try:
+            descriptor = flocked(name, wait=False)
+        except BlockingIOError:
+            record = _record(name)
+            return _Holder(_process_in(name), dead=record is not None and _is_dead(*record))
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            if (holder := _take_claim(name, claim, taken)) is not None:
+                return holder
+        else:
+            taken.callback(os.close, descriptor)
+            taken.callback(_remove, name)  # while it is held; whoever waits for it sees that it has gone
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n{socket.gethostname()}\n".encode(), 0)
+            if os.path.lexists(claim):
+                with ExitStack() as brief:
+                    if (holder := _make_claim(claim, brief)) is not None:
+                        return holder
+        held.enter_context(taken.pop_all())
+    return None
+
+
+def _take_claim(name: str, claim: str, taken: ExitStack) -> _Holder | None:
+    """Claim what cannot be locked, unless a process, here or on another host, could lock it and may be alive."""
+    if (holder := _make_claim(claim, taken)) is not None:
+        return holder
+    if (record := _record(name)) is not None and not _is_dead(*record):
+        return _Holder(_process_in(name), name)
+    _remove(name)  # nobody has it
+    return None
+
+
+def _make_claim(claim: str, taken: ExitStack) -> _Holder | None:
+    """Make the claim, in place of one of this host whose process is dead."""
+    lock = SoftFileLock(claim, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return _Holder(_process_in(claim), claim)
+    taken.callback(lock.release)
+    return None
+
+
+def _process_in(name: str) -> str | None:
+    """The process that a lock or a claim names, for people."""
+    record = _record(name)
+    return f"process {record[0]} on {record[1]}" if record is not None else None
+
+
+def _record(name: str) -> tuple[int, str] | None:
+    """The number and the host of the process that a lock or a claim names; None if it names none."""
+    try:
+        with open(
+            os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8", errors="replace"
+        ) as file:
+            number, host = file.read(_LONGEST).splitlines()[:2]
+            return int(number), host
+    except (OSError, ValueError):
+        return None
+
+
+def _is_dead(number: int, host: str) -> bool:
+    """Whether a process of this host has ended; those of others nobody can see from here."""
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is another user's
+        return False
+    try:
+        with open(f"/proc/{number}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"Z"  # what started it has not asked for it yet
+    except OSError:
+        return False
+
+
+def _remove(name: str) -> None:
+    with suppress(OSError):
+        os.unlink(name)

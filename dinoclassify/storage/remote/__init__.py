@@ -1,0 +1,1 @@
+"""Bytes that are elsewhere: object stores, other file systems and the web."""

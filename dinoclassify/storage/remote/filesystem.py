@@ -1,0 +1,94 @@
+"""Files and folders on any file system that fsspec knows, this machine's among them: written at a stroke."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO
+
+from dinoclassify.errors import UsageError
+from dinoclassify.storage.atomic import replacing
+from dinoclassify.storage.remote.object_store import filesystem, os_errors
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+
+def open_place(folder: str) -> "tuple[AbstractFileSystem, str]":
+    """The file system of a folder, and its path there."""
+    fs, path = filesystem(folder)
+    return fs, (os.path.realpath(path) if is_local(fs) else path.rstrip("/"))  # a link stays one
+
+
+def is_local(fs: "AbstractFileSystem") -> bool:
+    """Whether a file system is that of this machine."""
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+@os_errors()
+def names_in(fs: "AbstractFileSystem", folder: str) -> list[str]:
+    """What is in a folder; nothing where there is none."""
+    try:
+        found = fs.ls(folder, detail=False, refresh=True)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in (path.rstrip("/").rpartition("/")[2] for path in found if path != folder) if name)
+
+
+def read_file(fs: "AbstractFileSystem", path: str) -> bytes | None:
+    """The content of a file, if there is one."""
+    try:
+        with os_errors():
+            content: bytes = fs.cat_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    return content
+
+
+def write_file(fs: "AbstractFileSystem", path: str, content: bytes) -> None:
+    """Write a file at a stroke."""
+    if is_local(fs):
+        with writing_file(fs, path) as file:
+            file.write(content)
+    else:
+        with os_errors():
+            fs.pipe_file(path, content)
+
+
+@contextmanager
+def writing_file(fs: "AbstractFileSystem", path: str) -> Iterator[BinaryIO]:
+    """A new file, which is there when it is closed."""
+    if is_local(fs):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with replacing(path) as file:
+            yield file
+    else:
+        with os_errors(), fs.open(path, "wb") as file:
+            yield file
+
+
+@contextmanager
+def local_copy(fs: "AbstractFileSystem", path: str) -> Iterator[str]:
+    """The name of a file on this machine with that content."""
+    if is_local(fs):
+        yield path
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            with os_errors():
+                fs.get_file(path, file.name)
+            yield file.name
+
+
+@os_errors()
+def remove(fs: "AbstractFileSystem", work: str) -> None:
+    """Remove the work, first of all that which says that it is one."""
+    with suppress(FileNotFoundError):
+        fs.rm_file(f"{work}/meta.json")
+    with suppress(FileNotFoundError):
+        if is_local(fs):
+            shutil.rmtree(work)
+        else:
+            fs.rm(work, recursive=True)

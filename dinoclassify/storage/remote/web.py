@@ -1,0 +1,320 @@
+"""Inputs that are named by http and https URLs: with bounds on size, redirects and tries, and on whom they reach."""
+
+import asyncio
+import atexit
+import errno
+import functools
+import importlib.util
+import io
+import ipaddress
+import random
+import socket
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import dinoclassify
+from dinoclassify.errors import UsageError, first_line
+from dinoclassify.storage.remote.proxies import proxy_of, proxy_variable
+from dinoclassify.storage.signature import seconds
+from dinoclassify.types.source import MOST_BYTES
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientResponseError, ClientSession
+    from yarl import URL
+
+TRIES = 5  # of what may do better the next time
+BACKOFF = 0.5  # seconds before the second try, at most; then 1, 2, 4
+CONNECTIONS = 64  # at the same time, to one store or to all web servers, of a process
+
+_REDIRECTS = 5
+_REDIRECTING = frozenset({301, 302, 303, 307, 308})  # the statuses that do
+_CONNECT = 10.0  # seconds to reach a server
+_SILENCE = 30.0  # seconds in which nothing comes from it
+_MOST_WAIT = 20.0  # seconds, whatever a server wishes with Retry-After
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What `ipaddress` says of some of these depends on the version of Python.
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "0.0.0.0/8", "10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
+            "100.64.0.0/10",  # of providers; Alibaba's metadata
+            "168.63.129.16/32",  # Azure's wire server
+            "192.0.0.0/24",  # protocol assignments; Oracle's metadata
+            "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24",  # documentation
+            "192.88.99.0/24",  # 6to4 relays
+            "198.18.0.0/15",  # benchmarks
+            "224.0.0.0/4", "240.0.0.0/4",  # multicast, reserved
+            "::/3", "4000::/2", "8000::/1",  # all but 2000::/3, from which global addresses are given out
+            "2001::/23", "2001:db8::/32", "3fff::/20",  # protocol assignments with Teredo, documentation
+        ),
+    )
+)  # fmt: skip
+
+T = TypeVar("T")
+# Is told how many bytes will be held, None where the server does not say, and again as they come. Raises OSError where
+# they are too many.
+Reserve = Callable[[int | None], None]
+_Made = tuple[AsyncGenerator[Any, None], "asyncio.Future[Any]"]
+_kept: dict[asyncio.AbstractEventLoop, dict[Hashable, _Made]] = {}
+
+
+class _PrivateAddressError(OSError):
+    """The name leads to a machine that is not on the internet."""
+
+
+def is_web(path: str) -> bool:
+    """Whether an input is named by an http or https URL."""
+    return path[:8].lower().startswith(("http://", "https://"))
+
+
+def require_aiohttp() -> None:
+    """See that such inputs can be read.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    if importlib.util.find_spec("aiohttp") is None:
+        raise UsageError("http:// and https:// need: pip install 'dinoclassify[cloud]'")
+
+
+def check_size(size: int | None, most: int | None = None) -> None:
+    """See that this many bytes can be held in memory.
+
+    Raises:
+        OSError: with ``errno`` EFBIG, they are more than ``most``, or `MOST_BYTES`.
+    """
+    most = MOST_BYTES if most is None else most
+    if size is not None and size > most:
+        raise OSError(errno.EFBIG, f"{size:,} bytes, over {most:,}")
+
+
+async def get(
+    url: str,
+    *,
+    private: bool = False,
+    start: int | None = None,
+    end: int | None = None,
+    reserve: Reserve = check_size,
+) -> tuple[bytes, Mapping[str, str]]:
+    """The bytes behind a URL, or those from ``start`` to ``end``, and the headers that came with them.
+
+    How long it may take altogether is for the caller to say.
+
+    Args:
+        url: whose.
+        private: reach addresses that are not public, too, and by the proxy that the environment names.
+        start: of the range.
+        end: of the range; up to the end if None.
+        reserve: see `Reserve`. What it raises is raised here.
+
+    Raises:
+        FileNotFoundError: there is nothing under this URL.
+        PermissionError: it is not for us, or its address is private.
+        TimeoutError: nothing comes.
+        OSError: anything else. ``errno`` is EFBIG for what is larger than `MOST_BYTES`, and ESPIPE where a range is
+            asked for and the server gives all.
+    """
+    content, headers = await _request("GET", url, _range(start, end), private=private, reserve=reserve)
+    return content if start is None or end is None else content[: end - start], headers
+
+
+async def head(url: str, *, private: bool = False) -> Mapping[str, str]:
+    """The headers of what is behind a URL.
+
+    Raises:
+        OSError: as those of `get`.
+    """
+    _, headers = await _request("HEAD", url, {}, private=private)
+    return headers
+
+
+def is_private(address: str) -> bool:
+    """Whether an IP address is anything but a public one of a single machine."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):  # some stand for an IPv4 address
+        inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(ip.packed[-4:]) if ip in _NAT64 else None)
+        if inner is not None:
+            return is_private(str(inner))
+    return any(ip in network for network in _NOT_PUBLIC) or not ip.is_global
+
+
+def waits() -> Iterator[float]:
+    """The seconds to wait after each try that fails, but for the last one."""
+    for tried in range(TRIES - 1):
+        yield BACKOFF * 2**tried * random.uniform(0.5, 1)  # noqa: S311 - so that many do not come back at once
+
+
+async def kept(key: Hashable, make: Callable[[], AsyncGenerator[T, None]]) -> T:
+    """What ``make`` yields, made once for the event loop that runs. It is closed when the loop is shut down."""
+    loop = asyncio.get_running_loop()
+    if loop not in _kept:
+        for closed in [other for other in _kept if other.is_closed()]:
+            del _kept[closed]
+    made = _kept.setdefault(loop, {})
+    if key not in made or _has_failed(made[key][1]):
+        generator = make()  # on which the loop calls `aclose` in the end
+        made[key] = generator, asyncio.ensure_future(anext(generator))
+    result: T = await asyncio.shield(made[key][1])  # of which others may be waiting, too
+    return result
+
+
+def _has_failed(making: "asyncio.Future[Any]") -> bool:
+    return making.done() and (making.cancelled() or making.exception() is not None)
+
+
+def begin(work: Coroutine[Any, Any, T]) -> "Future[T]":
+    """What a coroutine gives, for those who are not in an event loop: it runs in that of fsspec, in another thread."""
+    from fsspec.asyn import get_loop
+
+    _close_at_exit()
+    return asyncio.run_coroutine_threadsafe(work, get_loop())
+
+
+@functools.cache
+def _close_at_exit() -> None:
+    from fsspec import asyn
+
+    def close() -> None:
+        loop = asyn.loop[0]
+        if loop in _kept:
+            with suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=30)
+
+    atexit.register(close)
+
+
+async def _request(
+    method: str, url: str, headers: Mapping[str, str], *, private: bool, reserve: Reserve = check_size
+) -> tuple[bytes, Mapping[str, str]]:
+    import aiohttp
+
+    session = await kept(("web", private), functools.partial(_session, private))
+    pauses = waits()
+    while True:
+        try:
+            return await _try(session, method, url, headers, reserve)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            pause = next(pauses, None) if _is_worth_a_retry(error) else None
+            if pause is None:
+                raise _as_os_error(error, None if private else proxy_variable(url)) from error
+            await asyncio.sleep(max(pause, _asked_to_wait(error)))
+
+
+async def _try(
+    session: "ClientSession", method: str, url: str, headers: Mapping[str, str], reserve: Reserve
+) -> tuple[bytes, Mapping[str, str]]:
+    for _ in range(_REDIRECTS + 1):
+        proxy = proxy_of(url) if session.trust_env else None
+        async with session.request(method, url, headers=headers, allow_redirects=False, proxy=proxy) as response:
+            response.raise_for_status()
+            if response.status not in _REDIRECTING or "Location" not in response.headers:
+                return await _body(response, reserve), response.headers
+            url = _joined(response.url, response.headers["Location"])
+    raise OSError(f"over {_REDIRECTS} redirects")
+
+
+def _joined(url: "URL", location: str) -> str:
+    """Where a redirect leads to; if that is no URL of the web, the next request says so."""
+    try:
+        target = type(url)(location)
+    except ValueError:
+        return location
+    return location if target.scheme else str(url.join(target))
+
+
+async def _body(response: "ClientResponse", reserve: Reserve) -> bytes:
+    if "Range" in response.request_info.headers and response.status != 206:
+        raise OSError(errno.ESPIPE, "its server gives it only as a whole")
+    if response.method == "HEAD":
+        return b""
+    reserve(response.content_length)
+    with io.BytesIO() as content:  # which gives its bytes away without a copy
+        async for part in response.content.iter_any():
+            reserve(content.tell() + len(part))
+            content.write(part)
+        return content.getvalue()
+
+
+async def _session(private: bool) -> "AsyncGenerator[ClientSession, None]":
+    import aiohttp
+
+    # A proxy goes wherever it is told, which cannot be seen from here. So there is none where addresses matter.
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS, socket_factory=None if private else _public_socket),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE),
+        headers={"User-Agent": f"dinoclassify/{dinoclassify.__version__}", "Accept-Encoding": "identity"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=private,
+    ) as session:
+        yield session
+
+
+def _public_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket for an address that getaddrinfo has given. This very address is then connected to."""
+    family, kind, protocol, _, (host, *_) = address
+    if is_private(host):
+        raise _PrivateAddressError("its address is private: --allow-private-urls allows it")
+    return socket.socket(family, kind, protocol)
+
+
+def _range(start: int | None, end: int | None) -> dict[str, str]:
+    if start is None:
+        return {}
+    return {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+
+
+def _is_worth_a_retry(error: Exception) -> bool:
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status == 429 or error.status >= 500
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, _PrivateAddressError):
+        return False
+    final = aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | aiohttp.ClientConnectorCertificateError
+    return not isinstance(error, final)
+
+
+def _asked_to_wait(error: Exception) -> float:
+    import aiohttp
+
+    headers = error.headers if isinstance(error, aiohttp.ClientResponseError) else None
+    wish = headers.get("Retry-After", "") if headers is not None else ""
+    if wish.isdecimal():
+        return min(float(wish), _MOST_WAIT)
+    date = seconds(wish)
+    return min(max(date - time.time(), 0.0), _MOST_WAIT) if date is not None else 0.0
+
+
+def _as_os_error(error: Exception, unused: str | None) -> OSError:
+    """``unused``: the variable of a proxy that was not asked, because it may lead anywhere."""
+    import aiohttp
+
+    hint = f"; proxies, as {unused} names one, are used only with --allow-private-urls" if unused is not None else ""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return _as_answered(error)
+    if isinstance(error, TimeoutError):
+        is_away = isinstance(error, aiohttp.ConnectionTimeoutError)
+        return TimeoutError(f"its server does not answer{hint if is_away else ''}")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error.os_error, _PrivateAddressError):
+            return PermissionError(str(error.os_error))
+        return OSError(f"{first_line(error)}{hint}")
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):  # all that they say is the URL
+        return OSError(f"not an http or https URL: {first_line(error)}")
+    return OSError(first_line(error))
+
+
+def _as_answered(error: "ClientResponseError") -> OSError:
+    from aiohttp import ClientHttpProxyError
+    from aiohttp.http_exceptions import HttpProcessingError
+
+    who = "proxy" if isinstance(error, ClientHttpProxyError) else "server"
+    if isinstance(error.__cause__, HttpProcessingError):  # which aiohttp gives the status of a refusal
+        return OSError(f"its {who} does not speak HTTP ({error.message.partition(':')[0]})")
+    kind = {404: FileNotFoundError, 410: FileNotFoundError, 401: PermissionError, 403: PermissionError}
+    return kind.get(error.status, OSError)(f"its {who} answers {error.status} {error.message}".rstrip())

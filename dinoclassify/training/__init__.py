@@ -1,0 +1,1 @@
+"""Features -> a linear head -> a model folder."""

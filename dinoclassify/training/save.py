@@ -1,0 +1,72 @@
+"""A head on its base -> a folder that transformers loads as it is: weights, settings, image processor, model card."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from dinoclassify.errors import ModelError, OutputError
+from dinoclassify.models import builtin
+from dinoclassify.models.checkpoint import silenced
+from dinoclassify.models.head import head_of, with_head
+from dinoclassify.models.names import settings_files
+from dinoclassify.models.open import ImageEncoder
+from dinoclassify.training.head import Head
+from dinoclassify.training.model_folder import replacing_folder
+
+
+def save_classifier(
+    folder: str, base: ImageEncoder, head: Head, labels: Sequence[str], card: str, *, multi_label: bool
+) -> None:
+    """Write a classifier: the base with another head. It appears whole, or an older one stays as it was.
+
+    Args:
+        folder: where; a model that is there is replaced.
+        base: what the features are made by.
+        head: what makes logits of them.
+        labels: the names of its classes.
+        card: the model card, in Markdown.
+        multi_label: each class is a question of its own.
+
+    Raises:
+        ModelError: the base cannot take such a head.
+        OutputError: the folder cannot be written.
+    """
+    module = _classifier(base, head, labels, multi_label=multi_label)
+    with replacing_folder(folder) as made:
+        try:
+            with silenced():
+                module.save_pretrained(made)
+        except SafetensorError as error:  # of a full disk
+            raise OutputError(f"cannot write {folder}: {error}") from error
+        _save_processor(base, made)
+        with open(os.path.join(made, "README.md"), "w", encoding="utf-8") as file:
+            file.write(card)
+        for name in os.listdir(made):  # safetensors keeps others from reading
+            shutil.copymode(os.path.join(made, "README.md"), os.path.join(made, name))
+
+
+def _classifier(base: ImageEncoder, head: Head, labels: Sequence[str], *, multi_label: bool) -> PreTrainedModel:
+    module, name = base.load_with_head()
+    if head_of(module, name).bias is None:
+        raise ModelError(f"the head of {base.name} has no bias, and so cannot be trained here: choose another model")
+    with_head(module, name, torch.from_numpy(head.weight), torch.from_numpy(head.bias))
+    config = cast(PreTrainedModel, module).config
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = "multi_label_classification" if multi_label else "single_label_classification"
+    return cast(PreTrainedModel, module)
+
+
+def _save_processor(base: ImageEncoder, folder: str) -> None:
+    """What prepares the pictures is that of the base."""
+    if base.folder is None:
+        builtin.save_processor(folder)
+        return
+    for path in settings_files(base.folder):
+        if os.path.basename(path) != "config.json":
+            shutil.copyfile(path, os.path.join(folder, os.path.basename(path)))

@@ -1,0 +1,58 @@
+"""What an input is: its name, and where its bytes are if not in a file of that name."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from dinoclassify.storage.atomic import Signature
+from dinoclassify.types.prediction import Failure
+
+MEMBER = "!"  # stands between an archive and the name of a picture in it: ``album.zip!summer/beach.jpg``
+MAX_PIXELS = 100_000_000  # of one picture: 300 MB as RGB, in each worker
+TIMEOUT = 120.0  # seconds for one picture
+MOST_BYTES = 512 << 20  # of one picture that has to be in memory as it is, each time it is read
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A picture that is a run of bytes in an archive, which can be read without what stands before it.
+
+    ``packing`` says what the ``length`` bytes from ``offset`` on are: the picture itself (``plain``), or a member of a
+    zip with its local header (``stored``, ``deflated``). ``size`` is that of the picture, in bytes; ``crc`` its CRC-32,
+    where the archive has one.
+    """
+
+    archive: str
+    offset: int
+    length: int
+    size: int
+    packing: Literal["plain", "stored", "deflated"] = "plain"
+    crc: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Not one picture but many: an archive or a table that is read from front to back.
+
+    ``column`` is that of a table which has the pictures.
+    """
+
+    column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input, as found: the prefix the user typed is kept.
+
+    ``content`` is where its bytes are, if not in a file or an object called ``path``; they themselves; or why there are
+    none. ``signature`` is the size and time that are known without asking again. ``position`` is its number among all
+    inputs, of which the run takes a part.
+    """
+
+    path: str
+    content: Span | Stream | Failure | bytes | None = None
+    signature: Signature | None = None
+    position: int | None = None
+
+    def without_bytes(self) -> "Source":
+        """The same, but for bytes that it has with it."""
+        return replace(self, content=None) if isinstance(self.content, bytes) else self

@@ -1,0 +1,79 @@
+"""CSV and TSV: UTF-8, lines end in a newline, fields quoted as RFC 4180 says, empty where there is no value."""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dinoclassify.types.prediction import Prediction, Value, columns, from_record, record
+
+
+@dataclass(frozen=True)
+class CSVLines:
+    """Predictions with ``top_k`` ranks as lines of CSV; see `dinoclassify.writers.formats.Lines`."""
+
+    top_k: int
+
+    separator: ClassVar[str] = ","
+
+    def header(self) -> bytes:
+        """The line with the names of the columns."""
+        return join(columns(self.top_k), self.separator)
+
+    def line(self, row: Prediction) -> bytes:
+        """One row."""
+        return join(record(row, self.top_k).values(), self.separator)
+
+    def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
+        """The complete rows of a file, the header included: a quoted field may span lines of text."""
+        parts: list[bytes] = []
+        within_quotes = False
+        for text in file:
+            parts.append(text)
+            within_quotes ^= text.count(b'"') % 2 == 1
+            if text.endswith(b"\n") and not within_quotes:
+                yield b"".join(parts)
+                parts.clear()
+
+    def parse(self, line: bytes) -> Prediction:
+        """The prediction that a line was made of.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such line.
+        """
+        return self._read(split(line, self.separator))
+
+    def _read(self, fields: Sequence[str]) -> Prediction:
+        wanted = columns(self.top_k)
+        if len(fields) != len(wanted):
+            raise ValueError(f"a row has {len(fields)} fields, not {len(wanted)}")
+        named = zip(wanted.items(), fields, strict=True)
+        row = {name: None if text == "" else kind(text) for (name, kind), text in named}
+        return from_record(row, self.top_k)
+
+
+@dataclass(frozen=True)
+class TSVLines(CSVLines):
+    """The same, with tabs between the fields."""
+
+    separator: ClassVar[str] = "\t"
+
+
+def join(values: Iterable[Value], separator: str = ",", *, quoted: str = "") -> bytes:
+    """The line of some values. A field with a character of ``quoted`` is quoted, beside those that must be."""
+    special = frozenset(f'{separator}{quoted}"\n\r')
+    return (separator.join(_field(value, special) for value in values) + "\n").encode("utf-8")
+
+
+def split(line: bytes, separator: str = ",") -> list[str]:
+    """The fields of a line. Raises ValueError if it is none."""
+    try:
+        return next(csv.reader([line.decode("utf-8").removesuffix("\n")], delimiter=separator))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def _field(value: Value, special: frozenset[str]) -> str:
+    # Not the csv module: before Python 3.13 it leaves a lone carriage return unquoted, which readers take for a line.
+    text = "" if value is None else str(value)
+    return text if special.isdisjoint(text) else '"' + text.replace('"', '""') + '"'

@@ -1,0 +1,98 @@
+"""NumPy: one file with the matrix of features, NaN where a picture failed, and behind it the index of its rows.
+
+`numpy.load` gives the matrix, also mapped into memory; called again on the same open file it gives one array after
+another of `INDEX`. So the two are never apart, and take the place of an older file together.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from dinoclassify.types.embedding import Embedding, from_columns
+from dinoclassify.types.prediction import Value, common
+
+INDEX = ("path", "status", "error_code", "error", "size", "mtime_ns")
+
+_NUMBERS = {"size", "mtime_ns"}  # -1 where there is none; the others are text, empty where there is none
+
+Index = Mapping[str, npt.NDArray[Any]]  # text or int64
+
+
+@dataclass(frozen=True)
+class NpyTable:
+    """Embeddings with ``width`` features of ``dtype``; see `dinoclassify.writers.formats.Table`."""
+
+    width: int
+    dtype: npt.DTypeLike
+
+    def write(self, file: BinaryIO, rows: Iterable[Embedding], _meta: Mapping[str, object]) -> None:
+        """Write a file, from its beginning."""
+        for column in write_matrix(file, rows, self.width, self.dtype).values():
+            np.save(file, column, allow_pickle=False)
+
+    def read(self, name: str) -> Iterator[Embedding]:
+        """The rows of a file.
+
+        Raises:
+            KeyError, TypeError, ValueError: it has not these features, or is no such file.
+        """
+        try:
+            matrix = np.load(name, mmap_mode="r", allow_pickle=False)
+            check_matrix(matrix, self.width, self.dtype)
+            with open(name, "rb") as file:
+                file.seek(matrix.offset + matrix.nbytes)
+                index = {column: np.load(file, allow_pickle=False) for column in INDEX}
+        except EOFError as error:
+            raise ValueError(str(error)) from error
+        yield from embeddings(matrix, index)
+
+
+def write_matrix(file: BinaryIO, rows: Iterable[Embedding], width: int, dtype: npt.DTypeLike) -> Index:
+    """Write the features of all rows at the beginning of a file, as an array; gives what else the rows say."""
+    nothing = np.full(width, np.nan, dtype)
+    index: dict[str, list[Value]] = {column: [] for column in INDEX}
+    _write_header(file, 0, width, dtype)
+    for row in rows:
+        file.write((nothing if row.features is None else row.features).tobytes())
+        for column, value in common(row).items():
+            index[column].append(value)
+    file.seek(0)
+    _write_header(file, len(index["path"]), width, dtype)
+    file.seek(0, os.SEEK_END)
+    return {column: _array(column, values) for column, values in index.items()}
+
+
+def check_matrix(matrix: npt.NDArray[Any], width: int, dtype: npt.DTypeLike) -> None:
+    """Raise ValueError if these are not features of this kind."""
+    if matrix.ndim != 2 or matrix.shape[1] != width or matrix.dtype != dtype:
+        raise ValueError("it has features of another length or type")
+
+
+def embeddings(matrix: npt.NDArray[Any], index: Index) -> Iterator[Embedding]:
+    """The rows that `write_matrix` has taken apart."""
+    if any(len(index[column]) != len(matrix) for column in INDEX):
+        raise ValueError("its index has another length")
+    columns = {column: index[column].tolist() for column in INDEX}
+    for number, features in enumerate(matrix):
+        row = {column: _value(column, values[number]) for column, values in columns.items()}
+        yield from_columns(row | {"features": np.array(features) if row["error_code"] is None else None})
+
+
+def _write_header(file: BinaryIO, rows: int, width: int, dtype: npt.DTypeLike) -> None:
+    # NumPy leaves room in it for the number of rows to grow.
+    description = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+    np.lib.format.write_array_header_1_0(file, description | {"shape": (rows, width)})
+
+
+def _array(column: str, values: list[Value]) -> npt.NDArray[Any]:
+    if column in _NUMBERS:
+        return np.array([-1 if value is None else value for value in values], np.int64)
+    return np.array(["" if value is None else value for value in values], np.str_)
+
+
+def _value(column: str, value: Value) -> Value:
+    return None if value == (-1 if column in _NUMBERS else "") else value

@@ -1,0 +1,432 @@
+"""Tables with a column of pictures, as Hugging Face datasets are stored."""
+
+import io
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dinoclassify.discovery import image_tables, table_sizes
+from dinoclassify.discovery.image_tables import is_table, pictures, tables_in
+from dinoclassify.errors import UsageError
+from dinoclassify.types.prediction import Failure
+from dinoclassify.types.source import Source
+
+SIGNATURE = (123, 456)
+PICTURES = [b"picture %d " % number * number for number in range(1, 60)]
+KINDS = ["parquet", "stream.arrow", "file.arrow"]
+
+
+def structs(contents: Sequence[bytes | None], kind: "pa.DataType" = None) -> "pa.Array":
+    fields = pa.struct([("bytes", kind or pa.binary()), ("path", pa.string())])
+    return pa.array([None if content is None else {"bytes": content, "path": "x.png"} for content in contents], fields)
+
+
+def written(columns: dict[str, object], kind: str, rows: int = 10) -> bytes:
+    """A table as a file of this kind, of batches or groups of so many rows."""
+    table, stream = pa.table(columns), io.BytesIO()
+    if kind == "parquet":
+        pq.write_table(table, stream, row_group_size=rows)
+    else:
+        new = pa.ipc.new_stream if kind.startswith("stream") else pa.ipc.new_file
+        with new(stream, table.schema) as writer:
+            writer.write_table(table, max_chunksize=rows)
+    return stream.getvalue()
+
+
+def listed(content: bytes, kind: str, column: str = "image") -> list[Source]:
+    return list(pictures(f"a.{kind}", column, lambda _: io.BytesIO(content), SIGNATURE))
+
+
+def codes(sources: list[Source]) -> list[str]:
+    return [source.content.code if isinstance(source.content, Failure) else "ok" for source in sources]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "column",
+    [
+        structs(PICTURES),
+        structs(PICTURES, pa.large_binary()),
+        pa.array(PICTURES, pa.binary()),
+        pa.array(PICTURES, pa.large_binary()),
+        pa.array(PICTURES, pa.binary_view()),
+    ],
+)
+def test_each_row_is_a_picture_under_its_number(column: "pa.Array", kind: str) -> None:
+    content = written({"label": list(range(len(PICTURES))), "image": column}, kind)
+    assert listed(content, kind) == [
+        Source(f"a.{kind}!{number}", picture, (len(picture), 456)) for number, picture in enumerate(PICTURES)
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_without_a_picture_have_their_rows(kind: str) -> None:
+    contents = [b"first", None, b"", b"last"]
+    path_only = pa.array([{"bytes": None, "path": "x.png"}], structs([]).type)
+    for column in (structs(contents), pa.array(contents, pa.binary())):
+        sources = listed(written({"image": column}, kind), kind)
+        assert codes(sources) == ["ok", "vanished", "vanished", "ok"]
+        assert [source.path for source in sources] == [f"a.{kind}!{number}" for number in range(4)]
+    (source,) = listed(written({"image": path_only}, kind), kind)
+    assert source.content == Failure("vanished", "the row holds no picture")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_null_row_hides_what_lies_below_it(kind: str) -> None:
+    below = pa.array([b"seen", b"hidden"])
+    column = pa.StructArray.from_arrays([below], ["bytes"], mask=pa.array([False, True]))
+    assert codes(listed(written({"image": column}, kind), kind)) == ["ok", "vanished"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(image_tables, "MOST_BYTES", 5)
+    sources = listed(written({"image": structs([b"123456", b"12345"])}, kind), kind)
+    assert codes(sources) == ["too_large", "ok"]
+    assert sources[0].signature == (6, 456)
+
+
+def repeated(value: bytes, rows: int) -> bytes:
+    """A Parquet table that holds a value once, to which each row refers."""
+    stream = io.BytesIO()
+    images = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([value], pa.binary()))
+    column = pa.StructArray.from_arrays([images, pa.array(["x.png"] * rows)], ["bytes", "path"])
+    limit = 1 << 30
+    pq.write_table(
+        pa.table({"image": column}), stream, compression="zstd", dictionary_pagesize_limit=limit, store_schema=False
+    )
+    return stream.getvalue()
+
+
+def test_a_value_that_many_rows_refer_to_is_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = repeated(bytes(1_000_000), 16)
+    assert codes(listed(content, "parquet")) == ["ok"] * 16
+    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 3_500_000)
+    sources = listed(content, "parquet")
+    assert codes(sources) == ["ok"] * 3 + ["too_large"] * 13
+    assert [source.path for source in sources] == [f"a.parquet!{number}" for number in range(16)]
+    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 500_000)
+    before = pa.default_memory_pool().bytes_allocated()
+    found = pictures("a.parquet", "image", lambda _: io.BytesIO(content), SIGNATURE)
+    assert next(found).content == Failure("too_large", "the table becomes over 200 times as large as it is")
+    assert pa.default_memory_pool().bytes_allocated() - before < 500_000, "nothing of it is read"
+    assert codes(list(found)) == ["too_large"] * 15
+
+
+def test_what_the_footer_says_of_a_bomb_s_size_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def number(value: int) -> bytes:
+        """As Thrift writes it, in four bytes."""
+        return bytes([value * 2 >> shift & 127 | (128 if shift < 21 else 0) for shift in (0, 7, 14, 21)])
+
+    content = repeated(bytes(4_000_000), 16)
+    chunk = pq.ParquetFile(io.BytesIO(content)).metadata.row_group(0).column(0)
+    lie = content.replace(number(chunk.total_uncompressed_size), number(100))
+    assert pq.ParquetFile(io.BytesIO(lie)).metadata.row_group(0).column(0).total_uncompressed_size == 100
+    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 3_000_000)
+    assert codes(listed(lie, "parquet")) == ["too_large"] * 16
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("packing", ["gzip", "zstd", "brotli", "lz4", "snappy", "none"])
+def test_pages_of_each_kind_are_looked_at(monkeypatch: pytest.MonkeyPatch, packing: str, version: str) -> None:
+    looked: list[table_sizes.Sizes] = []
+    looked_at = table_sizes.pages
+
+    def pages(*arguments: "io.BytesIO | int") -> Iterator[table_sizes.Sizes]:
+        for page in looked_at(*arguments):  # type: ignore[arg-type]  # as it is called
+            looked.append(page)
+            yield page
+
+    monkeypatch.setattr(table_sizes, "pages", pages)
+    stream = io.BytesIO()
+    contents = [random.Random(number).randbytes(1000) for number in range(200)]
+    table = pa.table({"other": list(range(200)), "image": structs(contents)})
+    how = {"data_page_size": 2000, "write_batch_size": 1, "data_page_version": version, "row_group_size": 50}
+    pq.write_table(table, stream, compression=packing, write_page_checksum=True, **how)
+    assert [source.content for source in listed(stream.getvalue(), "parquet")] == contents
+    unpacked = sum(page.unpacked for page in looked)
+    assert unpacked == 0 if packing in ("snappy", "none") else 200_000 < unpacked < 220_000
+
+
+@given(st.binary(max_size=200))
+def test_rubbish_in_place_of_a_page_ends(content: bytes) -> None:
+    for most in (len(content), 1 << 40):
+        try:
+            for page in table_sizes.pages(io.BytesIO(content), 0, most):
+                assert min(page.packed, page.unpacked) >= 0
+        except (ValueError, KeyError):
+            pass
+
+
+@pytest.mark.parametrize("kind", ["stream.arrow", "file.arrow"])
+@pytest.mark.parametrize("packing", ["zstd", "lz4"])
+def test_a_packed_batch_is_not_unpacked_if_it_is_a_bomb(
+    monkeypatch: pytest.MonkeyPatch, kind: str, packing: str
+) -> None:
+    small, large = pa.array([b"small"]), pa.array([bytes(4_000_000)])
+    stream = io.BytesIO()
+    new = pa.ipc.new_stream if kind.startswith("stream") else pa.ipc.new_file
+    names = pa.array(["x"]).dictionary_encode()
+    schema = pa.schema([("name", names.type), ("image", pa.binary())])
+    with new(stream, schema, options=pa.ipc.IpcWriteOptions(compression=packing)) as writer:
+        for images in (small, large, small):
+            writer.write_batch(pa.record_batch([names, images], schema=schema))
+    content = stream.getvalue()
+    assert len(content) < 50_000
+    assert codes(listed(content, kind)) == ["ok"] * 3
+    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 3_000_000)
+    monkeypatch.setattr(image_tables, "BOMB_RATIO", 20)
+    sources = listed(content, kind)
+    assert codes(sources) == (["ok", "too_large"] if kind.startswith("stream") else ["too_large"])
+    assert sources[-1].path == f"a.{kind}"
+
+
+def test_views_of_one_value_are_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = pa.py_buffer(os.urandom(100_000))
+    view = (100_000).to_bytes(4, "little") + buffer[:4].to_pybytes() + bytes(8)
+    column = pa.Array.from_buffers(pa.binary_view(), 1000, [None, pa.py_buffer(view * 1000), buffer])
+    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 1_000_000)
+    sources = listed(written({"image": column}, "stream.arrow", rows=1000), "stream.arrow")
+    assert 200 <= codes(sources).count("ok") < 300
+    assert codes(sources)[-1] == "too_large"
+
+
+def test_only_the_rows_of_a_bomb_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 500_000)
+    stream = io.BytesIO()
+    table = pa.table({"image": structs([b"first", bytes(1_000_000), b"last"])})
+    pq.write_table(table, stream, row_group_size=1, compression="zstd")
+    assert codes(listed(stream.getvalue(), "parquet")) == ["ok", "too_large", "ok"]
+
+
+@pytest.mark.slow
+def test_a_bomb_takes_little_memory(tmp_path: Path, tiny: str) -> None:
+    """120 MB that 16 rows refer to, and 60 MB that 1,000 do, in 4 kB each."""
+    program = (
+        "import sys; from dinoclassify.cli import run; code = run(sys.argv[1:]);"  # getrusage counts the parent, too
+        "print(code, open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
+    )
+    for megabytes, rows in ((120, 16), (60, 1000)):
+        (tmp_path / "bomb.parquet").write_bytes(repeated(bytes(megabytes * 10**6), rows))
+        assert (tmp_path / "bomb.parquet").stat().st_size < 10_000
+        command = ("predict", "bomb.parquet", "--column", "image", "-m", tiny, "-o", "rows.csv", "-j", "1")
+        done = subprocess.run([sys.executable, "-c", program, *command], cwd=tmp_path, capture_output=True, check=True)
+        code, kilobytes = map(int, done.stdout.split())
+        assert code == 3
+        assert kilobytes < 1_000_000
+        assert (tmp_path / "rows.csv").read_text().count("too_large") >= rows - 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_without_rows_has_no_pictures(kind: str) -> None:
+    assert listed(written({"image": structs([])}, kind), kind) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("photo", "has no column photo; choose one with --column: image, label, odd"),
+        ("label", ": label holds no pictures but int64; choose one with --column: image, label, odd"),
+        ("odd", ": odd holds no pictures but struct<text: string>; choose one with --column: image, label, odd"),
+        ("image.bytes", "has no column image.bytes; choose one with --column: image, label, odd"),
+    ],
+)
+def test_a_column_that_holds_no_pictures_is_said(column: str, message: str, kind: str) -> None:
+    content = written({"image": structs([b"x"]), "label": [1], "odd": [{"text": "x"}]}, kind)
+    with pytest.raises(UsageError) as caught:
+        listed(content, kind, column)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"a.{kind}")
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_may_have_dots_in_their_names() -> None:
+    content = written({"an.image": structs(PICTURES), "an": [1] * len(PICTURES)}, "parquet")
+    assert [source.content for source in listed(content, "parquet", "an.image")] == PICTURES
+
+
+@pytest.mark.parametrize("kind", ["stream.arrow", "file.arrow"])
+def test_packed_arrow_files_are_read(kind: str) -> None:
+    table, stream = pa.table({"image": structs(PICTURES)}), io.BytesIO()
+    new = pa.ipc.new_stream if kind.startswith("stream") else pa.ipc.new_file
+    with new(stream, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    assert [source.content for source in listed(stream.getvalue(), kind)] == PICTURES
+
+
+class Counted(io.FileIO):
+    """A file that counts what is read of it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        self.count += len(content or b"")
+        return content or b""
+
+
+@contextmanager
+def large_table(path: Path, kind: str) -> Iterator[Callable[[str], BinaryIO]]:
+    """Opens a table of 400 pictures of 100 kB, in groups of 20, with something else that is as large."""
+    contents = [random.Random(number).randbytes(100_000) for number in range(400)]
+    path.write_bytes(written({"other": contents, "image": structs(contents)}, kind, rows=20))
+    with Counted(str(path)) as file:
+        yield lambda _: file
+
+
+@pytest.mark.parametrize("kind", ["parquet", "file.arrow"])
+def test_only_that_column_is_read_and_memory_stays_flat(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    with large_table(path, kind) as open_file:
+        before, most = pa.total_allocated_bytes(), 0
+        for source in pictures(str(path), "image", open_file, SIGNATURE):
+            assert len(source.content) == 100_000  # type: ignore[arg-type]  # bytes
+            most = max(most, pa.total_allocated_bytes() - before)
+        assert most < 10_000_000
+        assert 40_000_000 < open_file("").count < 41_000_000  # type: ignore[attr-defined]  # a Counted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_come_while_the_table_is_still_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    with large_table(path, kind) as open_file:
+        assert next(pictures(str(path), "image", open_file, SIGNATURE)).path == f"{path}!0"
+        assert open_file("").count < 8_000_000  # type: ignore[attr-defined]  # a Counted
+
+
+def test_of_a_stream_that_is_cut_short_the_rest_is_read() -> None:
+    content = written({"image": structs(PICTURES)}, "stream.arrow")
+    sources = listed(content[: len(content) // 2], "stream.arrow")
+    assert 10 < len(sources) < 50
+    assert [source.content for source in sources[:-1]] == PICTURES[: len(sources) - 1]
+    assert (sources[-1].path, sources[-1].signature) == ("a.stream.arrow", SIGNATURE)
+    assert codes(sources[-1:]) == ["decode_error"]
+
+
+def test_a_stream_that_is_cut_between_two_batches_is_not_whole() -> None:
+    content = written({"image": structs(PICTURES)}, "stream.arrow")
+    sources = listed(content[:-8], "stream.arrow")
+    assert [source.content for source in sources[:-1]] == PICTURES
+    assert (sources[-1].path, *codes(sources[-1:])) == ("a.stream.arrow", "truncated")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", [0, 3, 20, 1000])
+def test_a_table_that_is_cut_short_is_one_row(kind: str, length: int) -> None:
+    content = written({"image": structs(PICTURES)}, kind, rows=100)
+    (source,) = listed(content[:length], kind)
+    assert isinstance(source.content, Failure)
+    assert (source.path, source.content.code) == (f"a.{kind}", "decode_error")
+    assert source.content.message.startswith("the table is damaged or cut short: ")
+    assert "\n" not in source.content.message
+
+
+def test_of_a_damaged_parquet_table_the_rows_before_are_read() -> None:
+    stream = io.BytesIO()
+    table = pa.table({"image": structs(PICTURES)})
+    pq.write_table(table, stream, row_group_size=10, compression="none", use_dictionary=False)
+    content = bytearray(stream.getvalue())
+    at = content.index(PICTURES[45])
+    content[at - 4 : at] = b"\xff" * 4  # its length
+    sources = listed(bytes(content), "parquet")
+    assert [source.content for source in sources[:-1]] == PICTURES[: len(sources) - 1]
+    assert len(sources) == 46
+    assert (sources[-1].path, *codes(sources[-1:])) == ("a.parquet", "decode_error")
+
+
+def test_damaged_lengths_in_arrow_lead_nowhere() -> None:
+    content = written({"image": pa.array([b"a" * 100, b"b" * 100])}, "stream.arrow")
+    lengths = b"".join(number.to_bytes(4, "little") for number in (0, 100, 200))
+    assert content.count(lengths) == 1
+    damaged = content.replace(lengths, lengths[:4] + (1 << 30).to_bytes(4, "little") + lengths[8:])
+    assert codes(listed(damaged, "stream.arrow")) == ["decode_error"]
+
+
+def test_damaged_counts_in_arrow_do_not_end_the_process() -> None:
+    content = written({"image": structs([b"a" * 100] * 57)}, "stream.arrow", rows=57)
+    count = (57).to_bytes(8, "little")
+    assert count in content
+    damaged = content.replace(count, (-57).to_bytes(8, "little", signed=True))
+    assert codes(listed(damaged, "stream.arrow")) == ["decode_error"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_what_is_no_table_is_a_row(kind: str) -> None:
+    assert codes(listed(b"\xff\xd8\xff\xe0" * 1000, kind)) == ["decode_error"]
+
+
+def test_a_table_that_is_not_there_has_vanished(tmp_path: Path) -> None:
+    for path, code in ((tmp_path / "a.parquet", "vanished"), (tmp_path, "unreadable")):
+        (source,) = pictures(str(path), "image", io.FileIO, SIGNATURE)
+        assert isinstance(source.content, Failure)
+        assert (source.path, source.content.code) == (str(path), code)
+
+
+def test_a_connection_that_is_lost_is_a_row() -> None:
+    class Lost(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 20_000:
+                raise TimeoutError("no answer")
+            return super().read(size)
+
+    content = written({"image": structs(PICTURES)}, "stream.arrow")
+    sources = list(pictures("a.arrow", "image", lambda _: Lost(content), SIGNATURE))
+    assert len(sources) > 10
+    assert codes(sources)[-2:] == ["ok", "timeout"]
+
+
+@pytest.mark.parametrize(
+    ("path", "table"), [("a.parquet", True), ("A.ARROW", True), ("s3://b/a.parquet", True), ("a.csv", False)]
+)
+def test_tables_are_known_by_their_suffix(path: str, table: bool) -> None:
+    assert is_table(path) == table
+
+
+def test_the_tables_in_a_folder_come_by_name(tmp_path: Path) -> None:
+    names = [
+        "data/test-00000-of-00001.parquet",
+        "data/train-00000-of-00002.parquet",
+        "data/train-00001-of-00002.parquet",
+        "train/data-00000-of-00001.arrow",
+    ]
+    others = [
+        "train/cache-0123456789.arrow",
+        "train/dataset_info.json",
+        "train/.hidden.arrow",
+        ".cache/x.parquet",
+        "README.md",
+    ]
+    for name in names + others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "train.parquet").mkdir()
+    (tmp_path / "train.parquet" / "part-0.parquet").touch()
+    assert tables_in(str(tmp_path)) == [
+        str(tmp_path / name) for name in [*names[:3], names[3], "train.parquet/part-0.parquet"]
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.parquet").touch()
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def deny(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    assert tables_in(str(tmp_path)) == [str(tmp_path / "a.parquet"), str(tmp_path / "closed")]

@@ -1,0 +1,89 @@
+"""The clock: what is charged to which stage."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dinoclassify import Classifier, Encoder, timing
+from dinoclassify.timing import STAGES, Stages, advice
+from tests.conftest import PHOTOS
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, to be set."""
+    time = [0.0]
+    monkeypatch.setattr(timing, "perf_counter", lambda: time[0])
+    return time
+
+
+def test_one_stage_is_charged_at_a_time(now: list[float]) -> None:
+    clock = Stages()
+    with clock.charge("decode"):
+        now[0] += 1
+        with clock.charge("walk"):
+            now[0] += 2
+        now[0] += 3
+    now[0] += 50  # charged to nobody
+    for _ in clock.over("forward", ["batch"]):
+        now[0] += 100
+    with clock.charge("write"):
+        now[0] += 4
+    assert clock.shares() == {"walk": 0.2, "read": 0, "decode": 0.4, "forward": 0, "write": 0.4}
+
+
+def test_the_wait_for_workers_is_shared_out_as_they_spent_it(now: list[float]) -> None:
+    clock = Stages()
+    with clock.charge("decode"):
+        now[0] += 8
+    clock.add_worker(pictures=10, read_seconds=3, decode_seconds=1)
+    assert clock.shares() == {"walk": 0, "read": 0.75, "decode": 0.25, "forward": 0, "write": 0}
+    assert clock.bottleneck() == "read"
+    assert clock.summary() == (
+        "time: walk 0 %, read 75 %, decode 25 %, forward 0 %, write 0 %; "
+        "in a worker a picture took 300.0 ms to read, 100.0 ms to decode"
+    )
+
+
+def test_the_wait_for_a_list_is_not_the_decoders_fault(now: list[float]) -> None:
+    clock = Stages()
+
+    def items() -> Iterator[str]:
+        now[0] += 5
+        yield "nothing"
+
+    for _ in clock.over("decode", items()):
+        clock.recharge("decode", to="walk")
+    assert clock.shares()["walk"] == 1
+
+
+def test_a_run_of_nothing_has_shares_too() -> None:
+    assert set(Stages().shares().values()) == {0.0}
+
+
+def test_there_is_advice_for_every_stage() -> None:
+    for stage in STAGES:
+        for runtime in ("torch", "openvino"):
+            assert advice(stage, runtime=runtime, precision="bf16")
+    assert "int8" in advice("forward", runtime="openvino", precision="bf16")
+    assert "int8" not in advice("forward", runtime="openvino", precision="int8")
+    assert "--exact" in advice("decode", runtime="torch", precision="fp32", exact=True)
+
+
+def test_advice_leaves_out_what_was_tried() -> None:
+    refused = advice("forward", runtime="openvino", precision="bf16", int8=False)
+    assert refused == "try a smaller --model"
+    assert "openvino" not in advice("forward", runtime="torch", precision="fp32", openvino=True)
+    assert "more --workers" in advice("decode", runtime="torch", precision="fp32", workers=3, processors=4)
+    assert "--workers" not in advice("decode", runtime="torch", precision="fp32", workers=4, processors=4)
+
+
+def test_a_model_knows_what_it_has_tried(tiny: str, now: list[float]) -> None:
+    clock = Stages()
+    with clock.charge("forward"):
+        now[0] += 1
+    assert "int8" in Classifier(tiny, runtime="openvino").advice(clock, exact=False)
+    assert "int8" not in Classifier(tiny, precision="int8").advice(clock, exact=False)
+    assert "int8" not in Encoder(tiny, runtime="openvino").advice(clock, exact=False)
+    assert [row.status for row in Classifier(tiny).predict(PHOTOS / "coffee.jpg", stages=clock, workers=1)] == ["ok"]
+    assert clock.workers == 1
