@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dinoclassify.errors import DinoclassifyError, ModelError, NoInputsError, OutputError, UsageError
     from dinoclassify.types.embedding import Embedding
     from dinoclassify.types.prediction import Failure, Label, Prediction
+    from dinoclassify.version import __version__
 
 _MODULES = {
     "classifier": ("Classifier",),
@@ -21,9 +22,9 @@ _MODULES = {
     "encoder": ("Encoder",),
     "errors": ("DinoclassifyError", "ModelError", "NoInputsError", "OutputError", "UsageError"),
     "types.prediction": ("Failure", "Label", "Prediction"),
+    "version": ("__version__",),
 }
 
-__version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "DinoclassifyError",
@@ -36,6 +37,7 @@ __all__ = [
     "OutputError",
     "Prediction",
     "UsageError",
+    "__version__",
 ]
 
 

@@ -16,9 +16,6 @@ with exit code 3, unless --max-failures says how many are acceptable.
 Every message is one line that names the thing and the cure; the command line prints nothing else.
 """
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
-
 
 class DinoclassifyError(Exception):
     """Something went wrong that a person can understand and mend."""
@@ -76,26 +73,3 @@ class LockedError(DinoclassifyError):
     """Another run is writing the output."""
 
     exit_code = 11
-
-
-def first_line(error: BaseException) -> str:
-    """What another library's error says first; its type where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def name_some(names: Sequence[str], most: int = 5) -> str:
-    """Some names in a line: the first ones, and how many there are besides."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def count_of(number: int, name: str) -> str:
-    """How many there are of what ``name`` calls one of: ``1 image``, ``2,000 images``."""
-    ending = "" if number == 1 else "es" if name.endswith("s") else "s"
-    return f"{number:,} {name}{ending}"
-
-
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """` (did you mean ...?)` with the choice that is spelt most like ``name``; empty where none is."""
-    found = get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]}?)" if found else ""

@@ -12,7 +12,9 @@ from dinoclassify.decoding.loader import load_batches
 from dinoclassify.decoding.worker import Batch
 from dinoclassify.discovery.discover import discover
 from dinoclassify.discovery.in_memory import in_memory
-from dinoclassify.errors import UsageError, nearest
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import nearest
+from dinoclassify.models.info import ModelInfo
 from dinoclassify.models.open import ImageClassifier, ImageModel
 from dinoclassify.runtimes import Precision, RuntimeName, open_runtime
 from dinoclassify.system.environment import available_cpus
@@ -77,6 +79,19 @@ class LoadedModel:
     def revision(self) -> str | None:
         """The commit of a hub model, the sha256 of the built-in one, None for a folder."""
         return self._model.revision
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is and how it runs now: a runtime may change its precision during a run."""
+        return ModelInfo(
+            name=self.model,
+            revision=self.revision,
+            preprocessing=self.preprocessing,
+            device=self.device,
+            runtime=self.runtime,
+            precision=self.precision,
+            batch_size=self.batch_size,
+        )
 
     def digest(self) -> str:
         """A digest of the model: of its weights and settings. Reads all of them."""

@@ -14,7 +14,6 @@ from typing import Annotated, Never
 
 import typer
 
-import dinoclassify
 from dinoclassify.__main__ import exit_at_once
 from dinoclassify.cli.command import Command, Group, explain
 from dinoclassify.cli.commands.bench import bench
@@ -33,6 +32,7 @@ from dinoclassify.cli.terminal import hush, say, writing_to_stdout
 from dinoclassify.errors import DinoclassifyError, OutputClosedError, UsageError, WorkerError
 from dinoclassify.storage.atomic import FULL
 from dinoclassify.system.environment import SHARED_MEMORY, make_do, temporary_folder
+from dinoclassify.version import __version__
 
 log = logging.getLogger("dinoclassify")
 
@@ -58,7 +58,7 @@ for command in (predict, merge, embed, train, evaluate, sort, tag, report, bench
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"dinoclassify {dinoclassify.__version__}")
+        print(f"dinoclassify {__version__}")
         raise typer.Exit
 
 

@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from dinoclassify.cli.terminal import say, writing_to_stdout
-from dinoclassify.errors import ModelError, UsageError, nearest
+from dinoclassify.errors import ModelError, UsageError
+from dinoclassify.messages import nearest
 from dinoclassify.storage.missing import home_of
 
 _PREFIX = "DINOCLASSIFY_"

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from dinoclassify.cli.terminal import print_lines, print_table
 from dinoclassify.results.evaluation.calibration import Threshold
 from dinoclassify.results.evaluation.evaluate import Evaluation
-from dinoclassify.types.prediction import shown_path
+from dinoclassify.storage.paths import shown_path
 from dinoclassify.types.share import Share
 
 _FEW = 20  # classes, of which all are shown

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Never
 
 from dinoclassify.cli.options import Messages
 from dinoclassify.errors import OutputClosedError, OutputError
-from dinoclassify.types.prediction import Value, printable
+from dinoclassify.messages import printable
+from dinoclassify.writers.formats.columns import Value
 from dinoclassify.writers.formats.csv import join
 
 if TYPE_CHECKING:

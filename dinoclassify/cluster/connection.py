@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from dinoclassify.errors import UsageError, first_line
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import first_line
 
 try:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -16,7 +16,7 @@ import os
 import pickle
 import platform
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol
@@ -27,7 +27,6 @@ import torch
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-import dinoclassify
 from dinoclassify.cluster.chunk_source import Plan, Todo
 from dinoclassify.cluster.resources import Use, gpus_of_replica, use_of_cluster
 from dinoclassify.cluster.transport import packed, pieces_of, unpacked
@@ -38,9 +37,10 @@ from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.types.preprocessing import AsIs, Preprocessing
 from dinoclassify.types.source import Source, Stream
+from dinoclassify.version import __version__
 from dinoclassify.writers.chunks import Chunk, ChunkResult, Piece, chunk_size, read_chunk, write_rows
 from dinoclassify.writers.formats import R, RowFormat
-from dinoclassify.writers.provenance import versions
+from dinoclassify.writers.provenance import Origin
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -67,35 +67,8 @@ class Job(Protocol[R]):
     def row_format(self) -> RowFormat[R]:
         """What rows are written in."""
 
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """What the answers depend on."""
-
-    @property
-    def outputs(self) -> Mapping[str, int]:
-        """How many labels there are."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts(Generic[R]):
-    """What the driver needs to know of a job, and of a model that it has not opened: as `LoadedModel` tells it."""
-
-    model: str
-    revision: str | None
-    batch_size: int
-    preprocessing: Preprocessing | AsIs
-    device: str
-    runtime: str
-    precision: str
-    digest_of_it: str
-    versions: Mapping[str, str]
-    row_format: RowFormat[R]
-    settings: Mapping[str, object]
-    outputs: Mapping[str, int]
-
-    def digest(self) -> str:
-        """A digest of the model."""
-        return self.digest_of_it
+    def origin(self) -> Origin[R]:
+        """What its rows come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +82,7 @@ class Decoding:
     private: bool = False
 
 
-def look_at_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) -> ModelFacts[R]:
+def look_at_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) -> Origin[R]:
     """Open the model where a replica would, and say what it is.
 
     Args:
@@ -123,12 +96,12 @@ def look_at_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) 
     look: Any = ray.remote(num_cpus=0, num_gpus=gpus_of_replica(gpus), max_retries=-1)(_look)
     with _reporting():
         version: str
-        facts: ModelFacts[R]
-        version, facts = ray.get(look.remote(open_job, os.getcwd()))
-    here = dinoclassify.__version__
+        origin: Origin[R]
+        version, origin = ray.get(look.remote(open_job, os.getcwd()))
+    here = __version__
     if version != here:
         raise UsageError(f"the nodes of the cluster have dinoclassify {version}, this one {here}: install the same")
-    return facts
+    return origin
 
 
 def answer(
@@ -280,25 +253,9 @@ def _enter(folder: str, *names: str) -> None:
             raise UsageError(f"{why}: name absolute paths, or share that folder with all machines") from error
 
 
-def _look(open_job: Callable[[], Job[R]], folder: str) -> tuple[str, ModelFacts[R]]:
+def _look(open_job: Callable[[], Job[R]], folder: str) -> tuple[str, Origin[R]]:
     _enter(folder)
-    job = open_job()
-    model = job.model
-    facts = ModelFacts(
-        model=model.model,
-        revision=model.revision,
-        batch_size=model.batch_size,
-        preprocessing=model.preprocessing,
-        device=model.device,
-        runtime=model.runtime,
-        precision=model.precision,
-        digest_of_it="" if model.revision else model.digest(),
-        versions=versions(model.runtime),
-        row_format=job.row_format,
-        settings=job.settings,
-        outputs=job.outputs,
-    )
-    return dinoclassify.__version__, facts
+    return __version__, open_job().origin()
 
 
 def _decode(

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError, features
 
 from dinoclassify.decoding.camera_raw import raw_format
-from dinoclassify.storage.atomic import signature
 from dinoclassify.storage.reader import PictureBytes, PictureFile, RefusedError, open_picture
+from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.preprocessing import AsIs, Preprocessing, Window
 from dinoclassify.types.source import MAX_PIXELS, Source
@@ -109,7 +109,7 @@ def decode(
     except Exception as error:  # decoders raise nearly anything on broken data
         pixels, failure = None, _failure(error)
         if size is None:  # it could not be opened; what it looks like tells a later run whether it has changed
-            size, mtime_ns = signature(source.path)
+            size, mtime_ns = file_signature(source.path)
     return Decoded(source, pixels, failure, size, mtime_ns, stream.seconds if stream is not None else 0.0)
 
 

@@ -22,9 +22,9 @@ from torch.utils.data import Dataset
 
 from dinoclassify.decoding.decode import Decoded, init_process
 from dinoclassify.decoding.shared_memory import Slots, Written
-from dinoclassify.storage.atomic import signature
 from dinoclassify.storage.budget import Share
 from dinoclassify.storage.fetcher import Fetcher, is_elsewhere
+from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
 
@@ -125,7 +125,7 @@ class Pictures(Dataset[Result]):
     def _decode_next(self, position: int, source: Source, fetched: Iterator[Source]) -> Decoded:
         self._progress.size, self._progress.mtime_ns = -1, 0
         self._note(position)
-        size, mtime_ns = source.signature or signature(source.path)
+        size, mtime_ns = source.signature or file_signature(source.path)
         self._progress.size, self._progress.mtime_ns = -1 if size is None else size, mtime_ns or 0
         started = perf_counter()
         whole = next(fetched)

@@ -26,7 +26,7 @@ from transformers import (
 
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.decoding.worker import Batch
-from dinoclassify.errors import first_line
+from dinoclassify.messages import first_line
 from dinoclassify.models.checkpoint import silenced
 from dinoclassify.models.hub import cached_snapshot
 from dinoclassify.models.names import resolve

@@ -16,9 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Literal
 
-import dinoclassify
-from dinoclassify.errors import first_line
+from dinoclassify.messages import first_line
 from dinoclassify.models.names import DEFAULT, ModelName, find_flaw, is_builtin_installed, resolve
+from dinoclassify.version import __version__
 
 Verdict = Literal["ok", "advice", "problem"]
 
@@ -75,7 +75,7 @@ def _safely(topic: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Findi
 
 
 def _versions() -> Iterator[Finding]:
-    yield Finding("ok", "version", "dinoclassify", dinoclassify.__version__)
+    yield Finding("ok", "version", "dinoclassify", __version__)
     yield Finding("ok", "version", "python", platform.python_version())
     for package in ("torch", "transformers", "pillow"):
         try:

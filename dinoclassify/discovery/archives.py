@@ -7,23 +7,20 @@ member is its `Failure`; what is wrong with the archive itself is one more input
 
 import os
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from typing import BinaryIO, Literal
 
-from dinoclassify.discovery.tar_headers import CUT, BrokenError, Header, Headers, NoArchiveError, Stream, damage
-from dinoclassify.discovery.zip_directory import MEMBER_MAGIC, ZipMember, read_directory
-from dinoclassify.errors import first_line
-from dinoclassify.storage.atomic import Signature
+from dinoclassify.discovery.tar_headers import BrokenError, Header, Headers, NoArchiveError, Stream, damage
+from dinoclassify.discovery.zip_directory import ZipMember, read_directory
+from dinoclassify.storage.byte_range import CUT, LOCAL_HEADER
 from dinoclassify.storage.remote import object_store
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import MEMBER, MOST_BYTES, Source, Span
+from dinoclassify.types.source import MEMBER, MOST_BYTES, Signature, Source, Span
 
 _ZIPS = (".zip", ".cbz")
 _PLAIN_TARS = (".tar",)
@@ -33,8 +30,7 @@ _SUFFIXES = (*_ZIPS, *_PLAIN_TARS, *_COMPRESSED_TARS)
 _INDEXES = 4  # archives whose members are known by name
 _MOST_INDEXED = 200_000  # members of such an archive: about 100 MB
 
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's member: magic, length of its name, and of its extra fields
-_MOST_LOCAL_HEADER = _LOCAL_HEADER.size + 2 * 0xFFFF
+_MOST_LOCAL_HEADER = LOCAL_HEADER.size + 2 * 0xFFFF
 _ENCRYPTED = 1  # a flag of a zip's member
 _PACKINGS: dict[int, Literal["stored", "deflated"]] = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 
@@ -121,32 +117,6 @@ def member(
     return Source(f"{path}{MEMBER}{name}", otherwise)
 
 
-def unpack(span: Span, raw: bytes) -> bytes | Failure:
-    """A picture, from the bytes of its archive that are its ``span``."""
-    if len(raw) < span.length:
-        return CUT
-    if span.packing == "plain":
-        return raw
-    magic, name_length, extra_length = _LOCAL_HEADER.unpack_from(raw)
-    if magic != MEMBER_MAGIC:
-        return Failure("decode_error", "its header in the archive is damaged")
-    packed = memoryview(raw)[_LOCAL_HEADER.size + name_length + extra_length :]
-    try:
-        content = _inflate(packed, span.size) if span.packing == "deflated" else bytes(packed[: span.size])
-    except zlib.error as error:
-        return Failure("decode_error", f"its data in the archive are damaged: {first_line(error)}")
-    if len(content) > span.size:
-        return Failure("too_large", f"is larger than the {span.size:,} bytes that its archive says")
-    if len(content) < span.size or zlib.crc32(content) != span.crc:
-        return Failure("decode_error", "its data in the archive are damaged: wrong size or checksum")
-    return content
-
-
-def _inflate(packed: memoryview, size: int) -> bytes:
-    """What is in it; no more than one byte more than it should be."""
-    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)
-
-
 def _source(archive: _Archive, entry: _Entry) -> Source:
     signature = entry.size, archive.signature[1]
     return Source(f"{archive.path}{MEMBER}{entry.name}", entry.content, signature)
@@ -218,7 +188,7 @@ def _zip_refusal(name: str, info: ZipMember) -> Failure | None:
     if info.method not in _PACKINGS:
         reason = f"is packed by the method {info.method} of zip, neither stored nor deflated"
         return Failure("unsupported_format", reason)
-    if info.packed_size > info.room - _LOCAL_HEADER.size:
+    if info.packed_size > info.room - LOCAL_HEADER.size:
         return Failure("decode_error", "overlaps what follows it in the archive")
     return _refusal(name, max(info.size, info.packed_size))
 

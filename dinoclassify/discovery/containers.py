@@ -12,11 +12,12 @@ from typing import BinaryIO
 from dinoclassify.discovery import archives, image_tables
 from dinoclassify.discovery.filters import Filters, Rules, is_glob
 from dinoclassify.errors import UsageError
+from dinoclassify.storage.paths import file_shown_as
 from dinoclassify.storage.reader import signature_of
 from dinoclassify.storage.remote import object_store
 from dinoclassify.storage.remote.proxies import proxy_of
 from dinoclassify.storage.remote.web import is_web, require_aiohttp
-from dinoclassify.types.prediction import Failure, file_shown_as
+from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import MEMBER, Source, Stream
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ def is_in_store(url: str, rules: Rules) -> bool:
 
 
 def is_gone(path: str) -> bool:
-    """Whether it is certain that what a row's path, see `types.prediction.shown_path`, stands for is gone.
+    """Whether it is certain that what a row's path, see `storage.paths.shown_path`, stands for is gone.
 
     A file or an object is gone if the nearest folder above it can be listed and has something in it: an empty one may
     be where a disk is not mounted. A member is gone if its archive can be read and does not have it, or is gone itself;

@@ -16,11 +16,11 @@ from dinoclassify.discovery.tar_headers import (
     BOMB_RATIO,
     BrokenError,
 )  # ... and so many times as large as what was read of it, is a bomb
-from dinoclassify.errors import UsageError, first_line
-from dinoclassify.storage.atomic import Signature
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import first_line
 from dinoclassify.storage.remote import object_store
 from dinoclassify.types.prediction import ErrorCode, Failure
-from dinoclassify.types.source import MEMBER, MOST_BYTES, Source
+from dinoclassify.types.source import MEMBER, MOST_BYTES, Signature, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,8 +10,9 @@ from dinoclassify.discovery.discover import discover
 from dinoclassify.discovery.filters import Filters, Rules, has_image_suffix
 from dinoclassify.discovery.path_list import table_rows
 from dinoclassify.discovery.roots import check_roots
-from dinoclassify.errors import NoInputsError, UsageError, name_some
-from dinoclassify.types.prediction import shown_path
+from dinoclassify.errors import NoInputsError, UsageError
+from dinoclassify.messages import name_some
+from dinoclassify.storage.paths import shown_path
 
 log = logging.getLogger(__name__)
 

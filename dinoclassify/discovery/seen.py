@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.storage.atomic import Identity, Signature, append, replacing, reporting
+from dinoclassify.storage.atomic import append, replacing, reporting
+from dinoclassify.storage.signature import Identity
 from dinoclassify.types.prediction import ErrorCode, Row, Status
+from dinoclassify.types.source import Signature
 
 SEEN = ".seen"  # stands behind the name of the output
 

@@ -6,14 +6,14 @@ import tarfile
 from collections.abc import Callable
 from typing import BinaryIO, Self
 
-from dinoclassify.errors import first_line
+from dinoclassify.messages import first_line
+from dinoclassify.storage.byte_range import CUT
 from dinoclassify.storage.remote import object_store
 from dinoclassify.types.prediction import Failure
 
 BOMB_BYTES = 1 << 30  # a compressed tar that has become larger than this, ...
 BOMB_RATIO = 200  # and so many times as large as what was read of it, is not read further
 
-CUT = Failure("truncated", "the archive ends too early: it has been cut short")
 BOMB = Failure("too_large", f"the archive becomes over {BOMB_RATIO} times as large; what follows is not read")
 NO_ARCHIVE = Failure("unreadable", "what should be its archive is none")
 

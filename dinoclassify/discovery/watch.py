@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from dinoclassify.discovery.paths import absolute_path
 from dinoclassify.discovery.seen import Seen, seen_in
-from dinoclassify.storage.atomic import Identity, Signature, folder_identity, same_signature
+from dinoclassify.storage.signature import Identity, folder_identity, same_signature
 from dinoclassify.types.prediction import Row
-from dinoclassify.types.source import Source
+from dinoclassify.types.source import Signature, Source
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 from zipfile import BadZipFile
 
-from dinoclassify.discovery.tar_headers import CUT, NO_ARCHIVE, BrokenError, NoArchiveError
+from dinoclassify.discovery.tar_headers import NO_ARCHIVE, BrokenError, NoArchiveError
+from dinoclassify.storage.byte_range import CUT, MEMBER_MAGIC
 from dinoclassify.types.prediction import Failure
-
-MEMBER_MAGIC = b"PK\3\4"  # before each member
 
 _MOST_DIRECTORY = 256 << 20  # bytes: two to four million members
 _MOST_COMMENT = 0xFFFF

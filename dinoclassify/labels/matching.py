@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 
-from dinoclassify.errors import UsageError, name_some
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import name_some
 
 _ALIKE = 0.9  # the share of ImageNet's names, in its order, from which on the classes are ImageNet's
 

@@ -14,7 +14,8 @@ from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, PreTrainedConfig
 from transformers.utils import logging as hf_logging
 
-from dinoclassify.errors import DinoclassifyError, ModelError, first_line
+from dinoclassify.errors import DinoclassifyError, ModelError
+from dinoclassify.messages import first_line
 from dinoclassify.models.head import find_head
 from dinoclassify.models.image_processor import CURE, read_processor
 from dinoclassify.models.names import KNOWN

@@ -12,7 +12,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from dinoclassify.errors import ModelError, first_line
+from dinoclassify.errors import ModelError
+from dinoclassify.messages import first_line
 from dinoclassify.models.names import MODEL_FILES, find_flaw
 
 log = logging.getLogger(__name__)

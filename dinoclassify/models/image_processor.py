@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dinoclassify.decoding.decode import Pixels, preprocess_exactly
-from dinoclassify.errors import first_line
+from dinoclassify.messages import first_line
 from dinoclassify.types.preprocessing import AsIs, ImageProcessor, PerChannel, Preprocessing, Size
 
 CURE = "mend its preprocessor_config.json, or take that of its base model"

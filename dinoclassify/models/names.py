@@ -11,7 +11,8 @@ from fnmatch import fnmatch
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from dinoclassify.errors import UsageError, nearest
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import nearest
 
 BUILTIN = "builtin"
 DEFAULT = "small"

@@ -17,13 +17,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-import dinoclassify
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.labels.matching import imagenet_labels
 from dinoclassify.models import builtin
 from dinoclassify.models.names import BUILTIN, find_flaw, resolve, settings_files, weights_files
 from dinoclassify.storage.cache import kept_folder, sha256
 from dinoclassify.types.preprocessing import AsIs, Preprocessing
+from dinoclassify.version import __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +170,7 @@ def _sound(place: _Place) -> _Place:
 
 
 def _read_settings(folder: str, name: str, *, labelled: bool) -> _Settings:
-    stamp = {"dinoclassify": dinoclassify.__version__, "transformers": version("transformers")}
+    stamp = {"dinoclassify": __version__, "transformers": version("transformers")}
     kind = "settings" if labelled else "encoder"
 
     def make(kept: Path) -> None:

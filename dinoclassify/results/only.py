@@ -4,9 +4,10 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dinoclassify.errors import UsageError, name_some
+from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import EVERYDAY, Groups, read_groups
 from dinoclassify.labels.matching import are_imagenets, imagenet_labels, plain
+from dinoclassify.messages import name_some
 
 
 @dataclass(slots=True)

@@ -21,10 +21,11 @@ from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.discovery.path_list import STDIN
 from dinoclassify.discovery.paths import absolute_path
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.storage.atomic import same_signature, signature
 from dinoclassify.storage.missing import why_missing
+from dinoclassify.storage.paths import file_shown_as
 from dinoclassify.storage.remote.object_store import download, is_url
-from dinoclassify.types.prediction import Prediction, file_shown_as
+from dinoclassify.storage.signature import file_signature, same_signature
+from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import carried_meta
 from dinoclassify.writers.formats import MAGIC, TABLES, Lines, open_format
 from dinoclassify.writers.formats.csv import split
@@ -159,7 +160,7 @@ def why_stale(row: Prediction, picture: str) -> str | None:
     """
     if not is_file_name(picture):
         return _ELSEWHERE
-    now = signature(picture)
+    now = file_signature(picture)
     if now == (None, None):
         return GONE
     if not os.path.isfile(picture):

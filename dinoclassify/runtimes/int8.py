@@ -27,7 +27,8 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from dinoclassify.errors import UsageError, first_line
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import first_line
 from dinoclassify.models.open import ImageModel
 from dinoclassify.runtimes import Answer, Precision, Runtime
 from dinoclassify.runtimes.openvino import (

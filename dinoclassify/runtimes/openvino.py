@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import dinoclassify
 from dinoclassify.errors import ModelError
 from dinoclassify.models.open import ImageModel
 from dinoclassify.runtimes import (
@@ -37,6 +36,7 @@ from dinoclassify.runtimes.telemetry import no_telemetry
 from dinoclassify.storage.cache import Stamp, cache_root, kept_folder
 from dinoclassify.system.environment import available_cpus, temporary_folder
 from dinoclassify.types.preprocessing import Preprocessing
+from dinoclassify.version import __version__
 
 with no_telemetry():
     import openvino as ov
@@ -214,7 +214,7 @@ def _running(name: str) -> Iterator[None]:
 def versions() -> Stamp:
     """What a network depends on, beside the model it is made of."""
     packages = {package: version(package) for package in ("openvino", "torch", "transformers")}
-    return {"dinoclassify": dinoclassify.__version__, **packages}
+    return {"dinoclassify": __version__, **packages}
 
 
 def converted(model: ImageModel) -> Path:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dinoclassify.decoding.pinned_memory import empty_pinned
-from dinoclassify.errors import ModelError, UsageError, first_line, nearest
+from dinoclassify.errors import ModelError, UsageError
+from dinoclassify.messages import first_line, nearest
 from dinoclassify.models.open import ImageModel
 from dinoclassify.runtimes import (
     Answer,

@@ -15,11 +15,6 @@ from typing import BinaryIO, Literal
 
 from dinoclassify.errors import OutputClosedError, OutputError
 
-# The size in bytes and the mtime_ns of a file: both None where there is none. The time alone is None of an object of
-# which only its size is known: whether such a one has changed nobody can say.
-Signature = tuple[int, int | None] | tuple[None, None]
-Identity = tuple[int, int]  # the device and inode of a folder
-
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # what goes wrong with one file will with all others
 
 _OPEN = re.compile(rf"/dev/(stdout|stderr)|/(?:dev|proc/self|proc/{os.getpid()})/fd/(\d+)")
@@ -32,38 +27,6 @@ def free_of_links(path: str) -> str:
     """The absolute path of a file, with no links in it but itself."""
     folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder), name)
-
-
-def signature(path: str) -> Signature:
-    """What tells whether a file has changed; None where there is no such file."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None, None
-    return status.st_size, status.st_mtime_ns
-
-
-def folder_identity(folder: str) -> Identity | None:
-    """What tells whether a path still leads to the same folder; None where there is none, or it is out of reach."""
-    try:
-        status = os.stat(os.path.join(folder, ""))
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def same_signature(one: tuple[int | None, int | None], other: tuple[int | None, int | None]) -> bool:
-    """Whether two signatures are equal, with times compared as doubles: jq and other tools round long numbers so.
-
-    Two sizes without a time show nothing.
-    """
-    (size, mtime_ns), (other_size, other_mtime_ns) = one, other
-    if mtime_ns is None or other_mtime_ns is None:
-        return one == other == (None, None)
-    try:
-        return size == other_size and float(mtime_ns) == float(other_mtime_ns)
-    except OverflowError:  # a row may hold any number
-        return False
 
 
 def is_regular(output: str) -> bool:

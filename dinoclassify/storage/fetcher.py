@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
-from dinoclassify.discovery.archives import unpack
 from dinoclassify.storage.budget import NoRoomError, Room, Share
+from dinoclassify.storage.byte_range import unpack
 from dinoclassify.storage.remote.object_store import is_url, read
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source, Span

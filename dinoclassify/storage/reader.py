@@ -9,10 +9,10 @@ from io import BufferedReader, BytesIO, FileIO
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from dinoclassify.storage.atomic import Signature, signature
 from dinoclassify.storage.remote.object_store import is_url, signatures
+from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import ErrorCode, Failure
-from dinoclassify.types.source import Source, Span
+from dinoclassify.types.source import Signature, Source, Span
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -111,11 +111,11 @@ def signature_of(source: Source, *, private: bool = False) -> Signature:
     """What tells whether a source has changed; None where there is none of its name. ``private``: see `signed`."""
     if source.signature is not None:
         return source.signature
-    return signatures([source], private=private)[0] if is_url(source.path) else signature(source.path)
+    return signatures([source], private=private)[0] if is_url(source.path) else file_signature(source.path)
 
 
 def _open_member(span: Span, known: Signature | None) -> tuple[PictureBytes, Signature]:
-    from dinoclassify.discovery.archives import unpack
+    from dinoclassify.storage.byte_range import unpack
 
     started = perf_counter()
     archive = _archive(span.archive)

@@ -1,23 +1,26 @@
-"""What stores and servers say of an object -> a signature, as files have one."""
+"""Signatures: the size and time by which a file or an object is known to be unchanged."""
 
 import email.utils
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from dinoclassify.storage.atomic import Signature
+from dinoclassify.types.source import Signature
 
-_SIZES = ("size", "contentlength")  # what it is called, see `signature`
+Identity = tuple[int, int]  # the device and inode of a folder
+
+_SIZES = ("size", "contentlength")  # what it is called, see `entry_signature`
 _TIMES = ("lastmodified", "mtime", "updated", "modified", "created")  # best first
 _TAGS = ("etag", "sha", "blobid")  # of which a store of Git objects has one of the last two
 _SECOND = 10**9  # in ns
 _LAST = 2**63 // _SECOND - 1  # in the year 2262: later ones cannot be written down in ns
 
 
-def signature(entry: Mapping[str, Any]) -> Signature:
+def entry_signature(entry: Mapping[str, Any]) -> Signature:
     """What tells whether an object has changed: its size, and its time with a digest of its ETag for a fraction.
 
     So it is a true time to the second; without a time it is 1970 to the second, and None where there is no ETag either.
@@ -50,3 +53,35 @@ def _parsed(time: str) -> datetime | None:
         with suppress(ValueError):
             return parse(time)
     return None
+
+
+def file_signature(path: str) -> Signature:
+    """What tells whether a file has changed; None where there is no such file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None, None
+    return status.st_size, status.st_mtime_ns
+
+
+def folder_identity(folder: str) -> Identity | None:
+    """What tells whether a path still leads to the same folder; None where there is none, or it is out of reach."""
+    try:
+        status = os.stat(os.path.join(folder, ""))
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def same_signature(one: tuple[int | None, int | None], other: tuple[int | None, int | None]) -> bool:
+    """Whether two signatures are equal, with times compared as doubles: jq and other tools round long numbers so.
+
+    Two sizes without a time show nothing.
+    """
+    (size, mtime_ns), (other_size, other_mtime_ns) = one, other
+    if mtime_ns is None or other_mtime_ns is None:
+        return one == other == (None, None)
+    try:
+        return size == other_size and float(mtime_ns) == float(other_mtime_ns)
+    except OverflowError:  # a row may hold any number
+        return False

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from dinoclassify.discovery.path_list import listed_source
 from dinoclassify.encoder import Encoder
 from dinoclassify.loaded_model import Run
-from dinoclassify.storage.atomic import signature
 from dinoclassify.storage.cache import cache_root
+from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.embedding import Embedding
 from dinoclassify.types.source import MAX_PIXELS
 from dinoclassify.writers.provenance import versions
@@ -68,7 +68,7 @@ class _Kept:
 
     def find(self, path: str) -> Embedding | None:
         """The embedding of a file, if it is still what it was."""
-        size, mtime_ns = signature(path)
+        size, mtime_ns = file_signature(path)
         key = (os.fsencode(os.path.realpath(path)), size, mtime_ns)
         found = self._trying(lambda: self._find(key))
         return Embedding(path, found, None, size, mtime_ns) if found is not None else None

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import dinoclassify
-from dinoclassify.errors import count_of
+from dinoclassify.messages import count_of, printable
 from dinoclassify.models.names import BUILTIN, KNOWN, weights_files
 from dinoclassify.models.open import ImageEncoder
+from dinoclassify.storage.paths import shown_path
 from dinoclassify.training.head import Trained
-from dinoclassify.types.prediction import printable, shown_path
+from dinoclassify.version import __version__
 
 _DINOV2 = "facebook/dinov2-"  # all are under the Apache License, as their cards on the hub say
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")  # as the hub writes them; anything else could be Markdown
@@ -50,7 +50,7 @@ def write_card(
         f"# {count_of(len(data.counts), 'class')} on {_code(base.name)}",
         "",
         f"A linear head on the frozen features of {_code(base.name)}, {_revision(base)}; {kind}.",
-        f"Trained by dinoclassify {dinoclassify.__version__}; licence of the base model: {licence(base)}.",
+        f"Trained by dinoclassify {__version__}; licence of the base model: {licence(base)}.",
         "",
         "```text",
         "dinoclassify predict photos/ --model ./THIS-FOLDER",

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 
-from dinoclassify.errors import OutputError, UsageError, name_some
+from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.messages import name_some
 from dinoclassify.models.names import MODEL_FILES
 from dinoclassify.storage.atomic import reporting, settle, sweep, temporary_name
 from dinoclassify.storage.rename import exchange

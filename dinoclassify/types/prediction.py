@@ -3,12 +3,8 @@
 This is the only place that knows the columns: every writer asks here.
 """
 
-import base64
-import os
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 ErrorCode = Literal[
     "vanished",
@@ -24,13 +20,6 @@ ErrorCode = Literal[
     "nonfinite",
 ]
 Status = Literal["ok", "uncertain", "failed"]
-Value = str | int | float | None
-
-# The columns in order, with the type each has where the format has types. Those of rank 1 stand alone;
-# ranks 2 to K repeat them with _2 to _K behind the name.
-_BEFORE: dict[str, type] = {"path": str, "status": str}
-_RANK: dict[str, type] = {"label": str, "score": float, "index": int}
-_AFTER: dict[str, type] = {"error_code": str, "error": str, "size": int, "mtime_ns": int}
 
 
 class Row(Protocol):
@@ -102,146 +91,3 @@ class Prediction:
     def index(self) -> int | None:
         """The class index of the best label, or None if the picture failed."""
         return self.top[0].index if self.top else None
-
-
-def columns(top_k: int) -> dict[str, type]:
-    """The column names of a table with ``top_k`` ranks, in order, each with its Python type."""
-    further = {f"{name}_{k}": kind for k in range(2, top_k + 1) for name, kind in _RANK.items()}
-    return _BEFORE | _RANK | further | _AFTER
-
-
-def record(prediction: Prediction, top_k: int) -> dict[str, Value]:
-    """One flat row for the columns of ``columns(top_k)``; absent values are None."""
-    row: dict[str, Value] = dict.fromkeys(columns(top_k))
-    row.update(common(prediction))
-    for k, label in enumerate(prediction.top[:top_k], start=1):
-        suffix = "" if k == 1 else f"_{k}"
-        row.update({f"{name}{suffix}": value for name, value in _rank(label).items()})
-    return row
-
-
-def json_object(prediction: Prediction, top_k: int) -> Mapping[str, object]:
-    """The row as an object for JSON: rank 1 under its own names and, with ``top_k`` > 1, all ranks in ``top``.
-
-    A path that is not UTF-8 also stands, exactly, in ``path_b64``.
-    """
-    row: dict[str, object] = dict(record(prediction, top_k=1))
-    if top_k > 1:
-        row["top"] = [_rank(label) for label in prediction.top[:top_k]] or None
-    return row | exact_path(prediction.path)
-
-
-def from_record(row: Mapping[str, Value], top_k: int) -> Prediction:
-    """The prediction that `record` has made the row of; its path as `shown_path` has it.
-
-    Raises:
-        KeyError, TypeError, ValueError: no row of these columns can look so.
-    """
-    ranks = [{name: row[name if k == 1 else f"{name}_{k}"] for name in _RANK} for k in range(1, top_k + 1)]
-    return _prediction(row, ranks)
-
-
-def from_json(row: Mapping[str, Any]) -> Prediction:
-    """The prediction that `json_object` has made the row of, its path exactly.
-
-    Raises:
-        KeyError, TypeError, ValueError: no row can look so.
-    """
-    if not isinstance(row, dict):
-        raise TypeError("it is no object")
-    times = {name: _as_whole(row[name]) for name in ("size", "mtime_ns")}
-    return _prediction({**row, **times}, row.get("top") or [row])
-
-
-def shown_path(path: str) -> str:
-    r"""The path as valid Unicode: bytes that are not UTF-8 appear as ``\xNN``."""
-    return path if _is_utf8(path) else os.fsencode(path).decode("utf-8", errors="backslashreplace")
-
-
-def file_shown_as(path: str) -> str:
-    """The path that `shown_path` has made this of: of a file that is there, or else of one whose name is not UTF-8."""
-    if os.path.lexists(path):
-        return path
-    exact = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(path))
-    return os.fsdecode(exact)
-
-
-def printable(text: str) -> str:
-    r"""The text on one line, without what would steer a terminal; bytes that are not UTF-8 appear as ``\xNN``."""
-    return "".join(character if character.isprintable() else _escaped(character) for character in text)
-
-
-def _escaped(character: str) -> str:
-    is_byte = "\udc80" <= character <= "\udcff"  # as Python keeps it
-    return f"\\x{ord(character) & 0xFF:02x}" if is_byte else ascii(character)[1:-1]
-
-
-def common(row: Row) -> dict[str, Value]:
-    """The values of the columns that every row has."""
-    return {
-        "path": shown_path(row.path),
-        "status": row.status,
-        "error_code": row.failure.code if row.failure else None,
-        "error": row.failure.message if row.failure else None,
-        "size": row.size,
-        "mtime_ns": row.mtime_ns,
-    }
-
-
-def exact_path(path: str) -> dict[str, object]:
-    """What stands beside a path in JSON so that `read_path` finds its bytes; nothing if it is UTF-8."""
-    return {} if _is_utf8(path) else {"path_b64": base64.b64encode(os.fsencode(path)).decode("ascii")}
-
-
-def read_path(row: Mapping[str, Any]) -> str:
-    """The path of a row, exactly if `exact_path` stands in it.
-
-    Raises:
-        KeyError, TypeError, ValueError: no row can look so.
-    """
-    return os.fsdecode(base64.b64decode(row["path_b64"])) if "path_b64" in row else str(row["path"])
-
-
-def _prediction(row: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> Prediction:
-    status = row["status"]
-    if status not in get_args(Status):
-        raise ValueError(f"there is no status {status}")
-    top = tuple(_label(rank) for rank in ranks if rank["index"] is not None)
-    failure = Failure(row["error_code"], row["error"]) if row["error_code"] is not None else None
-    if bool(top) == (failure is not None):
-        raise ValueError("a row has a label or an error")
-    if not all(value is None or isinstance(value, int) for value in (row["size"], row["mtime_ns"])):
-        raise TypeError(f"no file is so: size {row['size']}, mtime_ns {row['mtime_ns']}")
-    if failure is not None and not (failure.code in get_args(ErrorCode) and isinstance(failure.message, str)):
-        raise ValueError(f"there is no error {failure.code}: {failure.message}")
-    path = read_path(row)
-    if "\0" in path:
-        raise ValueError("no path has a NUL")
-    os.fsencode(path)  # raises ValueError if it is no path either
-    return Prediction(path, status, top, failure, row["size"], row["mtime_ns"])
-
-
-def _label(rank: Mapping[str, Any]) -> Label:
-    label, index, score = rank["label"], rank["index"], rank["score"]
-    if not (isinstance(label, str) and isinstance(index, int) and isinstance(score, int | float)):
-        raise TypeError(f"no label is so: {label}, {index}, {score}")
-    if index < 0 or not 0 <= score <= 1:
-        raise ValueError(f"no label is so: {label}, {index}, {score}")
-    return Label(label, index, score)
-
-
-def _rank(label: Label) -> dict[str, Value]:
-    return {"label": label.label, "score": float(f"{label.score:.6g}"), "index": label.index}
-
-
-def _as_whole(value: Any) -> Any:
-    """A whole number that jq has written as ``1.8e+18``, as an int; any other value as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -3,8 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dinoclassify.storage.atomic import Signature
+# REMOVED
 from dinoclassify.types.prediction import Failure
+
+# The size in bytes and the mtime_ns of a file: both None where there is none. The time alone is None of an object of
+# which only its size is known: whether such a one has changed nobody can say.
+Signature = tuple[int, int | None] | tuple[None, None]
 
 MEMBER = "!"  # stands between an archive and the name of a picture in it: ``album.zip!summer/beach.jpg``
 MAX_PIXELS = 100_000_000  # of one picture: 300 MB as RGB, in each worker

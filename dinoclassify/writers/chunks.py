@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic
 
-from dinoclassify.errors import OutputError, UsageError, count_of
-from dinoclassify.storage.atomic import Signature, reporting, signature
+from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.messages import count_of
+from dinoclassify.storage.atomic import reporting
 from dinoclassify.storage.remote.filesystem import names_in, open_place, read_file, write_file
 from dinoclassify.storage.remote.object_store import is_url
+from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import Source, Span, Stream
+from dinoclassify.types.source import Signature, Source, Span, Stream
 from dinoclassify.writers.formats import Lines, R
 
 log = logging.getLogger(__name__)
@@ -272,7 +274,7 @@ def _grouped(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
 
 
 def _signature(source: Source) -> Signature | None:
-    return source.signature if source.signature is not None or is_url(source.path) else signature(source.path)
+    return source.signature if source.signature is not None or is_url(source.path) else file_signature(source.path)
 
 
 def _as_json(source: Source) -> dict[str, object]:

@@ -17,7 +17,8 @@ from typing import Any, Generic, Literal
 
 from dinoclassify.discovery.containers import container_of, is_gone
 from dinoclassify.discovery.paths import absolute_path, is_relative_file
-from dinoclassify.errors import PruneError, UsageError, count_of
+from dinoclassify.errors import PruneError, UsageError
+from dinoclassify.messages import count_of
 from dinoclassify.storage.reader import signature_of
 from dinoclassify.storage.remote.object_store import is_url
 from dinoclassify.types.limit import Limit

@@ -15,7 +15,8 @@ from contextlib import suppress
 from typing import Any, Generic
 
 from dinoclassify.errors import UsageError
-from dinoclassify.storage.atomic import put_in_place, replacing, reporting, signature
+from dinoclassify.storage.atomic import put_in_place, replacing, reporting
+from dinoclassify.storage.signature import file_signature
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.fingerprint import META, PARTIAL, carried_meta, read_meta, write_meta
 from dinoclassify.writers.formats import R, RowFormat
@@ -43,7 +44,7 @@ class OutputFile(Generic[R]):
             return
         with suppress(UsageError):  # `journal_meta` says so where it matters
             published = read_meta(self._journal_meta, self.journal_name).get("published")
-            if published is not None and published == list(signature(self._path)):
+            if published is not None and published == list(file_signature(self._path)):
                 self._remove_journal()
 
     def finished_meta(self) -> dict[str, Any] | None:
@@ -128,7 +129,7 @@ class OutputFile(Generic[R]):
 
     def _announce(self, file: str, meta: Mapping[str, object]) -> None:
         """Write down how FILE looks once ``file`` has its name: then the journal has done its work."""
-        write_meta(self._journal_meta, {**meta, "published": signature(file)}, rights_of=self._path)
+        write_meta(self._journal_meta, {**meta, "published": file_signature(file)}, rights_of=self._path)
 
     def _remove_journal(self) -> None:
         self._journal.remove()

@@ -18,7 +18,8 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic
 
-from dinoclassify.errors import OutputError, UsageError, name_some
+from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.messages import name_some
 from dinoclassify.storage.atomic import is_temporary, reporting, settle
 from dinoclassify.storage.remote.filesystem import (
     is_local,

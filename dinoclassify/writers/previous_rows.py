@@ -10,8 +10,9 @@ from typing import Generic, Literal
 
 from dinoclassify.discovery.paths import absolute_path, is_relative_file
 from dinoclassify.errors import OutputError
+from dinoclassify.storage.paths import shown_path
 from dinoclassify.storage.reader import signature_of
-from dinoclassify.types.prediction import Status, shown_path
+from dinoclassify.types.prediction import Status
 from dinoclassify.types.source import Source
 from dinoclassify.writers.formats import Lines, R
 

@@ -2,13 +2,15 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Generic
 
-import dinoclassify
-from dinoclassify.loaded_model import LoadedModel
+from dinoclassify.models.info import ModelInfo
 from dinoclassify.types.preprocessing import Preprocessing
+from dinoclassify.version import __version__
+from dinoclassify.writers.formats import R, RowFormat
 
 _PACKAGES = ("torch", "transformers", "pillow", "numpy")
 _RUNTIME_PACKAGES = {"openvino": ("openvino",)}
@@ -17,28 +19,47 @@ _RUNTIME_PACKAGES = {"openvino": ("openvino",)}
 def versions(runtime: str) -> dict[str, str]:
     """The versions of all that has a part in what a model answers."""
     packages = (*_PACKAGES, *_RUNTIME_PACKAGES.get(runtime, ()))
-    return {"dinoclassify": dinoclassify.__version__} | {package: version(package) for package in packages}
+    return {"dinoclassify": __version__} | {package: version(package) for package in packages}
 
 
-def made_with(model: LoadedModel, answers: Mapping[str, object], format_name: str) -> dict[str, object]:
-    """Whatever the rows depend on besides the pictures, by name: rows of two runs go together where it is the same.
+@dataclass(frozen=True, slots=True)
+class Origin(Generic[R]):
+    """What the rows of a run come from.
 
-    ``answers`` are the options that the answers depend on, besides the model.
+    Attributes:
+        model: the model, and how it runs.
+        weights: its revision, or a digest of its weights and settings where it has none.
+        row_format: what the rows are written in.
+        settings: the options that rows depend on besides the model, by name.
+        outputs: how many labels or features the model has, under that name.
+    """
+
+    model: ModelInfo
+    weights: str
+    row_format: RowFormat[R]
+    settings: Mapping[str, object]
+    outputs: Mapping[str, int]
+
+
+def made_with(origin: Origin[R], settings: Mapping[str, object]) -> dict[str, object]:
+    """Whatever the rows depend on besides the images, by name: rows of two runs go together where it is the same.
+
+    ``settings`` are the options of the run that rows depend on, besides those of ``origin``.
     """
     return {
-        "model": model.model,
-        "revision": model.revision or model.digest(),
-        **answers,
-        "format": format_name,
-        "runtime": model.runtime,
-        "precision": model.precision,
+        "model": origin.model.name,
+        "revision": origin.weights,
+        **origin.settings,
+        **settings,
+        "format": origin.row_format.name,
+        "runtime": origin.model.runtime,
+        "precision": origin.model.precision,
     }
 
 
 def describe(
-    model: LoadedModel,
+    origin: Origin[R],
     *,
-    outputs: Mapping[str, int],
     options: Mapping[str, object],
     counts: Mapping[str, int],
     errors: Mapping[str, int],
@@ -49,8 +70,7 @@ def describe(
     """The content of ``OUTPUT.meta.json``, but for what `writers.output` adds.
 
     Args:
-        model: what made the rows.
-        outputs: how many labels or features it has, under that name.
+        origin: what the rows come from.
         options: the options of the run, as given.
         counts: rows by status.
         errors: failed rows by error code.
@@ -58,14 +78,14 @@ def describe(
         seconds: how long the others took, the loading of the model left out; None where that says nothing.
         opening: how long it took to open the model, which is prepared for the machine once.
     """
-    preprocessing = model.preprocessing
+    model, preprocessing = origin.model, origin.model.preprocessing
     images = sum(counts.values()) - kept
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": {
-            "name": model.model,
+            "name": model.name,
             "revision": model.revision,
-            **outputs,
+            **origin.outputs,
             "preprocessing": asdict(preprocessing)
             if isinstance(preprocessing, Preprocessing)
             else type(preprocessing.processor).__name__,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Generic
 
 from dinoclassify.errors import OutputError
-from dinoclassify.storage.atomic import folder_identity
 from dinoclassify.storage.missing import why_saved_again
+from dinoclassify.storage.signature import folder_identity
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.formats import R
 

@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 import platformdirs
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.storage.atomic import reporting, signature
+from dinoclassify.storage.atomic import reporting
 from dinoclassify.storage.remote.object_store import check_output, download, failure, look, upload
+from dinoclassify.storage.signature import file_signature
 from dinoclassify.writers.fingerprint import META, PARTIAL, write_meta
 
 log = logging.getLogger(__name__)
@@ -102,11 +103,11 @@ def _remove(file: str) -> None:
 
 def _is_unsent(file: str) -> bool:
     """Whether there is a file that is not what the object was."""
-    return os.path.exists(file) and _origin(file).get("file") != list(signature(file))
+    return os.path.exists(file) and _origin(file).get("file") != list(file_signature(file))
 
 
 def _note_origin(file: str, found: list[int | None] | None) -> None:
-    write_meta(file + _ORIGIN, {"signature": found, "file": signature(file)})
+    write_meta(file + _ORIGIN, {"signature": found, "file": file_signature(file)})
 
 
 def _origin(file: str) -> dict[str, object]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.messages import printable
 from dinoclassify.storage.atomic import (
     append,
     closing_well,
@@ -16,7 +17,6 @@ from dinoclassify.storage.atomic import (
     why_not_open,
 )
 from dinoclassify.storage.missing import why_no_folder
-from dinoclassify.types.prediction import printable
 from dinoclassify.writers.formats import Format, R, RowFormat
 
 

@@ -14,7 +14,7 @@ import pytest
 import dinoclassify
 from dinoclassify.cli import run
 from dinoclassify.cli.terminal import print_table
-from dinoclassify.errors import count_of
+from dinoclassify.messages import count_of
 from tests.conftest import PHOTOS, ROOT, Cli
 
 GOLDEN = ROOT / "tests" / "golden"

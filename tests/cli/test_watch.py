@@ -17,7 +17,7 @@ from dinoclassify.cli import run
 from dinoclassify.discovery import watch
 from dinoclassify.discovery.discover import discover
 from dinoclassify.discovery.seen import Seen
-from dinoclassify.storage.atomic import signature
+from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import ErrorCode, Failure, Label, Prediction
 from dinoclassify.types.source import Source
 from tests.helpers.drop_folder import HEADER, drop, start, wait_for
@@ -52,7 +52,7 @@ Answer = Callable[[Source], Prediction]
 
 def label(source: Source) -> Prediction:
     """A row of an image as it is now."""
-    size, mtime_ns = signature(source.path)
+    size, mtime_ns = file_signature(source.path)
     return Prediction(source.path, "ok", (Label("cat", 281, 0.9),), size=size, mtime_ns=mtime_ns)
 
 
@@ -60,7 +60,7 @@ def fail(code: ErrorCode) -> Answer:
     """A function that gives failed rows."""
 
     def failed(source: Source) -> Prediction:
-        size, mtime_ns = signature(source.path)
+        size, mtime_ns = file_signature(source.path)
         return Prediction(source.path, "failed", (), Failure(code, "why"), size, mtime_ns)
 
     return failed
@@ -130,7 +130,7 @@ def test_what_is_there_already_what_changes_and_what_comes_again(inbox: Path, mo
 def test_what_is_known_is_given_only_if_it_has_changed(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.jpg", "first")()
     write("b.jpg", "first")()
-    known = {os.path.abspath(name): Seen(signature(name), "ok") for name in ("inbox/a.jpg", "inbox/b.jpg")}
+    known = {os.path.abspath(name): Seen(file_signature(name), "ok") for name in ("inbox/a.jpg", "inbox/b.jpg")}
     write("b.jpg", "changed")()
     Clock(monkeypatch, *[nothing] * 4)
     assert given(known) == ["inbox/b.jpg"]
@@ -263,7 +263,7 @@ def test_what_failed_in_an_earlier_run_is_tried_again_at_once(inbox: Path, monke
     seen = {}
     for name, code in (("a.jpg", "unreadable"), ("b.jpg", "not_image"), ("c.jpg", "unreadable")):
         write(name, "first")()
-        known = signature(f"inbox/{name}") if name != "c.jpg" else (None, None)
+        known = file_signature(f"inbox/{name}") if name != "c.jpg" else (None, None)
         seen[str(inbox / name)] = Seen(known, "failed", cast(ErrorCode, code), earlier=True)
     Clock(monkeypatch, *[nothing] * 5)
     assert given(seen) == ["inbox/a.jpg", "inbox/c.jpg"]

@@ -32,6 +32,7 @@ from dinoclassify.writers.chunks import Chunk, ChunkPlan, ChunkResult, Piece, ch
 from dinoclassify.writers.formats import open_format
 from dinoclassify.writers.output import Output, UpdateOptions
 from dinoclassify.writers.output_folder import OutputFolder, part_files, work_of
+from dinoclassify.writers.provenance import Origin
 from tests.conftest import ROOT, by_fork
 from tests.test_pipeline import TINY
 
@@ -82,9 +83,8 @@ def job_opener(model: str, loads: Path | None = None, seconds: float = 0.0) -> C
             time.sleep(seconds)
             return classifier.answer(batches, top_k=2)
 
-        return SimpleNamespace(
-            model=classifier, answer=answer, row_format=open_format("jsonl", 2), settings={}, outputs={"labels": 7}
-        )
+        origin = Origin(classifier.info, classifier.digest(), open_format("jsonl", 2), {}, {"labels": 7})
+        return SimpleNamespace(model=classifier, answer=answer, row_format=origin.row_format, origin=lambda: origin)
 
     return open_job
 

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dinoclassify.discovery import archives, tar_headers, zip_directory
-from dinoclassify.discovery.archives import is_archive, is_streamed, member, members, split_key, unpack
+from dinoclassify.discovery.archives import is_archive, is_streamed, member, members, split_key
+from dinoclassify.storage.byte_range import unpack
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source, Span
 from tests.helpers.memory import measured

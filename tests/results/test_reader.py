@@ -16,7 +16,7 @@ from dinoclassify.cli import run
 from dinoclassify.errors import UsageError
 from dinoclassify.results import reader
 from dinoclassify.results.reader import latest_predictions, read_predictions
-from dinoclassify.storage.atomic import same_signature
+from dinoclassify.storage.signature import same_signature
 from dinoclassify.types.prediction import Label, Prediction
 from dinoclassify.writers.formats import open_format
 from tests.conftest import PHOTOS, Cli

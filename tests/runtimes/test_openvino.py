@@ -136,7 +136,7 @@ def test_a_kept_network_that_is_not_as_it_was_is_made_again(
     elif spoil == "gone":
         weights.unlink()
     else:
-        monkeypatch.setattr("dinoclassify.__version__", "9.9")
+        monkeypatch.setattr("dinoclassify.runtimes.openvino.__version__", "9.9")
         weights.write_bytes(b"")
     loads = []
 
@@ -244,7 +244,7 @@ def test_that_a_model_cannot_be_converted_is_found_out_once(
         reason = "No conversion rule found for operations: aten::svd"
         assert str(caught.value) == f"OpenVINO cannot convert {name} ({reason})", "by the name it has in this run"
     assert len(tried) == 1
-    monkeypatch.setattr("dinoclassify.__version__", "9.9")
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.__version__", "9.9")
     with pytest.raises(UnconvertibleError):
         converted(open_model(tiny))
     assert len(tried) == 2, "another version tries again"

@@ -20,8 +20,9 @@ import pytest
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.results.reader import read_meta, read_predictions
 from dinoclassify.storage.atomic import is_regular, replacing
-from dinoclassify.types.prediction import Failure, Label, Prediction, columns, record
+from dinoclassify.types.prediction import Failure, Label, Prediction
 from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS, choose_format, open_format
+from dinoclassify.writers.formats.columns import columns, record
 from dinoclassify.writers.output_file import OutputFile
 from dinoclassify.writers.stream import check_output, stream_rows
 

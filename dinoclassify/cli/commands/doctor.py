@@ -9,7 +9,7 @@ import typer
 
 from dinoclassify.cli import options
 from dinoclassify.cli.terminal import print_table, say, writing_to_stdout
-from dinoclassify.types.prediction import printable
+from dinoclassify.messages import printable
 
 if TYPE_CHECKING:
     from dinoclassify.diagnostics.doctor import Finding

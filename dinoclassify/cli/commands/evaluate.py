@@ -13,7 +13,8 @@ from dinoclassify.cli.runs.progress import log_model, log_stages, told_if_stoppe
 from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
 from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
 from dinoclassify.discovery.path_list import listed_source
-from dinoclassify.errors import UsageError, count_of
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import count_of
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import Stages
 
@@ -127,7 +128,7 @@ def _predict(
     from dinoclassify.labels.matching import match_classes
 
     classifier = Classifier(model.model, groups=groups, **model.arguments())
-    log_model(classifier)
+    log_model(classifier.info)
     if multi_label and not classifier.multi_label:
         raise UsageError(f"{classifier.model} gives one label a picture: leave out --multi-label")
     if groups is None:

@@ -14,7 +14,8 @@ from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.runs.to_file import owned
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
 from dinoclassify.discovery.filters import has_image_suffix
-from dinoclassify.errors import UsageError, count_of
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import count_of
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats import choose_format
 from dinoclassify.writers.stream import check_output

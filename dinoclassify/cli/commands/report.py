@@ -11,8 +11,10 @@ from dinoclassify.cli.runs.progress import wants_bar
 from dinoclassify.cli.runs.request import files_of
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
 from dinoclassify.discovery.filters import has_image_suffix
-from dinoclassify.errors import UsageError, count_of
-from dinoclassify.types.prediction import Prediction, shown_path
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import count_of
+from dinoclassify.storage.paths import shown_path
+from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.stream import check_place
 
 _UNITS = ("kB", "MB", "GB")

@@ -20,8 +20,8 @@ from dinoclassify.cli.runs.signals import Stopped, finishing_batches
 from dinoclassify.cli.runs.tally import SOME_FAILED
 from dinoclassify.cli.terminal import hush, print_lines, progress_bar, say, set_up_log
 from dinoclassify.errors import DinoclassifyError, UsageError
+from dinoclassify.messages import printable
 from dinoclassify.storage.lock import locked
-from dinoclassify.types.prediction import printable
 
 if TYPE_CHECKING:
     from dinoclassify.labels.groups import Groups

@@ -13,8 +13,9 @@ from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.runs.request import files_of
 from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
 from dinoclassify.cli.terminal import print_lines, say, set_up_log
-from dinoclassify.errors import UsageError, count_of
-from dinoclassify.types.prediction import Prediction, printable
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import count_of, printable
+from dinoclassify.types.prediction import Prediction
 
 if TYPE_CHECKING:
     from dinoclassify.results.sidecars.tag import Outcome

@@ -12,7 +12,7 @@ from dinoclassify.cli.runs.progress import log_model, log_stages, told_if_stoppe
 from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.terminal import print_table, say, set_up_log
 from dinoclassify.discovery.labelled import count_classes
-from dinoclassify.errors import count_of
+from dinoclassify.messages import count_of
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import Stages
 from dinoclassify.types.share import wilson
@@ -67,7 +67,7 @@ def train(
         from dinoclassify.training.save import save_classifier
 
         encoder = Encoder(model.model, **model.arguments())
-        log_model(encoder)
+        log_model(encoder.info)
         tally = Tally(None)
         features, pictures = _embed(encoder, known.pictures, passing, messages, tally)
         embedded = tally.summary()

@@ -16,9 +16,9 @@ from dinoclassify.discovery.filters import Filters, Rules, Shard, describe_passe
 from dinoclassify.discovery.path_list import list_line
 from dinoclassify.discovery.roots import check_roots
 from dinoclassify.discovery.shard_positions import PackedPositions
-from dinoclassify.errors import NoInputsError, OutputError, UsageError, count_of
+from dinoclassify.errors import NoInputsError, OutputError, UsageError
+from dinoclassify.messages import count_of, printable
 from dinoclassify.storage.remote.object_store import is_url
-from dinoclassify.types.prediction import printable
 from dinoclassify.types.source import Source, Stream
 
 DASH = "-"  # stdin as an input, stdout as the output

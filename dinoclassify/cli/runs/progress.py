@@ -11,12 +11,14 @@ from dinoclassify.cli import options
 from dinoclassify.cli.runs.signals import finishing_batches
 from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
-from dinoclassify.errors import OutputClosedError, count_of
+from dinoclassify.errors import OutputClosedError
+from dinoclassify.messages import count_of
 from dinoclassify.timing import Stages
 from dinoclassify.types.source import Source
 
 if TYPE_CHECKING:
     from dinoclassify.loaded_model import LoadedModel
+    from dinoclassify.models.info import ModelInfo
 
 log = logging.getLogger("dinoclassify")
 
@@ -25,9 +27,9 @@ T = TypeVar("T")
 _COUNTING = 1.0  # seconds that the end of a bar waits for its total
 
 
-def log_model(model: "LoadedModel") -> None:
+def log_model(model: "ModelInfo") -> None:
     """Say what has been opened."""
-    name = f"{model.model} at {model.revision}" if model.revision else model.model
+    name = f"{model.name} at {model.revision}" if model.revision else model.name
     log.info("%s on %s in %s by %s", name, model.device, model.precision, model.runtime)
 
 

@@ -43,6 +43,11 @@ class Target:
         return self.file if self.file is not None and is_regular(self.file) else None
 
     @property
+    def is_kept(self) -> bool:
+        """Whether rows are kept with metadata, and can be resumed; else they are streamed."""
+        return self.in_parts or self.kept_in is not None
+
+    @property
     def locked(self) -> str | None:
         """The file or folder that no other run may write meanwhile."""
         if self.in_parts and self.file is not None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dinoclassify.discovery.filters import describe_passed_over
-from dinoclassify.errors import FailuresError, count_of
+from dinoclassify.errors import FailuresError
+from dinoclassify.messages import count_of
 from dinoclassify.types.limit import Limit
 from dinoclassify.types.prediction import Row, Status
 

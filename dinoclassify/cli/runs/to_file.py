@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, Unpack
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dinoclassify.writers.chunks import ChunkPlan
     from dinoclassify.writers.output import Change, Output
     from dinoclassify.writers.previous_rows import PreviousRow
+    from dinoclassify.writers.provenance import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,13 @@ class Job(Generic[R]):
         from dinoclassify.loaded_model import flow
 
         return self.answer(self.model.decoded(sources, **run), **flow(run))
+
+    def origin(self) -> "Origin[R]":
+        """What its rows come from. Reads the weights of a model that has no revision, for a digest."""
+        from dinoclassify.writers.provenance import Origin
+
+        weights = self.model.revision or self.model.digest()
+        return Origin(self.model.info, weights, self.row_format, self.settings, self.outputs)
 
 
 def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
@@ -77,8 +85,9 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
             sources = signed(sources, private=inputs.private_urls)
         check_addresses()
         job = open_job()
-        log_model(job.model)
-        output = open_output(job, request)
+        log_model(job.model.info)
+        origin = job.origin() if target.is_kept else None
+        output = open_output(origin, request) if origin is not None else None
         tally.start(output.statuses if output is not None else {})
         with (
             closing(output) if output is not None else nullcontext(),
@@ -91,7 +100,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
                 made = job.rows(sources, **arguments_of(request, stages, stop))
                 return counted(with_progress(made, tally, request.messages, second_look(inputs)), tally, note_failure)
 
-            if output is None:
+            if output is None or origin is None:
                 with ending_with_reader() if target.file is None else nullcontext():
                     stream_rows(target.file, job.row_format, predictions(sources))
                 tally.judge()
@@ -100,7 +109,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
                     output.write(row)
                 if not stop():
                     check_still_there(disks, target)
-                    finish(output, job, request, tally, census)
+                    finish(output, replace(origin, model=job.model.info), request, tally, census)
         log_stages(stages, job.model, exact=request.passing.exact)
     if not request.messages.quiet:
         say(tally.summary() + (f" -> {target.file}" if target.file is not None else ""))
@@ -109,7 +118,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
 
 def finish(
     output: "Output[R]",
-    job: Job[R],
+    origin: "Origin[R]",
     request: Request,
     tally: Tally,
     census: Census | None = None,
@@ -119,7 +128,7 @@ def finish(
 
     Args:
         output: which has the rows of all inputs.
-        job: what made them.
+        origin: what they come from.
         request: what was asked for.
         tally: their counts.
         census: where the inputs of a shard stand.
@@ -129,7 +138,7 @@ def finish(
     tally.add_unnamed(unnamed)
     tally.judge()
     shard = {"shard": census.taken(unnamed.statuses.total())} if census is not None else {}
-    meta = {**sidecar(job, tally, request.parameters), **shard}
+    meta = {**run_metadata(origin, tally, request.parameters), **shard}
     output.finish(unnamed, meta, made.rows() if made is not None else None)
 
 
@@ -172,8 +181,8 @@ def arguments_of(request: Request, stages: Stages, stop: Callable[[], bool]) -> 
     return request.passing.arguments(stages, stop, live=is_live(inputs), private_urls=inputs.private_urls)
 
 
-def open_output(job: Job[R], request: Request) -> "Output[R] | None":
-    """The output with what earlier runs have left; None for a stream.
+def open_output(origin: "Origin[R]", request: Request) -> "Output[R]":
+    """The output of a run, with what earlier runs have left.
 
     Raises:
         UsageError, OutputError: see `writers.output.Output`.
@@ -183,39 +192,37 @@ def open_output(job: Job[R], request: Request) -> "Output[R] | None":
     from dinoclassify.writers.output_folder import OutputFolder
 
     target, upkeep = request.target, request.upkeep
-    batch_size = request.passing.batch_size or job.model.batch_size
+    batch_size = request.passing.batch_size or origin.model.batch_size
     place: OutputFile[R] | OutputFolder[R]
-    if target.in_parts and target.file is not None:
-        place = OutputFolder(target.file, job.row_format, batch_size=batch_size)
-    elif target.kept_in is not None:
-        place = OutputFile(target.kept_in, job.row_format, batch_size=batch_size)
+    if target.in_parts:
+        place = OutputFolder(target.file or "", origin.row_format, batch_size=batch_size)
     else:
-        return None
+        place = OutputFile(target.kept_in or "", origin.row_format, batch_size=batch_size)
     options = UpdateOptions(upkeep.resume, upkeep.fresh, upkeep.retry_failed, upkeep.prune, upkeep.max_prune)
-    return Output(place, job.row_format.lines, all_made_with(job, request), options)
+    return Output(place, origin.row_format.lines, all_made_with(origin, request), options)
 
 
-def all_made_with(job: Job[R], request: Request) -> dict[str, object]:
+def all_made_with(origin: "Origin[R]", request: Request) -> dict[str, object]:
     """Whatever the rows depend on, see `writers.provenance`."""
     passing = request.passing
     column = request.inputs.column if request.inputs.files_from is None else None
     from dinoclassify.writers.provenance import made_with
 
     # Rows whose metadata say `gpu` may have the label of another image: they do not go with these.
-    settings = {**job.settings, "exact": passing.exact, "decoder": "cpu", "column": column}
-    made = made_with(job.model, settings, job.row_format.name)
+    made = made_with(origin, {"exact": passing.exact, "decoder": "cpu", "column": column})
     if request.parameters.get("precision") == "int8":
         made["precision"] = "int8"  # in which a run goes on when the network is ready, and the next run begins
     return made
 
 
-def sidecar(job: Job[R], tally: Tally, parameters: Mapping[str, object], *, timed: bool = True) -> dict[str, object]:
+def run_metadata(
+    origin: "Origin[R]", tally: Tally, parameters: Mapping[str, object], *, timed: bool = True
+) -> dict[str, object]:
     """What is written beside the rows when they are done; with their speed if they are ``timed``."""
     from dinoclassify.writers.provenance import describe
 
     return describe(
-        job.model,
-        outputs=job.outputs,
+        origin,
         options=parameters,
         counts=tally.statuses,
         errors=tally.errors,

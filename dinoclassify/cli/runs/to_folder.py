@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, cast
 
 from dinoclassify.cli.options import Cluster
 from dinoclassify.cli.runs.inputs import nothing_found, rules_of, search, second_look
@@ -20,9 +19,6 @@ from dinoclassify.errors import UsageError
 from dinoclassify.storage.reader import signed
 from dinoclassify.types.source import Source, Stream
 from dinoclassify.writers.formats import R
-
-if TYPE_CHECKING:
-    from dinoclassify.loaded_model import LoadedModel
 
 
 def check_parts(request: Request, cluster: Cluster) -> None:
@@ -69,16 +65,13 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
         first = next(found, None)
         if first is None:
             raise nothing_found(inputs, tally.passed_over)
-        facts = look_at_model(open_job, gpus=cluster.gpus)
-        # No model is opened here: what is known of it stands for it.
-        job = Job(cast("LoadedModel", facts), iter, facts.row_format, facts.settings, facts.outputs)
-        log_model(job.model)
-        output = open_output(job, request)
-        assert output is not None  # noqa: S101 - the target is a folder
+        origin = look_at_model(open_job, gpus=cluster.gpus)
+        log_model(origin.model)
+        output = open_output(origin, request)
         tally.start(output.statuses)
-        batch_size = passing.batch_size or job.model.batch_size
+        batch_size = passing.batch_size or origin.model.batch_size
         plan = ChunkPlan(
-            work_of(folder), job.row_format.lines, chunk_size(batch_size), retry_failed=upkeep.retry_failed
+            work_of(folder), origin.row_format.lines, chunk_size(batch_size), retry_failed=upkeep.retry_failed
         )
         with (
             closing(output),
@@ -89,7 +82,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
             pending = output.pending(sources, partial(note_input, tally, note_failure))
             results = answer(
                 open_job,
-                job.model.preprocessing,
+                origin.model.preprocessing,
                 plan.chunks(pending, partial(_note_kept, tally, note_failure)),
                 plan.work,
                 Decoding(batch_size, passing.exact, passing.max_pixels, passing.timeout, inputs.private_urls),
@@ -105,7 +98,7 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
                     tally.add_all(result.statuses, result.errors)
             if not stop():
                 check_still_there(disks, request.target)
-                finish(output, job, request, tally, made=plan)
+                finish(output, origin, request, tally, made=plan)
         if not request.messages.quiet:
             say(f"{tally.summary()} -> {folder}")
     return tally.exit_code

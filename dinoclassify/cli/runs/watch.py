@@ -16,7 +16,7 @@ from dinoclassify.cli.runs.progress import log_model, with_progress
 from dinoclassify.cli.runs.request import Request, files_of
 from dinoclassify.cli.runs.signals import Stopped, finishing_batches, hanging_up
 from dinoclassify.cli.runs.tally import Tally
-from dinoclassify.cli.runs.to_file import Job, all_made_with, sidecar
+from dinoclassify.cli.runs.to_file import Job, all_made_with, run_metadata
 from dinoclassify.cli.terminal import hush, say
 from dinoclassify.discovery.archives import is_archive
 from dinoclassify.discovery.containers import is_file_name
@@ -25,20 +25,22 @@ from dinoclassify.discovery.filters import has_image_suffix, is_glob
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.discovery.seen import SEEN
 from dinoclassify.discovery.watch import Watch
-from dinoclassify.errors import FailuresError, NoInputsError, OutputError, UsageError, count_of
+from dinoclassify.errors import FailuresError, NoInputsError, OutputError, UsageError
+from dinoclassify.messages import count_of
 from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.lock import locked
 from dinoclassify.storage.missing import why_missing
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import Stages
 from dinoclassify.types.source import Source
-from dinoclassify.writers.formats import R, refuse_reserved
+from dinoclassify.writers.formats import R, RowFormat, refuse_reserved
 from dinoclassify.writers.stream import check_place
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
     from dinoclassify.cli.runs.watch_outputs import WatchOutput
+    from dinoclassify.writers.provenance import Origin
 
 log = logging.getLogger("dinoclassify")
 
@@ -99,10 +101,11 @@ def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | N
         try:
             check_addresses()
             job = open_job()
-            log_model(job.model)
-            output = _output(job, request)
+            log_model(job.model.info)
+            origin = job.origin() if request.target.is_kept else None
+            output = _output(job.row_format, origin, request)
             with closing(output):
-                _watch(job, request, output, tally, hang_ups, status)
+                _watch(job, origin, request, output, tally, hang_ups, status)
         except Stopped as stop:
             if not tally.total:
                 log.info("%s", stop)  # before there was a row; else it is said
@@ -110,15 +113,18 @@ def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | N
     return tally.exit_code
 
 
-def _output(job: Job[R], request: Request) -> "WatchOutput[R]":
+def _output(row_format: RowFormat[R], origin: "Origin[R] | None", request: Request) -> "WatchOutput[R]":
     from dinoclassify.cli.runs.watch_outputs import FileOutput, StreamOutput
 
     path = request.target.kept_in
-    return StreamOutput(request.target, job) if path is None else FileOutput(path, job, all_made_with(job, request))
+    if path is None or origin is None:
+        return StreamOutput(request.target, row_format)
+    return FileOutput(path, row_format, all_made_with(origin, request))
 
 
 def _watch(
     job: Job[R],
+    origin: "Origin[R] | None",
     request: Request,
     output: "WatchOutput[R]",
     tally: Tally,
@@ -137,7 +143,9 @@ def _watch(
     def finish(why: object = None) -> None:
         notify("STOPPING=1")
         try:
-            output.save(sidecar(job, tally, request.parameters, timed=False))
+            if origin is not None:
+                now = replace(origin, model=job.model.info)
+                output.save(run_metadata(now, tally, request.parameters, timed=False))
         except OutputError as error:
             log.warning("%s", error)
         heartbeat.stop()

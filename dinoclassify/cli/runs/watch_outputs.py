@@ -10,15 +10,15 @@ from typing import Generic, Protocol, TypeVar
 from dinoclassify.cli.runs.request import Target
 from dinoclassify.cli.runs.signals import ending_with_reader
 from dinoclassify.cli.runs.tally import Tally
-from dinoclassify.cli.runs.to_file import Job
 from dinoclassify.discovery.paths import absolute_path, is_relative_file
 from dinoclassify.discovery.seen import SEEN, Seen, SeenFile, seen_in
 from dinoclassify.discovery.watch import Watch
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.types.prediction import Row, file_shown_as
+from dinoclassify.storage.paths import file_shown_as
+from dinoclassify.types.prediction import Row
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.fingerprint import META, PARTIAL, as_json, check_fingerprint, read_meta, write_meta
-from dinoclassify.writers.formats import R
+from dinoclassify.writers.formats import R, RowFormat
 from dinoclassify.writers.rotated_file import RotatedFile
 from dinoclassify.writers.stream import stream_rows
 
@@ -60,8 +60,8 @@ class StreamOutput(Generic[R]):
     failed: Collection[str] = ()
     trouble: str | None = None
 
-    def __init__(self, target: Target, job: Job[R]) -> None:
-        self._file, self._format = target.file, job.row_format
+    def __init__(self, target: Target, row_format: RowFormat[R]) -> None:
+        self._file, self._format = target.file, row_format
 
     def open(self, look: Callable[..., Watch], tally: Tally) -> Watch:  # noqa: ARG002 - nothing is there yet
         """See `WatchOutput`."""
@@ -89,7 +89,7 @@ class FileOutput(Generic[R]):
 
     Args:
         path: the file.
-        job: what makes the rows.
+        row_format: what the rows are written in.
         made_with: what they depend on.
 
     Raises:
@@ -98,10 +98,10 @@ class FileOutput(Generic[R]):
         OutputError: it cannot be written.
     """
 
-    def __init__(self, path: str, job: Job[R], made_with: Mapping[str, object]) -> None:
+    def __init__(self, path: str, row_format: RowFormat[R], made_with: Mapping[str, object]) -> None:
         self._made_with = made_with
-        self._file = AppendFile(os.path.realpath(path), path, job.row_format.lines)
-        self._is_described = self._check(path, job)
+        self._file = AppendFile(os.path.realpath(path), path, row_format.lines)
+        self._is_described = self._check(path, row_format)
         self._memory = SeenFile(made_with)
         before = self._memory.read(self._file.path)
         if before.keys() | self._memory.rotated.keys() and not os.path.exists(self._file.path):
@@ -174,13 +174,13 @@ class FileOutput(Generic[R]):
         self._memory.add(image, last)
         self._written = {image: last}
 
-    def _check(self, path: str, job: Job[R]) -> bool:
+    def _check(self, path: str, row_format: RowFormat[R]) -> bool:
         """See that rows may be added to the file; gives whether metadata say so already."""
         real, cure = self._file.path, "name another --output"
         if os.path.exists(real + PARTIAL):
             raise UsageError(f"{path}{PARTIAL} is of an interrupted run: finish that first, with --resume")
         self._folder = os.getcwd()
-        if not os.path.exists(real) or os.path.getsize(real) <= len(job.row_format.lines.header()):
+        if not os.path.exists(real) or os.path.getsize(real) <= len(row_format.lines.header()):
             return False
         meta = read_meta(real + META, path, cure=cure)
         check_fingerprint(meta["made_with"], path, as_json(self._made_with), option="--watch", cure=cure)

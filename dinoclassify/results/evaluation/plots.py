@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 
 from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.messages import printable
 from dinoclassify.results.evaluation.evaluate import Evaluation
 from dinoclassify.storage.atomic import replacing, reporting
-from dinoclassify.types.prediction import printable
 
 try:
     from matplotlib import rc_context

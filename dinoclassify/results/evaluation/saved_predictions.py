@@ -5,9 +5,10 @@ import os
 from collections.abc import Mapping, Sequence
 
 from dinoclassify.discovery.labelled import Labelled
-from dinoclassify.errors import UsageError, name_some
+from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, fold_ranks, group_finder, match_groups
 from dinoclassify.labels.matching import are_imagenets, imagenet_labels, match_classes
+from dinoclassify.messages import name_some
 from dinoclassify.results.evaluation.evaluate import Answer
 from dinoclassify.results.reader import file_finder, read_predictions
 from dinoclassify.types.prediction import Prediction

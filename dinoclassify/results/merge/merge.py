@@ -22,7 +22,8 @@ from dinoclassify.errors import UsageError
 from dinoclassify.results.merge.parts import META, Part, ShardPart, left_of, mind, read_parts
 from dinoclassify.results.reader import latest_predictions, read_predictions
 from dinoclassify.storage.atomic import is_regular, replacing, reporting
-from dinoclassify.types.prediction import Prediction, shown_path
+from dinoclassify.storage.paths import shown_path
+from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import is_appended, write_meta
 from dinoclassify.writers.formats import RowFormat, open_format
 from dinoclassify.writers.previous_rows import temporary_table

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import get_args
 from urllib.parse import quote
 
-from dinoclassify.types.prediction import Label, Prediction, Status, shown_path
+from dinoclassify.storage.paths import shown_path
+from dinoclassify.types.prediction import Label, Prediction, Status
 
 _NAMELESS = "(no name)"
 

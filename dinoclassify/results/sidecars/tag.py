@@ -20,9 +20,11 @@ from dinoclassify.results.sidecars.base import SidecarError, Wanted, one_line
 from dinoclassify.results.sidecars.claims import Claims
 from dinoclassify.results.sidecars.leftovers import leftover_remover
 from dinoclassify.results.sidecars.shots import Job, one_for_each_shot
-from dinoclassify.storage.atomic import FULL, free_of_links, replacing, reporting, signature
+from dinoclassify.storage.atomic import FULL, free_of_links, replacing, reporting
 from dinoclassify.storage.missing import check_into
-from dinoclassify.types.prediction import Label, Prediction, file_shown_as
+from dinoclassify.storage.paths import file_shown_as
+from dinoclassify.storage.signature import file_signature
+from dinoclassify.types.prediction import Label, Prediction
 
 # What makes the new content of a sidecar of the old, None where there is no file; the name is also the suffix.
 FORMATS: Mapping[str, Callable[[bytes | None, Wanted], bytes | None]] = {
@@ -147,7 +149,7 @@ def _tag(job: Job, plan: Plan, claims: Claims) -> Action:
         raise _LeaveAlone("changed" if os.path.exists(image) else "gone", f"{row.path} {stale}")
     try:
         _check(sidecar, image, row.path, plan, claims)
-        before = signature(sidecar)
+        before = file_signature(sidecar)
         old = _read(sidecar)
         new = FORMATS[plan.made](old, _wanted(row, plan))
     except SidecarError as error:
@@ -160,7 +162,7 @@ def _tag(job: Job, plan: Plan, claims: Claims) -> Action:
     if new == old:
         return "nothing" if old is None else "keep"
     if not plan.dry_run:
-        if signature(sidecar) != before:
+        if file_signature(sidecar) != before:
             raise _LeaveAlone("clash", f"{sidecar} is being written by another program: tag again")
         _put(sidecar, new)
         if new is None:

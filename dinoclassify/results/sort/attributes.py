@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
-from dinoclassify.storage.atomic import Signature
+from dinoclassify.types.source import Signature
 
 Rights = tuple[int, int, int]  # mode, owner and group of a file
 

@@ -21,7 +21,8 @@ from dinoclassify.errors import UsageError
 from dinoclassify.results.sort.attributes import Rights
 from dinoclassify.results.sort.signing import code_of
 from dinoclassify.results.sort.transfer import Identity, Mode, is_unfinished
-from dinoclassify.storage.atomic import Signature, append, replacing, reporting, settle
+from dinoclassify.storage.atomic import append, replacing, reporting, settle
+from dinoclassify.types.source import Signature
 
 NAME = "undo-journal.jsonl"
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from string import Formatter
 
-from dinoclassify.errors import UsageError, nearest
+from dinoclassify.errors import UsageError
 from dinoclassify.labels.matching import are_imagenets, imagenet_labels, short_name
+from dinoclassify.messages import nearest
 
 FIELDS = ("label", "group", "score", "status", "rank", "name", "stem", "suffix", "parent")
 

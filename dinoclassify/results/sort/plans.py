@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from dinoclassify.storage.atomic import Signature
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.types.source import Signature
 
 Done = Literal[
     "done",

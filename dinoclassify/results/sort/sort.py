@@ -21,8 +21,10 @@ from dinoclassify.results.sort.plans import CompanionRow, Done, File, Outcome, P
 from dinoclassify.results.sort.signing import make_key
 from dinoclassify.results.sort.transfer import TRANSFERS, Mode, identity, is_same, unfinished_name
 from dinoclassify.results.sort.undo import KeptError, finish, take_back
-from dinoclassify.storage.atomic import FULL, Signature, free_of_links, signature
+from dinoclassify.storage.atomic import FULL, free_of_links
+from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.types.source import Signature
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +157,7 @@ class SortedFolder:
         if isinstance(targets, str):
             return [Outcome(row.path, targets)]
         if source in self._leaving:
-            return [Plan(row.path, File(source, signature(source), targets[0]), targets[0], twin=True)]
+            return [Plan(row.path, File(source, file_signature(source), targets[0]), targets[0], twin=True)]
         if source in self._moved and not os.path.lexists(source):
             return [Outcome(row.path, "moved")]
         if (why := why_stale(row, image)) is not None:
@@ -166,7 +168,7 @@ class SortedFolder:
         if self._mode == "move" and os.path.islink(source):
             return [Outcome(row.path, "error", why="is a symbolic link, which is not moved: take another --mode")]
         try:
-            was, companions = signature(source), self._companions(source)
+            was, companions = file_signature(source), self._companions(source)
             if stale := [name for name in companions if os.path.join(os.path.dirname(source), name) in self._stale]:
                 return [Outcome(row.path, "changed", why=f"is left alone: its companion {stale[0]} {CHANGED}")]
             plans = [self._plan(row.path, source, was, target, companions) for target in targets]
@@ -203,7 +205,7 @@ class SortedFolder:
             OSError: it cannot be read.
         """
         folder = os.path.dirname(source)
-        others = [(other, signature(other)) for other in (os.path.join(folder, name) for name in companions)]
+        others = [(other, file_signature(other)) for other in (os.path.join(folder, name) for name in companions)]
         for target, other_targets in places_of(wanted, source, companions):
             along = tuple(File(*other, place) for other, place in zip(others, other_targets, strict=True))
             plan = Plan(path, File(source, was, target), wanted, along)
@@ -291,7 +293,7 @@ class SortedFolder:
             return self._follow_twin(plan)
         if self._dry_run:
             return plan.outcome("there" if plan.is_there else "done", plan.why)
-        if changed := [file for file in plan.files if signature(file.source) != file.was]:
+        if changed := [file for file in plan.files if file_signature(file.source) != file.was]:
             return self._leave(plan, "changed", f"{_of(changed[0], plan)}has changed just now")
         carried: list[File] = []
         for file in plan.files:

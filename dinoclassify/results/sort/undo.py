@@ -17,7 +17,8 @@ from dinoclassify.results.sort.attributes import lost, restore
 from dinoclassify.results.sort.journal import Entry, rewrite, standing, write_ahead
 from dinoclassify.results.sort.made_folders import remove_folders
 from dinoclassify.results.sort.transfer import Mode, identity, is_same, move, remove
-from dinoclassify.storage.atomic import reporting, signature
+from dinoclassify.storage.atomic import reporting
+from dinoclassify.storage.signature import file_signature
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ def take_back(mode: Mode, entry: Entry, target: str, *, is_own: bool = True, dry
             os.makedirs(os.path.dirname(source), exist_ok=True)
             move(target, source, entry.made, partial(restore, was=entry.was, rights=entry.rights, is_own=is_own))
         return True
-    if mode == "move" and signature(source) == entry.was and not is_same(source, target):
+    if mode == "move" and file_signature(source) == entry.was and not is_same(source, target):
         return False  # it has not come to be: the name was taken
     if mode == "move" and _are_one(source, target):
         return False  # it is where it was

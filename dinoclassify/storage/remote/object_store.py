@@ -15,15 +15,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from dinoclassify.errors import DinoclassifyError, OutputError, UsageError, first_line
-from dinoclassify.storage.atomic import Signature, replacing
+from dinoclassify.errors import DinoclassifyError, OutputError, UsageError
+from dinoclassify.messages import first_line
+from dinoclassify.storage.atomic import replacing
 from dinoclassify.storage.budget import NoRoomError
 from dinoclassify.storage.remote import s3
 from dinoclassify.storage.remote.block_file import BLOCK, Fetch, seekable, streamed
 from dinoclassify.storage.remote.web import Reserve, begin, check_size, get, head, is_web, kept, require_aiohttp
-from dinoclassify.storage.signature import signature
+from dinoclassify.storage.signature import entry_signature
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import Source, Span
+from dinoclassify.types.source import Signature, Source, Span
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -80,7 +81,7 @@ def look(url: str) -> Source | None:
             return None
     if entry is None or entry.get("type") == "directory" or url.endswith("/"):
         return None
-    return Source(url, signature=signature(entry))
+    return Source(url, signature=entry_signature(entry))
 
 
 def objects(prefix: str) -> Iterator[Source]:
@@ -104,7 +105,7 @@ def signatures(sources: Sequence[Source], *, private: bool = False) -> list[Sign
             return source.signature
         with suppress(OSError):
             if is_web(source.path):
-                return signature(begin(head(source.path, private=private)).result())
+                return entry_signature(begin(head(source.path, private=private)).result())
             found = look(source.path)
             if found is not None and found.signature is not None:
                 return found.signature
@@ -294,18 +295,18 @@ async def _content(
     """The bytes of an object, or of a range of it; and for all of them its signature, as known or as found."""
     if is_web(url):
         content, headers = await get(url, private=private, start=start, end=end, reserve=reserve)
-        return content, signature({**headers, "Content-Length": len(content)})
+        return content, entry_signature({**headers, "Content-Length": len(content)})
     fs = await _kept_open(url)
     if _scheme(url) in _S3:
         content, answer = await s3.get(fs, url, start, end, reserve)
-        return content, signature(answer)
+        return content, entry_signature(answer)
     path = _path(fs, url)
     if fs.async_impl:
         info, cat = fs._info, fs._cat_file
     else:
         info, cat = (functools.partial(asyncio.to_thread, function) for function in (fs.info, fs.cat_file))
     if start is None and known is None:
-        known = signature(await info(path))
+        known = entry_signature(await info(path))
         reserve(known[0])
     return await cat(path, start=start, end=end), known
 
@@ -331,7 +332,7 @@ async def _opened(url: str) -> "AsyncGenerator[AbstractFileSystem, None]":
 def _sources(entries: Iterator[tuple[str, Mapping[str, Any]]]) -> Iterator[Source]:
     with os_errors():
         for url, entry in entries:
-            yield Source(url, signature=signature(entry))
+            yield Source(url, signature=entry_signature(entry))
 
 
 def _listing(fs: "AbstractFileSystem", folder: str, root: str, below: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -15,11 +15,12 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import dinoclassify
-from dinoclassify.errors import UsageError, first_line
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import first_line
 from dinoclassify.storage.remote.proxies import proxy_of, proxy_variable
 from dinoclassify.storage.signature import seconds
 from dinoclassify.types.source import MOST_BYTES
+from dinoclassify.version import __version__
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientResponseError, ClientSession
@@ -246,7 +247,7 @@ async def _session(private: bool) -> "AsyncGenerator[ClientSession, None]":
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=CONNECTIONS, socket_factory=None if private else _public_socket),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE),
-        headers={"User-Agent": f"dinoclassify/{dinoclassify.__version__}", "Accept-Encoding": "identity"},
+        headers={"User-Agent": f"dinoclassify/{__version__}", "Accept-Encoding": "identity"},
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=private,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
-from dinoclassify.errors import UsageError, nearest
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import nearest
 from dinoclassify.storage.atomic import is_regular
 from dinoclassify.types.prediction import Prediction, Row
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dinoclassify.types.prediction import Prediction, Value, columns, from_record, record
+from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.columns import Value, columns, from_record, record
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ text can be read back exactly.
 
 import re
 
-from dinoclassify.types.prediction import Prediction, Value, record
+from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.columns import Value, record
 from dinoclassify.writers.formats.csv import CSVLines, join, split
 
 _START = r"(\A|[;\t\r\n])"  # of what may become a cell

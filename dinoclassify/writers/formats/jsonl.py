@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from dinoclassify.types.prediction import Prediction, from_json, json_object
+from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.columns import from_json, json_object
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dinoclassify.types.prediction import Prediction, columns, from_record, record
+from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.columns import columns, from_record, record
 
 ROW_GROUP = 10_000  # rows, some MB in memory
 

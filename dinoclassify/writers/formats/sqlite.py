@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.storage.atomic import signature
-from dinoclassify.types.prediction import Prediction, columns, from_record, record
+from dinoclassify.storage.signature import file_signature
+from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.columns import columns, from_record, record
 
 _TYPES = {str: "TEXT", int: "INTEGER", float: "REAL"}
 _MOST_COLUMNS = 2000  # of a table, as SQLite is compiled by default
@@ -74,7 +75,7 @@ def refuse_database_in_use(name: str) -> None:
     for beside in (f"{path}-wal", f"{path}-journal"):
         if not os.path.lexists(beside) or (beside.endswith("-journal") and _is_done(beside)):
             continue
-        if signature(path)[0] in {None, 0}:
+        if file_signature(path)[0] in {None, 0}:
             raise OutputError(
                 f"cannot write {name}: {beside} is of a database that is gone; move it away, or remove it"
             )

@@ -22,7 +22,8 @@ from dinoclassify.results.sidecars.base import SidecarError, Wanted, one_line
 from dinoclassify.results.sidecars.tag import Plan, sidecar_of
 from dinoclassify.results.sidecars.tag import tag as write_sidecars
 from dinoclassify.storage.atomic import temporary_name
-from dinoclassify.types.prediction import Failure, Label, Prediction, json_object
+from dinoclassify.types.prediction import Failure, Label, Prediction
+from dinoclassify.writers.formats.columns import json_object
 from tests.conftest import PHOTOS, Cli
 
 Tag = Callable[..., tuple[int, str, str]]

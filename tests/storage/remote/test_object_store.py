@@ -25,7 +25,7 @@ from dinoclassify.discovery.containers import _has_objects, is_gone
 from dinoclassify.discovery.discover import discover
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.remote import block_file, object_store, s3, web
-from dinoclassify.storage.signature import signature
+from dinoclassify.storage.signature import entry_signature
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source, Span
 from tests.conftest import by_fork
@@ -165,14 +165,16 @@ NO_TAG = 258269876  # a digest of nothing: the fraction of a time that goes with
     ],
 )
 def test_stores_say_it_in_many_words(entry: dict[str, object], expected: object) -> None:
-    found = signature(entry)
+    found = entry_signature(entry)
     assert found[1] is None or found[1] % 10**9 == NO_TAG
     assert (found[0], found[1] and found[1] // 10**9 * 10**9) == expected
 
 
 def test_what_tells_the_content_stands_for_a_time() -> None:
-    tagged = [signature({"size": 3, name: "1"}) for name in ("ETag", "sha", "blob_id")]  # of the web, GitHub, a hub
-    assert tagged[0] == tagged[1] == tagged[2] != signature({"size": 3, "ETag": "2"})
+    tagged = [
+        entry_signature({"size": 3, name: "1"}) for name in ("ETag", "sha", "blob_id")
+    ]  # of the web, GitHub, a hub
+    assert tagged[0] == tagged[1] == tagged[2] != entry_signature({"size": 3, "ETag": "2"})
     assert tagged[0][1] is not None
     assert tagged[0][1] // 10**9 == 0
 

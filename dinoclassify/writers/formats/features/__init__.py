@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy.typing as npt
 
-from dinoclassify.types.embedding import Embedding, from_json, json_object
+from dinoclassify.types.embedding import Embedding
 from dinoclassify.writers.formats import RowFormat
+from dinoclassify.writers.formats.features.columns import from_json, json_object
 from dinoclassify.writers.formats.jsonl import complete_lines, json_line
 
 

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from dinoclassify.types.embedding import Embedding, from_columns
-from dinoclassify.types.prediction import Value, common
+from dinoclassify.types.embedding import Embedding
+from dinoclassify.writers.formats.columns import Value, common
+from dinoclassify.writers.formats.features.columns import from_columns
 
 INDEX = ("path", "status", "error_code", "error", "size", "mtime_ns")
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dinoclassify.types.embedding import Embedding, from_columns
-from dinoclassify.types.prediction import common
+from dinoclassify.types.embedding import Embedding
+from dinoclassify.writers.formats.columns import common
+from dinoclassify.writers.formats.features.columns import from_columns
 from dinoclassify.writers.formats.parquet import add_meta
 
 ROW_GROUP = 4096  # rows, some MB in memory
