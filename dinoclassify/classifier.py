@@ -1,4 +1,4 @@
-"""The public face: a loaded model that labels pictures."""
+"""The public face: a loaded model that labels images."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -18,7 +18,7 @@ from dinoclassify.types.prediction import Prediction
 
 
 class Classifier(LoadedModel):
-    """An image classifier on a device, ready to label pictures.
+    """An image classifier on a device, ready to label images.
 
         classifier = Classifier("small")
         for prediction in classifier.predict(["photos/", "more/*.jpg"], top_k=3):
@@ -40,7 +40,7 @@ class Classifier(LoadedModel):
         labels: the name of each class, by index; of each group, if there are ``groups``.
         classes: the name of each class, by index.
         group_of: the group of each class, by their indices; None without ``groups``.
-        multi_label: each class is a question of its own: a picture may have many labels, or none.
+        multi_label: each class is a question of its own: an image may have many labels, or none.
 
     Raises:
         UsageError: an argument is wrong.
@@ -74,7 +74,7 @@ class Classifier(LoadedModel):
     def predict(
         self, inputs: Inputs, *, top_k: int = 1, threshold: float = 0.0, **run: Unpack[Run]
     ) -> Iterator[Prediction]:
-        """Label pictures lazily: one prediction for every input, in order, failures included.
+        """Label images lazily: one prediction for every input, in order, failures included.
 
         Args:
             inputs: files, folders (walked) and globs, one or many; PIL images and the bytes of encoded ones, whose
@@ -87,12 +87,12 @@ class Classifier(LoadedModel):
             TypeError: there is no argument of this name.
             UsageError: an argument is wrong.
         """
-        return self.answer(self.decoded(inputs, **run), top_k=top_k, threshold=threshold, **flow(run))
+        return self.classify_batches(self.decoded(inputs, **run), top_k=top_k, threshold=threshold, **flow(run))
 
-    def answer(
+    def classify_batches(
         self, batches: Iterable[Batch], *, top_k: int = 1, threshold: float = 0.0, **flow: Unpack[Flow]
     ) -> Iterator[Prediction]:
-        """Label pictures that are decoded, as `predict` does: one prediction for every input of the batches."""
+        """Label images that are decoded, as `predict` does: one prediction for every input of the batches."""
         if top_k < 1:
             raise UsageError(f"top_k {top_k}: must be at least 1")
         if not 0 <= threshold <= 1:

@@ -1,4 +1,4 @@
-"""The public face of features: a loaded model that turns pictures into numbers."""
+"""The public face of features: a loaded model that turns images into numbers."""
 
 from collections.abc import Iterable, Iterator
 from typing import Literal, Unpack
@@ -18,7 +18,7 @@ _DTYPES: dict[FeatureType, torch.dtype] = {"fp32": torch.float32, "fp16": torch.
 
 
 class Encoder(LoadedModel):
-    """A classifier without its head, or a bare backbone, on a device: ready to embed pictures.
+    """A classifier without its head, or a bare backbone, on a device: ready to embed images.
 
         for embedding in Encoder("small").embed(["photos/"]):
             print(embedding.path, embedding.status, embedding.features)
@@ -63,18 +63,18 @@ class Encoder(LoadedModel):
 
     @property
     def width(self) -> int:
-        """How many features a picture has."""
+        """How many features an image has."""
         return self._runtime.outputs
 
     def embed(
         self, inputs: Inputs, *, normalized: bool = False, dtype: FeatureType = "fp32", **run: Unpack[Run]
     ) -> Iterator[Embedding]:
-        """Embed pictures lazily: one embedding for every input, in order, failures included.
+        """Embed images lazily: one embedding for every input, in order, failures included.
 
         Args:
             inputs: files, folders (walked) and globs, one or many; PIL images and the bytes of encoded ones, whose
                 path is ``<image 3>`` if they are ``inputs[3]``; or the sources that `discover` found.
-            normalized: scale the features of each picture to length 1.
+            normalized: scale the features of each image to length 1.
             dtype: what the features are given in; it is not what the model computes in.
             run: see `dinoclassify.loaded_model.Run`.
 
@@ -82,10 +82,10 @@ class Encoder(LoadedModel):
             TypeError: there is no argument of this name.
             UsageError: an argument is wrong.
         """
-        return self.answer(self.decoded(inputs, **run), normalized=normalized, dtype=dtype, **flow(run))
+        return self.embed_batches(self.decoded(inputs, **run), normalized=normalized, dtype=dtype, **flow(run))
 
-    def answer(
+    def embed_batches(
         self, batches: Iterable[Batch], *, normalized: bool = False, dtype: FeatureType = "fp32", **flow: Unpack[Flow]
     ) -> Iterator[Embedding]:
-        """Embed pictures that are decoded, as `embed` does: one embedding for every input of the batches."""
+        """Embed images that are decoded, as `embed` does: one embedding for every input of the batches."""
         return embed(batches, self._runtime, normalized=normalized, dtype=_DTYPES[dtype], **flow)

@@ -1,4 +1,4 @@
-"""A model on a device, and the pictures that are decoded for it: what labelling and embedding have in common."""
+"""A model on a device, and the images that are decoded for it: what labelling and embedding have in common."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,8 +18,8 @@ from dinoclassify.models.info import ModelInfo
 from dinoclassify.models.open import ImageClassifier, ImageModel
 from dinoclassify.runtimes import Precision, RuntimeName, open_runtime
 from dinoclassify.system.environment import available_cpus
-from dinoclassify.timing import Stages, advice
-from dinoclassify.types.preprocessing import AsIs, Preprocessing
+from dinoclassify.timing import StageTimer, advice
+from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.source import MAX_PIXELS, TIMEOUT, Source
 
 Input = str | os.PathLike[str] | Image.Image | bytes  # a path, a folder or a glob; an image; an encoded image
@@ -29,14 +29,14 @@ _OF_METHODS = ("top_k", "threshold", "normalized", "dtype")  # arguments of `pre
 
 
 class Run(TypedDict, total=False):
-    """How pictures go through a model; what is left out is as written here.
+    """How images go through a model; what is left out is as written here.
 
-    batch_size: pictures in one forward pass; by default what was measured to pay best in the runtime.
+    batch_size: images in one forward pass; by default what was measured to pay best in the runtime.
     workers: processes that decode; by default half the processors where the model runs on them too, else all but one.
     exact: decode and resize exactly as transformers does with ``backend="pil"``, rather than fast. Where torchvision is
         installed, transformers takes ``backend="torchvision"`` by default, whose pixels differ. No.
-    max_pixels: pictures with more fail as ``too_large``, undecoded. 100 million.
-    timeout: seconds after which a picture fails as ``timeout``. 120.
+    max_pixels: images with more fail as ``too_large``, undecoded. 100 million.
+    timeout: seconds after which an image fails as ``timeout``. 120.
     private_urls: read web addresses in private networks, and on this machine, too. No.
     live: inputs come over time; answer those that are there without waiting for a full batch. No.
     stages: a clock, which is told where the time goes.
@@ -50,12 +50,12 @@ class Run(TypedDict, total=False):
     timeout: float
     private_urls: bool
     live: bool
-    stages: Stages | None
+    stages: StageTimer | None
     stop: Callable[[], bool]
 
 
 class LoadedModel:
-    """A model in a runtime, ready for pictures."""
+    """A model in a runtime, ready for images."""
 
     def __init__(
         self,
@@ -99,12 +99,12 @@ class LoadedModel:
 
     @property
     def batch_size(self) -> int:
-        """How many pictures are in a batch if nothing else is asked for."""
+        """How many images are in a batch if nothing else is asked for."""
         return self._runtime.batch_size
 
     @property
-    def preprocessing(self) -> Preprocessing | AsIs:
-        """What is done to a picture before the model sees it."""
+    def preprocessing(self) -> Preprocessing | OpaqueProcessor:
+        """What is done to an image before the model sees it."""
         return self._model.preprocessing
 
     @property
@@ -122,7 +122,7 @@ class LoadedModel:
         """What the model computes in."""
         return self._runtime.precision
 
-    def advice(self, stages: Stages, *, exact: bool) -> str:
+    def advice(self, stages: StageTimer, *, exact: bool) -> str:
         """What would make a run faster, by its clock; what this model has tried is left out."""
         return advice(
             stages.bottleneck(),
@@ -136,7 +136,7 @@ class LoadedModel:
         )
 
     def decoded(self, inputs: Inputs, **run: Unpack[Run]) -> Iterator[Batch]:
-        """The pictures, decoded, in batches.
+        """The images, decoded, in batches.
 
         Raises:
             TypeError: there is no argument of this name.
@@ -159,7 +159,7 @@ class LoadedModel:
         if stages is not None:
             stages.workers = workers
         return load_batches(
-            stages.over("walk", sources) if stages is not None and not live else sources,
+            stages.measure_each("walk", sources) if stages is not None and not live else sources,
             self.preprocessing,
             batch_size=batch_size or self._runtime.batch_size,
             workers=workers,
@@ -191,7 +191,7 @@ def flow(run: Run) -> "Flow":
 
 
 class Flow(TypedDict, total=False):
-    """See `pipeline.answered`."""
+    """See `pipeline.run_batches`."""
 
-    stages: Stages | None
+    stages: StageTimer | None
     stop: Callable[[], bool]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dinoclassify.decoding.decode import Decoded
+from dinoclassify.decoding.decode import DecodedImage
 from dinoclassify.decoding.worker import NOTHING_CAME, Batch
-from dinoclassify.runtimes import Answer, Runtime
-from dinoclassify.timing import Stages
+from dinoclassify.runtimes import PendingOutput, Runtime
+from dinoclassify.timing import StageTimer
 from dinoclassify.types.embedding import Embedding
 from dinoclassify.types.prediction import Failure, Label, Prediction, Status
 
@@ -27,7 +27,7 @@ def classify(
     top_k: int = 1,
     threshold: float = 0.0,
     fold: Callable[[Tensor], Tensor] | None = None,
-    stages: Stages | None = None,
+    stages: StageTimer | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Prediction]:
     """One prediction for every input of every batch, in order, those that failed to decode included.
@@ -39,12 +39,12 @@ def classify(
         top_k: how many labels a prediction gets, at most as many as there are.
         threshold: a best score below it makes a prediction ``uncertain``.
         fold: probabilities of the classes -> those of the groups; see `fold_into_groups`.
-        stages: see `answered`.
-        stop: see `answered`.
+        stages: see `run_batches`.
+        stop: see `run_batches`.
     """
-    clock = stages or Stages()
-    for batch, probabilities in answered(batches, runtime, stages=clock, stop=stop):
-        with clock.charge("forward"):
+    clock = stages or StageTimer()
+    for batch, probabilities in run_batches(batches, runtime, stages=clock, stop=stop):
+        with clock.measure("forward"):
             folded = fold(probabilities) if fold is not None and len(probabilities) else probabilities
             ranked = iter(_rank(folded, labels, top_k))
         for item in batch.inputs:
@@ -63,7 +63,7 @@ def embed(
     *,
     normalized: bool = False,
     dtype: torch.dtype = torch.float32,
-    stages: Stages | None = None,
+    stages: StageTimer | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Embedding]:
     """One embedding for every input of every batch, in order, those that failed to decode included.
@@ -73,10 +73,10 @@ def embed(
         runtime: pixels -> features.
         normalized: scale each row of features to length 1.
         dtype: what the features are given in: float32 or float16.
-        stages: see `answered`.
-        stop: see `answered`.
+        stages: see `run_batches`.
+        stop: see `run_batches`.
     """
-    for batch, features in answered(batches, runtime, stages=stages or Stages(), stop=stop):
+    for batch, features in run_batches(batches, runtime, stages=stages or StageTimer(), stop=stop):
         made = (normalize(features) if normalized and len(features) else features).to(dtype)
         finite, fits = (some.isfinite().all(dim=1).tolist() for some in (features, made))
         rows = iter(zip(made.numpy(), finite, fits, strict=True))
@@ -89,8 +89,8 @@ def embed(
             yield Embedding(item.source.path, features_of_it, failure, item.size, item.mtime_ns)
 
 
-def answered(
-    batches: Iterable[Batch], runtime: Runtime, *, stages: Stages, stop: Callable[[], bool]
+def run_batches(
+    batches: Iterable[Batch], runtime: Runtime, *, stages: StageTimer, stop: Callable[[], bool]
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Each batch with the runtime's answers to its pixels, in order.
 
@@ -101,13 +101,13 @@ def answered(
         stages: the clock of the run.
         stop: asked before each batch; when it says so, those that were begun are finished, and no more.
     """
-    started: deque[tuple[Batch, Answer]] = deque()
-    coming = stages.over("decode", batches)
+    started: deque[tuple[Batch, PendingOutput]] = deque()
+    coming = stages.measure_each("decode", batches)
     broken: Exception | None = None
 
     def finish() -> tuple[Batch, Tensor]:
         batch, answer = started.popleft()
-        with stages.charge("forward"):
+        with stages.measure("forward"):
             return batch, answer()
 
     while True:
@@ -118,11 +118,11 @@ def answered(
         if batch is None or stop():
             break
         if batch is NOTHING_CAME:
-            stages.recharge("decode", to="walk")
+            stages.reassign("decode", to="walk")
         if batch.inputs:
             stages.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
-            with stages.charge("forward"):
-                started.append((batch, runtime(batch.pixels) if len(batch.pixels) else _no_answer))
+            with stages.measure("forward"):
+                started.append((batch, runtime(batch.pixels) if len(batch.pixels) else _no_outputs))
         while len(started) > (runtime.ahead if batch.inputs else 0):
             yield finish()
     while started:
@@ -148,7 +148,7 @@ def fold_into_groups(probabilities: Tensor, *, group_of: Tensor, groups: int, mu
     return folded.index_add_(1, group_of, probabilities).clamp_(max=1)  # rounding may pass it
 
 
-def _no_answer() -> Tensor:
+def _no_outputs() -> Tensor:
     return torch.empty(0, 0)
 
 
@@ -161,5 +161,5 @@ def _rank(probabilities: Tensor, labels: Sequence[str], top_k: int) -> list[tupl
     ]
 
 
-def _failed(item: Decoded, failure: Failure) -> Prediction:
+def _failed(item: DecodedImage, failure: Failure) -> Prediction:
     return Prediction(item.source.path, "failed", failure=failure, size=item.size, mtime_ns=item.mtime_ns)

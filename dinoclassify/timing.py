@@ -11,7 +11,7 @@ STAGES: tuple[Stage, ...] = ("walk", "read", "decode", "forward", "write")
 T = TypeVar("T")
 
 
-class Stages:
+class StageTimer:
     """The seconds of the main process by the stage that it worked on or waited for.
 
     As on a chess clock one stage is charged at a time, so that they add up. Reading and decoding happen in workers: the
@@ -19,7 +19,7 @@ class Stages:
     """
 
     def __init__(self) -> None:
-        self.pictures = 0
+        self.images = 0
         self.workers = 0  # processes that decode
         self.read_seconds = 0.0  # of all workers together
         self.decode_seconds = 0.0
@@ -29,7 +29,7 @@ class Stages:
         self._last = 0.0
 
     @contextmanager
-    def charge(self, stage: Stage) -> Iterator[None]:
+    def measure(self, stage: Stage) -> Iterator[None]:
         """Charge the block to ``stage``, in place of what it is in the middle of."""
         interrupted = self._switch(stage)
         try:
@@ -37,7 +37,7 @@ class Stages:
         finally:
             self._switch(interrupted)
 
-    def over(self, stage: Stage, items: Iterable[T]) -> Iterator[T]:
+    def measure_each(self, stage: Stage, items: Iterable[T]) -> Iterator[T]:
         """The same items; getting at each is charged to ``stage``."""
         iterator = iter(items)
         while True:
@@ -50,14 +50,14 @@ class Stages:
                 self._switch(interrupted)
             yield item
 
-    def recharge(self, stage: Stage, to: Stage) -> None:
+    def reassign(self, stage: Stage, to: Stage) -> None:
         """Charge to another stage what was last charged to ``stage``."""
         self._seconds[stage] -= self._last
         self._seconds[to] += self._last
 
-    def add_worker(self, pictures: int, read_seconds: float, decode_seconds: float) -> None:
+    def add_worker(self, images: int, read_seconds: float, decode_seconds: float) -> None:
         """Count what a worker has done for a batch."""
-        self.pictures += pictures
+        self.images += images
         self.read_seconds += read_seconds
         self.decode_seconds += decode_seconds
 
@@ -76,11 +76,11 @@ class Stages:
         return max(STAGES, key=shares.__getitem__)
 
     def summary(self) -> str:
-        """The shares, and what a picture cost in a worker, in one line."""
+        """The shares, and what an image cost in a worker, in one line."""
         parts = ", ".join(f"{stage} {share:.0%}" for stage, share in self.shares().items()).replace("%", " %")
-        of_each = 1000 / max(self.pictures, 1)
+        of_each = 1000 / max(self.images, 1)
         return (
-            f"time: {parts}; in a worker a picture took {self.read_seconds * of_each:.1f} ms to read, "
+            f"time: {parts}; in a worker an image took {self.read_seconds * of_each:.1f} ms to read, "
             f"{self.decode_seconds * of_each:.1f} ms to decode"
         )
 
@@ -110,7 +110,7 @@ def advice(
         stage: the bottleneck.
         runtime: what runs the model.
         precision: what it computes in.
-        exact: pictures are decoded exactly.
+        exact: images are decoded exactly.
         int8: it may help; not so where it has been refused, was no faster, or is for labels and these are features.
         openvino: it is installed, so it does not run this model, or was not wanted.
         workers: how many processes decode.
@@ -128,7 +128,7 @@ def advice(
     if stage == "decode" and workers >= processors:
         return "all processors decode: smaller images, or --shard on more machines"
     return {
-        "walk": "name the pictures in a list, with --files-from",
+        "walk": "name the images in a list, with --files-from",
         "read": "more --workers wait for a slow disk side by side",
         "decode": "more --workers, up to one a processor",
         "write": "write to a local disk, as --format csv",

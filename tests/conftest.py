@@ -38,7 +38,7 @@ CHECKPOINTS = Path(os.environ["XDG_CACHE_HOME"], "checkpoints")  # of all worker
 START_METHOD = os.environ.get("START_METHOD", "fork")  # of processes that decode; see start_method/sitecustomize.py
 by_fork = pytest.mark.skipif(START_METHOD != "fork", reason="what the test changes reaches a process by fork alone")
 
-UNDO = {  # EXIF orientation -> how an upright picture is stored under it
+UNDO = {  # EXIF orientation -> how an upright image is stored under it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,

@@ -16,7 +16,7 @@ from dinoclassify.types.embedding import Embedding
 from tests.conftest import PHOTOS
 from tests.helpers.checkpoints import FAMILIES, save_dinov2_small
 
-PICTURES = sorted(map(str, PHOTOS.glob("*.jpg")))
+IMAGES = sorted(map(str, PHOTOS.glob("*.jpg")))
 
 
 def features(embeddings: list[Embedding]) -> torch.Tensor:
@@ -27,7 +27,7 @@ def by_hand(backbone: Dinov2Model, folder: str) -> torch.Tensor:
     """The class token and the mean of the patch tokens."""
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     with torch.inference_mode():
-        states = backbone(**processor([load_image(path) for path in PICTURES], return_tensors="pt")).last_hidden_state
+        states = backbone(**processor([load_image(path) for path in IMAGES], return_tensors="pt")).last_hidden_state
     return torch.cat([states[:, 0], states[:, 1:].mean(dim=1)], dim=1)
 
 
@@ -36,8 +36,8 @@ def by_hand(backbone: Dinov2Model, folder: str) -> torch.Tensor:
 def test_dinov2_small_gives_768_features(tmp_path: Path, runtime: RuntimeName) -> None:
     save_dinov2_small(tmp_path)
     folder = str(tmp_path)
-    made = features(list(Encoder(folder, runtime=runtime, precision="fp32").embed(PICTURES, exact=True)))
-    assert made.shape == (len(PICTURES), 768)
+    made = features(list(Encoder(folder, runtime=runtime, precision="fp32").embed(IMAGES, exact=True)))
+    assert made.shape == (len(IMAGES), 768)
     torch.testing.assert_close(made, by_hand(Dinov2Model.from_pretrained(folder).eval(), folder), atol=1e-4, rtol=0)
 
 
@@ -55,7 +55,7 @@ def test_dinov2_gives_the_class_token_and_the_mean_of_the_patches(
         with pytest.raises(ModelError, match="is not a trained classifier"):
             Classifier(name, runtime="torch")
     encoder = Encoder(name, runtime=runtime, precision="fp32")
-    made = features(list(encoder.embed(PICTURES, exact=True)))
+    made = features(list(encoder.embed(IMAGES, exact=True)))
     expected = by_hand(backbone, tiny)
     assert encoder.width == expected.shape[1] == 64
     torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
@@ -65,17 +65,17 @@ def test_dinov2_gives_the_class_token_and_the_mean_of_the_patches(
 def test_the_head_on_the_features_gives_the_logits(checkpoints: Callable[[str], Path], family: str) -> None:
     folder = str(checkpoints(family))
     model = AutoModelForImageClassification.from_pretrained(folder).eval()
-    made = features(list(Encoder(folder, runtime="torch", precision="fp32").embed(PICTURES)))
+    made = features(list(Encoder(folder, runtime="torch", precision="fp32").embed(IMAGES)))
     with torch.inference_mode():
         scores = model.classifier(made).softmax(dim=1)
-    predictions = list(Classifier(folder, runtime="torch", precision="fp32").predict(PICTURES, top_k=7))
+    predictions = list(Classifier(folder, runtime="torch", precision="fp32").predict(IMAGES, top_k=7))
     for row, prediction in zip(scores.tolist(), predictions, strict=True):
         assert {label.index: label.score for label in prediction.top} == pytest.approx(dict(enumerate(row)), abs=1e-5)
 
 
 def test_the_builtin_model_has_features_too() -> None:
     encoder = Encoder("builtin", runtime="torch")
-    (row,) = encoder.embed(PICTURES[0], dtype="fp16", normalized=True)
+    (row,) = encoder.embed(IMAGES[0], dtype="fp16", normalized=True)
     assert row.features is not None
     assert row.features.shape == (1280,)
     assert row.features.dtype == np.float16
@@ -83,8 +83,8 @@ def test_the_builtin_model_has_features_too() -> None:
 
 
 def test_what_fails_is_a_row_in_its_place(tiny: str, tmp_path: Path) -> None:
-    (tmp_path / "text.jpg").write_text("no picture")
-    paths = [PICTURES[0], str(tmp_path / "text.jpg"), str(tmp_path / "gone.jpg"), PICTURES[1]]
+    (tmp_path / "text.jpg").write_text("no image")
+    paths = [IMAGES[0], str(tmp_path / "text.jpg"), str(tmp_path / "gone.jpg"), IMAGES[1]]
     rows = list(Encoder(tiny).embed(paths, batch_size=3))
     assert [row.path for row in rows] == paths
     assert [row.failure.code if row.failure else row.status for row in rows] == ["ok", "not_image", "vanished", "ok"]

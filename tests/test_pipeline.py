@@ -17,7 +17,7 @@ from dinoclassify.decoding.loader import load_batches
 from dinoclassify.decoding.worker import Batch
 from dinoclassify.errors import UsageError
 from dinoclassify.pipeline import classify, embed
-from dinoclassify.runtimes import Answer, Precision
+from dinoclassify.runtimes import PendingOutput, Precision
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import Source
@@ -28,7 +28,7 @@ LABELS = [f"level {level}" for level in range(256)]
 
 
 class Levels:
-    """A runtime that names a picture's first grey: whose answer is whose can then be told."""
+    """A runtime that names an image's first grey: whose answer is whose can then be told."""
 
     name, device, batch_size, outputs = "levels", "cpu", 4, 256
     precision: Precision = "fp32"
@@ -37,7 +37,7 @@ class Levels:
         self.ahead = ahead
         self.under_way = self.most_under_way = 0
 
-    def __call__(self, pixels: Tensor) -> Answer:
+    def __call__(self, pixels: Tensor) -> PendingOutput:
         self.under_way += 1
         self.most_under_way = max(self.under_way, self.most_under_way)
 
@@ -98,12 +98,12 @@ def test_every_input_gets_its_own_answer_in_order(greys: Path, batch_size: int, 
     ahead=st.integers(0, 4),
 )
 def test_answers_are_never_mixed_up(levels: list[int | None], batch_size: int, ahead: int) -> None:
-    """The pipeline alone, on batches made here: None is a picture that did not decode."""
-    from dinoclassify.decoding.decode import Decoded
+    """The pipeline alone, on batches made here: None is an image that did not decode."""
+    from dinoclassify.decoding.decode import DecodedImage
     from dinoclassify.types.prediction import Failure
 
     items = [
-        Decoded(Source(str(n)), failure=Failure("truncated", "") if level is None else None)
+        DecodedImage(Source(str(n)), failure=Failure("truncated", "") if level is None else None)
         for n, level in enumerate(levels)
     ]
     batches = []
@@ -213,7 +213,7 @@ def test_pixels_are_uint8_and_the_last_batch_is_short(greys: Path) -> None:
     assert all(item.pixels is None for batch in batches for item in batch.inputs)
 
 
-def test_pictures_of_many_sizes_come_one_by_one() -> None:
+def test_images_of_many_sizes_come_one_by_one() -> None:
     free = Preprocessing(resize=32, crop=None, resample=3, mean=(0.0,) * 3, std=(1.0,) * 3)
     paths = sorted(map(str, PHOTOS.glob("*.jpg")))
     batches = list(load(paths, preprocessing=free))
@@ -239,7 +239,7 @@ def test_a_fork_safe_loader_starts_and_stops_again_and_again(greys: Path) -> Non
 
 def test_when_the_model_fails_nothing_behind_it_comes_out() -> None:
     class Failing(Levels):
-        def __call__(self, pixels: Tensor) -> Answer:
+        def __call__(self, pixels: Tensor) -> PendingOutput:
             answer = super().__call__(pixels)
             return answer if self.under_way < 2 else fail
 
@@ -256,20 +256,20 @@ def test_when_the_model_fails_nothing_behind_it_comes_out() -> None:
 class Large(Levels):
     """A runtime whose features do not fit fp16, or are none."""
 
-    def __call__(self, pixels: Tensor) -> Answer:
+    def __call__(self, pixels: Tensor) -> PendingOutput:
         return lambda: torch.tensor([[7e4, 1.0], [torch.inf, 1.0], [3.0, 4.0]])[: len(pixels)]
 
 
 def test_features_that_are_none_or_too_large_are_failures() -> None:
-    pictures = [str(path) for path in sorted(PHOTOS.glob("*.jpg"))[:3]]
-    large, none, good = embed(load(pictures), Large(), dtype=torch.float16)
+    images = [str(path) for path in sorted(PHOTOS.glob("*.jpg"))[:3]]
+    large, none, good = embed(load(images), Large(), dtype=torch.float16)
     assert large.failure is not None
     assert large.failure.message == "a feature is too large for --dtype fp16: leave that out"
     assert none.failure is not None
     assert none.failure.message == "the output of the model is not finite"
     assert good.features is not None
     assert good.features.tolist() == [3, 4]
-    first, _, last = embed(load(pictures), Large(), normalized=True)
+    first, _, last = embed(load(images), Large(), normalized=True)
     assert first.status == "ok"
     assert last.features is not None
     assert last.features.tolist() == pytest.approx([0.6, 0.8])

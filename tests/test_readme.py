@@ -208,7 +208,7 @@ def test_the_example_of_own_classes_runs(tmp_path: Path, monkeypatch: pytest.Mon
             shutil.copy(PHOTOS / f"{name}.jpg", f"labelled/{name}/{number}.jpg")
             shutil.copy(PHOTOS / f"{name}.jpg", f"photos/{name}-{number}.jpg")
         shutil.copy(PHOTOS / f"{name}.jpg", "new")
-    for table, label in (("table.csv", "{}"), ("tags.csv", "{};picture")):
+    for table, label in (("table.csv", "{}"), ("tags.csv", "{};image")):
         rows = [f"{name}-{number}.jpg,{label.format(name)}" for name in names for number in range(2)]
         more = [f"{name}-{number}.jpg," for name in ("rocket", "coffee") for number in range(2)]
         Path(table).write_text("\n".join(["path,label", *rows, *more]))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from dinoclassify import Classifier, Encoder, timing
-from dinoclassify.timing import STAGES, Stages, advice
+from dinoclassify.timing import STAGES, StageTimer, advice
 from tests.conftest import PHOTOS
 
 
@@ -18,47 +18,47 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_one_stage_is_charged_at_a_time(now: list[float]) -> None:
-    clock = Stages()
-    with clock.charge("decode"):
+    clock = StageTimer()
+    with clock.measure("decode"):
         now[0] += 1
-        with clock.charge("walk"):
+        with clock.measure("walk"):
             now[0] += 2
         now[0] += 3
     now[0] += 50  # charged to nobody
-    for _ in clock.over("forward", ["batch"]):
+    for _ in clock.measure_each("forward", ["batch"]):
         now[0] += 100
-    with clock.charge("write"):
+    with clock.measure("write"):
         now[0] += 4
     assert clock.shares() == {"walk": 0.2, "read": 0, "decode": 0.4, "forward": 0, "write": 0.4}
 
 
 def test_the_wait_for_workers_is_shared_out_as_they_spent_it(now: list[float]) -> None:
-    clock = Stages()
-    with clock.charge("decode"):
+    clock = StageTimer()
+    with clock.measure("decode"):
         now[0] += 8
-    clock.add_worker(pictures=10, read_seconds=3, decode_seconds=1)
+    clock.add_worker(images=10, read_seconds=3, decode_seconds=1)
     assert clock.shares() == {"walk": 0, "read": 0.75, "decode": 0.25, "forward": 0, "write": 0}
     assert clock.bottleneck() == "read"
     assert clock.summary() == (
         "time: walk 0 %, read 75 %, decode 25 %, forward 0 %, write 0 %; "
-        "in a worker a picture took 300.0 ms to read, 100.0 ms to decode"
+        "in a worker an image took 300.0 ms to read, 100.0 ms to decode"
     )
 
 
 def test_the_wait_for_a_list_is_not_the_decoders_fault(now: list[float]) -> None:
-    clock = Stages()
+    clock = StageTimer()
 
     def items() -> Iterator[str]:
         now[0] += 5
         yield "nothing"
 
-    for _ in clock.over("decode", items()):
-        clock.recharge("decode", to="walk")
+    for _ in clock.measure_each("decode", items()):
+        clock.reassign("decode", to="walk")
     assert clock.shares()["walk"] == 1
 
 
 def test_a_run_of_nothing_has_shares_too() -> None:
-    assert set(Stages().shares().values()) == {0.0}
+    assert set(StageTimer().shares().values()) == {0.0}
 
 
 def test_there_is_advice_for_every_stage() -> None:
@@ -79,8 +79,8 @@ def test_advice_leaves_out_what_was_tried() -> None:
 
 
 def test_a_model_knows_what_it_has_tried(tiny: str, now: list[float]) -> None:
-    clock = Stages()
-    with clock.charge("forward"):
+    clock = StageTimer()
+    with clock.measure("forward"):
         now[0] += 1
     assert "int8" in Classifier(tiny, runtime="openvino").advice(clock, exact=False)
     assert "int8" not in Classifier(tiny, precision="int8").advice(clock, exact=False)

@@ -69,7 +69,7 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Label folders of pictures with DINOv2, or any transformers image classifier."""
+    """Label folders of images with DINOv2, or any transformers image classifier."""
     if context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)
         raise typer.Exit(2)

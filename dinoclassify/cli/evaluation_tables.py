@@ -23,14 +23,14 @@ def show(evaluation: Evaluation) -> None:
     print_table(_headlines(evaluation), as_json=False)
     if evaluation.target_precision is not None:
         print_lines(["", _suggestion(evaluation.suggested, evaluation.target_precision)])
-    worst = sorted(evaluation.classes, key=lambda one: (one.f1, -one.pictures))
+    worst = sorted(evaluation.classes, key=lambda one: (one.f1, -one.images))
     more = f"the worst {_FEW} of {len(worst):,}; --csv prints all" if len(worst) > _FEW else "worst first"
     _titled(
         f"Classes, {more}",
         [
             {
                 "class": name(one.index),
-                "pictures": one.pictures,
+                "pictures": one.images,
                 "precision": f"{one.precision:.4f}",
                 "recall": f"{one.recall:.4f}",
                 "F1": f"{one.f1:.4f}",
@@ -93,7 +93,7 @@ def _suggestion(suggested: Threshold | None, target: float) -> str:
     threshold = str(suggested.threshold).removesuffix(".0")  # all digits: scores may be close together
     return (
         f"--threshold {threshold}: {suggested.precision.value:.2%} of the labels are right "
-        f"({low:.2%} to {high:.2%}), {suggested.coverage:.2%} of the pictures get one."
+        f"({low:.2%} to {high:.2%}), {suggested.coverage:.2%} of the images get one."
     )
 
 

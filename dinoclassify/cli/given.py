@@ -7,7 +7,7 @@ import typer
 from dinoclassify.errors import UsageError
 
 
-def refuse_given(context: typer.Context, parameters: Collection[str], why: str) -> None:
+def reject_options(context: typer.Context, parameters: Collection[str], why: str) -> None:
     """Refuse options and arguments that would be of no effect, if they stand on the command line.
 
     Raises:

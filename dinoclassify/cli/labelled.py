@@ -1,10 +1,10 @@
-"""The options that say what is known of pictures -> what is known of them."""
+"""The options that say what is known of images -> what is known of them."""
 
 import logging
 from dataclasses import dataclass
 
 from dinoclassify.cli import options
-from dinoclassify.discovery.filters import Filters, Rules
+from dinoclassify.discovery.filters import Filters, InputSelector
 from dinoclassify.discovery.labelled import SEPARATOR, Labelled, LabelTable, read_folders, read_table
 from dinoclassify.discovery.roots import check_roots
 from dinoclassify.errors import UsageError
@@ -14,15 +14,15 @@ log = logging.getLogger("dinoclassify")
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Pictures with their labels, the names of all classes, and where they are from."""
+    """Images with their labels, the names of all classes, and where they are from."""
 
-    pictures: list[Labelled]
+    images: list[Labelled]
     classes: tuple[str, ...]
     source: str
 
 
 def read_truth(truth: options.TruthOptions) -> Truth:
-    """What is known of the pictures.
+    """What is known of the images.
 
     Raises:
         UsageError, NoInputsError: see `discovery.labelled`.
@@ -32,13 +32,13 @@ def read_truth(truth: options.TruthOptions) -> Truth:
             raise UsageError("name a folder with one folder for each class, or --labels-from a table")
         if truth.column is not None or truth.label_column is not None:
             raise UsageError("--column and --label-column go with --labels-from and a table")
-        pictures, classes = read_folders(truth.folder)
-        return Truth(pictures, classes, truth.folder)
+        images, classes = read_folders(truth.folder)
+        return Truth(images, classes, truth.folder)
     if truth.folder is not None:
-        check_roots([truth.folder], Rules(Filters()))
+        check_roots([truth.folder], InputSelector(Filters()))
     table = LabelTable(truth.labels_from, truth.column or "path", truth.label_column or "label")
-    pictures = read_table(table, truth.folder, many=truth.multi_label)
-    classes = tuple(sorted({label for picture in pictures for label in picture.labels}))
+    images = read_table(table, truth.folder, many=truth.multi_label)
+    classes = tuple(sorted({label for image in images for label in image.labels}))
     if not truth.multi_label and any(SEPARATOR in label for label in classes):
         log.warning("some labels of %s have a semicolon in them: --multi-label takes them apart", table.name)
-    return Truth(pictures, classes, table.name)
+    return Truth(images, classes, table.name)

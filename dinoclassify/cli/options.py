@@ -10,7 +10,7 @@ import typer
 
 from dinoclassify.discovery import filters
 from dinoclassify.models.names import DEFAULT
-from dinoclassify.timing import Stages
+from dinoclassify.timing import StageTimer
 from dinoclassify.types import source
 from dinoclassify.types.limit import Limit as RowLimit
 from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MOST = 100_000  # pictures in a batch, processes, labels in a row
+MOST = 100_000  # images in a batch, processes, labels in a row
 
 # The help would repeat for each option what is true of all: that a variable sets it too.
 _input = partial(typer.Option, show_envvar=False, rich_help_panel="Input")
@@ -74,7 +74,7 @@ def _row_limit(text: str) -> RowLimit:
 Paths = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="PATHS", help="Pictures, folders, archives, URLs, quoted globs, or - for a list of these on stdin."
+        metavar="PATHS", help="Images, folders, archives, URLs, quoted globs, or - for a list of these on stdin."
     ),
 ]
 FilesFrom = Annotated[
@@ -82,7 +82,7 @@ FilesFrom = Annotated[
 ]
 Column = Annotated[
     str | None,
-    _input(metavar="NAME", help="The column of that table with the paths; or of tables in PATHS with pictures."),
+    _input(metavar="NAME", help="The column of that table with the paths; or of tables in PATHS with images."),
 ]
 LabelledFolder = Annotated[
     str | None,
@@ -92,12 +92,12 @@ LabelledFolder = Annotated[
     ),
 ]
 LabelsFrom = Annotated[
-    str | None, _input(metavar="TABLE", help="A .csv or .parquet table with a picture and its label in each row.")
+    str | None, _input(metavar="TABLE", help="A .csv or .parquet table with an image and its label in each row.")
 ]
 LabelColumn = Annotated[
     str | None, _input(metavar="NAME", help="The column of that table with the labels; label if not given.")
 ]
-MultiLabel = Annotated[bool, _input("--multi-label", help="A picture may have many labels, with ; between, or none.")]
+MultiLabel = Annotated[bool, _input("--multi-label", help="An image may have many labels, with ; between, or none.")]
 Null = Annotated[bool, _input("--null", "-0", help="Lists are NUL-separated, as find -print0 writes them.")]
 ListInputs = Annotated[
     bool,
@@ -111,8 +111,8 @@ Exclude = Annotated[
 ]
 Hidden = Annotated[bool, _input("--hidden", help="Also take entries whose name starts with a dot.")]
 Follow = Annotated[bool, _input("--follow", help="Walk into symbolic links to folders.")]
-MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse pictures with more pixels.")]
-Timeout = Annotated[float, _input(min=0.1, metavar="SECONDS", help="Give a picture up that takes longer.")]
+MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse images with more pixels.")]
+Timeout = Annotated[float, _input(min=0.1, metavar="SECONDS", help="Give an image up that takes longer.")]
 PrivateUrls = Annotated[
     bool,
     _input(
@@ -138,9 +138,7 @@ Compile = Annotated[
     bool,
     _model("--compile", help="Compile the model with torch first: minutes, for long runs."),
 ]
-BatchSize = Annotated[
-    int | None, _model(parser=_number_or_auto, metavar="auto|N", help="Pictures in one forward pass.")
-]
+BatchSize = Annotated[int | None, _model(parser=_number_or_auto, metavar="auto|N", help="Images in one forward pass.")]
 Workers = Annotated[
     int | None, _model("--workers", "-j", parser=_number_or_auto, metavar="auto|N", help="Processes that decode.")
 ]
@@ -150,14 +148,14 @@ TopK = Annotated[int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", hel
 Threshold = Annotated[
     float, _answer(parser=_share, metavar="P", help="A row whose best score is lower is marked uncertain.")
 ]
-Normalize = Annotated[bool, _answer("--normalize", help="Scale the features of each picture to length 1.")]
+Normalize = Annotated[bool, _answer("--normalize", help="Scale the features of each image to length 1.")]
 Dtype = Annotated[Literal["fp32", "fp16"], _answer(help="What the features are written in.")]
 Labels = Annotated[
     str | None, _answer(metavar="FILE", help="Other names for the classes: one a line, or .csv, or .json.")
 ]
 
 ClassWeight = Annotated[
-    Literal["balanced", "none"], _answer(help="balanced: all classes count the same; none: all pictures do.")
+    Literal["balanced", "none"], _answer(help="balanced: all classes count the same; none: all images do.")
 ]
 Seed = Annotated[int, _answer(min=0, max=2**32 - 1, metavar="N", help="Of the split into what is learned and judged.")]
 ModelFolder = Annotated[str, _output("--output", "-o", metavar="DIR", help="Write the model to this folder.")]
@@ -299,9 +297,9 @@ AllowDuplicates = Annotated[
 
 Page = Annotated[str, _output("--output", "-o", metavar="FILE", help="Write the page to this file.")]
 Thumbnails = Annotated[
-    int, _output(min=0, max=MOST, metavar="N", help="Embed the N most certain pictures of each label.")
+    int, _output(min=0, max=MOST, metavar="N", help="Embed the N most certain images of each label.")
 ]
-Link = Annotated[bool, _output("--link", help="Show all other pictures from where they lie, if they are there.")]
+Link = Annotated[bool, _output("--link", help="Show all other images from where they lie, if they are there.")]
 
 Watch = Annotated[bool, _run("--watch", help="Go on, and label what comes into the folders, until it is stopped.")]
 StatusFile = Annotated[
@@ -341,7 +339,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_envvar=
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Which pictures."""
+    """Which images."""
 
     paths: Paths = None
     files_from: FilesFrom = None
@@ -358,7 +356,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class TruthOptions:
-    """What is known of pictures."""
+    """What is known of images."""
 
     folder: LabelledFolder = None
     labels_from: LabelsFrom = None
@@ -403,8 +401,8 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Passing:
-    """How pictures go through the model."""
+class InferenceOptions:
+    """How images go through the model."""
 
     max_pixels: MaxPixels = source.MAX_PIXELS
     timeout: Timeout = source.TIMEOUT
@@ -413,7 +411,7 @@ class Passing:
     exact: Exact = False
 
     def arguments(
-        self, stages: Stages, stop: Callable[[], bool], *, live: bool = False, private_urls: bool = False
+        self, stages: StageTimer, stop: Callable[[], bool], *, live: bool = False, private_urls: bool = False
     ) -> "Run":
         """A run with a clock and a way to end it, as the methods of a model take it."""
         return {
@@ -430,7 +428,7 @@ class Passing:
 
 
 @dataclass(frozen=True, slots=True)
-class Upkeep:
+class OutputOptions:
     """What becomes of the rows that are there, and of those that fail."""
 
     resume: Resume = False
@@ -450,7 +448,7 @@ class Upkeep:
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class EngineOptions:
     """Where the work is done."""
 
     engine: Engine = "local"

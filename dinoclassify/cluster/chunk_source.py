@@ -16,7 +16,7 @@ _POLL = 0.1  # seconds between two looks at what has been planned
 _MOST = 1000  # names in a message
 
 
-class Todo:
+class ChunkQueue:
     """The names of the chunks that are to be answered, in order, for who asks for them; and again, if that one dies.
 
     No more than ``ahead`` chunks are given out before they are finished: of names, which are small, nothing else would

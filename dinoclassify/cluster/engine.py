@@ -4,7 +4,7 @@ The driver finds the inputs and writes them down in chunks, see `writers.chunks`
 pipeline of Ray Data:
 
     follow     one task, which gives the names of the chunks as they are planned
-    decode     tasks, each of which has a worker as the local engine has them: a chunk -> pieces of decoded pictures
+    decode     tasks, each of which has a worker as the local engine has them: a chunk -> pieces of decoded images
     classify   actors, each of which has opened the model once: a piece -> rows, which it writes, and their counts
 
 Whatever dies is done again by Ray, and gives the same: chunks are written down, and rows of a piece are written at a
@@ -27,16 +27,16 @@ import torch
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from dinoclassify.cluster.chunk_source import Plan, Todo
-from dinoclassify.cluster.resources import Use, gpus_of_replica, use_of_cluster
+from dinoclassify.cluster.chunk_source import ChunkQueue, Plan
+from dinoclassify.cluster.resources import ResourcePlan, gpus_of_replica, use_of_cluster
 from dinoclassify.cluster.transport import packed, pieces_of, unpacked
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.decoding.worker import Batch
 from dinoclassify.discovery.paths import is_relative_file
 from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.system.environment import available_cpus
-from dinoclassify.types.preprocessing import AsIs, Preprocessing
-from dinoclassify.types.source import Source, Stream
+from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
+from dinoclassify.types.source import SequentialContainer, Source
 from dinoclassify.version import __version__
 from dinoclassify.writers.chunks import Chunk, ChunkResult, Piece, chunk_size, read_chunk, write_rows
 from dinoclassify.writers.formats import R, RowFormat
@@ -60,7 +60,7 @@ class Job(Protocol[R]):
         """The model."""
 
     @property
-    def answer(self) -> Callable[[Iterable[Batch]], Iterator[R]]:
+    def infer(self) -> Callable[[Iterable[Batch]], Iterator[R]]:
         """Batches -> rows."""
 
     @property
@@ -73,7 +73,7 @@ class Job(Protocol[R]):
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How pictures are decoded; see `decoding.loader.load_batches`."""
+    """How images are decoded; see `decoding.loader.load_batches`."""
 
     batch_size: int
     exact: bool
@@ -82,12 +82,12 @@ class Decoding:
     private: bool = False
 
 
-def look_at_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) -> Origin[R]:
+def probe_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) -> Origin[R]:
     """Open the model where a replica would, and say what it is.
 
     Args:
         open_job: opens the model.
-        gpus: see `answer`.
+        gpus: see `completed_chunks`.
 
     Raises:
         DinoclassifyError: what `open_job` raises; or the nodes have another version of this program, or none.
@@ -104,9 +104,9 @@ def look_at_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) 
     return origin
 
 
-def answer(
+def completed_chunks(
     open_job: Callable[[], Job[R]],
-    preprocessing: Preprocessing | AsIs,
+    preprocessing: Preprocessing | OpaqueProcessor,
     plan: Iterator[Chunk],
     work: str,
     decoding: Decoding,
@@ -123,8 +123,8 @@ def answer(
         plan: the chunks that are to be answered, see `writers.chunks.ChunkPlan`; asked for in another
             thread. What goes wrong with it is raised when those before are answered.
         work: where their plan is, and their rows go.
-        decoding: how pictures are decoded.
-        expand: gives the sources in a `Stream`.
+        decoding: how images are decoded.
+        expand: gives the sources in a `SequentialContainer`.
         gpus: those of a replica, which may be a part of one; 0 for none. By default one, if the cluster has any.
         stop: asked after each piece; when it says so, all ends at once: chunks that are not done are for another run.
 
@@ -169,7 +169,7 @@ def answer(
 
 def _start_todo(ahead: int) -> "ActorHandle[Any]":
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    new: Any = ray.remote(num_cpus=0, max_restarts=0)(Todo)
+    new: Any = ray.remote(num_cpus=0, max_restarts=0)(ChunkQueue)
     todo: ActorHandle[Any] = new.options(scheduling_strategy=here).remote(ahead)
     return todo
 
@@ -186,19 +186,19 @@ class _Replica(Generic[R]):
     def __call__(self, block: pa.Table) -> pa.Table:
         """Answer a piece, and write its rows."""
         piece, batches = unpacked(block, pinned=self._job.model.device.startswith("cuda"))
-        rows = list(self._job.answer(batches))
+        rows = list(self._job.infer(batches))
         outcome = write_rows(self._work, piece, self._job.row_format.lines, rows)
         return pa.table({"outcome": [pickle.dumps(outcome)]})
 
 
 def _pipeline(
     open_job: Callable[[], Job[R]],
-    preprocessing: Preprocessing | AsIs,
+    preprocessing: Preprocessing | OpaqueProcessor,
     todo: "ActorHandle[Any]",
     work: str,
     decoding: Decoding,
     expand: Callable[[Source], Iterator[Source]],
-    use: Use,
+    use: ResourcePlan,
 ) -> "ray.data.Dataset":
     context = DataContext.get_current()
     context.target_max_block_size = 1  # byte: whatever a stage yields goes on at once, and alone
@@ -262,7 +262,7 @@ def _decode(
     block: pa.Table,
     *,
     work: str,
-    preprocessing: Preprocessing | AsIs,
+    preprocessing: Preprocessing | OpaqueProcessor,
     decoding: Decoding,
     expand: Callable[[Source], Iterator[Source]],
     size: int,
@@ -294,7 +294,7 @@ def _decode(
 def _sources(chunk: Chunk, expand: Callable[[Source], Iterator[Source]], size: int) -> Iterator[Source]:
     """The images of a chunk, without those of pieces that are done."""
     for source in chunk.sources:
-        if isinstance(source.content, Stream):
+        if isinstance(source.content, SequentialContainer):
             yield from (member for number, member in enumerate(expand(source)) if number // size not in chunk.done)
         else:
             yield source

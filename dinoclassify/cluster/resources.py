@@ -12,7 +12,7 @@ _CPUS = 2  # processors of a worker that decodes where models run on processors 
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class ResourcePlan:
     """What of a cluster is used: so many ``workers`` that decode at once, and ``replicas`` of the model.
 
     ``most`` is how many replicas there may be when nodes come; None for any number. ``cpus`` and ``replica`` are what
@@ -26,11 +26,11 @@ class Use:
     replica: Mapping[str, Any]
 
 
-def use_of_cluster(gpus: float | None) -> Use:
+def use_of_cluster(gpus: float | None) -> ResourcePlan:
     """What of the cluster is used, as it is now.
 
     Args:
-        gpus: see `cluster.engine.answer`.
+        gpus: see `cluster.engine.completed_chunks`.
 
     Raises:
         UsageError: there is no place for a worker, or for a replica.
@@ -45,11 +45,11 @@ def use_of_cluster(gpus: float | None) -> Use:
         replicas = sum(int(node["Resources"].get("GPU", 0) / share) for node in nodes)
         if not replicas:
             raise UsageError(f"no node of the cluster has {share:g} GPUs, which a replica is to have")
-        return Use(sum(able), replicas, None, 1, {"num_gpus": share})
+        return ResourcePlan(sum(able), replicas, None, 1, {"num_gpus": share})
     cpus = min(_CPUS, *able)
     unable = [node for node, count in processors.items() if not count]  # they only direct the others
     replica = {"label_selector": {"ray.io/node-id": f"!in({','.join(unable)})"}} if unable else {}
-    return Use(sum(count // cpus for count in able), len(able), len(able), cpus, replica)
+    return ResourcePlan(sum(count // cpus for count in able), len(able), len(able), cpus, replica)
 
 
 def gpus_of_replica(gpus: float | None) -> float:

@@ -1,4 +1,4 @@
-"""Pieces of decoded pictures, and the blocks that they travel in from one process to another."""
+"""Pieces of decoded images, and the blocks that they travel in from one process to another."""
 
 import pickle
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,9 +1,9 @@
-"""A picture's bytes -> pixels. The only room that touches Pillow; what goes wrong becomes a `Failure`, never an error.
+"""An image's bytes -> pixels. The only room that touches Pillow; what goes wrong becomes a `Failure`, never an error.
 
 Two paths lead to the model's input. The exact one is what transformers does: decode in full, resize, crop. The
 default one lets libjpeg scale while it decodes, as long as twice the wanted size is left, and resizes the crop's
 window alone; the difference is the rounding of one resize. Both would have the nearest-neighbour filter pick other
-pixels, and so it gets the whole picture.
+pixels, and so it gets the whole image.
 """
 
 import os
@@ -16,10 +16,10 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError, features
 
 from dinoclassify.decoding.camera_raw import raw_format
-from dinoclassify.storage.reader import PictureBytes, PictureFile, RefusedError, open_picture
+from dinoclassify.storage.reader import ImageBytes, LocalImage, RefusedError, open_image
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.preprocessing import AsIs, Preprocessing, Window
+from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing, Window
 from dinoclassify.types.source import MAX_PIXELS, Source
 
 TURNED = 5  # EXIF orientations from here up swap width and height
@@ -32,7 +32,7 @@ SCALED = 4  # a JPEG of so many times the pixels allowed is decoded all the same
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # no other decoder is reached; JPEG opens MPO
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")  # what begins so is a picture, if damaged
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")  # what begins so is an image, if damaged
 _FOREIGN = {
     b"%PDF": "PDF",
     b"%!PS": "PostScript",
@@ -69,7 +69,7 @@ _READABLE = ".zip .cbz .tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.zst .tzst"  # archi
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedImage:
     """What became of one source: pixels of 3 x H x W, or a failure; the file as read.
 
     ``read_seconds`` is how long its bytes were waited for.
@@ -84,23 +84,23 @@ class Decoded:
 
 
 def decode(
-    source: Source, preprocessing: Preprocessing | AsIs, *, exact: bool = False, max_pixels: int = MAX_PIXELS
-) -> Decoded:
-    """The pixels of one picture as the model wants them: uint8 before normalising, or an `AsIs` processor's float32.
+    source: Source, preprocessing: Preprocessing | OpaqueProcessor, *, exact: bool = False, max_pixels: int = MAX_PIXELS
+) -> DecodedImage:
+    """The pixels of one image as the model wants them: uint8 before normalising, or an `OpaqueProcessor`'s float32.
 
     Args:
-        source: the picture; one that is elsewhere has been read by `storage.fetcher`.
+        source: the image; one that is elsewhere has been read by `storage.fetcher`.
         preprocessing: what to make of it.
         exact: the same pixels as transformers' `load_image` and image processor (``backend="pil"``) give, to the bit.
-            Otherwise JPEGs are scaled while they are decoded, transparent pictures are laid on white and 16-bit ones
+            Otherwise JPEGs are scaled while they are decoded, transparent images are laid on white and 16-bit ones
             scaled to 8.
-        max_pixels: a picture with more is refused before it is decoded; a JPEG that is scaled to less while it is
+        max_pixels: an image with more is refused before it is decoded; a JPEG that is scaled to less while it is
             decoded may have `SCALED` times as many, unless it is progressive and so decoded in full by libjpeg.
     """
     size, mtime_ns = source.signature or (None, None)
     stream, pixels, failure = None, None, None
     try:
-        stream, (size, mtime_ns) = open_picture(source)
+        stream, (size, mtime_ns) = open_image(source)
         with stream, _identify(stream) as image:
             most = _most_pixels(image, preprocessing, exact=exact, max_pixels=max_pixels)
             if image.width * image.height > most:
@@ -110,7 +110,7 @@ def decode(
         pixels, failure = None, _failure(error)
         if size is None:  # it could not be opened; what it looks like tells a later run whether it has changed
             size, mtime_ns = file_signature(source.path)
-    return Decoded(source, pixels, failure, size, mtime_ns, stream.seconds if stream is not None else 0.0)
+    return DecodedImage(source, pixels, failure, size, mtime_ns, stream.seconds if stream is not None else 0.0)
 
 
 def init_process() -> None:
@@ -127,13 +127,13 @@ def decoders() -> dict[str, str | None]:
     return {name: features.version(library) for name, library in libraries.items()}
 
 
-def preprocess_exactly(rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing | AsIs) -> Pixels:
-    """The exact pixels, 3 x H' x W', of a picture that is decoded already: upright RGB, H x W x 3."""
+def preprocess_exactly(rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing | OpaqueProcessor) -> Pixels:
+    """The exact pixels, 3 x H' x W', of an image that is decoded already: upright RGB, H x W x 3."""
     return _preprocess(Image.fromarray(rgb), preprocessing, exact=True, max_pixels=MAX_PIXELS)
 
 
-def _identify(stream: PictureFile | PictureBytes) -> Image.Image:
-    """Open the picture, reading no more than its header."""
+def _identify(stream: LocalImage | ImageBytes) -> Image.Image:
+    """Open the image, reading no more than its header."""
     if (name := raw_format(stream)) is not None:
         raise RefusedError("unsupported_format", f"{name}: not supported yet")
     try:
@@ -154,10 +154,10 @@ def _identify(stream: PictureFile | PictureBytes) -> Image.Image:
     for prefix, name in _ARCHIVES.items():
         if magic.startswith(prefix):
             raise RefusedError("not_image", f"{name}, not an image; archives that can be read are named {_READABLE}")
-    raise RefusedError("not_image", "not a picture in a known format")
+    raise RefusedError("not_image", "not an image in a known format")
 
 
-def _open_heif(stream: PictureFile | PictureBytes) -> Image.Image:
+def _open_heif(stream: LocalImage | ImageBytes) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile, register_heif_opener
     except ImportError:
@@ -169,21 +169,25 @@ def _open_heif(stream: PictureFile | PictureBytes) -> Image.Image:
         raise RefusedError("decode_error", "its header is damaged, or it ends too early") from None
 
 
-def _most_pixels(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> int:
-    """How many pixels the picture may have."""
+def _most_pixels(
+    image: Image.Image, preprocessing: Preprocessing | OpaqueProcessor, *, exact: bool, max_pixels: int
+) -> int:
+    """How many pixels the image may have."""
     scales = isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info
     return SCALED * max_pixels if scales and _may_rescale(preprocessing, exact=exact) else max_pixels
 
 
-def _may_rescale(preprocessing: Preprocessing | AsIs, *, exact: bool) -> bool:
+def _may_rescale(preprocessing: Preprocessing | OpaqueProcessor, *, exact: bool) -> bool:
     """Whether an image may be scaled before it is resized: only for a filter that averages pixels."""
-    if isinstance(preprocessing, AsIs):
+    if isinstance(preprocessing, OpaqueProcessor):
         return False
     return not exact and preprocessing.resample != Image.Resampling.NEAREST
 
 
-def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exact: bool, max_pixels: int) -> Pixels:
-    if isinstance(preprocessing, AsIs):
+def _preprocess(
+    image: Image.Image, preprocessing: Preprocessing | OpaqueProcessor, *, exact: bool, max_pixels: int
+) -> Pixels:
+    if isinstance(preprocessing, OpaqueProcessor):
         pixels = preprocessing(_upright_rgb(image, exact=exact))
         if preprocessing.output_size not in (None, pixels.shape[1:]):
             raise RefusedError("decode_error", f"the image processor makes it {pixels.shape[2]} x {pixels.shape[1]}")
@@ -213,7 +217,7 @@ def _preprocess(image: Image.Image, preprocessing: Preprocessing | AsIs, *, exac
 
 
 def _fit(image: Image.Image, box: Box, window: Window, resample: int) -> Pixels:
-    """Resize the ``box`` of an upright RGB picture, then crop: with all of it, what transformers does to the bit."""
+    """Resize the ``box`` of an upright RGB image, then crop: with all of it, what transformers does to the bit."""
     height, width = window.resized
     image = image.resize((width, height), resample, box)
     if window.size != window.resized:
@@ -240,7 +244,7 @@ def _scale_while_decoding(
 ) -> tuple[float, float] | None:
     """Have libjpeg decode at 1/2, 1/4 or 1/8 where twice the size wanted is left.
 
-    Gives the (right, bottom) up to which the decoded picture is used: its last column and row may be in part
+    Gives the (right, bottom) up to which the decoded image is used: its last column and row may be in part
     beyond the edge. None where libjpeg cannot.
     """
     width, height = reversed(image.size) if turned else image.size
@@ -250,7 +254,7 @@ def _scale_while_decoding(
 
 
 def _upright_box(used: tuple[float, float], size: tuple[int, int], orientation: int) -> Box:
-    """The box that is used of an upright picture of ``size``, of which (right, bottom) is used as it is stored."""
+    """The box that is used of an upright image of ``size``, of which (right, bottom) is used as it is stored."""
     width, height = reversed(used) if orientation >= TURNED else used
     left = size[0] - width if orientation in {2, 3, 6, 7} else 0.0
     top = size[1] - height if orientation in {3, 4, 7, 8} else 0.0
@@ -268,7 +272,7 @@ def _orientation(image: Image.Image) -> int:
 def _upright_rgb(image: Image.Image, *, exact: bool) -> Image.Image:
     image.load()
     if _orientation(image) != 1:
-        with suppress(Exception):  # garbage in other tags does not make the picture worse
+        with suppress(Exception):  # garbage in other tags does not make the image worse
             ImageOps.exif_transpose(image, in_place=True)
     if exact:
         return image if image.mode == "RGB" else image.convert("RGB")

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from dinoclassify.decoding.decode import decode
-from dinoclassify.decoding.worker import LINGER, NOT_READY, NOTHING_CAME, Batch, Worker, looked_after
+from dinoclassify.decoding.worker import LINGER, NOT_READY, NOTHING_CAME, Batch, Worker, watchdog
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.budget import shares
-from dinoclassify.types.preprocessing import AsIs, Preprocessing
+from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.source import TIMEOUT, Source
 
 _FILES = 10  # held open for each worker: pipes, and memory that is shared
@@ -27,7 +27,7 @@ _SPARE_FILES = 16  # for all else that a run opens
 
 def load_batches(
     sources: Iterable[Source],
-    preprocessing: Preprocessing | AsIs,
+    preprocessing: Preprocessing | OpaqueProcessor,
     *,
     batch_size: int,
     workers: int,
@@ -40,10 +40,10 @@ def load_batches(
 ) -> Iterator[Batch]:
     """Decode all sources, in order; the last batch may be short. An error of ``sources`` is raised after their batches.
 
-    Pictures that are not on this machine are read in the workers, ahead; ``private``: see `storage.remote.web`.
-    A worker that dies or hangs is replaced, and costs at most the picture it was at; see `decoding.worker`.
+    Images that are not on this machine are read in the workers, ahead; ``private``: see `storage.remote.web`.
+    A worker that dies or hangs is replaced, and costs at most the image it was at; see `decoding.worker`.
 
-    Where pictures come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live``
+    Where images come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live``
     sources come over time: a batch may be short where a worker would be idle, and `NOTHING_CAME` or `NOT_READY` stands
     for the next one as long as that is not there. With ``pinned`` pixels are in memory that CUDA can copy from by
     itself.
@@ -59,7 +59,7 @@ def load_batches(
     sources = _until_error(sources, errors)
     to_pixels = partial(decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels)
     team: list[Worker] = []
-    with looked_after(team, timeout):
+    with watchdog(team, timeout):
         team.extend(
             Worker(to_pixels, timeout=timeout, private=private, share=share, pinned=pinned) for share in shares(workers)
         )

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dinoclassify.decoding.decode import Decoded, Pixels
+from dinoclassify.decoding.decode import DecodedImage, Pixels
 from dinoclassify.decoding.pinned_memory import empty_pinned
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ResultHeader:
     """The message that a result is there, and its sizes. So short a one is sent at one stroke."""
 
     shape: tuple[int, ...]
@@ -29,7 +29,7 @@ class Written:
     items: int  # bytes
 
 
-class Slots:
+class ResultBuffer:
     """As many results as there are slots can be under way: they take turns in them."""
 
     def __init__(self, count: int) -> None:
@@ -45,7 +45,7 @@ class Slots:
     def __setstate__(self, duplicates: list[Any]) -> None:
         self._descriptors = [duplicate.detach() for duplicate in duplicates]
 
-    def write(self, turn: int, pixels: Pixels, items: Sequence[Decoded]) -> Written:
+    def write(self, turn: int, pixels: Pixels, items: Sequence[DecodedImage]) -> ResultHeader:
         """Write the ``turn``-th result.
 
         Raises:
@@ -56,16 +56,16 @@ class Slots:
         _write(descriptor, pixels.reshape(-1).view(np.uint8).data, 0)
         _write(descriptor, memoryview(pickled), pixels.nbytes)
         os.ftruncate(descriptor, pixels.nbytes + len(pickled))  # gives back what a larger one has left
-        return Written(pixels.shape, pixels.dtype.name, len(pickled))
+        return ResultHeader(pixels.shape, pixels.dtype.name, len(pickled))
 
-    def read(self, turn: int, written: Written, *, pinned: bool) -> tuple[Tensor, list[Decoded]]:
+    def read(self, turn: int, written: ResultHeader, *, pinned: bool) -> tuple[Tensor, list[DecodedImage]]:
         """A copy of the ``turn``-th result; ``pinned``: in memory that CUDA can copy from by itself."""
         descriptor = self._descriptors[turn % len(self._descriptors)]
         pixels = (empty_pinned if pinned else torch.empty)(written.shape, dtype=getattr(torch, written.dtype))
         pickled = bytearray(written.items)
         _read(descriptor, pixels.view(-1).view(torch.uint8).numpy().data, 0)
         _read(descriptor, memoryview(pickled), pixels.nbytes)
-        items: list[Decoded] = pickle.loads(pickled)  # noqa: S301 - this program has written it
+        items: list[DecodedImage] = pickle.loads(pickled)  # noqa: S301 - this program has written it
         return pixels, items
 
 

@@ -4,8 +4,8 @@ Each process has a DataLoader of its own, so that what one leaves behind when it
 message, hurts no other. Lists of sources go to it through a pipe beside that: a DataLoader asks for the next list
 before it returns a result, so a list that is still to come would hold up results.
 
-The process notes in shared memory which picture it is at. When it dies, another takes its place, and that picture is
-tried again alone: if it ends that process too, it is given up. A picture that takes too long is given up at once.
+The process notes in shared memory which image it is at. When it dies, another takes its place, and that image is
+tried again alone: if it ends that process too, it is given up. An image that takes too long is given up at once.
 Batches stay as they were, whatever happens in between.
 """
 
@@ -35,9 +35,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dinoclassify.decoding.decode import Decoded
-from dinoclassify.decoding.shared_memory import Slots
-from dinoclassify.decoding.worker_process import BETWEEN, MAIN_SIGNALS, Pictures, Progress, Result, as_is, init_worker
+from dinoclassify.decoding.decode import DecodedImage
+from dinoclassify.decoding.shared_memory import ResultBuffer
+from dinoclassify.decoding.worker_process import (
+    BETWEEN,
+    MAIN_SIGNALS,
+    DecodeDataset,
+    Progress,
+    Result,
+    as_is,
+    init_worker,
+)
 from dinoclassify.errors import WorkerError
 from dinoclassify.storage.budget import Share
 from dinoclassify.storage.fetcher import IN_FLIGHT, is_elsewhere
@@ -53,19 +61,19 @@ LINGER = 0.1  # seconds for which a result is waited for at a time
 
 _UNSENT = Source("", Failure("out_of_memory", "not enough memory to hand it to a process that decodes"))
 _DYING = 1.0  # seconds that a process which is killed may take to end
-_LOOKS = 10  # at a process, in the time that a picture may take
+_LOOKS = 10  # at a process, in the time that an image may take
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A run of inputs in order, and the pixels of those that decoded.
 
-    ``inputs`` is what became of each, without its pixels; ``pixels`` is N x 3 x H x W, uint8 or an `AsIs` processor's
+    ``inputs`` is what became of each, without its pixels; ``pixels`` is N x 3 x H x W, uint8 or an `OpaqueProcessor`'s
     float32, with one row for each input that has no failure, in the same order. The seconds are those that a worker has
     spent on it.
     """
 
-    inputs: list[Decoded]
+    inputs: list[DecodedImage]
     pixels: Tensor
     read_seconds: float
     decode_seconds: float
@@ -85,7 +93,7 @@ class Worker:
 
     Args:
         decode: what is done with each source, in the process.
-        timeout: seconds that a picture may take to decode, and as many to read if it is not on this machine.
+        timeout: seconds that an image may take to decode, and as many to read if it is not on this machine.
         private: see `storage.remote.web`.
         share: what the process may hold of the budget of the run.
         pinned: have the pixels in memory that CUDA can copy from by itself.
@@ -96,7 +104,7 @@ class Worker:
 
     def __init__(
         self,
-        decode: Callable[[Source], Decoded],
+        decode: Callable[[Source], DecodedImage],
         *,
         timeout: float,
         private: bool,
@@ -108,7 +116,7 @@ class Worker:
         self._private = private
         self._share = share
         self._pinned = pinned
-        self._slots = Slots(PREFETCH + 1)
+        self._slots = ResultBuffer(PREFETCH + 1)
         self._plan: deque[_Task] = deque()  # what is under way, in order
         self._parts: list[Batch] = []  # of the batch that is due, as far as they are there
         self._restarts = 0
@@ -199,7 +207,7 @@ class Worker:
             with _starting():
                 self._results = iter(
                     DataLoader(
-                        Pictures(
+                        DecodeDataset(
                             self._decode,
                             lists,
                             self._slots,
@@ -261,7 +269,7 @@ class Worker:
         if position != BETWEEN and 0 <= lost < len(under_way):
             task = under_way[lost]
             if self._overdue == self._progress.step:
-                self._restarts = 0  # it was the picture's fault, and that is settled
+                self._restarts = 0  # it was the image's fault, and that is settled
             at = plan.index(task)
             plan[at : at + 1] = task.split(position, self._verdict(task, task.sources[position]))
             self._plan = deque(plan)
@@ -275,8 +283,8 @@ class Worker:
             self._processes = []
         self._start()
 
-    def _verdict(self, task: "_Task", source: Source) -> Decoded | None:
-        """What is said of the picture that the process died at; nothing if it is to be tried again."""
+    def _verdict(self, task: "_Task", source: Source) -> DecodedImage | None:
+        """What is said of the image that the process died at; nothing if it is to be tried again."""
         if self._overdue == self._progress.step:
             failure = Failure("timeout", f"took longer than {self._timeout:g} s")
         elif task.alone:
@@ -284,7 +292,7 @@ class Worker:
         else:
             return None
         size, mtime_ns = self._progress.size, self._progress.mtime_ns
-        return Decoded(source, failure=failure, size=size if size >= 0 else None, mtime_ns=mtime_ns or None)
+        return DecodedImage(source, failure=failure, size=size if size >= 0 else None, mtime_ns=mtime_ns or None)
 
     def _kill(self) -> None:
         for process in self._processes:
@@ -292,7 +300,7 @@ class Worker:
 
 
 @contextmanager
-def looked_after(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
+def watchdog(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
     """Kill the workers that hang, as long as the block lasts, and all of them in the end.
 
     The end of the program is one: a caller may still hold the rows it has not asked for, and Python waits at its exit
@@ -404,23 +412,23 @@ class _LostError(Exception):
 class _Task:
     """A batch that the process is to decode, or a piece of one.
 
-    ``alone``: a picture that has ended a process already; ``verdict``: what is said of a picture that is given up.
+    ``alone``: an image that has ended a process already; ``verdict``: what is said of an image that is given up.
     """
 
     sources: list[Source]
     ends_batch: bool = True
     alone: bool = False
-    verdict: Decoded | None = None
+    verdict: DecodedImage | None = None
 
-    def split(self, position: int, verdict: Decoded | None) -> list["_Task"]:
-        """What comes before the picture at ``position``, that picture alone, and what comes after it."""
+    def split(self, position: int, verdict: DecodedImage | None) -> list["_Task"]:
+        """What comes before the image at ``position``, that image alone, and what comes after it."""
         before, after = _Task(self.sources[:position]), _Task(self.sources[position + 1 :])
         suspect = _Task([self.sources[position]], alone=True, verdict=verdict)
         *pieces, last = (piece for piece in (before, suspect, after) if piece.sources)
         return [*(replace(piece, ends_batch=False) for piece in pieces), replace(last, ends_batch=self.ends_batch)]
 
 
-def _given_up(verdict: Decoded) -> Batch:
+def _given_up(verdict: DecodedImage) -> Batch:
     return Batch([verdict], torch.empty((0, 3, 0, 0)), 0.0, 0.0)
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from dinoclassify.decoding.decode import Decoded, init_process
-from dinoclassify.decoding.shared_memory import Slots, Written
+from dinoclassify.decoding.decode import DecodedImage, init_process
+from dinoclassify.decoding.shared_memory import ResultBuffer, ResultHeader
 from dinoclassify.storage.budget import Share
 from dinoclassify.storage.fetcher import Fetcher, is_elsewhere
 from dinoclassify.storage.signature import file_signature
@@ -51,12 +51,12 @@ class Progress(ctypes.Structure):
 class Result:
     """What a process says when it has done a task."""
 
-    written: Written
+    written: ResultHeader
     read_seconds: float
     decode_seconds: float
 
 
-class Pictures(Dataset[Result]):
+class DecodeDataset(Dataset[Result]):
     """Decodes the lists of sources that it is asked for. Lives in the process.
 
     Args:
@@ -64,16 +64,16 @@ class Pictures(Dataset[Result]):
         lists: the lists of sources to decode, in order; what a DataLoader asks for is the next one.
         slots: where results are written.
         progress: what is told of them meanwhile.
-        timeout: seconds that a picture may take to read.
+        timeout: seconds that an image may take to read.
         private: see `storage.remote.web`.
         share: see `Fetcher`.
     """
 
     def __init__(
         self,
-        decode: Callable[[Source], Decoded],
+        decode: Callable[[Source], DecodedImage],
         lists: "Connection[object, list[Source]]",
-        slots: Slots,
+        slots: ResultBuffer,
         progress: Progress,
         *,
         timeout: float,
@@ -122,7 +122,7 @@ class Pictures(Dataset[Result]):
             self._coming.append(self._next_list())
         return [source for sources in islice(self._coming, known, None) for source in sources if is_elsewhere(source)]
 
-    def _decode_next(self, position: int, source: Source, fetched: Iterator[Source]) -> Decoded:
+    def _decode_next(self, position: int, source: Source, fetched: Iterator[Source]) -> DecodedImage:
         self._progress.size, self._progress.mtime_ns = -1, 0
         self._note(position)
         size, mtime_ns = source.signature or file_signature(source.path)
@@ -140,7 +140,7 @@ class Pictures(Dataset[Result]):
     def _beat(self) -> None:
         self._progress.step += 1
 
-    def _write(self, turn: int, decoded: Sequence[Decoded]) -> Written:
+    def _write(self, turn: int, decoded: Sequence[DecodedImage]) -> ResultHeader:
         pixels = [item.pixels for item in decoded if item.pixels is not None]
         stacked = np.empty((0, 3, 0, 0), np.uint8)
         if pixels:  # channel by channel in memory: runtimes would else copy them to that order
@@ -149,7 +149,7 @@ class Pictures(Dataset[Result]):
 
 
 def as_is(result: Any) -> Any:  # DataLoader takes it for a function of a list
-    """What `Pictures` has made, which needs no collating."""
+    """What `DecodeDataset` has made, which needs no collating."""
     return result
 
 

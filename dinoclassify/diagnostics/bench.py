@@ -35,16 +35,16 @@ from dinoclassify.models.open import ImageClassifier, open_model
 from dinoclassify.runtimes import Runtime, cpu_has_bf16
 from dinoclassify.runtimes.pytorch import find_devices
 from dinoclassify.system.environment import available_cpus
-from dinoclassify.timing import Stage, Stages, advice
+from dinoclassify.timing import Stage, StageTimer, advice
 
 log = logging.getLogger(__name__)
 
-KEPT = 256  # pictures whose pixels are kept
+KEPT = 256  # images whose pixels are kept
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What was measured of one contestant, in pictures a second over all rounds."""
+    """What was measured of one contestant, in images a second over all rounds."""
 
     name: str
     median: float
@@ -57,7 +57,7 @@ class Report:
     """What was measured, and what it says; ``stages`` are those of dinoclassify as it runs by default."""
 
     machine: str
-    pictures: str
+    images: str
     figures: list[Figure]
     ratios: dict[str, float]
     stages: dict[Stage, float]
@@ -70,7 +70,7 @@ class Report:
         shares = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in self.stages.items())
         return [
             self.machine,
-            self.pictures,
+            self.images,
             *(f"{name}: {ratio:.2f}" for name, ratio in self.ratios.items()),
             f"time: {shares}; most of it in {self.bottleneck}: {self.advice}",
             *self.notes,
@@ -82,7 +82,7 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
 
     Args:
         name: the model, see `models.open.open_model`.
-        files: the pictures. Those that cannot be decoded are left out: the pipeline would stop at them.
+        files: the images. Those that cannot be decoded are left out: the pipeline would stop at them.
         offline: never ask the network.
         device: where to run.
         workers: processes that decode; as `Classifier` chooses if None.
@@ -97,7 +97,7 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
     on_cpu = devices[0].type == "cpu"
     workers = workers or max(1, available_cpus() // 2 if on_cpu else available_cpus() - 1)
     notes: list[str] = []
-    stages = Stages()
+    stages = StageTimer()
     files, pixels = _decodable(model, files, notes)
     runtimes = list(runtimes_of(model, devices, pixels, notes))
     default = runtimes[0]
@@ -115,7 +115,7 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
             one.rates.append(one.run())
     return Report(
         machine=_machine(devices[0]),
-        pictures=f"{len(files)} pictures of {_megapixels(files):.1f} megapixels, {flops / 1e9:.1f} GFLOP each",
+        images=f"{len(files)} images of {_megapixels(files):.1f} megapixels, {flops / 1e9:.1f} GFLOP each",
         figures=[
             Figure(one.name, *(round(of(one.rates), 2) for of in (statistics.median, min, max))) for one in contestants
         ],
@@ -136,14 +136,14 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
 
 
 def _whole_runs(
-    model: ImageClassifier, runtimes: Sequence[Runtime], files: Sequence[str], workers: int, stages: Stages
+    model: ImageClassifier, runtimes: Sequence[Runtime], files: Sequence[str], workers: int, stages: StageTimer
 ) -> Iterator[Contestant]:
     """Dinoclassify with each runtime; the first is the default, whose time is charged to ``stages``."""
     for number, runtime in enumerate(runtimes):
-        run = end_to_end(model, runtime, files, workers, stages if number == 0 else Stages())
+        run = end_to_end(model, runtime, files, workers, stages if number == 0 else StageTimer())
         yield Contestant(display_name(runtime), "end to end", runtime.precision, run)
     default = runtimes[0]
-    run = end_to_end(model, default, files, workers, Stages(), live=True)
+    run = end_to_end(model, default, files, workers, StageTimer(), live=True)
     yield Contestant(f"a list on stdin, {display_name(default)}", "live", default.precision, run)
 
 
@@ -162,7 +162,7 @@ def _matrix_products(runtimes: Sequence[Runtime], device: torch.device, flops: i
 def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -> tuple[list[str], Tensor]:
     """The files that can be decoded, and the pixels of the first of them, N x 3 x H x W."""
     if model.preprocessing.output_size is None:
-        raise ModelError(f"{model.name} takes pictures of many sizes, which cannot be measured together")
+        raise ModelError(f"{model.name} takes images of many sizes, which cannot be measured together")
     good: list[str] = []
     pixels: list[Tensor] = []
     for batch in decode_small_batches(model, files):
@@ -170,7 +170,7 @@ def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -
         if len(batch.pixels) and len(pixels) * DECODED < KEPT:
             pixels.append(batch.pixels)
     if not good:
-        raise NoInputsError("none of the pictures can be decoded")
+        raise NoInputsError("none of the images can be decoded")
     if len(good) < len(files):
         notes.append(f"{len(files) - len(good)} of {len(files)} files cannot be decoded and were left out")
     return good, torch.cat(pixels)

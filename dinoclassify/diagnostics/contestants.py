@@ -1,4 +1,4 @@
-"""What `diagnostics.bench` measures: each contestant works through its pictures once, and says how many a second."""
+"""What `diagnostics.bench` measures: each contestant works through its images once, and says how many a second."""
 
 import gc
 import os
@@ -32,25 +32,25 @@ from dinoclassify.models.hub import cached_snapshot
 from dinoclassify.models.names import resolve
 from dinoclassify.models.open import ImageClassifier
 from dinoclassify.pipeline import classify
-from dinoclassify.runtimes import Answer, Precision, Runtime, RuntimeName, cpu_has_bf16, open_runtime
+from dinoclassify.runtimes import PendingOutput, Precision, Runtime, RuntimeName, cpu_has_bf16, open_runtime
 from dinoclassify.runtimes.pytorch import DTYPES
 from dinoclassify.system.environment import available_cpus
-from dinoclassify.timing import Stages
+from dinoclassify.timing import StageTimer
 from dinoclassify.types.source import MAX_PIXELS, Source
 from dinoclassify.writers.formats import open_format
 from dinoclassify.writers.stream import stream_rows
 
-DECODED = 8  # pictures in a batch where decoding alone is measured
-FORWARD = 64  # pictures in a round of the model alone, at most
+DECODED = 8  # images in a batch where decoding alone is measured
+FORWARD = 64  # images in a round of the model alone, at most
 MATRIX = 2048  # rows and columns of the matrices whose product measures the machine
 MATRIX_SECONDS = 0.5
 
-Round = Callable[[], float]  # runs once, and gives pictures a second
+Round = Callable[[], float]  # runs once, and gives images a second
 
 
 @dataclass(slots=True)
 class Contestant:
-    """What is measured, and the pictures a second of each of its rounds."""
+    """What is measured, and the images a second of each of its rounds."""
 
     name: str
     kind: Literal["pipeline", "end to end", "live", "forward", "limit"]
@@ -86,7 +86,7 @@ def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: li
     from dinoclassify.runtimes.openvino import OpenVINORuntime
 
     if len(pixels) < 2 * CALIBRATION:
-        notes.append(f"int8 is not measured: it needs {2 * CALIBRATION} pictures, see --limit")
+        notes.append(f"int8 is not measured: it needs {2 * CALIBRATION} images, see --limit")
         return
     drawn = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
     others = pixels[drawn[CALIBRATION:]]
@@ -105,7 +105,7 @@ def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: li
 
 
 def pipelines(model: ImageClassifier, files: Sequence[str], device: torch.device) -> Iterator[Contestant]:
-    """The pipeline of transformers, in fp32 and in half precision, one picture at a time and eight."""
+    """The pipeline of transformers, in fp32 and in half precision, one image at a time and eight."""
     half: Precision | None = "fp16" if device.type != "cpu" else "bf16" if cpu_has_bf16() else None
     precisions: list[Precision] = ["fp32"] if half is None else ["fp32", half]
     processor = _processor(model)
@@ -127,14 +127,20 @@ def pipelines(model: ImageClassifier, files: Sequence[str], device: torch.device
 
 
 def end_to_end(
-    model: ImageClassifier, runtime: Runtime, files: Sequence[str], workers: int, stages: Stages, *, live: bool = False
+    model: ImageClassifier,
+    runtime: Runtime,
+    files: Sequence[str],
+    workers: int,
+    stages: StageTimer,
+    *,
+    live: bool = False,
 ) -> Round:
     """Dinoclassify from files to rows; ``stages`` is told where the time goes. ``live``: as from a list on stdin."""
 
     def work() -> None:
         sources = map(Source, files)
         batches = load_batches(
-            sources if live else stages.over("walk", sources),
+            sources if live else stages.measure_each("walk", sources),
             model.preprocessing,
             batch_size=runtime.batch_size,
             workers=workers,
@@ -143,7 +149,7 @@ def end_to_end(
             live=live,
             pinned=runtime.device.startswith("cuda"),
         )
-        with stages.charge("write"):
+        with stages.measure("write"):
             stream_rows(os.devnull, open_format("csv", 1), classify(batches, runtime, model.labels, stages=stages))
 
     return lambda: _rate(len(files), work)
@@ -157,7 +163,7 @@ def forward(runtime: Runtime, pixels: Tensor) -> Round:
     batches *= -(-8 * (runtime.ahead + 1) // len(batches))  # enough to be under way side by side
 
     def work() -> None:
-        started: deque[Answer] = deque()
+        started: deque[PendingOutput] = deque()
         for batch in batches:
             started.append(runtime(batch))
             if len(started) > runtime.ahead:
@@ -198,7 +204,7 @@ def _processor(model: ImageClassifier) -> BaseImageProcessor:
 
 
 def matrices(precision: Precision, device: torch.device, flops: int) -> Round:
-    """The pictures a second if the model were nothing but products of large matrices."""
+    """The images a second if the model were nothing but products of large matrices."""
     factor = torch.randn(MATRIX, MATRIX, device=device).to(DTYPES[precision])
 
     def run() -> float:
@@ -221,7 +227,7 @@ def matrices(precision: Precision, device: torch.device, flops: int) -> Round:
 
 
 def count_flops(model: ImageClassifier) -> int:
-    """Floating point operations of one picture, as torch counts them."""
+    """Floating point operations of one image, as torch counts them."""
     size = model.preprocessing.output_size or ()
     counter = FlopCounterMode(display=False)
     with silenced(), torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # fused attention is not counted

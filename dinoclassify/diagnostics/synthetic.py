@@ -1,4 +1,4 @@
-"""Pictures and checkpoints that are made up, for measurements without photographs and without a download."""
+"""Images and checkpoints that are made up, for measurements without photographs and without a download."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ def save_random(name: str, folder: str) -> None:
         AutoModelForImageClassification.from_config(config).save_pretrained(folder)
 
 
-def make_pictures(folder: str, count: int, megapixels: float) -> list[str]:
+def make_images(folder: str, count: int, megapixels: float) -> list[str]:
     """Write JPEGs that are about as hard to decode as photographs: smooth shapes with some noise."""
     width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
     height = round(width * 3 / 4)

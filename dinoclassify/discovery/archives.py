@@ -1,7 +1,7 @@
-"""The pictures in an archive, tar or zip, without unpacking it: nothing of it is ever written to a disk.
+"""The images in an archive, tar or zip, without unpacking it: nothing of it is ever written to a disk.
 
-Of a local tar and of a zip the headers are read, and each picture is a `Span`, for workers to read. A tar that is
-compressed, or far away, is read from front to back, with one picture in memory at a time. Whatever is wrong with a
+Of a local tar and of a zip the headers are read, and each image is a `ByteRange`, for workers to read. A tar that is
+compressed, or far away, is read from front to back, with one image in memory at a time. Whatever is wrong with a
 member is its `Failure`; what is wrong with the archive itself is one more input, which has the archive's own path.
 """
 
@@ -20,7 +20,7 @@ from dinoclassify.discovery.zip_directory import ZipMember, read_directory
 from dinoclassify.storage.byte_range import CUT, LOCAL_HEADER
 from dinoclassify.storage.remote import object_store
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import MEMBER, MOST_BYTES, Signature, Source, Span
+from dinoclassify.types.source import MEMBER, MOST_BYTES, ByteRange, Signature, Source
 
 _ZIPS = (".zip", ".cbz")
 _PLAIN_TARS = (".tar",)
@@ -51,7 +51,7 @@ class _Entry:
 
     name: str
     size: int
-    content: Span | bytes | Failure
+    content: ByteRange | bytes | Failure
 
 
 def is_archive(path: str) -> bool:
@@ -81,9 +81,9 @@ def members(
     *,
     streamed: bool,
 ) -> Iterator[Source]:
-    """The pictures in an archive, lazily and in its own order.
+    """The images in an archive, lazily and in its own order.
 
-    What cannot be opened, or is no archive, is given as it is: as a picture it gets the row that it deserves.
+    What cannot be opened, or is no archive, is given as it is: as an image it gets the row that it deserves.
 
     Args:
         path: the archive, a file or a URL.
@@ -139,7 +139,7 @@ def _by_name(entries: Iterator[_Entry]) -> tuple[dict[str, _Entry], Failure]:
             found.setdefault(entry.name, entry)
     except BrokenError as error:
         return found, error.failure
-    return found, Failure("vanished", "no such picture in the archive")
+    return found, Failure("vanished", "no such image in the archive")
 
 
 def _entries(archive: _Archive, wanted: Callable[[str], bool]) -> Iterator[_Entry]:
@@ -173,10 +173,10 @@ def _zip_entries(path: str, file: BinaryIO, wanted: Callable[[str], bool]) -> It
         name = _tidy(info.name)
         if name.endswith("/") or not wanted(name):
             continue
-        content: Span | Failure | None = _zip_refusal(name, info)
+        content: ByteRange | Failure | None = _zip_refusal(name, info)
         if content is None:
             length = min(info.room, _MOST_LOCAL_HEADER + info.packed_size)  # not what has been deleted behind it
-            content = Span(path, info.offset, length, info.size, _PACKINGS[info.method], info.crc)
+            content = ByteRange(path, info.offset, length, info.size, _PACKINGS[info.method], info.crc)
         yield _Entry(name, info.size, content)
 
 
@@ -196,16 +196,16 @@ def _zip_refusal(name: str, info: ZipMember) -> Failure | None:
 def _tar_entries(path: str, file: BinaryIO, wanted: Callable[[str], bool]) -> Iterator[_Entry]:
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
-    for name, header in _pictures(file, wanted):
-        content: Span | Failure | None = _tar_refusal(name, header)
+    for name, header in _images(file, wanted):
+        content: ByteRange | Failure | None = _tar_refusal(name, header)
         if content is None and header.offset_data + header.size > end:
             content = CUT
-        yield _Entry(name, header.size, content or Span(path, header.offset_data, header.size, header.size))
+        yield _Entry(name, header.size, content or ByteRange(path, header.offset_data, header.size, header.size))
 
 
 def _streamed_entries(file: BinaryIO, wanted: Callable[[str], bool]) -> Iterator[_Entry]:
     stream = Stream(file)
-    for name, header in _pictures(stream, wanted):
+    for name, header in _images(stream, wanted):
         content: bytes | Failure | None = _tar_refusal(name, header)
         if content is None:
             try:
@@ -218,7 +218,7 @@ def _streamed_entries(file: BinaryIO, wanted: Callable[[str], bool]) -> Iterator
         yield _Entry(name, header.size, content)
 
 
-def _pictures(file: "BinaryIO | Stream", wanted: Callable[[str], bool]) -> Iterator[tuple[str, tarfile.TarInfo]]:
+def _images(file: "BinaryIO | Stream", wanted: Callable[[str], bool]) -> Iterator[tuple[str, tarfile.TarInfo]]:
     headers = Headers(fileobj=file, tarinfo=Header, encoding="utf-8", errors="surrogateescape")
     for header in iter(headers.next, None):
         name = _tidy(header.name)

@@ -1,4 +1,4 @@
-"""What is in an archive, a table of pictures or an object store -> a lazy stream of `Source`."""
+"""What is in an archive, a table of images or an object store -> a lazy stream of `Source`."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from itertools import chain
 from typing import BinaryIO
 
 from dinoclassify.discovery import archives, image_tables
-from dinoclassify.discovery.filters import Filters, Rules, is_glob
+from dinoclassify.discovery.filters import Filters, InputSelector, is_glob
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.paths import file_shown_as
 from dinoclassify.storage.reader import signature_of
@@ -18,51 +18,51 @@ from dinoclassify.storage.remote import object_store
 from dinoclassify.storage.remote.proxies import proxy_of
 from dinoclassify.storage.remote.web import is_web, require_aiohttp
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import MEMBER, Source, Stream
+from dinoclassify.types.source import MEMBER, SequentialContainer, Source
 
 log = logging.getLogger(__name__)
 
 _PREFIXES = 1024  # of stores, of which it is known whether they have objects
 
 
-def named(path: str, rules: Rules) -> Iterator[Source]:
-    """What a name stands for that is not a folder's: a picture, or all pictures in an archive or a table.
+def expand_path(path: str, selector: InputSelector) -> Iterator[Source]:
+    """What a name stands for that is not a folder's: an image, or all images in an archive or a table.
 
-    It is tried whatever its suffix. One that is read from front to back is given as it is, see `contents`.
+    It is tried whatever its suffix. One that is read from front to back is given as it is, see `expand_container`.
     """
-    if rules.column is not None:
+    if selector.column is not None:
         if not image_tables.is_table(path):
             raise UsageError(f"--column goes with tables, .parquet or .arrow, and with --files-from, not with {path}")
-        if rules.take(path):
-            yield Source(path, Stream(rules.column))
+        if selector.take(path):
+            yield Source(path, SequentialContainer(selector.column))
     elif archives.is_archive(path):
-        yield from _archive(path, rules)
+        yield from _archive(path, selector)
     elif (key := archives.split_key(path)) is not None and not os.path.lexists(path):
-        if rules.take(path):
-            yield _member(*key, rules)
-    elif rules.take(path):
+        if selector.take(path):
+            yield _member(*key, selector)
+    elif selector.take(path):
         if is_web(path):
             require_aiohttp()
-            if rules.private:
+            if selector.private:
                 proxy_of(path)  # to say now, and once, what is wrong with it
         yield Source(path)
 
 
-def contents(source: Source, rules: Rules) -> Iterator[Source]:
-    """What is in a source whose content is a `Stream`; itself if it is none."""
-    if not isinstance(source.content, Stream):
+def expand_container(source: Source, selector: InputSelector) -> Iterator[Source]:
+    """What is in a source whose content is a `SequentialContainer`; itself if it is none."""
+    if not isinstance(source.content, SequentialContainer):
         yield source
         return
-    column, known = source.content.column, signature_of(source, private=rules.private)
+    column, known = source.content.column, signature_of(source, private=selector.private)
     if column is not None:
-        yield from image_tables.pictures(source.path, column, _opener(source.path, rules), known)
+        yield from image_tables.images(source.path, column, _opener(source.path, selector), known)
         return
-    opener = partial(object_store.open_stream, private=rules.private) if object_store.is_url(source.path) else _open
-    wanted = partial(rules.take_below, root=f"{source.path}{MEMBER}")
+    opener = partial(object_store.open_stream, private=selector.private) if object_store.is_url(source.path) else _open
+    wanted = partial(selector.take_below, root=f"{source.path}{MEMBER}")
     yield from archives.members(source.path, wanted, opener, known, streamed=True)
 
 
-def tables_of(folder: str, rules: Rules) -> Iterator[Source]:
+def tables_of(folder: str, selector: InputSelector) -> Iterator[Source]:
     """The tables in a folder.
 
     Raises:
@@ -71,16 +71,20 @@ def tables_of(folder: str, rules: Rules) -> Iterator[Source]:
     found = image_tables.tables_in(folder)
     if not found:
         raise UsageError(f"--column: there are no .parquet or .arrow tables in {folder}")
-    yield from (Source(path, Stream(rules.column)) for path in found if rules.take(os.path.relpath(path, folder)))
+    yield from (
+        Source(path, SequentialContainer(selector.column))
+        for path in found
+        if selector.take(os.path.relpath(path, folder))
+    )
 
 
-def in_store(url: str, rules: Rules) -> Iterator[Source]:
+def expand_url(url: str, selector: InputSelector) -> Iterator[Source]:
     """The objects that a URL stands for: the one of this name, all below this prefix, or those that match a glob.
 
     A prefix that cannot be listed is itself an input, and so gets a row.
     """
     try:
-        yield from _objects(url, rules)
+        yield from _objects(url, selector)
     except OSError as error:
         yield Source(url, object_store.failure(error))
 
@@ -104,14 +108,14 @@ def is_member(path: str) -> bool:
     return key is not None and os.path.isfile(key[0])
 
 
-def is_in_store(url: str, rules: Rules) -> bool:
+def is_in_store(url: str, selector: InputSelector) -> bool:
     """Whether a URL names an object, or a prefix or glob that has at least one.
 
     Raises:
         OSError: the store does not say.
         UsageError: its scheme is unknown, or needs a package that is not installed.
     """
-    return _is_object(url) or any(True for _ in _below(url)) or any(True for _ in _matching(url, rules))
+    return _is_object(url) or any(True for _ in _below(url)) or any(True for _ in _matching(url, selector))
 
 
 def is_gone(path: str) -> bool:
@@ -135,7 +139,7 @@ def is_gone(path: str) -> bool:
         return False
     if key is None or archives.is_streamed(place, remote=object_store.is_url(place)):
         return False
-    content = _member(*key, Rules(Filters())).content
+    content = _member(*key, InputSelector(Filters())).content
     return isinstance(content, Failure) and content.code == "vanished"
 
 
@@ -175,32 +179,32 @@ def _has_objects(prefix: str) -> bool:
         return False
 
 
-def _objects(url: str, rules: Rules) -> Iterator[Source]:
+def _objects(url: str, selector: InputSelector) -> Iterator[Source]:
     if _is_object(url):
-        yield from named(url, rules)
+        yield from expand_path(url, selector)
         return
     found, prefix = False, _as_prefix(url)
     for source in _below(url):
         found = True
         name = source.path[len(prefix) :]
-        if rules.column is not None:
-            yield from _object(source, rules) if image_tables.is_table(name) else ()
-        elif rules.take_below(name, prefix):
+        if selector.column is not None:
+            yield from _object(source, selector) if image_tables.is_table(name) else ()
+        elif selector.take_below(name, prefix):
             yield source
     if found:
         return
-    for source in _matching(url, rules):
+    for source in _matching(url, selector):
         found = True
-        yield from _object(source, rules)
+        yield from _object(source, selector)
     if not found and is_glob(url):
         log.warning("nothing matches %s", url)
     elif not found and not url.endswith("/"):
-        yield from named(url, rules)  # it is not there, and gets its row
+        yield from expand_path(url, selector)  # it is not there, and gets its row
 
 
 def _is_object(url: str) -> bool:
     """Whether a URL names one object; an archive is taken for one without a look."""
-    return not url.endswith("/") and (archives.is_archive(url) or object_store.look(url) is not None)
+    return not url.endswith("/") and (archives.is_archive(url) or object_store.stat_object(url) is not None)
 
 
 def _below(url: str) -> Iterator[Source]:
@@ -215,7 +219,7 @@ def _below(url: str) -> Iterator[Source]:
     yield from chain([first] if first is not None else [], objects)
 
 
-def _matching(url: str, rules: Rules) -> Iterator[Source]:
+def _matching(url: str, selector: InputSelector) -> Iterator[Source]:
     """The objects that match a glob; none if it is none."""
     if not is_glob(url):
         return
@@ -224,7 +228,7 @@ def _matching(url: str, rules: Rules) -> Iterator[Source]:
     prefix = _up_to_wildcard(url)
     matches = re.compile(glob_translate(url)).match
     for source in object_store.objects(prefix):
-        visible = rules.hidden or "/." not in source.path[len(prefix) - 1 :]
+        visible = selector.hidden or "/." not in source.path[len(prefix) - 1 :]
         if visible and matches(source.path):
             yield source
 
@@ -233,31 +237,31 @@ def _as_prefix(url: str) -> str:
     return url if url.endswith("/") else f"{url}/"
 
 
-def _object(source: Source, rules: Rules) -> Iterator[Source]:
-    """What is in an object that was listed: as `named`, but that it need not be asked for again."""
-    for found in named(source.path, rules):
+def _object(source: Source, selector: InputSelector) -> Iterator[Source]:
+    """What is in an object that was listed: as `expand_path`, but that it need not be asked for again."""
+    for found in expand_path(source.path, selector):
         yield source if found == Source(source.path) else found
 
 
-def _archive(path: str, rules: Rules) -> Iterator[Source]:
-    if not rules.take(f"{path}/"):
+def _archive(path: str, selector: InputSelector) -> Iterator[Source]:
+    if not selector.take(f"{path}/"):
         return
     if archives.is_streamed(path, remote=object_store.is_url(path)):
-        yield Source(path, Stream())
+        yield Source(path, SequentialContainer())
         return
-    wanted = partial(rules.take_below, root=f"{path}{MEMBER}")
-    known = signature_of(Source(path), private=rules.private)
-    yield from archives.members(path, wanted, _opener(path, rules), known, streamed=False)
+    wanted = partial(selector.take_below, root=f"{path}{MEMBER}")
+    known = signature_of(Source(path), private=selector.private)
+    yield from archives.members(path, wanted, _opener(path, selector), known, streamed=False)
 
 
-def _member(archive: str, name: str, rules: Rules) -> Source:
+def _member(archive: str, name: str, selector: InputSelector) -> Source:
     streamed = archives.is_streamed(archive, remote=object_store.is_url(archive))
-    known = signature_of(Source(archive), private=rules.private)
-    return archives.member(archive, name, _opener(archive, rules), known, streamed=streamed)
+    known = signature_of(Source(archive), private=selector.private)
+    return archives.member(archive, name, _opener(archive, selector), known, streamed=streamed)
 
 
-def _opener(path: str, rules: Rules) -> Callable[[str], BinaryIO]:
-    return partial(object_store.open_file, private=rules.private) if object_store.is_url(path) else _open
+def _opener(path: str, selector: InputSelector) -> Callable[[str], BinaryIO]:
+    return partial(object_store.open_file, private=selector.private) if object_store.is_url(path) else _open
 
 
 def _open(path: str) -> BinaryIO:

@@ -67,10 +67,10 @@ class Filters:
     limit: int | None = None
 
 
-class Rules:
+class InputSelector:
     """The patterns, compiled once, and what else steers the search for inputs.
 
-    ``column`` is that of the tables among the inputs which has pictures. ``private``: see `storage.remote.web`.
+    ``column`` is that of the tables among the inputs which has images. ``private``: see `storage.remote.web`.
     ``passed_over`` counts, by suffix, the visible files that a walk finds and does not take for images, but for those
     that the patterns leave out; each is logged. ``disks`` gets one folder on each device that is looked into, see
     `discovery.roots.check_disks`.
@@ -120,7 +120,7 @@ class Rules:
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether a name is that of a picture."""
+    """Whether a name is that of an image."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
@@ -138,7 +138,7 @@ def describe_suffixes(passed_over: Counter[str]) -> str:
     return ", ".join(shown)
 
 
-def part(sources: Iterable[Source], filters: Filters) -> Iterator[Source]:
+def take_shard_and_limit(sources: Iterable[Source], filters: Filters) -> Iterator[Source]:
     """Of all inputs those of the shard, each with its position among all; and of these as many as the limit says."""
     shard = filters.shard
     if shard is not None:

@@ -1,4 +1,4 @@
-"""The pictures in a table: a Parquet or Arrow file with a column of them, as Hugging Face datasets are stored.
+"""The images in a table: a Parquet or Arrow file with a column of them, as Hugging Face datasets are stored.
 
 Only that column is read, a row or a batch at a time. What is wrong with a table is one more input, which has its own
 path. A few kilobytes of Parquet can stand for gigabytes: sizes are compared with what was read before bytes are copied.
@@ -55,17 +55,17 @@ def tables_in(folder: str) -> list[str]:
     return sorted(found, key=lambda path: path.split("/"))
 
 
-def pictures(path: str, column: str, open_file: Callable[[str], BinaryIO], signature: Signature) -> Iterator[Source]:
-    """The pictures in a table, lazily and in order, each under the number of its row, from 0.
+def images(path: str, column: str, open_file: Callable[[str], BinaryIO], signature: Signature) -> Iterator[Source]:
+    """The images in a table, lazily and in order, each under the number of its row, from 0.
 
     Args:
         path: the table, a file or a URL.
         column: of bytes, or of structs with a field ``bytes``.
         open_file: opens it; one may seek in what it gives.
-        signature: that of the table, whose time its pictures have.
+        signature: that of the table, whose time its images have.
 
     Raises:
-        UsageError: the table has no such column, or it holds no pictures.
+        UsageError: the table has no such column, or it holds no images.
     """
     try:
         with open_file(path) as opened, _CountingFile(opened) as file:
@@ -149,7 +149,7 @@ def _source(path: str, number: int, content: "pa.Buffer | Failure | None", mtime
     size = 0 if content is None else content.size
     signature = size, mtime_ns
     if content is None or not size:
-        return Source(key, Failure("vanished", "the row holds no picture"), signature)
+        return Source(key, Failure("vanished", "the row holds no image"), signature)
     if size > MOST_BYTES:
         return Source(key, Failure("too_large", f"{size:,} bytes, over {MOST_BYTES:,}"), signature)
     return Source(key, content.to_pybytes(), signature)
@@ -253,12 +253,12 @@ def _field(schema: "pa.Schema", path: str, column: str) -> "pa.Field":
         raise UsageError(f"{path} has no column {column}; choose one with --column: {names}")
     field = schema.field(column)
     if not _is_binary(field.type) and not _is_struct(field.type):
-        raise UsageError(f"{path}: {column} holds no pictures but {field.type}; choose one with --column: {names}")
+        raise UsageError(f"{path}: {column} holds no images but {field.type}; choose one with --column: {names}")
     return field
 
 
 def _is_struct(kind: "pa.DataType") -> bool:
-    """Whether values of a type have pictures in their field ``bytes``."""
+    """Whether values of a type have images in their field ``bytes``."""
     import pyarrow as pa
 
     if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:

@@ -1,4 +1,4 @@
-"""What is known of pictures, for training and tests: from folders, one for each class, or from a table."""
+"""What is known of images, for training and tests: from folders, one for each class, or from a table."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dinoclassify.discovery.discover import discover
-from dinoclassify.discovery.filters import Filters, Rules, has_image_suffix
+from dinoclassify.discovery.filters import Filters, InputSelector, has_image_suffix
 from dinoclassify.discovery.path_list import table_rows
 from dinoclassify.discovery.roots import check_roots
 from dinoclassify.errors import NoInputsError, UsageError
@@ -16,13 +16,13 @@ from dinoclassify.storage.paths import shown_path
 
 log = logging.getLogger(__name__)
 
-LEAST = 2  # pictures of a class for training: one to learn from, one to judge by
-SEPARATOR = ";"  # between the labels of a picture that may have many
+LEAST = 2  # images of a class for training: one to learn from, one to judge by
+SEPARATOR = ";"  # between the labels of an image that may have many
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A picture and its labels: one or, where there may be many, any number."""
+    """An image and its labels: one or, where there may be many, any number."""
 
     path: str
     labels: tuple[str, ...]
@@ -30,7 +30,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class LabelTable:
-    """A ``.csv`` or ``.parquet`` table with a picture and its labels in each row."""
+    """A ``.csv`` or ``.parquet`` table with an image and its labels in each row."""
 
     name: str
     path_column: str = "path"
@@ -38,44 +38,44 @@ class LabelTable:
 
 
 def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
-    """The pictures below ``root``, each of the class that the folder right below ``root`` is named after; all classes.
+    """The images below ``root``, each of the class that the folder right below ``root`` is named after; all classes.
 
     Raises:
         UsageError: ``root`` is no folder, or has none in it.
         NoInputsError: there are no images, or ``root`` or a folder in it is away or cannot be listed.
     """
-    check_roots([root], Rules(Filters()))
+    check_roots([root], InputSelector(Filters()))
     if not os.path.isdir(root):
         raise UsageError(f"{root} is not a folder; for a table of labels write --labels-from {root}")
     visible = sorted(name for name in os.listdir(root) if not name.startswith("."))
     folders = [name for name in visible if os.path.isdir(os.path.join(root, name))]  # links to folders too
     if not folders:
-        raise UsageError(f"{root} has no folders in it: put the pictures of each class into one named after it")
+        raise UsageError(f"{root} has no folders in it: put the images of each class into one named after it")
     if loose := sum(has_image_suffix(name) for name in set(visible) - set(folders)):
-        log.warning("%s pictures lie in %s itself, not in the folder of a class, and are left out", f"{loose:,}", root)
-    check_roots([os.path.join(root, name) for name in folders], Rules(Filters()))
-    pictures = []
+        log.warning("%s images lie in %s itself, not in the folder of a class, and are left out", f"{loose:,}", root)
+    check_roots([os.path.join(root, name) for name in folders], InputSelector(Filters()))
+    images = []
     for name in folders:
         label = (shown_path(name),)
-        pictures += [Labelled(source.path, label) for source in discover([os.path.join(root, name)])]
-    if not pictures:
-        raise NoInputsError(f"no pictures found in the folders of {root}")
-    return pictures, tuple(map(shown_path, folders))
+        images += [Labelled(source.path, label) for source in discover([os.path.join(root, name)])]
+    if not images:
+        raise NoInputsError(f"no images found in the folders of {root}")
+    return images, tuple(map(shown_path, folders))
 
 
 def read_table(table: LabelTable, folder: str | None = None, *, many: bool = False) -> list[Labelled]:
-    """The pictures of a table, each once.
+    """The images of a table, each once.
 
     Args:
         table: its rows without a label are left out, unless there may be many.
         folder: what paths that are not absolute begin in; the current folder if it is not given.
-        many: a picture may have many labels, with semicolons between, or none.
+        many: an image may have many labels, with semicolons between, or none.
 
     Raises:
-        UsageError: the table cannot be read, or says two things of one picture.
+        UsageError: the table cannot be read, or says two things of one image.
         NoInputsError: it has no rows.
     """
-    pictures: dict[str, Labelled] = {}
+    images: dict[str, Labelled] = {}
     unlabelled = 0
     for name, text in _rows(table):
         labels = _split(text, SEPARATOR) if many else _split(text, None)
@@ -83,35 +83,35 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
             unlabelled += 1
             continue
         path = os.path.join(folder, name) if folder is not None else name
-        known = pictures.setdefault(os.path.abspath(path), Labelled(path, labels))
+        known = images.setdefault(os.path.abspath(path), Labelled(path, labels))
         if known.labels != labels:
             one, other = (SEPARATOR.join(some) or "nothing" for some in (known.labels, labels))
             raise UsageError(f"{table.name} says two things of {path}, {one} and {other}: leave one out")
     if unlabelled:
         log.warning("%s rows of %s have no label and are left out", f"{unlabelled:,}", table.name)
-    if not pictures:
-        raise NoInputsError(f"{table.name} has no pictures with labels")
-    return list(pictures.values())
+    if not images:
+        raise NoInputsError(f"{table.name} has no images with labels")
+    return list(images.values())
 
 
-def count_classes(pictures: Sequence[Labelled], classes: Sequence[str], *, multi_label: bool) -> dict[str, int]:
-    """How many pictures each class has, which must be enough to train on.
+def count_classes(images: Sequence[Labelled], classes: Sequence[str], *, multi_label: bool) -> dict[str, int]:
+    """How many images each class has, which must be enough to train on.
 
     Raises:
         UsageError: there is nothing to tell apart, or too little to learn a class from.
     """
     if not classes:
-        raise UsageError("no picture has a label: there is nothing to train")
-    found = Counter(label for picture in pictures for label in picture.labels)
+        raise UsageError("no image has a label: there is nothing to train")
+    found = Counter(label for image in images for label in image.labels)
     counts = {label: found[label] for label in classes}
     if few := [f"{label} ({count})" for label, count in counts.items() if count < LEAST]:
         raise UsageError(
-            f"each class needs {LEAST} pictures that can be read, too few has {name_some(few)}: add some or drop it"
+            f"each class needs {LEAST} images that can be read, too few has {name_some(few)}: add some or drop it"
         )
     if not multi_label and len(classes) < 2:
-        raise UsageError(f"all pictures are of one class, {classes[0]}: training needs two or more")
-    if everywhere := [label for label in classes if multi_label and len(pictures) - counts[label] < LEAST]:
-        raise UsageError(f"{LEAST} pictures must be without the label {everywhere[0]}: add some or leave it out")
+        raise UsageError(f"all images are of one class, {classes[0]}: training needs two or more")
+    if everywhere := [label for label in classes if multi_label and len(images) - counts[label] < LEAST]:
+        raise UsageError(f"{LEAST} images must be without the label {everywhere[0]}: add some or leave it out")
     return counts
 
 

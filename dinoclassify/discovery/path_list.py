@@ -9,7 +9,7 @@ from io import BufferedReader
 from typing import BinaryIO, cast
 
 from dinoclassify.errors import UsageError
-from dinoclassify.storage.atomic import append, closing_well, open_in_place, reporting
+from dinoclassify.storage.atomic import append, as_output_errors, close_checked, open_in_place
 from dinoclassify.storage.missing import why_unread
 from dinoclassify.storage.remote import object_store
 from dinoclassify.storage.remote.object_store import is_for_lists
@@ -80,14 +80,14 @@ def writing_paths(output: str | None, *, null: bool) -> Iterator[Callable[[str],
     if output is None:
         yield lambda _: None
         return
-    with reporting(output):
+    with as_output_errors(output):
         file = open_in_place(output, "wb")
 
     def write(path: str) -> None:
-        with reporting(output):
+        with as_output_errors(output):
             append(file.fileno(), list_line(path, output, null=null))
 
-    with closing_well(file, output):
+    with close_checked(file, output):
         yield write
 
 
@@ -134,7 +134,7 @@ def _csv_rows(name: str, file: BinaryIO, columns: Mapping[str, str]) -> Iterator
             chunksize=10_000,
             dtype=object,  # text of any bytes
             index_col=False,  # not even where lines have a comma too many
-            keep_default_na=False,  # a picture may well be called NA
+            keep_default_na=False,  # an image may well be called NA
             encoding_errors="surrogateescape",
         ) as chunks:
             for chunk in chunks:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dinoclassify.discovery.archives import is_archive, split_key
 from dinoclassify.discovery.containers import is_in_store
 from dinoclassify.discovery.discover import glob_folder, is_pattern, matches
-from dinoclassify.discovery.filters import Rules, has_image_suffix, is_glob
+from dinoclassify.discovery.filters import InputSelector, has_image_suffix, is_glob
 from dinoclassify.discovery.image_tables import is_table
 from dinoclassify.discovery.path_list import STDIN
 from dinoclassify.errors import NoInputsError
@@ -22,7 +22,7 @@ _LISTS = (".txt", ".csv", ".tsv", ".lst", ".list")
 _MOST_WORDS = 5  # in a name with blanks that was not quoted
 
 
-def check_roots(paths: Sequence[str], rules: Rules) -> None:
+def check_roots(paths: Sequence[str], selector: InputSelector) -> None:
     """See that each path is there: a folder that can be listed, a glob or a store prefix that has a first match.
 
     A path with the suffix of an image, archive or table passes unseen: where it is away, it gets its row.
@@ -32,7 +32,7 @@ def check_roots(paths: Sequence[str], rules: Rules) -> None:
         UsageError: the scheme of a URL is unknown, or needs a package that is not installed.
     """
     for number, path in enumerate(paths):
-        if (trouble := _trouble(path, rules)) is not None:
+        if (trouble := _trouble(path, selector)) is not None:
             raise NoInputsError(_unquoted_blank(paths, number) or trouble)
     if len(paths) == 1 and paths[0].lower().endswith(_LISTS) and os.path.isfile(paths[0]):
         log.warning("%s is tried as an image: for a list of paths write --files-from %s", paths[0], paths[0])
@@ -42,7 +42,7 @@ def check_disks(disks: Mapping[int, str]) -> None:
     """See that no disk went away since the search for inputs. It looks like a folder that has become empty.
 
     Args:
-        disks: a folder on each device, as `Rules` notes them.
+        disks: a folder on each device, as `InputSelector` notes them.
 
     Raises:
         NoInputsError: where a folder was, there is another device now.
@@ -63,17 +63,17 @@ def _device_at(folder: str) -> int | None:
             return None
 
 
-def _trouble(path: str, rules: Rules) -> str | None:
+def _trouble(path: str, selector: InputSelector) -> str | None:
     """Why a path is away, and the cure; None if it is there, or gets a row."""
     if path == STDIN or is_web(path):
         return None
     if is_url(path):
-        return _trouble_in_store(path, rules)
+        return _trouble_in_store(path, selector)
     if os.path.isdir(path):
         return _trouble_in_folder(path)
     if is_pattern(path):
         errors: list[OSError] = []
-        return _no_match(path, errors) if next(matches(path, rules, errors.append), None) is None else None
+        return _no_match(path, errors) if next(matches(path, selector, errors.append), None) is None else None
     return None if _gets_a_row(path) else _trouble_at(path)
 
 
@@ -81,11 +81,11 @@ def _gets_a_row(path: str) -> bool:
     return has_image_suffix(path) or is_archive(path) or is_table(path) or split_key(path) is not None
 
 
-def _trouble_in_store(url: str, rules: Rules) -> str | None:
+def _trouble_in_store(url: str, selector: InputSelector) -> str | None:
     if _gets_a_row(url) and not is_glob(url):
         return None
     try:
-        if is_in_store(url, rules):
+        if is_in_store(url, selector):
             return None
     except OSError as error:
         return f"{url} cannot be listed ({failure(error).message}): check its name and your access"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.storage.atomic import append, replacing, reporting
+from dinoclassify.storage.atomic import append, as_output_errors, replacing
 from dinoclassify.storage.signature import Identity
 from dinoclassify.types.prediction import ErrorCode, Row, Status
 from dinoclassify.types.source import Signature
@@ -93,7 +93,7 @@ class SeenFile:
         self._path = path = output + SEEN
         with self._lock:
             try:
-                with replacing(path, rights_of=output) as file, reporting(path):
+                with replacing(path, rights_of=output) as file, as_output_errors(path):
                     file.write(_line(self._made_with))
                     file.writelines(_line([root, *identity]) for root, identity in self.roots.items())
                     file.writelines(_line(_values(*item)) for item in self.rotated.items())
@@ -135,7 +135,7 @@ class SeenFile:
                 raise ValueError("it holds something else")
 
     def _add(self, values: Sequence[object]) -> None:
-        with self._lock, reporting(self._path):
+        with self._lock, as_output_errors(self._path):
             if self._descriptor is not None:
                 append(self._descriptor, _line(values))
 

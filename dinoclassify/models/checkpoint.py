@@ -19,7 +19,7 @@ from dinoclassify.messages import first_line
 from dinoclassify.models.head import find_head
 from dinoclassify.models.image_processor import CURE, read_processor
 from dinoclassify.models.names import KNOWN
-from dinoclassify.types.preprocessing import AsIs, Preprocessing, Size
+from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing, Size
 
 
 def check_family(folder: str, name: str) -> None:
@@ -50,8 +50,8 @@ def read_labels(folder: str, name: str) -> tuple[tuple[str, ...], bool]:
         return labels, config.problem_type == "multi_label_classification" or config.num_labels == 1
 
 
-def read_preprocessing(folder: str, name: str) -> Preprocessing | AsIs:
-    """What the checkpoint does to a picture.
+def read_preprocessing(folder: str, name: str) -> Preprocessing | OpaqueProcessor:
+    """What the checkpoint does to an image.
 
     Raises:
         ModelError: its image processor cannot be used.
@@ -86,7 +86,7 @@ def load_weights(folder: str, name: str) -> nn.Module:
 def load_encoder(folder: str, name: str, size: Size) -> tuple[nn.Module, str]:
     """A classifier whose head may be as random as that of a backbone is, and the name of its head.
 
-    The module is in float32, in eval mode and on the CPU; ``size`` is that of pictures it takes.
+    The module is in float32, in eval mode and on the CPU; ``size`` is that of images it takes.
 
     Raises:
         ModelError: the weights cannot be read or do not fit, or the head is not one linear layer.

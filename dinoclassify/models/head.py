@@ -1,7 +1,7 @@
 """The head of a classifier: the one linear layer that makes logits of features, taken off or put on.
 
 Families name it differently and some wrap it, so it is found by what it does: it is called once, with a row of numbers
-a picture, and what it gives are the logits.
+an image, and what it gives are the logits.
 """
 
 from typing import cast
@@ -19,7 +19,7 @@ def find_head(module: nn.Module, name: str, size: Size) -> str:
     Args:
         module: the classifier, on the CPU and in eval mode.
         name: what the model is called in messages.
-        size: height and width of pictures that it takes.
+        size: height and width of images that it takes.
 
     Raises:
         ModelError: its logits are not what one linear layer gives.

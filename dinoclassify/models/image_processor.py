@@ -1,7 +1,7 @@
 """A transformers image processor -> a `Preprocessing`.
 
 The processor's settings are read into one, which is then held against the processor itself on generated
-pictures: whatever a class does that its settings do not tell is found out here, and the processor runs `AsIs`.
+images: whatever a class does that its settings do not tell is found out here, and the processor runs `OpaqueProcessor`.
 """
 
 import json
@@ -13,21 +13,21 @@ import numpy.typing as npt
 
 from dinoclassify.decoding.decode import Pixels, preprocess_exactly
 from dinoclassify.messages import first_line
-from dinoclassify.types.preprocessing import AsIs, ImageProcessor, PerChannel, Preprocessing, Size
+from dinoclassify.types.preprocessing import ImageProcessor, OpaqueProcessor, PerChannel, Preprocessing, Size
 
 CURE = "mend its preprocessor_config.json, or take that of its base model"
 
 BILINEAR = 2  # transformers' choice where a processor names no filter
-CONVNEXT_WHOLE = 384  # from this size up ConvNeXT takes the whole picture, below it a central part
+CONVNEXT_WHOLE = 384  # from this size up ConvNeXT takes the whole image, below it a central part
 
 
-def read_processor(processor: ImageProcessor) -> Preprocessing | AsIs:
+def read_processor(processor: ImageProcessor) -> Preprocessing | OpaqueProcessor:
     """What ``processor`` does: as plain numbers, if that is all there is to it.
 
     Raises:
-        ValueError: it fails, or does not make one picture of three channels out of one picture.
+        ValueError: it fails, or does not make one image of three channels out of one image.
     """
-    as_is = AsIs(processor, output_size=None)
+    as_is = OpaqueProcessor(processor, output_size=None)
     probes = [_noise(301, 211), _noise(97, 143), _noise(40, 400)]
     try:
         expected = [preprocess_exactly(probe, as_is) for probe in probes]
@@ -37,7 +37,7 @@ def read_processor(processor: ImageProcessor) -> Preprocessing | AsIs:
         raise ValueError(f"its image processor leaves no pixels, with {_in_words(_sizes(processor))}: {CURE}")
     if any(values.ndim != 3 or values.shape[0] != 3 for values in expected):
         raise ValueError(
-            "its image processor does not make one picture of three channels, so that it cannot be used here"
+            "its image processor does not make one image of three channels, so that it cannot be used here"
         )
     plain = None
     with suppress(TypeError, ValueError):  # of settings that it does not use, and which may be anything
@@ -45,7 +45,7 @@ def read_processor(processor: ImageProcessor) -> Preprocessing | AsIs:
     if plain is not None and all(map(_agree, (_normalised(probe, plain) for probe in probes), expected)):
         return plain
     sizes: set[Size] = {(values.shape[1], values.shape[2]) for values in expected}
-    return AsIs(processor, output_size=sizes.pop() if len(sizes) == 1 else None)
+    return OpaqueProcessor(processor, output_size=sizes.pop() if len(sizes) == 1 else None)
 
 
 def _plain(processor: ImageProcessor) -> Preprocessing | None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dinoclassify.types.preprocessing import AsIs, Preprocessing
+from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class ModelInfo:
 
     name: str
     revision: str | None
-    preprocessing: Preprocessing | AsIs
+    preprocessing: Preprocessing | OpaqueProcessor
     device: str
     runtime: str
     precision: str

@@ -84,7 +84,7 @@ def is_builtin_installed() -> bool:
 
 
 def settings_files(folder: str) -> list[str]:
-    """The files of a checkpoint that say what it is and how pictures are prepared for it, those that are there."""
+    """The files of a checkpoint that say what it is and how images are prepared for it, those that are there."""
     names = ("config.json", "preprocessor_config.json", "processor_config.json")
     return [path for name in names if os.path.isfile(path := os.path.join(folder, name))]
 
@@ -103,7 +103,7 @@ def find_flaw(folder: str, *, weights: bool = True) -> str | None:
     if not os.path.isfile(config):
         return "is not a whole model, it has no config.json: fetch it again"
     if not any(map(os.path.isfile, processors)):
-        return "has no preprocessor_config.json, which says how pictures are prepared: take it from its base model"
+        return "has no preprocessor_config.json, which says how images are prepared: take it from its base model"
     for path in filter(os.path.isfile, [config, *processors]):
         settings = _read_json(path)
         if not isinstance(settings, dict):

@@ -1,7 +1,7 @@
 """A model's name -> an `ImageClassifier`, or an `ImageEncoder` that stops short of its head.
 
 What transformers makes of a checkpoint's settings is kept, so that a model that was used before opens without
-transformers, whose import takes longer than a picture does. A model in the hub's cache starts without the network, and
+transformers, whose import takes longer than an image does. A model in the hub's cache starts without the network, and
 nothing here ever asks a question.
 """
 
@@ -22,13 +22,13 @@ from dinoclassify.labels.matching import imagenet_labels
 from dinoclassify.models import builtin
 from dinoclassify.models.names import BUILTIN, find_flaw, resolve, settings_files, weights_files
 from dinoclassify.storage.cache import kept_folder, sha256
-from dinoclassify.types.preprocessing import AsIs, Preprocessing
+from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.version import __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageModel:
-    """A model that turns pictures into rows of numbers.
+    """A model that turns images into rows of numbers.
 
     ``revision`` is the commit of a hub model, the sha256 of the built-in one, None for a folder. ``load`` reads the
     weights: a module in float32, in eval mode, on the CPU, that takes ``pixel_values`` (B x 3 x H x W) and gives
@@ -37,11 +37,11 @@ class ImageModel:
 
     name: str
     revision: str | None
-    preprocessing: Preprocessing | AsIs
+    preprocessing: Preprocessing | OpaqueProcessor
     load: Callable[[], nn.Module]
     digest: Callable[[], str]
 
-    def answer(self, logits: Tensor) -> Tensor:
+    def postprocess(self, logits: Tensor) -> Tensor:
         """What the logits (float32, B x outputs) say."""
         return logits
 
@@ -68,7 +68,7 @@ class ImageClassifier(ImageModel):
     labels: tuple[str, ...]
     multi_label: bool
 
-    def answer(self, logits: Tensor) -> Tensor:
+    def postprocess(self, logits: Tensor) -> Tensor:
         """The logits as probabilities."""
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
@@ -116,7 +116,7 @@ def open_encoder(name: str, *, revision: str | None = None, offline: bool = Fals
     """
     place = _find(name, revision, offline=offline)
     if place is None:
-        preprocessing: Preprocessing | AsIs = builtin.PREPROCESSING
+        preprocessing: Preprocessing | OpaqueProcessor = builtin.PREPROCESSING
     else:
         preprocessing = _read_settings(place.folder, place.name, labelled=False).preprocessing
     return ImageEncoder(
@@ -145,7 +145,7 @@ class _Settings:
 
     labels: tuple[str, ...]
     multi_label: bool
-    preprocessing: Preprocessing | AsIs
+    preprocessing: Preprocessing | OpaqueProcessor
 
 
 def _find(name: str, revision: str | None, *, offline: bool) -> _Place | None:
@@ -181,7 +181,7 @@ def _read_settings(folder: str, name: str, *, labelled: bool) -> _Settings:
         settings = json.loads((kept / "settings.json").read_text(encoding="utf-8"))
     except OSError:  # there is no place at all for them
         settings = _settings_of(folder, name, labelled=labelled)
-    preprocessing: Preprocessing | AsIs
+    preprocessing: Preprocessing | OpaqueProcessor
     if settings["preprocessing"] is None:  # a processor that is more than numbers
         from dinoclassify.models.checkpoint import read_preprocessing
 
@@ -217,13 +217,13 @@ def _load_classifier(place: _Place) -> nn.Module:
     return load_weights(place.folder, place.name)
 
 
-def _load_encoder(place: _Place | None, preprocessing: Preprocessing | AsIs) -> nn.Module:
+def _load_encoder(place: _Place | None, preprocessing: Preprocessing | OpaqueProcessor) -> nn.Module:
     from dinoclassify.models.head import without_head
 
     return without_head(*_load_with_head(place, preprocessing))
 
 
-def _load_with_head(place: _Place | None, preprocessing: Preprocessing | AsIs) -> tuple[nn.Module, str]:
+def _load_with_head(place: _Place | None, preprocessing: Preprocessing | OpaqueProcessor) -> tuple[nn.Module, str]:
     """A classifier, trained or not, and the name of its head."""
     size = preprocessing.output_size or (224, 224)
     if place is None:

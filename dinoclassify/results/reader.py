@@ -82,7 +82,7 @@ def read_predictions(name: str) -> Iterator[Prediction]:
 
 
 def latest_predictions(name: str) -> Iterator[Prediction]:
-    """The same; of several rows of a picture, as ``predict --watch`` writes them when it changes, only the last.
+    """The same; of several rows of an image, as ``predict --watch`` writes them when it changes, only the last.
 
     From stdin they come as they are. The names of all images are in memory; they are known by their absolute paths.
 
@@ -151,19 +151,19 @@ def file_finder(name: str) -> FindFile:
     return find
 
 
-def why_stale(row: Prediction, picture: str) -> str | None:
-    """What keeps a row from being about its picture as it is now; None if nothing does.
+def why_stale(row: Prediction, image: str) -> str | None:
+    """What keeps a row from being about its image as it is now; None if nothing does.
 
     Args:
         row: any row.
-        picture: its path, see `file_finder`.
+        image: its path, see `file_finder`.
     """
-    if not is_file_name(picture):
+    if not is_file_name(image):
         return _ELSEWHERE
-    now = file_signature(picture)
+    now = file_signature(image)
     if now == (None, None):
         return GONE
-    if not os.path.isfile(picture):
+    if not os.path.isfile(image):
         return "is no file"
     is_same = row.size is None or same_signature(now, (row.size, row.mtime_ns))
     return None if is_same else CHANGED

@@ -1,4 +1,4 @@
-"""Runtimes: pixels in, a model's answers out. One file each, one line in `open_runtime`."""
+"""Runtimes: pixels in, a model's outputs out. One file each, one line in `open_runtime`."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 RuntimeName = Literal["auto", "torch", "openvino"]
-Answer = Callable[[], Tensor]  # waits for what the model answers: float32, B x outputs, on the CPU
+PendingOutput = Callable[[], Tensor]  # waits for what the model outputs: float32, B x outputs, on the CPU
 
 
 class UnconvertibleError(ModelError):
@@ -26,8 +26,9 @@ class UnconvertibleError(ModelError):
 class Runtime(Protocol):
     """An engine with a model in it.
 
-    A call starts on uint8 pixels (or an `AsIs` processor's float32), B x 3 x H x W, and gives an `Answer` to call for
-    what `ImageModel.answer` makes of the outputs: a row is all NaN where these are not finite.
+    A call takes B x 3 x H x W pixels, uint8 or float32 of an `OpaqueProcessor`, and starts on them. It gives a
+    `PendingOutput`: its call waits for what `ImageModel.postprocess` makes of the outputs. A row is all NaN where these
+    are not finite.
     """
 
     @property
@@ -44,17 +45,17 @@ class Runtime(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """How many pictures a batch pay best."""
+        """How many images a batch pay best."""
 
     @property
     def outputs(self) -> int:
-        """How many numbers the model gives a picture."""
+        """How many numbers the model gives an image."""
 
     @property
     def ahead(self) -> int:
         """How many further batches to start before an answer is asked for."""
 
-    def __call__(self, pixels: Tensor) -> Answer:
+    def __call__(self, pixels: Tensor) -> PendingOutput:
         """Start to classify a batch."""
 
 
@@ -144,11 +145,11 @@ def cpu_has_bf16() -> bool:
     return any(flags.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last on ARM
 
 
-def to_answers(model: ImageModel, logits: Tensor) -> Tensor:
+def to_outputs(model: ImageModel, logits: Tensor) -> Tensor:
     """float32 logits, B x outputs -> what they say; a row with a logit that is not finite becomes NaN."""
-    answers = model.answer(logits)
-    answers[~finite_rows(logits)] = torch.nan
-    return answers
+    outputs = model.postprocess(logits)
+    outputs[~finite_rows(logits)] = torch.nan
+    return outputs
 
 
 def finite_rows(logits: Tensor) -> Tensor:

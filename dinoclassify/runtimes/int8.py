@@ -30,7 +30,7 @@ from torch import Tensor
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import first_line
 from dinoclassify.models.open import ImageModel
-from dinoclassify.runtimes import Answer, Precision, Runtime
+from dinoclassify.runtimes import PendingOutput, Precision, Runtime
 from dinoclassify.runtimes.openvino import (
     OpenVINORuntime,
     converted,
@@ -143,7 +143,7 @@ class Int8Runtime:
         """What it computes in now."""
         return self._runtime.precision
 
-    def __call__(self, pixels: Tensor) -> Answer:
+    def __call__(self, pixels: Tensor) -> PendingOutput:
         """Start to classify a batch."""
         answer = self._runtime(pixels)
         return (lambda: self._learn(pixels, answer())) if self._learning else answer

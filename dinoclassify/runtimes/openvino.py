@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from dinoclassify.errors import ModelError
 from dinoclassify.models.open import ImageModel
 from dinoclassify.runtimes import (
-    Answer,
+    PendingOutput,
     Precision,
     UnconvertibleError,
     cpu_has_bf16,
     finite_rows,
-    to_answers,
+    to_outputs,
 )
 from dinoclassify.runtimes.telemetry import no_telemetry
 from dinoclassify.storage.cache import Stamp, cache_root, kept_folder
@@ -43,7 +43,7 @@ with no_telemetry():
 
 log = logging.getLogger(__name__)
 
-# Of 1, 2, 4 and 8 pictures a request, 2 were the fastest for DINOv2-small on 2 cores, by 2 to 14 %.
+# Of 1, 2, 4 and 8 images a request, 2 were the fastest for DINOv2-small on 2 cores, by 2 to 14 %.
 BATCH_SIZE = 2
 TOLERANCE = 1e-3  # of the largest logit: what a converted network may differ by from its module, both in float32
 
@@ -72,7 +72,7 @@ class OpenVINORuntime:
     """A model on the CPU; see `Runtime` for the call.
 
     Args:
-        model: the model, which takes pictures of one size.
+        model: the model, which takes images of one size.
         precision: ``fp32`` or ``bf16``; ``auto`` is bf16 where the CPU computes in it and the model is mostly
             matrices, else fp32, for the reason that `runtimes.pytorch` gives.
         quantised: the folder of a network to use in place of the converted one, whose precision is then int8.
@@ -109,12 +109,12 @@ class OpenVINORuntime:
         self.batch_size = BATCH_SIZE
         self._idle: list[ov.InferRequest] = []
 
-    def __call__(self, pixels: Tensor) -> Answer:
+    def __call__(self, pixels: Tensor) -> PendingOutput:
         """Start to classify a batch."""
         request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
         request.start_async(pixels.numpy(), share_inputs=True)
 
-        def answer() -> Tensor:
+        def wait() -> Tensor:
             with _running(self._model.name):
                 request.wait()
             logits = torch.from_numpy(np.array(request.get_output_tensor().data, np.float32))
@@ -122,9 +122,9 @@ class OpenVINORuntime:
             bad = ~finite_rows(logits)
             if self.precision != "fp32" and bad.any():
                 logits[bad] = torch.from_numpy(self._in_fp32(pixels[bad].numpy())[0])
-            return to_answers(self._model, logits)
+            return to_outputs(self._model, logits)
 
-        return answer
+        return wait
 
     @cached_property
     def _in_fp32(self) -> ov.CompiledModel:
@@ -133,7 +133,7 @@ class OpenVINORuntime:
 
     def _compile(self, network: ov.Model, precision: Precision) -> ov.CompiledModel:
         with _loading(self._model.name):
-            # Several requests at a time, with a share of the cores each, answer 5 to 10 % more pictures a second
+            # Several requests at a time, with a share of the cores each, answer 5 to 10 % more images a second
             # than one that has all cores.
             hints = {"INFERENCE_PRECISION_HINT": precision.replace("fp", "f"), "PERFORMANCE_HINT": "THROUGHPUT"}
             compiled = _core().compile_model(network, "CPU", hints)

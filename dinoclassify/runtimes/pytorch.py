@@ -15,14 +15,7 @@ from dinoclassify.decoding.pinned_memory import empty_pinned
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.messages import first_line, nearest
 from dinoclassify.models.open import ImageModel
-from dinoclassify.runtimes import (
-    Answer,
-    Precision,
-    Runtime,
-    cpu_has_bf16,
-    finite_rows,
-    to_answers,
-)
+from dinoclassify.runtimes import PendingOutput, Precision, Runtime, cpu_has_bf16, finite_rows, to_outputs
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +94,7 @@ class Replicas:
         """What the first computes in now. Each replica judges by its own images, which are of the same kind."""
         return self._first.precision
 
-    def __call__(self, pixels: Tensor) -> Answer:
+    def __call__(self, pixels: Tensor) -> PendingOutput:
         """Start to classify a batch on the next device."""
         return next(self._turns)(pixels)
 
@@ -111,7 +104,7 @@ class TorchRuntime:
 
     On CUDA a call only queues work: the copy to the device on a stream of its own, the forward pass, and the copy
     back, for which the answer waits. Outputs that are not finite are computed once more in fp32, if there is memory for
-    the model in it too. When memory runs out the batch is halved, for good, and the same pictures are tried again.
+    the model in it too. When memory runs out the batch is halved, for good, and the same images are tried again.
 
     Args:
         model: the model.
@@ -121,7 +114,7 @@ class TorchRuntime:
         compiled: have `torch.compile` make code for it. Batches are then padded to the size of the largest.
 
     Raises:
-        ModelError: the model, or one picture with it, does not fit the device.
+        ModelError: the model, or one image with it, does not fit the device.
     """
 
     name = "torch"
@@ -138,7 +131,7 @@ class TorchRuntime:
         self.device = str(device)
         self.precision: Precision = _choose_precision(device, module) if precision == "auto" else precision
         # On a CPU a batch that stays in its caches is the fastest: 4 and 8 were level for DINOv2-small on 2 cores,
-        # 16 and 32 slower. A GPU wants enough pictures to fill it.
+        # 16 and 32 slower. A GPU wants enough images to fill it.
         self.batch_size = 8 if device.type == "cpu" else 64
         self.ahead = 2 if device.type == "cuda" else 0
         self._model = model
@@ -161,7 +154,7 @@ class TorchRuntime:
             self._module = _compile(self._module)
 
     @torch.inference_mode()
-    def __call__(self, pixels: Tensor) -> Answer:
+    def __call__(self, pixels: Tensor) -> PendingOutput:
         """Start to classify a batch."""
         logits = self._logits(self._module, pixels, compiled=self._compiled)
         finish = partial(self._finish, pixels=pixels, precision=self.precision)
@@ -171,16 +164,16 @@ class TorchRuntime:
         fetched.copy_(logits, non_blocking=True)
         arrived = torch.cuda.current_stream(self._device).record_event()
 
-        def answer() -> Tensor:
+        def wait() -> Tensor:
             arrived.synchronize()
             return finish(fetched)
 
-        return answer
+        return wait
 
     @torch.inference_mode()
     def _finish(self, logits: Tensor, *, pixels: Tensor, precision: Precision) -> Tensor:
         bad = ~finite_rows(logits)
-        answers = to_answers(self._model, logits)
+        answers = to_outputs(self._model, logits)
         if precision != "fp32" and bad.any():
             again = self._again_in_fp32(pixels[bad], precision)
             if again is not None:
@@ -238,7 +231,7 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def _try_out(self) -> int:
-        """How many outputs a black picture gets: found out before the run, and with it whether the model is whole."""
+        """How many outputs a black image gets: found out before the run, and with it whether the model is whole."""
         height, width = self._model.preprocessing.output_size or (224, 224)
         try:
             return self._logits(self._module, torch.zeros((1, 3, height, width), dtype=torch.uint8)).shape[1]
@@ -268,7 +261,7 @@ class TorchRuntime:
                 parts.append(part)
                 start += size
             elif tried == 1:
-                raise _TooLargeError(self._too_large("one picture with the model"))
+                raise _TooLargeError(self._too_large("one image with the model"))
             else:
                 self._max_batch = tried // 2
                 self._padded = min(self._padded, self._max_batch)

@@ -99,12 +99,12 @@ def replacing(path: str, *, rights_of: str | None = None) -> Iterator[BinaryIO]:
     """
     path = os.path.abspath(path)
     temporary, model = temporary_name(path), rights_of or path
-    with reporting(path):
+    with as_output_errors(path):
         file = _create(temporary, private=_regular_file(model) is not None)
     try:
-        with closing_well(file, path):
+        with close_checked(file, path):
             yield file
-            with reporting(path):
+            with as_output_errors(path):
                 file.flush()
                 keep_rights(model, file.fileno())
                 os.fsync(file.fileno())
@@ -121,7 +121,7 @@ def put_in_place(temporary: str, path: str) -> None:
     Raises:
         OutputError: it cannot be done.
     """
-    with reporting(path):
+    with as_output_errors(path):
         descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             keep_rights(path, descriptor)
@@ -206,12 +206,12 @@ def _create(path: str, *, private: bool) -> BinaryIO:
 
 
 def _rename(temporary: str, path: str) -> None:
-    with reporting(path):
+    with as_output_errors(path):
         os.replace(temporary, path)
-        settle(os.path.dirname(path))
+        fsync_path(os.path.dirname(path))
 
 
-def settle(path: str) -> None:
+def fsync_path(path: str) -> None:
     """Have the content of a file, or the names in a folder, on the disk.
 
     Raises:
@@ -225,7 +225,7 @@ def settle(path: str) -> None:
 
 
 @contextmanager
-def closing_well(file: BinaryIO, name: str) -> Iterator[None]:
+def close_checked(file: BinaryIO, name: str) -> Iterator[None]:
     """Close the file in the end: what goes wrong with that counts, unless the block has failed already."""
     try:
         yield
@@ -233,12 +233,12 @@ def closing_well(file: BinaryIO, name: str) -> Iterator[None]:
         with suppress(OSError):
             file.close()
         raise
-    with reporting(name):
+    with as_output_errors(name):
         file.close()
 
 
 @contextmanager
-def reporting(name: str) -> Iterator[None]:
+def as_output_errors(name: str) -> Iterator[None]:
     """Raise what goes wrong with the file ``name`` as the errors of an output."""
     try:
         yield

@@ -1,19 +1,19 @@
-"""A `Span` of an archive -> the image in it."""
+"""A `ByteRange` of an archive -> the image in it."""
 
 import struct
 import zlib
 
 from dinoclassify.messages import first_line
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import Span
+from dinoclassify.types.source import ByteRange
 
 CUT = Failure("truncated", "the archive ends too early: it has been cut short")
 MEMBER_MAGIC = b"PK\3\4"  # before each member of a zip
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's member: magic, length of its name, and of its extra fields
 
 
-def unpack(span: Span, raw: bytes) -> bytes | Failure:
-    """A picture, from the bytes of its archive that are its ``span``."""
+def unpack(span: ByteRange, raw: bytes) -> bytes | Failure:
+    """An image, from the bytes of its archive that are its ``span``."""
     if len(raw) < span.length:
         return CUT
     if span.packing == "plain":

@@ -1,4 +1,4 @@
-"""Pictures that are not on this machine are read here, many at a time and ahead: no decoder waits for a server."""
+"""Images that are not on this machine are read here, many at a time and ahead: no decoder waits for a server."""
 
 import asyncio
 import itertools
@@ -13,7 +13,7 @@ from dinoclassify.storage.budget import NoRoomError, Room, Share
 from dinoclassify.storage.byte_range import unpack
 from dinoclassify.storage.remote.object_store import is_url, read
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import Source, Span
+from dinoclassify.types.source import ByteRange, Source
 
 IN_FLIGHT = 32  # reads at a time, in each process
 
@@ -28,9 +28,9 @@ class Fetcher:
     """Reads what is not on this machine. One in a process, which makes it after it was forked.
 
     Args:
-        timeout: seconds that a picture may take.
+        timeout: seconds that an image may take.
         private: whether web addresses in private networks may be asked.
-        beat: called again and again while a picture is waited for, as long as others may still come.
+        beat: called again and again while an image is waited for, as long as others may still come.
         share: what this process may hold of the budget of the run.
     """
 
@@ -98,7 +98,7 @@ class Fetcher:
     def _expected(self, source: Source, room: Room) -> int:
         """How many bytes a source has, as far as that is known before it is read."""
         known = source.signature[0] if source.signature is not None else None
-        size = source.content.length if isinstance(source.content, Span) else known
+        size = source.content.length if isinstance(source.content, ByteRange) else known
         return min(max(int(self._usual) if size is None else size, room.refused), self._share.most)
 
     async def _read_in_time(self, source: Source, room: Room) -> Source:
@@ -130,8 +130,8 @@ async def _give_back(room: Room) -> None:
 
 
 def _unpacked(source: Source, raw: Source) -> Source:
-    """The picture of the bytes that an archive has of it."""
-    if not (isinstance(source.content, Span) and isinstance(raw.content, bytes)):
+    """The image of the bytes that an archive has of it."""
+    if not (isinstance(source.content, ByteRange) and isinstance(raw.content, bytes)):
         return raw
     try:
         return replace(raw, content=unpack(source.content, raw.content))
@@ -140,6 +140,6 @@ def _unpacked(source: Source, raw: Source) -> Source:
 
 
 def is_elsewhere(source: Source) -> bool:
-    """Whether the bytes of a picture are not on this machine."""
-    place = source.content.archive if isinstance(source.content, Span) else source.path
-    return (source.content is None or isinstance(source.content, Span)) and is_url(place)
+    """Whether the bytes of an image are not on this machine."""
+    place = source.content.archive if isinstance(source.content, ByteRange) else source.path
+    return (source.content is None or isinstance(source.content, ByteRange)) and is_url(place)

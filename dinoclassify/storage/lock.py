@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from filelock import SoftFileLock, Timeout
 
 from dinoclassify.errors import LockedError, OutputError
-from dinoclassify.storage.atomic import reporting, sweep
+from dinoclassify.storage.atomic import as_output_errors, sweep
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def locked(path: str, *, wait: bool) -> Iterator[None]:
     """
     name = lock_of(path)
     with ExitStack() as held:
-        with reporting(name):
+        with as_output_errors(name):
             if os.path.islink(name):
                 raise OutputError(f"cannot lock {path}: {name} is a link; remove it")
             if (holder := _take_once_ended(name, held)) is not None:

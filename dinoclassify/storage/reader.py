@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dinoclassify.storage.remote.object_store import is_url, signatures
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import ErrorCode, Failure
-from dinoclassify.types.source import Signature, Source, Span
+from dinoclassify.types.source import ByteRange, Signature, Source
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -22,7 +22,7 @@ _ASKED = 256  # objects for which a store is asked at a time
 
 
 class RefusedError(Exception):
-    """Ends the reading or decoding of a picture with a code and a reason."""
+    """Ends the reading or decoding of an image with a code and a reason."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -49,8 +49,8 @@ class _TimedFile(FileIO):
         return content
 
 
-class PictureFile(BufferedReader):
-    """A picture in a file of its own, which is read as its decoder asks for it."""
+class LocalImage(BufferedReader):
+    """An image in a file of its own, which is read as its decoder asks for it."""
 
     raw: _TimedFile
 
@@ -60,16 +60,16 @@ class PictureFile(BufferedReader):
         return self.raw.seconds
 
 
-class PictureBytes(BytesIO):
-    """A picture that is in memory; ``seconds`` is how long it took to get it there."""
+class ImageBytes(BytesIO):
+    """An image that is in memory; ``seconds`` is how long it took to get it there."""
 
     def __init__(self, content: bytes, seconds: float = 0.0) -> None:
         super().__init__(content)
         self.seconds = seconds
 
 
-def open_picture(source: Source) -> tuple[PictureFile | PictureBytes, Signature]:
-    """The bytes of a picture, and what its size and time are.
+def open_image(source: Source) -> tuple[LocalImage | ImageBytes, Signature]:
+    """The bytes of an image, and what its size and time are.
 
     Raises:
         RefusedError: there are none, for a reason that is known.
@@ -78,16 +78,16 @@ def open_picture(source: Source) -> tuple[PictureFile | PictureBytes, Signature]
     content = source.content
     if isinstance(content, Failure):
         raise RefusedError(content.code, content.message)
-    if isinstance(content, Span):
+    if isinstance(content, ByteRange):
         return _open_member(content, source.signature)
     if isinstance(content, bytes):
-        return PictureBytes(content), source.signature or (None, None)
-    file = PictureFile(_open_regular(source.path))
+        return ImageBytes(content), source.signature or (None, None)
+    file = LocalImage(_open_regular(source.path))
     status = os.fstat(file.fileno())
     return file, (status.st_size, status.st_mtime_ns)
 
 
-def signed(sources: Iterable[Source], *, private: bool = False) -> Iterator[Source]:
+def with_signatures(sources: Iterable[Source], *, private: bool = False) -> Iterator[Source]:
     """The same sources; objects that were not found in a listing have been asked for their signatures, side by side.
 
     ``private``: see `storage.remote.web`.
@@ -108,13 +108,13 @@ def _signed(some: Sequence[Source], *, private: bool) -> Iterator[Source]:
 
 
 def signature_of(source: Source, *, private: bool = False) -> Signature:
-    """What tells whether a source has changed; None where there is none of its name. ``private``: see `signed`."""
+    """The signature of a source; None where no file or object has its name. ``private``: see `with_signatures`."""
     if source.signature is not None:
         return source.signature
     return signatures([source], private=private)[0] if is_url(source.path) else file_signature(source.path)
 
 
-def _open_member(span: Span, known: Signature | None) -> tuple[PictureBytes, Signature]:
+def _open_member(span: ByteRange, known: Signature | None) -> tuple[ImageBytes, Signature]:
     from dinoclassify.storage.byte_range import unpack
 
     started = perf_counter()
@@ -126,7 +126,7 @@ def _open_member(span: Span, known: Signature | None) -> tuple[PictureBytes, Sig
     content = unpack(span, raw)
     if isinstance(content, Failure):
         raise RefusedError(content.code, content.message)
-    return PictureBytes(content, seconds), known or (None, None)
+    return ImageBytes(content, seconds), known or (None, None)
 
 
 @lru_cache(_ARCHIVES)

@@ -1,6 +1,6 @@
 """Features that were made before, kept in a database under the user's cache directory, one for each way to make them.
 
-A picture is known by its real path, size and modification time, so that one that has changed is embedded again, and a
+An image is known by its real path, size and modification time, so that one that has changed is embedded again, and a
 run that was stopped goes on where it was.
 """
 
@@ -46,7 +46,7 @@ def embed_once(encoder: Encoder, paths: Sequence[str], run: Run) -> Iterator[tup
             else:
                 missing.append(number)
         found = len(paths) - len(missing)
-        log.info("the features of %s pictures are there, those of %s are made", f"{found:,}", f"{len(missing):,}")
+        log.info("the features of %s images are there, those of %s are made", f"{found:,}", f"{len(missing):,}")
         if missing:
             made = encoder.embed((listed_source(paths[number]) for number in missing), **run)
             for number, embedding in zip(missing, made, strict=False):  # fewer, if it is stopped
@@ -57,7 +57,7 @@ def embed_once(encoder: Encoder, paths: Sequence[str], run: Run) -> Iterator[tup
 class _Kept:
     """Features in a database. When something is wrong with that, it is said, once, and nothing is kept any more.
 
-    What is added is written some at a time, so that another run which writes too need not wait for a picture.
+    What is added is written some at a time, so that another run which writes too need not wait for an image.
     """
 
     def __init__(self, place: Path, width: int) -> None:

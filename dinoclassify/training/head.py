@@ -1,4 +1,4 @@
-"""Features and what is known of them -> a linear head, its regularisation chosen on pictures that it has not seen.
+"""Features and what is known of them -> a linear head, its regularisation chosen on images that it has not seen.
 
 Multinomial logistic regression on standardised features, the standardisation folded into the weights. Nearest class
 mean and nearest neighbours are judged on the same folds: a head that does not beat them is not worth its name.
@@ -31,17 +31,17 @@ try:
 except ImportError:
     raise UsageError("train needs scikit-learn: pip install 'dinoclassify[train]'") from None
 
-Features = npt.NDArray[np.float32]  # pictures x features
-Classes = npt.NDArray[np.intp]  # the class of each picture, from 0
-Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # pictures to learn from, pictures to judge by
+Features = npt.NDArray[np.float32]  # images x features
+Classes = npt.NDArray[np.intp]  # the class of each image, from 0
+Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # images to learn from, images to judge by
 ClassWeight = Literal["balanced", "none"]
 
 FOLDS = 5
-ONE_FOLD_FROM = 20_000  # pictures, from which on one fifth of them says enough
+ONE_FOLD_FROM = 20_000  # images, from which on one fifth of them says enough
 STRENGTHS = tuple(10.0 ** (step / 2) for step in range(-8, 5))  # inverse regularisation, C of scikit-learn
 
 _NEIGHBOURS = 5
-_MOST_COMPARED = 1000  # pictures of a fold whose neighbours are looked for: each is compared with all others
+_MOST_COMPARED = 1000  # images of a fold whose neighbours are looked for: each is compared with all others
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """How a method did on pictures that were held out: ``right`` answers of ``judged``, and the mean F1 of the classes.
+class HoldoutScore:
+    """How a method did on images that were held out: ``right`` answers of ``judged``, and the mean F1 of the classes.
 
-    With many labels a picture, an answer is a yes or no for one label.
+    With many labels an image, an answer is a yes or no for one label.
     """
 
     method: str
@@ -71,7 +71,7 @@ class Trained:
 
     head: Head
     strengths: tuple[float, ...]
-    held: tuple[Held, ...]
+    held: tuple[HoldoutScore, ...]
 
     @property
     def warning(self) -> str | None:
@@ -96,11 +96,11 @@ def train_head(
     class_weight: ClassWeight = "balanced",
     seed: int = 0,
 ) -> Trained:
-    """A head for labelled pictures.
+    """A head for labelled images.
 
     Args:
-        features: pictures x features, float32.
-        labels: those of each picture: one or, with ``multi_label``, any number.
+        features: images x features, float32.
+        labels: those of each image: one or, with ``multi_label``, any number.
         classes: all labels, in the order that the head shall have.
         multi_label: see `train_multi`, else `train_single`.
         class_weight: see `train_single`.
@@ -117,12 +117,12 @@ def train_head(
 def train_single(
     features: Features, classes: Classes, *, class_weight: ClassWeight = "balanced", seed: int = 0
 ) -> Trained:
-    """A head for pictures of one class each. The same arguments give the same head.
+    """A head for images of one class each. The same arguments give the same head.
 
     Args:
-        features: pictures x features, float32.
-        classes: the class of each picture, from 0; each has two pictures or more.
-        class_weight: ``balanced`` has all classes count the same, ``none`` all pictures.
+        features: images x features, float32.
+        classes: the class of each image, from 0; each has two images or more.
+        class_weight: ``balanced`` has all classes count the same, ``none`` all images.
         seed: of the folds.
     """
     head, strength, found = _train(features, classes, class_weight, seed)
@@ -137,11 +137,11 @@ def train_multi(
     class_weight: ClassWeight = "balanced",
     seed: int = 0,
 ) -> Trained:
-    """A head for pictures of any number of classes: each class is a problem, and a sigmoid, of its own.
+    """A head for images of any number of classes: each class is a problem, and a sigmoid, of its own.
 
     Args:
-        features: pictures x features, float32.
-        marks: pictures x classes; of each class there are two pictures or more, and two that are not of it.
+        features: images x features, float32.
+        marks: images x classes; of each class there are two images or more, and two that are not of it.
         class_weight: see `train_single`.
         seed: see `train_single`.
     """
@@ -153,11 +153,11 @@ def train_multi(
     for method in parts[0][2]:
         each = [_judge(method, marks[:, n].astype(np.intp), part[2][method], of=[1]) for n, part in enumerate(parts)]
         right, judged = sum(one.right for one in each), sum(one.judged for one in each)
-        held.append(Held(method, right, judged, float(np.mean([one.f1 for one in each]))))
+        held.append(HoldoutScore(method, right, judged, float(np.mean([one.f1 for one in each]))))
     return Trained(Head(weight, bias), tuple(strength for _, strength, _ in parts), tuple(held))
 
 
-_Found = dict[str, Classes]  # method -> the class that it gives each picture when that is held out; -1 where it is not
+_Found = dict[str, Classes]  # method -> the class that it gives each image when that is held out; -1 where it is not
 
 
 def _train(features: Features, classes: Classes, class_weight: ClassWeight, seed: int) -> tuple[Head, float, _Found]:
@@ -171,11 +171,11 @@ def _train(features: Features, classes: Classes, class_weight: ClassWeight, seed
 
 
 def _folds(classes: Classes, seed: int) -> list[Fold]:
-    """A class with two pictures has one to learn from in each fold."""
+    """A class with two images has one to learn from in each fold."""
     most = int(np.bincount(classes).max())
     splitter = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with fewer pictures than there are folds
+        warnings.simplefilter("ignore", UserWarning)  # a class with fewer images than there are folds
         folds = list(splitter.split(np.zeros(len(classes)), classes))
     return folds[:1] if len(classes) >= ONE_FOLD_FROM else folds
 
@@ -234,12 +234,12 @@ def _folded(model: Pipeline) -> Head:
     return Head(weight.astype(np.float32), bias.astype(np.float32))
 
 
-def _judge(method: str, classes: Classes, answers: Classes, of: Sequence[int] | None = None) -> Held:
+def _judge(method: str, classes: Classes, answers: Classes, of: Sequence[int] | None = None) -> HoldoutScore:
     """Answers on what was held out; F1 is the mean over all classes, or those of ``of``."""
     judged = answers >= 0
     right = int((answers == classes)[judged].sum())
     f1 = f1_score(classes[judged], answers[judged], labels=of, average="macro", zero_division=0)
-    return Held(method, right, int(judged.sum()), float(f1))
+    return HoldoutScore(method, right, int(judged.sum()), float(f1))
 
 
 @contextmanager

@@ -23,10 +23,10 @@ _MOST_LISTED = 200  # classes
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What a head was trained on: pictures by class, and how many could not be used."""
+    """What a head was trained on: images by class, and how many could not be used."""
 
     source: str
-    pictures: int
+    images: int
     counts: Mapping[str, int]
     failed: Mapping[str, int]
 
@@ -43,7 +43,7 @@ def write_card(
         settings: what else it was trained with, by name.
         multi_label: each class is a question of its own.
     """
-    kind = "each class is a yes or no of its own" if multi_label else "one class a picture"
+    kind = "each class is a yes or no of its own" if multi_label else "one class an image"
     lines = [
         *_front_matter(base),
         "",
@@ -85,15 +85,15 @@ def _data(data: Data) -> list[str]:
     return [
         "## Data",
         "",
-        f"{count_of(data.pictures, 'picture')} of {_code(shown_path(data.source))}. {left_out}",
+        f"{count_of(data.images, 'image')} of {_code(shown_path(data.source))}. {left_out}",
         "",
-        *_table(["class", "pictures"], [[name, f"{count:,}"] for name, count in _most(data.counts)]),
+        *_table(["class", "images"], [[name, f"{count:,}"] for name, count in _most(data.counts)]),
     ]
 
 
 def _held_out(trained: Trained) -> list[str]:
     return [
-        "## On pictures that were held out",
+        "## On images that were held out",
         "",
         "Each was judged by a head that had not seen it, and that was trained like this one.",
         "",
@@ -105,7 +105,7 @@ def _held_out(trained: Trained) -> list[str]:
             ],
         ),
         "",
-        "The regularisation was chosen on the same pictures, so these figures are a little kind to the linear head:",
+        "The regularisation was chosen on the same images, so these figures are a little kind to the linear head:",
         "`dinoclassify evaluate` measures it on others.",
         *(["", f"Beware: {trained.warning}."] if trained.warning else []),
     ]

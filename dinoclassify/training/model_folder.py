@@ -9,17 +9,17 @@ from fnmatch import fnmatch
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import name_some
 from dinoclassify.models.names import MODEL_FILES
-from dinoclassify.storage.atomic import reporting, settle, sweep, temporary_name
+from dinoclassify.storage.atomic import as_output_errors, fsync_path, sweep, temporary_name
 from dinoclassify.storage.rename import exchange
 
 
-def check_model_folder(folder: str, *, force: bool, pictures: str | None = None) -> None:
+def check_model_folder(folder: str, *, force: bool, images: str | None = None) -> None:
     """Find out whether a model may be written to ``folder``, before the work begins.
 
     Args:
         folder: where it shall be.
         force: it may take the place of a model that is there.
-        pictures: a folder that it must not lie in, because what is in that is taken for a class.
+        images: a folder that it must not lie in, because what is in that is taken for a class.
 
     Raises:
         UsageError: there is something that may not be replaced.
@@ -33,11 +33,11 @@ def check_model_folder(folder: str, *, force: bool, pictures: str | None = None)
         raise OutputError(f"cannot write {folder}: there is no folder {above}")
     if not os.access(above, os.W_OK):
         raise OutputError(f"cannot write {folder}: the folder {above} may not be written to")
-    if pictures is not None and f"{path}/".startswith(f"{os.path.realpath(pictures)}/"):
-        raise UsageError(f"{folder} would lie among the pictures of {pictures}: choose another place")
+    if images is not None and f"{path}/".startswith(f"{os.path.realpath(images)}/"):
+        raise UsageError(f"{folder} would lie among the images of {images}: choose another place")
     if not os.path.lexists(path):
         return
-    with reporting(folder):
+    with as_output_errors(folder):
         names = os.listdir(path) if os.path.isdir(path) else [os.path.basename(path)]
     if names and "config.json" not in names:
         raise UsageError(f"{folder} is there, and is not a model: choose another name")
@@ -59,7 +59,7 @@ def replacing_folder(folder: str) -> Iterator[str]:
     path = os.path.realpath(folder)  # a link stays one
     above, name = os.path.split(path)
     made, aside = temporary_name(path), os.path.join(above, f".{name}.dinoclassify.old")
-    with reporting(folder):
+    with as_output_errors(folder):
         if os.path.lexists(aside) and not os.path.lexists(path):  # of a run that was killed, as is the rest
             os.rename(aside, path)
         shutil.rmtree(aside, ignore_errors=True)
@@ -68,10 +68,10 @@ def replacing_folder(folder: str) -> Iterator[str]:
             os.mkdir(made)
             yield made
             for file in os.listdir(made):
-                settle(os.path.join(made, file))
-            settle(made)
+                fsync_path(os.path.join(made, file))
+            fsync_path(made)
             _swap(made, path, aside)
-            settle(above)
+            fsync_path(above)
         finally:
             shutil.rmtree(made, ignore_errors=True)  # of what was begun, or replaced
 

@@ -63,7 +63,7 @@ def _classifier(base: ImageEncoder, head: Head, labels: Sequence[str], *, multi_
 
 
 def _save_processor(base: ImageEncoder, folder: str) -> None:
-    """What prepares the pictures is that of the base."""
+    """What prepares the images is that of the base."""
     if base.folder is None:
         builtin.save_processor(folder)
         return

@@ -1,4 +1,4 @@
-"""The features of one picture: a row as `Prediction` is one, with numbers in the place of labels."""
+"""The features of one image: a row as `Prediction` is one, with numbers in the place of labels."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

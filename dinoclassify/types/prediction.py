@@ -1,4 +1,4 @@
-"""The answer for one picture, and the columns it is written in.
+"""The answer for one image, and the columns it is written in.
 
 This is the only place that knows the columns: every writer asks here.
 """
@@ -48,7 +48,7 @@ class Row(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a picture has no label: a code for programs and one line for people."""
+    """Why an image has no label: a code for programs and one line for people."""
 
     code: ErrorCode
     message: str
@@ -79,15 +79,15 @@ class Prediction:
 
     @property
     def label(self) -> str | None:
-        """The best label, or None if the picture failed."""
+        """The best label, or None if the image failed."""
         return self.top[0].label if self.top else None
 
     @property
     def score(self) -> float | None:
-        """The probability of the best label, or None if the picture failed."""
+        """The probability of the best label, or None if the image failed."""
         return self.top[0].score if self.top else None
 
     @property
     def index(self) -> int | None:
-        """The class index of the best label, or None if the picture failed."""
+        """The class index of the best label, or None if the image failed."""
         return self.top[0].index if self.top else None

@@ -1,8 +1,8 @@
-"""What a checkpoint does to a picture before the model sees it, as plain numbers, and the geometry of it.
+"""What a checkpoint does to an image before the model sees it, as plain numbers, and the geometry of it.
 
 Most image processors resize, crop and normalise: that is a `Preprocessing`, which decode follows in uint8 and the
 runtime finishes with one subtraction and one division on the model's device. One that does anything else stays what
-it is: `AsIs`, run by the workers.
+it is: `OpaqueProcessor`, run by the workers.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ PerChannel = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Where the model's input lies: in the picture resized to ``resized``, the box of ``size`` at (top, left).
+    """Where the model's input lies: in the image resized to ``resized``, the box of ``size`` at (top, left).
 
-    The box may stick out of the resized picture; what lies outside is black.
+    The box may stick out of the resized image; what lies outside is black.
     """
 
     resized: Size
@@ -29,7 +29,7 @@ class Window:
 
     @property
     def inside(self) -> bool:
-        """Whether the whole box lies in the picture, so that resize and crop can be one step."""
+        """Whether the whole box lies in the image, so that resize and crop can be one step."""
         height, width = self.resized
         return min(self.top, self.left) >= 0 and self.top + self.size[0] <= height and self.left + self.size[1] <= width
 
@@ -57,11 +57,11 @@ class Preprocessing:
 
     @property
     def output_size(self) -> Size | None:
-        """The size that every picture comes out at, or None if it depends on the picture."""
+        """The size that every image comes out at, or None if it depends on the image."""
         return self.crop or (self.resize if isinstance(self.resize, tuple) else None)
 
     def window(self, height: int, width: int) -> Window:
-        """The geometry for one upright picture, rounded as transformers rounds it."""
+        """The geometry for one upright image, rounded as transformers rounds it."""
         if self.resize is None:
             resized = height, width
         elif isinstance(self.resize, tuple):
@@ -75,14 +75,14 @@ class Preprocessing:
 
 
 class ImageProcessor(Protocol):
-    """The part of a transformers image processor that `AsIs` calls."""
+    """The part of a transformers image processor that `OpaqueProcessor` calls."""
 
     def __call__(self, images: object, *, return_tensors: str) -> Any:  # a transformers BatchFeature
-        """Preprocess one picture."""
+        """Preprocess one image."""
 
 
 @dataclass(frozen=True, slots=True)
-class AsIs:
+class OpaqueProcessor:
     """An image processor that is more than resize, crop and normalise: the workers run it, its floats are final."""
 
     processor: ImageProcessor
@@ -91,11 +91,11 @@ class AsIs:
     std: PerChannel = (1.0, 1.0, 1.0)
 
     def __call__(self, image: object) -> npt.NDArray[np.float32]:
-        """Run the processor on one upright RGB picture (of Pillow's); gives 3 x H x W."""
+        """Run the processor on one upright RGB image (of Pillow's); gives 3 x H x W."""
         pixels: npt.NDArray[np.float32] = self.processor(image, return_tensors="pt")["pixel_values"][0].float().numpy()
         return pixels
 
 
-def _centred(picture: Size, box: Size) -> Size:
-    """The top left corner of ``box`` in the middle of ``picture``; negative where the box is the larger."""
-    return (picture[0] - box[0]) // 2, (picture[1] - box[1]) // 2
+def _centred(size: Size, box: Size) -> Size:
+    """The top left corner of ``box`` in the middle of ``image``; negative where the box is the larger."""
+    return (size[0] - box[0]) // 2, (size[1] - box[1]) // 2

@@ -33,5 +33,5 @@ class Share:
 
     @property
     def interval(self) -> Interval:
-        """Where it would be, with 95 % confidence, of many more pictures."""
+        """Where it would be, with 95 % confidence, of many more images."""
         return wilson(self.right, self.total)

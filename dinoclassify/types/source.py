@@ -10,18 +10,18 @@ from dinoclassify.types.prediction import Failure
 # which only its size is known: whether such a one has changed nobody can say.
 Signature = tuple[int, int | None] | tuple[None, None]
 
-MEMBER = "!"  # stands between an archive and the name of a picture in it: ``album.zip!summer/beach.jpg``
-MAX_PIXELS = 100_000_000  # of one picture: 300 MB as RGB, in each worker
-TIMEOUT = 120.0  # seconds for one picture
-MOST_BYTES = 512 << 20  # of one picture that has to be in memory as it is, each time it is read
+MEMBER = "!"  # stands between an archive and the name of an image in it: ``album.zip!summer/beach.jpg``
+MAX_PIXELS = 100_000_000  # of one image: 300 MB as RGB, in each worker
+TIMEOUT = 120.0  # seconds for one image
+MOST_BYTES = 512 << 20  # of one image that has to be in memory as it is, each time it is read
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """A picture that is a run of bytes in an archive, which can be read without what stands before it.
+class ByteRange:
+    """An image that is a run of bytes in an archive, which can be read without what stands before it.
 
-    ``packing`` says what the ``length`` bytes from ``offset`` on are: the picture itself (``plain``), or a member of a
-    zip with its local header (``stored``, ``deflated``). ``size`` is that of the picture, in bytes; ``crc`` its CRC-32,
+    ``packing`` says what the ``length`` bytes from ``offset`` on are: the image itself (``plain``), or a member of a
+    zip with its local header (``stored``, ``deflated``). ``size`` is that of the image, in bytes; ``crc`` its CRC-32,
     where the archive has one.
     """
 
@@ -34,10 +34,10 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """Not one picture but many: an archive or a table that is read from front to back.
+class SequentialContainer:
+    """Not one image but many: an archive or a table that is read from front to back.
 
-    ``column`` is that of a table which has the pictures.
+    ``column`` is that of a table which has the images.
     """
 
     column: str | None = None
@@ -53,7 +53,7 @@ class Source:
     """
 
     path: str
-    content: Span | Stream | Failure | bytes | None = None
+    content: ByteRange | SequentialContainer | Failure | bytes | None = None
     signature: Signature | None = None
     position: int | None = None
 

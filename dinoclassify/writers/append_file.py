@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Generic
 
 from dinoclassify.errors import OutputError
-from dinoclassify.storage.atomic import append, keep_rights, replacing, reporting
+from dinoclassify.storage.atomic import append, as_output_errors, keep_rights, replacing
 from dinoclassify.writers.formats import Lines, R, without_header
 
 
@@ -48,7 +48,7 @@ class AppendFile(Generic[R]):
             KeyError, TypeError, ValueError: it has other rows.
         """
         size = self._check_size(check_end=check_end) if os.path.exists(self.path) else 0
-        with reporting(self.name):
+        with as_output_errors(self.name):
             self._descriptor = os.open(
                 self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
             )
@@ -65,7 +65,7 @@ class AppendFile(Generic[R]):
         """Add a row, and give its bytes. It is in the file when this returns."""
         assert self._descriptor is not None  # noqa: S101 - the file is open
         line, header = self._lines.line(row), self._lines.header()
-        with reporting(self.name):
+        with as_output_errors(self.name):
             append(self._descriptor, line)
             self._end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
             if header and self._end == len(line):  # another program has truncated it just now
@@ -77,7 +77,7 @@ class AppendFile(Generic[R]):
     def take_back(self, size: int) -> None:
         """Cut the last ``size`` bytes off."""
         assert self._descriptor is not None  # noqa: S101 - the file is open
-        with reporting(self.name):
+        with as_output_errors(self.name):
             if os.fstat(self._descriptor).st_size == self._end:  # else another program has truncated it
                 os.ftruncate(self._descriptor, self._end - size)
                 self._end -= size
@@ -111,7 +111,7 @@ class AppendFile(Generic[R]):
     def sync(self) -> None:
         """Force all rows onto the disk."""
         assert self._descriptor is not None  # noqa: S101 - the file is open
-        with reporting(self.name):
+        with as_output_errors(self.name):
             os.fsync(self._descriptor)
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class AppendFile(Generic[R]):
         Raises:
             OutputError: it cannot be removed.
         """
-        with reporting(self.name), suppress(FileNotFoundError):
+        with as_output_errors(self.name), suppress(FileNotFoundError):
             os.unlink(self.path)
 
     def rows(self) -> Iterator[R]:

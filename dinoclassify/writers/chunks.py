@@ -20,12 +20,12 @@ from typing import Any, Generic
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import count_of
-from dinoclassify.storage.atomic import reporting
+from dinoclassify.storage.atomic import as_output_errors
 from dinoclassify.storage.remote.filesystem import names_in, open_place, read_file, write_file
 from dinoclassify.storage.remote.object_store import is_url
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import Signature, Source, Span, Stream
+from dinoclassify.types.source import ByteRange, SequentialContainer, Signature, Source
 from dinoclassify.writers.formats import Lines, R
 
 log = logging.getLogger(__name__)
@@ -35,13 +35,13 @@ CHUNK = 256  # inputs, if batches are no larger
 _GROUP = 1000  # chunks whose files share a folder
 _PIECE = re.compile(r"(\d{9,}-[0-9a-f]{16}|stream-[0-9a-f]{16})-(\d{5,})(-last)?")
 _STREAM = "stream-"  # begins the name of a chunk that is one stream
-_CONTENTS = {kind.__name__: kind for kind in (Failure, Span, Stream)}
+_CONTENTS = {kind.__name__: kind for kind in (Failure, ByteRange, SequentialContainer)}
 _SHARED = "check that all machines share this folder and that no other run writes it; --resume goes on"
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Inputs in order, or one `Stream` of many.
+    """Inputs in order, or one `SequentialContainer` of many.
 
     ``done`` are the numbers of the pieces that a stream has already.
     """
@@ -98,7 +98,7 @@ def write_chunk(work: str, chunk: Chunk) -> None:
     """
     fs, path = open_place(work)
     plan = {"sources": list(map(_as_json, chunk.sources)), "done": chunk.done}
-    with reporting(work):
+    with as_output_errors(work):
         write_file(fs, _file(path, "plan", chunk.name), _dump(plan))
 
 
@@ -110,7 +110,7 @@ def write_rows(work: str, piece: Piece, lines: Lines[R], rows: Sequence[R]) -> C
     """
     fs, path = open_place(work)
     name = f"{_file(path, 'rows', piece.chunk)}-{piece.number:05}{'-last' if piece.last else ''}"
-    with reporting(work):
+    with as_output_errors(work):
         write_file(fs, name, b"".join(map(lines.line, rows)))
     failures = [(row.path, row.failure.code) for row in rows if row.failure is not None]
     return ChunkResult(
@@ -255,7 +255,7 @@ def _parse(file: str) -> tuple[str, int, bool]:
 
 def is_stream(source: Source) -> bool:
     """Whether a source is many, which are read from front to back."""
-    return isinstance(source.content, Stream)
+    return isinstance(source.content, SequentialContainer)
 
 
 def _grouped(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from dinoclassify.errors import UsageError
-from dinoclassify.storage.atomic import replacing, reporting
+from dinoclassify.storage.atomic import as_output_errors, replacing
 from dinoclassify.writers.formats import MAGIC, TABLES
 
 META = ".meta.json"  # stands behind the name of the file that it is about
@@ -66,7 +66,7 @@ def write_meta(path: str, meta: Mapping[str, object], *, rights_of: str | None =
     Raises:
         OutputError: it cannot be written.
     """
-    with replacing(path, rights_of=rights_of) as file, reporting(path):
+    with replacing(path, rights_of=rights_of) as file, as_output_errors(path):
         file.write(json.dumps(meta, indent=2, default=str).encode("utf-8") + b"\n")
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, Generic
 
 from dinoclassify.errors import UsageError
-from dinoclassify.storage.atomic import put_in_place, replacing, reporting
+from dinoclassify.storage.atomic import as_output_errors, put_in_place, replacing
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.fingerprint import META, PARTIAL, carried_meta, read_meta, write_meta
@@ -110,7 +110,7 @@ class OutputFile(Generic[R]):
             put_in_place(self._journal.path, self._path)
         else:
             rows = self._journal.read_lines() if lines is None else lines
-            with replacing(self._path) as file, reporting(self.name):
+            with replacing(self._path) as file, as_output_errors(self.name):
                 self._format.write_lines(file, rows, meta)
                 file.flush()
                 os.fsync(file.fileno())  # some file servers set the time only then

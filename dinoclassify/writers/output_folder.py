@@ -20,7 +20,7 @@ from typing import Any, Generic
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import name_some
-from dinoclassify.storage.atomic import is_temporary, reporting, settle
+from dinoclassify.storage.atomic import as_output_errors, fsync_path, is_temporary
 from dinoclassify.storage.remote.filesystem import (
     is_local,
     local_copy,
@@ -82,7 +82,7 @@ class OutputFolder(Generic[R]):
 
     def recover(self) -> None:
         """Do the last step of a run that was killed before it, and look at what is there."""
-        with reporting(self.name):
+        with as_output_errors(self.name):
             if self._fs.isfile(self._path):
                 raise OutputError(f"{self.name} is a file, not a folder: choose another name")
             old = f"{self._work}/old"
@@ -116,7 +116,7 @@ class OutputFolder(Generic[R]):
 
     def begin(self, meta: Mapping[str, object]) -> None:
         """Start an empty journal."""
-        with reporting(self.work):
+        with as_output_errors(self.work):
             self._remove_journal()
             write_file(self._fs, f"{self._work}/meta.json", _as_json({"run": self._run, **meta}))
 
@@ -147,7 +147,7 @@ class OutputFolder(Generic[R]):
         Raises:
             OutputError: it cannot be written, or somebody has put something else there.
         """
-        with reporting(self.name):
+        with as_output_errors(self.name):
             self._check_names()
             local = is_local(self._fs)
             new, tag = (f"{self._work}/new", "") if local else (self._path, f"-{self._run[:8]}")
@@ -169,7 +169,7 @@ class OutputFolder(Generic[R]):
     def publish_unchanged(self, meta: Mapping[str, object]) -> None:
         """Give the folder new metadata."""
         assert self._manifest is not None  # noqa: S101 - there are rows that are unchanged
-        with reporting(self.name):
+        with as_output_errors(self.name):
             self._check_names()
             manifest = {**meta, "run": self._run, "parts": self._manifest["parts"]}
             write_file(self._fs, f"{self._path}/{MANIFEST}", _as_json(manifest))
@@ -216,14 +216,14 @@ class OutputFolder(Generic[R]):
 
     def _take_name(self, new: str) -> None:
         """Have the folder ``new`` under our name, and what was there, if anything, in its place."""
-        settle(new)
+        fsync_path(new)
         if os.path.exists(self._path):
             if not exchange(new, self._path):
                 os.rename(self._path, f"{self._work}/old")
                 os.rename(new, self._path)
         else:
             os.rename(new, self._path)
-        settle(os.path.dirname(self._path))
+        fsync_path(os.path.dirname(self._path))
 
     def _clean(self, manifest: Mapping[str, Any]) -> None:
         """Remove what is left of this run, and of those before it, when it is done."""

@@ -41,7 +41,7 @@ class Origin(Generic[R]):
     outputs: Mapping[str, int]
 
 
-def made_with(origin: Origin[R], settings: Mapping[str, object]) -> dict[str, object]:
+def fingerprint(origin: Origin[R], settings: Mapping[str, object]) -> dict[str, object]:
     """Whatever the rows depend on besides the images, by name: rows of two runs go together where it is the same.
 
     ``settings`` are the options of the run that rows depend on, besides those of ``origin``.

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 import platformdirs
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.storage.atomic import reporting
-from dinoclassify.storage.remote.object_store import check_output, download, failure, look, upload
+from dinoclassify.storage.atomic import as_output_errors
+from dinoclassify.storage.remote.object_store import check_output, download, failure, stat_object, upload
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.writers.fingerprint import META, PARTIAL, write_meta
 
@@ -32,7 +32,7 @@ def stage_of(url: str) -> str:
         raise UsageError(f"{url} is no name of an object: add one")
     digest = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     folder = os.path.join(platformdirs.user_state_dir("dinoclassify"), "outputs")
-    with reporting(folder):
+    with as_output_errors(folder):
         os.makedirs(folder, exist_ok=True)
     return os.path.join(folder, f"{digest}-{os.path.basename(url)}")
 
@@ -118,7 +118,7 @@ def _origin(file: str) -> dict[str, object]:
 
 def _signature(url: str) -> list[int | None] | None:
     try:
-        source = look(url)
+        source = stat_object(url)
     except PermissionError:  # who may write may not be one who may look
         return None
     except OSError as error:

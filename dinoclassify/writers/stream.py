@@ -9,11 +9,11 @@ from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import printable
 from dinoclassify.storage.atomic import (
     append,
-    closing_well,
+    as_output_errors,
+    close_checked,
     descriptor_of,
     is_regular,
     open_in_place,
-    reporting,
     why_not_open,
 )
 from dinoclassify.storage.missing import why_no_folder
@@ -78,24 +78,24 @@ def stream_rows(output: str | None, row_format: RowFormat[R], rows: Iterable[R])
     if output is None:
         _stream(sys.stdout.buffer, "stdout", row_format, rows)
         return
-    with reporting(output):
+    with as_output_errors(output):
         file = open_in_place(output, "ab")  # closed below, where its errors can be told from the run's
-    with closing_well(file, output):
+    with close_checked(file, output):
         _stream(file, output, row_format, rows)
 
 
 def _stream(file: BinaryIO, name: str, row_format: RowFormat[R], rows: Iterable[R]) -> None:
     if row_format.table is not None:
-        with reporting(name):
+        with as_output_errors(name):
             row_format.table.write(file, rows, {})
             file.flush()
         return
     lines, descriptor = row_format.lines, file.fileno()
     shown = _shown if os.isatty(descriptor) else bytes
-    with reporting(name):
+    with as_output_errors(name):
         append(descriptor, lines.header())
     for row in rows:
-        with reporting(name):
+        with as_output_errors(name):
             append(descriptor, shown(lines.line(row)))
 
 

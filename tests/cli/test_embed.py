@@ -34,7 +34,7 @@ NAMES = ["camera.jpg", "chelsea.jpg", "coffee.jpg", "motorcycle_left.jpg", "rock
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(PHOTOS, "photos")
-    Path("photos/text.png").write_text("not a picture")
+    Path("photos/text.png").write_text("not an image")
     return tmp_path
 
 
@@ -75,7 +75,7 @@ def test_every_format_has_one_row_for_each_input(here: Path, tiny: str, embed: I
     assert f"-> {name}" in err
     matrix, paths, codes = load(name)
     assert matrix.dtype == {"fp32": np.float32, "fp16": np.float16}[dtype]
-    assert paths == [f"photos/{picture}" for picture in NAMES]
+    assert paths == [f"photos/{image}" for image in NAMES]
     assert codes == ["", "", "", "", "", "not_image"]
     assert np.isnan(matrix[5]).all()
     expected = Encoder(tiny, runtime="torch").embed(["photos"], dtype="fp16" if dtype == "fp16" else "fp32")
@@ -100,7 +100,7 @@ def test_a_run_goes_on_with_a_file(here: Path, embed: Invoke, name: str) -> None
     assert code == 3
     assert "; 2 kept, 4 new" in err
     matrix, paths, _ = load(name)
-    assert paths == [f"photos/{picture}" for picture in NAMES]
+    assert paths == [f"photos/{image}" for image in NAMES]
     assert np.array_equal(matrix[[2, 5]], before[0], equal_nan=True)
     embed("photos", "-o", f"whole-{name}")
     assert matrix == pytest.approx(load(f"whole-{name}")[0], abs=1e-6, nan_ok=True)

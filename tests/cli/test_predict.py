@@ -40,11 +40,11 @@ def invoke(capfd: pytest.CaptureFixture[str]) -> Invoke:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to stand in, with pictures good and bad."""
+    """A folder to stand in, with images good and bad."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(PHOTOS, "photos")
     Path("photos/broken.jpg").write_bytes(Path("photos/coffee.jpg").read_bytes()[:9000])
-    Path("photos/text.png").write_text("not a picture")
+    Path("photos/text.png").write_text("not an image")
     return tmp_path
 
 
@@ -107,7 +107,7 @@ def test_quiet_and_verbose(here: Path, tiny: str, invoke: Invoke) -> None:
     err = invoke("predict", "photos/coffee.jpg", "-m", tiny, "-v", "--precision", "fp32")[2]
     assert re.search(rf"dinoclassify: {re.escape(tiny)} on cpu in fp32 by (torch|openvino)\n", err)
     shares = re.search(
-        r"time: walk (\d+) %, read (\d+) %, decode (\d+) %, forward (\d+) %, write (\d+) %; in a worker a picture took "
+        r"time: walk (\d+) %, read (\d+) %, decode (\d+) %, forward (\d+) %, write (\d+) %; in a worker an image took "
         r"[\d.]+ ms to read, [\d.]+ ms to decode; to be faster: \w",
         err,
     )
@@ -153,7 +153,7 @@ def test_lists_on_stdin(here: Path, tiny: str, invoke: Invoke, stdin: Callable[[
     assert (code, err) == (3, "")
 
 
-def test_a_program_can_ask_picture_by_picture(here: Path, tiny: str) -> None:
+def test_a_program_can_ask_image_by_image(here: Path, tiny: str) -> None:
     command = [sys.executable, "-m", "dinoclassify", "predict", "-", "-m", tiny, "-f", "jsonl", "-q"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -475,7 +475,7 @@ def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: s
     assert process.returncode == code
     assert re.fullmatch(
         r"dinoclassify: stopping after the batches under way; again to stop at once\n"
-        rf"dinoclassify: stopped by {number.name} after [\d,]+ pictures; "
+        rf"dinoclassify: stopped by {number.name} after [\d,]+ images; "
         r"finished rows are in out.csv.partial, --resume goes on\n",
         err,
     )

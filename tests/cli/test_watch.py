@@ -102,7 +102,7 @@ def nothing() -> None:
     pass
 
 
-def test_a_picture_is_given_once_its_size_has_been_stable(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_given_once_its_size_has_been_stable(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     growth = [write("a.jpg", "x" * size) for size in range(1, 6)]
     Clock(monkeypatch, *growth, nothing)
     assert given() == [], "it has just stopped growing"
@@ -113,7 +113,7 @@ def test_a_picture_is_given_once_its_size_has_been_stable(inbox: Path, monkeypat
 def test_what_is_there_already_what_changes_and_what_comes_again(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rest = [nothing] * 3
     write("a.jpg", "first")()
-    write("b.txt", "no picture")()
+    write("b.txt", "no image")()
     Clock(
         monkeypatch,
         *rest,
@@ -378,12 +378,12 @@ def test_what_is_out_of_reach_is_said_once_for_each_folder(
     ]
 
 
-def test_rows_are_added_as_pictures_come_and_sigterm_is_a_clean_end(inbox: Path) -> None:
+def test_rows_are_added_as_images_come_and_sigterm_is_a_clean_end(inbox: Path) -> None:
     drop("one.jpg")
     with start("-o", "labels.csv") as process:
         wait_for(1)
         drop("two.jpg", "chelsea")
-        Path("inbox/three.jpg").write_text("no picture")
+        Path("inbox/three.jpg").write_text("no image")
         rows = wait_for(3)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=20)
@@ -437,7 +437,7 @@ def test_a_file_that_somebody_has_damaged_is_not_cut(inbox: Path, capsys: pytest
     assert Path("labels.csv").read_text() == damaged
 
 
-def test_of_several_rows_of_a_picture_the_last_counts(
+def test_of_several_rows_of_an_image_the_last_counts(
     inbox: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["predict", "--watch", "inbox", "-m", "builtin", "-o", "labels.csv", "--limit", "1", "-q"]
@@ -477,7 +477,7 @@ def test_an_image_is_the_same_by_any_of_its_paths(
 
 
 def test_earlier_failures_stay_in_the_list_of_errors(inbox: Path) -> None:
-    Path("inbox/a.jpg").write_text("no picture")
+    Path("inbox/a.jpg").write_text("no image")
     command = ["predict", "--watch", "inbox", "-m", "builtin", "-o", "labels.csv", "--errors-to", "errors", "-q"]
     assert run([*command, "--limit", "1"]) == 3
     assert Path("errors").read_text() == "inbox/a.jpg\n"

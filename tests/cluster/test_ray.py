@@ -21,12 +21,12 @@ import torch
 from PIL import Image
 
 from dinoclassify.cluster.transport import packed, pieces_of, unpacked
-from dinoclassify.decoding.decode import Decoded
+from dinoclassify.decoding.decode import DecodedImage
 from dinoclassify.decoding.worker import Batch
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.preprocessing import AsIs
-from dinoclassify.types.source import MAX_PIXELS, Source, Stream
+from dinoclassify.types.preprocessing import OpaqueProcessor
+from dinoclassify.types.source import MAX_PIXELS, SequentialContainer, Source
 from dinoclassify.writers import chunks
 from dinoclassify.writers.chunks import Chunk, ChunkPlan, ChunkResult, Piece, chunk_size, write_chunk
 from dinoclassify.writers.formats import open_format
@@ -38,12 +38,12 @@ from tests.test_pipeline import TINY
 
 pytest.importorskip("ray")
 
-PICTURES = 120
+IMAGES = 120
 MEMORY = 100 << 20  # bytes of each object store
 
 
 def make(folder: Path, count: int) -> list[str]:
-    """Pictures that are each another."""
+    """Images that are each another."""
     folder.mkdir()
     random = np.random.default_rng(0)
     paths = [str(folder / f"{number:04}.jpg") for number in range(count)]
@@ -53,9 +53,9 @@ def make(folder: Path, count: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The paths of `PICTURES` pictures."""
-    return make(tmp_path_factory.mktemp("ray") / "pictures", PICTURES)
+def image_paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The paths of `IMAGES` images."""
+    return make(tmp_path_factory.mktemp("ray") / "images", IMAGES)
 
 
 @pytest.fixture(autouse=True)
@@ -77,14 +77,14 @@ def job_opener(model: str, loads: Path | None = None, seconds: float = 0.0) -> C
         if loads is not None:
             (loads / f"{os.getpid()}-{time.monotonic_ns()}").touch()
 
-        def answer(batches: Any) -> Any:
+        def infer(batches: Any) -> Any:
             while loads is not None and len(list(loads.iterdir())) < int(os.readlink(loads.with_name("awaited"))):
                 time.sleep(0.1)
             time.sleep(seconds)
-            return classifier.answer(batches, top_k=2)
+            return classifier.classify_batches(batches, top_k=2)
 
         origin = Origin(classifier.info, classifier.digest(), open_format("jsonl", 2), {}, {"labels": 7})
-        return SimpleNamespace(model=classifier, answer=answer, row_format=origin.row_format, origin=lambda: origin)
+        return SimpleNamespace(model=classifier, infer=infer, row_format=origin.row_format, origin=lambda: origin)
 
     return open_job
 
@@ -147,9 +147,9 @@ def nothing_in(_: Source) -> Iterator[Source]:
 
 @functools.cache
 def facts_of(model: str, gpus: float | None) -> Any:
-    from dinoclassify.cluster.engine import look_at_model
+    from dinoclassify.cluster.engine import probe_model
 
-    return look_at_model(job_opener(model), gpus=gpus)
+    return probe_model(job_opener(model), gpus=gpus)
 
 
 def run(
@@ -163,11 +163,11 @@ def run(
     timeout: float = 60.0,
     stop: Callable[[], bool] = lambda: False,
     gpus: float | None = None,
-    preprocessing: AsIs | None = None,
+    preprocessing: OpaqueProcessor | None = None,
     resume: bool = False,
 ) -> tuple[list[ChunkResult], list[str]]:
     """A whole run; gives what became of its pieces, and the inputs of which rows were kept."""
-    from dinoclassify.cluster.engine import Decoding, answer
+    from dinoclassify.cluster.engine import Decoding, completed_chunks
 
     facts = facts_of(model, gpus)
     lines, size = facts.row_format.lines, facts.batch_size
@@ -179,7 +179,7 @@ def run(
         pending = output.pending(
             sources, lambda source, change, _: kept.append(source.path) if change == "kept" else None
         )
-        for result in answer(
+        for result in completed_chunks(
             open_job,
             preprocessing or facts.preprocessing,
             plan.chunks(pending, lambda row: kept.append(row.path)),
@@ -222,9 +222,9 @@ def replicas() -> list[int]:
     return [pid for pid, (_, args) in processes.items() if "ray::MapWorker" in args and is_ours(pid)]
 
 
-def test_pieces_are_runs_of_batches_whatever_became_of_their_pictures() -> None:
+def test_pieces_are_runs_of_batches_whatever_became_of_their_images() -> None:
     def batch(count: int, failed: int = 0) -> Batch:
-        inputs = [Decoded(Source(str(number)), failure=None) for number in range(count)]
+        inputs = [DecodedImage(Source(str(number)), failure=None) for number in range(count)]
         return Batch(inputs, torch.zeros(count - failed, 3, 2, 2, dtype=torch.uint8), 0.0, 0.0)
 
     pieces = pieces_of([batch(4), batch(4, failed=4), batch(4), batch(1)], 8)
@@ -235,9 +235,14 @@ def test_pieces_are_runs_of_batches_whatever_became_of_their_pictures() -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_a_piece_comes_out_of_its_block_as_it_went_in(dtype: torch.dtype) -> None:
     piece = Piece("chunk", 3, last=True)
-    failed = Decoded(Source("b"), failure=Failure("vanished", "is gone"))
+    failed = DecodedImage(Source("b"), failure=Failure("vanished", "is gone"))
     batches = [
-        Batch([Decoded(Source("a"), size=1, mtime_ns=2), failed], torch.rand(1, 3, 4, 5).mul(255).to(dtype), 0.5, 0.25),
+        Batch(
+            [DecodedImage(Source("a"), size=1, mtime_ns=2), failed],
+            torch.rand(1, 3, 4, 5).mul(255).to(dtype),
+            0.5,
+            0.25,
+        ),
         Batch([failed], torch.empty((0, 3, 0, 0), dtype=dtype), 0.0, 0.0),
     ]
     back, same = unpacked(packed(piece, batches), pinned=False)
@@ -260,7 +265,7 @@ def test_a_piece_is_in_ordinary_memory_where_none_can_be_pinned(monkeypatch: pyt
             raise RuntimeError("CUDA error: out of memory")
         return empty(shape, **options)
 
-    batch = Batch([Decoded(Source("a"))], torch.rand(1, 3, 4, 5), 0.0, 0.0)
+    batch = Batch([DecodedImage(Source("a"))], torch.rand(1, 3, 4, 5), 0.0, 0.0)
     block = packed(Piece("chunk", 0, last=True), [batch])
     monkeypatch.setattr(torch, "empty", refuse)
     _, (same,) = unpacked(block, pinned=True)
@@ -305,7 +310,7 @@ def test_of_a_stream_only_the_pieces_are_decoded_that_are_missing(
     members = [f"{number}.png" for number in range(10)]
     for member in members:
         Image.new("L", (9, 9)).save(member)
-    chunk = Chunk("stream-0123456789abcdef", (Source("a.tar", Stream()),), done)
+    chunk = Chunk("stream-0123456789abcdef", (Source("a.tar", SequentialContainer()),), done)
     last = expected[-1][0]
     assert decoded(tmp_path / "work", chunk, members, tmp_path) == [
         (Piece(chunk.name, number, last=number == last), [f"{member}.png" for member in some])
@@ -331,9 +336,9 @@ def test_a_worker_need_not_enter_the_folder_where_all_paths_are_absolute(tmp_pat
 
 
 def test_names_can_be_asked_for_again_and_come_as_others_are_finished() -> None:
-    from dinoclassify.cluster.chunk_source import Todo
+    from dinoclassify.cluster.chunk_source import ChunkQueue
 
-    todo = Todo(2)
+    todo = ChunkQueue(2)
     assert todo.after(0) == ([], False)
     todo.add("a")
     todo.add("b")
@@ -361,7 +366,7 @@ def test_a_cluster_that_is_not_there_is_one_line() -> None:
 @pytest.mark.timeout(900)  # a busy machine starts nodes and replicas slowly
 @pytest.mark.parametrize("gpus", [0, 1])  # before the cluster of the others, which is connected until the end
 def test_nothing_is_lost_or_doubled_when_a_replica_and_then_a_whole_node_die(
-    gpus: int, tiny: str, pictures: list[str], tmp_path: Path
+    gpus: int, tiny: str, image_paths: list[str], tmp_path: Path
 ) -> None:
     """With ``gpus`` (in name only), no node is left that could take the place of the one that is lost."""
     (loads := tmp_path / "loads").mkdir()
@@ -376,30 +381,30 @@ def test_nothing_is_lost_or_doubled_when_a_replica_and_then_a_whole_node_die(
                 cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
 
         await_loads(loads, 2)
-        run(folder, tiny, job_opener(tiny, loads, 0.5), list(map(Source, pictures)), on_outcome=kill, gpus=gpus)
-    assert rows_of(folder) == rows_here(tiny, pictures)
+        run(folder, tiny, job_opener(tiny, loads, 0.5), list(map(Source, image_paths)), on_outcome=kill, gpus=gpus)
+    assert rows_of(folder) == rows_here(tiny, image_paths)
     assert len(list(loads.iterdir())) > 2
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a busy machine starts nodes and replicas slowly
 def test_rows_are_those_of_the_local_engine_and_each_replica_opens_the_model_once(
-    cluster: Any, tiny: str, pictures: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    cluster: Any, tiny: str, image_paths: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (loads := tmp_path / "loads").mkdir()
-    paths = [*pictures, str(tmp_path / "gone.jpg")]
+    paths = [*image_paths, str(tmp_path / "gone.jpg")]
     await_loads(loads, 2)
     opener = job_opener(tiny, loads)
     outcomes, _ = run(str(tmp_path / "labels"), tiny, opener, [Source(path) for path in paths])
     assert rows_of(str(tmp_path / "labels")) == rows_here(tiny, paths)
     assert len(list(loads.iterdir())) == 2  # a replica on each node
-    assert sum(outcome.statuses["ok"] for outcome in outcomes) == PICTURES
+    assert sum(outcome.statuses["ok"] for outcome in outcomes) == IMAGES
     assert [path for outcome in outcomes for path in outcome.failed] == paths[-1:]
     assert capfd.readouterr() == ("", "")
 
 
 class Hostile:
-    """A processor that does to the process what a bug in a decoder does, for pictures of certain widths."""
+    """A processor that does to the process what a bug in a decoder does, for images of certain widths."""
 
     def __call__(self, images: Any, *, return_tensors: str) -> Any:
         if images.width == 11:
@@ -412,14 +417,21 @@ class Hostile:
 @by_fork
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a busy machine starts nodes and replicas slowly
-def test_a_picture_that_ends_or_stops_its_decoder_costs_no_more_than_its_row(
-    cluster: Any, tiny: str, pictures: list[str], tmp_path: Path
+def test_an_image_that_ends_or_stops_its_decoder_costs_no_more_than_its_row(
+    cluster: Any, tiny: str, image_paths: list[str], tmp_path: Path
 ) -> None:
     for width in (11, 22):
         Image.new("RGB", (width, 9)).save(tmp_path / f"{width}.png")
-    paths = [*pictures[:12], str(tmp_path / "11.png"), str(tmp_path / "22.png"), pictures[12]]
+    paths = [*image_paths[:12], str(tmp_path / "11.png"), str(tmp_path / "22.png"), image_paths[12]]
     folder = str(tmp_path / "labels")
-    run(folder, tiny, job_opener(tiny), list(map(Source, paths)), timeout=15.0, preprocessing=AsIs(Hostile(), (56, 56)))
+    run(
+        folder,
+        tiny,
+        job_opener(tiny),
+        list(map(Source, paths)),
+        timeout=15.0,
+        preprocessing=OpaqueProcessor(Hostile(), (56, 56)),
+    )
     rows = [json.loads(line) for line in rows_of(folder).splitlines()]
     assert [row["path"] for row in rows] == paths
     assert [row["error_code"] for row in rows] == [None] * 12 + ["worker_crashed", "timeout", None]
@@ -428,17 +440,22 @@ def test_a_picture_that_ends_or_stops_its_decoder_costs_no_more_than_its_row(
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a busy machine starts nodes and replicas slowly
 def test_a_stream_is_expanded_where_it_is_read_and_comes_in_pieces(
-    cluster: Any, tiny: str, pictures: list[str], tmp_path: Path
+    cluster: Any, tiny: str, image_paths: list[str], tmp_path: Path
 ) -> None:
     folder = str(tmp_path / "labels")
-    sources = [Source(pictures[0]), Source("many", Stream()), Source("none", Stream()), Source(pictures[30])]
+    sources = [
+        Source(image_paths[0]),
+        Source("many", SequentialContainer()),
+        Source("none", SequentialContainer()),
+        Source(image_paths[30]),
+    ]
 
     def expand(source: Source) -> Iterator[Source]:
-        yield from map(Source, pictures[1:30] if source.path == "many" else [])
+        yield from map(Source, image_paths[1:30] if source.path == "many" else [])
 
     outcomes, _ = run(folder, tiny, job_opener(tiny), sources, expand=expand)
     # In the same batches: in others the last digit of a score may be another.
-    batches = (pictures[:1], pictures[1:30], pictures[30:31])
+    batches = (image_paths[:1], image_paths[1:30], image_paths[30:31])
     assert rows_of(folder) == b"".join(rows_here(tiny, some) for some in batches)
     pieces = [outcome.piece for outcome in outcomes]
     assert sorted(piece.number for piece in pieces) == [0, 0, 0, 0, 1, 2, 3]
@@ -447,32 +464,32 @@ def test_a_stream_is_expanded_where_it_is_read_and_comes_in_pieces(
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a busy machine starts nodes and replicas slowly
 def test_a_run_that_is_told_to_stop_leaves_what_can_be_taken_up_again(
-    cluster: Any, tiny: str, pictures: list[str], tmp_path: Path
+    cluster: Any, tiny: str, image_paths: list[str], tmp_path: Path
 ) -> None:
     folder = str(tmp_path / "labels")
-    sources = list(map(Source, pictures))
+    sources = list(map(Source, image_paths))
     outcomes, _ = run(folder, tiny, job_opener(tiny, seconds=0.2), sources, stop=lambda: True)
     done = sum(outcome.statuses["ok"] for outcome in outcomes)
-    assert 0 < done < PICTURES
+    assert 0 < done < IMAGES
     again, kept = run(folder, tiny, job_opener(tiny), sources, resume=True)
-    assert done <= len(kept) < PICTURES
-    assert len(kept) + sum(outcome.statuses["ok"] for outcome in again) == PICTURES
-    assert rows_of(folder) == rows_here(tiny, pictures)
+    assert done <= len(kept) < IMAGES
+    assert len(kept) + sum(outcome.statuses["ok"] for outcome in again) == IMAGES
+    assert rows_of(folder) == rows_here(tiny, image_paths)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a busy machine starts nodes and replicas slowly
 def test_what_is_wrong_with_the_model_or_the_inputs_is_said_as_it_is_here(
-    cluster: Any, pictures: list[str], tiny: str, tmp_path: Path
+    cluster: Any, image_paths: list[str], tiny: str, tmp_path: Path
 ) -> None:
-    from dinoclassify.cluster.engine import look_at_model
+    from dinoclassify.cluster.engine import probe_model
 
     with pytest.raises(ModelError, match="no-such-folder") as caught:
-        look_at_model(job_opener("./no-such-folder"))
+        probe_model(job_opener("./no-such-folder"))
     assert "\n" not in str(caught.value)
 
     def sources() -> Iterator[Source]:
-        yield from map(Source, pictures[:20])
+        yield from map(Source, image_paths[:20])
         raise UsageError("the list cannot be read")
 
     seen: list[int] = []
@@ -484,7 +501,7 @@ def test_what_is_wrong_with_the_model_or_the_inputs_is_said_as_it_is_here(
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a busy machine starts nodes and replicas slowly
 def test_a_driver_that_is_killed_leaves_a_run_that_another_takes_up(
-    cluster: Any, tiny: str, pictures: list[str], tmp_path: Path
+    cluster: Any, tiny: str, image_paths: list[str], tmp_path: Path
 ) -> None:
     folder = str(tmp_path / "labels")
     script = (
@@ -498,12 +515,12 @@ def test_a_driver_that_is_killed_leaves_a_run_that_another_takes_up(
         "    job = test_ray.job_opener(sys.argv[3], seconds=3.0)\n"
         "    test_ray.run(sys.argv[4], sys.argv[3], job, list(map(Source, sys.argv[5:])))\n"
     )
-    driver = subprocess.Popen([sys.executable, "-c", script, str(ROOT), cluster.address, tiny, folder, *pictures])
+    driver = subprocess.Popen([sys.executable, "-c", script, str(ROOT), cluster.address, tiny, folder, *image_paths])
     rows = Path(f"{folder}.partial", "rows")
     while driver.poll() is None and len(list(rows.glob("*/*-last"))) < 3:
         time.sleep(0.1)
     driver.kill()
     assert driver.wait() == -signal.SIGKILL
-    _, kept = run(folder, tiny, job_opener(tiny), list(map(Source, pictures)), resume=True)
+    _, kept = run(folder, tiny, job_opener(tiny), list(map(Source, image_paths)), resume=True)
     assert len(kept) >= 3 * 8
-    assert rows_of(folder) == rows_here(tiny, pictures)
+    assert rows_of(folder) == rows_here(tiny, image_paths)

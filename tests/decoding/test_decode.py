@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dinoclassify.decoding.decode import FORMATS, Decoded, decode, init_process
+from dinoclassify.decoding.decode import FORMATS, DecodedImage, decode, init_process
 from dinoclassify.discovery.archives import is_archive
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import MAX_PIXELS, Source
@@ -29,7 +29,7 @@ UNRESIZED = Preprocessing(resize=None, crop=(64, 64), resample=3, mean=(0.0,) * 
 
 def decoded(
     path: Path | str, preprocessing: Preprocessing = DINOV2, *, exact: bool = False, max_pixels: int = MAX_PIXELS
-) -> Decoded:
+) -> DecodedImage:
     return decode(Source(str(path)), preprocessing, exact=exact, max_pixels=max_pixels)
 
 
@@ -127,7 +127,7 @@ def test_heic(tmp_path: Path, photo: Image.Image, monkeypatch: pytest.MonkeyPatc
     assert failure(tmp_path / "x.heic") == ("unsupported_format", "HEIC needs: pip install 'dinoclassify[heif]'")
 
 
-def test_transparent_pictures_lie_on_white(tmp_path: Path, photo: Image.Image) -> None:
+def test_transparent_images_lie_on_white(tmp_path: Path, photo: Image.Image) -> None:
     mask = Image.linear_gradient("L").resize(photo.size)
     red = photo.copy()
     red.putalpha(mask)
@@ -176,14 +176,14 @@ def test_only_the_first_frame_of_an_animation_counts(tmp_path: Path) -> None:
     ("content", "code"),
     [
         (b"", "not_image"),
-        (b"hello, this is no picture", "not_image"),
+        (b"hello, this is no image", "not_image"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "not_image"),
         (b"%PDF-1.7\n%abc and more", "unsupported_format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported_format"),
         (b"\xff\x0a" + b"\0" * 30, "unsupported_format"),
     ],
 )
-def test_what_is_no_picture(tmp_path: Path, content: bytes, code: str) -> None:
+def test_what_is_no_image(tmp_path: Path, content: bytes, code: str) -> None:
     (tmp_path / "x.jpg").write_bytes(content)
     assert failure(tmp_path / "x.jpg")[0] == code
     assert decoded(tmp_path / "x.jpg").size == len(content)

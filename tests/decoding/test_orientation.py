@@ -1,4 +1,4 @@
-"""EXIF orientation: applied once, and the same whichever way a picture is named."""
+"""EXIF orientation: applied once, and the same whichever way an image is named."""
 
 import json
 from collections.abc import Callable
@@ -16,18 +16,18 @@ ORIENTATIONS = range(10)  # 0 and 9 are invalid, and mean upright
 
 @pytest.fixture(scope="module")
 def turned(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """One picture, without loss, stored under each orientation: all look the same."""
+    """One image, without loss, stored under each orientation: all look the same."""
     folder = tmp_path_factory.mktemp("turned")
-    picture = Image.open(PHOTOS / "coffee.jpg").crop((0, 0, 301, 222))
+    image = Image.open(PHOTOS / "coffee.jpg").crop((0, 0, 301, 222))
     paths = []
     for orientation in ORIENTATIONS:
         path = folder / f"{orientation}.png"
-        stored = picture.transpose(UNDO[orientation]) if orientation in UNDO else picture
+        stored = image.transpose(UNDO[orientation]) if orientation in UNDO else image
         exif = Image.Exif()
         exif[0x0112] = orientation
         stored.save(path, exif=exif)
         with Image.open(path) as saved:
-            assert ImageOps.exif_transpose(saved).tobytes() == picture.tobytes()
+            assert ImageOps.exif_transpose(saved).tobytes() == image.tobytes()
         paths.append(path)
     return paths
 
@@ -60,12 +60,12 @@ def test_all_orientations_give_the_same_row(
     assert len({json.dumps(row["top"]) for row in rows}) == 1
 
 
-def test_the_model_would_tell_a_turned_picture(turned: list[Path], tiny: str, tmp_path: Path) -> None:
+def test_the_model_would_tell_a_turned_image(turned: list[Path], tiny: str, tmp_path: Path) -> None:
     paths = []
     for path in turned:
-        with Image.open(path) as picture:
-            picture.getexif().clear()
-            picture.convert("RGB").save(tmp_path / path.name)
+        with Image.open(path) as image:
+            image.getexif().clear()
+            image.convert("RGB").save(tmp_path / path.name)
         paths.append(str(tmp_path / path.name))
     scores = {prediction.score for prediction in Classifier(tiny).predict(paths)}
     assert len(scores) == 8, "the rows above are the same because of the orientation, not in spite of it"

@@ -1,4 +1,4 @@
-"""Processes that are killed, crash or hang: each costs at most the picture it is at, and nothing is mixed up."""
+"""Processes that are killed, crash or hang: each costs at most the image it is at, and nothing is mixed up."""
 
 import gc
 import itertools
@@ -20,7 +20,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from dinoclassify.decoding import loader
-from dinoclassify.decoding.decode import Decoded, decode
+from dinoclassify.decoding.decode import DecodedImage, decode
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.decoding.worker import RESTARTS, Batch, Worker
 from dinoclassify.decoding.worker_process import init_worker
@@ -36,7 +36,7 @@ from tests.test_pipeline import LABELS, TINY, Levels, greys, level_of
 __all__ = ["greys", "loader"]  # a fixture, and what scripts use
 
 
-def hostile(source: Source, **options: object) -> Decoded:
+def hostile(source: Source, **options: object) -> DecodedImage:
     """`decode`, but for files of certain names: what a decoder with a bug, or the system, may do to a process."""
     name = os.path.basename(source.path)
     if name.startswith("segv"):
@@ -85,8 +85,8 @@ def run(
 
 
 @pytest.fixture
-def pictures(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of pictures n.png of level n, and of the same under names that `hostile` knows."""
+def images(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of images n.png of level n, and of the same under names that `hostile` knows."""
     monkeypatch.setattr("dinoclassify.decoding.loader.decode", hostile)
     for name in ("segv", "kill", "leave", "once", "hang", "stop", "lock", "collect"):
         for number in range(40):
@@ -109,22 +109,22 @@ def check(predictions: list[Prediction], paths: list[str], codes: dict[str, str]
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_picture_that_ends_its_process_is_a_row(pictures: Path, batch_size: int, workers: int) -> None:
+def test_an_image_that_ends_its_process_is_a_row(images: Path, batch_size: int, workers: int) -> None:
     names = [f"{number:03}.png" for number in range(60)]
     for position, name in [(0, "segv-001"), (7, "kill-002"), (8, "segv-003"), (9, "leave-004"), (63, "segv-005")]:
         names.insert(position, f"{name}.png")
-    paths = [str(pictures / name) for name in [*names, "segv-006.png"]]
+    paths = [str(images / name) for name in [*names, "segv-006.png"]]
     crashed = dict.fromkeys(("segv", "kill", "leave"), "worker_crashed")
     check(run(paths, batch_size=batch_size, workers=workers), paths, crashed)
 
 
-def test_a_process_that_dies_with_a_lock_is_not_waited_for(pictures: Path) -> None:
-    paths = [str(pictures / name) for name in ("001.png", "002.png", "lock-003.png", "004.png", "005.png")]
+def test_a_process_that_dies_with_a_lock_is_not_waited_for(images: Path) -> None:
+    paths = [str(images / name) for name in ("001.png", "002.png", "lock-003.png", "004.png", "005.png")]
     check(run(paths), paths, {"lock": "worker_crashed"})
 
 
-def test_a_picture_is_tried_again_when_its_process_was_killed(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
-    paths = [str(pictures / name) for name in ("001.png", "002.png", "once-003.png", "004.png", "once-005.png")]
+def test_an_image_is_tried_again_when_its_process_was_killed(images: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = [str(images / name) for name in ("001.png", "002.png", "once-003.png", "004.png", "once-005.png")]
     check(run(paths), paths, {})
     assert [record.getMessage() for record in caplog.records] == [
         f"a process that decodes died at {path}: starting another" for path in (paths[2], paths[4])
@@ -132,9 +132,9 @@ def test_a_picture_is_tried_again_when_its_process_was_killed(pictures: Path, ca
 
 
 @pytest.mark.parametrize("how", ["hang", "stop"])
-def test_a_picture_that_takes_too_long_is_a_row(pictures: Path, how: str) -> None:
+def test_an_image_that_takes_too_long_is_a_row(images: Path, how: str) -> None:
     names = [*(f"{number:03}.png" for number in range(9)), f"{how}-001.png", "009.png", f"{how}-002.png", "010.png"]
-    paths = [str(pictures / name) for name in names]
+    paths = [str(images / name) for name in names]
     started = time.monotonic()
     predictions = run(paths, timeout=3)
     check(predictions, paths, {how: "timeout"})
@@ -144,11 +144,11 @@ def test_a_picture_that_takes_too_long_is_a_row(pictures: Path, how: str) -> Non
     assert time.monotonic() - started < 60
 
 
-def test_batches_stay_as_they_were(pictures: Path) -> None:
+def test_batches_stay_as_they_were(images: Path) -> None:
     """Scores may differ by rounding with the size of the batch: a death must not show in them."""
-    paths = [str(pictures / f"{number:03}.png") for number in range(10)]
-    paths[1] = str(pictures / "once-001.png")
-    paths[6] = str(pictures / "segv-006.png")
+    paths = [str(images / f"{number:03}.png") for number in range(10)]
+    paths[1] = str(images / "once-001.png")
+    paths[6] = str(images / "segv-006.png")
     batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=2, exact=False, max_pixels=10_000)
     assert [(len(batch.inputs), len(batch.pixels)) for batch in batches] == [(4, 4), (4, 3), (2, 2)]
 
@@ -168,7 +168,7 @@ def test_workers_killed_at_random_cost_nothing(greys: Path) -> None:
                 killed += 1
             done = len(predictions)
             while len(predictions) < done + 128 and not over.wait(0.01):
-                pass  # to kill twice at the same picture is to make it the guilty one
+                pass  # to kill twice at the same image is to make it the guilty one
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -231,15 +231,15 @@ def test_a_signal_to_all_processes_is_answered_by_one(
         signal.signal(signal.SIGTERM, before)
 
 
-def test_many_pictures_that_hang_do_not_end_the_run(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_images_that_hang_do_not_end_the_run(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinoclassify.decoding.worker.RESTARTS", 2)
-    paths = [str(pictures / f"{name}.png") for name in ("001", *(f"hang-{number:03}" for number in range(4)), "002")]
+    paths = [str(images / f"{name}.png") for name in ("001", *(f"hang-{number:03}" for number in range(4)), "002")]
     check(run(paths, workers=1, timeout=2), paths, {"hang": "timeout"})
 
 
-def test_nothing_is_left_of_lists_that_a_dead_process_has_not_read(pictures: Path) -> None:
+def test_nothing_is_left_of_lists_that_a_dead_process_has_not_read(images: Path) -> None:
     """They may be larger than a pipe: a thread that waits for room in it ends with the process."""
-    content = (pictures / "001.png").read_bytes() + bytes(1 << 18)
+    content = (images / "001.png").read_bytes() + bytes(1 << 18)
     threads = files = 0
     for number in range(4):
         if number == 1:  # the first opens what stays
@@ -289,7 +289,7 @@ def test_a_list_that_cannot_be_sent_fails_alone_and_shifts_no_rows(greys: Path) 
 
 @by_fork
 @pytest.mark.slow
-def test_time_in_which_all_is_stopped_does_not_count(pictures: Path) -> None:
+def test_time_in_which_all_is_stopped_does_not_count(images: Path) -> None:
     """Ctrl-Z, and an hour later fg."""
     script = (
         "import sys, tests.decoding.test_workers as t, dinoclassify.decoding.loader as loader\n"
@@ -297,7 +297,7 @@ def test_time_in_which_all_is_stopped_does_not_count(pictures: Path) -> None:
         "    t.time.sleep(0.05)\n"
         "    return t.decode(source, **options)\n"
         "loader.decode = slow\n"
-        f"paths = [f'{pictures}/{{n % 60:03}}.png' for n in range(80)]\n"
+        f"paths = [f'{images}/{{n % 60:03}}.png' for n in range(80)]\n"
         "print('started', flush=True)\n"
         "t.check(t.run(paths, workers=1, timeout=5), paths, {})\n"
     )
@@ -312,9 +312,9 @@ def test_time_in_which_all_is_stopped_does_not_count(pictures: Path) -> None:
         assert process.wait(timeout=200) == 0
 
 
-def test_a_process_leaves_alone_what_is_garbage_of_the_one_that_started_it(pictures: Path) -> None:
+def test_a_process_leaves_alone_what_is_garbage_of_the_one_that_started_it(images: Path) -> None:
     """It has a copy of all that: the processes of another run must not be killed, nor be told to end, by it."""
-    paths = [str(pictures / f"{number:03}.png") for number in range(60)]
+    paths = [str(images / f"{number:03}.png") for number in range(60)]
     gc.disable()
     try:
         batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000)
@@ -323,7 +323,7 @@ def test_a_process_leaves_alone_what_is_garbage_of_the_one_that_started_it(pictu
         cycle: list[object] = [batches]
         cycle.append(cycle)
         del batches, cycle
-        run([str(pictures / f"collect-{number:03}.png") for number in range(8)])
+        run([str(images / f"collect-{number:03}.png") for number in range(8)])
         assert multiprocessing.active_children() == [before]
         assert before.is_alive()
     finally:
@@ -353,8 +353,8 @@ def test_a_process_of_the_program_is_none_of_its_own(greys: Path, monkeypatch: p
             other.join()
 
 
-def test_too_many_deaths_in_a_row_end_the_run(pictures: Path) -> None:
-    paths = [str(pictures / "001.png")] * 8 + [str(pictures / f"segv-{n:03}.png") for n in range(RESTARTS)]
+def test_too_many_deaths_in_a_row_end_the_run(images: Path) -> None:
+    paths = [str(images / "001.png")] * 8 + [str(images / f"segv-{n:03}.png") for n in range(RESTARTS)]
     batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000)
     predictions = classify(batches, level_of, LABELS)
     assert [next(predictions).index for _ in range(8)] == [1] * 8
@@ -613,9 +613,9 @@ def test_no_room_in_dev_shm_at_all_is_one_line(tiny: str) -> None:
     assert b"cannot start a process that decodes: [Errno 28] No space left on device; try fewer" in done.stderr
 
 
-def test_what_a_dead_process_held_of_the_budget_is_free_again(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_dead_process_held_of_the_budget_is_free_again(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{'kill-' if number % 10 == 3 else ''}{number:03}.png" for number in range(40)]
-    contents = {f"/{name}": Page((pictures / name).read_bytes()) for name in names}
+    contents = {f"/{name}": Page((images / name).read_bytes()) for name in names}
     largest = max(len(page.content) for page in contents.values())
     monkeypatch.setattr("dinoclassify.decoding.loader.shares", lambda workers: shares(workers, 2 * largest))
     with web_server(contents) as site:
@@ -627,7 +627,7 @@ def test_what_a_dead_process_held_of_the_budget_is_free_again(pictures: Path, mo
     assert codes == ["worker_crashed" if name.startswith("kill") else "" for name in names]
 
 
-def greedy(source: Source, **options: object) -> Decoded:
+def greedy(source: Source, **options: object) -> DecodedImage:
     """`decode`, but a process that comes to a certain file takes all of the budget with it when it dies."""
     if "grab" in source.path:
         for share in BUDGET[1:]:

@@ -1,4 +1,4 @@
-"""`bench`: all contestants, on the same pictures, and figures that follow from one another."""
+"""`bench`: all contestants, on the same images, and figures that follow from one another."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from dinoclassify import UsageError
 from dinoclassify.cli import run
 from dinoclassify.diagnostics.bench import _int8_pays
 from dinoclassify.diagnostics.contestants import Contestant, runtimes_of
-from dinoclassify.diagnostics.synthetic import make_pictures, save_random
+from dinoclassify.diagnostics.synthetic import make_images, save_random
 from dinoclassify.models.open import open_model
 from tests.conftest import PHOTOS, Cli
 
@@ -42,14 +42,14 @@ def test_bench_measures_everything_side_by_side(cli: Cli, tiny: str, tmp_path: P
 
 
 @pytest.mark.slow
-def test_bench_makes_pictures_and_prints_a_table(cli: Cli, tiny: str) -> None:
+def test_bench_makes_images_and_prints_a_table(cli: Cli, tiny: str) -> None:
     done = cli("bench", "-m", tiny, "--random-weights", "--rounds", "1", "--limit", "4", "--megapixels", "0.05")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
     assert lines[0] == "name\tmedian\tleast\tmost"
     assert len(lines) > 6
     said = done.stdout.decode()
-    assert "4 pictures of 0.1 megapixels" in said or "4 pictures of 0.0 megapixels" in said
+    assert "4 images of 0.1 megapixels" in said or "4 images of 0.0 megapixels" in said
     assert "most of it in" in said
 
 
@@ -61,8 +61,8 @@ def test_nothing_to_measure(tiny: str, tmp_path: Path, capfd: pytest.CaptureFixt
     assert "--random-weights goes with small" in capfd.readouterr().err
 
 
-def test_pictures_are_made_at_the_size_asked_for(tmp_path: Path) -> None:
-    (path,) = make_pictures(str(tmp_path), 1, 0.3)
+def test_images_are_made_at_the_size_asked_for(tmp_path: Path) -> None:
+    (path,) = make_images(str(tmp_path), 1, 0.3)
     with Image.open(path) as image:
         assert image.width * image.height == pytest.approx(300_000, rel=0.01)
 
@@ -102,5 +102,5 @@ def test_int8_is_measured_on_images_of_the_bench_and_leaves_no_verdict(
         said = (
             r"int8 gave the label of \w+ for \d+ of the 66 images it was checked on; `predict` judges by its own images"
         )
-        assert re.fullmatch(said if measured else "int8 is not measured: it needs 128 pictures, see --limit", notes[0])
+        assert re.fullmatch(said if measured else "int8 is not measured: it needs 128 images, see --limit", notes[0])
     assert not [path for path in (tmp_path / "dinoclassify").iterdir() if path.name.startswith("int8")]

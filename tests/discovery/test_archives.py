@@ -1,4 +1,4 @@
-"""The pictures in tars and zips: read where they are, byte for byte, and what becomes of those that cannot be."""
+"""The images in tars and zips: read where they are, byte for byte, and what becomes of those that cannot be."""
 
 import bz2
 import gzip
@@ -27,20 +27,20 @@ from dinoclassify.discovery import archives, tar_headers, zip_directory
 from dinoclassify.discovery.archives import is_archive, is_streamed, member, members, split_key
 from dinoclassify.storage.byte_range import unpack
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import Source, Span
+from dinoclassify.types.source import ByteRange, Source
 from tests.helpers.memory import measured
 
 SIGNATURE = (123, 456)
 STREAMED = {"tar.gz": True, "tgz": True, "tar.bz2": True, "tbz2": True, "tar.zst": True, "tzst": True, "tar": False}
 
 
-def picture(number: int = 0) -> bytes:
+def image(number: int = 0) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (8, 8), (number % 256, 50, 100)).save(stream, "PNG")
     return stream.getvalue() + random.Random(number).randbytes(700 * (number % 5))
 
 
-PICTURES = [(f"dir/{number}.png", picture(number)) for number in range(12)]
+IMAGES = [(f"dir/{number}.png", image(number)) for number in range(12)]
 
 
 def open_local(path: str) -> BinaryIO:
@@ -101,8 +101,8 @@ def listed(
 
 def read(source: Source, archive: bytes) -> bytes | Failure:
     content = source.content
-    assert isinstance(content, Span | bytes | Failure)
-    if isinstance(content, Span):
+    assert isinstance(content, ByteRange | bytes | Failure)
+    if isinstance(content, ByteRange):
         return unpack(content, archive[content.offset : content.offset + content.length])
     return content
 
@@ -180,27 +180,27 @@ def test_a_key_is_split_at_the_first_archive(path: str, parts: tuple[str, str] |
 @pytest.mark.parametrize("suffix", STREAMED)
 def test_tars_give_what_tarfile_gives(suffix: str, style: int) -> None:
     long = "/".join(["d" * 90, "é" * 40, "x.png"])
-    plain = tar([*PICTURES, (header("folder", kind=tarfile.DIRTYPE), b""), (long, picture())], style)
+    plain = tar([*IMAGES, (header("folder", kind=tarfile.DIRTYPE), b""), (long, image())], style)
     with tarfile.open(fileobj=io.BytesIO(plain)) as reference:
         expected = {info.name: reference.extractfile(info).read() for info in reference if info.isreg()}  # type: ignore[union-attr]  # of a file it is one
     sources = listed(compress(plain, suffix), suffix)
     assert [source.path for source in sources] == [f"a.{suffix}!{name}" for name in expected]
     assert [read(source, plain) for source in sources] == list(expected.values())
     assert [source.signature for source in sources] == [(len(content), 456) for content in expected.values()]
-    assert {type(source.content) for source in sources} == {bytes if STREAMED[suffix] else Span}
+    assert {type(source.content) for source in sources} == {bytes if STREAMED[suffix] else ByteRange}
 
 
 @pytest.mark.parametrize("suffix", ["zip", "cbz"])
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_zips_give_what_zipfile_gives(suffix: str, method: int) -> None:
-    content = make_zip([*PICTURES, ("folder/", b""), ("é.png", picture(3)), ("empty.png", b"")], method)
+    content = make_zip([*IMAGES, ("folder/", b""), ("é.png", image(3)), ("empty.png", b"")], method)
     with zipfile.ZipFile(io.BytesIO(content)) as reference:
         expected = {info.filename: reference.read(info) for info in reference.infolist() if not info.is_dir()}
     sources = listed(content, suffix)
     assert [source.path for source in sources] == [f"a.{suffix}!{name}" for name in expected]
     assert [read(source, content) for source in sources] == list(expected.values())
     assert [source.signature for source in sources] == [(len(content), 456) for content in expected.values()]
-    assert {source.content.packing for source in sources if isinstance(source.content, Span)} == (
+    assert {source.content.packing for source in sources if isinstance(source.content, ByteRange)} == (
         {"stored"} if method == zipfile.ZIP_STORED else {"deflated"}
     )
 
@@ -208,10 +208,10 @@ def test_zips_give_what_zipfile_gives(suffix: str, method: int) -> None:
 def test_zips_that_were_streamed_have_their_sizes_behind_the_data() -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(Unseekable(stream), "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in PICTURES:
+        for name, content in IMAGES:
             archive.writestr(name, content)
     content = b"#!/bin/sh\n" + stream.getvalue()  # and something before it, as of those that unpack themselves
-    assert [read(source, content) for source in listed(content, "zip")] == [picture for _, picture in PICTURES]
+    assert [read(source, content) for source in listed(content, "zip")] == [image for _, image in IMAGES]
 
 
 class Unseekable(io.RawIOBase):
@@ -228,20 +228,20 @@ class Unseekable(io.RawIOBase):
 
 
 def test_a_zip_from_which_much_was_deleted_is_not_read_with_it() -> None:
-    stream = io.BytesIO(make_zip([("a.png", picture())]))
+    stream = io.BytesIO(make_zip([("a.png", image())]))
     with zipfile.ZipFile(stream, "a") as archive:
         archive.start_dir += 10_000_000
-        archive.writestr("b.png", picture(1))
+        archive.writestr("b.png", image(1))
     content = stream.getvalue()
-    assert read(listed(content, "zip")[0], content) == picture()
+    assert read(listed(content, "zip")[0], content) == image()
     assert all(
-        isinstance(source.content, Span) and source.content.length < 200_000 for source in listed(content, "zip")
+        isinstance(source.content, ByteRange) and source.content.length < 200_000 for source in listed(content, "zip")
     )
 
 
 def test_only_what_is_wanted_is_given() -> None:
-    plain = tar(PICTURES)
-    for content, suffix in ((plain, "tar"), (gzip.compress(plain), "tgz"), (make_zip(PICTURES), "zip")):
+    plain = tar(IMAGES)
+    for content, suffix in ((plain, "tar"), (gzip.compress(plain), "tgz"), (make_zip(IMAGES), "zip")):
         asked: list[str] = []
 
         def wanted(name: str, asked: list[str] = asked) -> bool:
@@ -249,12 +249,12 @@ def test_only_what_is_wanted_is_given() -> None:
             return name == "dir/7.png"
 
         (source,) = listed(content, suffix, wanted)
-        assert (source.path, read(source, content)) == (f"a.{suffix}!dir/7.png", PICTURES[7][1])
-        assert asked == [name for name, _ in PICTURES]
+        assert (source.path, read(source, content)) == (f"a.{suffix}!dir/7.png", IMAGES[7][1])
+        assert asked == [name for name, _ in IMAGES]
 
 
 def test_members_come_while_the_archive_is_still_read() -> None:
-    stream = io.BytesIO(tar(PICTURES * 100))
+    stream = io.BytesIO(tar(IMAGES * 100))
     found = members("a.tar", lambda _: True, lambda _: stream, SIGNATURE, streamed=True)
     assert next(found).path == "a.tar!dir/0.png"
     assert stream.tell() < 10_000
@@ -278,35 +278,33 @@ def test_reads_as_short_as_a_network_s_are_put_together() -> None:
         def read(self, size: int | None = -1) -> bytes:
             return super().read(min(size or 0, 100))
 
-    plain = tar(PICTURES)
+    plain = tar(IMAGES)
     for content, suffix in ((plain, "tar"), (gzip.compress(plain), "tar.gz")):
         sources = listed(content, suffix, streamed=True, open_file=lambda _, content=content: Slow(content))  # type: ignore[misc]  # of a default argument
-        assert [source.content for source in sources] == [picture for _, picture in PICTURES]
+        assert [source.content for source in sources] == [image for _, image in IMAGES]
 
 
 @pytest.mark.parametrize("suffix", ["tar.gz", "tar.bz2", "tar.zst"])
 def test_compressed_tars_may_be_of_several_parts(suffix: str) -> None:
-    plain = tar(PICTURES)
+    plain = tar(IMAGES)
     content = b"".join(compress(plain[at : at + 1000], suffix) for at in range(0, len(plain), 1000))
     if suffix == "tar.zst":
         content = struct.pack("<III", 0x184D2A50, 4, 0) + content  # a part that is to be skipped, as pzstd writes it
-    assert [source.content for source in listed(content, suffix)] == [picture for _, picture in PICTURES]
+    assert [source.content for source in listed(content, suffix)] == [image for _, image in IMAGES]
 
 
 @pytest.mark.parametrize(
-    "content", [tar(PICTURES), *(compress(tar(PICTURES), suffix) for suffix in ("tgz", "tbz2", "tzst"))]
+    "content", [tar(IMAGES), *(compress(tar(IMAGES), suffix) for suffix in ("tgz", "tbz2", "tzst"))]
 )
 @pytest.mark.parametrize("suffix", ["tar.gz", "tzst"])
 def test_what_a_tar_is_compressed_with_is_seen_from_what_it_begins_with(suffix: str, content: bytes) -> None:
-    assert [source.content for source in listed(content, suffix)] == [picture for _, picture in PICTURES]
+    assert [source.content for source in listed(content, suffix)] == [image for _, image in IMAGES]
 
 
 def test_tars_behind_each_other_are_all_read() -> None:
-    content = tar(PICTURES[:5]) + tar(PICTURES[5:])
+    content = tar(IMAGES[:5]) + tar(IMAGES[5:])
     for streamed in (False, True):
-        assert [read(source, content) for source in listed(content, streamed=streamed)] == [
-            data for _, data in PICTURES
-        ]
+        assert [read(source, content) for source in listed(content, streamed=streamed)] == [data for _, data in IMAGES]
 
 
 # Names.
@@ -360,7 +358,7 @@ def test_each_of_several_members_of_one_name_has_its_row() -> None:
         assert [read(source, content) for source in sources] == [b"first", b"second"]
 
 
-# What is no picture in an archive.
+# What is no image in an archive.
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -401,7 +399,7 @@ def test_encrypted_members_are_refused() -> None:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_other_ways_to_pack_a_zip_are_not_supported(method: int) -> None:
-    assert outcomes(make_zip([("a.png", picture())], method), "zip") == [("!a.png", "unsupported_format")]
+    assert outcomes(make_zip([("a.png", image())], method), "zip") == [("!a.png", "unsupported_format")]
 
 
 # What is too large.
@@ -512,7 +510,7 @@ def test_the_member_that_is_cut_and_its_archive_each_have_a_row(streamed: bool) 
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_tar_without_the_mark_of_its_end_may_lack_something(streamed: bool) -> None:
-    assert outcomes(tar(PICTURES[:1])[:1024], streamed=streamed) == [("!dir/0.png", "ok"), ("", "truncated")]
+    assert outcomes(tar(IMAGES[:1])[:1024], streamed=streamed) == [("!dir/0.png", "ok"), ("", "truncated")]
 
 
 @pytest.mark.parametrize("suffix", ["tar.gz", "tar.bz2", "tar.zst"])
@@ -566,13 +564,13 @@ def test_damaged_zstd_data_are_one_row() -> None:
 
 
 def test_a_zip_that_is_cut_short_is_one_row() -> None:
-    content = make_zip(PICTURES)
+    content = make_zip(IMAGES)
     assert outcomes(content[: len(content) // 2], "zip") == [("", "truncated")]
     assert outcomes(content[:-10], "zip") == [("", "truncated")]
 
 
 def test_a_zip_whose_directory_is_damaged_is_one_row() -> None:
-    content = make_zip(PICTURES)
+    content = make_zip(IMAGES)
     assert outcomes(content.replace(b"PK\1\2", b"PK\1\1", 1), "zip") == [("", "decode_error")]
     assert outcomes(fields(content, 3, version=(6, "<H", 99)), "zip") == [("", "decode_error")]
     size = len(content) - 22 + 12
@@ -582,7 +580,7 @@ def test_a_zip_whose_directory_is_damaged_is_one_row() -> None:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_damaged_members_of_a_zip_have_their_rows(method: int) -> None:
-    files = [("a.png", picture(1)), ("b.png", picture(2)), ("c.png", picture(3))]
+    files = [("a.png", image(1)), ("b.png", image(2)), ("c.png", image(3))]
     content = bytearray(make_zip(files, method))
     header_of_b, data_of_c = content.index(b"b.png") - 30, content.index(b"c.png") + 40
     content[header_of_b] ^= 1
@@ -591,9 +589,9 @@ def test_damaged_members_of_a_zip_have_their_rows(method: int) -> None:
 
 
 def test_bytes_that_are_missing_are_truncated() -> None:
-    for content, suffix in ((tar(PICTURES), "tar"), (make_zip(PICTURES), "zip")):
+    for content, suffix in ((tar(IMAGES), "tar"), (make_zip(IMAGES), "zip")):
         span = listed(content, suffix)[4].content
-        assert isinstance(span, Span)
+        assert isinstance(span, ByteRange)
         raw = content[span.offset : span.offset + span.length]
         for length in (0, 10, span.length - 1):
             result = unpack(span, raw[:length])
@@ -604,7 +602,7 @@ def test_bytes_that_are_missing_are_truncated() -> None:
 def test_a_member_that_deflates_to_less_than_it_says_is_damaged() -> None:
     packed = make_zip([("a.png", b"x" * 1000)], zipfile.ZIP_DEFLATED)
     span = listed(packed, "zip")[0].content
-    assert isinstance(span, Span)
+    assert isinstance(span, ByteRange)
     result = unpack(replace(span, size=1001), packed[: span.length])
     assert isinstance(result, Failure)
     assert result.code == "decode_error"
@@ -623,10 +621,10 @@ def test_no_damage_is_an_exception(data: st.DataObject) -> None:
 
 
 FUZZED = {
-    "tar": tar(PICTURES[:2]),
-    "zip": make_zip(PICTURES[:2], zipfile.ZIP_DEFLATED),
-    "tgz": gzip.compress(tar(PICTURES[:2])),
-    "tar.zst": zstd(tar(PICTURES[:2])),
+    "tar": tar(IMAGES[:2]),
+    "zip": make_zip(IMAGES[:2], zipfile.ZIP_DEFLATED),
+    "tgz": gzip.compress(tar(IMAGES[:2])),
+    "tar.zst": zstd(tar(IMAGES[:2])),
 }
 
 
@@ -634,13 +632,13 @@ FUZZED = {
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tzst", "zip", "cbz"])
-@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0", picture(), b"text\n" * 1000])
-def test_what_is_no_archive_is_tried_as_a_picture(suffix: str, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0", image(), b"text\n" * 1000])
+def test_what_is_no_archive_is_tried_as_an_image(suffix: str, content: bytes) -> None:
     assert listed(content, suffix) == [Source(f"a.{suffix}")]
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "zip"])
-def test_what_cannot_be_opened_is_tried_as_a_picture(tmp_path: Path, suffix: str) -> None:
+def test_what_cannot_be_opened_is_tried_as_an_image(tmp_path: Path, suffix: str) -> None:
     path = str(tmp_path / f"a.{suffix}")
     assert list(members(path, lambda _: True, open_local, (None, None), streamed=suffix == "tar.gz")) == [Source(path)]
     os.mkdir(path)
@@ -667,33 +665,33 @@ def test_a_connection_that_is_lost_is_a_row(suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["tar", "tgz", "zip"])
 def test_a_member_is_found_by_its_name(suffix: str) -> None:
-    content = make_zip(PICTURES) if suffix == "zip" else compress(tar(PICTURES), suffix)
+    content = make_zip(IMAGES) if suffix == "zip" else compress(tar(IMAGES), suffix)
 
     def one(name: str) -> Source:
         return member(f"a.{suffix}", name, lambda _: io.BytesIO(content), SIGNATURE, streamed=suffix == "tgz")
 
     assert one("dir/7.png") == listed(content, suffix)[7]
-    assert read(one("dir/7.png"), content) == PICTURES[7][1]
-    missing = Source(f"a.{suffix}!dir/x.png", Failure("vanished", "no such picture in the archive"))
+    assert read(one("dir/7.png"), content) == IMAGES[7][1]
+    missing = Source(f"a.{suffix}!dir/x.png", Failure("vanished", "no such image in the archive"))
     assert one("dir/x.png") == missing
 
 
 def test_many_members_of_one_archive_are_found_with_one_reading(tmp_path: Path) -> None:
     opened: list[str] = []
     paths = [str(tmp_path / name) for name in ("a.tar", "b.zip")]
-    Path(paths[0]).write_bytes(tar(PICTURES))
-    Path(paths[1]).write_bytes(make_zip(PICTURES))
-    for name, _ in PICTURES:
+    Path(paths[0]).write_bytes(tar(IMAGES))
+    Path(paths[1]).write_bytes(make_zip(IMAGES))
+    for name, _ in IMAGES:
         for path in paths:
 
             def open_file(path: str) -> BinaryIO:  # another each time
                 opened.append(path)
                 return open(path, "rb")
 
-            assert isinstance(member(path, name, open_file, (1, 2), streamed=False).content, Span)
+            assert isinstance(member(path, name, open_file, (1, 2), streamed=False).content, ByteRange)
     assert opened == paths
     Path(paths[0]).write_bytes(tar([("new.png", b"x")]))
-    assert isinstance(member(paths[0], "new.png", open_local, (3, 4), streamed=False).content, Span)
+    assert isinstance(member(paths[0], "new.png", open_local, (3, 4), streamed=False).content, ByteRange)
 
 
 def test_a_member_of_an_archive_that_is_not_there_has_vanished(tmp_path: Path) -> None:
@@ -703,7 +701,7 @@ def test_a_member_of_an_archive_that_is_not_there_has_vanished(tmp_path: Path) -
         assert content.code == "vanished"
 
 
-@pytest.mark.parametrize(("content", "code"), [(b"no archive", "unreadable"), (make_zip(PICTURES)[:1000], "truncated")])
+@pytest.mark.parametrize(("content", "code"), [(b"no archive", "unreadable"), (make_zip(IMAGES)[:1000], "truncated")])
 def test_a_member_of_an_archive_that_is_damaged_says_so(content: bytes, code: str) -> None:
     found = member("a.zip", "a.png", lambda _: io.BytesIO(content), (len(content), 0), streamed=False).content
     assert isinstance(found, Failure)
@@ -736,7 +734,9 @@ def test_a_zip_s_directory_is_read_as_a_stream() -> None:
     with zipfile.ZipFile(io.BytesIO(content)) as reference:
         expected = [(f"a.zip!{info.filename}", info.header_offset) for info in reference.infolist()]
     found = members("a.zip", lambda _: True, lambda _: io.BytesIO(content), SIGNATURE, streamed=False)
-    assert [(source.path, source.content.offset) for source in found if isinstance(source.content, Span)] == expected
+    assert [
+        (source.path, source.content.offset) for source in found if isinstance(source.content, ByteRange)
+    ] == expected
 
     def count() -> int:
         found = members("a.zip", lambda _: True, lambda _: io.BytesIO(content), SIGNATURE, streamed=False)
@@ -767,10 +767,10 @@ def test_a_zip_s_directory_that_lies_about_its_size_is_one_row(size: int) -> Non
 
 def test_a_member_of_a_zip_with_very_many_is_found_without_keeping_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "_MOST_INDEXED", 5)
-    content = make_zip(PICTURES)
+    content = make_zip(IMAGES)
     archives._index.cache_clear()
-    for name, data in (PICTURES[2], PICTURES[9]):
+    for name, data in (IMAGES[2], IMAGES[9]):
         found = member("many.zip", name, lambda _: io.BytesIO(content), (9, 9), streamed=False)
         assert read(found, content) == data
     missing = member("many.zip", "x.png", lambda _: io.BytesIO(content), (9, 9), streamed=False)
-    assert missing.content == Failure("vanished", "no such picture in the archive")
+    assert missing.content == Failure("vanished", "no such image in the archive")

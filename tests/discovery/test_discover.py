@@ -17,11 +17,11 @@ import pytest
 
 from dinoclassify.discovery.containers import is_gone
 from dinoclassify.discovery.discover import discover, find
-from dinoclassify.discovery.filters import Filters, Rules, Shard, describe_passed_over
+from dinoclassify.discovery.filters import Filters, InputSelector, Shard, describe_passed_over
 from dinoclassify.discovery.roots import check_disks, check_roots
 from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.storage.fetcher import is_elsewhere
-from dinoclassify.storage.reader import signed
+from dinoclassify.storage.reader import with_signatures
 from dinoclassify.storage.remote import object_store
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
@@ -339,7 +339,7 @@ def test_lists_reach_no_other_schemes_than_those_of_the_web_and_of_object_stores
 ) -> None:
     monkeypatch.setattr(object_store, "_open", lambda url, *_: pytest.fail(f"connects to {url}"))
     (tmp_path / name).write_text(f"path\n{url}\n" if name.endswith(".csv") else f"{url}\n")
-    (source,) = signed(discover([], files_from=str(tmp_path / name)))
+    (source,) = with_signatures(discover([], files_from=str(tmp_path / name)))
     assert source.path == url
     assert not is_elsewhere(source)
     if object_store.is_url(url):
@@ -401,7 +401,7 @@ def test_nothing_is_logged_on_a_plain_walk(tree: Path, caplog: pytest.LogCapture
 
 def test_where_a_disk_was_is_another_device_when_it_goes_away(tree: Path) -> None:
     disks: dict[int, str] = {}
-    rules = Rules(Filters(), disks=disks)
+    rules = InputSelector(Filters(), disks=disks)
     assert list(find(["photos", "*.png", "photos/*.jpg", "gone.jpg"], rules))
     device = tree.stat().st_dev
     assert disks == {device: "photos"}
@@ -415,7 +415,7 @@ def test_where_a_disk_was_is_another_device_when_it_goes_away(tree: Path) -> Non
 def away(*paths: str) -> str:
     """Why one of these is away; empty if all are there, or get a row."""
     try:
-        check_roots(paths, Rules(Filters()))
+        check_roots(paths, InputSelector(Filters()))
     except NoInputsError as error:
         return str(error)
     return ""
@@ -506,8 +506,8 @@ def test_a_check_of_globs_ends_at_the_first_match(tree: Path, monkeypatch: pytes
 
 
 def test_a_list_that_is_named_as_an_image_is_pointed_out(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
-    check_roots(["photos/notes.txt"], Rules(Filters()))
-    check_roots(["photos", "photos/notes.txt"], Rules(Filters()))
+    check_roots(["photos/notes.txt"], InputSelector(Filters()))
+    check_roots(["photos", "photos/notes.txt"], InputSelector(Filters()))
     said = "photos/notes.txt is tried as an image: for a list of paths write --files-from photos/notes.txt"
     assert caplog.messages == [said]
 
@@ -587,7 +587,7 @@ def test_what_is_passed_over_is_counted_by_suffix(tree: Path, caplog: pytest.Log
 
     def counted(*paths: str, filters: Filters | None = None) -> Counter[str]:
         counter: Counter[str] = Counter()
-        rules = Rules(filters or Filters(), passed_over=counter)
+        rules = InputSelector(filters or Filters(), passed_over=counter)
         assert list(find(paths, rules))
         return counter
 
@@ -601,7 +601,7 @@ def test_what_is_passed_over_is_counted_by_suffix(tree: Path, caplog: pytest.Log
 
 def test_suffixes_without_number_take_no_memory(tree: Path) -> None:
     counter: Counter[str] = Counter()
-    rules = Rules(Filters(), passed_over=counter)
+    rules = InputSelector(Filters(), passed_over=counter)
     for number in range(3000):
         rules.pass_over("", f"log.{number}")
     assert (len(counter), counter.total(), counter["of other suffixes"]) == (1001, 3000, 2000)

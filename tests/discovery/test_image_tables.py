@@ -1,4 +1,4 @@
-"""Tables with a column of pictures, as Hugging Face datasets are stored."""
+"""Tables with a column of images, as Hugging Face datasets are stored."""
 
 import io
 import os
@@ -17,13 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dinoclassify.discovery import image_tables, table_sizes
-from dinoclassify.discovery.image_tables import is_table, pictures, tables_in
+from dinoclassify.discovery.image_tables import images as images_of
+from dinoclassify.discovery.image_tables import is_table, tables_in
 from dinoclassify.errors import UsageError
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
 
 SIGNATURE = (123, 456)
-PICTURES = [b"picture %d " % number * number for number in range(1, 60)]
+IMAGES = [b"image %d " % number * number for number in range(1, 60)]
 KINDS = ["parquet", "stream.arrow", "file.arrow"]
 
 
@@ -45,7 +46,7 @@ def written(columns: dict[str, object], kind: str, rows: int = 10) -> bytes:
 
 
 def listed(content: bytes, kind: str, column: str = "image") -> list[Source]:
-    return list(pictures(f"a.{kind}", column, lambda _: io.BytesIO(content), SIGNATURE))
+    return list(images_of(f"a.{kind}", column, lambda _: io.BytesIO(content), SIGNATURE))
 
 
 def codes(sources: list[Source]) -> list[str]:
@@ -56,22 +57,22 @@ def codes(sources: list[Source]) -> list[str]:
 @pytest.mark.parametrize(
     "column",
     [
-        structs(PICTURES),
-        structs(PICTURES, pa.large_binary()),
-        pa.array(PICTURES, pa.binary()),
-        pa.array(PICTURES, pa.large_binary()),
-        pa.array(PICTURES, pa.binary_view()),
+        structs(IMAGES),
+        structs(IMAGES, pa.large_binary()),
+        pa.array(IMAGES, pa.binary()),
+        pa.array(IMAGES, pa.large_binary()),
+        pa.array(IMAGES, pa.binary_view()),
     ],
 )
-def test_each_row_is_a_picture_under_its_number(column: "pa.Array", kind: str) -> None:
-    content = written({"label": list(range(len(PICTURES))), "image": column}, kind)
+def test_each_row_is_an_image_under_its_number(column: "pa.Array", kind: str) -> None:
+    content = written({"label": list(range(len(IMAGES))), "image": column}, kind)
     assert listed(content, kind) == [
-        Source(f"a.{kind}!{number}", picture, (len(picture), 456)) for number, picture in enumerate(PICTURES)
+        Source(f"a.{kind}!{number}", encoded, (len(encoded), 456)) for number, encoded in enumerate(IMAGES)
     ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_without_a_picture_have_their_rows(kind: str) -> None:
+def test_rows_without_an_image_have_their_rows(kind: str) -> None:
     contents = [b"first", None, b"", b"last"]
     path_only = pa.array([{"bytes": None, "path": "x.png"}], structs([]).type)
     for column in (structs(contents), pa.array(contents, pa.binary())):
@@ -79,7 +80,7 @@ def test_rows_without_a_picture_have_their_rows(kind: str) -> None:
         assert codes(sources) == ["ok", "vanished", "vanished", "ok"]
         assert [source.path for source in sources] == [f"a.{kind}!{number}" for number in range(4)]
     (source,) = listed(written({"image": path_only}, kind), kind)
-    assert source.content == Failure("vanished", "the row holds no picture")
+    assert source.content == Failure("vanished", "the row holds no image")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,7 +91,7 @@ def test_a_null_row_hides_what_lies_below_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_images_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(image_tables, "MOST_BYTES", 5)
     sources = listed(written({"image": structs([b"123456", b"12345"])}, kind), kind)
     assert codes(sources) == ["too_large", "ok"]
@@ -118,7 +119,7 @@ def test_a_value_that_many_rows_refer_to_is_a_bomb(monkeypatch: pytest.MonkeyPat
     assert [source.path for source in sources] == [f"a.parquet!{number}" for number in range(16)]
     monkeypatch.setattr(image_tables, "_BOMB_BYTES", 500_000)
     before = pa.default_memory_pool().bytes_allocated()
-    found = pictures("a.parquet", "image", lambda _: io.BytesIO(content), SIGNATURE)
+    found = images_of("a.parquet", "image", lambda _: io.BytesIO(content), SIGNATURE)
     assert next(found).content == Failure("too_large", "the table becomes over 200 times as large as it is")
     assert pa.default_memory_pool().bytes_allocated() - before < 500_000, "nothing of it is read"
     assert codes(list(found)) == ["too_large"] * 15
@@ -229,7 +230,7 @@ def test_a_bomb_takes_little_memory(tmp_path: Path, tiny: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_table_without_rows_has_no_pictures(kind: str) -> None:
+def test_a_table_without_rows_has_no_images(kind: str) -> None:
     assert listed(written({"image": structs([])}, kind), kind) == []
 
 
@@ -238,12 +239,12 @@ def test_a_table_without_rows_has_no_pictures(kind: str) -> None:
     ("column", "message"),
     [
         ("photo", "has no column photo; choose one with --column: image, label, odd"),
-        ("label", ": label holds no pictures but int64; choose one with --column: image, label, odd"),
-        ("odd", ": odd holds no pictures but struct<text: string>; choose one with --column: image, label, odd"),
+        ("label", ": label holds no images but int64; choose one with --column: image, label, odd"),
+        ("odd", ": odd holds no images but struct<text: string>; choose one with --column: image, label, odd"),
         ("image.bytes", "has no column image.bytes; choose one with --column: image, label, odd"),
     ],
 )
-def test_a_column_that_holds_no_pictures_is_said(column: str, message: str, kind: str) -> None:
+def test_a_column_that_holds_no_images_is_said(column: str, message: str, kind: str) -> None:
     content = written({"image": structs([b"x"]), "label": [1], "odd": [{"text": "x"}]}, kind)
     with pytest.raises(UsageError) as caught:
         listed(content, kind, column)
@@ -253,17 +254,17 @@ def test_a_column_that_holds_no_pictures_is_said(column: str, message: str, kind
 
 
 def test_columns_may_have_dots_in_their_names() -> None:
-    content = written({"an.image": structs(PICTURES), "an": [1] * len(PICTURES)}, "parquet")
-    assert [source.content for source in listed(content, "parquet", "an.image")] == PICTURES
+    content = written({"an.image": structs(IMAGES), "an": [1] * len(IMAGES)}, "parquet")
+    assert [source.content for source in listed(content, "parquet", "an.image")] == IMAGES
 
 
 @pytest.mark.parametrize("kind", ["stream.arrow", "file.arrow"])
 def test_packed_arrow_files_are_read(kind: str) -> None:
-    table, stream = pa.table({"image": structs(PICTURES)}), io.BytesIO()
+    table, stream = pa.table({"image": structs(IMAGES)}), io.BytesIO()
     new = pa.ipc.new_stream if kind.startswith("stream") else pa.ipc.new_file
     with new(stream, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
-    assert [source.content for source in listed(stream.getvalue(), kind)] == PICTURES
+    assert [source.content for source in listed(stream.getvalue(), kind)] == IMAGES
 
 
 class Counted(io.FileIO):
@@ -279,7 +280,7 @@ class Counted(io.FileIO):
 
 @contextmanager
 def large_table(path: Path, kind: str) -> Iterator[Callable[[str], BinaryIO]]:
-    """Opens a table of 400 pictures of 100 kB, in groups of 20, with something else that is as large."""
+    """Opens a table of 400 images of 100 kB, in groups of 20, with something else that is as large."""
     contents = [random.Random(number).randbytes(100_000) for number in range(400)]
     path.write_bytes(written({"other": contents, "image": structs(contents)}, kind, rows=20))
     with Counted(str(path)) as file:
@@ -291,7 +292,7 @@ def test_only_that_column_is_read_and_memory_stays_flat(tmp_path: Path, kind: st
     path = tmp_path / f"a.{kind}"
     with large_table(path, kind) as open_file:
         before, most = pa.total_allocated_bytes(), 0
-        for source in pictures(str(path), "image", open_file, SIGNATURE):
+        for source in images_of(str(path), "image", open_file, SIGNATURE):
             assert len(source.content) == 100_000  # type: ignore[arg-type]  # bytes
             most = max(most, pa.total_allocated_bytes() - before)
         assert most < 10_000_000
@@ -299,33 +300,33 @@ def test_only_that_column_is_read_and_memory_stays_flat(tmp_path: Path, kind: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_come_while_the_table_is_still_read(tmp_path: Path, kind: str) -> None:
+def test_images_come_while_the_table_is_still_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"
     with large_table(path, kind) as open_file:
-        assert next(pictures(str(path), "image", open_file, SIGNATURE)).path == f"{path}!0"
+        assert next(images_of(str(path), "image", open_file, SIGNATURE)).path == f"{path}!0"
         assert open_file("").count < 8_000_000  # type: ignore[attr-defined]  # a Counted
 
 
 def test_of_a_stream_that_is_cut_short_the_rest_is_read() -> None:
-    content = written({"image": structs(PICTURES)}, "stream.arrow")
+    content = written({"image": structs(IMAGES)}, "stream.arrow")
     sources = listed(content[: len(content) // 2], "stream.arrow")
     assert 10 < len(sources) < 50
-    assert [source.content for source in sources[:-1]] == PICTURES[: len(sources) - 1]
+    assert [source.content for source in sources[:-1]] == IMAGES[: len(sources) - 1]
     assert (sources[-1].path, sources[-1].signature) == ("a.stream.arrow", SIGNATURE)
     assert codes(sources[-1:]) == ["decode_error"]
 
 
 def test_a_stream_that_is_cut_between_two_batches_is_not_whole() -> None:
-    content = written({"image": structs(PICTURES)}, "stream.arrow")
+    content = written({"image": structs(IMAGES)}, "stream.arrow")
     sources = listed(content[:-8], "stream.arrow")
-    assert [source.content for source in sources[:-1]] == PICTURES
+    assert [source.content for source in sources[:-1]] == IMAGES
     assert (sources[-1].path, *codes(sources[-1:])) == ("a.stream.arrow", "truncated")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("length", [0, 3, 20, 1000])
 def test_a_table_that_is_cut_short_is_one_row(kind: str, length: int) -> None:
-    content = written({"image": structs(PICTURES)}, kind, rows=100)
+    content = written({"image": structs(IMAGES)}, kind, rows=100)
     (source,) = listed(content[:length], kind)
     assert isinstance(source.content, Failure)
     assert (source.path, source.content.code) == (f"a.{kind}", "decode_error")
@@ -335,13 +336,13 @@ def test_a_table_that_is_cut_short_is_one_row(kind: str, length: int) -> None:
 
 def test_of_a_damaged_parquet_table_the_rows_before_are_read() -> None:
     stream = io.BytesIO()
-    table = pa.table({"image": structs(PICTURES)})
+    table = pa.table({"image": structs(IMAGES)})
     pq.write_table(table, stream, row_group_size=10, compression="none", use_dictionary=False)
     content = bytearray(stream.getvalue())
-    at = content.index(PICTURES[45])
+    at = content.index(IMAGES[45])
     content[at - 4 : at] = b"\xff" * 4  # its length
     sources = listed(bytes(content), "parquet")
-    assert [source.content for source in sources[:-1]] == PICTURES[: len(sources) - 1]
+    assert [source.content for source in sources[:-1]] == IMAGES[: len(sources) - 1]
     assert len(sources) == 46
     assert (sources[-1].path, *codes(sources[-1:])) == ("a.parquet", "decode_error")
 
@@ -369,7 +370,7 @@ def test_what_is_no_table_is_a_row(kind: str) -> None:
 
 def test_a_table_that_is_not_there_has_vanished(tmp_path: Path) -> None:
     for path, code in ((tmp_path / "a.parquet", "vanished"), (tmp_path, "unreadable")):
-        (source,) = pictures(str(path), "image", io.FileIO, SIGNATURE)
+        (source,) = images_of(str(path), "image", io.FileIO, SIGNATURE)
         assert isinstance(source.content, Failure)
         assert (source.path, source.content.code) == (str(path), code)
 
@@ -381,8 +382,8 @@ def test_a_connection_that_is_lost_is_a_row() -> None:
                 raise TimeoutError("no answer")
             return super().read(size)
 
-    content = written({"image": structs(PICTURES)}, "stream.arrow")
-    sources = list(pictures("a.arrow", "image", lambda _: Lost(content), SIGNATURE))
+    content = written({"image": structs(IMAGES)}, "stream.arrow")
+    sources = list(images_of("a.arrow", "image", lambda _: Lost(content), SIGNATURE))
     assert len(sources) > 10
     assert codes(sources)[-2:] == ["ok", "timeout"]
 

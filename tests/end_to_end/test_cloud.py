@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from dinoclassify.cli import run
-from dinoclassify.discovery.filters import Filters, Rules
+from dinoclassify.discovery.filters import Filters, InputSelector
 from dinoclassify.discovery.roots import check_roots
 from dinoclassify.results.reader import read_predictions
 from tests.conftest import Cli
@@ -66,14 +66,14 @@ def jpeg(number: int) -> bytes:
 
 
 def greys(level: int) -> bytes:
-    """A picture in as many bytes as that of any other level."""
+    """An image in as many bytes as that of any other level."""
     content = io.BytesIO()
     Image.new("L", (60, 60), level).save(content, "PNG", compress_level=0)
     return content.getvalue()
 
 
 def packed(name: str, content: bytes) -> bytes:
-    """An archive with one picture in it."""
+    """An archive with one image in it."""
     made = io.BytesIO()
     if name.endswith(".zip"):
         with zipfile.ZipFile(made, "w") as archive:
@@ -87,7 +87,7 @@ def packed(name: str, content: bytes) -> bytes:
 
 
 def fill(store: Store, count: int) -> list[str]:
-    """Put pictures into the store, and into a folder: the names of both."""
+    """Put images into the store, and into a folder: the names of both."""
     Path("photos").mkdir()
     names = [f"photos/{number:05}.jpg" for number in range(count)]
     for number, name in enumerate(names):
@@ -102,12 +102,12 @@ def table(content: str) -> list[dict[str, str]]:
 
 
 def answers(content: str) -> list[list[str]]:
-    """What a CSV says of pictures, wherever they are: no prefix of the store, no times."""
+    """What a CSV says of images, wherever they are: no prefix of the store, no times."""
     return [[row["path"].removeprefix("s3://bucket/"), *list(row.values())[1:-1]] for row in table(content)]
 
 
 def reads(store: Store) -> list[str]:
-    """The pictures that were asked for since the last call."""
+    """The images that were asked for since the last call."""
     asked = [line.removeprefix(PHOTOS) for line in store.faults.asked if line.startswith(PHOTOS)]
     store.faults.asked.clear()
     return asked
@@ -268,16 +268,16 @@ def test_lists_of_urls(store: Store, here: Path, predict: Predict, stdin: Callab
     assert sorted(reads(store)) == ["00002.jpg", "none.jpg"]
 
 
-def archive(name: str, pictures: dict[str, bytes]) -> bytes:
+def archive(name: str, images: dict[str, bytes]) -> bytes:
     content = io.BytesIO()
     if name.endswith(".zip"):
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as made:
-            for picture, data in pictures.items():
-                made.writestr(picture, data)
+            for image, data in images.items():
+                made.writestr(image, data)
     else:
         with tarfile.open(fileobj=content, mode="w:gz" if name.endswith(".gz") else "w") as tar:
-            for picture, data in pictures.items():
-                header = tarfile.TarInfo(picture)
+            for image, data in images.items():
+                header = tarfile.TarInfo(image)
                 header.size = len(data)
                 tar.addfile(header, io.BytesIO(data))
     return content.getvalue()
@@ -299,9 +299,9 @@ def test_an_archive_in_the_store(store: Store, predict: Predict, name: str) -> N
     assert (code, [row[0] for row in answers(again)]) == (0, [f"{name}!x/bad.jpg"])
 
 
-def test_a_table_of_pictures_in_the_store(store: Store, predict: Predict) -> None:
-    pictures = [{"bytes": jpeg(number), "path": None} for number in range(10)]
-    pq.write_table(pa.table({"image": pictures}), "a.parquet")
+def test_a_table_of_images_in_the_store(store: Store, predict: Predict) -> None:
+    images = [{"bytes": jpeg(number), "path": None} for number in range(10)]
+    pq.write_table(pa.table({"image": images}), "a.parquet")
     store.put("data/a.parquet", Path("a.parquet").read_bytes())
     code, out, _ = predict("s3://bucket/data/", "--column", "image")
     assert code == 0
@@ -483,9 +483,11 @@ def test_a_list_on_the_web_is_bound_by_its_rules(site: Web, predict: Predict, su
 
 def test_a_prefix_is_checked_with_one_page_and_an_object_with_none(store: Store, predict: Predict) -> None:
     fill(store, 1)
-    check_roots(["s3://bucket/photos/00000.jpg", "https://example.org/x/", "s3://bucket/x.tar"], Rules(Filters()))
+    check_roots(
+        ["s3://bucket/photos/00000.jpg", "https://example.org/x/", "s3://bucket/x.tar"], InputSelector(Filters())
+    )
     assert store.faults.asked == []
-    check_roots(["s3://bucket/photos/"], Rules(Filters()))
+    check_roots(["s3://bucket/photos/"], InputSelector(Filters()))
     assert len(store.faults.asked) == 1
 
 
@@ -564,7 +566,7 @@ def test_a_signal_ends_a_run_that_waits_for_a_store(store: Store, tiny: str, sil
     assert not Path("out.csv").exists()
 
 
-def test_what_the_other_commands_say_of_pictures_elsewhere(
+def test_what_the_other_commands_say_of_images_elsewhere(
     store: Store, predict: Predict, capfd: pytest.CaptureFixture[str]
 ) -> None:
     names = fill(store, 2)

@@ -16,17 +16,17 @@ from dinoclassify import Classifier
 from dinoclassify.decoding.decode import decode
 from dinoclassify.models.image_processor import read_processor
 from dinoclassify.models.open import open_model
-from dinoclassify.types.preprocessing import AsIs, ImageProcessor, Preprocessing
+from dinoclassify.types.preprocessing import ImageProcessor, OpaqueProcessor, Preprocessing
 from dinoclassify.types.source import Source
 from tests.conftest import PHOTOS, SHARED
 from tests.helpers.checkpoints import FAMILIES, edit_json, save_dinov2_small
 
-PICTURES = sorted(map(str, [*PHOTOS.glob("*.jpg"), *(SHARED / "photos").glob("n0*[05]_*.JPEG")]))
+IMAGES = sorted(map(str, [*PHOTOS.glob("*.jpg"), *(SHARED / "photos").glob("n0*[05]_*.JPEG")]))
 
 
 @pytest.fixture(scope="module")
-def odd_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Pictures of unusual shapes and modes, made from a photograph."""
+def odd_images(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Images of unusual shapes and modes, made from a photograph."""
     folder = tmp_path_factory.mktemp("odd")
     photo = Image.open(PHOTOS / "chelsea.jpg")
     made = {
@@ -43,8 +43,8 @@ def odd_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "odd.jpg": photo.resize((1017, 765)),
         "three.png": photo.resize((400, 3)),
     }
-    for name, picture in made.items():
-        picture.save(folder / name, progressive=name == "progressive.jpg")
+    for name, image in made.items():
+        image.save(folder / name, progressive=name == "progressive.jpg")
     photo.quantize(64).save(folder / "transparent.png", transparency=3)
     photo.save(folder / "key.png", transparency=photo.getpixel((60, 60)))
     return sorted(map(str, folder.iterdir()))
@@ -52,18 +52,18 @@ def odd_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pixels_are_those_of_the_processor(
-    family: str, checkpoints: Callable[[str], Path], odd_pictures: list[str]
+    family: str, checkpoints: Callable[[str], Path], odd_images: list[str]
 ) -> None:
     folder = checkpoints(family)
     processor = hf.AutoImageProcessor.from_pretrained(folder, backend="pil")
     preprocessing = open_model(str(folder)).preprocessing
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
-    for path in [*PICTURES[:8], *odd_pictures]:
+    for path in [*IMAGES[:8], *odd_images]:
         decoded = decode(Source(path), preprocessing, exact=True)
         assert decoded.failure is None, path
         ours = (torch.tensor(decoded.pixels) - mean) / std
-        with Image.open(path) as picture:
-            theirs = processor(load_image(picture), return_tensors="pt")["pixel_values"][0]
+        with Image.open(path) as image:
+            theirs = processor(load_image(image), return_tensors="pt")["pixel_values"][0]
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6, msg=path)
 
 
@@ -78,64 +78,64 @@ def test_a_processor_that_picks_the_nearest_pixels_is_followed_without_exact(
     large = tmp_path / "large.jpg"
     with Image.open(PHOTOS / "chelsea.jpg") as photo:
         photo.resize((2011, 1503)).save(large)
-    with Image.open(large) as picture:
-        theirs = processor(load_image(picture), return_tensors="np")["pixel_values"][0]
+    with Image.open(large) as image:
+        theirs = processor(load_image(image), return_tensors="np")["pixel_values"][0]
     assert np.array_equal(decode(Source(str(large)), preprocessing).pixels, theirs)  # type: ignore[arg-type]  # there are some
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "mobilevit"])
 def test_known_processors_are_read_as_numbers(family: str, checkpoints: Callable[[str], Path]) -> None:
     preprocessing = open_model(str(checkpoints(family))).preprocessing
-    assert not isinstance(preprocessing, AsIs)
-    assert decode(Source(PICTURES[0]), preprocessing).pixels.dtype == np.uint8  # type: ignore[union-attr]  # it is there
+    assert not isinstance(preprocessing, OpaqueProcessor)
+    assert decode(Source(IMAGES[0]), preprocessing).pixels.dtype == np.uint8  # type: ignore[union-attr]  # it is there
 
 
 def test_settings_that_are_not_understood_make_no_numbers(checkpoints: Callable[[str], Path]) -> None:
-    def read(**settings: Any) -> Preprocessing | AsIs:
+    def read(**settings: Any) -> Preprocessing | OpaqueProcessor:
         return read_processor(cast(ImageProcessor, hf.CLIPImageProcessorPil(do_center_crop=False, **settings)))
 
-    assert isinstance(read(size={"shortest_edge": 64, "longest_edge": 120}), AsIs)
-    assert isinstance(read(size={"max_height": 64, "max_width": 64}), AsIs)
-    assert isinstance(read(do_pad=True, pad_size={"height": 3000, "width": 3000}), AsIs)
+    assert isinstance(read(size={"shortest_edge": 64, "longest_edge": 120}), OpaqueProcessor)
+    assert isinstance(read(size={"max_height": 64, "max_width": 64}), OpaqueProcessor)
+    assert isinstance(read(do_pad=True, pad_size={"height": 3000, "width": 3000}), OpaqueProcessor)
 
 
 def test_a_processor_of_an_unknown_kind_runs_as_it_is(checkpoints: Callable[[str], Path]) -> None:
     preprocessing = open_model(str(checkpoints("mobilevit"))).preprocessing
-    assert isinstance(preprocessing, AsIs)
+    assert isinstance(preprocessing, OpaqueProcessor)
     assert preprocessing.output_size == (64, 64)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_are_those_of_the_pipeline(family: str, checkpoints: Callable[[str], Path]) -> None:
-    _assert_as_pipeline(checkpoints(family), PICTURES[:12], top_k=5, least_spread=0.01)
+    _assert_as_pipeline(checkpoints(family), IMAGES[:12], top_k=5, least_spread=0.01)
 
 
-def test_pictures_without_a_common_size_are_answered_one_by_one(
-    checkpoints: Callable[[str], Path], tmp_path: Path, odd_pictures: list[str]
+def test_images_without_a_common_size_are_answered_one_by_one(
+    checkpoints: Callable[[str], Path], tmp_path: Path, odd_images: list[str]
 ) -> None:
     model = hf.AutoModelForImageClassification.from_pretrained(checkpoints("convnext"))
     model.save_pretrained(tmp_path)
     hf.CLIPImageProcessorPil(size={"shortest_edge": 64}, do_center_crop=False).save_pretrained(tmp_path)
-    _assert_as_pipeline(tmp_path, PICTURES[:5], top_k=5, least_spread=0.01)
+    _assert_as_pipeline(tmp_path, IMAGES[:5], top_k=5, least_spread=0.01)
 
 
 @pytest.mark.slow
 def test_full_size_dinov2_small_agrees_with_the_pipeline(tmp_path: Path) -> None:
     save_dinov2_small(tmp_path)
-    _assert_as_pipeline(tmp_path, PICTURES, top_k=5, least_spread=0.001)
+    _assert_as_pipeline(tmp_path, IMAGES, top_k=5, least_spread=0.001)
 
 
-def _assert_as_pipeline(folder: Path, pictures: list[str], *, top_k: int, least_spread: float) -> None:
+def _assert_as_pipeline(folder: Path, images: list[str], *, top_k: int, least_spread: float) -> None:
     pipeline = hf.pipeline("image-classification", model=str(folder), device="cpu", top_k=top_k)
     classifier = Classifier(str(folder), precision="fp32", device="cpu")
-    predictions = list(classifier.predict(pictures, top_k=top_k, exact=True))
-    assert [prediction.path for prediction in predictions] == pictures
+    predictions = list(classifier.predict(images, top_k=top_k, exact=True))
+    assert [prediction.path for prediction in predictions] == images
     label_to_index = pipeline.model.config.label2id or {}
     best = []
-    for prediction, answer in zip(predictions, pipeline(pictures), strict=True):
+    for prediction, answer in zip(predictions, pipeline(images), strict=True):
         assert prediction.status == "ok"
         assert [label.index for label in prediction.top] == [label_to_index[entry["label"]] for entry in answer]
         assert [label.label for label in prediction.top] == [entry["label"] for entry in answer]
         assert [label.score for label in prediction.top] == pytest.approx([e["score"] for e in answer], abs=1e-5)
         best.append(prediction.top[0].score)
-    assert max(best) - min(best) > least_spread, "the model tells no pictures apart: the comparison says nothing"
+    assert max(best) - min(best) > least_spread, "the model tells no images apart: the comparison says nothing"

@@ -207,10 +207,10 @@ def test_postscript_runs_nothing(here: Path, tiny: str, cli: Cli) -> None:
     Path("bin").mkdir()
     Path("bin/gs").write_text(f"#!/bin/sh\ntouch {here}/was-run\n")
     Path("bin/gs").chmod(0o755)
-    Path("pictures").mkdir()
+    Path("images").mkdir()
     eps = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
-    Path("pictures/a.jpg").write_text(eps)
-    done = cli("predict", "pictures", "-m", tiny, env={"PATH": f"{here}/bin:{os.environ['PATH']}"})
+    Path("images/a.jpg").write_text(eps)
+    done = cli("predict", "images", "-m", tiny, env={"PATH": f"{here}/bin:{os.environ['PATH']}"})
     row = next(csv.DictReader(done.stdout.decode().splitlines()))
     assert (row["status"], row["error_code"]) == ("failed", "unsupported_format")
     assert not Path("was-run").exists()

@@ -38,7 +38,7 @@ FILES = ["out.csv", "out.jsonl", "out.parquet", "out.db"]
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(PHOTOS, "photos")
-    Path("photos/text.png").write_text("not a picture")
+    Path("photos/text.png").write_text("not an image")
     return tmp_path
 
 

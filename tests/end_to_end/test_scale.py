@@ -28,7 +28,7 @@ def resident() -> int:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize("kind", ["folder", pytest.param("list", marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_number_of_inputs(kind: str, tmp_path: Path) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     count = 2_000 if kind == "folder" else 40_000
     if kind == "folder":
@@ -71,8 +71,8 @@ def test_half_a_million_paths_are_discovered_lazily(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_of_very_many_pictures_takes_little_memory(tmp_path: Path) -> None:
-    """A name is all that is kept of a picture: 300,000 of them take less than 40 MB, a million less than 130."""
+def test_a_folder_of_very_many_images_takes_little_memory(tmp_path: Path) -> None:
+    """A name is all that is kept of an image: 300,000 of them take less than 40 MB, a million less than 130."""
     for number in range(300_000):
         os.close(os.open(tmp_path / f"{number:07}.jpg", os.O_CREAT | os.O_WRONLY))
     before = resident()

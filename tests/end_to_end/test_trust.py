@@ -54,7 +54,7 @@ def check(done: subprocess.CompletedProcess[bytes], path: str, expected: int) ->
     return expected - len(rows(path))
 
 
-def hostile_pictures(tiny: str) -> tuple[int, int]:
+def hostile_images(tiny: str) -> tuple[int, int]:
     """All of the collection, as find hands it over; what is decoded is what Pillow decodes."""
     folder = SHARED / "hostile" / "pillow"
     found = subprocess.run(["find", str(folder), "-type", "f", "-print0"], capture_output=True, check=True).stdout
@@ -74,7 +74,7 @@ def hostile_pictures(tiny: str) -> tuple[int, int]:
 
 
 def hostile_tree(tiny: str) -> tuple[int, int]:
-    """A folder of names and things that are not pictures, the output among them."""
+    """A folder of names and things that are not images, the output among them."""
     tree = Path("tree")
     (tree / "a" / "b").mkdir(parents=True)
     for name in NAMES:
@@ -86,7 +86,7 @@ def hostile_tree(tiny: str) -> tuple[int, int]:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("tree/socket.png")
         done = predict(tiny, "tree", "tree/NA", "tree/NA", "--follow", "-o", "tree/rows.csv")
-    expected = len(NAMES) - 1 + 4 + 2  # NA is no picture by its name
+    expected = len(NAMES) - 1 + 4 + 2  # NA is no image by its name
     lost = check(done, "tree/rows.csv", expected)
     assert [row["error_code"] for row in rows("tree/rows.csv")].count("") == len(NAMES) - 1 + 2
     return expected, lost
@@ -104,7 +104,7 @@ def killed_runs(tiny: str) -> tuple[int, int]:
             while process.poll() is None and not os.path.exists("killed.csv.partial.meta.json"):
                 time.sleep(0.01)
             for _ in range(3):
-                before = size_of("killed.csv.partial")  # to kill twice at one picture is to make it the guilty one
+                before = size_of("killed.csv.partial")  # to kill twice at one image is to make it the guilty one
                 while process.poll() is None and size_of("killed.csv.partial") < before + 8_000:
                     time.sleep(0.01)
                 children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout
@@ -381,7 +381,7 @@ def test_no_row_is_lost_and_no_door_is_open(tmp_path: Path, tiny: str, monkeypat
     total = 0
     can_be_refused = os.geteuid() != 0 or shutil.which("setpriv") is not None
     for what, scenario in (
-        ("hostile pictures", hostile_pictures if SHARED.is_dir() else None),
+        ("hostile images", hostile_images if SHARED.is_dir() else None),
         ("names, links, pipes and sockets", hostile_tree),
         ("kill -9 of runs and of processes that decode", killed_runs),
         ("kill -9 of updates, of every kind of output", updates_killed),

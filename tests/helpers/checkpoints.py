@@ -135,7 +135,7 @@ def _labels() -> dict[str, Any]:
 
 
 def _spread(model: torch.nn.Module) -> None:
-    """Make the model tell pictures apart: with fresh weights it answers nearly the same to everything."""
+    """Make the model tell images apart: with fresh weights it answers nearly the same to everything."""
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.xavier_normal_(parameter, gain=2)

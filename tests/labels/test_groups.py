@@ -121,7 +121,7 @@ def test_of_many_labels_a_group_has_the_best() -> None:
     torch.testing.assert_close(sums, torch.tensor([[1.0, 0.1], [0.3, 0.3]]))
 
 
-def test_a_picture_that_fails_and_more_ranks_than_groups(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_image_that_fails_and_more_ranks_than_groups(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("bad.jpg").touch()
     name = groups_file("espresso,drink")
     assert run(["predict", "bad.jpg", str(PHOTOS / "coffee.jpg"), "-m", "builtin", "--groups", name, "-k", "9"]) == 3

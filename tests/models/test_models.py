@@ -18,7 +18,7 @@ from dinoclassify import ModelError, UsageError
 from dinoclassify.models.checkpoint import read_preprocessing
 from dinoclassify.models.names import KNOWN, ModelName, resolve
 from dinoclassify.models.open import open_model
-from dinoclassify.types.preprocessing import AsIs, Preprocessing
+from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from tests.helpers.checkpoints import LABELS, edit_json
 
 SMALL = KNOWN["small"].hub_id
@@ -271,7 +271,7 @@ def test_sizes_that_transformers_can_use_are_taken(copy: Path) -> None:
     edit_json(settings, image_processor_type="BridgeTowerImageProcessor", **crop)
     assert open_model(str(copy)).preprocessing.output_size == (64, 64), "by its own rule"
     edit_json(settings, image_processor_type="BitImageProcessor", crop_size=56, resample="bicubic")  # not a number
-    assert isinstance(open_model(str(copy)).preprocessing, AsIs)
+    assert isinstance(open_model(str(copy)).preprocessing, OpaqueProcessor)
 
 
 def test_a_missing_shard_is_named(copy: Path) -> None:

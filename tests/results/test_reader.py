@@ -350,7 +350,7 @@ def test_rows_that_a_spreadsheet_has_saved_are_not_gone_on_with_or_merged(
         ("labels.jsonl.meta.json", "but its metadata: name labels.jsonl"),
         ("features.npz", "but what embed writes: it has no labels"),
         ("/dev/null", "/dev/null is no regular file: name one, or - for rows on stdin\n"),
-        ("picture", "picture is not what predict writes, but no UTF-8 text: name the file that predict -o has written"),
+        ("image", "image is not what predict writes, but no UTF-8 text: name the file that predict -o has written"),
         ("utf-16.csv", "utf-16.csv is not what predict writes, but no UTF-8 text: "),
         ("features.parquet", "is not what predict writes (it has the features that embed writes, and no labels)"),
     ],
@@ -359,11 +359,11 @@ def test_rows_that_a_spreadsheet_has_saved_are_not_gone_on_with_or_merged(
 def test_what_is_no_file_of_rows_is_one_line(
     command: list[str], name: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture = Path("photos/x.jpg")
-    picture.parent.mkdir()
-    for file in (picture, *map(Path, ("labels.jsonl", "notes.txt", "labels.jsonl.meta.json", "features.npz"))):
+    image = Path("photos/x.jpg")
+    image.parent.mkdir()
+    for file in (image, *map(Path, ("labels.jsonl", "notes.txt", "labels.jsonl.meta.json", "features.npz"))):
         file.write_text("hello\n")
-    Path("picture").write_bytes((PHOTOS / "coffee.jpg").read_bytes())
+    Path("image").write_bytes((PHOTOS / "coffee.jpg").read_bytes())
     Path("utf-16.csv").write_text("path,status,label,score", encoding="utf-16")
     pq.write_table(pa.table({"path": ["x"], "features": [[1.0]]}), "features.parquet")
     code, err = call(capsys, *command, name)

@@ -48,7 +48,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "dinoclassify"
 
 
-def pictures(classifier: ImageClassifier, count: int) -> Tensor:
+def random_images(classifier: ImageClassifier, count: int) -> Tensor:
     size = classifier.preprocessing.output_size
     assert size is not None
     shades = torch.randint(0, 200, (count, 3, 1, 1), generator=torch.Generator().manual_seed(2))
@@ -85,7 +85,7 @@ def test_matrices_are_told_from_convolutions(checkpoints: Callable[[str], Path])
 
 def test_many_batches_under_way_keep_their_answers(tiny: str) -> None:
     classifier = open_model(tiny)
-    runtime, pixels = OpenVINORuntime(classifier, "fp32"), pictures(classifier, 40)
+    runtime, pixels = OpenVINORuntime(classifier, "fp32"), random_images(classifier, 40)
     answers = [runtime(batch) for batch in pixels.split(3)]
     together = torch.cat([answer() for answer in reversed(answers)][::-1])
     torch.testing.assert_close(together, torch.cat([runtime(pixel[None])() for pixel in pixels]), rtol=0, atol=1e-5)
@@ -118,7 +118,7 @@ def test_openvino_keeps_to_the_threads_that_it_is_told(tiny: str, monkeypatch: p
     monkeypatch.setattr("dinoclassify.runtimes.openvino.available_cpus", lambda: 1)
     runtime = OpenVINORuntime(open_model(tiny))
     assert runtime._compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    assert runtime(pictures(open_model(tiny), 3))().isfinite().all()
+    assert runtime(random_images(open_model(tiny), 3))().isfinite().all()
 
 
 @pytest.mark.parametrize("spoil", ["cut", "overwritten", "gone", "stale"])
@@ -322,7 +322,7 @@ def test_a_model_of_many_input_sizes_is_for_torch_and_costs_no_look_at_its_weigh
 
 def test_answers_that_are_no_numbers_are_computed_again_in_fp32(tiny: str, caplog: pytest.LogCaptureFixture) -> None:
     classifier = open_model(tiny)
-    broken, pixels = OpenVINORuntime(classifier, "bf16"), pictures(classifier, 2)
+    broken, pixels = OpenVINORuntime(classifier, "bf16"), random_images(classifier, 2)
     if broken.precision == "fp32":
         pytest.skip("this CPU has no bf16")
 
@@ -407,7 +407,7 @@ def test_int8_is_checked_on_a_sample_and_the_verdict_is_kept(
     pytest.importorskip("nncf")
     monkeypatch.setattr(int8, "AGREEMENT", 0.5 if accepted else 1.01)
     classifier = open_model(tiny)
-    runtime, pixels = Int8Runtime(classifier), pictures(classifier, 3 * few)
+    runtime, pixels = Int8Runtime(classifier), random_images(classifier, 3 * few)
     before = "bf16" if cpu_has_bf16() else "fp32"
     found = run_through(runtime, pixels)
     assert runtime.precision == ("int8" if accepted else before)
@@ -513,7 +513,7 @@ def test_int8_is_not_checked_where_it_is_no_faster(
     classifier = open_model(tiny)
     runtime = Int8Runtime(classifier)
     before = runtime.precision
-    run_through(runtime, pictures(classifier, few))
+    run_through(runtime, random_images(classifier, few))
     assert (runtime.precision, runtime.verdict) == (before, Verdict(0, 0, before))
     assert timed == [runtime.batch_size], "and not a batch of any size"
     assert said[2:] == [f"int8 is no faster than {before} on this machine: going on in {before}"]
@@ -528,7 +528,7 @@ def test_a_verdict_on_int8_is_one_on_the_processor(
     """A home may be that of many machines."""
     pytest.importorskip("nncf")
     classifier = open_model(tiny)
-    run_through(Int8Runtime(classifier), pictures(classifier, 3 * few))
+    run_through(Int8Runtime(classifier), random_images(classifier, 3 * few))
     assert Int8Runtime(classifier).verdict is not None
     with monkeypatch.context() as patch:
         patch.setattr(int8, "processor", lambda: "another")
@@ -574,7 +574,7 @@ def test_a_verdict_on_int8_is_one_on_its_network(tiny: str, cache: Path, few: in
     """A run that ends before the verdict leaves the network; a verdict without its network counts for nothing."""
     pytest.importorskip("nncf")
     classifier = open_model(tiny)
-    pixels = pictures(classifier, 3 * few)
+    pixels = random_images(classifier, 3 * few)
     first = Int8Runtime(classifier)
     while first._candidate is None:
         first(pixels[:4])()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dinoclassify.decoding.pinned_memory import empty_pinned
-from dinoclassify.decoding.shared_memory import Slots
+from dinoclassify.decoding.shared_memory import ResultBuffer
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models.open import ImageClassifier
 from dinoclassify.runtimes import Precision, cpu_has_bf16, open_runtime
@@ -23,7 +23,7 @@ MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
 
 
 class Toy(nn.Module):
-    """Channel means, through one matrix: 3 -> 4 classes. Fails as memory does beyond ``most`` pictures."""
+    """Channel means, through one matrix: 3 -> 4 classes. Fails as memory does beyond ``most`` images."""
 
     def __init__(self, most: int = 1000, weight: float = 1.0) -> None:
         super().__init__()
@@ -81,12 +81,12 @@ def overflowing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def bright(count: int, *numbers: int) -> Tensor:
     """Some images, of which those with these numbers are white; all of them if no number is given."""
-    pixels = pictures(count)
+    pixels = images(count)
     pixels[list(numbers) or slice(None)] = 255
     return pixels
 
 
-def pictures(count: int) -> Tensor:
+def images(count: int) -> Tensor:
     return torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
@@ -97,25 +97,25 @@ def expected(module: Toy, pixels: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 2e-2), ("fp16", 2e-3)])
 def test_probabilities(precision: Precision, tolerance: float) -> None:
-    module, pixels = Toy(), pictures(5)
+    module, pixels = Toy(), images(5)
     answer = runtime(module, precision)(pixels)()
     assert answer.dtype == torch.float32
     torch.testing.assert_close(answer, expected(module, pixels).detach(), rtol=0, atol=tolerance)
 
 
 def test_multi_label_answers_are_sigmoids() -> None:
-    answer = runtime(Toy(), multi_label=True)(pictures(3))()
+    answer = runtime(Toy(), multi_label=True)(images(3))()
     assert not torch.allclose(answer.sum(dim=1), torch.ones(3))
     assert ((answer >= 0) & (answer <= 1)).all()
 
 
 @pytest.mark.parametrize("most", [1, 3, 4, 9])
 def test_running_out_of_memory_halves_the_batch_and_loses_nothing(most: int, caplog: pytest.LogCaptureFixture) -> None:
-    module, pixels = Toy(most), pictures(19)
+    module, pixels = Toy(most), images(19)
     run = runtime(module)
     module.sizes.clear()
     torch.testing.assert_close(run(pixels)(), expected(module, pixels).detach())
-    assert sum(size for size in module.sizes if size <= most) == 19, "each picture once"
+    assert sum(size for size in module.sizes if size <= most) == 19, "each image once"
     assert all("going on with batches of" in message for message in caplog.messages)
     module.sizes.clear()
     run(pixels)()
@@ -136,7 +136,7 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing(most: int, cap
     ],
 )
 def test_the_batch_is_halved_whichever_library_runs_out_of_memory(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, pixels = Toy(), pictures(8)
+    module, pixels = Toy(), images(8)
     run = runtime(module)
     forward = Toy.forward
 
@@ -159,7 +159,7 @@ def test_a_convolution_that_cannot_be_done_is_not_taken_for_memory(monkeypatch: 
 
     monkeypatch.setattr(Toy, "forward", fail)
     with pytest.raises(RuntimeError, match="unable to find an engine"):
-        run(pictures(4))()
+        run(images(4))()
 
 
 def test_memory_that_cannot_be_pinned_is_ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_memory_that_cannot_be_pinned_is_ordinary(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch, "empty", refuse)
     said = "CUDA error: out of memory"
     assert empty_pinned((3, 4), torch.float32).shape == (3, 4)
-    slots = Slots(1)
+    slots = ResultBuffer(1)
     pixels = np.arange(12, dtype=np.uint8).reshape(1, 3, 2, 2)
     read, _ = slots.read(0, slots.write(0, pixels, []), pinned=True)
     assert read.numpy().tolist() == pixels.tolist()
@@ -196,12 +196,12 @@ def test_an_image_that_no_engine_computes_again_fails_alone(at_first: bool, monk
     if not at_first:
         monkeypatch.setattr(TorchRuntime, "_try_out", lambda _: 3)
     monkeypatch.setattr(Toy, "forward", fail)
-    assert run(pictures(1))().isnan().all()
+    assert run(images(1))().isnan().all()
 
 
-def test_one_picture_that_does_not_fit_ends_the_run() -> None:
-    with pytest.raises(ModelError, match="one picture with the model does not fit in the memory of cpu: try"):
-        runtime(Toy(most=0))(pictures(4))()
+def test_one_image_that_does_not_fit_ends_the_run() -> None:
+    with pytest.raises(ModelError, match="one image with the model does not fit in the memory of cpu: try"):
+        runtime(Toy(most=0))(images(4))()
 
 
 def test_parts_that_do_not_fit_together_are_found_out_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,12 +218,12 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) 
     run = runtime(Toy())
     monkeypatch.setattr(Toy, "forward", lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
-        run(pictures(2))()
+        run(images(2))()
 
 
 def test_answers_that_are_no_numbers_are_computed_again_in_fp32(caplog: pytest.LogCaptureFixture) -> None:
     """A weight of 7e4 is infinite in fp16 but fine in fp32, if it is read from the checkpoint again."""
-    module, pixels = Toy(weight=7e4), pictures(4)
+    module, pixels = Toy(weight=7e4), images(4)
     run = runtime(module, "fp16")
     torch.testing.assert_close(run(pixels)(), expected(module, pixels).detach())
     run(pixels)()
@@ -399,9 +399,9 @@ def test_fp32_is_not_tf32_and_a_program_keeps_its_settings(
         before = tf32_settings()
         monkeypatch.setattr(TorchRuntime, "_is_cuda", property(lambda _: True, lambda *_: None), raising=False)
         run = runtime(Toy(weight=7e4 if precision == "fp16" else 1), precision)
-        run(pictures(3))()
+        run(images(3))()
         with pytest.raises(ValueError, match="too many"):
-            run(pictures(4))()
+            run(images(4))()
         assert tf32_settings() == before
         assert torch.get_float32_matmul_precision() == "high"
     finally:
@@ -421,7 +421,7 @@ def test_what_a_program_sets_for_all_of_cudnn_is_inherited_after_fp32_as_before(
     conv, parent = cudnn.conv.fp32_precision, cudnn.fp32_precision
     try:
         cudnn.conv.fp32_precision, cudnn.fp32_precision = "none", "tf32"
-        runtime(Toy())(pictures(3))()
+        runtime(Toy())(images(3))()
         assert cudnn.conv.fp32_precision == "tf32"
         cudnn.fp32_precision = "ieee"
         assert cudnn.conv.fp32_precision == "ieee"
@@ -434,7 +434,7 @@ def test_answers_that_stay_no_numbers_are_nan(precision: Precision) -> None:
     module = Toy()
     with torch.no_grad():
         module.head.bias[2] = float("inf")
-    assert runtime(module, precision)(pictures(3))().isnan().all()
+    assert runtime(module, precision)(images(3))().isnan().all()
 
 
 def test_only_the_bad_rows_are_nan(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,7 +447,7 @@ def test_only_the_bad_rows_are_nan(monkeypatch: pytest.MonkeyPatch) -> None:
         return answer
 
     monkeypatch.setattr(Toy, "forward", spoil)
-    pixels = pictures(4)
+    pixels = images(4)
     pixels[2] = 255
     assert run(pixels)().isnan().all(dim=1).tolist() == [False, False, True, False]
 
@@ -501,7 +501,7 @@ def test_several_devices_take_turns_and_answers_stay_in_order() -> None:
     replicas = Replicas([runtime(module) for module in modules])
     for module in modules:
         module.sizes.clear()
-    batches = pictures(20).split([3, 4, 6, 7])
+    batches = images(20).split([3, 4, 6, 7])
     answers = [replicas(batch) for batch in batches]
     for batch, answer in zip(batches, answers, strict=True):
         torch.testing.assert_close(answer(), expected(modules[0], batch).detach())
@@ -517,7 +517,7 @@ def test_all_gpus_are_used_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 def test_compiled_models_see_batches_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda module, dynamic: module)
-    module, pixels = Toy(), pictures(11)
+    module, pixels = Toy(), images(11)
     run = runtime(module, compiled=True)
     module.sizes.clear()
     for batch in pixels.split(4):
@@ -534,14 +534,14 @@ def test_a_model_that_does_not_compile_is_said_in_one_line(monkeypatch: pytest.M
     broken.weight = nn.Parameter(torch.zeros(1))
     monkeypatch.setattr(torch, "compile", lambda module, dynamic: broken)
     with pytest.raises(ModelError, match=r"--compile does not work here, leave it out: no compiler here$"):
-        runtime(Toy(), compiled=True)(pictures(2))()
+        runtime(Toy(), compiled=True)(images(2))()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's own use of it
 def test_compiled_answers_are_the_same() -> None:
-    module, pixels = Toy(), pictures(6)
+    module, pixels = Toy(), images(6)
     run = runtime(module, compiled=True)
     for batch in pixels.split(4):
         torch.testing.assert_close(run(batch)(), expected(module, batch).detach())

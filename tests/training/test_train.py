@@ -36,7 +36,7 @@ COLOURS = {"blue": (30, 40, 200), "green": (20, 190, 60), "red": (210, 30, 40)}
 
 
 def paint(path: Path, colour: tuple[int, int, int], number: int) -> None:
-    """A picture of about that colour, each another."""
+    """An image of about that colour, each another."""
     noise = np.random.default_rng(number).integers(-30, 31, (60, 80, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(path)
@@ -44,7 +44,7 @@ def paint(path: Path, colour: tuple[int, int, int], number: int) -> None:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to stand in, with pictures of three colours, and a cache of its own."""
+    """A folder to stand in, with images of three colours, and a cache of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name, colour in COLOURS.items():
@@ -72,12 +72,12 @@ def weights(folder: str) -> bytes:
 
 
 def as_pipeline(folder: str, paths: list[str]) -> list[dict[str, float]]:
-    """What transformers' pipeline makes of pictures: label -> score."""
+    """What transformers' pipeline makes of images: label -> score."""
     pipe = hf.pipeline("image-classification", model=folder, device="cpu", dtype=torch.float32)
     return [{one["label"]: one["score"] for one in answer} for answer in pipe(paths, top_k=None)]
 
 
-def test_labelled_pictures_become_a_model(here: Path, train: Invoke, capfd: pytest.CaptureFixture[str]) -> None:
+def test_labelled_images_become_a_model(here: Path, train: Invoke, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = train("labelled", "-o", "my-model/")
     assert code == 0
     assert out.splitlines()[0] == "held out\taccuracy\t95 %\tmean F1"
@@ -128,7 +128,7 @@ def test_a_backbone_gets_a_head(here: Path, train: Invoke) -> None:
     assert 'license: "cc-by-4.0"' in card
     assert "| blue | 8 |" in card
     assert "| linear head | 100.00% | 24 | 1.0000 |" in card
-    assert "24 pictures of `labelled`. None had to be left out." in card
+    assert "24 images of `labelled`. None had to be left out." in card
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_names_in_a_card_stay_code() -> None:
     data = Data("photos`]", 1, {"a": 1}, {})
     card = write_card(cast(ImageEncoder, base), data, cast(Trained, trained), settings={}, multi_label=False)
     assert "# 1 class on `` ./`<img src=x>`\\n# y ``\n" in card
-    assert "1 picture of `` photos`] ``." in card
+    assert "1 image of `` photos`] ``." in card
 
 
 def test_the_same_input_gives_the_same_head(here: Path, train: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,13 +271,13 @@ def test_a_table_of_labels(here: Path, train: Invoke) -> None:
     assert weights("table-csv") == weights("table-parquet") == weights("folders")
 
 
-def test_pictures_that_cannot_be_used_are_named_and_left_out(here: Path, train: Invoke) -> None:
-    Path("labelled/red/text.png").write_text("no picture")
+def test_images_that_cannot_be_used_are_named_and_left_out(here: Path, train: Invoke) -> None:
+    Path("labelled/red/text.png").write_text("no image")
     paint(Path("labelled/loose.png"), COLOURS["red"], 1)
     code, _, err = train("labelled", "-o", "model")
     assert code == 0
-    assert "1 pictures lie in labelled itself, not in the folder of a class, and are left out" in err
-    assert "labelled/red/text.png is left out: it is not a picture" in err or "text.png is left out: " in err
+    assert "1 images lie in labelled itself, not in the folder of a class, and are left out" in err
+    assert "labelled/red/text.png is left out: it is not an image" in err or "text.png is left out: " in err
     assert "25 images: 24 ok, 1 failed (1 not_image)" in err
     assert "1 could not be used and were left out (1 not_image)." in Path("model/README.md").read_text()
     listed = [f"labelled/{name}/{number}.png,{name}" for name in COLOURS for number in range(9)]
@@ -288,7 +288,7 @@ def test_pictures_that_cannot_be_used_are_named_and_left_out(here: Path, train: 
     assert "labelled/blue/8.png is left out: " in err
 
 
-def test_many_labels_a_picture(here: Path, train: Invoke, capfd: pytest.CaptureFixture[str]) -> None:
+def test_many_labels_an_image(here: Path, train: Invoke, capfd: pytest.CaptureFixture[str]) -> None:
     rows = []
     for number in range(40):
         marks = [name for bit, name in enumerate(("red", "green", "blue")) if number >> bit & 1]
@@ -332,7 +332,7 @@ def test_a_model_is_replaced_on_demand_and_anything_else_never(here: Path, train
         code, _, err = train("labelled", "-o", name, "--force")
         assert (code, err) == (
             2,
-            f"dinoclassify: {name} would lie among the pictures of labelled: choose another place\n",
+            f"dinoclassify: {name} would lie among the images of labelled: choose another place\n",
         )
     assert len(list(Path("labelled").rglob("*.png"))) == 24
     for name in ("model/README.md", "."):
@@ -357,7 +357,7 @@ def test_a_write_that_fails_leaves_the_old_model(here: Path, train: Invoke, monk
     assert (code, err) == (6, "dinoclassify: cannot write model: I/O error: No space left on device\n")
     for broken in (
         "dinoclassify.training.save._save_processor",
-        "dinoclassify.training.model_folder.settle",
+        "dinoclassify.training.model_folder.fsync_path",
         "os.rename",
     ):
         with monkeypatch.context() as patch:
@@ -444,24 +444,24 @@ def test_names_are_exchanged_at_once(here: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "arguments", "code", "message"),
     [
-        ("rm -r labelled/red labelled/blue", "", 2, "all pictures are of one class, green"),
+        ("rm -r labelled/red labelled/blue", "", 2, "all images are of one class, green"),
         ("mkdir labelled/empty", "", 2, "too few has empty (0)"),
         ("mkdir labelled/one && cp labelled/red/1.png labelled/one", "", 2, "too few has one (1)"),
         ("for file in labelled/red/*; do echo x > $file; done", "", 2, "too few has red (0)"),
         ("rm -r labelled", "", 4, "labelled is not there: "),
         ("rm -r labelled && touch labelled", "", 2, "labelled is not a folder"),
         ("rm -r labelled/*", "", 2, "labelled has no folders in it"),
-        ("rm labelled/*/*.png", "", 4, "no pictures found in the folders of labelled"),
+        ("rm labelled/*/*.png", "", 4, "no images found in the folders of labelled"),
         ("printf 'path,label\na,x\n./a,y\n' > t.csv", "--labels-from t.csv", 2, "two things of labelled/./a, x and y"),
         (
             "printf 'path,label\\nred/1.png,\\n' > t.csv",
             "--labels-from t.csv --multi-label",
             2,
-            "no picture has a label",
+            "no image has a label",
         ),
         ("printf 'path,label\\nx\\0y,a\\n' > t.csv", "--labels-from t.csv", 2, "t.csv has a path with a NUL in it"),
         ("true", "-o ''", 2, "name a folder with --output"),
-        ("echo path,label > t.csv", "--labels-from t.csv", 4, "t.csv has no pictures with labels"),
+        ("echo path,label > t.csv", "--labels-from t.csv", 4, "t.csv has no images with labels"),
         ("echo path,class > t.csv", "--labels-from t.csv", 2, "no column label; choose one with --label-column: path"),
         ("touch t.txt", "--labels-from t.txt", 2, "t.txt is not a table: its name must end in .csv or .parquet"),
         ("true", "--labels-from t.csv", 2, "cannot read the list t.csv: it is not there: "),
@@ -471,7 +471,7 @@ def test_names_are_exchanged_at_once(here: Path) -> None:
             "echo path,label > t.csv; for n in 1 2 3 4; do echo red/$n.png,red >> t.csv; done",
             "--labels-from t.csv --multi-label",
             2,
-            "2 pictures must be without the label red",
+            "2 images must be without the label red",
         ),
     ],
 )
@@ -561,7 +561,7 @@ def test_rare_classes_count_as_much_as_common_ones_unless_they_shall_not() -> No
     assert recall(balanced.head) > recall(plain.head) + 0.2
 
 
-def test_pictures_that_are_all_alike_are_learned_as_such() -> None:
+def test_images_that_are_all_alike_are_learned_as_such() -> None:
     for features in (np.ones((4, 3), np.float32), np.repeat(np.eye(2, 3, dtype=np.float32), 2, axis=0)):
         trained = train_single(features, np.array([0, 0, 1, 1]))
         assert np.isfinite(trained.head.weight).all()
@@ -569,7 +569,7 @@ def test_pictures_that_are_all_alike_are_learned_as_such() -> None:
     assert trained.held[0].right == trained.held[1].right == 4
 
 
-def test_many_classes_of_few_pictures() -> None:
+def test_many_classes_of_few_images() -> None:
     generator = np.random.default_rng(0)
     classes = np.repeat(np.arange(60), 2)
     features = (np.eye(60)[classes] + generator.normal(size=(120, 60)) / 100).astype(np.float32)
@@ -594,15 +594,15 @@ def test_folders_and_tables_are_read(tmp_path: Path) -> None:
 
 
 def digits(folder: Path) -> tuple[list[str], npt.NDArray[np.intp]]:
-    """scikit-learn's 1,797 digits as pictures in folders; their paths and what they are."""
+    """scikit-learn's 1,797 digits as images in folders; their paths and what they are."""
     from sklearn.datasets import load_digits
 
     data = cast(Any, load_digits())
     paths = []
-    for number, (picture, digit) in enumerate(zip(data.images, data.target, strict=True)):
+    for number, (image, digit) in enumerate(zip(data.images, data.target, strict=True)):
         path = folder / str(digit) / f"{number:04}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((picture * 255 / 16).astype(np.uint8)).resize((224, 224), Image.Resampling.BICUBIC).save(path)
+        Image.fromarray((image * 255 / 16).astype(np.uint8)).resize((224, 224), Image.Resampling.BICUBIC).save(path)
         paths.append(str(path))
     return paths, data.target
 

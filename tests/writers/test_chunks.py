@@ -8,7 +8,7 @@ import pytest
 
 from dinoclassify.results.reader import read_predictions
 from dinoclassify.types.prediction import Label, Prediction
-from dinoclassify.types.source import Source, Stream
+from dinoclassify.types.source import SequentialContainer, Source
 from dinoclassify.writers import chunks
 from dinoclassify.writers.chunks import ChunkPlan, ChunkResult, Piece, write_rows
 from dinoclassify.writers.formats import open_format
@@ -32,7 +32,9 @@ def run(images: int, *, stop_after: int | None = None, resume: bool = False) -> 
     with closing(output):
         plan = ChunkPlan(work_of(FOLDER), CSV.lines, SIZE, retry_failed=False)
         made = 0
-        for chunk in plan.chunks(output.pending([Source(ARCHIVE, Stream())], lambda *_: None), on_row=lambda _: None):
+        for chunk in plan.chunks(
+            output.pending([Source(ARCHIVE, SequentialContainer())], lambda *_: None), on_row=lambda _: None
+        ):
             for result in pieces(chunk, images):
                 if made == stop_after:
                     return made

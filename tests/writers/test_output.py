@@ -17,7 +17,7 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from dinoclassify.cli.options import Upkeep
+from dinoclassify.cli.options import OutputOptions
 from dinoclassify.cli.runs.request import Target
 from dinoclassify.cli.runs.to_file import owned
 from dinoclassify.errors import LockedError, OutputError, PruneError, UsageError
@@ -125,7 +125,7 @@ def run(
     target = Target(name, FORMATS[0], in_parts=name.endswith("/"))
     file, kind = (name, OutputFolder) if target.in_parts else (target.kept_in or name, OutputFile)
     with (
-        owned(target, Upkeep(resume=update.resume, fresh=update.fresh)),
+        owned(target, OutputOptions(resume=update.resume, fresh=update.fresh)),
         closing(Output(kind(file, row_format, batch_size=batch_size), row_format.lines, fingerprint, update)) as output,
     ):
         for number, source in enumerate(
@@ -472,7 +472,7 @@ def test_the_lock_of_an_object_is_held_after_it_is_sent() -> None:
 @pytest.mark.parametrize("kind", [OBJECT, "STORE/folder/"])
 def test_a_run_waits_for_another_that_writes_the_same_object(kind: str) -> None:
     name, waiting, done = in_store(kind), threading.Event(), []
-    target, upkeep = Target(name, FORMATS[0], in_parts=name.endswith("/")), Upkeep(wait=True)
+    target, upkeep = Target(name, FORMATS[0], in_parts=name.endswith("/")), OutputOptions(wait=True)
 
     def write() -> None:
         if target.kept_in is not None:

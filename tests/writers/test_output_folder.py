@@ -16,7 +16,7 @@ import pytest
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.types.prediction import Failure, Label, Prediction
-from dinoclassify.types.source import Source, Span, Stream
+from dinoclassify.types.source import ByteRange, SequentialContainer, Source
 from dinoclassify.writers import chunks as chunks_of
 from dinoclassify.writers import output_folder
 from dinoclassify.writers.chunks import Chunk, ChunkPlan, Piece, chunk_size, read_chunk, write_rows
@@ -257,7 +257,7 @@ def test_chunks_are_whole_batches_and_a_stream_is_one_by_itself(folder: str, ima
     def sizes(sources: list[Source], batch_size: int) -> list[int]:
         return [len(chunk.sources) for chunk in planned(folder, batch_size=batch_size).chunks(sources, print)]
 
-    stream = Source("a.tar", Stream())
+    stream = Source("a.tar", SequentialContainer())
     chunks = list(planned(folder).chunks([sources[0], stream, *sources[1:5]], print))
     assert [list(chunk.sources) for chunk in chunks] == [sources[:1], [stream], sources[1:5]]
     assert sizes(sources, 3) == [3, 3, 3, 1]
@@ -267,9 +267,9 @@ def test_chunks_are_whole_batches_and_a_stream_is_one_by_itself(folder: str, ima
 def test_sources_come_back_as_they_were_written_down(folder: str) -> None:
     sources = [
         Source("a\udcff.jpg", signature=(1, 2), position=7),
-        Source("a.zip!b", Span("a.zip", 1, 2, 3, "deflated", 4)),
+        Source("a.zip!b", ByteRange("a.zip", 1, 2, 3, "deflated", 4)),
         Source("gone", Failure("vanished", "is gone")),
-        Source("a.tar", Stream(column="image"), signature=(None, None)),
+        Source("a.tar", SequentialContainer(column="image"), signature=(None, None)),
     ]
     plan = planned(folder)
     chunks = list(plan.chunks(sources, print))
@@ -322,7 +322,9 @@ class Tar:
     def __init__(self, folder: str, path: str, **options: bool) -> None:
         self.kept: list[str] = []
         self.plan = planned(folder, **options)
-        self.chunks = list(self.plan.chunks([Source(path, Stream())], lambda row: self.kept.append(row.path)))
+        self.chunks = list(
+            self.plan.chunks([Source(path, SequentialContainer())], lambda row: self.kept.append(row.path))
+        )
         self._path = path
 
     @property
@@ -414,14 +416,18 @@ def test_a_shorter_reading_of_a_stream_does_not_count_where_the_longer_is_not_wh
 
 
 def test_the_same_stream_named_twice_is_read_twice(folder: str, images: list[str]) -> None:
-    chunks = list(planned(folder).chunks([Source(images[1], Stream()), Source(images[1], Stream())], print))
+    chunks = list(
+        planned(folder).chunks(
+            [Source(images[1], SequentialContainer()), Source(images[1], SequentialContainer())], print
+        )
+    )
     assert len({chunk.name for chunk in chunks}) == 2
 
 
 def test_a_stream_takes_the_place_of_its_earlier_rows(folder: str, images: list[str]) -> None:
     members = [f"{images[1]}!{number}" for number in range(3)]
     label(folder, [images[0], *members, images[2]], name="old")
-    inputs = [Source(images[0]), Source(images[1], Stream()), Source(images[2])]
+    inputs = [Source(images[0]), Source(images[1], SequentialContainer()), Source(images[2])]
     for name in ("4 pieces", "2 pieces"):
         with closing(opened(folder, resume=True)) as output:
             plan = planned(folder)

@@ -14,10 +14,10 @@ from dinoclassify.discovery.discover import discover
 from dinoclassify.errors import NoInputsError
 from dinoclassify.models.names import DEFAULT
 
-Pictures = Annotated[
-    list[str] | None, typer.Argument(metavar="PATHS", help="Pictures, folders or globs; made up if not given.")
+Images = Annotated[
+    list[str] | None, typer.Argument(metavar="PATHS", help="Images, folders or globs; made up if not given.")
 ]
-Limit = Annotated[int, typer.Option(min=1, metavar="N", help="Take, or make, N pictures.", show_envvar=False)]
+Limit = Annotated[int, typer.Option(min=1, metavar="N", help="Take, or make, N images.", show_envvar=False)]
 Megapixels = Annotated[
     float, typer.Option(min=0.01, max=100, metavar="M", help="The size of those made up.", show_envvar=False)
 ]
@@ -28,7 +28,7 @@ RandomWeights = Annotated[
 
 
 def bench(
-    paths: Pictures = None,
+    paths: Images = None,
     limit: Limit = 64,
     megapixels: Megapixels = 0.2,
     rounds: Rounds = 3,
@@ -44,21 +44,21 @@ def bench(
     """Measure the speed, side by side.
 
     Runs dinoclassify in each runtime and precision of this machine, the transformers pipeline, and what limits them,
-    in turn on the same pictures with the same weights, and says which stage is the bottleneck. Takes minutes.
+    in turn on the same images with the same weights, and says which stage is the bottleneck. Takes minutes.
     """
     set_up_log(options.Messages(quiet=quiet, verbose=not quiet, debug=debug))
     from dinoclassify.diagnostics.bench import measure
-    from dinoclassify.diagnostics.synthetic import make_pictures, save_random
+    from dinoclassify.diagnostics.synthetic import make_images, save_random
 
     with tempfile.TemporaryDirectory() as scratch:
         files = [source.path for source in islice(discover(paths or []), limit)]
         if paths and not files:
-            raise NoInputsError(f"no pictures found in {' '.join(paths)}")
+            raise NoInputsError(f"no images found in {' '.join(paths)}")
         if random_weights:
             folder = os.path.join(scratch, "random")
             save_random(model, folder)
             model = folder
-        files = files or make_pictures(scratch, limit, megapixels)
+        files = files or make_images(scratch, limit, megapixels)
         report = measure(model, files, offline=offline, device=device, workers=workers, rounds=rounds)
     if as_json:
         print_json(asdict(report))

@@ -22,15 +22,15 @@ def embed(
     *,
     inputs: options.Inputs,
     model: options.ModelOptions,
-    passing: options.Passing,
+    passing: options.InferenceOptions,
     normalize: options.Normalize = False,
     dtype: options.Dtype = "fp32",
     output: options.OutputFile = DASH,
     output_format: options.FeatureFormat = None,
-    upkeep: options.Upkeep,
+    upkeep: options.OutputOptions,
     messages: options.Messages,
 ) -> int:
-    """Write the features of pictures.
+    """Write the features of images.
 
     They are what the head of the classifier takes: for DINOv2 the class token and the mean of the patch tokens. A
     backbone without a head has them too. One row for each input, in order, as `predict` writes them.
@@ -49,7 +49,7 @@ def embed(
         encoder = Encoder(model.model, **model.arguments())
         return Job(
             model=encoder,
-            answer=partial(encoder.answer, normalized=normalize, dtype=dtype),
+            infer=partial(encoder.embed_batches, normalized=normalize, dtype=dtype),
             row_format=open_features(target.chosen.name, encoder.width, DTYPES[dtype]),
             settings={"normalize": normalize, "dtype": dtype},
             outputs={"features": encoder.width},

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.given import refuse_given
+from dinoclassify.cli.given import reject_options
 from dinoclassify.cli.labelled import Truth, read_truth
-from dinoclassify.cli.runs.progress import log_model, log_stages, told_if_stopped, with_progress
+from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
 from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
 from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
 from dinoclassify.discovery.path_list import listed_source
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.system.environment import check_addresses
-from dinoclassify.timing import Stages
+from dinoclassify.timing import StageTimer
 
 if TYPE_CHECKING:
     from dinoclassify.labels.groups import Groups
-    from dinoclassify.results.evaluation.evaluate import Answer, Evaluation
+    from dinoclassify.results.evaluation.evaluate import Evaluation, LabelledPrediction
 
-_RANKS = 5  # labels of a picture that are asked for
+_RANKS = 5  # labels of an image that are asked for
 
 
 @options.grouped
@@ -32,7 +32,7 @@ def evaluate(
     truth: options.TruthOptions,
     predictions: options.Predictions = None,
     model: options.ModelOptions,
-    passing: options.Passing,
+    passing: options.InferenceOptions,
     groups: options.Groups = None,
     target_precision: options.TargetPrecision = None,
     as_json: options.AsJson = False,
@@ -43,7 +43,7 @@ def evaluate(
 ) -> int:
     """Measure how good a model is.
 
-    Labels pictures of which the class is known, or takes the rows that `predict` has written, and prints accuracy,
+    Labels images of which the class is known, or takes the rows that `predict` has written, and prints accuracy,
     calibration, each class, what is confused, and the worst mistakes. Classes are named as the model names them, or
     by index or, for ImageNet, by WordNet id (n01440764); with --groups by group as well.
     """
@@ -53,11 +53,11 @@ def evaluate(
     if groups is not None and truth.multi_label:
         raise UsageError("--groups adds up scores of classes that exclude each other: leave out --multi-label")
     if predictions is not None:
-        refuse_given(
+        reject_options(
             context, [field.name for field in (*fields(model), *fields(passing))], "--predictions runs no model"
         )
     if plots is None:
-        refuse_given(context, ["plot_format"], "nothing is drawn without --plots")
+        reject_options(context, ["plot_format"], "nothing is drawn without --plots")
     known = read_truth(truth)
     if plots is not None:
         from dinoclassify.results.evaluation.plots import make_folder
@@ -101,11 +101,11 @@ def _print(evaluation: "Evaluation", *, as_json: bool, as_csv: bool) -> None:
 
 def _read(
     predictions: str, known: Truth, groups: "Groups | None", tally: Tally, *, multi_label: bool
-) -> "tuple[list[Answer], list[str]]":
+) -> "tuple[list[LabelledPrediction], list[str]]":
     """The predictions of a file, and the names of the classes."""
-    from dinoclassify.results.evaluation.saved_predictions import known_answers
+    from dinoclassify.results.evaluation.saved_predictions import match_to_truth
 
-    answers, labels = known_answers(predictions, known.pictures, known.classes, groups, multi_label=multi_label)
+    answers, labels = match_to_truth(predictions, known.images, known.classes, groups, multi_label=multi_label)
     for row, _ in answers:
         tally.add(row)
     return answers, labels
@@ -114,14 +114,14 @@ def _read(
 def _predict(
     known: Truth,
     model: options.ModelOptions,
-    passing: options.Passing,
+    passing: options.InferenceOptions,
     groups: "Groups | None",
     messages: options.Messages,
     tally: Tally,
     *,
     multi_label: bool,
-) -> "tuple[list[Answer], list[str], bool]":
-    """Predictions for all pictures, the names of the classes, and whether a picture may have many."""
+) -> "tuple[list[LabelledPrediction], list[str], bool]":
+    """Predictions for all images, the names of the classes, and whether an image may have many."""
     check_addresses()
     from dinoclassify.classifier import Classifier
     from dinoclassify.labels.groups import match_groups
@@ -130,20 +130,20 @@ def _predict(
     classifier = Classifier(model.model, groups=groups, **model.arguments())
     log_model(classifier.info)
     if multi_label and not classifier.multi_label:
-        raise UsageError(f"{classifier.model} gives one label a picture: leave out --multi-label")
+        raise UsageError(f"{classifier.model} gives one label an image: leave out --multi-label")
     if groups is None:
         classes = match_classes(known.classes, classifier.labels, classifier.model)
     else:
         classes = match_groups(known.classes, groups, classifier.classes, classifier.model)
-    sources = [listed_source(picture.path) for picture in known.pictures]
+    sources = [listed_source(image.path) for image in known.images]
     ranks = len(classifier.labels) if classifier.multi_label else min(_RANKS, len(classifier.labels))
-    stages = Stages()
-    answers: list[Answer] = []
-    with told_if_stopped(tally) as stop, stages.charge("write"):
+    stages = StageTimer()
+    answers: list[LabelledPrediction] = []
+    with report_interruption(tally) as stop, stages.measure("write"):
         rows = classifier.predict(sources, top_k=ranks, **passing.arguments(stages, stop))
         shown = with_progress(rows, tally, messages, partial(iter, sources))
-        for row, picture in zip(shown, known.pictures, strict=False):  # fewer rows if it is stopped
+        for row, image in zip(shown, known.images, strict=False):  # fewer rows if it is stopped
             tally.add(row)
-            answers.append((row, tuple(classes[label] for label in picture.labels)))
+            answers.append((row, tuple(classes[label] for label in image.labels)))
     log_stages(stages, classifier, exact=passing.exact)
     return answers, list(classifier.labels if groups is None else groups.names), classifier.multi_label

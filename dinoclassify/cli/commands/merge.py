@@ -53,7 +53,7 @@ def merge(
     if file is not None:
         _check_new_file(file, [*names, *(parts or ())])
     kept_in = target.kept_in
-    upkeep = options.Upkeep(wait=wait, fresh=kept_in is not None and _is_merged(kept_in))
+    upkeep = options.OutputOptions(wait=wait, fresh=kept_in is not None and _is_merged(kept_in))
     with owned(target, upkeep), ending_with_reader() if file is None else nullcontext():
         merged = merge_parts(
             names,
@@ -93,7 +93,7 @@ def _check_new_file(file: str, parts: Collection[str]) -> None:
         if os.path.isdir(part) and path.startswith(f"{os.path.realpath(part)}/"):
             raise UsageError(f"{file} would be one of the parts in {part}: choose another folder")
     if has_image_suffix(file):
-        raise UsageError(f"{file} has the suffix of a picture: choose another name")
+        raise UsageError(f"{file} has the suffix of an image: choose another name")
 
 
 def _with_bar(messages: options.Messages, rows: Iterator[Prediction]) -> Iterator[Prediction]:

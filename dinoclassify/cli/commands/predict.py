@@ -8,7 +8,7 @@ from functools import partial
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.given import refuse_given
+from dinoclassify.cli.given import reject_options
 from dinoclassify.cli.runs.inputs import DASH, print_inputs
 from dinoclassify.cli.runs.request import Request, Target, check_run
 from dinoclassify.cli.runs.to_file import Job, write_rows
@@ -33,7 +33,7 @@ def predict(
     inputs: options.Inputs,
     list_inputs: options.ListInputs = False,
     model: options.ModelOptions,
-    passing: options.Passing,
+    passing: options.InferenceOptions,
     top_k: options.TopK = 1,
     threshold: options.Threshold = 0.0,
     labels: options.Labels = None,
@@ -41,20 +41,20 @@ def predict(
     output: options.RowsTo = DASH,
     output_format: options.Format = None,
     excel_safe: options.ExcelSafe = False,
-    upkeep: options.Upkeep,
+    upkeep: options.OutputOptions,
     watch: options.Watch = False,
     status: options.StatusFile = None,
-    cluster: options.Cluster,
+    cluster: options.EngineOptions,
     messages: options.Messages,
 ) -> int:
-    """Label pictures.
+    """Label images.
 
-    Writes one row for each input, in order, whatever happens to it: a picture that cannot be read or decoded
+    Writes one row for each input, in order, whatever happens to it: an image that cannot be read or decoded
     is a row with status `failed` and the reason.
     """
     set_up_log(messages)
     if list_inputs:
-        refuse_given(context, _OF_ROWS, "--list prints the inputs, and writes no rows")
+        reject_options(context, _OF_ROWS, "--list prints the inputs, and writes no rows")
         print_inputs(inputs, quiet=messages.quiet)
         return 0
     target = _target(output, output_format, excel_safe=excel_safe)
@@ -103,7 +103,7 @@ def _open_job(
     ranks = min(top_k, len(classifier.labels))
     return Job(
         model=classifier,
-        answer=partial(classifier.answer, top_k=ranks, threshold=threshold),
+        infer=partial(classifier.classify_batches, top_k=ranks, threshold=threshold),
         row_format=open_format(format_name, ranks),
         settings={
             "labels": _digest(classifier.classes),

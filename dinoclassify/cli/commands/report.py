@@ -33,7 +33,7 @@ def report(
     """Make a page of results.
 
     Writes one HTML file that any browser opens, without a network: counts by label, scores, failures with their
-    reasons, what made the rows, thumbnails of each label, and all pictures to search and filter. Works with the
+    reasons, what made the rows, thumbnails of each label, and all images to search and filter. Works with the
     keyboard alone, on a phone, in light and dark.
     """
     set_up_log(messages)
@@ -45,7 +45,7 @@ def report(
     if output != DASH and os.path.realpath(output) in {*files_of(results), os.path.realpath(groups or results)}:
         raise UsageError(f"{output} would be written over an input: choose another name")
     if has_image_suffix(output):
-        raise UsageError(f"{output} has the suffix of a picture: choose another name")
+        raise UsageError(f"{output} has the suffix of an image: choose another name")
     from dinoclassify.results.reader import file_finder, latest_predictions, read_meta
     from dinoclassify.results.report.page import write_page
 

@@ -13,7 +13,7 @@ import typer
 
 from dinoclassify.cli import options
 from dinoclassify.cli.checks import chosen, required, warn_of, warn_of_all, warn_of_only
-from dinoclassify.cli.given import refuse_given
+from dinoclassify.cli.given import reject_options
 from dinoclassify.cli.runs.inputs import DASH
 from dinoclassify.cli.runs.progress import wants_bar
 from dinoclassify.cli.runs.signals import Stopped, finishing_batches
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dinoclassify.results.sort.journal import Entry
     from dinoclassify.results.sort.layout import Layout
     from dinoclassify.results.sort.placing import Grouped
-    from dinoclassify.results.sort.plans import Outcome
+    from dinoclassify.results.sort.plans import SortResult
     from dinoclassify.results.sort.undo import Undone
     from dinoclassify.types.prediction import Prediction
 
@@ -125,9 +125,9 @@ def sort(
     set_up_log(messages)
     if undo is not None:
         others = {parameter.name or "" for parameter in context.command.params} - _WITH_UNDO
-        refuse_given(context, others, "--undo takes all back that its journal has")
+        reject_options(context, others, "--undo takes all back that its journal has")
         return _undo(undo, to, dry_run=dry_run, wait=wait, quiet=messages.quiet)
-    refuse_given(context, ["to"], "--to goes with --undo; --into names the folder to sort into")
+    reject_options(context, ["to"], "--to goes with --undo; --into names the folder to sort into")
     name = required(results)
     if not into:
         raise UsageError("name a folder with --into")
@@ -192,14 +192,14 @@ def _layout(
     if mode == "move" and layout.uses("rank"):
         raise UsageError("{rank} gives an image many places, and --mode move only one: copy or link")
     if not layout.uses("group"):
-        refuse_given(context, ["groups"], f"there is no {{group}} in --layout {template}")
+        reject_options(context, ["groups"], f"there is no {{group}} in --layout {template}")
     if known is None or not layout.uses("group"):
         return layout, ungrouped, None
     group_of = group_finder(known)
     return layout, lambda row: grouped(row, known.names, group_of), known
 
 
-def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Messages) -> None:
+def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: options.Messages) -> None:
     """Count what becomes of images, and say what is to be said of each, to the end or until a signal comes."""
 
     def tell(why: object) -> None:
@@ -226,7 +226,7 @@ def _follow(outcomes: "Iterator[Outcome]", work: _Run, messages: options.Message
         raise
 
 
-def _report(outcome: "Outcome", work: _Run) -> None:
+def _report(outcome: "SortResult", work: _Run) -> None:
     target = os.path.join(work.into, outcome.target)
     if outcome.why:
         warn_of(f"{outcome.path} {outcome.why}", work.troubles)

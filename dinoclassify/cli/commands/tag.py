@@ -8,7 +8,7 @@ import typer
 
 from dinoclassify.cli import options
 from dinoclassify.cli.checks import chosen, required, warn_of, warn_of_all, warn_of_only
-from dinoclassify.cli.given import refuse_given
+from dinoclassify.cli.given import reject_options
 from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.runs.request import files_of
 from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
@@ -18,7 +18,7 @@ from dinoclassify.messages import count_of, printable
 from dinoclassify.types.prediction import Prediction
 
 if TYPE_CHECKING:
-    from dinoclassify.results.sidecars.tag import Outcome
+    from dinoclassify.results.sidecars.tag import TagResult
 
 _SAID = {  # action -> what the summary calls it
     "change": "changed",
@@ -56,9 +56,9 @@ def tag(
     set_up_log(messages)
     results = required(results)
     if sidecar_format != "xmp":
-        refuse_given(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
+        reject_options(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
     if remove:
-        refuse_given(context, ["top_k", "min_score"], "--remove takes all our labels out")
+        reject_options(context, ["top_k", "min_score"], "--remove takes all our labels out")
     from dinoclassify.results.reader import file_finder, latest_predictions
     from dinoclassify.results.sidecars.tag import Plan
     from dinoclassify.results.sidecars.tag import tag as write_sidecars
@@ -87,7 +87,7 @@ def tag(
     return SOME_FAILED if troubles else 0
 
 
-def _tell(outcomes: "Iterator[Outcome]", *, dry_run: bool) -> tuple[Counter[str], Counter[str]]:
+def _tell(outcomes: "Iterator[TagResult]", *, dry_run: bool) -> tuple[Counter[str], Counter[str]]:
     """Say what is done or would be, and count the actions and the troubles."""
     counts: Counter[str] = Counter()
     troubles: Counter[str] = Counter()

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 from dinoclassify.cli import options
 from dinoclassify.cli.labelled import read_truth
-from dinoclassify.cli.runs.progress import log_model, log_stages, told_if_stopped, with_progress
+from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
 from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.terminal import print_table, say, set_up_log
 from dinoclassify.discovery.labelled import count_classes
 from dinoclassify.messages import count_of
 from dinoclassify.system.environment import check_addresses
-from dinoclassify.timing import Stages
+from dinoclassify.timing import StageTimer
 from dinoclassify.types.share import wilson
 from dinoclassify.types.source import Source
 
 if TYPE_CHECKING:
     from dinoclassify.discovery.labelled import Labelled
     from dinoclassify.encoder import Encoder
-    from dinoclassify.training.head import Features, Held
+    from dinoclassify.training.head import Features, HoldoutScore
     from dinoclassify.types.embedding import Embedding
 
 log = logging.getLogger("dinoclassify")
@@ -34,7 +34,7 @@ def train(
     *,
     truth: options.TruthOptions,
     model: options.ModelOptions,
-    passing: options.Passing,
+    passing: options.InferenceOptions,
     class_weight: options.ClassWeight = "balanced",
     seed: options.Seed = 0,
     output: options.ModelFolder,
@@ -44,8 +44,8 @@ def train(
 ) -> None:
     """Train a classifier of your own.
 
-    Embeds labelled pictures, once, and trains a linear head on their features, on the CPU and in seconds. The result
-    is a folder that `predict --model ./DIR` and transformers take. Prints how the head does on pictures that were held
+    Embeds labelled images, once, and trains a linear head on their features, on the CPU and in seconds. The result
+    is a folder that `predict --model ./DIR` and transformers take. Prints how the head does on images that were held
     out, and how the nearest class mean and the nearest neighbours do.
     """
     set_up_log(messages)
@@ -53,11 +53,11 @@ def train(
     from dinoclassify.training.model_folder import check_model_folder
 
     walked = truth.folder if truth.labels_from is None else None
-    check = partial(check_model_folder, output, force=force, pictures=walked)
+    check = partial(check_model_folder, output, force=force, images=walked)
     check()
     known = read_truth(truth)
     classes, multi_label = known.classes, truth.multi_label
-    count_classes(known.pictures, classes, multi_label=multi_label)
+    count_classes(known.images, classes, multi_label=multi_label)
     with locked(output.rstrip("/"), wait=wait):
         check()  # another run may have written it
         check_addresses()
@@ -69,16 +69,16 @@ def train(
         encoder = Encoder(model.model, **model.arguments())
         log_model(encoder.info)
         tally = Tally(None)
-        features, pictures = _embed(encoder, known.pictures, passing, messages, tally)
+        features, images = _embed(encoder, known.images, passing, messages, tally)
         embedded = tally.summary()
-        counts = count_classes(pictures, classes, multi_label=multi_label)
-        labels = [picture.labels for picture in pictures]
+        counts = count_classes(images, classes, multi_label=multi_label)
+        labels = [image.labels for image in images]
         started = time.monotonic()
         trained = train_head(features, labels, classes, multi_label=multi_label, class_weight=class_weight, seed=seed)
         log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
         card = write_card(
             encoder.base,
-            Data(known.source, len(pictures), counts, tally.errors),
+            Data(known.source, len(images), counts, tally.errors),
             trained,
             settings={"class weight": class_weight, "seed": seed, "features": encoder.precision},
             multi_label=multi_label,
@@ -93,22 +93,22 @@ def train(
 
 def _embed(
     encoder: "Encoder",
-    pictures: "Sequence[Labelled]",
-    passing: options.Passing,
+    images: "Sequence[Labelled]",
+    passing: options.InferenceOptions,
     messages: options.Messages,
     tally: Tally,
 ) -> "tuple[Features, list[Labelled]]":
-    """The features of those pictures that can be read, and those pictures."""
+    """The features of those images that can be read, and those images."""
     import numpy as np
 
     from dinoclassify.training.feature_cache import embed_once
 
-    features = np.empty((len(pictures), encoder.width), np.float32)
-    usable = np.zeros(len(pictures), bool)
-    stages = Stages()
+    features = np.empty((len(images), encoder.width), np.float32)
+    usable = np.zeros(len(images), bool)
+    stages = StageTimer()
 
     def embeddings(stop: Callable[[], bool]) -> "Iterator[Embedding]":
-        paths = [picture.path for picture in pictures]
+        paths = [image.path for image in images]
         for number, embedding, kept in embed_once(encoder, paths, passing.arguments(stages, stop)):
             if kept:
                 tally.keep(embedding.status, None)
@@ -118,17 +118,17 @@ def _embed(
                 features[number], usable[number] = embedding.features, True
             yield embedding
 
-    with told_if_stopped(tally, lambda: _GO_ON) as stop, stages.charge("write"):
-        look = partial(map, Source, [picture.path for picture in pictures])
+    with report_interruption(tally, lambda: _GO_ON) as stop, stages.measure("write"):
+        look = partial(map, Source, [image.path for image in images])
         for embedding in with_progress(embeddings(stop), tally, messages, look):
             if embedding.failure is not None:
                 log.warning("%s is left out: %s", embedding.path, embedding.failure.message)
     if tally.made:
         log_stages(stages, encoder, exact=passing.exact)
-    return features[usable], [picture for picture, good in zip(pictures, usable, strict=True) if good]
+    return features[usable], [image for image, good in zip(images, usable, strict=True) if good]
 
 
-def _line(held: "Held") -> dict[str, object]:
+def _line(held: "HoldoutScore") -> dict[str, object]:
     low, high = wilson(held.right, held.judged)
     return {
         "held out": held.method,

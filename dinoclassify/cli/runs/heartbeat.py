@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from dinoclassify.errors import OutputError
-from dinoclassify.storage.atomic import replacing, reporting
+from dinoclassify.storage.atomic import as_output_errors, replacing
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Heartbeat:
         if self._path is None:
             return
         try:
-            with replacing(self._path) as file, reporting(self._path):
+            with replacing(self._path) as file, as_output_errors(self._path):
                 file.write(json.dumps(content, indent=2).encode("ascii") + b"\n")
             self._has_failed = False
         except OutputError as error:  # which is no reason to stop: the age of the file tells that something is wrong

@@ -10,16 +10,23 @@ from itertools import chain
 
 from dinoclassify.cli import options
 from dinoclassify.cli.terminal import say, writing_to_stdout
-from dinoclassify.discovery.containers import contents
+from dinoclassify.discovery.containers import expand_container
 from dinoclassify.discovery.discover import find
-from dinoclassify.discovery.filters import Filters, Rules, Shard, describe_passed_over, describe_suffixes, part
+from dinoclassify.discovery.filters import (
+    Filters,
+    InputSelector,
+    Shard,
+    describe_passed_over,
+    describe_suffixes,
+    take_shard_and_limit,
+)
 from dinoclassify.discovery.path_list import list_line
 from dinoclassify.discovery.roots import check_roots
 from dinoclassify.discovery.shard_positions import PackedPositions
 from dinoclassify.errors import NoInputsError, OutputError, UsageError
 from dinoclassify.messages import count_of, printable
 from dinoclassify.storage.remote.object_store import is_url
-from dinoclassify.types.source import Source, Stream
+from dinoclassify.types.source import SequentialContainer, Source
 
 DASH = "-"  # stdin as an input, stdout as the output
 
@@ -38,11 +45,11 @@ def names_of(inputs: options.Inputs) -> list[str]:
 
 def check_inputs(inputs: options.Inputs) -> None:
     """See that what PATHS name is there, see `check_roots`, and are tables where --column is given."""
-    check_roots(inputs.paths or [], rules := rules_of(inputs))
-    if rules.column is not None:
+    check_roots(inputs.paths or [], selector := selector_of(inputs))
+    if selector.column is not None:
         for path in inputs.paths or ():
             if path != DASH and not is_url(path):  # those of a list and of stores are not known yet
-                next(find([path], rules), None)
+                next(find([path], selector), None)
 
 
 def print_inputs(inputs: options.Inputs, *, quiet: bool) -> None:
@@ -59,7 +66,7 @@ def print_inputs(inputs: options.Inputs, *, quiet: bool) -> None:
     listed = DASH in names or inputs.files_from is not None  # else -0 is for what is printed alone
     census = Census(inputs.shard) if inputs.shard is not None else None
     count, passed_over = 0, Counter[str]()
-    for source in look(replace(inputs, null=inputs.null and listed), census, passed_over):
+    for source in find_inputs(replace(inputs, null=inputs.null and listed), census, passed_over):
         with writing_to_stdout():
             sys.stdout.buffer.write(_shown(list_line(source.path, "on stdout", null=inputs.null)))
         count += 1
@@ -76,7 +83,7 @@ def _shown(line: bytes) -> bytes:
     return printable(os.fsdecode(line[:-1])).encode("utf-8") + line[-1:]
 
 
-def look(
+def find_inputs(
     inputs: options.Inputs,
     census: "Census | None" = None,
     passed_over: Counter[str] | None = None,
@@ -84,13 +91,13 @@ def look(
 ) -> Iterator[Source]:
     """The inputs, lazily; all are counted in the census, and where those are that are taken.
 
-    For ``passed_over`` and ``disks`` see `Rules`.
+    For ``passed_over`` and ``disks`` see `InputSelector`.
     """
-    rules = rules_of(inputs, passed_over, disks)
-    found = chain.from_iterable(contents(source, rules) for source in search(inputs, rules))
+    selector = selector_of(inputs, passed_over, disks)
+    found = chain.from_iterable(expand_container(source, selector) for source in search(inputs, selector))
     if census is None:
-        return part(found, _filters(inputs))
-    return census.noted(part(census.counted(found), _filters(inputs)))
+        return take_shard_and_limit(found, _filters(inputs))
+    return census.noted(take_shard_and_limit(census.counted(found), _filters(inputs)))
 
 
 class Census:
@@ -125,9 +132,9 @@ class Census:
         }
 
 
-def search(inputs: options.Inputs, rules: Rules) -> Iterator[Source]:
+def search(inputs: options.Inputs, selector: InputSelector) -> Iterator[Source]:
     """The inputs before `--shard` and `--limit`, and without a look into what is read from front to back."""
-    return find(inputs.paths or [], rules, files_from=inputs.files_from, column=inputs.column, null=inputs.null)
+    return find(inputs.paths or [], selector, files_from=inputs.files_from, column=inputs.column, null=inputs.null)
 
 
 def nothing_found(inputs: options.Inputs, passed_over: Counter[str]) -> NoInputsError:
@@ -158,12 +165,14 @@ def _count_without_patterns(inputs: options.Inputs) -> int:
         return 0
 
 
-def rules_of(
+def selector_of(
     inputs: options.Inputs, passed_over: Counter[str] | None = None, disks: dict[int, str] | None = None
-) -> Rules:
-    """What steers the search. For ``passed_over`` and ``disks`` see `Rules`."""
+) -> InputSelector:
+    """What steers the search. For ``passed_over`` and ``disks`` see `InputSelector`."""
     column = inputs.column if inputs.files_from is None else None
-    return Rules(_filters(inputs), column=column, private=inputs.private_urls, passed_over=passed_over, disks=disks)
+    return InputSelector(
+        _filters(inputs), column=column, private=inputs.private_urls, passed_over=passed_over, disks=disks
+    )
 
 
 def _filters(inputs: options.Inputs) -> Filters:
@@ -190,7 +199,7 @@ def second_look(inputs: options.Inputs) -> Callable[[], Iterator[Source]] | None
 
 def _look_briefly(inputs: options.Inputs) -> Iterator[Source]:
     """The inputs, to be counted. Raises ValueError where all of an archive would have to be read for that."""
-    for source in part(search(inputs, rules_of(inputs)), _filters(inputs)):
-        if isinstance(source.content, Stream):
+    for source in take_shard_and_limit(search(inputs, selector_of(inputs)), _filters(inputs)):
+        if isinstance(source.content, SequentialContainer):
             raise ValueError(f"{source.path} has more than one")
         yield source

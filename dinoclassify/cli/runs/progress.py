@@ -13,7 +13,7 @@ from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
 from dinoclassify.errors import OutputClosedError
 from dinoclassify.messages import count_of
-from dinoclassify.timing import Stages
+from dinoclassify.timing import StageTimer
 from dinoclassify.types.source import Source
 
 if TYPE_CHECKING:
@@ -33,17 +33,17 @@ def log_model(model: "ModelInfo") -> None:
     log.info("%s on %s in %s by %s", name, model.device, model.precision, model.runtime)
 
 
-def log_stages(stages: Stages, model: "LoadedModel", *, exact: bool) -> None:
+def log_stages(stages: StageTimer, model: "LoadedModel", *, exact: bool) -> None:
     """Say where the time went, and what would help."""
     log.info("%s; to be faster: %s", stages.summary(), model.advice(stages, exact=exact))
 
 
 @contextmanager
-def told_if_stopped(tally: Tally, kept: Callable[[], str] = str) -> Iterator[Callable[[], bool]]:
+def report_interruption(tally: Tally, kept: Callable[[], str] = str) -> Iterator[Callable[[], bool]]:
     """`finishing_batches`; when the run ends early, say how far it was, and where its rows, if any, are ``kept``."""
 
     def tell(why: object) -> None:
-        say(f"{why} after {count_of(tally.made, 'picture')}{kept() if tally.has_rows else ''}")
+        say(f"{why} after {count_of(tally.made, 'image')}{kept() if tally.has_rows else ''}")
         hush()
 
     try:

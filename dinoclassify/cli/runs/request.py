@@ -73,9 +73,9 @@ class Request:
     """
 
     inputs: options.Inputs
-    passing: options.Passing
+    passing: options.InferenceOptions
     target: Target
-    upkeep: options.Upkeep
+    upkeep: options.OutputOptions
     messages: options.Messages
     parameters: Mapping[str, object]
     tables: Sequence[str] = ()
@@ -105,7 +105,7 @@ def check_run(request: Request) -> None:
         check_inputs(request.inputs)
 
 
-def _check_upkeep(upkeep: options.Upkeep) -> None:
+def _check_upkeep(upkeep: options.OutputOptions) -> None:
     if (upkeep.retry_failed or upkeep.prune) and not upkeep.resume:
         raise UsageError("--retry-failed and --prune go with --resume")
     if upkeep.max_prune is not None and not upkeep.prune:
@@ -153,7 +153,7 @@ def _check_errors_to(file: str, target: Target, named: list[str]) -> None:
 
 
 def _check_tables(request: Request) -> None:
-    """Find out whether a table would be written over that may be one of those with pictures."""
+    """Find out whether a table would be written over that may be one of those with images."""
     file, inputs = request.target.file, request.inputs
     if file is None or inputs.column is None or inputs.files_from is not None:
         return
@@ -180,6 +180,6 @@ def files_of(output: str) -> set[str]:
 
 
 def _is_input(file: str, named: list[str]) -> bool:
-    """Whether ``file`` has the suffix of a picture or an archive, or is one of the files that were named."""
+    """Whether ``file`` has the suffix of an image or an archive, or is one of the files that were named."""
     same = any(os.path.isfile(path) and os.path.isfile(file) and os.path.samefile(path, file) for path in named)
     return same or has_image_suffix(file) or is_archive(file)

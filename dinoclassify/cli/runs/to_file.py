@@ -9,8 +9,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Generic, Unpack
 
 from dinoclassify.cli import options
-from dinoclassify.cli.runs.inputs import Census, is_live, look, nothing_found, second_look
-from dinoclassify.cli.runs.progress import log_model, log_stages, told_if_stopped, with_progress
+from dinoclassify.cli.runs.inputs import Census, find_inputs, is_live, nothing_found, second_look
+from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
 from dinoclassify.cli.runs.request import Request, Target
 from dinoclassify.cli.runs.signals import ending_with_reader
 from dinoclassify.cli.runs.tally import Tally
@@ -19,10 +19,10 @@ from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.discovery.roots import check_disks
 from dinoclassify.errors import FailuresError, NoInputsError
 from dinoclassify.storage.lock import locked
-from dinoclassify.storage.reader import signed
+from dinoclassify.storage.reader import with_signatures
 from dinoclassify.storage.remote.object_store import is_url
 from dinoclassify.system.environment import check_addresses
-from dinoclassify.timing import Stages
+from dinoclassify.timing import StageTimer
 from dinoclassify.types.source import Source
 from dinoclassify.writers.formats import R, RowFormat
 from dinoclassify.writers.staging import published
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 class Job(Generic[R]):
     """What a run needs of an opened model.
 
-    ``answer`` makes rows of batches of pictures, as classifiers and encoders do. ``settings`` are the options that the
+    ``infer`` makes rows of batches of images, as classifiers and encoders do. ``settings`` are the options that the
     answers depend on, by name. ``outputs`` says how many labels or features there are.
     """
 
     model: "LoadedModel"
-    answer: Callable[..., Iterator[R]]
+    infer: Callable[..., Iterator[R]]
     row_format: RowFormat[R]
     settings: Mapping[str, object]
     outputs: Mapping[str, int]
@@ -54,7 +54,7 @@ class Job(Generic[R]):
         """One row for each source, in order."""
         from dinoclassify.loaded_model import flow
 
-        return self.answer(self.model.decoded(sources, **run), **flow(run))
+        return self.infer(self.model.decoded(sources, **run), **flow(run))
 
     def origin(self) -> "Origin[R]":
         """What its rows come from. Reads the weights of a model that has no revision, for a digest."""
@@ -72,17 +72,17 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
         request: what is asked for.
     """
     inputs, target, upkeep = request.inputs, request.target, request.upkeep
-    tally, stages = Tally(upkeep.failure_limit), Stages()
+    tally, stages = Tally(upkeep.failure_limit), StageTimer()
     disks: dict[int, str] = {}
     with owned(target, upkeep):
         census = Census(inputs.shard) if inputs.shard is not None else None
-        found = look(inputs, census, tally.passed_over, disks)
+        found = find_inputs(inputs, census, tally.passed_over, disks)
         first = next(found, None)
         if first is None and (census is None or not census.inputs):  # a shard may well be empty
             raise nothing_found(inputs, tally.passed_over)
         sources: Iterator[Source] = chain([first] if first is not None else [], found)
         if upkeep.resume and not is_live(inputs):
-            sources = signed(sources, private=inputs.private_urls)
+            sources = with_signatures(sources, private=inputs.private_urls)
         check_addresses()
         job = open_job()
         log_model(job.model.info)
@@ -91,8 +91,8 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
         tally.start(output.statuses if output is not None else {})
         with (
             closing(output) if output is not None else nullcontext(),
-            told_if_stopped(tally, partial(kept_rows, target)) as stop,
-            stages.charge("write"),
+            report_interruption(tally, partial(kept_rows, target)) as stop,
+            stages.measure("write"),
             writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
         ):
 
@@ -143,7 +143,7 @@ def finish(
 
 
 @contextmanager
-def owned(target: Target, upkeep: options.Upkeep) -> Iterator[None]:
+def owned(target: Target, upkeep: options.OutputOptions) -> Iterator[None]:
     """Keep other runs from writing the output; if it is an object, send it when the block ends well.
 
     Raises:
@@ -175,8 +175,8 @@ def check_still_there(disks: Mapping[int, str], target: Target) -> None:
         raise NoInputsError(f"{error} {target.file} stays as it was{kept_rows(target)}") from None
 
 
-def arguments_of(request: Request, stages: Stages, stop: Callable[[], bool]) -> "Run":
-    """How the pictures go through the model."""
+def arguments_of(request: Request, stages: StageTimer, stop: Callable[[], bool]) -> "Run":
+    """How the images go through the model."""
     inputs = request.inputs
     return request.passing.arguments(stages, stop, live=is_live(inputs), private_urls=inputs.private_urls)
 
@@ -206,10 +206,10 @@ def all_made_with(origin: "Origin[R]", request: Request) -> dict[str, object]:
     """Whatever the rows depend on, see `writers.provenance`."""
     passing = request.passing
     column = request.inputs.column if request.inputs.files_from is None else None
-    from dinoclassify.writers.provenance import made_with
+    from dinoclassify.writers.provenance import fingerprint
 
     # Rows whose metadata say `gpu` may have the label of another image: they do not go with these.
-    made = made_with(origin, {"exact": passing.exact, "decoder": "cpu", "column": column})
+    made = fingerprint(origin, {"exact": passing.exact, "decoder": "cpu", "column": column})
     if request.parameters.get("precision") == "int8":
         made["precision"] = "int8"  # in which a run goes on when the network is ready, and the next run begins
     return made

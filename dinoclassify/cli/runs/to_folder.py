@@ -5,23 +5,23 @@ from contextlib import closing
 from functools import partial
 from itertools import chain
 
-from dinoclassify.cli.options import Cluster
-from dinoclassify.cli.runs.inputs import nothing_found, rules_of, search, second_look
-from dinoclassify.cli.runs.progress import log_model, told_if_stopped, with_progress
+from dinoclassify.cli.options import EngineOptions
+from dinoclassify.cli.runs.inputs import nothing_found, search, second_look, selector_of
+from dinoclassify.cli.runs.progress import log_model, report_interruption, with_progress
 from dinoclassify.cli.runs.request import Request
 from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.runs.to_file import Job, check_still_there, finish, kept_rows, note_input, open_output, owned
 from dinoclassify.cli.terminal import say
-from dinoclassify.discovery.containers import contents
-from dinoclassify.discovery.filters import Filters, Rules, part
+from dinoclassify.discovery.containers import expand_container
+from dinoclassify.discovery.filters import Filters, InputSelector, take_shard_and_limit
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.errors import UsageError
-from dinoclassify.storage.reader import signed
-from dinoclassify.types.source import Source, Stream
+from dinoclassify.storage.reader import with_signatures
+from dinoclassify.types.source import SequentialContainer, Source
 from dinoclassify.writers.formats import R
 
 
-def check_parts(request: Request, cluster: Cluster) -> None:
+def check_parts(request: Request, cluster: EngineOptions) -> None:
     """Find out what can be known before the work begins; `check_run` has seen to the rest.
 
     Raises:
@@ -43,7 +43,7 @@ def check_parts(request: Request, cluster: Cluster) -> None:
         raise UsageError("--workers is for this machine: with --engine ray the processors of the cluster say how many")
 
 
-def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Cluster) -> int:
+def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: EngineOptions) -> int:
     """Write one row for each input; gives the exit code.
 
     Args:
@@ -52,20 +52,20 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
         cluster: where it is done.
     """
     from dinoclassify.cluster.connection import connected
-    from dinoclassify.cluster.engine import Decoding, answer, look_at_model
+    from dinoclassify.cluster.engine import Decoding, completed_chunks, probe_model
     from dinoclassify.writers.chunks import ChunkPlan, chunk_size
     from dinoclassify.writers.output_folder import work_of
 
     inputs, passing, upkeep = request.inputs, request.passing, request.upkeep
     tally, folder = Tally(upkeep.failure_limit), request.target.file or ""
     disks: dict[int, str] = {}
-    rules = rules_of(inputs, tally.passed_over, disks)
+    selector = selector_of(inputs, tally.passed_over, disks)
     with owned(request.target, upkeep), connected(cluster.ray_address):
-        found = _plannable(request, rules)
+        found = _plannable(request, selector)
         first = next(found, None)
         if first is None:
             raise nothing_found(inputs, tally.passed_over)
-        origin = look_at_model(open_job, gpus=cluster.gpus)
+        origin = probe_model(open_job, gpus=cluster.gpus)
         log_model(origin.model)
         output = open_output(origin, request)
         tally.start(output.statuses)
@@ -75,18 +75,18 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Clust
         )
         with (
             closing(output),
-            told_if_stopped(tally, partial(kept_rows, request.target)) as stop,
+            report_interruption(tally, partial(kept_rows, request.target)) as stop,
             writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
         ):
-            sources = signed(chain([first], found), private=inputs.private_urls)
+            sources = with_signatures(chain([first], found), private=inputs.private_urls)
             pending = output.pending(sources, partial(note_input, tally, note_failure))
-            results = answer(
+            results = completed_chunks(
                 open_job,
                 origin.model.preprocessing,
                 plan.chunks(pending, partial(_note_kept, tally, note_failure)),
                 plan.work,
                 Decoding(batch_size, passing.exact, passing.max_pixels, passing.timeout, inputs.private_urls),
-                expand=partial(contents, rules=rules),
+                expand=partial(expand_container, selector=selector),
                 gpus=cluster.gpus,
                 stop=stop,
             )
@@ -113,10 +113,10 @@ def _note_kept(tally: Tally, note_failure: Callable[[str], None], row: R) -> Non
     tally.note_input("kept", PreviousRow(0, row.status, row.failure.code if row.failure is not None else None))
 
 
-def _plannable(request: Request, rules: Rules) -> Iterator[Source]:
+def _plannable(request: Request, selector: InputSelector) -> Iterator[Source]:
     """The inputs. An archive that is read from front to back is so by the process that decodes its images."""
     limit = request.inputs.limit
-    for source in part(search(request.inputs, rules), Filters(limit=limit)):
-        if limit is not None and isinstance(source.content, Stream):
+    for source in take_shard_and_limit(search(request.inputs, selector), Filters(limit=limit)):
+        if limit is not None and isinstance(source.content, SequentialContainer):
             raise UsageError(f"--limit does not count what is in {source.path}: leave it out, or name a file")
         yield source

@@ -11,7 +11,7 @@ from queue import Empty
 from typing import TYPE_CHECKING
 
 from dinoclassify.cli.runs.heartbeat import EVERY, Heartbeat, notify, utc
-from dinoclassify.cli.runs.inputs import DASH, look
+from dinoclassify.cli.runs.inputs import DASH, find_inputs
 from dinoclassify.cli.runs.progress import log_model, with_progress
 from dinoclassify.cli.runs.request import Request, files_of
 from dinoclassify.cli.runs.signals import Stopped, finishing_batches, hanging_up
@@ -31,7 +31,7 @@ from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.lock import locked
 from dinoclassify.storage.missing import why_missing
 from dinoclassify.system.environment import check_addresses
-from dinoclassify.timing import Stages
+from dinoclassify.timing import StageTimer
 from dinoclassify.types.source import Source
 from dinoclassify.writers.formats import R, RowFormat, refuse_reserved
 from dinoclassify.writers.stream import check_place
@@ -133,7 +133,7 @@ def _watch(
 ) -> None:
     """Write a row for each image, until a signal or a limit ends it."""
     inputs, file = request.inputs, request.target.file
-    images = output.open(partial(Watch, partial(look, replace(inputs, limit=None)), _roots(request)), tally)
+    images = output.open(partial(Watch, partial(find_inputs, replace(inputs, limit=None)), _roots(request)), tally)
     heartbeat = Heartbeat(status, lambda: _state(images, output, tally, file))
 
     def beat() -> None:
@@ -164,7 +164,9 @@ def _watch(
         log.info("watching %s", " ".join(inputs.paths or ()))
         heartbeat.start()
         sources = images.sources(partial(_rest, output, hang_ups, beat), beat)
-        made = job.rows(_limited(sources, images, inputs.limit), **request.passing.arguments(Stages(), stop, live=True))
+        made = job.rows(
+            _limited(sources, images, inputs.limit), **request.passing.arguments(StageTimer(), stop, live=True)
+        )
         shown = with_progress(made, tally, request.messages, None)
         rows = _recorded(shown, images, tally, note_failure, heartbeat)
         try:

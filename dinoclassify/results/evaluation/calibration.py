@@ -17,9 +17,9 @@ Hits = npt.NDArray[np.bool_]  # as long: whether what has the score is right
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The pictures with a best score in (low, high], their mean score, and the share that was right.
+    """The images with a best score in (low, high], their mean score, and the share that was right.
 
-    With many labels a picture: the answers, one a label and picture, and the share of those that are true.
+    With many labels an image: the answers, one a label and image, and the share of those that are true.
     """
 
     low: float
@@ -40,20 +40,20 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """At each score that occurs, from high to low: the share of pictures that reach it, and of those that are right."""
+    """At each score that occurs, from high to low: the share of images that reach it, and of those that are right."""
 
     scores: npt.NDArray[np.float64]
     coverage: npt.NDArray[np.float64]
     accuracy: npt.NDArray[np.float64]
 
     def at(self, threshold: float) -> tuple[float, float] | None:
-        """Coverage and accuracy of the pictures that reach a threshold, if there are any."""
+        """Coverage and accuracy of the images that reach a threshold, if there are any."""
         reached = int((self.scores >= threshold).sum())
         return (float(self.coverage[reached - 1]), float(self.accuracy[reached - 1])) if reached else None
 
 
 def bin_scores(scores: Scores, hits: Hits) -> tuple[Bin, ...]:
-    """Those that have pictures."""
+    """Those that have images."""
     numbers = np.clip(np.ceil(scores * BINS).astype(int) - 1, 0, BINS - 1)
     found = []
     for number in np.unique(numbers):
@@ -78,9 +78,9 @@ def trace(scores: Scores, hits: Hits) -> Curve:
 
 
 def suggest_threshold(curve: Curve, total: int, target: float) -> Threshold | None:
-    """The threshold that calls the fewest pictures uncertain while ``target`` of the others are right, or None.
+    """The threshold that calls the fewest images uncertain while ``target`` of the others are right, or None.
 
-    It is the shortest decimal that parts the pictures as the score does.
+    It is the shortest decimal that parts the images as the score does.
     """
     enough = np.flatnonzero(curve.accuracy >= target)
     if not len(enough):

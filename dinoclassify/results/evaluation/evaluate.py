@@ -21,12 +21,12 @@ from dinoclassify.results.evaluation.calibration import (
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.share import Interval, Share
 
-RESAMPLES = 1000  # of the pictures, for the interval of a mean of recalls
-ENOUGH = 5  # pictures of a class, on average: with fewer the bootstrap gives intervals that are too narrow
+RESAMPLES = 1000  # of the images, for the interval of a mean of recalls
+ENOUGH = 5  # images of a class, on average: with fewer the bootstrap gives intervals that are too narrow
 YES = 0.5  # the least score of a label that is given, where there may be many
 MOST_MISTAKES = 20  # that are kept, the most confident ones
 
-Answer = tuple[Prediction, tuple[int, ...]]  # and the true classes of the picture
+LabelledPrediction = tuple[Prediction, tuple[int, ...]]  # and the true classes of the image
 
 _Scores = npt.NDArray[np.float64]
 _Truths = npt.NDArray[np.bool_]
@@ -38,7 +38,7 @@ class ClassFigures:
 
     label: str
     index: int
-    pictures: int
+    images: int
     predicted: int
     precision: float
     recall: float
@@ -47,7 +47,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A picture whose best label is wrong: its true classes, and the one it was taken for, by index."""
+    """An image whose best label is wrong: its true classes, and the one it was taken for, by index."""
 
     path: str
     truth: tuple[int, ...]
@@ -57,9 +57,9 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class MultiLabel:
-    """Of pictures that may have many labels, each a yes from a score of 0.5 up.
+    """Of images that may have many labels, each a yes from a score of 0.5 up.
 
-    ``exact`` is how many pictures have all answers right, ``micro_f1`` is over all answers of all pictures, and
+    ``exact`` is how many images have all answers right, ``micro_f1`` is over all answers of all images, and
     ``mean_average_precision`` the mean over the labels that occur.
     """
 
@@ -70,13 +70,13 @@ class MultiLabel:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All figures. Pictures that failed are in ``failed`` alone.
+    """All figures. Images that failed are in ``failed`` alone.
 
     labels: the names of the classes, by index.
-    top1: pictures whose best label is one of theirs.
+    top1: images whose best label is one of theirs.
     top5: those that have one among the best five, if as many are known of each, and there are more.
-    balanced_accuracy: the mean recall of the classes; with an interval if they have pictures enough for one.
-    calibration_error: expected, over ``bins``; with many labels a picture both are of all answers.
+    balanced_accuracy: the mean recall of the classes; with an interval if they have images enough for one.
+    calibration_error: expected, over ``bins``; with many labels an image both are of all answers.
     confusions: how many there are of each (true, predicted) pair of classes, by index.
     suggested: the threshold for ``target_precision``, if there is one.
     """
@@ -100,19 +100,19 @@ class Evaluation:
 
 
 def evaluate(
-    answers: Iterable[Answer],
+    answers: Iterable[LabelledPrediction],
     labels: Sequence[str],
     *,
     multi_label: bool = False,
     target_precision: float | None = None,
 ) -> Evaluation:
-    """Compare predictions with the true classes of their pictures.
+    """Compare predictions with the true classes of their images.
 
     Args:
-        answers: each prediction, and the true class of its picture; with ``multi_label`` any number of them, and the
+        answers: each prediction, and the true class of its image; with ``multi_label`` any number of them, and the
             prediction has the scores of all classes.
         labels: the name of each class, by index.
-        multi_label: a picture may have many labels; ``classes`` then are of yes and no, and nothing is confused.
+        multi_label: an image may have many labels; ``classes`` then are of yes and no, and nothing is confused.
         target_precision: the share of best labels to be right, for which a threshold is suggested.
     """
     given = list(answers)
@@ -156,23 +156,23 @@ def evaluate(
 
 
 def _judge_classes(pairs: Sequence[tuple[int, int]], labels: Sequence[str]) -> tuple[ClassFigures, ...]:
-    """Each class that is true of some picture."""
+    """Each class that is true of some image."""
     truths, predicted = Counter(truth for truth, _ in pairs), Counter(guess for _, guess in pairs)
     hits = Counter(truth for truth, guess in pairs if truth == guess)
     return tuple(
-        _class_figures(labels[index], index, pictures=truths[index], predicted=predicted[index], hits=hits[index])
+        _class_figures(labels[index], index, images=truths[index], predicted=predicted[index], hits=hits[index])
         for index in sorted(truths)
     )
 
 
 def _judge_labels(scores: _Scores, truths: _Truths, labels: Sequence[str]) -> tuple[ClassFigures, ...]:
-    """Each class that is true of some picture, answered with a yes from a score of 0.5 up."""
+    """Each class that is true of some image, answered with a yes from a score of 0.5 up."""
     yes = scores >= YES
     return tuple(
         _class_figures(
             labels[index],
             index,
-            pictures=int(truths[:, index].sum()),
+            images=int(truths[:, index].sum()),
             predicted=int(yes[:, index].sum()),
             hits=int((truths & yes)[:, index].sum()),
         )
@@ -180,10 +180,10 @@ def _judge_labels(scores: _Scores, truths: _Truths, labels: Sequence[str]) -> tu
     )
 
 
-def _class_figures(label: str, index: int, *, pictures: int, predicted: int, hits: int) -> ClassFigures:
-    precision, recall = hits / predicted if predicted else 0.0, hits / pictures
-    f1 = 2 * hits / (pictures + predicted)
-    return ClassFigures(label, index, pictures, predicted, precision, recall, f1)
+def _class_figures(label: str, index: int, *, images: int, predicted: int, hits: int) -> ClassFigures:
+    precision, recall = hits / predicted if predicted else 0.0, hits / images
+    f1 = 2 * hits / (images + predicted)
+    return ClassFigures(label, index, images, predicted, precision, recall, f1)
 
 
 def _judge_many(scores: _Scores, truths: _Truths) -> MultiLabel:
@@ -196,8 +196,8 @@ def _judge_many(scores: _Scores, truths: _Truths) -> MultiLabel:
     return MultiLabel(exact, micro_f1, _mean(precisions))
 
 
-def _all_answers(answered: Sequence[Answer], classes: int) -> tuple[_Scores, _Truths]:
-    """Scores and truths, pictures x classes."""
+def _all_answers(answered: Sequence[LabelledPrediction], classes: int) -> tuple[_Scores, _Truths]:
+    """Scores and truths, images x classes."""
     scores, true = np.zeros((len(answered), classes)), np.zeros((len(answered), classes), bool)
     for number, (row, truths) in enumerate(answered):
         if len(row.top) < classes:
@@ -209,7 +209,7 @@ def _all_answers(answered: Sequence[Answer], classes: int) -> tuple[_Scores, _Tr
 
 
 def _average_precision(scores: npt.NDArray[np.float64], truths: npt.NDArray[np.bool_]) -> float:
-    """The mean of the precision at each true picture, from the best score down; of equal scores the last counts."""
+    """The mean of the precision at each true image, from the best score down; of equal scores the last counts."""
     order = np.argsort(-scores, kind="stable")
     ends = np.searchsorted(-scores[order], -scores[order], side="right")  # how many reach each score
     hits = np.cumsum(truths[order])
@@ -217,9 +217,9 @@ def _average_precision(scores: npt.NDArray[np.float64], truths: npt.NDArray[np.b
 
 
 def _resampled(truths: Sequence[int], hits: npt.NDArray[np.bool_]) -> Interval | None:
-    """The interval of the mean recall by bootstrap: drawing as many pictures, with repetition, again and again.
+    """The interval of the mean recall by bootstrap: drawing as many images, with repetition, again and again.
 
-    None where that would say too much: of few pictures, and of those that are all alike.
+    None where that would say too much: of few images, and of those that are all alike.
     """
     names, classes = np.unique(truths, return_inverse=True)
     if len(truths) < ENOUGH * len(names) or hits.all() or not hits.any():
@@ -227,9 +227,9 @@ def _resampled(truths: Sequence[int], hits: npt.NDArray[np.bool_]) -> Interval |
     generator, means = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
         drawn = generator.integers(0, len(classes), len(classes))
-        pictures = np.bincount(classes[drawn])
-        right = np.bincount(classes[drawn], weights=hits[drawn], minlength=len(pictures))
-        means.append(float((right[pictures > 0] / pictures[pictures > 0]).mean()))
+        images = np.bincount(classes[drawn])
+        right = np.bincount(classes[drawn], weights=hits[drawn], minlength=len(images))
+        means.append(float((right[images > 0] / images[images > 0]).mean()))
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: who is taken for whom, how far scores can be trusted, what a threshold buys."""
+"""Images of an evaluation: who is taken for whom, how far scores can be trusted, what a threshold buys."""
 
 import os
 from typing import Literal
@@ -8,7 +8,7 @@ import numpy as np
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import printable
 from dinoclassify.results.evaluation.evaluate import Evaluation
-from dinoclassify.storage.atomic import replacing, reporting
+from dinoclassify.storage.atomic import as_output_errors, replacing
 
 try:
     from matplotlib import rc_context
@@ -29,7 +29,7 @@ def make_folder(folder: str) -> None:
     Raises:
         OutputError: it cannot be made or may not be written to.
     """
-    with reporting(folder):
+    with as_output_errors(folder):
         os.makedirs(folder, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {folder}: it may not be written to")
@@ -55,7 +55,7 @@ def write_plots(folder: str, evaluation: Evaluation, plot_format: PlotFormat) ->
 
 
 def plot_confusion(evaluation: Evaluation) -> Figure:
-    """The confusion matrix: of the pictures of each class (row), the share that was taken for each (column)."""
+    """The confusion matrix: of the images of each class (row), the share that was taken for each (column)."""
     shown = sorted({index for pair in evaluation.confusions for index in pair})
     place = {index: number for number, index in enumerate(shown)}
     matrix = np.zeros((len(shown), len(shown)))
@@ -67,8 +67,8 @@ def plot_confusion(evaluation: Evaluation) -> Figure:
     figure = Figure((side + 1, side), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    figure.colorbar(image, label="share of the pictures of the class", shrink=0.8)
-    axes.set(xlabel="predicted", ylabel="true", title=f"Confusion, {evaluation.top1.total:,} pictures")
+    figure.colorbar(image, label="share of the images of the class", shrink=0.8)
+    axes.set(xlabel="predicted", ylabel="true", title=f"Confusion, {evaluation.top1.total:,} images")
     if named:
         names = [_short(evaluation.labels[index]) for index in shown]
         axes.set_xticks(range(len(shown)), names, rotation=90)
@@ -79,7 +79,7 @@ def plot_confusion(evaluation: Evaluation) -> Figure:
 
 
 def plot_reliability(evaluation: Evaluation) -> Figure:
-    """The reliability diagram: the share that is right of the pictures in each bin of scores, with their number."""
+    """The reliability diagram: the share that is right of the images in each bin of scores, with their number."""
     figure = Figure((5.5, 5.5), layout="constrained")
     axes = figure.add_subplot()
     for one in evaluation.bins:
@@ -93,14 +93,14 @@ def plot_reliability(evaluation: Evaluation) -> Figure:
 
 
 def plot_threshold(evaluation: Evaluation) -> Figure:
-    """What is right of the pictures that reach a threshold, and how many reach it."""
+    """What is right of the images that reach a threshold, and how many reach it."""
     curve, suggested = evaluation.curve, evaluation.suggested
     figure = Figure((7.0, 5.0), layout="constrained")
     axes = figure.add_subplot()
     thresholds = [*curve.scores, 0.0]
     for shares, color, label in (
         (curve.accuracy, "#4878a8", "right, of those that reach it"),
-        (curve.coverage, "#d08040", "pictures that reach it"),
+        (curve.coverage, "#d08040", "images that reach it"),
     ):
         axes.step(thresholds, [*shares, *shares[-1:]], where="post", color=color, label=label)
     if suggested is not None:

@@ -1,4 +1,4 @@
-"""Rows that `predict` wrote and what is known of their pictures -> answers that can be judged."""
+"""Rows that `predict` wrote and what is known of their images -> answers that can be judged."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, fold_ranks, group_finder, match_groups
 from dinoclassify.labels.matching import are_imagenets, imagenet_labels, match_classes
 from dinoclassify.messages import name_some
-from dinoclassify.results.evaluation.evaluate import Answer
+from dinoclassify.results.evaluation.evaluate import LabelledPrediction
 from dinoclassify.results.reader import file_finder, read_predictions
 from dinoclassify.types.prediction import Prediction
 
@@ -19,19 +19,19 @@ _LONGEST_INDEX = 5  # digits
 _MOST_CLASSES = 1_000_000
 
 
-def known_answers(
+def match_to_truth(
     name: str,
-    pictures: Sequence[Labelled],
+    images: Sequence[Labelled],
     classes: Sequence[str],
     groups: Groups | None = None,
     *,
     multi_label: bool,
-) -> tuple[list[Answer], list[str]]:
-    """The rows of a file for pictures of which something is known, and the names of the classes, by index.
+) -> tuple[list[LabelledPrediction], list[str]]:
+    """The rows of a file for images of which something is known, and the names of the classes, by index.
 
     Args:
         name: see `read_predictions`.
-        pictures: what is known of them. Paths are the same if they lead to the same place.
+        images: what is known of them. Paths are the same if they lead to the same place.
         classes: all labels that these have.
         groups: fold the rows into these, if they are not already, and the labels too.
         multi_label: rows have the scores of all classes, so that there are no others; nor are there of ImageNet's.
@@ -39,16 +39,16 @@ def known_answers(
     Raises:
         UsageError: see `read_predictions`; or there are no such rows.
     """
-    truths = {os.path.abspath(picture.path): picture.labels for picture in pictures}
+    truths = {os.path.abspath(image.path): image.labels for image in images}
     find = file_finder(name)
     rows = {os.path.abspath(find(row)): row for row in read_predictions(name)}
     found = {path: row for path, row in rows.items() if path in truths}
     if not found:
-        raise UsageError(f"{name} has no rows for these pictures, such as {pictures[0].path}: are paths the same?")
+        raise UsageError(f"{name} has no rows for these images, such as {images[0].path}: are paths the same?")
     if lacking := len(truths) - len(found):
-        log.warning("%s pictures have no row in %s", f"{lacking:,}", name)
+        log.warning("%s images have no row in %s", f"{lacking:,}", name)
     if others := len(rows) - len(found):
-        log.warning("%s rows of %s are of other pictures and left out", f"{others:,}", name)
+        log.warning("%s rows of %s are of other images and left out", f"{others:,}", name)
     known = {label.index: label.label for row in found.values() for label in row.top}
     if max(known, default=0) >= _MOST_CLASSES:
         raise UsageError(f"{name} has a class of index {max(known)}: is it what predict wrote?")
@@ -74,7 +74,7 @@ def _grouped(
     known: Mapping[int, str],
     groups: Groups,
     name: str,
-) -> list[Answer]:
+) -> list[LabelledPrediction]:
     """Rows and truths, folded into groups; the rows may be so already, and then know nothing of classes."""
     folded = set(known.values()) <= set(groups.names)
     meant = match_groups(classes, groups, imagenet_labels() if folded else _labels(known, classes), name)

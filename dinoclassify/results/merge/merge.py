@@ -19,9 +19,9 @@ from operator import itemgetter
 from typing import Any
 
 from dinoclassify.errors import UsageError
-from dinoclassify.results.merge.parts import META, Part, ShardPart, left_of, mind, read_parts
+from dinoclassify.results.merge.parts import META, Part, ShardPart, left_of, read_parts, refuse_or_warn
 from dinoclassify.results.reader import latest_predictions, read_predictions
-from dinoclassify.storage.atomic import is_regular, replacing, reporting
+from dinoclassify.storage.atomic import as_output_errors, is_regular, replacing
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import is_appended, write_meta
@@ -131,7 +131,9 @@ def _judging(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Calla
             path, first, other, count = doubled
             more = f", and so are {count - 1:,} more in two parts" if count > 1 else ""
             cure = "leave a part out, or --allow-duplicates takes the rows of the last"
-            mind(f"{path} is in {parts[first].name} and {parts[other].name}{more}", cure, allowed=allow_duplicates)
+            refuse_or_warn(
+                f"{path} is in {parts[first].name} and {parts[other].name}{more}", cure, allowed=allow_duplicates
+            )
 
         def counts(rank: int, row: Prediction) -> bool:
             if doubled is None:
@@ -203,10 +205,10 @@ def _write(
 ) -> None:
     """Write a file. Its meta is removed just before: for a moment there is none, rather than that of other rows."""
     with replacing(os.path.realpath(output)) as file:
-        with reporting(output):
+        with as_output_errors(output):
             row_format.write(file, rows, meta)
         row_format.refuse_in_use(output)
-        with reporting(output + META), suppress(FileNotFoundError):
+        with as_output_errors(output + META), suppress(FileNotFoundError):
             os.unlink(os.path.realpath(output) + META)
 
 

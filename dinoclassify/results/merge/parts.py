@@ -122,7 +122,7 @@ def left_of(name: str) -> list[str]:
     return [left for left in (path, path + META) if os.path.exists(left)]
 
 
-def mind(trouble: str, cure: str, *, allowed: bool) -> None:
+def refuse_or_warn(trouble: str, cure: str, *, allowed: bool) -> None:
     """Refuse what is wrong, or say it where it is allowed.
 
     Raises:
@@ -203,17 +203,17 @@ def _check_shards(parts: Sequence[ShardPart], *, allow_gaps: bool, allow_duplica
             raise UsageError(f"{first.name} is shard {first.shard}, {part.name} is {part.shard}: merge those of one N")
         if index in by_index:
             trouble = f"{by_index[index].name} and {part.name} are both shard {part.shard}"
-            mind(trouble, "leave one out, or --allow-duplicates takes the last", allowed=allow_duplicates)
+            refuse_or_warn(trouble, "leave one out, or --allow-duplicates takes the last", allowed=allow_duplicates)
         by_index[index] = part
     missing = [index for index in range(1, count + 1) if index not in by_index]
     if missing:
         more = f", and {len(missing) - 1:,} more" if missing[1:] else ""
         trouble = f"part {missing[0]} of {count} is missing{more}"
-        mind(trouble, "name all, or --allow-gaps merges what there is", allowed=allow_gaps)
+        refuse_or_warn(trouble, "name all, or --allow-gaps merges what there is", allowed=allow_gaps)
     other = next((part for part in parts if part.inputs != first.inputs), None)
     if other is not None:
         numbers = f"{first.name} is of {first.inputs:,}, {other.name} of {other.inputs:,}"
-        mind(f"the inputs changed between the parts: {numbers}", _AGAIN, allowed=allow_gaps)
+        refuse_or_warn(f"the inputs changed between the parts: {numbers}", _AGAIN, allowed=allow_gaps)
     if not allow_gaps:
         _check_positions(by_index.values())
 

@@ -44,9 +44,9 @@ def as_columns(
     Args:
         rows: all rows, which are known by their number in it.
         group: gives the group of a row that has a label; None for no groups.
-        links: the URLs of pictures, by row.
-        thumbnails: the rows with an embedded picture.
-        most: how many pictures are shown of a label.
+        links: the URLs of images, by row.
+        thumbnails: the rows with an embedded image.
+        most: how many images are shown of a label.
     """
     folders, labels, groups, errors = _Table(), _Table(), _Table(), _Table()
     parts = [_split(visible(shown_path(row.path))) for row in rows]
@@ -102,9 +102,9 @@ def as_json(columns: Mapping[str, object]) -> str:
     return json.dumps(columns, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_ESCAPES)
 
 
-def url_of(picture: str, folder: str) -> str | None:
-    """The address of a picture for a page in ``folder``, byte by byte; None if it is not there."""
-    return quote(os.fsencode(os.path.relpath(picture, folder))) if os.path.isfile(picture) else None
+def url_of(image: str, folder: str) -> str | None:
+    """The address of an image for a page in ``folder``, byte by byte; None if it is not there."""
+    return quote(os.fsencode(os.path.relpath(image, folder))) if os.path.isfile(image) else None
 
 
 def _split(path: str) -> tuple[str, str]:

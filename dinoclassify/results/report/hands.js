@@ -89,12 +89,12 @@ function setUp() {
 
 fill(byId("label"), labelCounts);
 fill(byId("group"), groupCounts);
-byId("views").hidden = !anyPicture;
+byId("views").hidden = !anyImage;
 byId("scores").hidden = !labelCounts.length;
 byId("range").hidden = !labelCounts.length;
 byId("no-rows").hidden = total > 0;
 byId("columns").hidden = total === 0;
-document.body.classList.toggle("pictureless", !anyPicture);
+document.body.classList.toggle("imageless", !anyImage);
 makeHistogram();
 setUp();
 readHash();

@@ -1,4 +1,4 @@
-// --- the overview: scores, labels, groups and failures, each a way to ask for a part of the pictures
+// --- the overview: scores, labels, groups and failures, each a way to ask for a part of the images
 
 function tally(values) {
   const counts = new Map();

@@ -23,8 +23,8 @@ const labelOf = (row) => data.labels[data.label[row]];
 const groupOf = (row) => data.group && data.groups[data.group[row]];
 const errorOf = (row) => data.errors[data.error[row]];
 const embedded = new Set(data.thumbnails);
-const hasPicture = (row) => embedded.has(row) || row in data.links;
-const anyPicture = embedded.size > 0 || Object.keys(data.links).length > 0;
+const hasImage = (row) => embedded.has(row) || row in data.links;
+const anyImage = embedded.size > 0 || Object.keys(data.links).length > 0;
 
 const list = byId("list");
 const all = Array.from({ length: total }, (_, row) => row);
@@ -72,7 +72,7 @@ function source(row, large) {
   return thumbnail ? `data:image/jpeg;base64,${thumbnail.textContent}` : link;
 }
 
-function picture(row, large = false) {
+function image(row, large = false) {
   const kind = large && row in data.links ? "frame large" : "frame";
   const frame = make("span", { class: kind, "aria-hidden": "true" });
   const address = source(row, large);
@@ -94,12 +94,12 @@ function readHash() {
   }
   const known = { label: data.labels, group: data.groups, sort: ["input", "score-down", "score-up", "path"] };
   for (const [name, values] of Object.entries(known)) if (!values.includes(state[name])) state[name] = WHOLE[name];
-  if (state.view !== "pictures") state.view = anyPicture ? "labels" : "pictures";
+  if (state.view !== "images") state.view = anyImage ? "labels" : "images";
 }
 
 function writeHash() {
   const changed = Object.entries(state).filter(([name, value]) => value !== WHOLE[name] && name !== "view");
-  if (anyPicture && state.view === "pictures") changed.push(["view", state.view]);
+  if (anyImage && state.view === "images") changed.push(["view", state.view]);
   const hash = new URLSearchParams(changed).toString();
   if (hash !== location.hash.slice(1)) history.replaceState(null, "", `#${hash}`);
 }
@@ -162,10 +162,10 @@ function refresh() {
 function drawControls() {
   const { view, sort, ...filters } = state;
   const narrowed = Object.entries(filters).some(([name, value]) => value !== WHOLE[name]);
-  const whole = `${count(total)} ${total === 1 ? "picture" : "pictures"}`;
+  const whole = `${count(total)} ${total === 1 ? "image" : "images"}`;
   byId("count").textContent = shown.length === total ? whole : `${count(shown.length)} of ${count(total)}`;
   byId("clear").hidden = !narrowed;
-  byId("sort").hidden = view === "labels"; // where labels go by their number, and pictures by their score
+  byId("sort").hidden = view === "labels"; // where labels go by their number, and images by their score
   byId("toggle").classList.toggle("on", narrowed);
   for (const id of ["q", "label", "group", "min", "max", "sort"]) {
     if (byId(id) !== document.activeElement || !["min", "max"].includes(id)) byId(id).value = state[id];

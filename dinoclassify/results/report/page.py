@@ -23,7 +23,7 @@ from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.results.reader import FindFile, current_file, why_stale
 from dinoclassify.results.report.data import as_columns, as_json, url_of, visible
 from dinoclassify.results.report.provenance import provenance
-from dinoclassify.storage.atomic import closing_well, is_regular, open_in_place, replacing, reporting
+from dinoclassify.storage.atomic import as_output_errors, close_checked, is_regular, open_in_place, replacing
 from dinoclassify.types.prediction import Prediction
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,9 @@ STDOUT = "-"
 Thumbnails = Iterator[bytes | None]
 Watch = Callable[[Thumbnails, int], Thumbnails]
 
-_SCRIPTS = ("page.js", "overview.js", "pictures.js", "hands.js")  # which make one
-_SHOWN = 6  # pictures of a label, where none is embedded
-_SOURCES = {False: "data:", True: "data: file: 'self'"}  # of pictures, by whether they are linked
+_SCRIPTS = ("page.js", "overview.js", "images.js", "hands.js")  # which make one
+_SHOWN = 6  # images of a label, where none is embedded
+_SOURCES = {False: "data:", True: "data: file: 'self'"}  # of images, by whether they are linked
 
 
 def _unwatched(thumbnails: Thumbnails, _: int) -> Thumbnails:
@@ -63,7 +63,7 @@ def write_page(
     find: FindFile = current_file,
     watch: Watch = _unwatched,
 ) -> Written:
-    """Write the page of all rows; the same rows, pictures and sidecar are the same bytes.
+    """Write the page of all rows; the same rows, images and sidecar are the same bytes.
 
     Args:
         output: a file, which appears whole or not at all; `STDOUT`; or a device or a pipe.
@@ -71,26 +71,26 @@ def write_page(
         title: the name of the page.
         meta: what stands in the sidecar of the rows; nothing if there is none.
         group: gives the group of a row that has a label; None for no groups.
-        thumbnails: how many pictures of each label are embedded, those with the highest scores.
-        link: show the other pictures from where they lie.
+        thumbnails: how many images of each label are embedded, those with the highest scores.
+        link: show the other images from where they lie.
         find: gives the image of a row, see `results.reader.file_finder`.
         watch: gets the thumbnails as they are made, and how many there will be, and gives them back.
 
     Raises:
-        UsageError: it would be written over one of the pictures.
+        UsageError: it would be written over one of the images.
         OutputError: it cannot be written.
-        WorkerError: no pictures can be decoded.
+        WorkerError: no images can be decoded.
     """
     rows = list(rows)
-    pictures = {number: find(row) for number, row in enumerate(rows)}
-    _check_pictures(output, pictures.values())
+    images = {number: find(row) for number, row in enumerate(rows)}
+    _check_images(output, images.values())
     with _opened(output) as file:
-        jpegs = _thumbnails(rows, pictures, thumbnails, watch)
+        jpegs = _thumbnails(rows, images, thumbnails, watch)
         folder = os.path.dirname(output) if is_regular(output) else ""
-        links = _links(rows, pictures, folder) if link else {}
+        links = _links(rows, images, folder) if link else {}
         columns = as_columns(rows, group, links, list(jpegs), thumbnails or _SHOWN)
         page = _render(title, _figures(rows), meta, as_json(columns), jpegs, link=link)
-        with reporting(output):
+        with as_output_errors(output):
             file.write(page)
     return Written(len(rows), len(jpegs), len(page))
 
@@ -104,11 +104,11 @@ def most_certain(rows: Sequence[Prediction], most: int) -> list[int]:
     return sorted(number for found in by_class.values() for _, number in sorted(found)[:most])
 
 
-def _check_pictures(output: str, pictures: Iterable[str]) -> None:
+def _check_images(output: str, images: Iterable[str]) -> None:
     if not os.path.isfile(output):
         return
-    if any(os.path.isfile(picture) and os.path.samefile(picture, output) for picture in pictures):
-        raise UsageError(f"{output} is one of the pictures: it would be written over")
+    if any(os.path.isfile(image) and os.path.samefile(image, output) for image in images):
+        raise UsageError(f"{output} is one of the images: it would be written over")
 
 
 @contextmanager
@@ -117,22 +117,22 @@ def _opened(output: str) -> Iterator[BinaryIO]:
         if sys.stdout is None:
             raise OutputError("stdout is closed: name a file with --output")
         yield sys.stdout.buffer
-        with reporting("stdout"):
+        with as_output_errors("stdout"):
             sys.stdout.buffer.flush()
     elif is_regular(output):
         with replacing(os.path.realpath(output)) as file:  # a link stays one
             yield file
     else:
-        with reporting(output):
+        with as_output_errors(output):
             file = open_in_place(output, "wb")  # closed below, where its errors can be told from the block's
-        with closing_well(file, output):
+        with close_checked(file, output):
             yield file
 
 
-def _thumbnails(rows: Sequence[Prediction], pictures: Mapping[int, str], most: int, watch: Watch) -> dict[int, bytes]:
-    """The JPEGs of the pictures that are chosen and still as they were; without one nothing is loaded that decodes."""
+def _thumbnails(rows: Sequence[Prediction], images: Mapping[int, str], most: int, watch: Watch) -> dict[int, bytes]:
+    """The JPEGs of the images that are chosen and still as they were; without one nothing is loaded that decodes."""
     chosen = most_certain(rows, most)
-    fresh = {number: pictures[number] for number in chosen if why_stale(rows[number], pictures[number]) is None}
+    fresh = {number: images[number] for number in chosen if why_stale(rows[number], images[number]) is None}
     jpegs: dict[int, bytes] = {}
     if fresh:
         from dinoclassify.results.report.thumbnails import make_thumbnails
@@ -141,13 +141,13 @@ def _thumbnails(rows: Sequence[Prediction], pictures: Mapping[int, str], most: i
         jpegs = {number: jpeg for number, jpeg in zip(fresh, made, strict=True) if jpeg is not None}
     if missing := len(chosen) - len(jpegs):
         some = f"{missing:,} of {len(chosen):,}"
-        log.warning("%s thumbnails are missing: their pictures are gone, have changed or cannot be decoded", some)
+        log.warning("%s thumbnails are missing: their images are gone, have changed or cannot be decoded", some)
     return jpegs
 
 
-def _links(rows: Sequence[Prediction], pictures: Mapping[int, str], folder: str) -> dict[int, str]:
-    """The addresses of pictures that have a label: a browser is not given what our own decoders refused."""
-    urls = ((number, url_of(pictures[number], folder or ".")) for number, row in enumerate(rows) if row.top)
+def _links(rows: Sequence[Prediction], images: Mapping[int, str], folder: str) -> dict[int, str]:
+    """The addresses of images that have a label: a browser is not given what our own decoders refused."""
+    urls = ((number, url_of(images[number], folder or ".")) for number, row in enumerate(rows) if row.top)
     return {number: url for number, url in urls if url is not None}
 
 
@@ -155,7 +155,7 @@ def _figures(rows: Sequence[Prediction]) -> list[tuple[str, str]]:
     statuses = Counter(row.status for row in rows)
     labels = {(row.label, row.index) for row in rows if row.top}
     numbers = {
-        "pictures": len(rows),
+        "images": len(rows),
         "ok": statuses["ok"],
         "uncertain": statuses["uncertain"],
         "failed": statuses["failed"],

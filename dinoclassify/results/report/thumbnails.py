@@ -1,4 +1,4 @@
-"""Pictures -> small square JPEGs, by the processes that decode: a hostile file costs one of those, and no more."""
+"""Images -> small square JPEGs, by the processes that decode: a hostile file costs one of those, and no more."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -22,21 +22,21 @@ _SQUARE = Preprocessing(
     std=(1.0, 1.0, 1.0),
     on_white=True,
 )
-_BATCH = 16  # pictures
+_BATCH = 16  # images
 _QUALITY = 75  # of JPEG: 4 to 8 KB each
 
 
-def make_thumbnails(pictures: Sequence[str]) -> Iterator[bytes | None]:
-    """The middle of each picture as a JPEG of `SIDE` x `SIDE`, in order; None of one that cannot be decoded.
+def make_thumbnails(images: Sequence[str]) -> Iterator[bytes | None]:
+    """The middle of each image as a JPEG of `SIDE` x `SIDE`, in order; None of one that cannot be decoded.
 
     Raises:
         WorkerError: the processes that decode cannot be started, or keep dying.
     """
     batches = load_batches(
-        map(Source, pictures),
+        map(Source, images),
         _SQUARE,
         batch_size=_BATCH,
-        workers=max(1, min(available_cpus(), -(-len(pictures) // _BATCH))),
+        workers=max(1, min(available_cpus(), -(-len(images) // _BATCH))),
         exact=False,
         max_pixels=MAX_PIXELS,
     )

@@ -13,7 +13,7 @@ class SidecarError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SidecarContent:
     """The labels of an image that its sidecar is to have: none takes those of earlier runs out.
 
     Args:

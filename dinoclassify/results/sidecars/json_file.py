@@ -5,7 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from dinoclassify.results.sidecars.base import SidecarError, Wanted
+from dinoclassify.results.sidecars.base import SidecarContent, SidecarError
 from dinoclassify.types.prediction import Label
 
 KEY = "dinoclassify"
@@ -24,7 +24,7 @@ class _Member:
     value: object
 
 
-def edited(old: bytes | None, wanted: Wanted) -> bytes | None:
+def update(old: bytes | None, wanted: SidecarContent) -> bytes | None:
     """The file with the labels that are wanted under our key; None if there is nothing in it.
 
     Raises:

@@ -16,21 +16,21 @@ from dinoclassify.results.companions import shot_finder
 from dinoclassify.results.only import Only
 from dinoclassify.results.reader import FindFile, current_file, why_stale
 from dinoclassify.results.sidecars import json_file, text, xmp
-from dinoclassify.results.sidecars.base import SidecarError, Wanted, one_line
+from dinoclassify.results.sidecars.base import SidecarContent, SidecarError, one_line
 from dinoclassify.results.sidecars.claims import Claims
 from dinoclassify.results.sidecars.leftovers import leftover_remover
 from dinoclassify.results.sidecars.shots import Job, one_for_each_shot
-from dinoclassify.storage.atomic import FULL, free_of_links, replacing, reporting
+from dinoclassify.storage.atomic import FULL, as_output_errors, free_of_links, replacing
 from dinoclassify.storage.missing import check_into
 from dinoclassify.storage.paths import file_shown_as
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Label, Prediction
 
 # What makes the new content of a sidecar of the old, None where there is no file; the name is also the suffix.
-FORMATS: Mapping[str, Callable[[bytes | None, Wanted], bytes | None]] = {
-    "xmp": xmp.edited,
-    "txt": text.edited,
-    "json": json_file.edited,
+FORMATS: Mapping[str, Callable[[bytes | None, SidecarContent], bytes | None]] = {
+    "xmp": xmp.update,
+    "txt": text.update,
+    "json": json_file.update,
 }
 
 Action = Literal["write", "change", "remove", "delete", "keep", "shared", "nothing", "other", "leave"]
@@ -78,7 +78,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TagResult:
     """What has become of the sidecar of a row.
 
     ``action``: it was made, changed, freed of our labels, deleted; it was as it should be; it has the labels of another
@@ -100,7 +100,7 @@ class _LeaveAlone(Exception):  # noqa: N818 - no error of the program
         self.trouble: Trouble = trouble
 
 
-def tag(rows: Iterable[Prediction], plan: Plan) -> Iterator[Outcome]:
+def tag(rows: Iterable[Prediction], plan: Plan) -> Iterator[TagResult]:
     """Bring the sidecar of each row up to date, one after the other as the outcomes are asked for.
 
     Of an image that stands in several rows the last one counts.
@@ -114,9 +114,9 @@ def tag(rows: Iterable[Prediction], plan: Plan) -> Iterator[Outcome]:
             if not plan.dry_run and remove_leftovers(os.path.realpath(job.sidecar)):
                 _remove_emptied(job.sidecar, plan)
             try:
-                yield Outcome(job.sidecar, _tag(job, plan, claims) if counts else "shared")
+                yield TagResult(job.sidecar, _tag(job, plan, claims) if counts else "shared")
             except _LeaveAlone as reason:
-                yield Outcome(job.sidecar, "leave", reason.trouble, str(reason))
+                yield TagResult(job.sidecar, "leave", reason.trouble, str(reason))
 
 
 def _jobs(rows: Iterable[Prediction], plan: Plan, claims: Claims) -> Iterator[tuple[Job, bool]]:
@@ -172,12 +172,12 @@ def _tag(job: Job, plan: Plan, claims: Claims) -> Action:
     return "write" if old is None else "remove" if plan.remove or row.status != "ok" else "change"
 
 
-def _wanted(row: Prediction, plan: Plan) -> Wanted:
+def _wanted(row: Prediction, plan: Plan) -> SidecarContent:
     tagged = row.status == "ok" and not plan.remove
     labels = tuple(rank for rank in _ranks(row, plan) if rank.score >= plan.min_score) if tagged else ()
     if plan.only is not None:
         labels = tuple(label for label in labels if plan.only.wants(label.label))
-    return Wanted(labels, row.top if plan.remove else (), plan.prefix)
+    return SidecarContent(labels, row.top if plan.remove else (), plan.prefix)
 
 
 def _ranks(row: Prediction, plan: Plan) -> tuple[Label, ...]:
@@ -218,14 +218,14 @@ def _read(sidecar: str) -> bytes | None:
 def _put(sidecar: str, content: bytes | None) -> None:
     """Write a sidecar, or delete it, so that it is the old one or the new one at any time."""
     try:
-        with reporting(sidecar):
+        with as_output_errors(sidecar):
             if os.path.exists(sidecar) and not os.access(sidecar, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # it could be replaced all the same
             if content is None:
                 _delete(sidecar)
                 return
             os.makedirs(os.path.dirname(sidecar) or ".", exist_ok=True)
-        with replacing(os.path.realpath(sidecar)) as file, reporting(sidecar):
+        with replacing(os.path.realpath(sidecar)) as file, as_output_errors(sidecar):
             file.write(content)
     except OutputError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:

@@ -7,12 +7,12 @@ image's row, whatever their rank.
 import codecs
 import re
 
-from dinoclassify.results.sidecars.base import SidecarError, Wanted, words
+from dinoclassify.results.sidecars.base import SidecarContent, SidecarError, words
 
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
-def edited(old: bytes | None, wanted: Wanted) -> bytes | None:
+def update(old: bytes | None, wanted: SidecarContent) -> bytes | None:
     """The file with the labels that are wanted, and all other lines as they are; None if there is nothing in it.
 
     Raises:

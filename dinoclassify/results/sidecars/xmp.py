@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
-from dinoclassify.results.sidecars.base import SidecarError, Wanted, words
+from dinoclassify.results.sidecars.base import SidecarContent, SidecarError, words
 from dinoclassify.results.sidecars.xml_edit import Edit, Element, append, cut, line_before, parse, spliced, written_name
 from dinoclassify.types.prediction import Label
 
@@ -101,7 +101,7 @@ class _Change:
     new: tuple[str, ...]
 
 
-def edited(old: bytes | None, wanted: Wanted) -> bytes | None:
+def update(old: bytes | None, wanted: SidecarContent) -> bytes | None:
     """The file with the labels that are wanted among its keywords; None if there is nothing in it.
 
     Raises:

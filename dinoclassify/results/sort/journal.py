@@ -21,7 +21,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.results.sort.attributes import Rights
 from dinoclassify.results.sort.signing import code_of
 from dinoclassify.results.sort.transfer import Identity, Mode, is_unfinished
-from dinoclassify.storage.atomic import append, replacing, reporting, settle
+from dinoclassify.storage.atomic import append, as_output_errors, fsync_path, replacing
 from dinoclassify.types.source import Signature
 
 NAME = "undo-journal.jsonl"
@@ -111,7 +111,7 @@ def write_ahead(path: str, entries: Sequence[Entry], *, key: bytes | None = None
     Raises:
         OutputError: they cannot be written.
     """
-    with reporting(path):
+    with as_output_errors(path):
         new = not os.path.exists(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         try:
@@ -123,7 +123,7 @@ def write_ahead(path: str, entries: Sequence[Entry], *, key: bytes | None = None
         finally:
             os.close(descriptor)
         if new:
-            settle(os.path.dirname(path))
+            fsync_path(os.path.dirname(path))
 
 
 def rewrite(path: str, entries: Sequence[Entry], *, key: bytes | None = None) -> None:
@@ -132,7 +132,7 @@ def rewrite(path: str, entries: Sequence[Entry], *, key: bytes | None = None) ->
     Raises:
         OutputError: it cannot be done.
     """
-    with reporting(path):
+    with as_output_errors(path):
         if not entries:
             os.unlink(path)
             return

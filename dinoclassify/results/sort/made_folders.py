@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from dinoclassify.results.sort.journal import Entry
-from dinoclassify.storage.atomic import reporting
+from dinoclassify.storage.atomic import as_output_errors
 from dinoclassify.storage.missing import check_into
 
 
@@ -22,7 +22,7 @@ def make_folder(folder: str) -> list[str]:
     while not os.path.lexists(above):
         missing.insert(0, above)
         above = os.path.dirname(above)
-    with reporting(folder):
+    with as_output_errors(folder):
         os.makedirs(folder, exist_ok=True)
     return missing
 

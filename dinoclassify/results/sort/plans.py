@@ -25,7 +25,7 @@ Done = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SortResult:
     """What has become of an image, where it is in the folder, and why not.
 
     ``done``; ``there``: it was there already, or another with the same content is; ``moved``: an earlier run or row has
@@ -74,11 +74,11 @@ class Plan:
         """What is to be put into the folder, the image last: once it is there, its companions are."""
         return self.companions if self.is_there else (*self.companions, self.image)
 
-    def outcome(self, done: Done, why: str = "") -> Outcome:
+    def outcome(self, done: Done, why: str = "") -> SortResult:
         """What has become of the image, and of its companions if it is in the folder now."""
         went = self.companions if done in ("done", "there", "differs") else ()
         names = tuple((os.path.basename(file.source), file.target) for file in went)
-        return Outcome(self.path, done, self.image.target, why, names)
+        return SortResult(self.path, done, self.image.target, why, names)
 
 
 @dataclass(frozen=True, slots=True)

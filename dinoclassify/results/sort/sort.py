@@ -17,7 +17,7 @@ from dinoclassify.results.sort.attributes import listed, lost, rights_of
 from dinoclassify.results.sort.journal import NAME, Entry, open_run, read_journal, standing, write_ahead
 from dinoclassify.results.sort.layout import folder_namer
 from dinoclassify.results.sort.placing import Namer, Rules, folders_of, places_of, targets_of
-from dinoclassify.results.sort.plans import CompanionRow, Done, File, Outcome, Plan
+from dinoclassify.results.sort.plans import CompanionRow, Done, File, Plan, SortResult
 from dinoclassify.results.sort.signing import make_key
 from dinoclassify.results.sort.transfer import TRANSFERS, Mode, identity, is_same, unfinished_name
 from dinoclassify.results.sort.undo import KeptError, finish, take_back
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 BATCH = 100  # rows, or shots of several rows, between two times that the journal is forced onto the disk
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
-_PlanRow = Callable[[Prediction], list[Plan | CompanionRow | Outcome]]
+_PlanRow = Callable[[Prediction], list[Plan | CompanionRow | SortResult]]
 
 
 class SortedFolder:
@@ -85,7 +85,7 @@ class SortedFolder:
 
     def sort(
         self, rows: Iterable[Prediction], rules: Rules, *, batch: int = BATCH, shots: Mapping[str, int] | None = None
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[SortResult]:
         """Put images where they should be, or under a name beside it that is free. Gives one outcome for each place.
 
         What an unfinished run has left is brought into order first. The run has come to its end with the last row.
@@ -102,7 +102,7 @@ class SortedFolder:
         if not self._dry_run:
             for entry in finish(self._folder, self._unfinished, is_own=self._is_own):
                 why = f"is there again since it was moved to {os.path.join(self._folder, entry.target)}, and stays"
-                yield Outcome(entry.source, "back", entry.target, why)
+                yield SortResult(entry.source, "back", entry.target, why)
         if rules.with_companions:
             self._find = companion_finder(self._by_stem if self._mode == "move" else None)
         plan_row = partial(self._plan_row, rules=rules, class_name=folder_namer(), group_name=folder_namer())
@@ -121,7 +121,7 @@ class SortedFolder:
 
     def _plan_rows(
         self, rows: Sequence[Prediction], rules: Rules, plan_row: _PlanRow, *, are_all: bool
-    ) -> list[Plan | CompanionRow | Outcome]:
+    ) -> list[Plan | CompanionRow | SortResult]:
         """What to do with the images of rows, which are of one shot if they are several.
 
         A failed row decides where a shot goes only if these are known to be all its rows, and all have failed.
@@ -136,7 +136,7 @@ class SortedFolder:
             if row.status == "failed":
                 source = free_of_links(rules.find(row))
                 is_free = may_decide or source in self._along or not self._is_of_shot(source)
-                plans += plan_row(row) if is_free else [Outcome(row.path, "failed")]
+                plans += plan_row(row) if is_free else [SortResult(row.path, "failed")]
         return plans
 
     def _is_of_shot(self, source: str) -> bool:
@@ -147,7 +147,7 @@ class SortedFolder:
 
     def _plan_row(
         self, row: Prediction, *, rules: Rules, class_name: Namer, group_name: Namer
-    ) -> list[Plan | CompanionRow | Outcome]:
+    ) -> list[Plan | CompanionRow | SortResult]:
         """What to do with the image of a row, for each place where it should be."""
         image = rules.find(row)
         source = free_of_links(image)
@@ -155,27 +155,27 @@ class SortedFolder:
             return [CompanionRow(row, source)]
         targets = targets_of(row, source, rules, class_name, group_name)
         if isinstance(targets, str):
-            return [Outcome(row.path, targets)]
+            return [SortResult(row.path, targets)]
         if source in self._leaving:
             return [Plan(row.path, File(source, file_signature(source), targets[0]), targets[0], twin=True)]
         if source in self._moved and not os.path.lexists(source):
-            return [Outcome(row.path, "moved")]
+            return [SortResult(row.path, "moved")]
         if (why := why_stale(row, image)) is not None:
             if why == GONE:
-                return [Outcome(row.path, "gone", why=why)]
+                return [SortResult(row.path, "gone", why=why)]
             self._stale.add(source)
-            return [Outcome(row.path, "changed", why=why)]
+            return [SortResult(row.path, "changed", why=why)]
         if self._mode == "move" and os.path.islink(source):
-            return [Outcome(row.path, "error", why="is a symbolic link, which is not moved: take another --mode")]
+            return [SortResult(row.path, "error", why="is a symbolic link, which is not moved: take another --mode")]
         try:
             was, companions = file_signature(source), self._companions(source)
             if stale := [name for name in companions if os.path.join(os.path.dirname(source), name) in self._stale]:
-                return [Outcome(row.path, "changed", why=f"is left alone: its companion {stale[0]} {CHANGED}")]
+                return [SortResult(row.path, "changed", why=f"is left alone: its companion {stale[0]} {CHANGED}")]
             plans = [self._plan(row.path, source, was, target, companions) for target in targets]
             is_leaving = self._mode == "move" and source in self._leaving
             return [*plans, *(self._left_behind(row.path, source) if is_leaving else ())]
         except OSError as error:
-            return [Outcome(row.path, "error", why=f"cannot be read: {error.strerror or error}")]
+            return [SortResult(row.path, "error", why=f"cannot be read: {error.strerror or error}")]
 
     def _companions(self, source: str) -> list[str]:
         """The names of the files that go along with an image, and with no other.
@@ -187,7 +187,7 @@ class SortedFolder:
         free = [path for path in paths if path not in self._leaving and self._along.get(path, source) == source]
         return [os.path.basename(path) for path in free if os.path.lexists(path)]
 
-    def _left_behind(self, path: str, source: str) -> Iterator[Outcome]:
+    def _left_behind(self, path: str, source: str) -> Iterator[SortResult]:
         """Say once of each file that an image shares with others that it stays."""
         found, image = self._find(source), os.path.basename(source)
         for name in found.shared:
@@ -196,9 +196,11 @@ class SortedFolder:
                 self._shared.add(file)
                 cure = f"call it {image}{os.path.splitext(name)[1]} if it is of that"
                 why = f"is called like {listed(sorted([image, *found.alike]))}, and stays: {cure}"
-                yield Outcome(os.path.join(os.path.dirname(path), name), "shared", why=why)
+                yield SortResult(os.path.join(os.path.dirname(path), name), "shared", why=why)
 
-    def _plan(self, path: str, source: str, was: Signature, wanted: str, companions: Sequence[str]) -> Plan | Outcome:
+    def _plan(
+        self, path: str, source: str, was: Signature, wanted: str, companions: Sequence[str]
+    ) -> Plan | SortResult:
         """The first name that is free for an image and its companions; or that it is there already under its name.
 
         Raises:
@@ -217,9 +219,9 @@ class SortedFolder:
                 return self._plan_companions(plan)
             if all(map(self._is_free, (target, *other_targets))):
                 return self._registered(plan)
-        return Outcome(path, "error", why=f"finds no free name like {wanted}")
+        return SortResult(path, "error", why=f"finds no free name like {wanted}")
 
-    def _plan_companions(self, plan: Plan) -> Plan | Outcome:
+    def _plan_companions(self, plan: Plan) -> Plan | SortResult:
         """What to do with the companions of an image that is in the folder; where that is to be moved, it stays."""
         missing, why = [], ""
         for file in plan.companions if self._mode != "move" else ():
@@ -273,22 +275,22 @@ class SortedFolder:
         write_ahead(self._journal, entries, key=self._key)
         return True
 
-    def _follow(self, plan: Plan | CompanionRow | Outcome, plan_row: _PlanRow) -> Iterator[Outcome]:
+    def _follow(self, plan: Plan | CompanionRow | SortResult, plan_row: _PlanRow) -> Iterator[SortResult]:
         """Do what is planned."""
-        if isinstance(plan, Outcome):
+        if isinstance(plan, SortResult):
             yield plan
         elif isinstance(plan, Plan):
             yield self._carry_out(plan)
         elif plan.source in self._along:
-            yield Outcome(plan.row.path, "along")
+            yield SortResult(plan.row.path, "along")
         elif plan.row.status == "failed":
-            yield Outcome(plan.row.path, "failed")
+            yield SortResult(plan.row.path, "failed")
         else:  # the other has not got there
             for again in plan_row(plan.row):
                 self._write_ahead([again] if isinstance(again, Plan) else [])
                 yield from self._follow(again, plan_row)
 
-    def _carry_out(self, plan: Plan) -> Outcome:
+    def _carry_out(self, plan: Plan) -> SortResult:
         if plan.twin:
             return self._follow_twin(plan)
         if self._dry_run:
@@ -313,11 +315,11 @@ class SortedFolder:
             return plan.outcome("differs" if plan.why else "there", plan.why)
         return plan.outcome("done")
 
-    def _follow_twin(self, plan: Plan) -> Outcome:
+    def _follow_twin(self, plan: Plan) -> SortResult:
         """See that the other has got to the place that both should have, or find another."""
         source = plan.image.source
         if source in self._leaving and (self._dry_run or not os.path.lexists(source)):
-            return Outcome(plan.path, "moved")
+            return SortResult(plan.path, "moved")
         if self._dry_run or (not plan.companions and is_same(source, self._place(plan.image.target))):
             return replace(plan, companions=()).outcome("there")
         self._planned.pop(plan.image.target, None)
@@ -346,14 +348,14 @@ class SortedFolder:
             why = "that is another file system, and has no hard links to this one: take another --mode"
         return f"{whose}cannot be put there: {why}"
 
-    def _try_again(self, plan: Plan, file: File, carried: Sequence[File], error: OSError) -> Outcome:
+    def _try_again(self, plan: Plan, file: File, carried: Sequence[File], error: OSError) -> SortResult:
         """Find another name: somebody was faster, or the file system takes two names for the same."""
         why = f"{_of(file, plan)}cannot be put there: {error.strerror}: {error.filename}"
         left = self._leave(plan, "error", why, carried)
         is_taken = os.path.lexists(self._place(file.target))  # and not just by another of its companions, or no folder
         return self._plan_again(plan) if is_taken else left
 
-    def _leave(self, plan: Plan, done: Done, why: str, carried: Sequence[File] = ()) -> Outcome:
+    def _leave(self, plan: Plan, done: Done, why: str, carried: Sequence[File] = ()) -> SortResult:
         """Leave an image and its companions where they are, although the journal has it otherwise."""
         stuck = set()
         for file in reversed(carried):
@@ -371,14 +373,14 @@ class SortedFolder:
         write_ahead(self._journal, entries, key=self._key)
         return plan.outcome(done, why)
 
-    def _plan_again(self, plan: Plan) -> Outcome:
+    def _plan_again(self, plan: Plan) -> SortResult:
         source, was = plan.image.source, plan.image.was
         names = [os.path.basename(file.source) for file in plan.companions if os.path.lexists(file.source)]
         try:
             again = self._plan(plan.path, source, was, plan.wanted, names)
         except OSError as error:
-            return Outcome(plan.path, "error", why=f"cannot be read: {error.strerror or error}")
-        if isinstance(again, Outcome):
+            return SortResult(plan.path, "error", why=f"cannot be read: {error.strerror or error}")
+        if isinstance(again, SortResult):
             return again
         self._write_ahead([again])
         return self._carry_out(again)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Literal
 
-from dinoclassify.storage.atomic import settle
+from dinoclassify.storage.atomic import fsync_path
 from dinoclassify.storage.rename import rename_to_free
 
 Mode = Literal["copy", "move", "symlink", "hardlink"]
@@ -121,7 +121,7 @@ def _copy(source: str, target: str, made: str, *, for_good: bool, amend: Callabl
             _settle(source, made, amend)
         rename_to_free(made, target)
         if for_good:
-            settle(os.path.dirname(target))
+            fsync_path(os.path.dirname(target))
     except OSError:
         remove(made)
         raise
@@ -134,7 +134,7 @@ def _settle(source: str, made: str, amend: Callable[[str], None] | None) -> None
         os.chown(made, status.st_uid, status.st_gid)
     if amend is not None:
         amend(made)
-    settle(made)
+    fsync_path(made)
     _forget_cached(made)
     filecmp.clear_cache()
     if not filecmp.cmp(source, made, shallow=False):

@@ -17,7 +17,7 @@ from dinoclassify.results.sort.attributes import lost, restore
 from dinoclassify.results.sort.journal import Entry, rewrite, standing, write_ahead
 from dinoclassify.results.sort.made_folders import remove_folders
 from dinoclassify.results.sort.transfer import Mode, identity, is_same, move, remove
-from dinoclassify.storage.atomic import reporting
+from dinoclassify.storage.atomic import as_output_errors
 from dinoclassify.storage.signature import file_signature
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def finish(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry
     back = []
     for entry in standing(entries):
         target = os.path.join(folder, entry.target)
-        with reporting(target):
+        with as_output_errors(target):
             if entry.event in ("copy", "move"):
                 remove(os.path.join(os.path.dirname(target), entry.made))
             if entry.event == "move" and _are_two(entry.source, target) and is_same(entry.source, target):
@@ -80,7 +80,7 @@ def _take_torn_back(folder: str, entries: Sequence[Entry]) -> None:
     for entry in reversed(entries):
         if entry.image and entry.image not in there and entry.event in ("copy", "move", "symlink", "hardlink"):
             target = os.path.join(folder, entry.target)
-            with reporting(target), suppress(KeptError):
+            with as_output_errors(target), suppress(KeptError):
                 if take_back(entry.event, entry, target):
                     log.warning("%s is taken back to its image, at which the run was stopped", entry.source)
 

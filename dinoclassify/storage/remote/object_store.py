@@ -24,7 +24,7 @@ from dinoclassify.storage.remote.block_file import BLOCK, Fetch, seekable, strea
 from dinoclassify.storage.remote.web import Reserve, begin, check_size, get, head, is_web, kept, require_aiohttp
 from dinoclassify.storage.signature import entry_signature
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import Signature, Source, Span
+from dinoclassify.types.source import ByteRange, Signature, Source
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -63,7 +63,7 @@ def filesystem(url: str) -> "tuple[AbstractFileSystem, str]":
     return fs, _path(fs, url)
 
 
-def look(url: str) -> Source | None:
+def stat_object(url: str) -> Source | None:
     """The object that is called so, with its signature; None if there is none. The web is not asked.
 
     Raises:
@@ -106,7 +106,7 @@ def signatures(sources: Sequence[Source], *, private: bool = False) -> list[Sign
         with suppress(OSError):
             if is_web(source.path):
                 return entry_signature(begin(head(source.path, private=private)).result())
-            found = look(source.path)
+            found = stat_object(source.path)
             if found is not None and found.signature is not None:
                 return found.signature
         return None, None
@@ -121,7 +121,7 @@ def exists(url: str) -> bool:
     Raises:
         OSError: the store does not say.
     """
-    return look(url) is not None
+    return stat_object(url) is not None
 
 
 async def read(source: Source, *, private: bool = False, reserve: Reserve = check_size) -> Source:
@@ -131,7 +131,7 @@ async def read(source: Source, *, private: bool = False, reserve: Reserve = chec
     signature, it stays: one that has changed since it was found will be found changed by a later run, too.
 
     Args:
-        source: an object, or a `Span` of one.
+        source: an object, or a `ByteRange` of one.
         private: reach web servers whose addresses are not public, too.
         reserve: see `storage.remote.web`.
 
@@ -268,7 +268,7 @@ def _path(fs: "AbstractFileSystem", url: str) -> str:
 async def _read(source: Source, *, private: bool, reserve: Reserve) -> Source:
     if source.signature == (None, None):  # it could not be asked for
         source = replace(source, signature=None)
-    span, known = source.content if isinstance(source.content, Span) else None, source.signature
+    span, known = source.content if isinstance(source.content, ByteRange) else None, source.signature
     if span is not None:
         reserve(span.length)
         content, _ = await _content(
@@ -393,7 +393,7 @@ def _size(url: str, *, private: bool) -> int:
         if not size.isdecimal():
             raise OSError("its server does not say how large it is")
         return int(size)
-    found = look(url)
+    found = stat_object(url)
     if found is None or found.signature is None or found.signature[0] is None:
         raise FileNotFoundError("there is no such object")
     return found.signature[0]

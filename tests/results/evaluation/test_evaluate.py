@@ -30,7 +30,7 @@ from tests.helpers.checkpoints import LABELS
 Invoke = Callable[..., tuple[int, str, str]]
 Matrix = npt.NDArray[np.float64]
 
-SAMPLES = {  # the five sample pictures, as they are labelled here by hand
+SAMPLES = {  # the five sample images, as they are labelled here by hand
     "camera.jpg": "n04485082",
     "chelsea.jpg": "n02124075",
     "coffee.jpg": "n07920052",
@@ -40,7 +40,7 @@ SAMPLES = {  # the five sample pictures, as they are labelled here by hand
 
 
 def predictions(scores: Matrix, top_k: int) -> list[Prediction]:
-    """What a classifier with such scores (pictures x classes) answers."""
+    """What a classifier with such scores (images x classes) answers."""
     rows = []
     for number, row in enumerate(scores):
         best = np.argsort(-row, kind="stable")[:top_k].tolist()
@@ -74,7 +74,7 @@ def test_figures_are_those_of_scikit_learn() -> None:
     assert found.balanced_accuracy == pytest.approx(recalls.mean())
     assert found.macro_f1 == pytest.approx(metrics.f1_score(truth, best, labels=occurring, average="macro"))
     expected = metrics.precision_recall_fscore_support(truth, best, labels=occurring)
-    ours = [(one.precision, one.recall, one.f1, one.pictures) for one in found.classes]
+    ours = [(one.precision, one.recall, one.f1, one.images) for one in found.classes]
     assert np.array(ours) == pytest.approx(np.array(expected).T)
     matrix = metrics.confusion_matrix(truth, best, labels=range(8))
     assert found.confusions == {(int(t), int(g)): matrix[t, g] for t, g in zip(*matrix.nonzero(), strict=True)}
@@ -141,7 +141,7 @@ def test_wilsons_intervals_are_those_of_the_literature(right: int, total: int, l
 def test_the_interval_of_balanced_accuracy_holds_it_and_narrows() -> None:
     scores, truth = guesses(20)
     few = zip(predictions(scores, 1), ((int(n),) for n in truth), strict=True)
-    assert evaluate(few, names(8)).balanced_interval is None  # three pictures a class tell too little
+    assert evaluate(few, names(8)).balanced_interval is None  # three images a class tell too little
     widths = []
     for count in (100, 2500):
         scores, truth = guesses(count)
@@ -153,11 +153,11 @@ def test_the_interval_of_balanced_accuracy_holds_it_and_narrows() -> None:
         assert low < found.balanced_accuracy < high
         assert evaluate(rows, names(8)).balanced_interval == found.balanced_interval
         widths.append(high - low)
-    assert widths[0] > 3 * widths[1]  # with 25 times as many pictures a fifth
+    assert widths[0] > 3 * widths[1]  # with 25 times as many images a fifth
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_suggested_threshold_keeps_most_pictures_of_all_that_do(seed: int) -> None:
+def test_the_suggested_threshold_keeps_most_images_of_all_that_do(seed: int) -> None:
     scores, truth = guesses(80, seed=seed)
     scores = np.round(scores, 2 if seed % 2 else 6)  # also with scores that are equal
     found = evaluate(
@@ -184,7 +184,7 @@ def test_thresholds_are_exact_and_0_where_all_may_stay() -> None:
     assert found.suggested.threshold == 0
 
 
-def test_there_may_be_no_threshold_and_no_picture() -> None:
+def test_there_may_be_no_threshold_and_no_image() -> None:
     rows = predictions(np.array([[0.9, 0.1]] * 3), 1)
     assert evaluate(zip(rows, [(1,)] * 3, strict=True), names(2), target_precision=0.5).suggested is None
     failed = Prediction("x.jpg", "failed", failure=Failure("not_image", "it is none"))
@@ -226,7 +226,7 @@ def test_names_that_mean_two_classes_or_none_are_refused() -> None:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to stand in, with the sample pictures in folders named after what is in them."""
+    """A folder to stand in, with the sample images in folders named after what is in them."""
     monkeypatch.chdir(tmp_path)
     for name, wnid in SAMPLES.items():
         Path("test", wnid).mkdir(parents=True)
@@ -261,7 +261,7 @@ def test_folders_named_by_wordnet_id_go_with_imagenet_models(here: Path, invoke:
 def test_rows_of_predict_give_the_figures_of_the_model(
     here: Path, tiny: str, invoke: Invoke, made: str, ranks: int
 ) -> None:
-    (here / "test" / "n04485082" / "text.jpg").write_text("no picture")
+    (here / "test" / "n04485082" / "text.jpg").write_text("no image")
     model = ("-m", tiny, "--runtime", "torch")
     file = f"labels.{made}"
     assert invoke("predict", "test", *model, "-o", file, "-k", ranks, "-q")[0] == 3
@@ -300,12 +300,12 @@ def test_classes_as_csv(here: Path, invoke: Invoke) -> None:
     code, out, _ = invoke("evaluate", "test", "-m", "builtin", "--runtime", "torch", "--csv", "-q")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert code == 0
-    assert list(rows[0]) == ["label", "index", "pictures", "predicted", "precision", "recall", "f1"]
+    assert list(rows[0]) == ["label", "index", "images", "predicted", "precision", "recall", "f1"]
     assert [row["index"] for row in rows] == ["285", "657", "665", "872", "967"]
     assert {row["f1"] for row in rows} == {"1.0"}
 
 
-def test_pictures_that_fail_are_counted_apart(here: Path, tiny: str, invoke: Invoke) -> None:
+def test_images_that_fail_are_counted_apart(here: Path, tiny: str, invoke: Invoke) -> None:
     (here / "t.csv").write_text("path,label\ntest/n02124075/chelsea.jpg,0\ngone.jpg,goldfish\n")
     code, out, err = invoke("evaluate", "--labels-from", "t.csv", "-m", tiny)
     assert code == 3
@@ -337,14 +337,14 @@ def test_the_suggested_threshold_does_what_it_says(here: Path, tiny: str, invoke
     code, out, _ = invoke("evaluate", *arguments, "--target-precision", "1", "-q")
     assert code == 0
     (line,) = [line for line in out.splitlines() if line.startswith("--threshold")]
-    assert ": 100.00% of the labels are right (43.85% to 100.00%), 60.00% of the pictures get one." in line
+    assert ": 100.00% of the labels are right (43.85% to 100.00%), 60.00% of the images get one." in line
     threshold = line.split(":")[0].split()[1]
     invoke("predict", PHOTOS, *model, "--threshold", threshold, "-o", "sure.csv", "-q")
     sure = pd.read_csv("sure.csv")
     assert sorted(sure[sure.status == "ok"].path) == sorted(rows.path[2:])
 
 
-def test_many_labels_a_picture(here: Path, tiny: str, invoke: Invoke, tmp_path: Path) -> None:
+def test_many_labels_an_image(here: Path, tiny: str, invoke: Invoke, tmp_path: Path) -> None:
     shutil.copytree(tiny, "model")
     config = json.loads(Path("model/config.json").read_text())
     Path("model/config.json").write_text(json.dumps(config | {"problem_type": "multi_label_classification"}))
@@ -371,7 +371,7 @@ def test_many_labels_a_picture(here: Path, tiny: str, invoke: Invoke, tmp_path: 
     assert invoke("evaluate", *table, "-m", tiny) == (
         2,
         "",
-        f"dinoclassify: {tiny} gives one label a picture: leave out --multi-label\n",
+        f"dinoclassify: {tiny} gives one label an image: leave out --multi-label\n",
     )
 
 
@@ -389,8 +389,8 @@ def test_plots(here: Path, tiny: str, invoke: Invoke, plot_format: str) -> None:
     assert set(made[0]) == {f"{name}.{plot_format}" for name in ("confusion", "reliability", "threshold")}
     for name, content in made[0].items():
         if plot_format == "png":
-            with Image.open(io.BytesIO(content)) as picture:
-                assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 10, name
+            with Image.open(io.BytesIO(content)) as image:
+                assert len(image.convert("RGB").getcolors(1 << 24) or []) > 10, name
         else:
             assert ET.fromstring(content).tag.endswith("svg")
         assert content == made[1][name]
@@ -421,7 +421,7 @@ def test_tables_on_a_terminal(here: Path, invoke: Invoke, monkeypatch: pytest.Mo
         (
             "test --predictions other.jsonl",
             2,
-            "other.jsonl has no rows for these pictures, such as test/n02124075",
+            "other.jsonl has no rows for these images, such as test/n02124075",
         ),
         ("unknown -m builtin", 2, "unicorn is not among the 1,000 classes of builtin"),
         ("test -m ./nothing", 5, "there is no folder ./nothing"),
@@ -448,7 +448,7 @@ def test_what_is_not_installed_is_named(here: Path, invoke: Invoke, monkeypatch:
     assert err == "dinoclassify: plots need matplotlib: pip install 'dinoclassify[plots]'\n"
 
 
-def test_rows_and_pictures_that_do_not_meet_are_told(here: Path, invoke: Invoke) -> None:
+def test_rows_and_images_that_do_not_meet_are_told(here: Path, invoke: Invoke) -> None:
     header = "path,status,label,score,index,error_code,error,size,mtime_ns"
     Path("labels.csv").write_text(f"{header}\na.jpg,ok,cat,0.9,0,,,1,1\nb.jpg,ok,dog,0.9,1,,,1,1\n")
     Path("t.csv").write_text("path,label\n./a.jpg,CAT\nc.jpg,unicorn\n")
@@ -457,8 +457,8 @@ def test_rows_and_pictures_that_do_not_meet_are_told(here: Path, invoke: Invoke)
     top1 = json.loads(out)["top1"]
     assert top1.pop("interval") == pytest.approx([0.2065, 1], abs=1e-4)
     assert top1 == {"value": 1.0, "right": 1, "total": 1}
-    assert "1 pictures have no row in labels.csv" in err
-    assert "1 rows of labels.csv are of other pictures and left out" in err
+    assert "1 images have no row in labels.csv" in err
+    assert "1 rows of labels.csv are of other images and left out" in err
     assert "never predicted in labels.csv: unicorn" in err
 
 
@@ -523,7 +523,7 @@ def test_nothing_that_can_be_used_is_told_and_not_drawn(here: Path, tiny: str, i
     Path("t.csv").write_text("path,label\ngone.jpg,goldfish\n")
     table = ("--labels-from", "t.csv", "-m", tiny)
     code, out, err = invoke("evaluate", *table, "--plots", "plots", "--csv")
-    assert (code, out) == (3, "label,index,pictures,predicted,precision,recall,f1\n")
+    assert (code, out) == (3, "label,index,images,predicted,precision,recall,f1\n")
     assert "1 image: 1 failed (1 vanished)" in err
     code, out, _ = invoke("evaluate", *table, "--json")
     assert (code, json.loads(out)["balanced_accuracy"]) == (3, None)

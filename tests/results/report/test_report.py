@@ -40,7 +40,7 @@ REASONS = ("it ends too early", "a byte is missing", "its tables are broken")
 
 
 def answer(path: str, label: str, score: float) -> Prediction:
-    """The row of a picture as it is now."""
+    """The row of an image as it is now."""
     now = os.stat(path) if os.path.exists(path) else None
     size, mtime_ns = (now.st_size, now.st_mtime_ns) if now else (1, 1)
     return Prediction(path, "ok", (Label(label, 0, score),), None, size, mtime_ns)
@@ -76,7 +76,7 @@ def data(page: str) -> dict[str, Any]:
     return content
 
 
-def pictures(page: str) -> dict[int, Image.Image]:
+def images(page: str) -> dict[int, Image.Image]:
     """The thumbnails in a page, by row."""
     found = re.findall(r'<script type="text/plain" id="t(\d+)">(.*?)</script>', page)
     return {int(row): Image.open(io.BytesIO(base64.b64decode(text))) for row, text in found}
@@ -91,7 +91,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def photos(here: Path) -> list[str]:
-    """The sample pictures, as paths in that folder."""
+    """The sample images, as paths in that folder."""
     shutil.copytree(PHOTOS, "photos")
     return [f"photos/{name}" for name in NAMES]
 
@@ -142,7 +142,7 @@ def test_the_policy_allows_the_one_style_and_script_and_no_request(here: Path, l
 def test_figures_and_columns_are_those_of_the_rows(here: Path) -> None:
     page = made(many(100))
     figures = dict(re.findall(r"<dt>([\w/]+)</dt><dd>([\d,.]+)</dd>", page))
-    assert figures == {"pictures": "100", "ok": "71", "uncertain": "19", "failed": "10", "labels": "45"}
+    assert figures == {"images": "100", "ok": "71", "uncertain": "19", "failed": "10", "labels": "45"}
     found = data(page)
     assert found["folders"] == ["/photos/2026/000-somewhere/"]
     assert found["name"][:2] == ["IMG_00000.jpg", "IMG_00001.jpg"]
@@ -203,7 +203,7 @@ def test_a_sidecar_that_is_missing_or_odd_does_no_harm(here: Path, invoke: Invok
     assert unknown is (content is None or not content.endswith('"x"}'))
 
 
-def test_the_most_certain_pictures_of_each_label_are_embedded(photos: list[str], invoke: Invoke) -> None:
+def test_the_most_certain_images_of_each_label_are_embedded(photos: list[str], invoke: Invoke) -> None:
     scores = (0.5, 0.9, 0.7, 0.2, 0.8)
     rows = [
         answer(path, label, score)
@@ -216,18 +216,18 @@ def test_the_most_certain_pictures_of_each_label_are_embedded(photos: list[str],
     assert invoke("report", "labels.csv", "-o", "page.html", "--thumbnails", "2")[2].startswith(
         "dinoclassify: 6 rows, 4 thumbnails -> page.html ("
     )
-    found = pictures(Path("page.html").read_text())
+    found = images(Path("page.html").read_text())
     assert list(found) == data(Path("page.html").read_text())["thumbnails"] == [1, 2, 3, 4]
-    for row, picture in found.items():
-        assert (picture.format, picture.size) == ("JPEG", (160, 160))
+    for row, image in found.items():
+        assert (image.format, image.size) == ("JPEG", (160, 160))
         with Image.open(photos[row]) as original:
             side = min(original.size)
             left, top = (original.width - side) // 2, (original.height - side) // 2
             square = original.convert("RGB").crop((left, top, left + side, top + side)).resize((160, 160))
-        assert max(ImageStat.Stat(ImageChops.difference(picture.convert("RGB"), square)).mean) < 8
+        assert max(ImageStat.Stat(ImageChops.difference(image.convert("RGB"), square)).mean) < 8
 
 
-def test_pictures_that_are_gone_changed_or_broken_have_none(photos: list[str], invoke: Invoke) -> None:
+def test_images_that_are_gone_changed_or_broken_have_none(photos: list[str], invoke: Invoke) -> None:
     rows = [answer(path, "cat", 0.5) for path in photos]
     Path(photos[0]).unlink()
     os.utime(photos[1], (1, 1))
@@ -236,8 +236,8 @@ def test_pictures_that_are_gone_changed_or_broken_have_none(photos: list[str], i
     save("labels.jsonl", rows)
     code, _, err = invoke("report", "labels.jsonl", "-o", "page.html")
     assert code == 0
-    assert "3 of 5 thumbnails are missing: their pictures are gone, have changed or cannot be decoded" in err
-    assert list(pictures(Path("page.html").read_text())) == [3, 4]
+    assert "3 of 5 thumbnails are missing: their images are gone, have changed or cannot be decoded" in err
+    assert list(images(Path("page.html").read_text())) == [3, 4]
 
 
 def test_without_thumbnails_nothing_is_loaded_that_decodes(photos: list[str]) -> None:
@@ -251,7 +251,7 @@ def test_without_thumbnails_nothing_is_loaded_that_decodes(photos: list[str]) ->
 
 
 def strange(folder: str) -> list[str]:
-    """Pictures whose names are addresses only when they are written with care."""
+    """Images whose names are addresses only when they are written with care."""
     os.makedirs(folder)
     names = [
         b"a#b.jpg",
@@ -328,17 +328,17 @@ def test_rows_come_from_stdin(here: Path, cli: Cli) -> None:
         ("labels.csv -o link.csv", 2, "link.csv would be written over an input: choose another name"),
         ("labels.csv -o labels.csv.meta.json", 2, "labels.csv.meta.json would be written over an input"),
         ("labels.csv -o groups.csv --groups groups.csv", 2, "groups.csv would be written over an input"),
-        ("labels.csv -o new.jpg", 2, "new.jpg has the suffix of a picture: choose another name"),
-        ("labels.csv -o picture", 2, "picture is one of the pictures: it would be written over"),
+        ("labels.csv -o new.jpg", 2, "new.jpg has the suffix of an image: choose another name"),
+        ("labels.csv -o image", 2, "image is one of the images: it would be written over"),
         ("labels.csv -o folder", 6, "cannot write folder: it is a folder; name a file, in it or elsewhere"),
         ("labels.csv -o nowhere/page.html", 6, "nowhere: make it first (mkdir -p)"),
         ("nothing.csv -o page.html", 2, "nothing.csv is not there: "),
-        ("picture -o page.html", 2, "picture is not what predict writes"),
+        ("image -o page.html", 2, "image is not what predict writes"),
     ],
 )
 def test_wrong_usage_is_one_line(here: Path, invoke: Invoke, arguments: str, code: int, message: str) -> None:
-    shutil.copy(PHOTOS / "rocket.jpg", "picture")
-    save("labels.csv", [answer("picture", "rocket", 0.9)])
+    shutil.copy(PHOTOS / "rocket.jpg", "image")
+    save("labels.csv", [answer("image", "rocket", 0.9)])
     Path("link.csv").symlink_to("labels.csv")
     os.mkdir("folder")
     before = {path: path.read_bytes() for path in here.iterdir() if path.is_file()}
@@ -388,7 +388,7 @@ def counted(page: Page) -> str:
 
 
 def active(page: Page) -> str:
-    """The name of the picture that the keys are at."""
+    """The name of the image that the keys are at."""
     (name,) = texts(page, ".row.active .name")
     return name
 
@@ -417,7 +417,7 @@ def test_inline_script_of_a_page_that_was_tampered_with_does_not_run(chromium: P
 
 def test_search(page: Page) -> None:
     show(page, many(200))
-    assert counted(page) == "200 pictures"
+    assert counted(page) == "200 images"
     page.press("/", *"img_0012")
     assert counted(page) == "10 of 200"
     assert texts(page, ".name")[0] == "IMG_00120.jpg"
@@ -427,9 +427,9 @@ def test_search(page: Page) -> None:
     assert counted(page) == "6 of 200"  # rows 20, 50, 80, 110, 140, 170
     assert set(texts(page, ".reason")) == {"its tables are broken"}
     page.press("Escape", *"nothing like it")
-    assert texts(page, "#nothing:not([hidden])") == ["No picture is like that."]
+    assert texts(page, "#nothing:not([hidden])") == ["No image is like that."]
     page.press("Escape", "Escape", *"j")
-    assert counted(page) == "200 pictures"
+    assert counted(page) == "200 images"
 
 
 def test_filters_and_their_address(page: Page) -> None:
@@ -440,7 +440,7 @@ def test_filters_and_their_address(page: Page) -> None:
     assert set(texts(page, ".answer bdi:first-child")) == {label}
     assert counted(page) == "4 of 200"
     page.click("#by-label .bar[aria-pressed=true]")
-    assert counted(page) == "200 pictures"
+    assert counted(page) == "200 images"
     page.click(".chip.uncertain")
     uncertain = sum(row.status == "uncertain" for row in rows)
     assert counted(page) == f"{uncertain} of 200"
@@ -522,7 +522,7 @@ def test_keys(page: Page) -> None:
     page.press("Escape", "/", *"00007", "ArrowDown")
     assert active(page) == "IMG_00007.jpg"
     page.press("Escape")
-    assert counted(page) == "300 pictures"
+    assert counted(page) == "300 images"
 
 
 def test_ten_thousand_rows_stay_responsive(page: Page) -> None:
@@ -557,9 +557,9 @@ def test_thumbnails_by_label_and_in_the_list(page: Page, photos: list[str]) -> N
     assert len(page.requests) == 1
 
 
-def test_linked_pictures_are_found_whatever_their_names(page: Page) -> None:
+def test_linked_images_are_found_whatever_their_names(page: Page) -> None:
     paths = strange("in put")
-    show(page, [answer(path, "rocket", 0.9) for path in paths], "#view=pictures", link=True)
+    show(page, [answer(path, "rocket", 0.9) for path in paths], "#view=images", link=True)
     page.wait_for("[...document.images].every((image) => image.complete && image.naturalWidth)")
     with Image.open(PHOTOS / "rocket.jpg") as rocket:
         assert page.evaluate("[...document.images].map((image) => image.naturalWidth)") == [rocket.width] * len(paths)

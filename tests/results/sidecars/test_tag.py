@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dinoclassify.cli import run
 from dinoclassify.results.sidecars import json_file, text, xmp
-from dinoclassify.results.sidecars.base import SidecarError, Wanted, one_line
+from dinoclassify.results.sidecars.base import SidecarContent, SidecarError, one_line
 from dinoclassify.results.sidecars.tag import Plan, sidecar_of
 from dinoclassify.results.sidecars.tag import tag as write_sidecars
 from dinoclassify.storage.atomic import temporary_name
@@ -66,7 +66,7 @@ LIGHTROOM = """\
       <rdf:Description>
        <dc:subject>
         <rdf:Bag>
-         <rdf:li>of another picture</rdf:li>
+         <rdf:li>of another image</rdf:li>
         </rdf:Bag>
        </dc:subject>
       </rdf:Description>
@@ -184,7 +184,7 @@ def tag(capfd: pytest.CaptureFixture[str]) -> Tag:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A picture in a folder of its own."""
+    """An image in a folder of its own."""
     return Path(shutil.copy(PHOTOS / "camera.jpg", tmp_path / "x.jpg"))
 
 
@@ -193,12 +193,12 @@ def labels(*names: str) -> tuple[Label, ...]:
     return tuple(Label(name, rank, round(0.9 / (rank + 1), 4)) for rank, name in enumerate(names))
 
 
-def wanted(*names: str, ranks: tuple[str, ...] = (), prefix: str = "dino") -> Wanted:
-    return Wanted(labels(*names), labels(*names, *ranks), prefix)
+def wanted(*names: str, ranks: tuple[str, ...] = (), prefix: str = "dino") -> SidecarContent:
+    return SidecarContent(labels(*names), labels(*names, *ranks), prefix)
 
 
 def row_of(path: Path | str, *names: str, uncertain: bool = False) -> Prediction:
-    """The row of a picture as it is now."""
+    """The row of an image as it is now."""
     now = os.stat(path)
     return Prediction(str(path), "uncertain" if uncertain else "ok", labels(*names), None, now.st_size, now.st_mtime_ns)
 
@@ -212,7 +212,7 @@ def results(folder: Path, *rows: Prediction) -> Path:
 
 
 def keywords(content: bytes | str, name: str) -> list[str]:
-    """The items of a list, of the picture itself and nothing within."""
+    """The items of a list, of the image itself and nothing within."""
     root = ET.fromstring(content)
     rdf = root if root.tag == f"{{{RDF}}}RDF" else root.find(f"{{{RDF}}}RDF")
     assert rdf is not None
@@ -221,11 +221,11 @@ def keywords(content: bytes | str, name: str) -> list[str]:
     return [item.text or "" for one in found for item in one.iterfind(f"*/{{{RDF}}}li")]
 
 
-def tagged(old: bytes | None, request: Wanted) -> bytes:
+def tagged(old: bytes | None, request: SidecarContent) -> bytes:
     """What has labels, and is the same when it is tagged again."""
-    new = xmp.edited(old, request)
+    new = xmp.update(old, request)
     assert new is not None
-    assert xmp.edited(new, request) is new
+    assert xmp.update(new, request) is new
     return new
 
 
@@ -257,7 +257,7 @@ def test_a_second_run_writes_nothing_and_remove_leaves_nothing(made: str, photo:
     assert state(folder) == first
     code, _, err = tag(rows, "-f", made, "--remove")
     assert (code, err) == (0, "dinoclassify: 1 row: 0 sidecars written, 1 deleted\n")
-    assert state(folder) == before  # and the picture has never been touched
+    assert state(folder) == before  # and the image has never been touched
 
 
 def test_text_is_only_ever_added_to_unless_asked(photo: Path, tag: Tag) -> None:
@@ -296,8 +296,8 @@ def test_a_sidecar_of_others_keeps_all_and_gets_back_every_byte(sample: str) -> 
     again = tagged(first, wanted("Füße", prefix="auto|dino"))  # another answer under another prefix
     assert keywords(again, TREE) == [*keywords(old, TREE), "auto|dino|Füße"]
     assert keywords(again, FLAT) == [*keywords(old, FLAT), "Füße"]
-    assert xmp.edited(again, wanted()) == old
-    assert xmp.edited(old, wanted()) is old
+    assert xmp.update(again, wanted()) == old
+    assert xmp.update(old, wanted()) is old
 
 
 def test_new_elements_are_written_as_their_neighbours() -> None:
@@ -338,10 +338,10 @@ def without_record(content: bytes) -> bytes:
 def test_where_an_editor_has_dropped_our_lists_nothing_is_ours() -> None:
     dropped = without_record(tagged(DIGIKAM.encode(), wanted("tench", "carp", "pond")))
     assert keywords(dropped, FLAT) == ["pond", "tench", "carp"]
-    assert xmp.edited(dropped, wanted()) == dropped
+    assert xmp.update(dropped, wanted()) == dropped
     again = tagged(dropped, wanted("tench"))
     assert keywords(again, FLAT) == ["pond", "tench", "carp"]
-    assert xmp.edited(again, wanted()) is not None
+    assert xmp.update(again, wanted()) is not None
 
 
 def test_keywords_below_our_prefix_that_were_there_before_us_are_anothers() -> None:
@@ -349,14 +349,14 @@ def test_keywords_below_our_prefix_that_were_there_before_us_are_anothers() -> N
     first = tagged(theirs, wanted("carp", prefix="animals"))
     assert keywords(first, TREE) == ["animals|horse", "animals|carp"]
     assert keywords(first, FLAT) == ["horse", "red, round", "carp"]
-    assert xmp.edited(first, wanted(prefix="animals")) == theirs
-    assert xmp.edited(theirs, wanted(prefix="animals")) == theirs
+    assert xmp.update(first, wanted(prefix="animals")) == theirs
+    assert xmp.update(theirs, wanted(prefix="animals")) == theirs
 
 
 def test_a_keyword_below_our_prefix_is_anothers_if_our_lists_say_so() -> None:
     first = tagged(LIGHTROOM.encode(), wanted("carp"))
     by_hand = first.replace(b"<rdf:li>people|", b"<rdf:li>dino|mine</rdf:li><rdf:li>people|")
-    left = xmp.edited(by_hand, wanted())
+    left = xmp.update(by_hand, wanted())
     assert left is not None
     assert keywords(left, TREE) == ["dino|mine", "people|Ann & Bob"]
 
@@ -364,7 +364,7 @@ def test_a_keyword_below_our_prefix_is_anothers_if_our_lists_say_so() -> None:
 def test_a_keyword_that_somebody_puts_into_our_lists_stays() -> None:
     first = tagged(None, wanted("carp"))
     added = first.replace(b"<rdf:li>carp</rdf:li>", b"<rdf:li>mine</rdf:li><rdf:li>carp</rdf:li>", 1)
-    left = xmp.edited(added, wanted())
+    left = xmp.update(added, wanted())
     assert left is not None
     assert (keywords(left, FLAT), keywords(left, TREE)) == (["mine"], [])
     assert b"addedSubject" not in left
@@ -374,7 +374,7 @@ def test_a_keyword_that_somebody_puts_into_our_lists_stays() -> None:
     ("content", "why"),
     [
         (b"", "is not XML"),
-        (b"\xff\xd8\xff\xe0 a picture", "is not XML"),
+        (b"\xff\xd8\xff\xe0 an image", "is not XML"),
         (b"<a/>", "is not XMP"),
         (LIGHTROOM.encode()[:-30], "is not XML"),
         (LIGHTROOM.encode("utf-16"), "is not XML in UTF-8"),
@@ -444,14 +444,14 @@ def test_whatever_is_tagged_and_freed_is_what_it_was(old: bytes, first: list[str
     content: bytes | None = old
     for names, prefix in ((first, "dino"), (second, "auto")):
         request = wanted(*names, prefix=prefix)
-        content = xmp.edited(content, request)
+        content = xmp.update(content, request)
         assert content is not None
-        assert xmp.edited(content, request) is content
+        assert xmp.update(content, request) is content
         flat = [one_line(name).replace("|", "/") for name in names]
         assert keywords(content, FLAT)[: len(keywords(old, FLAT))] == keywords(old, FLAT)
         assert set(keywords(content, FLAT)) == {*keywords(old, FLAT), *flat}
         assert keywords(content, TREE) == [*keywords(old, TREE), *(f"{prefix}|{name}" for name in flat)]
-    freed = xmp.edited(content, wanted())
+    freed = xmp.update(content, wanted())
     assert freed is not None
     assert ET.canonicalize(freed, with_comments=True) == ET.canonicalize(old, with_comments=True)
     if b"/>" not in old:
@@ -460,9 +460,9 @@ def test_whatever_is_tagged_and_freed_is_what_it_was(old: bytes, first: list[str
 
 def test_large_and_deep_files_are_read() -> None:
     big = LIGHTROOM.replace("+0.35", "1" * 5_000_000).encode()
-    assert xmp.edited(tagged(big, wanted("carp")), wanted()) == big
+    assert xmp.update(tagged(big, wanted("carp")), wanted()) == big
     deep = LIGHTROOM.replace("The pond", "<a>" * 50_000 + "</a>" * 50_000).encode()
-    assert xmp.edited(tagged(deep, wanted("carp")), wanted()) == deep
+    assert xmp.update(tagged(deep, wanted("carp")), wanted()) == deep
 
 
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
@@ -471,13 +471,13 @@ def test_exiftool_finds_nothing_to_warn_of(naming: str, photo: Path, tag: Tag) -
     folder = photo.parent
     with_packet = {name: sample for name, sample in SAMPLES.items() if "<?xpacket" in sample}
     packed = f"<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>\n{LIGHTROOM}<?xpacket end='w'?>"
-    pictures = {name: folder / f"{name}.jpg" for name in (*with_packet, "packed", "fresh")}
-    for name, picture in pictures.items():
-        shutil.copy(photo, picture)
+    images = {name: folder / f"{name}.jpg" for name in (*with_packet, "packed", "fresh")}
+    for name, image in images.items():
+        shutil.copy(photo, image)
         if name != "fresh":
-            sidecar = sidecar_of(str(picture), Plan(naming="full" if naming == "full" else "stem"))
+            sidecar = sidecar_of(str(image), Plan(naming="full" if naming == "full" else "stem"))
             Path(sidecar).write_text({**with_packet, "packed": packed}[name], newline="")
-    rows = results(folder, *(row_of(picture, *NAMES) for picture in pictures.values()))
+    rows = results(folder, *(row_of(image, *NAMES) for image in images.values()))
 
     def look() -> dict[str, dict[str, object]]:
         command = ["exiftool", "-json", "-validate", "-warning", "-a", "-G1", "-Subject", "-HierarchicalSubject"]
@@ -528,19 +528,19 @@ def test_remove_finds_ours_where_exiftool_has_written_the_file_anew(photo: Path,
 def test_text_keeps_the_lines_of_others(old: str | None, new: str) -> None:
     before = old.encode() if old is not None else None
     request = wanted("red, round", "carp")
-    content = text.edited(before, request)
+    content = text.update(before, request)
     assert content == new.encode()
-    assert text.edited(content, request) is content
-    assert text.edited(content, wanted(ranks=("red, round", "carp"))) == (before or None)
+    assert text.update(content, request) is content
+    assert text.update(content, wanted(ranks=("red, round", "carp"))) == (before or None)
 
 
 def test_text_loses_what_is_a_label_no_more() -> None:
     request = wanted("carp", ranks=("tench", "two\nlines\x07\u2028"))
-    assert text.edited(b"mine\ntench\ntwo lines\n", request) == b"mine\ncarp\n"
-    assert text.edited(b"", wanted()) == b""
+    assert text.update(b"mine\ntench\ntwo lines\n", request) == b"mine\ncarp\n"
+    assert text.update(b"", wanted()) == b""
     for other in ("mine\n".encode("utf-16"), b"\xff\xd8\xff\xe0", b"a\0b"):
         with pytest.raises(SidecarError):
-            text.edited(other, request)
+            text.update(other, request)
 
 
 @pytest.mark.parametrize(
@@ -554,7 +554,7 @@ def test_text_loses_what_is_a_label_no_more() -> None:
 )
 def test_json_keeps_the_keys_of_others_to_the_byte(old: str) -> None:
     before = old.encode()
-    content = json_file.edited(before, wanted("tench", "שלום"))
+    content = json_file.update(before, wanted("tench", "שלום"))
     assert content is not None
     assert json.loads(content.decode("utf-8-sig")) == {
         **json.loads(old.removeprefix("\ufeff")),
@@ -562,35 +562,35 @@ def test_json_keeps_the_keys_of_others_to_the_byte(old: str) -> None:
             "labels": [{"label": "tench", "score": 0.9, "index": 0}, {"label": "שלום", "score": 0.45, "index": 1}]
         },
     }
-    assert json_file.edited(content, wanted("tench", "שלום")) is content
-    other = json_file.edited(content, wanted("carp"))
+    assert json_file.update(content, wanted("tench", "שלום")) is content
+    other = json_file.update(content, wanted("carp"))
     assert other is not None
-    assert json_file.edited(other, wanted()) == before
-    assert json_file.edited(before, wanted()) is before
+    assert json_file.update(other, wanted()) == before
+    assert json_file.update(before, wanted()) is before
     first = content.replace(b"{", b'{"dinoclassify": {},', 1)
     with pytest.raises(SidecarError, match="twice"):
-        json_file.edited(first, wanted())
+        json_file.update(first, wanted())
 
 
 def test_json_in_other_hands() -> None:
     request = wanted("tench")
-    fresh = json_file.edited(None, request)
+    fresh = json_file.update(None, request)
     assert fresh is not None
     indented = json.dumps(json.loads(fresh), indent=7).encode()
-    assert json_file.edited(indented, request) is indented  # which says the same
-    assert json_file.edited(b"{}", request) == fresh.removesuffix(b"\n")
+    assert json_file.update(indented, request) is indented  # which says the same
+    assert json_file.update(b"{}", request) == fresh.removesuffix(b"\n")
     moved = json.dumps({**json.loads(fresh), "mine": 1}).encode()
-    assert json_file.edited(moved, wanted()) == b'{"mine": 1}'
-    lone = json_file.edited(None, wanted("\udcff"))
+    assert json_file.update(moved, wanted()) == b'{"mine": 1}'
+    lone = json_file.update(None, wanted("\udcff"))
     assert lone is not None
-    assert json_file.edited(lone, wanted("\udcff")) is lone
+    assert json_file.update(lone, wanted("\udcff")) is lone
     for other in (b"", b"[]", b'"x"', b'{"a": 1', b"{}{}", b"\xff\xfe{\0}\0", b'{"a": ' + b"[" * 100_000):
         with pytest.raises(SidecarError):
-            json_file.edited(other, request)
+            json_file.update(other, request)
 
 
 @pytest.mark.parametrize(
-    ("picture", "naming", "into", "expected"),
+    ("image", "naming", "into", "expected"),
     [
         ("a/x.jpg", "full", None, "a/x.jpg.xmp"),
         ("a/x.jpg", "stem", None, "a/x.xmp"),
@@ -602,14 +602,14 @@ def test_json_in_other_hands() -> None:
     ],
 )
 def test_where_a_sidecar_is(
-    picture: str, naming: str, into: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image: str, naming: str, into: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     plan = Plan(naming="stem" if naming == "stem" else "full", into=into)
-    assert sidecar_of(picture, plan) == expected.format(above=tmp_path.parent)
+    assert sidecar_of(image, plan) == expected.format(above=tmp_path.parent)
 
 
-def test_two_pictures_never_share_a_sidecar(photo: Path, tag: Tag, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_images_never_share_a_sidecar(photo: Path, tag: Tag, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = photo.parent
     monkeypatch.chdir(folder)
     other = Path(shutil.copy(photo, folder / "x.png"))
@@ -631,13 +631,13 @@ def test_two_pictures_never_share_a_sidecar(photo: Path, tag: Tag, monkeypatch: 
 def test_what_is_no_sidecar_is_never_written(photo: Path, tag: Tag) -> None:
     folder = photo.parent
     named = [folder / name for name in ("rows.jsonl.meta", "p.json", "linked.jpg", "dead.jpg", "pipe.jpg")]
-    for picture in named:
-        shutil.copy(photo, picture)
+    for image in named:
+        shutil.copy(photo, image)
     (folder / "rows.jsonl.meta.json").write_text("{}")
     (folder / "linked.jpg.json").symlink_to("x.jpg")
     (folder / "dead.jpg.json").symlink_to("nowhere.json")
     os.mkfifo(folder / "pipe.jpg.json")
-    rows = results(folder, *(row_of(picture, "tench") for picture in named))
+    rows = results(folder, *(row_of(image, "tench") for image in named))
     before = state(folder)
     for naming in ("full", "stem"):
         code, out, err = tag(rows, "-f", "json", "--naming", naming, "--dry-run")
@@ -650,7 +650,7 @@ def test_what_is_no_sidecar_is_never_written(photo: Path, tag: Tag) -> None:
             assert "p.json would be written over the image" in err
 
 
-def test_a_link_to_a_picture_has_its_sidecar_beside_it_and_a_linked_sidecar_stays_a_link(photo: Path, tag: Tag) -> None:
+def test_a_link_to_an_image_has_its_sidecar_beside_it_and_a_linked_sidecar_stays_a_link(photo: Path, tag: Tag) -> None:
     folder = photo.parent
     (folder / "links").mkdir()
     link = folder / "links" / "y.jpg"
@@ -668,25 +668,25 @@ def test_a_link_to_a_picture_has_its_sidecar_beside_it_and_a_linked_sidecar_stay
     assert not sidecar.is_symlink()
 
 
-def test_pictures_that_are_gone_or_changed_are_left_alone_but_freed(photo: Path, tag: Tag) -> None:
+def test_images_that_are_gone_or_changed_are_left_alone_but_freed(photo: Path, tag: Tag) -> None:
     folder = photo.parent
-    pictures = [Path(shutil.copy(photo, folder / f"{number:02}.jpg")) for number in range(30)]
+    images = [Path(shutil.copy(photo, folder / f"{number:02}.jpg")) for number in range(30)]
     failed = Prediction(str(photo), "failed", (), Failure("truncated", "it ends too early"))
-    rows = results(folder, *(row_of(picture, "tench") for picture in pictures), failed)
+    rows = results(folder, *(row_of(image, "tench") for image in images), failed)
     assert tag(rows)[2] == "dinoclassify: 31 rows: 30 sidecars written, 1 with nothing to write\n"
     before = state(folder)
-    os.utime(pictures[0], ns=(0, 0))
-    for picture in pictures[1:25]:
-        picture.unlink()
+    os.utime(images[0], ns=(0, 0))
+    for image in images[1:25]:
+        image.unlink()
     code, _, err = tag(rows, "-k", "1", "--prefix", "other")
     lines = err.splitlines()
     assert (code, len(lines)) == (3, 22)
-    assert lines[0] == f"dinoclassify: {pictures[0]} has changed since it was labelled"
-    assert lines[1] == f"dinoclassify: {pictures[1]} is gone"
+    assert lines[0] == f"dinoclassify: {images[0]} has changed since it was labelled"
+    assert lines[1] == f"dinoclassify: {images[1]} is gone"
     assert lines[20] == "dinoclassify: and so 5 more"
     assert lines[21].endswith("31 rows: 0 sidecars written, 5 changed, 1 with nothing to write, 25 images left alone "
                               "(24 gone, 1 changed)")  # fmt: skip
-    assert state(folder)[f"{pictures[1]}.xmp"] == before[f"{pictures[1]}.xmp"]
+    assert state(folder)[f"{images[1]}.xmp"] == before[f"{images[1]}.xmp"]
     assert tag(rows, "-q")[2] == ""
     assert tag(rows, "--remove")[0] == 0
     assert not list(folder.glob("*.xmp"))
@@ -695,11 +695,11 @@ def test_pictures_that_are_gone_or_changed_are_left_alone_but_freed(photo: Path,
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(photo: Path, tag: Tag) -> None:
     folder = photo.parent
     names = ("new", "other", "theirs", "ours", "same")
-    pictures = {name: Path(shutil.copy(photo, folder / f"{name}.jpg")) for name in names}
+    images = {name: Path(shutil.copy(photo, folder / f"{name}.jpg")) for name in names}
     (folder / "theirs.jpg.xmp").write_text(LIGHTROOM)
     earlier = {"other": "carp", "theirs": "carp", "ours": "carp", "same": "tench"}
-    tag(results(folder, *(row_of(pictures[name], label) for name, label in earlier.items())))
-    rows = [row_of(picture, "tench", uncertain=name in ("theirs", "ours")) for name, picture in pictures.items()]
+    tag(results(folder, *(row_of(images[name], label) for name, label in earlier.items())))
+    rows = [row_of(image, "tench", uncertain=name in ("theirs", "ours")) for name, image in images.items()]
     file = results(folder, *rows)
     before = state(folder)
     code, out, err = tag(file, "-n")
@@ -797,7 +797,7 @@ def test_what_another_run_is_writing_stays(photo: Path, tag: Tag, monkeypatch: p
 
 
 def test_a_folder_is_listed_once(photo: Path, tag: Tag, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = [Path(shutil.copy(photo, photo.parent / f"{number}.jpg")) for number in range(20)]
+    images = [Path(shutil.copy(photo, photo.parent / f"{number}.jpg")) for number in range(20)]
     listed: list[str] = []
     real = os.scandir
 
@@ -806,7 +806,7 @@ def test_a_folder_is_listed_once(photo: Path, tag: Tag, monkeypatch: pytest.Monk
         return real(path)
 
     monkeypatch.setattr("dinoclassify.results.sidecars.leftovers.os.scandir", listing)
-    assert tag(results(photo.parent, *(row_of(one, "carp") for one in pictures)))[0] == 0
+    assert tag(results(photo.parent, *(row_of(one, "carp") for one in images)))[0] == 0
     assert len(listed) == 1
 
 
@@ -924,14 +924,16 @@ def test_wrong_usage_is_one_line(
     assert state(photo.parent) == before
 
 
-@pytest.mark.parametrize("made", [xmp.edited, text.edited])
-def test_of_imagenets_synonyms_the_first_is_the_keyword(made: Callable[[bytes | None, Wanted], bytes | None]) -> None:
+@pytest.mark.parametrize("made", [xmp.update, text.update])
+def test_of_imagenets_synonyms_the_first_is_the_keyword(
+    made: Callable[[bytes | None, SidecarContent], bytes | None],
+) -> None:
     tench = Label("tench, Tinca tinca", 0, 0.9)
-    content = made(None, Wanted((tench,), (tench,), "dino"))
+    content = made(None, SidecarContent((tench,), (tench,), "dino"))
     assert content is not None
     assert b"tench" in content
     assert b"Tinca" not in content
-    assert made(content, Wanted((), (tench,), "dino")) is None
+    assert made(content, SidecarContent((), (tench,), "dino")) is None
 
 
 def test_of_several_rows_on_stdin_the_last_counts(photo: Path, cli: Cli) -> None:

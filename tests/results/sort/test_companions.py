@@ -17,19 +17,19 @@ from dinoclassify.results.sort.journal import NAME
 from dinoclassify.results.sort.layout import parse_layout
 from dinoclassify.results.sort.made_folders import make_folder
 from dinoclassify.results.sort.placing import Rules, places_of
-from dinoclassify.results.sort.plans import Outcome
+from dinoclassify.results.sort.plans import SortResult
 from dinoclassify.results.sort.sort import SortedFolder
 from dinoclassify.results.sort.transfer import TRANSFERS, Mode
 from dinoclassify.types.prediction import Failure, Label, Prediction
 from tests.helpers.crash import count_kills, killed_at
-from tests.results.sort.test_sort import MODES, contents, here, other_file_system, picture, row, tree, undo, write_rows
+from tests.results.sort.test_sort import MODES, contents, here, image, other_file_system, row, tree, undo, write_rows
 
 __all__ = ["here", "other_file_system"]  # fixtures
 
 
 def sort(
     rows: Sequence[Prediction], mode: Mode = "copy", layout: str = "{label}/{name}", into: str = "sorted"
-) -> list[Outcome]:
+) -> list[SortResult]:
     folder = SortedFolder(into, mode, made=make_folder(into), resume=True)
     rules = Rules(parse_layout(layout), with_companions=True)
     return list(folder.sort(rows, rules, batch=3, shots=count_shots(rows, rules.find)))
@@ -44,7 +44,7 @@ def files(folder: str = "sorted") -> dict[str, str]:
 def shot(folder: str) -> dict[str, str]:
     """A RAW with its JPEG and what programs have put beside them; and other files."""
     names = ["x.CR2", "x.JPG", "x.xmp", "x.CR2.xmp", "x.JPG.xmp", "x.AAE", "x.wav", "x.jpg.json", "y.xmp", "x.pdf"]
-    return {name: Path(picture(f"{folder}/{name}")).read_text() for name in names}
+    return {name: Path(image(f"{folder}/{name}")).read_text() for name in names}
 
 
 ALONG = ["x.AAE", "x.CR2", "x.CR2.xmp", "x.JPG", "x.JPG.xmp", "x.wav", "x.xmp"]
@@ -90,9 +90,9 @@ def test_companions_are_called_like_their_image_whatever_that_is_called(here: Pa
 
 
 def test_a_name_is_free_only_if_it_is_for_all(here: Path) -> None:
-    picture("a/x.jpg")
-    picture("a/x.xmp")
-    picture("sorted/dog/x.xmp", "of another")
+    image("a/x.jpg")
+    image("a/x.xmp")
+    image("sorted/dog/x.xmp", "of another")
     digest = hashlib.sha256(b"a/x.jpg").hexdigest()[:8]
     (outcome,) = sort([row("a/x.jpg")], "move")
     assert (outcome.done, outcome.companions) == ("done", (("x.xmp", f"dog/x-{digest}.xmp"),))
@@ -101,14 +101,14 @@ def test_a_name_is_free_only_if_it_is_for_all(here: Path) -> None:
 
 def test_images_of_one_stem_without_a_raw_are_no_shot(here: Path) -> None:
     for name in ("x.jpg", "x.png", "x.jpg.xmp", "x.png.xmp"):
-        picture(f"a/{name}")
+        image(f"a/{name}")
     sort([row("a/x.jpg", "dog"), row("a/x.png", "cat")], "move")
     assert list(files()) == ["cat/x.png", "cat/x.png.xmp", "dog/x.jpg", "dog/x.jpg.xmp"]
 
 
 def test_a_sidecar_of_two_images_stays_and_is_reported_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("x.jpg", "x.png", "x.xmp", "y.jpg", "y.xmp"):
-        picture(f"a/{name}")
+        image(f"a/{name}")
     write_rows("labels.csv", [row("a/x.jpg", "dog"), row("a/x.png", "cat"), row("a/y.jpg", "cat")])
     command = ["sort", "labels.csv", "--into", "sorted", "--with-companions"]
     assert run([*command, "--mode", "move"]) == 3
@@ -125,7 +125,7 @@ def test_a_sidecar_of_two_images_stays_and_is_reported_once(here: Path, capsys: 
 
 def test_a_sidecar_of_two_images_stays_where_one_was_moved_before_a_kill(here: Path) -> None:
     for name in ("x.jpg", "x.png", "x.xmp"):
-        picture(f"a/{name}")
+        image(f"a/{name}")
     rows = [row("a/x.jpg", "dog"), row("a/x.png", "cat")]
     assert [outcome.done for outcome in sort(rows, "move")] == ["done", "shared", "done"]
     without_end()
@@ -142,7 +142,7 @@ def failed_row(path: str) -> Prediction:
 @pytest.mark.parametrize("mode", ["copy", "move"])
 def test_a_failed_raw_waits_for_its_jpeg(mode: Mode, is_stdin: bool, here: Path) -> None:
     for name in ("x.cr2", "x.jpg", "y.cr2"):
-        picture(f"a/{name}")
+        image(f"a/{name}")
     folder = SortedFolder("sorted", mode, made=make_folder("sorted"))
     rules = Rules(parse_layout("{label}/{name}"), failed_to="failed", with_companions=True)
     rows = [failed_row("a/x.cr2"), row("a/x.jpg"), failed_row("a/y.cr2")]
@@ -155,7 +155,7 @@ def test_a_failed_raw_waits_for_its_jpeg(mode: Mode, is_stdin: bool, here: Path)
 def test_a_shot_that_failed_goes_to_the_failed_ones(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whether all its rows did, or the one that it has; not if one has a label and no place."""
     for name in ("a/x.cr2", "a/x.jpg", "b/x.jpg", "b/x.cr2", "a/z.cr2", "a/z.jpg", "y.jpg"):
-        picture(name)
+        image(name)
     rows = [failed_row(path) for path in ("a/x.jpg", "b/x.jpg", "a/z.cr2", "y.jpg", "a/x.cr2")]
     write_rows("labels.csv", [*rows, row("a/z.jpg", score=0.1)])
     command = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--min-score", "0.5", "--failed-to", "bad"]
@@ -170,7 +170,7 @@ def test_a_failed_row_does_not_take_the_place_of_one_that_could_not_go(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("x.cr2", "x.jpg"):
-        picture(f"a/{name}")
+        image(f"a/{name}")
 
     def refuse(*_: str) -> None:
         raise OSError(5, "Input/output error")
@@ -190,11 +190,11 @@ def test_a_shot_of_which_an_image_has_changed_stays(
     between: int, order: tuple[int, int], mode: Mode, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("x.jpg", "x.cr2", "x.xmp"):
-        picture(f"a/{name}")
+        image(f"a/{name}")
     shot = [row("a/x.jpg"), row("a/x.cr2")]
-    others = [row(picture(f"b/{number}.jpg")) for number in range(between)]
+    others = [row(image(f"b/{number}.jpg")) for number in range(between)]
     write_rows("labels.csv", [shot[order[0]], *others, shot[order[1]]])
-    picture("a/x.jpg", "edited since")
+    image("a/x.jpg", "edited since")
     before = files("a")
     assert run(["sort", "labels.csv", "--into", "sorted", "--mode", mode, "--with-companions"]) == 3
     err = capsys.readouterr().err
@@ -207,7 +207,7 @@ def test_a_shot_of_which_an_image_has_changed_stays(
 
 def test_rows_of_a_shot_come_together_and_none_is_lost(here: Path) -> None:
     names = ["x.jpg", "y.jpg", "x.cr2", "./y.cr2", "z.jpg"]
-    rows = [row(picture(name)) for name in names]
+    rows = [row(image(name)) for name in names]
     counts = count_shots(rows, current_file)
     assert [[one.path for one in few] for few in together(rows, counts, current_file)] == [
         ["x.jpg", "x.cr2"],
@@ -233,15 +233,15 @@ def test_places_by_rank_each_have_the_companions(here: Path) -> None:
 def test_companions_come_to_an_image_that_is_there_and_are_not_replaced(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture("a/x.jpg")
+    image("a/x.jpg")
     sort([row("a/x.jpg")])
-    picture("a/x.xmp")
+    image("a/x.xmp")
     write_rows("labels.csv", [row("a/x.jpg")])
     command = ["sort", "labels.csv", "--into", "sorted", "--with-companions"]
     assert run(command) == 0
     assert "1 companion, 1 there already -> sorted; --undo sorted" in capsys.readouterr().err
     assert files() == {"dog/x.jpg": "a/x.jpg", "dog/x.xmp": "a/x.xmp"}
-    picture("a/x.xmp", "rated")
+    image("a/x.xmp", "rated")
     assert run(command) == 3
     assert capsys.readouterr().err == (
         f"dinoclassify: a/x.jpg has a companion x.xmp unlike {here}/sorted/dog/x.xmp, which stays\n"
@@ -252,8 +252,8 @@ def test_companions_come_to_an_image_that_is_there_and_are_not_replaced(
 
 def test_the_companions_of_an_image_that_stays_stay(here: Path) -> None:
     for folder in "ab":
-        picture(f"{folder}/x.jpg", "same")
-        picture(f"{folder}/x.xmp")
+        image(f"{folder}/x.jpg", "same")
+        image(f"{folder}/x.xmp")
     outcomes = sort([row("a/x.jpg"), row("b/x.jpg")], "move")
     assert [outcome.done for outcome in outcomes] == ["done", "there"]
     assert files("b") == {"x.jpg": "same", "x.xmp": "b/x.xmp"}
@@ -267,7 +267,7 @@ def test_a_shot_of_which_one_file_cannot_go_stays_whole_and_the_next_row_tries(
     mode: Mode, wrong: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shot("a")
-    picture("a/z.jpg")
+    image("a/z.jpg")
     before = tree()
     rows = [row("a/x.JPG", "dog"), row("a/x.CR2", "cat"), row("a/z.jpg", "dog")]
 
@@ -289,13 +289,13 @@ def test_a_shot_of_which_one_file_cannot_go_stays_whole_and_the_next_row_tries(
 
 
 def test_a_companion_that_changes_just_now_keeps_its_image(here: Path) -> None:
-    picture("a/x.jpg")
-    picture("a/x.xmp")
+    image("a/x.jpg")
+    image("a/x.xmp")
     folder = SortedFolder("sorted", "move", made=make_folder("sorted"))
-    rows = [row(picture("b.jpg")), row("a/x.jpg")]
+    rows = [row(image("b.jpg")), row("a/x.jpg")]
     outcomes = folder.sort(rows, Rules(parse_layout("{label}/{name}"), with_companions=True))
     next(outcomes)
-    picture("a/x.xmp", "edited")
+    image("a/x.xmp", "edited")
     outcome = next(outcomes)
     assert (outcome.done, outcome.why) == ("changed", "is left alone: its companion x.xmp has changed just now")
     assert files("a") == {"x.jpg": "a/x.jpg", "x.xmp": "edited"}
@@ -310,7 +310,7 @@ def test_somebody_who_takes_the_name_of_a_companion_in_between(
 
     def late(source: str, target: str, made: str) -> None:
         if target.endswith("dog/x.wav"):
-            picture(target, "of another")
+            image(target, "of another")
         real(source, target, made)
 
     monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {mode: late})
@@ -327,7 +327,7 @@ def test_two_companions_that_a_file_system_takes_for_one_end_in_an_error(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("x.jpg", "x.xmp", "x.XMP"):
-        picture(f"a/{name}")
+        image(f"a/{name}")
 
     def blind(source: str, target: str, made: str) -> None:
         if target.endswith(".xmp") and os.path.exists(target.replace(".xmp", ".XMP")):
@@ -345,13 +345,13 @@ def test_a_folder_that_cannot_be_listed(here: Path, monkeypatch: pytest.MonkeyPa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("dinoclassify.results.companions.os.scandir", refuse)
-    (outcome,) = sort([row(picture("a/x.jpg"))], "move")
+    (outcome,) = sort([row(image("a/x.jpg"))], "move")
     assert (outcome.done, outcome.why) == ("error", "cannot be read: Permission denied")
 
 
 def test_links_are_companions_but_where_they_would_be_moved(here: Path) -> None:
-    picture("a/x.jpg")
-    os.symlink(picture("y.xmp"), "a/x.xmp")
+    image("a/x.jpg")
+    os.symlink(image("y.xmp"), "a/x.xmp")
     os.unlink("a/x.xmp")
     os.symlink("../y.xmp", "a/x.xmp")
     assert companion_finder()("a/x.jpg").names == ["x.xmp"]
@@ -359,7 +359,7 @@ def test_links_are_companions_but_where_they_would_be_moved(here: Path) -> None:
 
 
 def test_a_folder_is_listed_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [row(picture(f"a/{number}.jpg")) for number in range(50)]
+    rows = [row(image(f"a/{number}.jpg")) for number in range(50)]
     listed: list[str] = []
     real = os.scandir
 
@@ -374,11 +374,11 @@ def test_a_folder_is_listed_once(here: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_longest_names_stay_paired(here: Path) -> None:
     stem = "é" * 121  # 242 bytes
-    (image, others), *more = places_of(f"dog/{stem}.jpg", picture(f"{stem}.jpg"), [f"{stem}.jpg.xmp", f"{stem}.cr2"])
-    assert (image, others) == (f"dog/{stem}.jpg", [f"dog/{stem}.jpg.xmp", f"dog/{stem}.cr2"])
+    (place, others), *more = places_of(f"dog/{stem}.jpg", image(f"{stem}.jpg"), [f"{stem}.jpg.xmp", f"{stem}.cr2"])
+    assert (place, others) == (f"dog/{stem}.jpg", [f"dog/{stem}.jpg.xmp", f"dog/{stem}.cr2"])
     assert len(more) == 3
-    for image, others in more:
-        assert others == [f"{image}.xmp", image.replace(".jpg", ".cr2")]
+    for place, others in more:
+        assert others == [f"{place}.xmp", place.replace(".jpg", ".cr2")]
         assert len(os.fsencode(others[0])) <= 255 + len("dog/")
 
 
@@ -392,7 +392,7 @@ def without_end() -> None:
 def test_resume_takes_no_companion_out_of_the_sorted_tree(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its image has gone along, and has another name there since."""
     for name in ("1.jpg", "1.cr2", "2.jpg", "2.xmp"):
-        picture(f"p/{name}")
+        image(f"p/{name}")
     write_rows("labels.csv", [row("p/1.jpg"), row("p/2.jpg")])
     command = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--with-companions"]
     assert run(command) == 0
@@ -408,8 +408,8 @@ def test_resume_takes_no_companion_out_of_the_sorted_tree(here: Path, capsys: py
 
 
 def test_resume_says_what_it_takes_back(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture("p/1.jpg")
-    picture("p/1.xmp")
+    image("p/1.jpg")
+    image("p/1.xmp")
     write_rows("labels.csv", [row("p/1.jpg")])
     command = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--with-companions"]
     assert run(command) == 0
@@ -442,7 +442,7 @@ def kill_at_every_step(mode: Mode, into: str, cure: str) -> None:
         os.mkdir(f"{step}")
         os.chdir(f"{step}")
         for path in SHOTS:
-            picture(path)
+            image(path)
         rows = [row(path, label) for path, label in LABELLED.items()]
         before, folder = tree(), os.path.join(into or os.getcwd(), f"sorted-{step}")
         killed = killed_at(step, partial(sort, rows, mode, into=folder), fsync=True)

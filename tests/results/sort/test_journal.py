@@ -14,7 +14,7 @@ from dinoclassify.results.sort.layout import parse_layout
 from dinoclassify.results.sort.placing import Rules
 from dinoclassify.results.sort.signing import make_key, read_key
 from dinoclassify.results.sort.sort import SortedFolder
-from tests.results.sort.test_sort import MADE, picture, row, sort, tree, write_rows
+from tests.results.sort.test_sort import MADE, image, row, sort, tree, write_rows
 
 JOURNAL = f"sorted/{NAME}"
 
@@ -40,12 +40,12 @@ def foreign(*entries: dict[str, str]) -> None:
     """A folder of a stranger, with a journal."""
     for entry in entries:
         if not os.path.lexists(f"sorted/{entry['target']}"):
-            picture(f"sorted/{entry['target']}", "theirs")
+            image(f"sorted/{entry['target']}", "theirs")
     Path(JOURNAL).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
 
 def test_a_journal_of_ones_own_is_undone_without_more(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_rows("labels.csv", [row(picture(f"{number}.jpg")) for number in range(3)])
+    write_rows("labels.csv", [row(image(f"{number}.jpg")) for number in range(3)])
     for _ in range(2):  # runs that add to one journal
         assert call(capsys, "labels.csv", "--into", "sorted", "--mode", "move")[0] == 0
     assert read_journal(JOURNAL, read_key()).is_own
@@ -105,8 +105,8 @@ def test_nothing_leads_out_of_the_root(source: str, here: Path, capsys: pytest.C
 def test_nothing_is_taken_from_outside_the_folder_of_the_journal(
     event: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture("mine/x.jpg", "mine")
-    picture("root/y.jpg", "mine")
+    image("mine/x.jpg", "mine")
+    image("root/y.jpg", "mine")
     Path("sorted").mkdir()
     os.symlink(here / "mine", "sorted/dog")
     foreign(transfer(event, here / "root" / ("x.jpg" if event == "move" else "y.jpg"), "dog/x.jpg"))
@@ -126,7 +126,7 @@ def test_a_link_that_would_be_put_back_leads_nobody_out(here: Path, capsys: pyte
 
 @pytest.mark.parametrize("change", ["edited", "line out", "first out", "added", "copied", "unsigned"])
 def test_a_journal_that_others_have_changed_is_theirs(change: str, here: Path) -> None:
-    sort([row(picture("x.jpg")), row(picture("y.jpg"))], "move")
+    sort([row(image("x.jpg")), row(image("y.jpg"))], "move")
     lines = Path(JOURNAL).read_text().splitlines(keepends=True)
     assert read_journal(JOURNAL, read_key()).is_own
     match change:
@@ -150,12 +150,12 @@ def test_a_journal_that_others_have_changed_is_theirs(change: str, here: Path) -
 
 
 def test_a_torn_last_line_does_not_make_a_journal_anothers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sort([row(picture("x.jpg"))], "move")
+    sort([row(image("x.jpg"))], "move")
     whole = Path(JOURNAL).read_bytes()
     for size in (len(whole) - 1, len(whole) - 30, len(whole) - 70):
         Path(JOURNAL).write_bytes(whole[:size])
         assert read_journal(JOURNAL, read_key()).is_own
-    sort([row(picture("y.jpg"))], "move")
+    sort([row(image("y.jpg"))], "move")
     assert read_journal(JOURNAL, read_key()).is_own
     assert call(capsys, "--undo", "sorted")[0] == 0
 
@@ -164,7 +164,7 @@ def test_sorting_into_a_folder_of_others_does_not_make_its_journal_ones_own(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     foreign(transfer("move", here.parent / ".bashrc", "dog/x.jpg"))
-    write_rows("labels.csv", [row(picture("y.jpg"))])
+    write_rows("labels.csv", [row(image("y.jpg"))])
     code, _, err = call(capsys, "labels.csv", "--into", "sorted", "--resume")
     assert code == 0
     assert f"{here}/{JOURNAL} is not known to be yours: --undo will need --to" in err
@@ -174,10 +174,10 @@ def test_sorting_into_a_folder_of_others_does_not_make_its_journal_ones_own(
 
 def test_resuming_by_a_journal_of_others_removes_no_image(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A stranger who knows the content of a file could otherwise have it removed."""
-    picture("precious.jpg", "known")
-    picture("sorted/dog/x.jpg", "known")
+    image("precious.jpg", "known")
+    image("sorted/dog/x.jpg", "known")
     foreign(transfer("move", here / "precious.jpg", "dog/x.jpg"))
-    write_rows("labels.csv", [row(picture("y.jpg"))])
+    write_rows("labels.csv", [row(image("y.jpg"))])
     code, *_ = call(capsys, "labels.csv", "--into", "sorted", "--resume")
     assert (code, Path("precious.jpg").read_text()) == (3, "known")
 
@@ -204,7 +204,7 @@ def test_without_a_key_of_ones_own_journals_are_not_signed(
             monkeypatch.setattr(
                 "dinoclassify.results.sort.signing.platformdirs.user_state_dir", lambda _: "~/.local/state/dino"
             )
-    write_rows("labels.csv", [row(picture("x.jpg"))])
+    write_rows("labels.csv", [row(image("x.jpg"))])
     code, _, err = call(capsys, "labels.csv", "--into", "sorted", "--mode", "move")
     assert code == 0
     assert "the journal cannot be signed" in err
@@ -225,13 +225,13 @@ def test_the_key_is_private_and_stays(here: Path) -> None:
 def test_the_journal_is_not_written_through_a_link(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("sorted").mkdir()
     os.symlink(here / "victim", JOURNAL)
-    write_rows("labels.csv", [row(picture("x.jpg"))])
+    write_rows("labels.csv", [row(image("x.jpg"))])
     assert call(capsys, "labels.csv", "--into", "sorted")[0] == 2
     assert not Path("victim").exists()
 
 
 def test_to_goes_with_undo_and_names_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_rows("labels.csv", [row(picture("x.jpg"))])
+    write_rows("labels.csv", [row(image("x.jpg"))])
     code, _, err = call(capsys, "labels.csv", "--to", "sorted")
     assert (code, "--to goes with --undo" in err) == (2, True)
     sort([row("x.jpg")])
@@ -242,7 +242,7 @@ def test_to_goes_with_undo_and_names_a_folder(here: Path, capsys: pytest.Capture
 def interrupted(names: list[str]) -> None:
     """A run that moves images and is stopped before its end."""
     folder = SortedFolder("sorted", "move")
-    outcomes = folder.sort([row(picture(name)) for name in names], Rules(parse_layout("{label}/{name}")))
+    outcomes = folder.sort([row(image(name)) for name in names], Rules(parse_layout("{label}/{name}")))
     for _ in names:
         next(outcomes)
 
@@ -277,11 +277,11 @@ def test_a_new_image_of_the_same_inode_is_another(here: Path, monkeypatch: pytes
 def test_a_link_that_somebody_has_planted_is_not_written_through(
     name: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture("victim", "mine")
-    write_rows("labels.csv", [row(picture(path)) for path in ("x.jpg", "y.jpg")])
+    image("victim", "mine")
+    write_rows("labels.csv", [row(image(path)) for path in ("x.jpg", "y.jpg")])
     assert call(capsys, "labels.csv", "--into", "sorted", "--mode", "move")[0] == 0
     os.symlink(here / "victim", name)
-    picture("x.jpg", "another")  # so that one line stays in the journal
+    image("x.jpg", "another")  # so that one line stays in the journal
     assert call(capsys, "--undo", "sorted")[0] == 3
     assert run(["report", "labels.csv", "-o", "page.html"]) == 0
     assert run(["tag", "labels.csv", "-f", "json"]) in (0, 3)

@@ -24,7 +24,7 @@ from dinoclassify.results.sort.journal import NAME, read_journal
 from dinoclassify.results.sort.layout import folder_namer, parse_layout, safe_name
 from dinoclassify.results.sort.made_folders import make_folder, own_folders, remove_folders
 from dinoclassify.results.sort.placing import Rules
-from dinoclassify.results.sort.plans import Outcome
+from dinoclassify.results.sort.plans import SortResult
 from dinoclassify.results.sort.sort import SortedFolder
 from dinoclassify.results.sort.transfer import Mode
 from dinoclassify.results.sort.undo import undo_all
@@ -38,8 +38,8 @@ MADE = ".dinoclassify-0123456789abcdef.new"  # the name of a copy that is not wh
 MODES: tuple[Mode, ...] = ("copy", "move", "symlink", "hardlink")
 
 
-def picture(path: str, content: str | bytes | None = None) -> str:
-    """A file that passes for a picture: sort looks into none."""
+def image(path: str, content: str | bytes | None = None) -> str:
+    """A file that passes for an image: sort looks into none."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     given = content if content is not None else path
     Path(path).write_bytes(given if isinstance(given, bytes) else os.fsencode(given))
@@ -84,7 +84,7 @@ def contents(folder: str | Path = ".") -> list[bytes]:
 
 def sort(
     rows: Sequence[Prediction], mode: Mode = "copy", layout: str = "{label}/{name}", into: str = "sorted"
-) -> list[Outcome]:
+) -> list[SortResult]:
     folder = SortedFolder(into, mode, made=make_folder(into), resume=True)
     return list(folder.sort(rows, Rules(parse_layout(layout)), batch=3))
 
@@ -112,7 +112,7 @@ def sorted_folder(here: Path) -> Path:
 @pytest.mark.parametrize("mode", MODES)
 def test_predict_sort_and_undo_give_the_tree_back(here: Path, mode: Mode, capsys: pytest.CaptureFixture[str]) -> None:
     for photo in PHOTOS.glob("*.jpg"):
-        picture(f"photos/{photo.name}", photo.read_bytes())
+        image(f"photos/{photo.name}", photo.read_bytes())
     os.utime("photos/coffee.jpg", ns=(1_000_000_000_123_456_789,) * 2)
     os.chmod("photos/coffee.jpg", 0o640)
     assert run(["predict", "photos", "-m", "builtin", "-o", "labels.csv", "--threshold", "0.3"]) == 0
@@ -136,7 +136,7 @@ def test_predict_sort_and_undo_give_the_tree_back(here: Path, mode: Mode, capsys
 
 def test_two_hundred_photographs_come_back_byte_for_byte(here: Path, shared_data: Path) -> None:
     for photo in shared_data.joinpath("photos").glob("*.JPEG"):
-        shutil.copy2(photo, picture(f"photos/{photo.name}"))
+        shutil.copy2(photo, image(f"photos/{photo.name}"))
     assert run(["predict", "photos", "-m", "builtin", "-o", "labels.csv", "-q"]) == 0
     before = tree()
     assert len(before) == 200 + len(["photos", "labels.csv", "labels.csv.meta.json"])
@@ -158,7 +158,7 @@ def test_rows_that_are_none_leave_no_folder(here: Path, cli: Cli) -> None:
 @pytest.mark.parametrize("made", ["csv", "excel", "jsonl", "parquet", "sqlite"])
 def test_any_file_of_predict_and_stdin(here: Path, made: str, cli: Cli) -> None:
     names = ["=a.jpg", "b.jpg", "it's.jpg"]
-    rows = [row(picture(name), "dog", 0.9, 1, Label("cat", 2, 0.1)) for name in names]
+    rows = [row(image(name), "dog", 0.9, 1, Label("cat", 2, 0.1)) for name in names]
     write_rows("labels.csv", rows, made)
     if made == "excel":
         Path("labels.csv.meta.json").write_text(json.dumps({"made_with": {"format": "excel"}}))
@@ -171,7 +171,7 @@ def test_any_file_of_predict_and_stdin(here: Path, made: str, cli: Cli) -> None:
 
 
 def test_rows_of_a_pipe_are_sorted_as_they_come(here: Path) -> None:
-    rows = [row(picture("a.jpg")), row(picture("b.jpg"))]
+    rows = [row(image("a.jpg")), row(image("b.jpg"))]
     lines = open_format("csv", 1).lines
     command = [sys.executable, "-m", "dinoclassify", "sort", "-", "--into", "sorted"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -191,7 +191,7 @@ def test_rows_of_a_pipe_are_sorted_as_they_come(here: Path) -> None:
 
 
 def test_equal_names_never_lose_a_file(here: Path) -> None:
-    rows = [row(picture(f"{number}/img.jpg", str(number % 500))) for number in range(1000)]
+    rows = [row(image(f"{number}/img.jpg", str(number % 500))) for number in range(1000)]
     outcomes = sort(rows, "copy")
     assert [outcome.done for outcome in outcomes] == ["done"] * 500 + ["there"] * 500
     assert contents("sorted") == sorted(str(number).encode() for number in range(500))
@@ -200,8 +200,8 @@ def test_equal_names_never_lose_a_file(here: Path) -> None:
     assert tree() == before
 
 
-def test_a_move_leaves_a_picture_whose_content_is_there_already(here: Path) -> None:
-    rows = [row(picture("a/x.jpg", "same")), row(picture("b/x.jpg", "same")), row(picture("c/x.jpg", "other"))]
+def test_a_move_leaves_an_image_whose_content_is_there_already(here: Path) -> None:
+    rows = [row(image("a/x.jpg", "same")), row(image("b/x.jpg", "same")), row(image("c/x.jpg", "other"))]
     assert [outcome.done for outcome in sort(rows, "move")] == ["done", "there", "done"]
     assert Path("b/x.jpg").exists()
     assert contents() == [b"other", b"same", b"same"]
@@ -211,24 +211,22 @@ def test_a_move_leaves_a_picture_whose_content_is_there_already(here: Path) -> N
 
 
 def test_what_is_in_the_folder_already_is_kept(sorted_folder: Path) -> None:
-    picture("sorted/dog/x.jpg", "theirs")
+    image("sorted/dog/x.jpg", "theirs")
     os.mkdir("sorted/cat")
-    assert [outcome.done for outcome in sort([row(picture("x.jpg", "ours"))], "move")] == ["done"]
+    assert [outcome.done for outcome in sort([row(image("x.jpg", "ours"))], "move")] == ["done"]
     assert contents("sorted") == [b"ours", b"theirs"]
     undo()
     assert tree().keys() == {"x.jpg", "sorted", "sorted/cat", "sorted/dog", "sorted/dog/x.jpg"}
 
 
-def test_a_picture_that_would_be_the_journal(here: Path) -> None:
-    assert sort([row(picture(NAME))], "copy", "{name}")[0].target.startswith("undo-journal-")
+def test_an_image_that_would_be_the_journal(here: Path) -> None:
+    assert sort([row(image(NAME))], "copy", "{name}")[0].target.startswith("undo-journal-")
     assert undo() == [None]
 
 
-def test_pictures_that_have_changed_or_gone_are_left_and_reported(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = [row(picture(name)) for name in ("same.jpg", "changed.jpg", "gone.jpg")]
-    picture("changed.jpg", "longer than it was")
+def test_images_that_have_changed_or_gone_are_left_and_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(image(name)) for name in ("same.jpg", "changed.jpg", "gone.jpg")]
+    image("changed.jpg", "longer than it was")
     os.unlink("gone.jpg")
     write_rows("labels.csv", rows)
     assert run(["sort", "labels.csv", "--into", "sorted", "--mode", "move"]) == 3
@@ -241,7 +239,7 @@ def test_pictures_that_have_changed_or_gone_are_left_and_reported(
 
 
 def test_only_some_of_many_troubles_are_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [row(picture(f"{number}.jpg")) for number in range(50)]
+    rows = [row(image(f"{number}.jpg")) for number in range(50)]
     write_rows("labels.csv", rows)
     for number in range(50):
         os.unlink(f"{number}.jpg")
@@ -253,13 +251,13 @@ def test_only_some_of_many_troubles_are_named(here: Path, capsys: pytest.Capture
 
 
 def test_uncertain_and_failed_have_folders_of_their_own_or_are_left(here: Path) -> None:
-    unsure = replace(row(picture("u.jpg")), status="uncertain")
-    size = os.stat(picture("f.jpg")).st_size
+    unsure = replace(row(image("u.jpg")), status="uncertain")
+    size = os.stat(image("f.jpg")).st_size
     failed = Prediction(
         "f.jpg", "failed", failure=Failure("truncated", "it ends"), size=size, mtime_ns=os.stat("f.jpg").st_mtime_ns
     )
     vanished = Prediction("v.jpg", "failed", failure=Failure("vanished", "no such file"))
-    write_rows("labels.csv", [row(picture("ok.jpg"), "dog", 0.6), row(picture("low.jpg"), "dog", 0.4), unsure, failed])
+    write_rows("labels.csv", [row(image("ok.jpg"), "dog", 0.6), row(image("low.jpg"), "dog", 0.4), unsure, failed])
     assert run(["sort", "labels.csv", "--into", "one", "--min-score", "0.5"]) == 0
     assert contents("one") == [b"ok.jpg"]
     write_rows("labels.csv", [row("ok.jpg", "dog", 0.6), row("low.jpg", "dog", 0.4), unsure, failed, vanished])
@@ -271,7 +269,7 @@ def test_uncertain_and_failed_have_folders_of_their_own_or_are_left(here: Path) 
 
 
 def test_the_layout_has_all_its_fields(here: Path) -> None:
-    some = row(picture("album/x.tar.jpg"), "dog", 0.123456, 1, Label("cat", 2, 0.05))
+    some = row(image("album/x.tar.jpg"), "dog", 0.123456, 1, Label("cat", 2, 0.05))
     layout = "{status}/{parent}-{stem}/{label} {score}{suffix}"
     assert sort([some], "copy", layout)[0].target == "ok/album-x.tar/dog 0.1235.jpg"
     targets = [outcome.target for outcome in sort([some], "symlink", "{rank}/{label}/{name}")]
@@ -289,14 +287,14 @@ def test_layouts_that_are_none(layout: str, here: Path) -> None:
 
 def test_groups_add_up_what_a_row_has(here: Path) -> None:
     cats = (Label("tabby, tabby cat", 281, 0.3), Label("tiger cat", 282, 0.25))
-    write_rows("labels.csv", [row(picture("x.jpg"), "tench, Tinca tinca", 0.4, 0, *cats)])
+    write_rows("labels.csv", [row(image("x.jpg"), "tench, Tinca tinca", 0.4, 0, *cats)])
     command = ["sort", "labels.csv", "--into", "sorted", "--groups", "everyday", "--min-score", "0.5", "--layout"]
     assert run([*command, "{group}/{label}/{score} {name}"]) == 0
     assert Path("sorted/cat/tabby/0.5500 x.jpg").exists()
 
 
 def test_groups_make_folders(here: Path) -> None:
-    rows = [row(picture("a.jpg"), "tench, Tinca tinca", 0.9, 0), row(picture("b.jpg"), "tabby, tabby cat", 0.9, 281)]
+    rows = [row(image("a.jpg"), "tench, Tinca tinca", 0.9, 0), row(image("b.jpg"), "tabby, tabby cat", 0.9, 281)]
     write_rows("labels.csv", rows)
     assert run(["sort", "labels.csv", "--into", "sorted", "--groups", "everyday"]) == 0
     assert Path("sorted/fish/a.jpg").exists()
@@ -339,7 +337,7 @@ def test_labels_that_are_no_names(label: str, name: str) -> None:
 
 def test_names_that_are_not_utf8_and_the_longest_ones(here: Path) -> None:
     odd, long = os.fsdecode(b"\xff\xe9.jpg"), "x" * 251 + ".jpg"
-    rows = [row(picture(name)) for name in (odd, long, f"other/{long}")]
+    rows = [row(image(name)) for name in (odd, long, f"other/{long}")]
     write_rows("labels.csv", rows)
     assert run(["sort", "labels.csv", "--into", "sorted", "--mode", "move"]) == 0
     names = os.listdir("sorted/dog")
@@ -351,28 +349,28 @@ def test_names_that_are_not_utf8_and_the_longest_ones(here: Path) -> None:
 
 
 def test_a_symbolic_link_is_copied_but_not_moved(here: Path) -> None:
-    os.symlink(os.path.abspath(picture("real.jpg")), "link.jpg")
+    os.symlink(os.path.abspath(image("real.jpg")), "link.jpg")
     assert sort([row("link.jpg")], "move")[0].done == "error"
     assert sort([row("link.jpg")], "copy")[0].done == "done"
     assert not Path("sorted/dog/link.jpg").is_symlink()
 
 
 def test_undo_keeps_what_has_changed_since(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [row(picture(name)) for name in ("edited.jpg", "last.jpg", "fine.jpg")]
+    rows = [row(image(name)) for name in ("edited.jpg", "last.jpg", "fine.jpg")]
     sort(rows, "copy")
-    picture("sorted/dog/edited.jpg", "edited")
+    image("sorted/dog/edited.jpg", "edited")
     os.unlink("last.jpg")
     assert run(["sort", "--undo", "sorted"]) == 3
     assert sorted(os.listdir("sorted/dog")) == ["edited.jpg", "last.jpg"]
     assert "last.jpg is not there as it was" in capsys.readouterr().err
-    picture("last.jpg", "last.jpg")
-    picture("sorted/dog/edited.jpg", "edited.jpg")
+    image("last.jpg", "last.jpg")
+    image("sorted/dog/edited.jpg", "edited.jpg")
     assert run(["sort", "--undo", "sorted"]) == 0, "the journal still has what was left"
     assert not Path("sorted").exists()
 
 
 def test_undo_moves_back_what_was_moved_even_where_its_folder_is_gone(here: Path) -> None:
-    sort([row(picture("a/x.jpg"))], "move")
+    sort([row(image("a/x.jpg"))], "move")
     os.rmdir("a")
     os.rename("sorted", "elsewhere")
     path = os.path.abspath(f"elsewhere/{NAME}")
@@ -381,32 +379,32 @@ def test_undo_moves_back_what_was_moved_even_where_its_folder_is_gone(here: Path
 
 
 def test_undo_does_not_replace_what_has_come_since(here: Path) -> None:
-    sort([row(picture("x.jpg", "first"))], "move")
-    picture("x.jpg", "second")
+    sort([row(image("x.jpg", "first"))], "move")
+    image("x.jpg", "second")
     (why,) = undo()
     assert why is not None
     assert contents() == [b"first", b"second"]
 
 
-def test_a_moved_picture_is_known_in_later_runs_and_a_new_one_of_its_name_is_sorted(here: Path) -> None:
-    rows = [row(picture("x.jpg", "first"))]
+def test_a_moved_image_is_known_in_later_runs_and_a_new_one_of_its_name_is_sorted(here: Path) -> None:
+    rows = [row(image("x.jpg", "first"))]
     assert [outcome.done for outcome in sort(rows + rows, "move")] == ["done", "moved"]
     assert [outcome.done for outcome in sort(rows, "move")] == ["moved"]
-    assert [outcome.done for outcome in sort([row(picture("x.jpg", "second"))], "move")] == ["done"]
+    assert [outcome.done for outcome in sort([row(image("x.jpg", "second"))], "move")] == ["done"]
     assert contents("sorted") == [b"first", b"second"]
 
 
 def test_another_run_waits_or_ends_with_11(here: Path, cli: Cli) -> None:
     from dinoclassify.storage.lock import locked
 
-    write_rows("labels.csv", [row(picture("x.jpg"))])
+    write_rows("labels.csv", [row(image("x.jpg"))])
     os.mkdir("sorted")
     with locked(f"sorted/{NAME}", wait=False):
         assert cli("sort", "labels.csv", "--into", "sorted").returncode == 11
 
 
 def test_a_dry_run_does_nothing_and_says_what_it_would(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_rows("labels.csv", [row(picture("a/x.jpg", "1")), row(picture("b/x.jpg", "2")), row(picture("c/x.jpg", "1"))])
+    write_rows("labels.csv", [row(image("a/x.jpg", "1")), row(image("b/x.jpg", "2")), row(image("c/x.jpg", "1"))])
     before = tree()
     assert run(["sort", "labels.csv", "--into", "sorted", "--dry-run", "--mode", "move"]) == 0
     assert tree() == before
@@ -436,7 +434,7 @@ def test_a_dry_run_does_nothing_and_says_what_it_would(here: Path, capsys: pytes
 def test_wrong_usage_is_one_line(
     arguments: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_rows("labels.csv", [row(picture("x.jpg"))])
+    write_rows("labels.csv", [row(image("x.jpg"))])
     assert run(arguments) == 2
     err = capsys.readouterr().err
     assert message in err
@@ -445,7 +443,7 @@ def test_wrong_usage_is_one_line(
 
 
 def test_a_folder_that_cannot_be_made(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_rows("labels.csv", [row(picture("x.jpg"))])
+    write_rows("labels.csv", [row(image("x.jpg"))])
     assert run(["sort", "labels.csv", "--into", "x.jpg"]) == 2
     assert "--into x.jpg: that is a file; name a folder, new or not" in capsys.readouterr().err
     assert run(["sort", "labels.csv", "--into", "x.jpg/y"]) == 6
@@ -453,8 +451,8 @@ def test_a_folder_that_cannot_be_made(here: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_folder_whose_name_a_file_has(sorted_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture("sorted/dog", "a file")
-    write_rows("labels.csv", [row(picture("x.jpg")), row(picture("y.jpg"), "cat", 0.9, 2)])
+    image("sorted/dog", "a file")
+    write_rows("labels.csv", [row(image("x.jpg")), row(image("y.jpg"), "cat", 0.9, 2)])
     assert run(["sort", "labels.csv", "--into", "sorted"]) == 3
     assert "1 copied, 1 could not be sorted" in capsys.readouterr().err
 
@@ -462,7 +460,7 @@ def test_a_folder_whose_name_a_file_has(sorted_folder: Path, capsys: pytest.Capt
 def test_a_full_disk_ends_the_run_and_it_can_be_resumed(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [row(picture(f"{number}.jpg")) for number in range(3)]
+    rows = [row(image(f"{number}.jpg")) for number in range(3)]
     write_rows("labels.csv", rows)
 
     def full(source: str, target: str, made: str) -> None:
@@ -481,10 +479,10 @@ def test_a_full_disk_ends_the_run_and_it_can_be_resumed(
 
 def test_where_renames_cannot_be_exclusive_they_are_links(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinoclassify.storage.rename._renameat2", lambda *_: 38)
-    rows = [row(picture("a/x.jpg", "1")), row(picture("b/x.jpg", "2"))]
+    rows = [row(image("a/x.jpg", "1")), row(image("b/x.jpg", "2"))]
     assert [outcome.done for outcome in sort(rows, "move")] == ["done", "done"]
     with pytest.raises(FileExistsError):
-        rename.rename_to_free(picture("x"), picture("y"))
+        rename.rename_to_free(image("x"), image("y"))
     monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(OSError(95, "not supported")))
     with pytest.raises(FileExistsError):
         rename.rename_to_free("x", "y")
@@ -500,11 +498,11 @@ def test_a_name_that_somebody_takes_in_between(mode: Mode, here: Path, monkeypat
 
     def late(source: str, target: str, made: str) -> None:
         if target.endswith("/dog/x.jpg") and not os.path.lexists(target):
-            picture(target, "a stranger's")
+            image(target, "a stranger's")
         real(source, target, made)
 
     monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {mode: late})
-    (outcome,) = sort([row(picture("x.jpg", "ours"))], mode)
+    (outcome,) = sort([row(image("x.jpg", "ours"))], mode)
     assert outcome.done == "done"
     assert outcome.target != "dog/x.jpg"
     assert set(contents()) == {b"ours", b"a stranger's"}
@@ -516,44 +514,44 @@ def test_a_name_that_somebody_takes_in_between(mode: Mode, here: Path, monkeypat
 
 
 def test_a_run_that_was_killed_before_it_could_say_that_a_name_was_taken(here: Path) -> None:
-    sort([row(picture("x.jpg", "ours"))], "move")
+    sort([row(image("x.jpg", "ours"))], "move")
     path = Path(f"sorted/{NAME}")
     entry = next(line for line in path.read_text().splitlines() if '"move"' in line)
-    picture("sorted/dog/other.jpg", "a stranger's")
+    image("sorted/dog/other.jpg", "a stranger's")
     path.write_text(path.read_text().replace(entry, entry.replace("dog/x.jpg", "dog/other.jpg") + "\n" + entry))
     assert undo() == [None]
     assert contents() == [b"a stranger's", b"ours"]
     assert Path("x.jpg").exists()
 
 
-def test_a_picture_that_changes_just_before_it_would_be_moved(here: Path) -> None:
+def test_an_image_that_changes_just_before_it_would_be_moved(here: Path) -> None:
     folder = SortedFolder("sorted", "move", made=make_folder("sorted"))
-    rows = [row(picture("a.jpg")), row(picture("b.jpg"))]
+    rows = [row(image("a.jpg")), row(image("b.jpg"))]
     outcomes = folder.sort(rows, Rules(parse_layout("{label}/{name}")))
     assert next(outcomes).done == "done"
-    picture("b.jpg", "changed")
+    image("b.jpg", "changed")
     assert [outcome.done for outcome in outcomes] == ["changed"]
     assert Path("b.jpg").exists()
 
 
 def test_a_journal_whose_last_line_is_torn(here: Path) -> None:
-    sort([row(picture("x.jpg"))], "copy")
+    sort([row(image("x.jpg"))], "copy")
     whole = Path(f"sorted/{NAME}").read_text()
     Path(f"sorted/{NAME}").write_text(whole + '{"event": "copy", "sour')
     assert len(read_journal(f"sorted/{NAME}").entries) == whole.count("\n")
-    sort([row(picture("y.jpg"))], "copy")
+    sort([row(image("y.jpg"))], "copy")
     assert Path(f"sorted/{NAME}").read_text().startswith(whole)
     assert undo() == [None, None]
 
 
 @pytest.mark.parametrize("mode", ["symlink", "hardlink"])
 def test_undo_keeps_what_has_taken_the_place_of_a_link(mode: Mode, here: Path) -> None:
-    sort([row(picture("x.jpg"))], mode)
+    sort([row(image("x.jpg"))], mode)
     os.unlink("sorted/dog/x.jpg")
     if mode == "symlink":
         os.symlink("/dev/null", "sorted/dog/x.jpg")
     else:
-        picture("sorted/dog/x.jpg", "another")
+        image("sorted/dog/x.jpg", "another")
     assert undo() != [None]
     assert os.path.lexists("sorted/dog/x.jpg")
 
@@ -568,7 +566,7 @@ def test_what_is_about_to_be_done_is_on_the_disk_before_it_is_done(here: Path, m
             return _real(*arguments, **more)
 
         monkeypatch.setattr(module, name, noted)
-    rows = [row(picture("x.jpg")), row(picture("y.jpg"))]
+    rows = [row(image("x.jpg")), row(image("y.jpg"))]
     steps.clear()
     sort(rows, "move")
     begin = ["mkdir", "write", "fsync", "fsync", "mkdir"]  # the folder; the journal, its name; the folder of the label
@@ -577,7 +575,7 @@ def test_what_is_about_to_be_done_is_on_the_disk_before_it_is_done(here: Path, m
 
 
 def test_undo_says_what_it_would_do(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sort([row(picture("x.jpg"))], "move")
+    sort([row(image("x.jpg"))], "move")
     before = tree()
     assert run(["sort", "--undo", "sorted", "--dry-run"]) == 0
     assert tree() == before
@@ -589,7 +587,7 @@ def test_undo_says_what_it_would_do(here: Path, capsys: pytest.CaptureFixture[st
 def test_rows_of_another_folder(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_rows("labels.csv", [row(picture("a/x.jpg"))])
+    write_rows("labels.csv", [row(image("a/x.jpg"))])
     os.mkdir("elsewhere")
     monkeypatch.chdir("elsewhere")
     assert run(["sort", "../labels.csv", "--into", "sorted"]) == 3
@@ -597,7 +595,7 @@ def test_rows_of_another_folder(
 
 
 def test_groups_of_the_environment_are_for_layouts_with_groups(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_rows("labels.csv", [row(picture("x.jpg"), "tench, Tinca tinca", 0.9, 0)])
+    write_rows("labels.csv", [row(image("x.jpg"), "tench, Tinca tinca", 0.9, 0)])
     monkeypatch.setenv("DINOCLASSIFY_SORT_GROUPS", "everyday")
     assert run(["sort", "labels.csv", "--into", "one"]) == 0
     assert run(["sort", "labels.csv", "--into", "two", "--layout", "{label}/{name}"]) == 0
@@ -608,7 +606,7 @@ def test_groups_of_the_environment_are_for_layouts_with_groups(here: Path, monke
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_sorted_tree_that_takes_the_place_of_the_old_one(ended: bool, here: Path) -> None:
     """Then source and target are one file, of which neither may go because the other is there."""
-    sort([row(picture("old/dog/x.jpg"))], "move", into="new")
+    sort([row(image("old/dog/x.jpg"))], "move", into="new")
     os.rmdir("old/dog")
     os.rmdir("old")
     os.rename("new", "old")
@@ -622,8 +620,8 @@ def test_a_sorted_tree_that_takes_the_place_of_the_old_one(ended: bool, here: Pa
 
 
 @pytest.mark.parametrize("link", ["sorted/dog/x.jpg", "nowhere"])
-def test_a_link_where_a_moved_picture_was(link: str, here: Path) -> None:
-    sort([row(picture("x.jpg"))], "move")
+def test_a_link_where_a_moved_image_was(link: str, here: Path) -> None:
+    sort([row(image("x.jpg"))], "move")
     os.symlink(link, "x.jpg")
     assert undo() != [None]
     assert Path("sorted/dog/x.jpg").read_bytes() == b"x.jpg"
@@ -633,7 +631,7 @@ def test_a_link_where_a_moved_picture_was(link: str, here: Path) -> None:
 
 def test_two_paths_of_one_name_are_one_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a mount makes them, or a file system to which IMG.JPG and img.jpg are the same."""
-    sort([row(picture("x.jpg"))], "copy")
+    sort([row(image("x.jpg"))], "copy")
     os.unlink("x.jpg")
     other, its = str(here / "x.jpg"), str(here / "sorted/dog/x.jpg")
 
@@ -647,7 +645,7 @@ def test_two_paths_of_one_name_are_one_file(here: Path, monkeypatch: pytest.Monk
 
 
 def test_what_is_void_is_that_line_and_no_other(here: Path) -> None:
-    sort([row(picture("x.jpg", "first"))], "copy")
+    sort([row(image("x.jpg", "first"))], "copy")
     path = Path(f"sorted/{NAME}")
     first = next(json.loads(line) for line in path.read_text().splitlines() if '"copy"' in line)
     os.unlink("sorted/dog/x.jpg")
@@ -659,28 +657,28 @@ def test_what_is_void_is_that_line_and_no_other(here: Path) -> None:
 
 
 def test_a_dry_undo_of_a_chain(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sort([row(picture("x.jpg"))], "move", "1/{name}")
+    sort([row(image("x.jpg"))], "move", "1/{name}")
     sort([row("sorted/1/x.jpg")], "move", "2/{name}")
     assert run(["sort", "--undo", "sorted", "-n"]) == 0
     assert "would do: 2 taken back" in capsys.readouterr().err
 
 
-def test_a_second_row_of_a_picture_that_could_not_be_moved(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_row_of_an_image_that_could_not_be_moved(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: str, target: str, made: str) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {"move": refuse})
-    rows = [row(picture("x.jpg")), row("./x.jpg")]
+    rows = [row(image("x.jpg")), row("./x.jpg")]
     assert [outcome.done for outcome in sort(rows, "move")] == ["error", "error"]
 
 
-def test_a_picture_that_may_not_leave_its_folder_is_told_from_one_that_may_not_come(
+def test_an_image_that_may_not_leave_its_folder_is_told_from_one_that_may_not_come(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(source: str, target: str, made: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    write_rows("labels.csv", [row(picture("photos/x.jpg"))])
+    write_rows("labels.csv", [row(image("photos/x.jpg"))])
     monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {"move": refuse})
     arguments = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--resume"]
     assert run(arguments) == 3
@@ -692,8 +690,8 @@ def test_a_picture_that_may_not_leave_its_folder_is_told_from_one_that_may_not_c
     assert "photos/x.jpg cannot be put there: Permission denied\n" in capsys.readouterr().err
 
 
-def test_a_moved_picture_whose_copy_came_back_is_there_already(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_rows("labels.csv", [row(picture("x.jpg"))])
+def test_a_moved_image_whose_copy_came_back_is_there_already(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows("labels.csv", [row(image("x.jpg"))])
     arguments = ["sort", "labels.csv", "--into", "sorted", "--mode", "move"]
     assert run(arguments) == 0
     shutil.copy2("sorted/dog/x.jpg", "x.jpg")
@@ -704,17 +702,17 @@ def test_a_moved_picture_whose_copy_came_back_is_there_already(here: Path, capsy
 
 @pytest.mark.parametrize("mode", ["copy", "hardlink"])
 def test_originals_that_have_become_links_to_their_copies(mode: Mode, here: Path) -> None:
-    sort([row(picture("x.jpg"))], mode)
+    sort([row(image("x.jpg"))], mode)
     os.unlink("x.jpg")
     os.symlink("sorted/dog/x.jpg", "x.jpg")
     assert undo() != [None]
     assert Path("x.jpg").read_bytes() == b"x.jpg"
 
 
-def test_a_copy_that_is_not_whole_has_a_name_that_no_picture_has(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_is_not_whole_has_a_name_that_no_image_has(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinoclassify.results.sort.sort.unfinished_name", lambda: ".dinoclassify-0123456789abcdef.new")
-    picture("sorted/dog/.dinoclassify-0123456789abcdef.new", "theirs")
-    (outcome,) = sort([row(picture("x.jpg"))], "copy")
+    image("sorted/dog/.dinoclassify-0123456789abcdef.new", "theirs")
+    (outcome,) = sort([row(image("x.jpg"))], "copy")
     assert outcome.done == "error"
     assert contents("sorted") == []
     assert Path("sorted/dog/.dinoclassify-0123456789abcdef.new").read_text() == "theirs"
@@ -737,7 +735,7 @@ def test_a_copy_that_is_not_whole_has_a_name_that_no_picture_has(here: Path, mon
     ],
 )
 def test_journals_that_nobody_here_has_written(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture("x.jpg")
+    image("x.jpg")
     os.mkdir("sorted")
     Path(f"sorted/{NAME}").write_text(line.replace("%s", MADE) + "\n")
     assert run(["sort", "--undo", "sorted"]) == 2
@@ -754,14 +752,14 @@ def test_a_journal_removes_no_folders_but_its_own(here: Path) -> None:
 
 
 def test_undo_by_a_link_to_the_journal(here: Path) -> None:
-    sort([row(picture("x.jpg"))], "move")
+    sort([row(image("x.jpg"))], "move")
     os.symlink(f"sorted/{NAME}", "link")
     assert run(["sort", "--undo", "link"]) == 0
     assert Path("x.jpg").exists()
 
 
 def test_rows_without_a_last_line_end_and_with_a_quote_too_many(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_rows("labels.csv", [row(picture("a.jpg")), row(picture("b.jpg"))])
+    write_rows("labels.csv", [row(image("a.jpg")), row(image("b.jpg"))])
     whole = Path("labels.csv").read_text()
     Path("labels.csv").write_text(whole.rstrip())
     assert run(["sort", "labels.csv", "--into", "sorted"]) == 0
@@ -771,8 +769,8 @@ def test_rows_without_a_last_line_end_and_with_a_quote_too_many(here: Path, caps
     assert "labels.csv is not what predict writes (its end is within quotes)" in capsys.readouterr().err
 
 
-def test_rows_are_read_to_the_end_before_a_picture_is_touched(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_rows("labels.csv", [row(picture(f"{number}.jpg")) for number in range(150)])
+def test_rows_are_read_to_the_end_before_an_image_is_touched(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows("labels.csv", [row(image(f"{number}.jpg")) for number in range(150)])
     with open("labels.csv", "a") as file:
         file.write("not,a,row\n")
     assert run(["sort", "labels.csv", "--into", "sorted"]) == 2
@@ -781,7 +779,7 @@ def test_rows_are_read_to_the_end_before_a_picture_is_touched(here: Path, capsys
 
 
 def test_a_pipe_that_ends_in_something_else_says_how_to_go_on(here: Path, cli: Cli) -> None:
-    write_rows("labels.csv", [row(picture("x.jpg"))])
+    write_rows("labels.csv", [row(image("x.jpg"))])
     with open("labels.csv", "a") as file:
         file.write("not,a,row\n")
     with open("labels.csv", "rb") as stdin:
@@ -799,14 +797,14 @@ def test_of_two_that_are_the_same_the_second_is_put_where_the_first_cannot(
         transfer.move(source, target, made)
 
     monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {"move": refuse_a})
-    rows = [row(picture("a/x.jpg", "same")), row(picture("b/x.jpg", "same")), row(picture("c/x.jpg", "same"))]
+    rows = [row(image("a/x.jpg", "same")), row(image("b/x.jpg", "same")), row(image("c/x.jpg", "same"))]
     assert [outcome.done for outcome in sort(rows, "move")] == ["error", "done", "there"]
     assert Path("sorted/dog/x.jpg").exists()
     assert not Path("b/x.jpg").exists()
 
 
 def test_an_undo_that_was_killed_before_it_could_forget_its_journal(here: Path) -> None:
-    sort([row(picture("sorted/a.jpg"))], "move", "1/{name}")
+    sort([row(image("sorted/a.jpg"))], "move", "1/{name}")
     sort([row("sorted/1/a.jpg")], "move", "2/{name}")
     journal = Path(f"sorted/{NAME}")
     entries = journal.read_bytes()
@@ -819,8 +817,8 @@ def test_an_undo_that_was_killed_before_it_could_forget_its_journal(here: Path) 
 
 
 def test_a_run_that_was_killed_with_a_file_in_the_way(sorted_folder: Path) -> None:
-    picture("sorted/dog", "a file")
-    picture("x.jpg")
+    image("sorted/dog", "a file")
+    image("x.jpg")
     line = {
         "event": "move",
         "source": os.path.abspath("x.jpg"),
@@ -835,9 +833,9 @@ def test_a_run_that_was_killed_with_a_file_in_the_way(sorted_folder: Path) -> No
 
 
 def test_what_was_void_is_not_finished(here: Path) -> None:
-    """A stranger's file of the same content has taken the name: the picture is not removed because of it."""
-    picture("sorted/dog/x.jpg", "same")
-    picture("x.jpg", "same")
+    """A stranger's file of the same content has taken the name: the image is not removed because of it."""
+    image("sorted/dog/x.jpg", "same")
+    image("x.jpg", "same")
     move = {
         "event": "move",
         "source": os.path.abspath("x.jpg"),
@@ -863,7 +861,7 @@ def other_file_system(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_moves_to_another_file_system_and_back(here: Path, other_file_system: Path) -> None:
-    os.chmod(picture("x.jpg"), 0o640)
+    os.chmod(image("x.jpg"), 0o640)
     os.utime("x.jpg", ns=(1_000_000_000_123_456_789,) * 2)
     before = tree()
     write_rows("labels.csv", [row("x.jpg")])
@@ -896,7 +894,7 @@ def fat(other_file_system: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_fat_does_not_keep_comes_back_with_undo(here: Path, fat: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(3):
-        os.chmod(picture(f"{number}.jpg"), 0o640)
+        os.chmod(image(f"{number}.jpg"), 0o640)
         os.utime(f"{number}.jpg", ns=(1_000_000_001_123_456_789,) * 2)
     write_rows("labels.csv", [row(f"{number}.jpg") for number in range(3)])
     before, into = tree(), f"{fat}/sorted"
@@ -918,7 +916,7 @@ def test_what_fat_does_not_keep_comes_back_with_undo(here: Path, fat: Path, caps
 
 
 def test_journals_without_rights_and_those_of_others_restore_times(here: Path, fat: Path) -> None:
-    os.utime(picture("x.jpg"), ns=(1_000_000_001_123_456_789,) * 2)
+    os.utime(image("x.jpg"), ns=(1_000_000_001_123_456_789,) * 2)
     os.chmod("x.jpg", 0o640)
     sort([row("x.jpg")], "move", into=f"{fat}/sorted")
     journal = Path(f"{fat}/sorted/{NAME}")
@@ -939,7 +937,7 @@ def test_a_journal_at_another_place_narrows_modes_and_tells_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """As on a card that has another mount point now: owners and modes of its journal may be anybody's."""
-    write_rows("labels.csv", [row(picture("photos/x.jpg"))])
+    write_rows("labels.csv", [row(image("photos/x.jpg"))])
     os.chmod("photos/x.jpg", had)
     monkeypatch.setattr("dinoclassify.results.sort.sort.rights_of", lambda path: (had, os.getuid() + 1, os.getgid()))
     given: list[object] = []
@@ -960,7 +958,7 @@ def test_a_journal_at_another_place_narrows_modes_and_tells_the_rest(
 def test_each_loss_has_its_own_reason(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_rows("labels.csv", [row(picture("x.jpg")), row(picture("y.jpg"))])
+    write_rows("labels.csv", [row(image("x.jpg")), row(image("y.jpg"))])
     assert run(["sort", "labels.csv", "--into", "sorted", "--mode", "move", "-q"]) == 0
     losses = iter([["exact times", "modes"], ["exact times", "owners"]])
 
@@ -981,7 +979,7 @@ def test_each_loss_has_its_own_reason(
 def test_what_cannot_be_restored_is_said_once(
     here: Path, fat: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_rows("labels.csv", [row(picture("x.jpg")), row(picture("y.jpg"))])
+    write_rows("labels.csv", [row(image("x.jpg")), row(image("y.jpg"))])
     assert run(["sort", "labels.csv", "--into", f"{fat}/sorted", "--mode", "move", "-q"]) == 0
     monkeypatch.setattr("dinoclassify.results.sort.attributes.os.fchmod", lambda *_: None)
     capsys.readouterr()
@@ -994,9 +992,9 @@ def test_what_cannot_be_restored_is_said_once(
 
 def test_undo_changes_nothing_that_a_link_names(here: Path) -> None:
     """Who may write to the folder could otherwise have root change any file."""
-    write_rows("labels.csv", [row(picture("x.jpg"))])
+    write_rows("labels.csv", [row(image("x.jpg"))])
     assert run(["sort", "labels.csv", "--into", "sorted", "--mode", "move", "-q"]) == 0
-    os.chmod(picture("victim"), 0o600)
+    os.chmod(image("victim"), 0o600)
     os.unlink("sorted/dog/x.jpg")
     os.symlink("../../victim", "sorted/dog/x.jpg")
     run(["sort", "--undo", "sorted", "-q"])
@@ -1008,7 +1006,7 @@ def test_a_copy_across_file_systems_that_differs_is_no_move(
 ) -> None:
     monkeypatch.setattr("dinoclassify.results.sort.transfer.filecmp.cmp", lambda *_, **__: False)
     with pytest.raises(OSError, match="not the same"):
-        transfer.move(picture("x.jpg"), f"{other_file_system}/x.jpg", "made")
+        transfer.move(image("x.jpg"), f"{other_file_system}/x.jpg", "made")
     assert Path("x.jpg").exists()
     assert list(other_file_system.iterdir()) == []
 
@@ -1026,7 +1024,7 @@ def kill_at_every_step(mode: Mode, into: str, cure: str) -> None:
     while killed:
         os.mkdir(f"{step}")
         os.chdir(f"{step}")
-        paths = [picture(f"{name}/x.jpg", content) for name, content in zip("abcd", "1213", strict=True)]
+        paths = [image(f"{name}/x.jpg", content) for name, content in zip("abcd", "1213", strict=True)]
         rows = [row(path, label) for path, label in zip(paths, ["dog", "dog", "cat", "dog"], strict=True)]
         before, folder = tree(), os.path.join(into or os.getcwd(), f"sorted-{step}")
         killed = killed_at(step, partial(sort, rows, mode, into=folder), fsync=True)
@@ -1058,7 +1056,7 @@ def test_killed_at_every_step_nothing_is_lost(mode: str, cure: str, here: Path, 
 
 @pytest.mark.slow
 def test_a_thousand_collisions_and_fifty_kills_lose_nothing(here: Path) -> None:
-    rows = [row(picture(f"photos/{number}/img.jpg", os.urandom(2000))) for number in range(1000)]
+    rows = [row(image(f"photos/{number}/img.jpg", os.urandom(2000))) for number in range(1000)]
     write_rows("labels.csv", rows)
     before, generator, kills = tree("photos"), random.Random(0), 0
     wanted = sorted(Path(one.path).read_bytes() for one in rows)
@@ -1075,7 +1073,7 @@ def test_a_thousand_collisions_and_fifty_kills_lose_nothing(here: Path) -> None:
     while kills < 50:
         moved = killed("labels.csv", "--into", "sorted", "--mode", "move", "--resume")
         kills += moved != 0
-        assert contents(".") == wanted, "each picture is there exactly once"
+        assert contents(".") == wanted, "each image is there exactly once"
         if Path(f"sorted/{NAME}").exists() and generator.random() < 0.4:
             kills += killed("--undo", "sorted") != 0
             assert contents(".") == wanted

@@ -27,7 +27,7 @@ from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.remote import block_file, object_store, s3, web
 from dinoclassify.storage.signature import entry_signature
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import Source, Span
+from dinoclassify.types.source import ByteRange, Source
 from tests.conftest import by_fork
 from tests.helpers.servers import Store, store_server
 
@@ -103,7 +103,7 @@ def test_a_prefix_is_a_folder_without_its_markers(store: Store) -> None:
     assert len(paths(object_store.objects("s3://bucket"))) == 4
     assert not paths(object_store.objects("s3://bucket/nothing/"))
     for name in ("s3://bucket", "s3://bucket/photos", "s3://bucket/photos/", "s3://bucket/sub/"):
-        assert object_store.look(name) is None
+        assert object_store.stat_object(name) is None
 
 
 def test_a_listing_that_breaks_off_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_every_key_is_a_name_as_it_is(store: Store) -> None:
         store.put(key, key.encode())
     found = list(object_store.objects("s3://bucket/"))
     assert set(paths(found)) == {f"s3://bucket/{key}" for key in ODD}
-    assert [object_store.look(source.path) for source in found] == found
+    assert [object_store.stat_object(source.path) for source in found] == found
     for result in read(*found, *(Source(source.path) for source in found)):
         assert isinstance(result.content, bytes)
         assert result.content.decode() == result.path.removeprefix("s3://bucket/")
@@ -142,10 +142,10 @@ def test_a_signature_is_a_true_time_and_the_same_whoever_is_asked(store: Store) 
     assert mtime_ns is not None
     assert before <= mtime_ns // 10**9 <= time.time()
     [result] = read(Source("s3://bucket/a.jpg"))
-    assert object_store.look("s3://bucket/a.jpg") == listed
+    assert object_store.stat_object("s3://bucket/a.jpg") == listed
     assert object_store.signatures([Source("s3://bucket/a.jpg")]) == [result.signature] == [listed.signature]
     store.put("a.jpg", b"other")
-    assert object_store.look("s3://bucket/a.jpg") != listed
+    assert object_store.stat_object("s3://bucket/a.jpg") != listed
 
 
 NO_TAG = 258269876  # a digest of nothing: the fraction of a time that goes without an ETag
@@ -207,7 +207,7 @@ def test_what_is_forbidden_is_asked_for_once(store: Store) -> None:
     assert failure(Source("s3://bucket/a.jpg")).code == "unreadable"
     assert len(store.faults.asked) == 1
     with pytest.raises(PermissionError):
-        object_store.look("s3://bucket/a.jpg")
+        object_store.stat_object("s3://bucket/a.jpg")
 
 
 def test_without_credentials_nothing_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_without_credentials_nothing_is_read(store: Store, monkeypatch: pytest.M
         monkeypatch.delenv(name)
     assert failure(Source("s3://bucket/a.jpg")) == Failure("unreadable", "Unable to locate credentials")
     with pytest.raises(OSError, match="Unable to locate credentials"):
-        object_store.look("s3://bucket/a.jpg")
+        object_store.stat_object("s3://bucket/a.jpg")
     monkeypatch.setitem(fsspec.config.conf, "s3", {"anon": True})
     store.put("a.jpg", b"x")
     assert failure(Source("s3://bucket/a.jpg")) == Failure("unreadable", "Forbidden")  # so it was asked without
@@ -279,7 +279,7 @@ def test_nothing_listens_there(monkeypatch: pytest.MonkeyPatch, store: Store) ->
     monkeypatch.setattr(s3, "TRIES", 1)
     assert failure(Source("s3://bucket/a.jpg")).code == "unreadable"
     with pytest.raises(OSError, match="Could not connect"):
-        object_store.look("s3://bucket/a.jpg")
+        object_store.stat_object("s3://bucket/a.jpg")
 
 
 def test_what_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,8 +294,8 @@ def test_what_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyP
 
 def test_a_member_of_an_archive_is_a_part_of_it(store: Store) -> None:
     store.put("a.tar", b"0123456789")
-    member = Source("s3://bucket/a.tar!b.jpg", Span("s3://bucket/a.tar", 3, 4, 4), (4, 1))
-    beyond = Source("s3://bucket/a.tar!c.jpg", Span("s3://bucket/a.tar", 8, 4, 4), (4, 1))
+    member = Source("s3://bucket/a.tar!b.jpg", ByteRange("s3://bucket/a.tar", 3, 4, 4), (4, 1))
+    beyond = Source("s3://bucket/a.tar!c.jpg", ByteRange("s3://bucket/a.tar", 8, 4, 4), (4, 1))
     results = read(member, beyond)
     assert results[0] == Source(member.path, b"3456", (4, 1))
     assert results[1].content == Failure("truncated", "the archive ends before it does")
@@ -394,7 +394,7 @@ def test_signatures_are_asked_for_side_by_side(store: Store) -> None:
     for number in range(20):
         store.put(f"{number}.jpg", b"x" * number)
     sources = [Source(f"s3://bucket/{number}.jpg") for number in range(21)]
-    object_store.look(sources[0].path)
+    object_store.stat_object(sources[0].path)
     store.faults.most, store.faults.delay = 0, 0.3
     found = object_store.signatures([*sources, Source("s3://bucket/known.jpg", signature=(1, 2))])
     assert store.faults.most >= 4
@@ -406,7 +406,7 @@ def test_a_forked_process_reads_what_its_parent_has_read(store: Store, monkeypat
     closed: list[object] = []
     monkeypatch.setattr(S3FileSystem, "close_session", lambda *_: closed.append(1))  # kept by sessions from here on
     store.put("a.jpg", b"content")
-    object_store.look("s3://bucket/a.jpg")
+    object_store.stat_object("s3://bucket/a.jpg")
     read(Source("s3://bucket/a.jpg"))
     with object_store.open_file("s3://bucket/a.jpg") as file:
         file.read()
@@ -426,7 +426,7 @@ def test_a_forked_process_reads_what_its_parent_has_read(store: Store, monkeypat
     assert answers.get(timeout=120) == []
     process.join(120)
     assert process.exitcode == 0
-    assert object_store.look("s3://bucket/a.jpg") is not None
+    assert object_store.stat_object("s3://bucket/a.jpg") is not None
 
 
 def test_a_store_that_waits_is_read_by_threads(memory: MemoryFileSystem, tmp_path: Path) -> None:
@@ -434,13 +434,13 @@ def test_a_store_that_waits_is_read_by_threads(memory: MemoryFileSystem, tmp_pat
         memory.pipe_file(name, name.encode())
     found = list(object_store.objects("memory://photos"))
     assert paths(found) == ["memory://photos/a.jpg", "memory://photos/b.jpg", "memory://photos/sub/c.jpg"]
-    assert [object_store.look(source.path) for source in found] == found
+    assert [object_store.stat_object(source.path) for source in found] == found
     known, new, gone = read(found[0], Source("memory://photos/sub/c.jpg"), Source("memory://photos/e.jpg"))
     assert known.content == b"photos/a.jpg"
     assert new == Source("memory://photos/sub/c.jpg", b"photos/sub/c.jpg", found[2].signature)
     assert isinstance(gone.content, Failure)
     assert gone.content.code == "vanished"
-    assert object_store.look("memory://photos") is None
+    assert object_store.stat_object("memory://photos") is None
     with pytest.raises(FileNotFoundError):
         next(object_store.objects("memory://nothing"))
     write("memory://out/a.csv", b"rows")
@@ -472,7 +472,7 @@ def test_what_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UsageError, match=r"^gs://b/: gs:// needs an fsspec plug-in: .*gcsfs"):
         object_store.objects("gs://b/")
     with pytest.raises(UsageError, match=r"^nfs4://b/: nfs4:// is not known"):
-        object_store.look("nfs4://b/")
+        object_store.stat_object("nfs4://b/")
 
 
 @pytest.mark.parametrize("path", ["photos/a.jpg", "c:/a.jpg", "c://a.jpg", "a b://c", "://a", "/s3://a", "s3:/a"])
@@ -491,7 +491,7 @@ def test_a_run_ends_without_a_word(store: Store) -> None:
     program = (
         "import asyncio; from dinoclassify.storage.remote import object_store;"
         "from dinoclassify.types.source import Source;"
-        "object_store.look('s3://bucket/a.jpg');"
+        "object_store.stat_object('s3://bucket/a.jpg');"
         "print(asyncio.run(object_store.read(Source('s3://bucket/a.jpg'))).content)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True)

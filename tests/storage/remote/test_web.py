@@ -18,7 +18,7 @@ from dinoclassify.discovery.discover import discover
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.remote import block_file, object_store, web
 from dinoclassify.types.prediction import Failure
-from dinoclassify.types.source import Source, Span
+from dinoclassify.types.source import ByteRange, Source
 from tests.helpers.servers import Page, Web, web_server
 
 
@@ -29,11 +29,11 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
         yield server
 
 
-def read(url: str, content: Span | None = None, *, private: bool = True) -> Source:
+def read(url: str, content: ByteRange | None = None, *, private: bool = True) -> Source:
     return asyncio.run(object_store.read(Source(url, content), private=private))
 
 
-def failure(url: str, content: Span | None = None, *, private: bool = True) -> Failure:
+def failure(url: str, content: ByteRange | None = None, *, private: bool = True) -> Failure:
     result = read(url, content, private=private)
     assert isinstance(result.content, Failure)
     return result.content
@@ -52,7 +52,7 @@ def test_a_page_is_read_with_its_signature(site: Web) -> None:
     ]
     site.pages["/a.jpg"].headers["ETag"] = '"2"'
     assert read(f"{site.url}/a.jpg").signature != result.signature
-    assert object_store.look(result.path) == Source(result.path)
+    assert object_store.stat_object(result.path) == Source(result.path)
 
 
 def test_odd_names_are_found(site: Web) -> None:
@@ -333,10 +333,10 @@ def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_member_of_an_archive_is_a_part_of_it(site: Web) -> None:
     site.pages["/a.tar"] = Page(b"0123456789")
     url = f"{site.url}/a.tar"
-    assert read(f"{url}!b.jpg", Span(url, 3, 4, 4)).content == b"3456"
-    assert failure(f"{url}!b.jpg", Span(url, 8, 4, 4)).code == "truncated"
+    assert read(f"{url}!b.jpg", ByteRange(url, 3, 4, 4)).content == b"3456"
+    assert failure(f"{url}!b.jpg", ByteRange(url, 8, 4, 4)).code == "truncated"
     site.pages["/a.tar"].ranges = False
-    assert failure(f"{url}!b.jpg", Span(url, 3, 4, 4)).message == "its server gives it only as a whole"
+    assert failure(f"{url}!b.jpg", ByteRange(url, 3, 4, 4)).message == "its server gives it only as a whole"
 
 
 def test_a_file_is_read_in_blocks(site: Web, monkeypatch: pytest.MonkeyPatch) -> None:

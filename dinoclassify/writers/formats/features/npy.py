@@ -1,4 +1,4 @@
-"""NumPy: one file with the matrix of features, NaN where a picture failed, and behind it the index of its rows.
+"""NumPy: one file with the matrix of features, NaN where an image failed, and behind it the index of its rows.
 
 `numpy.load` gives the matrix, also mapped into memory; called again on the same open file it gives one array after
 another of `INDEX`. So the two are never apart, and take the place of an older file together.

@@ -1,4 +1,4 @@
-"""NumPy: an archive with the array ``features``, NaN where a picture failed, and beside it those of its index."""
+"""NumPy: an archive with the array ``features``, NaN where an image failed, and beside it those of its index."""
 
 import os
 import shutil

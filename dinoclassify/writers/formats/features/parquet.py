@@ -1,4 +1,4 @@
-"""Parquet: ``features`` is a fixed-size list, null where the picture failed; beside it is what every row has."""
+"""Parquet: ``features`` is a fixed-size list, null where the image failed; beside it is what every row has."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-// --- the pictures by label
+// --- the images by label
 
 function drawResults() {
   const byLabel = state.view === "labels";
@@ -23,24 +23,24 @@ function drawCards() {
 }
 
 function card(label, rows) {
-  const best = rows.filter(hasPicture).sort((a, b) => data.score[b] - data.score[a]).slice(0, data.most);
-  const choose = () => ask({ label, view: "pictures" });
+  const best = rows.filter(hasImage).sort((a, b) => data.score[b] - data.score[a]).slice(0, data.most);
+  const choose = () => ask({ label, view: "images" });
   const head = button({ class: "card-head" }, choose, foreign(label, "card-name"), counter(rows.length));
   const thumbs = best.map((row) => {
     const title = `${data.name[row]}, ${data.score[row].toFixed(3)}`;
-    return button({ class: "thumb", title, "aria-label": title }, () => show(shown.indexOf(row)), picture(row));
+    return button({ class: "thumb", title, "aria-label": title }, () => show(shown.indexOf(row)), image(row));
   });
   const none = make("p", { class: "none-here" }, "No thumbnail among these.");
   return make("section", { class: "card" }, head, best.length ? make("div", { class: "thumbs" }, ...thumbs) : none);
 }
 
 function failures(number) {
-  const choose = () => ask({ status: "failed", view: "pictures" });
+  const choose = () => ask({ status: "failed", view: "images" });
   const name = make("span", { class: "card-name" }, "No label: failed");
   return make("section", { class: "card" }, button({ class: "card-head" }, choose, name, counter(number)));
 }
 
-// --- the pictures, as a list of which no more than a window is drawn
+// --- the images, as a list of which no more than a window is drawn
 
 function rowHeight() {
   return Number.parseFloat(getComputedStyle(list).getPropertyValue("--row"));
@@ -80,7 +80,7 @@ function rowAt(place, height) {
   const answer = cell("answer", ...answerOf(row));
   const status = cell(`status ${statusOf(row)}`, statusOf(row));
   const element = make("div", { role: "row", class: "row", id: `row-${place}`, "aria-rowindex": place + 1 });
-  if (anyPicture) element.append(picture(row));
+  if (anyImage) element.append(image(row));
   element.append(name, answer, scoreOf(row, cell), status);
   element.style.insetBlockStart = `${place * height}px`;
   element.addEventListener("click", () => show(place));
@@ -99,7 +99,7 @@ function scoreOf(row, cell) {
 }
 
 function go(place) {
-  if (state.view !== "pictures") ask({ view: "pictures" });
+  if (state.view !== "images") ask({ view: "images" });
   if (!shown.length) return;
   active = bounded(place, 0, shown.length - 1);
   const height = rowHeight();
@@ -111,12 +111,12 @@ function go(place) {
   list.focus({ preventScroll: true });
 }
 
-// --- one picture
+// --- one image
 
 function show(place) {
   if (!(place in shown)) return;
   active = place;
-  if (state.view === "pictures") go(place);
+  if (state.view === "images") go(place);
   const row = shown[place];
   byId("detail-name").textContent = data.name[row];
   byId("detail-body").replaceChildren(...detailOf(row));
@@ -146,7 +146,7 @@ function detailOf(row) {
   ];
   const fact = ([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
   const parts = make("dl", { class: "facts" }, ...facts.filter(Boolean).map(fact));
-  return [...(hasPicture(row) ? [picture(row, true)] : []), ranksOf(row), parts];
+  return [...(hasImage(row) ? [image(row, true)] : []), ranksOf(row), parts];
 }
 
 function ranksOf(row) {
