@@ -6,7 +6,7 @@ from typing import Literal, Unpack
 
 import torch
 
-from dinoclassify.decoding.worker import Batch
+from dinoclassify.decoding.batch import Batch
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, group_classes, read_groups
 from dinoclassify.loaded_model import Flow, Inputs, LoadedModel, Run, flow

@@ -5,7 +5,7 @@ from typing import Literal, Unpack
 
 import torch
 
-from dinoclassify.decoding.worker import Batch
+from dinoclassify.decoding.batch import Batch
 from dinoclassify.errors import UsageError
 from dinoclassify.loaded_model import Flow, Inputs, LoadedModel, Run, flow
 from dinoclassify.models.names import DEFAULT

@@ -8,8 +8,8 @@ from typing import Literal, TypedDict, Unpack
 import torch
 from PIL import Image
 
+from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import load_batches
-from dinoclassify.decoding.worker import Batch
 from dinoclassify.discovery.discover import discover
 from dinoclassify.discovery.in_memory import in_memory
 from dinoclassify.errors import UsageError

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dinoclassify.decoding.decode import DecodedImage
-from dinoclassify.decoding.worker import NOTHING_CAME, Batch
+from dinoclassify.decoding.batch import NOTHING_CAME, Batch, DecodedImage
 from dinoclassify.runtimes import PendingOutput, Runtime
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.embedding import Embedding

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import load_batches
-from dinoclassify.decoding.worker import Batch
 from dinoclassify.errors import UsageError
 from dinoclassify.pipeline import classify, embed
 from dinoclassify.runtimes import PendingOutput, Precision
@@ -99,7 +99,7 @@ def test_every_input_gets_its_own_answer_in_order(greys: Path, batch_size: int, 
 )
 def test_answers_are_never_mixed_up(levels: list[int | None], batch_size: int, ahead: int) -> None:
     """The pipeline alone, on batches made here: None is an image that did not decode."""
-    from dinoclassify.decoding.decode import DecodedImage
+    from dinoclassify.decoding.batch import DecodedImage
     from dinoclassify.types.prediction import Failure
 
     items = [

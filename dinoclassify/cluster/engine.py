@@ -30,8 +30,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from dinoclassify.cluster.chunk_source import ChunkQueue, Plan
 from dinoclassify.cluster.resources import ResourcePlan, gpus_of_replica, use_of_cluster
 from dinoclassify.cluster.transport import packed, pieces_of, unpacked
+from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import load_batches
-from dinoclassify.decoding.worker import Batch
 from dinoclassify.discovery.paths import is_relative_file
 from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.system.environment import available_cpus

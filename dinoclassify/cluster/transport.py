@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.pinned_memory import empty_pinned
-from dinoclassify.decoding.worker import Batch
 from dinoclassify.writers.chunks import Piece
 
 

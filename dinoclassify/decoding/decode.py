@@ -9,12 +9,12 @@ pixels, and so it gets the whole image.
 import os
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError, features
 
+from dinoclassify.decoding.batch import DecodedImage, Pixels
 from dinoclassify.decoding.camera_raw import raw_format
 from dinoclassify.storage.reader import ImageBytes, LocalImage, RefusedError, open_image
 from dinoclassify.storage.signature import file_signature
@@ -25,7 +25,6 @@ from dinoclassify.types.source import MAX_PIXELS, Source
 TURNED = 5  # EXIF orientations from here up swap width and height
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
 SCALED = 4  # a JPEG of so many times the pixels allowed is decoded all the same, if it is small by then
 
@@ -66,21 +65,6 @@ _ARCHIVES = {
     b"PK\3\4": "a zip archive",
 }
 _READABLE = ".zip .cbz .tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.zst .tzst"  # archives that are looked into
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedImage:
-    """What became of one source: pixels of 3 x H x W, or a failure; the file as read.
-
-    ``read_seconds`` is how long its bytes were waited for.
-    """
-
-    source: Source
-    pixels: Pixels | None = None
-    failure: Failure | None = None
-    size: int | None = None
-    mtime_ns: int | None = None
-    read_seconds: float = 0.0
 
 
 def decode(

@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
+from dinoclassify.decoding.batch import NOT_READY, NOTHING_CAME, Batch
 from dinoclassify.decoding.decode import decode
-from dinoclassify.decoding.worker import LINGER, NOT_READY, NOTHING_CAME, Batch, Worker, watchdog
+from dinoclassify.decoding.worker import LINGER, Worker, watchdog
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.budget import shares
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dinoclassify.decoding.decode import DecodedImage, Pixels
+from dinoclassify.decoding.batch import DecodedImage, Pixels
 from dinoclassify.decoding.pinned_memory import empty_pinned
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from dinoclassify.decoding.decode import DecodedImage, init_process
+from dinoclassify.decoding.batch import DecodedImage
+from dinoclassify.decoding.decode import init_process
 from dinoclassify.decoding.shared_memory import ResultBuffer, ResultHeader
 from dinoclassify.storage.budget import Share
 from dinoclassify.storage.fetcher import Fetcher, is_elsewhere

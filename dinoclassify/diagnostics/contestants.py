@@ -24,8 +24,8 @@ from transformers import (
     pipeline,
 )
 
+from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import load_batches
-from dinoclassify.decoding.worker import Batch
 from dinoclassify.messages import first_line
 from dinoclassify.models.checkpoint import silenced
 from dinoclassify.models.hub import cached_snapshot

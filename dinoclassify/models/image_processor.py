@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dinoclassify.decoding.decode import Pixels, preprocess_exactly
+from dinoclassify.decoding.batch import Pixels
+from dinoclassify.decoding.decode import preprocess_exactly
 from dinoclassify.messages import first_line
 from dinoclassify.types.preprocessing import ImageProcessor, OpaqueProcessor, PerChannel, Preprocessing, Size
 

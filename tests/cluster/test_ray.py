@@ -21,8 +21,7 @@ import torch
 from PIL import Image
 
 from dinoclassify.cluster.transport import packed, pieces_of, unpacked
-from dinoclassify.decoding.decode import DecodedImage
-from dinoclassify.decoding.worker import Batch
+from dinoclassify.decoding.batch import Batch, DecodedImage
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.preprocessing import OpaqueProcessor

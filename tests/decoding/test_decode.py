@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dinoclassify.decoding.decode import FORMATS, DecodedImage, decode, init_process
+from dinoclassify.decoding.batch import DecodedImage
+from dinoclassify.decoding.decode import FORMATS, decode, init_process
 from dinoclassify.discovery.archives import is_archive
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import MAX_PIXELS, Source

@@ -20,9 +20,10 @@ import pytest
 from torch.utils.data import DataLoader
 
 from dinoclassify.decoding import loader
-from dinoclassify.decoding.decode import DecodedImage, decode
+from dinoclassify.decoding.batch import Batch, DecodedImage
+from dinoclassify.decoding.decode import decode
 from dinoclassify.decoding.loader import load_batches
-from dinoclassify.decoding.worker import RESTARTS, Batch, Worker
+from dinoclassify.decoding.worker import RESTARTS, Worker
 from dinoclassify.decoding.worker_process import init_worker
 from dinoclassify.errors import UsageError, WorkerError
 from dinoclassify.pipeline import classify
