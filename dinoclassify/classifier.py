@@ -9,12 +9,13 @@ import torch
 from dinoclassify.decoding.batch import Batch
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, group_classes, read_groups
-from dinoclassify.loaded_model import Flow, Inputs, LoadedModel, Run, flow
+from dinoclassify.loaded_model import Inputs, LoadedModel
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.models.open import open_model
 from dinoclassify.pipeline import classify, fold_into_groups
 from dinoclassify.runtimes import Precision, RuntimeName, choose_devices
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.types.run_options import RunArguments, RunOptions
 
 
 class Classifier(LoadedModel):
@@ -72,7 +73,7 @@ class Classifier(LoadedModel):
         self.multi_label = opened.multi_label
 
     def predict(
-        self, inputs: Inputs, *, top_k: int = 1, threshold: float = 0.0, **run: Unpack[Run]
+        self, inputs: Inputs, *, top_k: int = 1, threshold: float = 0.0, **run: Unpack[RunArguments]
     ) -> Iterator[Prediction]:
         """Label images lazily: one prediction for every input, in order, failures included.
 
@@ -81,16 +82,18 @@ class Classifier(LoadedModel):
                 path is ``<image 3>`` if they are ``inputs[3]``; or the sources that `discover` found.
             top_k: how many labels each prediction gets.
             threshold: a best score below it makes the prediction ``uncertain``.
-            run: see `loaded_model.Run`.
+            run: see `types.run_options.RunOptions`.
 
         Raises:
             TypeError: there is no argument of this name.
             UsageError: an argument is wrong.
         """
-        return self.classify_batches(self.decoded(inputs, **run), top_k=top_k, threshold=threshold, **flow(run))
+        options = RunOptions.from_arguments(**run)
+        batches = self.decoded(inputs, options)
+        return self.classify_batches(batches, top_k=top_k, threshold=threshold, options=options)
 
     def classify_batches(
-        self, batches: Iterable[Batch], *, top_k: int = 1, threshold: float = 0.0, **flow: Unpack[Flow]
+        self, batches: Iterable[Batch], *, top_k: int = 1, threshold: float = 0.0, options: RunOptions | None = None
     ) -> Iterator[Prediction]:
         """Label images that are decoded, as `predict` does: one prediction for every input of the batches."""
         if top_k < 1:
@@ -101,4 +104,6 @@ class Classifier(LoadedModel):
         if self.group_of is not None:
             group_of, groups = torch.tensor(self.group_of), len(self.labels)
             fold = partial(fold_into_groups, group_of=group_of, groups=groups, multi_label=self.multi_label)
-        return classify(batches, self._runtime, self.labels, top_k=top_k, threshold=threshold, fold=fold, **flow)
+        return classify(
+            batches, self._runtime, self.labels, top_k=top_k, threshold=threshold, fold=fold, options=options
+        )

@@ -7,12 +7,13 @@ import torch
 
 from dinoclassify.decoding.batch import Batch
 from dinoclassify.errors import UsageError
-from dinoclassify.loaded_model import Flow, Inputs, LoadedModel, Run, flow
+from dinoclassify.loaded_model import Inputs, LoadedModel
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.models.open import open_encoder
 from dinoclassify.pipeline import embed
 from dinoclassify.runtimes import Precision, RuntimeName, choose_devices
 from dinoclassify.types.embedding import Embedding, FeatureType
+from dinoclassify.types.run_options import RunArguments, RunOptions
 
 _DTYPES: dict[FeatureType, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -67,7 +68,7 @@ class Encoder(LoadedModel):
         return self._runtime.outputs
 
     def embed(
-        self, inputs: Inputs, *, normalized: bool = False, dtype: FeatureType = "fp32", **run: Unpack[Run]
+        self, inputs: Inputs, *, normalized: bool = False, dtype: FeatureType = "fp32", **run: Unpack[RunArguments]
     ) -> Iterator[Embedding]:
         """Embed images lazily: one embedding for every input, in order, failures included.
 
@@ -76,16 +77,22 @@ class Encoder(LoadedModel):
                 path is ``<image 3>`` if they are ``inputs[3]``; or the sources that `discover` found.
             normalized: scale the features of each image to length 1.
             dtype: what the features are given in; it is not what the model computes in.
-            run: see `dinoclassify.loaded_model.Run`.
+            run: see `types.run_options.RunOptions`.
 
         Raises:
             TypeError: there is no argument of this name.
             UsageError: an argument is wrong.
         """
-        return self.embed_batches(self.decoded(inputs, **run), normalized=normalized, dtype=dtype, **flow(run))
+        options = RunOptions.from_arguments(**run)
+        return self.embed_batches(self.decoded(inputs, options), normalized=normalized, dtype=dtype, options=options)
 
     def embed_batches(
-        self, batches: Iterable[Batch], *, normalized: bool = False, dtype: FeatureType = "fp32", **flow: Unpack[Flow]
+        self,
+        batches: Iterable[Batch],
+        *,
+        normalized: bool = False,
+        dtype: FeatureType = "fp32",
+        options: RunOptions | None = None,
     ) -> Iterator[Embedding]:
         """Embed images that are decoded, as `embed` does: one embedding for every input of the batches."""
-        return embed(batches, self._runtime, normalized=normalized, dtype=_DTYPES[dtype], **flow)
+        return embed(batches, self._runtime, normalized=normalized, dtype=_DTYPES[dtype], options=options)

@@ -10,9 +10,9 @@ from torch.nn.functional import normalize
 
 from dinoclassify.decoding.batch import NOTHING_CAME, Batch, DecodedImage
 from dinoclassify.runtimes import PendingOutput, Runtime
-from dinoclassify.timing import StageTimer
 from dinoclassify.types.embedding import Embedding
 from dinoclassify.types.prediction import Failure, Label, Prediction, Status
+from dinoclassify.types.run_options import RunOptions
 
 _OUT_OF_RANGE = Failure("nonfinite", "a feature is too large for --dtype fp16: leave that out")
 _NONFINITE = Failure("nonfinite", "the output of the model is not finite")
@@ -26,8 +26,7 @@ def classify(
     top_k: int = 1,
     threshold: float = 0.0,
     fold: Callable[[Tensor], Tensor] | None = None,
-    stages: StageTimer | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    options: RunOptions | None = None,
 ) -> Iterator[Prediction]:
     """One prediction for every input of every batch, in order, those that failed to decode included.
 
@@ -38,12 +37,11 @@ def classify(
         top_k: how many labels a prediction gets, at most as many as there are.
         threshold: a best score below it makes a prediction ``uncertain``.
         fold: probabilities of the classes -> those of the groups; see `fold_into_groups`.
-        stages: see `run_batches`.
-        stop: see `run_batches`.
+        options: see `run_batches`.
     """
-    clock = stages or StageTimer()
-    for batch, probabilities in run_batches(batches, runtime, stages=clock, stop=stop):
-        with clock.measure("forward"):
+    options = options or RunOptions()
+    for batch, probabilities in run_batches(batches, runtime, options):
+        with options.timer.measure("forward"):
             folded = fold(probabilities) if fold is not None and len(probabilities) else probabilities
             ranked = iter(_rank(folded, labels, top_k))
         for item in batch.inputs:
@@ -62,8 +60,7 @@ def embed(
     *,
     normalized: bool = False,
     dtype: torch.dtype = torch.float32,
-    stages: StageTimer | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    options: RunOptions | None = None,
 ) -> Iterator[Embedding]:
     """One embedding for every input of every batch, in order, those that failed to decode included.
 
@@ -72,10 +69,9 @@ def embed(
         runtime: pixels -> features.
         normalized: scale each row of features to length 1.
         dtype: what the features are given in: float32 or float16.
-        stages: see `run_batches`.
-        stop: see `run_batches`.
+        options: see `run_batches`.
     """
-    for batch, features in run_batches(batches, runtime, stages=stages or StageTimer(), stop=stop):
+    for batch, features in run_batches(batches, runtime, options or RunOptions()):
         made = (normalize(features) if normalized and len(features) else features).to(dtype)
         finite, fits = (some.isfinite().all(dim=1).tolist() for some in (features, made))
         rows = iter(zip(made.numpy(), finite, fits, strict=True))
@@ -88,25 +84,23 @@ def embed(
             yield Embedding(item.source.path, features_of_it, failure, item.size, item.mtime_ns)
 
 
-def run_batches(
-    batches: Iterable[Batch], runtime: Runtime, *, stages: StageTimer, stop: Callable[[], bool]
-) -> Iterator[tuple[Batch, Tensor]]:
+def run_batches(batches: Iterable[Batch], runtime: Runtime, options: RunOptions) -> Iterator[tuple[Batch, Tensor]]:
     """Each batch with the runtime's answers to its pixels, in order.
 
     Args:
         batches: what the loader yields. What goes wrong with them is raised when those before are answered. One without
             inputs leaves time: all that is started is finished.
         runtime: pixels -> answers.
-        stages: the clock of the run.
-        stop: asked before each batch; when it says so, those that were begun are finished, and no more.
+        options: its ``timer`` and ``stop``; the others have shaped the batches.
     """
     started: deque[tuple[Batch, PendingOutput]] = deque()
-    coming = stages.measure_each("decode", batches)
+    timer = options.timer
+    coming = timer.measure_each("decode", batches)
     broken: Exception | None = None
 
     def finish() -> tuple[Batch, Tensor]:
         batch, answer = started.popleft()
-        with stages.measure("forward"):
+        with timer.measure("forward"):
             return batch, answer()
 
     while True:
@@ -114,13 +108,13 @@ def run_batches(
             batch = next(coming, None)
         except Exception as error:
             batch, broken = None, error
-        if batch is None or stop():
+        if batch is None or options.stop():
             break
         if batch is NOTHING_CAME:
-            stages.reassign("decode", to="walk")
+            timer.reassign("decode", to="walk")
         if batch.inputs:
-            stages.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
-            with stages.measure("forward"):
+            timer.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
+            with timer.measure("forward"):
                 started.append((batch, runtime(batch.pixels) if len(batch.pixels) else _no_outputs))
         while len(started) > (runtime.ahead if batch.inputs else 0):
             yield finish()

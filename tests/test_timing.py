@@ -85,5 +85,5 @@ def test_a_model_knows_what_it_has_tried(tiny: str, now: list[float]) -> None:
     assert "int8" in Classifier(tiny, runtime="openvino").advice(clock, exact=False)
     assert "int8" not in Classifier(tiny, precision="int8").advice(clock, exact=False)
     assert "int8" not in Encoder(tiny, runtime="openvino").advice(clock, exact=False)
-    assert [row.status for row in Classifier(tiny).predict(PHOTOS / "coffee.jpg", stages=clock, workers=1)] == ["ok"]
+    assert [row.status for row in Classifier(tiny).predict(PHOTOS / "coffee.jpg", timer=clock, workers=1)] == ["ok"]
     assert clock.workers == 1

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypedDict, TypeVar, cast
+from typing import Annotated, Any, Literal, ParamSpec, TypedDict, TypeVar, cast
 
 import typer
 
@@ -13,10 +13,8 @@ from dinoclassify.models.names import DEFAULT
 from dinoclassify.timing import StageTimer
 from dinoclassify.types import source
 from dinoclassify.types.limit import Limit as RowLimit
+from dinoclassify.types.run_options import RunOptions
 from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
-
-if TYPE_CHECKING:
-    from dinoclassify.loaded_model import Run
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -410,21 +408,21 @@ class InferenceOptions:
     workers: Workers = None
     exact: Exact = False
 
-    def arguments(
-        self, stages: StageTimer, stop: Callable[[], bool], *, live: bool = False, private_urls: bool = False
-    ) -> "Run":
-        """A run with a clock and a way to end it, as the methods of a model take it."""
-        return {
-            "live": live,
-            "stages": stages,
-            "stop": stop,
-            "max_pixels": self.max_pixels,
-            "timeout": self.timeout,
-            "private_urls": private_urls,
-            "batch_size": self.batch_size,
-            "workers": self.workers,
-            "exact": self.exact,
-        }
+    def run_options(
+        self, timer: StageTimer, stop: Callable[[], bool], *, live: bool = False, private_urls: bool = False
+    ) -> RunOptions:
+        """These options, with a timer and a way to stop the run, as a model takes them."""
+        return RunOptions(
+            batch_size=self.batch_size,
+            workers=self.workers,
+            exact=self.exact,
+            max_pixels=self.max_pixels,
+            timeout=self.timeout,
+            private_urls=private_urls,
+            live=live,
+            timer=timer,
+            stop=stop,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from dinoclassify.errors import ModelError, NoInputsError
 from dinoclassify.models.open import ImageClassifier, open_model
 from dinoclassify.runtimes import Runtime, cpu_has_bf16
 from dinoclassify.runtimes.pytorch import find_devices
-from dinoclassify.system.environment import available_cpus
+from dinoclassify.system.environment import available_cpus, default_workers
 from dinoclassify.timing import Stage, StageTimer, advice
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
     devices = find_devices(device)[:1]
     model = open_model(name, offline=offline)
     on_cpu = devices[0].type == "cpu"
-    workers = workers or max(1, available_cpus() // 2 if on_cpu else available_cpus() - 1)
+    workers = workers or default_workers(on_cpu=on_cpu)
     notes: list[str] = []
     stages = StageTimer()
     files, pixels = _decodable(model, files, notes)

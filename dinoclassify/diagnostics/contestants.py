@@ -36,6 +36,7 @@ from dinoclassify.runtimes import PendingOutput, Precision, Runtime, RuntimeName
 from dinoclassify.runtimes.pytorch import DTYPES
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.timing import StageTimer
+from dinoclassify.types.run_options import RunOptions
 from dinoclassify.types.source import MAX_PIXELS, Source
 from dinoclassify.writers.formats import open_format
 from dinoclassify.writers.stream import stream_rows
@@ -150,7 +151,11 @@ def end_to_end(
             pinned=runtime.device.startswith("cuda"),
         )
         with stages.measure("write"):
-            stream_rows(os.devnull, open_format("csv", 1), classify(batches, runtime, model.labels, stages=stages))
+            stream_rows(
+                os.devnull,
+                open_format("csv", 1),
+                classify(batches, runtime, model.labels, options=RunOptions(timer=stages)),
+            )
 
     return lambda: _rate(len(files), work)
 

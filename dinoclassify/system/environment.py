@@ -56,6 +56,15 @@ def available_cpus() -> int:
     return count if share is None else min(count, max(1, math.ceil(share)))
 
 
+def default_workers(*, on_cpu: bool) -> int:
+    """How many processes decode by default: half the processors if the model runs ``on_cpu`` too, else all but one.
+
+    The model's own threads want a processor each: half as many workers do not keep them waiting.
+    """
+    cpus = available_cpus()
+    return max(1, cpus // 2 if on_cpu else cpus - 1)
+
+
 def few_processes() -> bool:
     """Whether so few processes may be started that libraries cannot have a thread for each processor."""
     most = most_processes()

@@ -19,11 +19,10 @@ import numpy.typing as npt
 
 from dinoclassify.discovery.path_list import listed_source
 from dinoclassify.encoder import Encoder
-from dinoclassify.loaded_model import Run
 from dinoclassify.storage.cache import cache_root
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.embedding import Embedding
-from dinoclassify.types.source import MAX_PIXELS
+from dinoclassify.types.run_options import RunOptions
 from dinoclassify.writers.provenance import versions
 
 T = TypeVar("T")
@@ -36,9 +35,9 @@ _BUSY = 60  # seconds to wait for another run that writes
 _AT_ONCE = 64  # rows that are written together: what a kill can cost
 
 
-def embed_once(encoder: Encoder, paths: Sequence[str], run: Run) -> Iterator[tuple[int, Embedding, bool]]:
+def embed_once(encoder: Encoder, paths: Sequence[str], options: RunOptions) -> Iterator[tuple[int, Embedding, bool]]:
     """One embedding for each path, with the number of the path, and whether it was kept: those that were come first."""
-    with closing(_Kept(_place(encoder, run), encoder.width)) as kept:
+    with closing(_Kept(_place(encoder, options), encoder.width)) as kept:
         missing = []
         for number, path in enumerate(paths):
             if (known := kept.find(path)) is not None:
@@ -48,7 +47,8 @@ def embed_once(encoder: Encoder, paths: Sequence[str], run: Run) -> Iterator[tup
         found = len(paths) - len(missing)
         log.info("the features of %s images are there, those of %s are made", f"{found:,}", f"{len(missing):,}")
         if missing:
-            made = encoder.embed((listed_source(paths[number]) for number in missing), **run)
+            sources = (listed_source(paths[number]) for number in missing)
+            made = encoder.embed_batches(encoder.decoded(sources, options), options=options)
             for number, embedding in zip(missing, made, strict=False):  # fewer, if it is stopped
                 kept.add(embedding)
                 yield number, embedding, False
@@ -125,14 +125,14 @@ class _Kept:
             self._added.clear()
 
 
-def _place(encoder: Encoder, run: Run) -> Path:
+def _place(encoder: Encoder, options: RunOptions) -> Path:
     """The database of what is made in this way."""
     made_with = {
         "model": encoder.digest(),
         "runtime": encoder.runtime,
         "precision": encoder.precision,
-        "exact": run.get("exact", False),
-        "max_pixels": run.get("max_pixels", MAX_PIXELS),
+        "exact": options.exact,
+        "max_pixels": options.max_pixels,
         "versions": versions(encoder.runtime),
     }
     digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()

@@ -29,6 +29,7 @@ from dinoclassify.storage.rename import exchange
 from dinoclassify.training.head import Head, Trained, train_head, train_multi, train_single
 from dinoclassify.training.model_card import Data, licence, write_card
 from dinoclassify.training.model_folder import replacing_folder
+from dinoclassify.types.run_options import RunOptions
 from tests.helpers.checkpoints import FAMILIES
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -490,11 +491,12 @@ def test_a_run_that_is_stopped_goes_on(here: Path, tiny: str) -> None:
     paths = sorted(str(path) for path in Path("labelled").rglob("*.png"))
     encoder = Encoder(tiny, runtime="torch")
     seen: list[int] = []
-    for number, _, kept in embed_once(encoder, paths, {"batch_size": 4, "stop": lambda: len(seen) >= 8}):
+    options = RunOptions(batch_size=4, stop=lambda: len(seen) >= 8)
+    for number, _, kept in embed_once(encoder, paths, options):
         assert not kept
         seen.append(number)
     assert 8 <= len(seen) < len(paths)
-    again = [kept for _, _, kept in embed_once(encoder, paths, {"batch_size": 4})]
+    again = [kept for _, _, kept in embed_once(encoder, paths, RunOptions(batch_size=4))]
     assert again == [True] * len(seen) + [False] * (len(paths) - len(seen))
 
 

@@ -140,7 +140,8 @@ def _predict(
     stages = StageTimer()
     answers: list[LabelledPrediction] = []
     with report_interruption(tally) as stop, stages.measure("write"):
-        rows = classifier.predict(sources, top_k=ranks, **passing.arguments(stages, stop))
+        run = passing.run_options(stages, stop)
+        rows = classifier.classify_batches(classifier.decoded(sources, run), top_k=ranks, options=run)
         shown = with_progress(rows, tally, messages, partial(iter, sources))
         for row, image in zip(shown, known.images, strict=False):  # fewer rows if it is stopped
             tally.add(row)

@@ -109,7 +109,7 @@ def _embed(
 
     def embeddings(stop: Callable[[], bool]) -> "Iterator[Embedding]":
         paths = [image.path for image in images]
-        for number, embedding, kept in embed_once(encoder, paths, passing.arguments(stages, stop)):
+        for number, embedding, kept in embed_once(encoder, paths, passing.run_options(stages, stop)):
             if kept:
                 tally.keep(embedding.status, None)
             else:

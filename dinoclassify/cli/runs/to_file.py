@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Generic, Unpack
+from typing import TYPE_CHECKING, Generic
 
 from dinoclassify.cli import options
 from dinoclassify.cli.runs.inputs import Census, find_inputs, is_live, nothing_found, second_look
@@ -23,13 +23,14 @@ from dinoclassify.storage.reader import with_signatures
 from dinoclassify.storage.remote.object_store import is_url
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
+from dinoclassify.types.run_options import RunOptions
 from dinoclassify.types.source import Source
 from dinoclassify.writers.formats import R, RowFormat
 from dinoclassify.writers.staging import published
 from dinoclassify.writers.stream import stream_rows
 
 if TYPE_CHECKING:
-    from dinoclassify.loaded_model import LoadedModel, Run
+    from dinoclassify.loaded_model import LoadedModel
     from dinoclassify.writers.chunks import ChunkPlan
     from dinoclassify.writers.output import Change, Output
     from dinoclassify.writers.previous_rows import PreviousRow
@@ -50,11 +51,9 @@ class Job(Generic[R]):
     settings: Mapping[str, object]
     outputs: Mapping[str, int]
 
-    def rows(self, sources: Iterable[Source], **run: Unpack["Run"]) -> Iterator[R]:
+    def rows(self, sources: Iterable[Source], options: RunOptions) -> Iterator[R]:
         """One row for each source, in order."""
-        from dinoclassify.loaded_model import flow
-
-        return self.infer(self.model.decoded(sources, **run), **flow(run))
+        return self.infer(self.model.decoded(sources, options), options=options)
 
     def origin(self) -> "Origin[R]":
         """What its rows come from. Reads the weights of a model that has no revision, for a digest."""
@@ -97,7 +96,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
         ):
 
             def predictions(sources: Iterator[Source]) -> Iterator[R]:
-                made = job.rows(sources, **arguments_of(request, stages, stop))
+                made = job.rows(sources, run_options(request, stages, stop))
                 return counted(with_progress(made, tally, request.messages, second_look(inputs)), tally, note_failure)
 
             if output is None or origin is None:
@@ -175,10 +174,10 @@ def check_still_there(disks: Mapping[int, str], target: Target) -> None:
         raise NoInputsError(f"{error} {target.file} stays as it was{kept_rows(target)}") from None
 
 
-def arguments_of(request: Request, stages: StageTimer, stop: Callable[[], bool]) -> "Run":
+def run_options(request: Request, timer: StageTimer, stop: Callable[[], bool]) -> RunOptions:
     """How the images go through the model."""
     inputs = request.inputs
-    return request.passing.arguments(stages, stop, live=is_live(inputs), private_urls=inputs.private_urls)
+    return request.passing.run_options(timer, stop, live=is_live(inputs), private_urls=inputs.private_urls)
 
 
 def open_output(origin: "Origin[R]", request: Request) -> "Output[R]":

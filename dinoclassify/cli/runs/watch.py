@@ -165,7 +165,7 @@ def _watch(
         heartbeat.start()
         sources = images.sources(partial(_rest, output, hang_ups, beat), beat)
         made = job.rows(
-            _limited(sources, images, inputs.limit), **request.passing.arguments(StageTimer(), stop, live=True)
+            _limited(sources, images, inputs.limit), request.passing.run_options(StageTimer(), stop, live=True)
         )
         shown = with_progress(made, tally, request.messages, None)
         rows = _recorded(shown, images, tally, note_failure, heartbeat)

@@ -1,0 +1,78 @@
+"""How the images of a run go through a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import TypedDict, Unpack
+
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import nearest
+from dinoclassify.timing import StageTimer
+from dinoclassify.types.source import MAX_PIXELS, TIMEOUT
+
+_OF_METHODS = ("top_k", "threshold", "normalized", "dtype")  # arguments of `predict` and `embed` beside these
+
+
+class RunArguments(TypedDict, total=False):
+    """The fields of `RunOptions`, as keyword arguments."""
+
+    batch_size: int | None
+    workers: int | None
+    exact: bool
+    max_pixels: int
+    timeout: float
+    private_urls: bool
+    live: bool
+    timer: StageTimer
+    stop: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How images are read, decoded and batched, and when the run stops.
+
+    Attributes:
+        batch_size: images in one forward pass; None for the number that measured fastest in the runtime.
+        workers: processes that decode; None for half the processors if the model runs on them too, else all but one.
+        exact: decode and resize exactly as transformers does with ``backend="pil"``, rather than fast. Where
+            torchvision is installed, transformers defaults to ``backend="torchvision"``, whose pixels differ.
+        max_pixels: images with more fail as ``too_large``, undecoded.
+        timeout: seconds after which an image fails as ``timeout``.
+        private_urls: also read web addresses in private networks and on this machine.
+        live: inputs come over time; answer those that have come without waiting for a full batch.
+        timer: measures the stages of the run.
+        stop: called before each batch; once it returns True, batches already started are finished, and no others.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    batch_size: int | None = None
+    workers: int | None = None
+    exact: bool = False
+    max_pixels: int = MAX_PIXELS
+    timeout: float = TIMEOUT
+    private_urls: bool = False
+    live: bool = False
+    timer: StageTimer = field(default_factory=StageTimer)
+    stop: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        counts = (self.batch_size, self.workers, self.max_pixels)
+        if any(count is not None and count < 1 for count in counts):
+            raise UsageError("batch_size, workers and max_pixels must be at least 1")
+        if self.timeout <= 0:
+            raise UsageError("timeout must be more than 0")
+
+    @classmethod
+    def from_arguments(cls, **arguments: Unpack[RunArguments]) -> "RunOptions":
+        """The options that a caller names.
+
+        Raises:
+            TypeError: there is no argument of this name.
+            UsageError: a value is out of range.
+        """
+        known = [option.name for option in fields(cls)]
+        for name in arguments.keys() - set(known):
+            raise TypeError(f"unexpected keyword argument {name!r}{nearest(name, [*known, *_OF_METHODS])}")
+        return cls(**arguments)
