@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from dinoclassify.decoding.batch import Batch
-from dinoclassify.decoding.pinned_memory import empty_pinned
+from dinoclassify.decoding.pinned_memory import empty
 from dinoclassify.writers.chunks import Piece
 
 
@@ -45,7 +45,7 @@ def unpacked(block: pa.Table, *, pinned: bool) -> tuple[Piece, list[Batch]]:
     piece, rest, shapes = pickle.loads(block["piece"][0].as_py())  # noqa: S301 - this program has written it
     batches: list[Batch] = []
     for batch, (shape, dtype), content in zip(rest, shapes, block["pixels"][0].values, strict=True):
-        pixels = (empty_pinned if pinned else torch.empty)(shape, dtype=getattr(torch, dtype))
+        pixels = empty(shape, getattr(torch, dtype), pinned=pinned)
         np.copyto(pixels.numpy(), np.frombuffer(content.as_buffer(), dtype).reshape(shape))
         batches.append(replace(batch, pixels=pixels))
     return piece, batches

@@ -8,7 +8,6 @@ elsewhere.
 import itertools
 import os
 import queue
-import resource
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from dinoclassify.decoding.decode import decode
 from dinoclassify.decoding.worker import LINGER, Worker, watchdog
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.budget import shares
+from dinoclassify.system.open_files import raise_file_limit
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.source import TIMEOUT, Source
 
@@ -70,15 +70,16 @@ def load_batches(
 
 
 def _allow_open_files(workers: int) -> None:
-    """Raise the limit of open files, if it must be and can be, for as many workers."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Raise the limit of open files, where it must be, for so many workers.
+
+    Raises:
+        UsageError: the system does not allow so many.
+    """
     needed = len(os.listdir("/dev/fd")) + _FILES * workers + _SPARE_FILES
-    if resource.RLIM_INFINITY not in (soft, hard) and hard < needed:
+    if (allowed := raise_file_limit(needed)) < needed:
         raise UsageError(
-            f"{workers} workers need {needed} open files of {hard} allowed: raise ulimit -n or use fewer --workers"
+            f"{workers} workers need {needed} open files of {allowed} allowed: raise ulimit -n or use fewer --workers"
         )
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _until_error(sources: Iterable[Source], errors: list[Exception]) -> Iterator[Source]:

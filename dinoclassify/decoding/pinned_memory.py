@@ -1,11 +1,16 @@
-"""Memory that CUDA can copy from and to by itself."""
+"""Pinned memory, from and to which CUDA copies while the processor goes on."""
 
 import torch
 from torch import Tensor
 
 
+def empty(shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool) -> Tensor:
+    """An uninitialised tensor; in pinned memory on request, see `empty_pinned`."""
+    return empty_pinned(shape, dtype) if pinned else torch.empty(shape, dtype=dtype)
+
+
 def empty_pinned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor in pinned memory; where there is none to pin, in ordinary memory, which is slower."""
+    """An uninitialised tensor in pinned memory; in ordinary memory, which is slower, where none can be pinned."""
     try:
         return torch.empty(shape, dtype=dtype, pin_memory=True)
     except RuntimeError as error:

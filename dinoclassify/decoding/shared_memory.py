@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dinoclassify.decoding.batch import DecodedImage, Pixels
-from dinoclassify.decoding.pinned_memory import empty_pinned
+from dinoclassify.decoding.pinned_memory import empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ResultBuffer:
     def read(self, turn: int, written: ResultHeader, *, pinned: bool) -> tuple[Tensor, list[DecodedImage]]:
         """A copy of the ``turn``-th result; ``pinned``: in memory that CUDA can copy from by itself."""
         descriptor = self._descriptors[turn % len(self._descriptors)]
-        pixels = (empty_pinned if pinned else torch.empty)(written.shape, dtype=getattr(torch, written.dtype))
+        pixels = empty(written.shape, getattr(torch, written.dtype), pinned=pinned)
         pickled = bytearray(written.items)
         _read(descriptor, pixels.view(-1).view(torch.uint8).numpy().data, 0)
         _read(descriptor, memoryview(pickled), pixels.nbytes)

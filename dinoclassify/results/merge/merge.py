@@ -7,7 +7,6 @@ memory does not grow with them.
 
 import heapq
 import os
-import resource
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from dinoclassify.results.merge.parts import META, Part, ShardPart, left_of, rea
 from dinoclassify.results.reader import latest_predictions, read_predictions
 from dinoclassify.storage.atomic import as_output_errors, is_regular, replacing
 from dinoclassify.storage.paths import shown_path
+from dinoclassify.system.open_files import raise_file_limit
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import is_appended, write_meta
 from dinoclassify.writers.formats import RowFormat, open_format
@@ -191,13 +191,8 @@ def _changed(part: Part) -> UsageError:
 
 def _allow_open(files: int) -> None:
     """Have the system let so many files be open at once."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= files:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    except (ValueError, OSError) as error:
-        raise UsageError(f"so many parts need {files:,} open files: allow them with ulimit -n {files}") from error
+    if raise_file_limit(files) < files:
+        raise UsageError(f"so many parts need {files:,} open files: allow them with ulimit -n {files}")
 
 
 def _write(
