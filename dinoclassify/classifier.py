@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Literal, Unpack
+from typing import Unpack
 
 import torch
 
@@ -13,7 +13,7 @@ from dinoclassify.loaded_model import Inputs, LoadedModel
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.models.open import open_model
 from dinoclassify.pipeline import classify, fold_into_groups
-from dinoclassify.runtimes import Precision, RuntimeName, choose_devices
+from dinoclassify.runtimes import RequestedPrecision, RuntimeName, choose_devices
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.run_options import RunArguments, RunOptions
 
@@ -55,7 +55,7 @@ class Classifier(LoadedModel):
         revision: str | None = None,
         offline: bool = False,
         device: str = "auto",
-        precision: Precision | Literal["auto"] = "auto",
+        precision: RequestedPrecision = "auto",
         runtime: RuntimeName = "auto",
         compiled: bool = False,
         labels: Sequence[str] | None = None,

@@ -1,7 +1,7 @@
 """The public face of features: a loaded model that turns images into numbers."""
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, Unpack
+from typing import Unpack
 
 import torch
 
@@ -11,7 +11,7 @@ from dinoclassify.loaded_model import Inputs, LoadedModel
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.models.open import open_encoder
 from dinoclassify.pipeline import embed
-from dinoclassify.runtimes import Precision, RuntimeName, choose_devices
+from dinoclassify.runtimes import RequestedPrecision, RuntimeName, choose_devices
 from dinoclassify.types.embedding import Embedding, FeatureType
 from dinoclassify.types.run_options import RunArguments, RunOptions
 
@@ -51,7 +51,7 @@ class Encoder(LoadedModel):
         revision: str | None = None,
         offline: bool = False,
         device: str = "auto",
-        precision: Precision | Literal["auto"] = "auto",
+        precision: RequestedPrecision = "auto",
         runtime: RuntimeName = "auto",
         compiled: bool = False,
     ) -> None:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
-from typing import Literal
 
 import torch
 from PIL import Image
@@ -12,9 +11,9 @@ from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.discovery.discover import discover
 from dinoclassify.discovery.in_memory import in_memory
+from dinoclassify.models.image_model import ImageClassifier, ImageModel
 from dinoclassify.models.info import ModelInfo
-from dinoclassify.models.open import ImageClassifier, ImageModel
-from dinoclassify.runtimes import Precision, RuntimeName, open_runtime
+from dinoclassify.runtimes import Precision, RequestedPrecision, RuntimeName, open_runtime
 from dinoclassify.system.environment import available_cpus, default_workers
 from dinoclassify.timing import StageTimer, advice
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
@@ -33,7 +32,7 @@ class LoadedModel:
         model: ImageModel,
         runtime: RuntimeName,
         devices: Sequence[torch.device],
-        precision: Precision | Literal["auto"],
+        precision: RequestedPrecision,
         *,
         compiled: bool,
     ) -> None:

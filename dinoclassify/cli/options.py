@@ -12,6 +12,7 @@ from dinoclassify.discovery import filters
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.timing import StageTimer
 from dinoclassify.types import source
+from dinoclassify.types.compute import RequestedPrecision, RuntimeName
 from dinoclassify.types.limit import Limit as RowLimit
 from dinoclassify.types.run_options import RunOptions
 from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
@@ -130,8 +131,8 @@ Model = Annotated[
 Revision = Annotated[str | None, _model(metavar="REV", help="A commit, tag or branch of a hub model.")]
 Offline = Annotated[bool, _model("--offline", help="Never ask the network.")]
 Device = Annotated[str, _model(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
-PrecisionName = Annotated[Literal["auto", "fp32", "bf16", "fp16", "int8"], _model(help="The model's arithmetic.")]
-Runtime = Annotated[Literal["auto", "torch", "openvino"], _model(help="What runs the model.")]
+PrecisionName = Annotated[RequestedPrecision, _model(help="The model's arithmetic.")]
+Runtime = Annotated[RuntimeName, _model(help="What runs the model.")]
 Compile = Annotated[
     bool,
     _model("--compile", help="Compile the model with torch first: minutes, for long runs."),

@@ -31,9 +31,9 @@ from dinoclassify.diagnostics.contestants import (
     runtimes_of,
 )
 from dinoclassify.errors import ModelError, NoInputsError
-from dinoclassify.models.open import ImageClassifier, open_model
-from dinoclassify.runtimes import Runtime, cpu_has_bf16
-from dinoclassify.runtimes.pytorch import find_devices
+from dinoclassify.models.image_model import ImageClassifier
+from dinoclassify.models.open import open_model
+from dinoclassify.runtimes import Runtime, cpu_has_bf16, find_devices
 from dinoclassify.system.environment import available_cpus, default_workers
 from dinoclassify.timing import Stage, StageTimer, advice
 

@@ -29,8 +29,8 @@ from dinoclassify.decoding.loader import load_batches
 from dinoclassify.messages import first_line
 from dinoclassify.models.checkpoint import silenced
 from dinoclassify.models.hub import cached_snapshot
+from dinoclassify.models.image_model import ImageClassifier
 from dinoclassify.models.names import resolve
-from dinoclassify.models.open import ImageClassifier
 from dinoclassify.pipeline import classify
 from dinoclassify.runtimes import PendingOutput, Precision, Runtime, RuntimeName, cpu_has_bf16, open_runtime
 from dinoclassify.runtimes.pytorch import DTYPES

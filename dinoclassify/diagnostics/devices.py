@@ -5,8 +5,7 @@ import json
 import torch
 
 from dinoclassify.decoding.decode import decoders
-from dinoclassify.runtimes import cpu_has_bf16
-from dinoclassify.runtimes.pytorch import find_devices
+from dinoclassify.runtimes import cpu_has_bf16, find_devices
 from dinoclassify.system.environment import available_cpus
 
 

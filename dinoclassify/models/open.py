@@ -8,69 +8,22 @@ nothing here ever asks a question.
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.labels.matching import imagenet_labels
 from dinoclassify.models import builtin
+from dinoclassify.models.image_model import ImageClassifier, ImageEncoder
 from dinoclassify.models.names import BUILTIN, find_flaw, resolve, settings_files, weights_files
 from dinoclassify.storage.cache import kept_folder, sha256
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.version import __version__
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageModel:
-    """A model that turns images into rows of numbers.
-
-    ``revision`` is the commit of a hub model, the sha256 of the built-in one, None for a folder. ``load`` reads the
-    weights: a module in float32, in eval mode, on the CPU, that takes ``pixel_values`` (B x 3 x H x W) and gives
-    ``logits`` (B x outputs). ``digest`` is one of all that ``load`` reads.
-    """
-
-    name: str
-    revision: str | None
-    preprocessing: Preprocessing | OpaqueProcessor
-    load: Callable[[], nn.Module]
-    digest: Callable[[], str]
-
-    def postprocess(self, logits: Tensor) -> Tensor:
-        """What the logits (float32, B x outputs) say."""
-        return logits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageEncoder(ImageModel):
-    """A model whose outputs are features: what the linear head of a classifier takes, the head itself left out.
-
-    ``load_with_head`` loads the classifier, whose head may be as random as that of a backbone is, and the head's name.
-    ``folder`` is where the files of the checkpoint are; None for the built-in model.
-    """
-
-    load_with_head: Callable[[], tuple[nn.Module, str]]
-    folder: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageClassifier(ImageModel):
-    """A model that names what it sees, with a probability for each class.
-
-    ``labels`` has one name a class. ``multi_label``: each class is a question of its own, answered by a sigmoid.
-    """
-
-    labels: tuple[str, ...]
-    multi_label: bool
-
-    def postprocess(self, logits: Tensor) -> Tensor:
-        """The logits as probabilities."""
-        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
 
 def open_model(name: str, *, revision: str | None = None, offline: bool = False) -> ImageClassifier:

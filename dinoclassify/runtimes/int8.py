@@ -29,10 +29,10 @@ from torch import Tensor
 
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import first_line
-from dinoclassify.models.open import ImageModel
-from dinoclassify.runtimes import PendingOutput, Precision, Runtime
-from dinoclassify.runtimes.openvino import (
-    OpenVINORuntime,
+from dinoclassify.models.image_model import ImageModel
+from dinoclassify.runtimes.base import PendingOutput, Runtime
+from dinoclassify.runtimes.openvino import OpenVINORuntime
+from dinoclassify.runtimes.openvino_network import (
     converted,
     mostly_matrices,
     processor,
@@ -43,6 +43,7 @@ from dinoclassify.runtimes.openvino import (
 from dinoclassify.runtimes.telemetry import no_telemetry
 from dinoclassify.storage.cache import Stamp, find_kept, kept_folder, sha256
 from dinoclassify.system.environment import available_cpus
+from dinoclassify.types.compute import Precision
 from dinoclassify.types.share import Interval, wilson
 
 log = logging.getLogger(__name__)
@@ -246,7 +247,7 @@ def quantise(model: ImageModel, images: Tensor, folder: Path) -> None:
         folder: an empty folder.
 
     Raises:
-        UnconvertibleError: see `runtimes.openvino.converted`.
+        UnconvertibleError: see `runtimes.openvino_network.converted`.
         Exception: whatever NNCF raises at a model that it cannot quantise.
     """
     started = perf_counter()

@@ -1,42 +1,23 @@
-"""The OpenVINO runtime, for CPUs: faster there than PyTorch, and without transformers once a model is converted.
+"""The OpenVINO runtime, for CPUs: faster there than PyTorch, and without transformers once a model is converted."""
 
-The network takes uint8 pixels, normalises them itself and takes batches of any size. It is converted once, in float32,
-and kept; OpenVINO makes bf16 of it when it loads.
-"""
-
-import errno
 import logging
-import os
-import shutil
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property
-from importlib.metadata import version
-from math import prod
+from functools import cached_property
 from pathlib import Path
-from time import perf_counter
-from typing import Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dinoclassify.errors import ModelError
-from dinoclassify.models.open import ImageModel
-from dinoclassify.runtimes import (
-    PendingOutput,
-    Precision,
-    UnconvertibleError,
-    cpu_has_bf16,
-    finite_rows,
-    to_outputs,
-)
+from dinoclassify.models.image_model import ImageModel
+from dinoclassify.runtimes.base import PendingOutput, Runtime, UnconvertibleError, finite_rows, to_outputs
+from dinoclassify.runtimes.devices import cpu_has_bf16
+from dinoclassify.runtimes.openvino_network import converted, core, mostly_matrices, read_network, reason_of
 from dinoclassify.runtimes.telemetry import no_telemetry
-from dinoclassify.storage.cache import Stamp, cache_root, kept_folder
-from dinoclassify.system.environment import available_cpus, temporary_folder
-from dinoclassify.types.preprocessing import Preprocessing
-from dinoclassify.version import __version__
+from dinoclassify.system.environment import available_cpus
+from dinoclassify.types.compute import Precision, RequestedPrecision
 
 with no_telemetry():
     import openvino as ov
@@ -45,27 +26,13 @@ log = logging.getLogger(__name__)
 
 # Of 1, 2, 4 and 8 images a request, 2 were the fastest for DINOv2-small on 2 cores, by 2 to 14 %.
 BATCH_SIZE = 2
-TOLERANCE = 1e-3  # of the largest logit: what a converted network may differ by from its module, both in float32
 
-_FULL = 1 << 20  # bytes: a disk with less than that is full
-_SLOW_FROM = 1_000_000  # parameters: smaller models are ready in a moment
-_NETWORK = "network.xml"  # and network.bin
-_REFUSAL = "refusal.txt"  # stands in place of a network, and says why there is none
-_LACKING = (  # what errors say that tell nothing of the model
-    "bad_alloc",
-    "out of memory",
-    "not enough memory",
-    "cannot allocate",
-    "can't allocate",
-    "can't start new thread",
-    "temporarily unavailable",
-    # What is raised in Python while OpenVINO converts comes back as text.
-    "memoryerror",
-    "unable to allocate",
-    "too many open files",
-    "stopped by sig",
-    "keyboardinterrupt",
-)
+
+def open_model(model: ImageModel, _: Sequence[torch.device], precision: RequestedPrecision) -> Runtime:
+    """The model on the CPU; see `OpenVINORuntime`, and `runtimes.int8` for that precision."""
+    from dinoclassify.runtimes.int8 import Int8Runtime  # which needs this module
+
+    return Int8Runtime(model) if precision == "int8" else OpenVINORuntime(model, precision)
 
 
 class OpenVINORuntime:
@@ -88,7 +55,7 @@ class OpenVINORuntime:
     def __init__(
         self,
         model: ImageModel,
-        precision: Precision | Literal["auto"] = "auto",
+        precision: RequestedPrecision = "auto",
         *,
         quantised: Path | None = None,
     ) -> None:
@@ -136,49 +103,12 @@ class OpenVINORuntime:
             # Several requests at a time, with a share of the cores each, answer 5 to 10 % more images a second
             # than one that has all cores.
             hints = {"INFERENCE_PRECISION_HINT": precision.replace("fp", "f"), "PERFORMANCE_HINT": "THROUGHPUT"}
-            compiled = _core().compile_model(network, "CPU", hints)
+            compiled = core().compile_model(network, "CPU", hints)
             if compiled.get_property("INFERENCE_NUM_THREADS") > available_cpus():  # it knows no control groups
                 hints["INFERENCE_NUM_THREADS"] = str(available_cpus())
                 del compiled  # else both are in memory at once
-                compiled = _core().compile_model(network, "CPU", hints)
+                compiled = core().compile_model(network, "CPU", hints)
             return compiled
-
-
-@cache
-def _core() -> ov.Core:
-    """OpenVINO itself: one for the process, since what it has made must not outlive it."""
-    return ov.Core()
-
-
-def processor() -> str:
-    """The name of the processor, as OpenVINO knows it."""
-    return str(_core().get_property("CPU", "FULL_DEVICE_NAME"))
-
-
-def read_network(folder: Path) -> ov.Model:
-    """The network in a folder that was kept."""
-    return _core().read_model(folder / _NETWORK)
-
-
-def save_network(network: ov.Model, folder: Path) -> None:
-    """Write a network, as it is, to a folder.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    try:
-        ov.save_model(network, folder / _NETWORK, compress_to_fp16=False)
-    except RuntimeError as error:
-        if shutil.disk_usage(folder).free < _FULL:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise OSError(reason_of(error)) from error
-
-
-def reason_of(error: Exception) -> str:
-    """What an error of OpenVINO says, in one line, without the lines of C++ and of Python that it has passed."""
-    said = str(error).partition("\n\nAt:\n")[0]
-    lines = [line.strip().removeprefix("Caught exception: ") for line in said.splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith("Exception from ")) or type(error).__name__
 
 
 @contextmanager
@@ -209,141 +139,3 @@ def _running(name: str) -> Iterator[None]:
     except RuntimeError as error:
         cure = "allow more memory, or use --runtime torch"
         raise ModelError(f"OpenVINO cannot run {name} ({reason_of(error)}): {cure}") from error
-
-
-def versions() -> Stamp:
-    """What a network depends on, beside the model it is made of."""
-    packages = {package: version(package) for package in ("openvino", "torch", "transformers")}
-    return {"dinoclassify": __version__, **packages}
-
-
-def converted(model: ImageModel) -> Path:
-    """The folder of the model's network, converted if it has not been yet. That it cannot be is kept as well.
-
-    Raises:
-        UnconvertibleError: OpenVINO does not take the model, or answers otherwise than PyTorch, or there is no room for
-            its network.
-        ModelError: the model cannot be loaded.
-    """
-    if model.preprocessing.output_size is None:
-        raise UnconvertibleError(f"OpenVINO runs models with one input size, and {model.name} takes many")
-    made: list[ov.Model | str] = []
-
-    def make(folder: Path) -> None:
-        if not made:
-            made.append(_convert(model, once=folder.parent == cache_root()))
-        if isinstance(made[0], str):
-            (folder / _REFUSAL).write_text(made[0], encoding="utf-8")
-        else:
-            save_network(made[0], folder)
-
-    try:
-        folder = kept_folder(f"openvino-{model.digest()[:32]}", versions(), make)
-    except OSError as error:
-        if temporary_folder() is None:
-            raise  # torch would need one too
-        cure = "set XDG_CACHE_HOME, or TMPDIR, to a folder that can be written and has room"
-        raise UnconvertibleError(
-            f"no room for {model.name} as OpenVINO needs it ({error.strerror or error}): {cure}"
-        ) from error
-    if (folder / _REFUSAL).exists():
-        raise UnconvertibleError(_refused(model, (folder / _REFUSAL).read_text(encoding="utf-8")))
-    return folder
-
-
-def _refused(model: ImageModel, reason: str) -> str:
-    return f"OpenVINO cannot convert {model.name} ({reason})"
-
-
-def mostly_matrices(network: ov.Model) -> bool:
-    """Whether more than half of the constants of a network are factors of matrix products."""
-    constants = [node for node in network.get_ops() if node.get_type_name() == "Constant"]
-    factors = {
-        value.get_node().get_friendly_name()
-        for node in network.get_ops()
-        if node.get_type_name() == "MatMul"
-        for value in node.input_values()
-    }
-    sizes = {node.get_friendly_name(): prod(node.get_output_shape(0)) for node in constants}
-    return bool(2 * sum(size for name, size in sizes.items() if name in factors) > sum(sizes.values()))
-
-
-class _Network(nn.Module):
-    """uint8 pixels -> logits: the part of the work that is converted."""
-
-    def __init__(self, model: ImageModel) -> None:
-        super().__init__()
-        preprocessing = model.preprocessing
-        self.model = model.load()
-        self.mean = nn.Buffer(torch.tensor(preprocessing.mean).view(3, 1, 1))
-        self.std = nn.Buffer(torch.tensor(preprocessing.std).view(3, 1, 1))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return cast(Tensor, self.model(pixel_values=(pixels.float() - self.mean) / self.std).logits)
-
-
-def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
-    """The network, or the reason why OpenVINO cannot have this model.
-
-    Raises:
-        UnconvertibleError: it could not be tried, for want of memory or the like.
-        ModelError: the model cannot be loaded.
-    """
-    started = perf_counter()
-    size = model.preprocessing.output_size or ()
-    module = _Network(model)
-    if sum(parameter.numel() for parameter in module.parameters()) >= _SLOW_FROM:
-        log.warning("preparing %s for OpenVINO%s: some 20 s", model.name, ", once on this machine" if once else "")
-    from dinoclassify.models.checkpoint import silenced  # takes seconds, most of which the line before has spent
-
-    is_plain = isinstance(model.preprocessing, Preprocessing)
-    taken = ov.Type.u8 if is_plain else ov.Type.f32
-    probe = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(0))
-    probe = probe.to(torch.uint8 if is_plain else torch.float32)
-    with warnings.catch_warnings(), silenced(), _same_logging(), no_telemetry(), torch.inference_mode():
-        warnings.simplefilter("ignore")
-        try:
-            expected = module(probe)
-            _average_whole_maps(module, max(size))
-            network = ov.convert_model(module, example_input=probe, input=[([-1, 3, *size], taken)])
-            answer = _core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(probe.numpy())[0]
-        except Exception as error:  # any step of the model may be one that OpenVINO does not know
-            if _may_pass(error):
-                raise UnconvertibleError(_refused(model, reason_of(error))) from error
-            return reason_of(error)
-    off = float(np.abs(answer - expected.numpy()).max() / expected.abs().max())
-    if not off < TOLERANCE:
-        return f"it answers otherwise, by {off:.1e}"
-    log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
-    return network
-
-
-@contextmanager
-def _same_logging() -> Iterator[None]:
-    """Have the root logger be as it was: OpenVINO changes it while it converts, and leaves it so where that fails."""
-    root = logging.getLogger()
-    level, filters, handlers = root.level, root.filters.copy(), root.handlers.copy()
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.filters[:], root.handlers[:] = filters, handlers
-
-
-def _may_pass(error: BaseException | None) -> bool:
-    """Whether an error, or one that has led to it, is one of the machine or of a stopped run, and not of the model."""
-    while error is not None:
-        if isinstance(error, MemoryError | OSError | ImportError) or any(
-            word in str(error).lower() for word in _LACKING
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _average_whole_maps(module: nn.Module, largest: int) -> None:
-    """Replace averages over a window larger than any map can be, as EfficientNet has: OpenVINO refuses them."""
-    for name, layer in list(module.named_modules()):
-        window = layer.kernel_size if isinstance(layer, nn.AvgPool2d) and layer.ceil_mode else 0
-        if isinstance(window, int) and window > largest:
-            module.set_submodule(name, nn.AdaptiveAvgPool2d(1))

@@ -1,21 +1,24 @@
 """The PyTorch runtime: CUDA, MPS or CPU, in the precision that pays there."""
 
-import itertools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from dinoclassify.decoding.pinned_memory import empty_pinned
-from dinoclassify.errors import ModelError, UsageError
-from dinoclassify.messages import first_line, nearest
-from dinoclassify.models.open import ImageModel
-from dinoclassify.runtimes import PendingOutput, Precision, Runtime, cpu_has_bf16, finite_rows, to_outputs
+from dinoclassify.errors import ModelError
+from dinoclassify.messages import first_line
+from dinoclassify.models.image_model import ImageModel
+from dinoclassify.runtimes.base import PendingOutput, Runtime, finite_rows, to_outputs
+from dinoclassify.runtimes.devices import cpu_has_bf16, has_bf16
+from dinoclassify.runtimes.memory import TooLargeError, has_no_engine, is_out_of_memory, may_be_out_of_memory
+from dinoclassify.runtimes.replicas import Replicas
+from dinoclassify.types.compute import Precision, RequestedPrecision
 
 log = logging.getLogger(__name__)
 
@@ -24,79 +27,19 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 JUDGED_FROM = 64  # images in fp16
 MOST_OVERFLOWS = 0.05  # of them, whose outputs are computed twice; from there on another precision is faster
 
-# What errors say where memory runs out. cuBLAS finds itself not initialised where there is none left for its handle.
-_WANT_OF_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "_STATUS_ALLOC_FAILED",
-    "ALLOCATION_FAILED",
-    "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",
-)
-# What cuDNN says where it has no memory to try its engines in, but also of a convolution that it cannot do.
-_NO_ENGINE = "unable to find an engine to execute this computation"
-
 _one_at_a_time = threading.RLock()  # who changes settings of the process
 
 
-class _TooLargeError(ModelError):
-    """The model, or one image with it, does not fit in the memory of the device."""
-
-
-def find_devices(name: str) -> list[torch.device]:
-    """``auto`` -> the best of this machine; ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` -> that; all GPUs of a kind.
-
-    Raises:
-        UsageError: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in {"cpu", "cuda", "mps"} or (number and not (kind == "cuda" and number.isdecimal())):
-        near = nearest("cuda" if kind == "gpu" else name, ("auto", "cpu", "cuda", "mps"))
-        raise UsageError(f"--device {name}{near}: choose auto, cpu, cuda or cuda:N (NVIDIA), or mps (Apple)")
-    if kind == "mps" and not _has_mps():
-        raise UsageError("--device mps: this machine has no Metal device; use --device auto")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        found = f"{torch.cuda.device_count()} CUDA devices found by torch {torch.__version__}"
-        raise UsageError(f"--device {name}: {found}; use --device auto")
-    if name == "cuda":
-        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    return [torch.device(name)]
-
-
-def open_torch(
+def open_model(
     model: ImageModel,
     devices: Sequence[torch.device],
-    precision: Precision | Literal["auto"],
+    precision: RequestedPrecision,
     *,
     compiled: bool = False,
 ) -> Runtime:
     """The model on each of the devices; see `TorchRuntime`."""
     replicas = [TorchRuntime(model, device, precision, compiled=compiled) for device in devices]
     return replicas[0] if len(replicas) == 1 else Replicas(replicas)
-
-
-class Replicas:
-    """One model on several devices, which take the batches in turn: one stream in, one out."""
-
-    def __init__(self, replicas: Sequence[Runtime]) -> None:
-        first = replicas[0]
-        self.name = first.name
-        self.device = ",".join(replica.device for replica in replicas)
-        self.outputs = first.outputs
-        self.batch_size = first.batch_size
-        self.ahead = sum(replica.ahead + 1 for replica in replicas) - 1
-        self._first = first
-        self._turns = itertools.cycle(replicas)
-
-    @property
-    def precision(self) -> Precision:
-        """What the first computes in now. Each replica judges by its own images, which are of the same kind."""
-        return self._first.precision
-
-    def __call__(self, pixels: Tensor) -> PendingOutput:
-        """Start to classify a batch on the next device."""
-        return next(self._turns)(pixels)
 
 
 class TorchRuntime:
@@ -123,7 +66,7 @@ class TorchRuntime:
         self,
         model: ImageModel,
         device: torch.device,
-        precision: Precision | Literal["auto"] = "auto",
+        precision: RequestedPrecision = "auto",
         *,
         compiled: bool = False,
     ) -> None:
@@ -200,7 +143,7 @@ class TorchRuntime:
                 log.warning("some outputs in %s are not finite and are computed again in fp32", precision)
             return self._in_fp32(pixels)()
         except (ModelError, RuntimeError) as error:
-            if not _may_lack_memory(error):
+            if not may_be_out_of_memory(error):
                 raise
             self._in_fp32, self._fp32_fits = None, False
             cure = "--precision bf16" if precision == "fp16" else "a smaller --model"
@@ -210,7 +153,7 @@ class TorchRuntime:
 
     def _leave_fp16(self) -> None:
         """Go over to a precision of a wider range, or tell who has asked for fp16 to."""
-        wider: Precision = "bf16" if _has_bf16(self._device) else "fp32"
+        wider: Precision = "bf16" if has_bf16(self._device) else "fp32"
         found = f"{100 * self._overflows / self._images:.0f} % of the outputs in fp16 are not finite"
         if not self._may_change:
             log.warning("%s: --precision %s is the better choice", found, wider)
@@ -220,7 +163,7 @@ class TorchRuntime:
                 module = self._in_fp32._module
             else:
                 module = self._to_device(self._model.load(), wider)
-        except _TooLargeError:
+        except TooLargeError:
             log.warning(
                 "%s, and %s has no memory for %s beside it: try --precision %s", found, self._device, wider, wider
             )
@@ -245,8 +188,8 @@ class TorchRuntime:
         try:
             return module.to(self._device, DTYPES[precision])
         except RuntimeError as error:
-            if _is_out_of_memory(error):
-                raise _TooLargeError(self._too_large("the model")) from error
+            if is_out_of_memory(error):
+                raise TooLargeError(self._too_large("the model")) from error
             raise
 
     def _logits(self, module: nn.Module, pixels: Tensor, *, compiled: bool = False) -> Tensor:
@@ -261,7 +204,7 @@ class TorchRuntime:
                 parts.append(part)
                 start += size
             elif tried == 1:
-                raise _TooLargeError(self._too_large("one image with the model"))
+                raise TooLargeError(self._too_large("one image with the model"))
             else:
                 self._max_batch = tried // 2
                 self._padded = min(self._padded, self._max_batch)
@@ -283,7 +226,7 @@ class TorchRuntime:
                 logits = cast(Tensor, module(pixel_values=values.to(dtype)).logits)
             return logits[: len(pixels)].float()
         except Exception as error:
-            if _is_out_of_memory(error) or (len(pixels) > 1 and _NO_ENGINE in str(error)):
+            if is_out_of_memory(error) or (len(pixels) > 1 and has_no_engine(error)):
                 return None
             if compiled and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise ModelError(f"--compile does not work here, leave it out: {first_line(error)}") from error
@@ -305,10 +248,6 @@ class TorchRuntime:
         return f"{what} does not fit in the memory of {self._device}: try {cure}"
 
 
-def _has_mps() -> bool:
-    return torch.backends.mps.is_available()
-
-
 def _choose_precision(device: torch.device, module: nn.Module) -> Precision:
     """fp16 on an accelerator; on a CPU bf16 if it has instructions for it and the model is mostly matrices, else fp32.
 
@@ -321,14 +260,6 @@ def _choose_precision(device: torch.device, module: nn.Module) -> Precision:
     matrices = sum(layer.weight.numel() for layer in module.modules() if isinstance(layer, nn.Linear))
     mostly_matrices = 2 * matrices > sum(parameter.numel() for parameter in module.parameters())
     return "bf16" if cpu_has_bf16() and mostly_matrices else "fp32"
-
-
-def _has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bf16 itself, and does not emulate it."""
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and cpu_has_bf16()
 
 
 def _compile(module: nn.Module) -> nn.Module:
@@ -362,16 +293,3 @@ def _without_tf32() -> Iterator[None]:
                     setattr(setting, name, inherited)
                 if getattr(setting, name) != value:  # it was not inherited
                     setattr(setting, name, value)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(error) for words in _WANT_OF_MEMORY)
-
-
-def _may_lack_memory(error: Exception) -> bool:
-    """Whether an error, or what has led to it, may come of want of memory."""
-    if isinstance(error, _TooLargeError) or _is_out_of_memory(error):
-        return True
-    return _NO_ENGINE in str(error) or _NO_ENGINE in str(error.__cause__)

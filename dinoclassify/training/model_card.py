@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from dinoclassify.messages import count_of, printable
+from dinoclassify.models.image_model import ImageEncoder
 from dinoclassify.models.names import BUILTIN, KNOWN, weights_files
-from dinoclassify.models.open import ImageEncoder
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.training.head import Trained
 from dinoclassify.version import __version__

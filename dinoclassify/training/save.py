@@ -13,8 +13,8 @@ from dinoclassify.errors import ModelError, OutputError
 from dinoclassify.models import builtin
 from dinoclassify.models.checkpoint import silenced
 from dinoclassify.models.head import head_of, with_head
+from dinoclassify.models.image_model import ImageEncoder
 from dinoclassify.models.names import settings_files
-from dinoclassify.models.open import ImageEncoder
 from dinoclassify.training.head import Head
 from dinoclassify.training.model_folder import replacing_folder
 

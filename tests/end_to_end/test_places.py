@@ -25,7 +25,8 @@ from dinoclassify.cli import run
 from dinoclassify.diagnostics.doctor import examine
 from dinoclassify.errors import LockedError, ModelError, WorkerError
 from dinoclassify.models.open import open_model
-from dinoclassify.runtimes.openvino import OpenVINORuntime, converted, reason_of
+from dinoclassify.runtimes.openvino import OpenVINORuntime
+from dinoclassify.runtimes.openvino_network import converted, reason_of
 from dinoclassify.storage import cache
 from dinoclassify.storage.lock import lock_of, locked
 from dinoclassify.system.cgroups import CgroupLimits, read_limits
@@ -148,7 +149,7 @@ def test_without_any_room_openvino_makes_way_for_torch(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("dinoclassify.runtimes.openvino.save_network", full)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_network.save_network", full)
     monkeypatch.setattr(Path, "write_text", full)
     classifier = Classifier(tiny, device="cpu")
     assert classifier.runtime == "torch"
@@ -173,11 +174,11 @@ def test_what_openvino_says_is_whole(tiny: str, monkeypatch: pytest.MonkeyPatch)
         return core
 
     converted(open_model(tiny))
-    monkeypatch.setattr("dinoclassify.runtimes.openvino._core", refuse("Resource temporarily unavailable"))
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_network.core", refuse("Resource temporarily unavailable"))
     with pytest.raises(ModelError, match=r"OpenVINO cannot load .* \(Resource temporarily unavailable\); or use"):
         Classifier(tiny, runtime="openvino")
     assert Classifier(tiny, device="cpu").runtime == "torch"
-    monkeypatch.setattr("dinoclassify.runtimes.openvino._core", refuse("std::bad_alloc"))
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_network.core", refuse("std::bad_alloc"))
     with pytest.raises(ModelError, match=r"there is not enough memory for .*: try a smaller --model, or allow more"):
         Classifier(tiny, device="cpu")
 

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from dinoclassify import Classifier, ModelError, UsageError
 from dinoclassify.cli import run
 from dinoclassify.cli.runs.signals import Stopped
-from dinoclassify.models.open import ImageClassifier, open_model
+from dinoclassify.models.image_model import ImageClassifier
+from dinoclassify.models.open import open_model
 from dinoclassify.runtimes import Runtime, RuntimeName, UnconvertibleError, cpu_has_bf16, open_runtime
 from dinoclassify.types.preprocessing import Preprocessing
 from tests.conftest import PHOTOS
@@ -36,7 +37,8 @@ import openvino as ov
 
 from dinoclassify.runtimes import int8
 from dinoclassify.runtimes.int8 import CHECK, Int8Runtime, Verdict, measure_speed
-from dinoclassify.runtimes.openvino import OpenVINORuntime, _core, converted, mostly_matrices, read_network
+from dinoclassify.runtimes.openvino import OpenVINORuntime
+from dinoclassify.runtimes.openvino_network import converted, core, mostly_matrices, read_network
 
 FAMILIES = ["dinov2", "dinov2_with_registers", "vit", "swin", "convnext", "efficientnet", "siglip", "clip", "mobilevit"]
 
@@ -98,17 +100,17 @@ def test_openvino_takes_no_more_threads_than_there_are_processors_to_use(
 ) -> None:
     """It is told so only where it takes more by itself: it may bind threads that were asked for otherwise."""
     asked: list[dict[str, str]] = []
-    core = _core()
+    real = core()
 
     def compile_model(network: object, device: str, hints: dict[str, str]) -> SimpleNamespace:
         asked.append(dict(hints))
-        compiled = core.compile_model(network, device, hints)
+        compiled = real.compile_model(network, device, hints)
         found = {"INFERENCE_NUM_THREADS": int(hints.get("INFERENCE_NUM_THREADS", 4))}
         return SimpleNamespace(get_property=lambda name: found.get(name, 1), output=compiled.output)
 
-    stand_in = SimpleNamespace(read_model=core.read_model, compile_model=compile_model)
+    stand_in = SimpleNamespace(read_model=real.read_model, compile_model=compile_model)
     converted(open_model(tiny))
-    monkeypatch.setattr("dinoclassify.runtimes.openvino._core", lambda: stand_in)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.core", lambda: stand_in)
     monkeypatch.setattr("dinoclassify.runtimes.openvino.available_cpus", lambda: 3 if limited else 4)
     OpenVINORuntime(open_model(tiny))
     assert [hints.get("INFERENCE_NUM_THREADS") for hints in asked] == ([None, "3"] if limited else [None])
@@ -136,7 +138,7 @@ def test_a_kept_network_that_is_not_as_it_was_is_made_again(
     elif spoil == "gone":
         weights.unlink()
     else:
-        monkeypatch.setattr("dinoclassify.runtimes.openvino.__version__", "9.9")
+        monkeypatch.setattr("dinoclassify.runtimes.openvino_network.__version__", "9.9")
         weights.write_bytes(b"")
     loads = []
 
@@ -158,7 +160,7 @@ def test_a_preparation_that_takes_long_is_announced_once(
     caplog.set_level("INFO", "dinoclassify")
     Classifier(tiny, runtime="openvino")
     assert [message for message in caplog.messages if message.startswith("preparing")] == []  # it is ready in a moment
-    monkeypatch.setattr("dinoclassify.runtimes.openvino._SLOW_FROM", 1)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_network._SLOW_FROM", 1)
     shutil.rmtree(cache)
     for _ in range(2):
         Classifier(tiny, runtime="openvino")
@@ -207,7 +209,7 @@ def test_a_cache_that_cannot_be_written_costs_no_answer(
 def test_what_openvino_cannot_convert_runs_in_torch(
     tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("dinoclassify.runtimes.openvino.TOLERANCE", 0.0)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_network.TOLERANCE", 0.0)
     for _ in range(2):
         caplog.clear()
         assert Classifier(tiny, device="cpu").runtime == "torch"
@@ -244,7 +246,7 @@ def test_that_a_model_cannot_be_converted_is_found_out_once(
         reason = "No conversion rule found for operations: aten::svd"
         assert str(caught.value) == f"OpenVINO cannot convert {name} ({reason})", "by the name it has in this run"
     assert len(tried) == 1
-    monkeypatch.setattr("dinoclassify.runtimes.openvino.__version__", "9.9")
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_network.__version__", "9.9")
     with pytest.raises(UnconvertibleError):
         converted(open_model(tiny))
     assert len(tried) == 2, "another version tries again"

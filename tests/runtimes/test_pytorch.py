@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from dinoclassify.decoding.pinned_memory import empty_pinned
 from dinoclassify.decoding.shared_memory import ResultBuffer
 from dinoclassify.errors import ModelError, UsageError
-from dinoclassify.models.open import ImageClassifier
-from dinoclassify.runtimes import Precision, cpu_has_bf16, open_runtime
-from dinoclassify.runtimes.pytorch import JUDGED_FROM, Replicas, TorchRuntime, find_devices
+from dinoclassify.models.image_model import ImageClassifier
+from dinoclassify.runtimes import Precision, cpu_has_bf16, find_devices, open_runtime
+from dinoclassify.runtimes.pytorch import JUDGED_FROM, TorchRuntime
+from dinoclassify.runtimes.replicas import Replicas
 from dinoclassify.types.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
@@ -76,7 +77,7 @@ def overflowing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Toy, "forward", overflow)
     monkeypatch.setattr("dinoclassify.runtimes.pytorch._choose_precision", lambda *_: "fp16")
-    monkeypatch.setattr("dinoclassify.runtimes.pytorch._has_bf16", lambda *_: True)
+    monkeypatch.setattr("dinoclassify.runtimes.pytorch.has_bf16", lambda *_: True)
 
 
 def bright(count: int, *numbers: int) -> Tensor:
@@ -301,7 +302,7 @@ def test_memory_that_runs_out_later_in_fp32_fails_the_rows_of_then(
 def test_a_model_that_overflows_in_fp16_goes_on_in_a_wider_precision(
     wider: Precision, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("dinoclassify.runtimes.pytorch._has_bf16", lambda *_: wider == "bf16")
+    monkeypatch.setattr("dinoclassify.runtimes.pytorch.has_bf16", lambda *_: wider == "bf16")
     module, pixels = Toy(), bright(JUDGED_FROM, *range(0, JUDGED_FROM, 10))
     run = runtime(module, "auto")
     replicas = Replicas([run])

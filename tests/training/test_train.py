@@ -24,7 +24,7 @@ from dinoclassify import Classifier, Encoder
 from dinoclassify.cli import run
 from dinoclassify.cli.runs.signals import Stopped
 from dinoclassify.discovery.labelled import Labelled, LabelTable, read_folders, read_table
-from dinoclassify.models.open import ImageEncoder
+from dinoclassify.models.image_model import ImageEncoder
 from dinoclassify.storage.rename import exchange
 from dinoclassify.training.head import Head, Trained, train_head, train_multi, train_single
 from dinoclassify.training.model_card import Data, licence, write_card

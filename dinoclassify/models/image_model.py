@@ -1,0 +1,62 @@
+"""What a model is to a runtime: weights to load, pixels to give it, and what its logits mean."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageModel:
+    """A model that turns images into rows of numbers.
+
+    Attributes:
+        name: ``builtin``, a hub id or the path of a folder.
+        revision: the commit of a hub model, the sha256 of the built-in one, None for a folder.
+        preprocessing: what an image goes through before the model sees it.
+        load: reads the weights; returns a module in float32, in eval mode, on the CPU, that takes ``pixel_values``
+            (B x 3 x H x W) and gives ``logits`` (B x outputs).
+        digest: returns a digest of all that ``load`` reads.
+    """
+
+    name: str
+    revision: str | None
+    preprocessing: Preprocessing | OpaqueProcessor
+    load: Callable[[], nn.Module]
+    digest: Callable[[], str]
+
+    def postprocess(self, logits: Tensor) -> Tensor:
+        """The model's outputs: logits, float32, B x outputs, in the form in which they are reported."""
+        return logits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEncoder(ImageModel):
+    """A model whose outputs are features: the input of a classifier's linear head.
+
+    Attributes:
+        load_with_head: loads the classifier, whose head may be untrained, and returns it with the name of the head.
+        folder: the folder of the checkpoint; None for the built-in model.
+    """
+
+    load_with_head: Callable[[], tuple[nn.Module, str]]
+    folder: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageClassifier(ImageModel):
+    """A model that gives a probability for each class.
+
+    Attributes:
+        labels: the name of each class, by index.
+        multi_label: the classes do not exclude each other, and each has a probability of its own.
+    """
+
+    labels: tuple[str, ...]
+    multi_label: bool
+
+    def postprocess(self, logits: Tensor) -> Tensor:
+        """The logits as probabilities."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)

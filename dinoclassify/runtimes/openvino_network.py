@@ -1,0 +1,233 @@
+"""An image model -> an OpenVINO network, in a folder that is kept.
+
+The network takes uint8 pixels, normalises them itself and takes batches of any size. It is converted once, in float32;
+OpenVINO makes bf16 of it when it loads.
+"""
+
+import errno
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+from time import perf_counter
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dinoclassify.models.image_model import ImageModel
+from dinoclassify.runtimes.base import UnconvertibleError
+from dinoclassify.runtimes.telemetry import no_telemetry
+from dinoclassify.storage.cache import Stamp, cache_root, kept_folder
+from dinoclassify.system.environment import temporary_folder
+from dinoclassify.types.preprocessing import Preprocessing
+from dinoclassify.version import __version__
+
+with no_telemetry():
+    import openvino as ov
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-3  # of the largest logit: what a converted network may differ by from its module, both in float32
+
+_FULL = 1 << 20  # bytes: a disk with less than that is full
+_SLOW_FROM = 1_000_000  # parameters: smaller models are ready in a moment
+_NETWORK = "network.xml"  # and network.bin
+_REFUSAL = "refusal.txt"  # stands in place of a network, and says why there is none
+_LACKING = (  # what errors say that tell nothing of the model
+    "bad_alloc",
+    "out of memory",
+    "not enough memory",
+    "cannot allocate",
+    "can't allocate",
+    "can't start new thread",
+    "temporarily unavailable",
+    # What is raised in Python while OpenVINO converts comes back as text.
+    "memoryerror",
+    "unable to allocate",
+    "too many open files",
+    "stopped by sig",
+    "keyboardinterrupt",
+)
+
+
+@cache
+def core() -> ov.Core:
+    """OpenVINO itself: one for the process, since what it has made must not outlive it."""
+    return ov.Core()
+
+
+def processor() -> str:
+    """The name of the processor, as OpenVINO knows it."""
+    return str(core().get_property("CPU", "FULL_DEVICE_NAME"))
+
+
+def read_network(folder: Path) -> ov.Model:
+    """The network in a folder that was kept."""
+    return core().read_model(folder / _NETWORK)
+
+
+def save_network(network: ov.Model, folder: Path) -> None:
+    """Write a network, as it is, to a folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        ov.save_model(network, folder / _NETWORK, compress_to_fp16=False)
+    except RuntimeError as error:
+        if shutil.disk_usage(folder).free < _FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise OSError(reason_of(error)) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of OpenVINO says, in one line, without the lines of C++ and of Python that it has passed."""
+    said = str(error).partition("\n\nAt:\n")[0]
+    lines = [line.strip().removeprefix("Caught exception: ") for line in said.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("Exception from ")) or type(error).__name__
+
+
+def versions() -> Stamp:
+    """What a network depends on, beside the model it is made of."""
+    packages = {package: version(package) for package in ("openvino", "torch", "transformers")}
+    return {"dinoclassify": __version__, **packages}
+
+
+def converted(model: ImageModel) -> Path:
+    """The folder of the model's network, converted if it has not been yet. That it cannot be is kept as well.
+
+    Raises:
+        UnconvertibleError: OpenVINO does not take the model, or answers otherwise than PyTorch, or there is no room for
+            its network.
+        ModelError: the model cannot be loaded.
+    """
+    if model.preprocessing.output_size is None:
+        raise UnconvertibleError(f"OpenVINO runs models with one input size, and {model.name} takes many")
+    made: list[ov.Model | str] = []
+
+    def make(folder: Path) -> None:
+        if not made:
+            made.append(_convert(model, once=folder.parent == cache_root()))
+        if isinstance(made[0], str):
+            (folder / _REFUSAL).write_text(made[0], encoding="utf-8")
+        else:
+            save_network(made[0], folder)
+
+    try:
+        folder = kept_folder(f"openvino-{model.digest()[:32]}", versions(), make)
+    except OSError as error:
+        if temporary_folder() is None:
+            raise  # torch would need one too
+        cure = "set XDG_CACHE_HOME, or TMPDIR, to a folder that can be written and has room"
+        raise UnconvertibleError(
+            f"no room for {model.name} as OpenVINO needs it ({error.strerror or error}): {cure}"
+        ) from error
+    if (folder / _REFUSAL).exists():
+        raise UnconvertibleError(_refused(model, (folder / _REFUSAL).read_text(encoding="utf-8")))
+    return folder
+
+
+def _refused(model: ImageModel, reason: str) -> str:
+    return f"OpenVINO cannot convert {model.name} ({reason})"
+
+
+def mostly_matrices(network: ov.Model) -> bool:
+    """Whether more than half of the constants of a network are factors of matrix products."""
+    constants = [node for node in network.get_ops() if node.get_type_name() == "Constant"]
+    factors = {
+        value.get_node().get_friendly_name()
+        for node in network.get_ops()
+        if node.get_type_name() == "MatMul"
+        for value in node.input_values()
+    }
+    sizes = {node.get_friendly_name(): prod(node.get_output_shape(0)) for node in constants}
+    return bool(2 * sum(size for name, size in sizes.items() if name in factors) > sum(sizes.values()))
+
+
+class _Network(nn.Module):
+    """uint8 pixels -> logits: the part of the work that is converted."""
+
+    def __init__(self, model: ImageModel) -> None:
+        super().__init__()
+        preprocessing = model.preprocessing
+        self.model = model.load()
+        self.mean = nn.Buffer(torch.tensor(preprocessing.mean).view(3, 1, 1))
+        self.std = nn.Buffer(torch.tensor(preprocessing.std).view(3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return cast(Tensor, self.model(pixel_values=(pixels.float() - self.mean) / self.std).logits)
+
+
+def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
+    """The network, or the reason why OpenVINO cannot have this model.
+
+    Raises:
+        UnconvertibleError: it could not be tried, for want of memory or the like.
+        ModelError: the model cannot be loaded.
+    """
+    started = perf_counter()
+    size = model.preprocessing.output_size or ()
+    module = _Network(model)
+    if sum(parameter.numel() for parameter in module.parameters()) >= _SLOW_FROM:
+        log.warning("preparing %s for OpenVINO%s: some 20 s", model.name, ", once on this machine" if once else "")
+    from dinoclassify.models.checkpoint import silenced  # takes seconds, most of which the line before has spent
+
+    is_plain = isinstance(model.preprocessing, Preprocessing)
+    taken = ov.Type.u8 if is_plain else ov.Type.f32
+    probe = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(0))
+    probe = probe.to(torch.uint8 if is_plain else torch.float32)
+    with warnings.catch_warnings(), silenced(), _same_logging(), no_telemetry(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        try:
+            expected = module(probe)
+            _average_whole_maps(module, max(size))
+            network = ov.convert_model(module, example_input=probe, input=[([-1, 3, *size], taken)])
+            answer = core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(probe.numpy())[0]
+        except Exception as error:  # any step of the model may be one that OpenVINO does not know
+            if _may_pass(error):
+                raise UnconvertibleError(_refused(model, reason_of(error))) from error
+            return reason_of(error)
+    off = float(np.abs(answer - expected.numpy()).max() / expected.abs().max())
+    if not off < TOLERANCE:
+        return f"it answers otherwise, by {off:.1e}"
+    log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
+    return network
+
+
+@contextmanager
+def _same_logging() -> Iterator[None]:
+    """Have the root logger be as it was: OpenVINO changes it while it converts, and leaves it so where that fails."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, root.filters.copy(), root.handlers.copy()
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters[:], root.handlers[:] = filters, handlers
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether an error, or one that has led to it, is one of the machine or of a stopped run, and not of the model."""
+    while error is not None:
+        if isinstance(error, MemoryError | OSError | ImportError) or any(
+            word in str(error).lower() for word in _LACKING
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _average_whole_maps(module: nn.Module, largest: int) -> None:
+    """Replace averages over a window larger than any map can be, as EfficientNet has: OpenVINO refuses them."""
+    for name, layer in list(module.named_modules()):
+        window = layer.kernel_size if isinstance(layer, nn.AvgPool2d) and layer.ceil_mode else 0
+        if isinstance(window, int) and window > largest:
+            module.set_submodule(name, nn.AdaptiveAvgPool2d(1))
