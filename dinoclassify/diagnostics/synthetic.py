@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from dinoclassify.errors import ModelError, UsageError
-from dinoclassify.labels.matching import imagenet_labels
+from dinoclassify.labels.imagenet import imagenet_labels
 from dinoclassify.models.checkpoint import read_labels, silenced
 from dinoclassify.models.names import KNOWN, find_flaw, resolve, settings_files
 

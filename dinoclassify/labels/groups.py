@@ -1,7 +1,7 @@
-"""Groups of classes, of which the probabilities are added up: ``dog`` for all breeds that ImageNet knows.
+"""Groups of classes, whose probabilities are summed: ``dog`` for all breeds of ImageNet.
 
-A file of groups says of each class, by label, index or WordNet id, which group it belongs to. What it does not name is
-in the group ``other``.
+A file of groups gives the group of each class, by label, index or WordNet id. All other classes are in the group
+``other``.
 """
 
 import csv
@@ -11,21 +11,25 @@ from functools import cache
 from importlib import resources
 
 from dinoclassify.errors import UsageError
-from dinoclassify.labels.matching import are_imagenets, imagenet_labels, match_classes, plain
+from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels, plain
+from dinoclassify.labels.matching import match_classes
 from dinoclassify.storage.missing import why_unread
 from dinoclassify.types.prediction import Label, Prediction
 
-EVERYDAY = "everyday"  # the groups that come with the program: 22 of ImageNet's classes
+EVERYDAY = "everyday"  # the built-in file: 22 groups of ImageNet's classes
 OTHER = "other"
 
-_KEYS = ("wnid", "index", "label")  # the column that says which class is meant: the first of these that is there
+_KEYS = ("wnid", "index", "label")  # columns that name a class; the first one present counts
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The names of the groups, by index, the last of them `OTHER`; and of which group each class is, as it is written.
+    """A file of groups.
 
-    ``source`` is the file, for messages.
+    Attributes:
+        names: the name of each group, by index; the last is `OTHER`.
+        classes: the index of the group of each class, by the name of the class in the file.
+        source: the file, for messages.
     """
 
     names: tuple[str, ...]
@@ -34,17 +38,19 @@ class Groups:
 
 
 def read_groups(name: str) -> Groups:
-    """The groups of a file, or those that come with the program.
+    """Read a file of groups, or the built-in one.
 
     Args:
         name: ``everyday``; or a CSV file with a column ``group`` and one of ``wnid``, ``index``, ``label``.
 
     Raises:
-        UsageError: it cannot be read, or says two things of one class.
+        UsageError: the file cannot be read, or puts a class into two groups.
     """
-    ours = resources.files("dinoclassify.labels").joinpath("everyday_groups.csv")
+    builtin = resources.files("dinoclassify.labels").joinpath("everyday_groups.csv")
     try:
-        with ours.open(encoding="utf-8") if name == EVERYDAY else open(name, encoding="utf-8-sig", newline="") as file:
+        with (
+            builtin.open(encoding="utf-8") if name == EVERYDAY else open(name, encoding="utf-8-sig", newline="") as file
+        ):
             rows = list(_rows(file, name))
     except (OSError, ValueError, csv.Error) as error:
         reason = why_unread(name, error, [EVERYDAY]) if isinstance(error, OSError) else error
@@ -66,62 +72,62 @@ def group_classes(groups: Groups, labels: Sequence[str], model: str, *, all_know
     Args:
         groups: see `read_groups`.
         labels: the names of the classes, by index.
-        model: what has these classes, for messages.
+        model: the model that has these classes, for messages.
         all_known: see `labels.matching.match_classes`.
 
     Raises:
-        UsageError: a class of the groups is none of these, or in two groups.
+        UsageError: a class in the file is not among these, or is in two groups.
     """
-    meant = match_classes(groups.classes, labels, f"{model}, which {groups.source} groups", all_known=all_known)
-    found: dict[int, int] = {}
-    for name, index in meant.items():
-        if found.setdefault(index, groups.classes[name]) != groups.classes[name]:
-            both = f"{groups.names[found[index]]} and into {groups.names[groups.classes[name]]}"
+    indices = match_classes(groups.classes, labels, f"{model}, which {groups.source} groups", all_known=all_known)
+    group_of: dict[int, int] = {}
+    for name, index in indices.items():
+        if group_of.setdefault(index, groups.classes[name]) != groups.classes[name]:
+            both = f"{groups.names[group_of[index]]} and into {groups.names[groups.classes[name]]}"
             raise UsageError(f"{groups.source} puts {name}, class {index} of {model}, into {both}: leave one out")
-    return [found.get(index, len(groups.names) - 1) for index in range(len(labels))]
+    return [group_of.get(index, len(groups.names) - 1) for index in range(len(labels))]
 
 
 def match_groups(names: Sequence[str], groups: Groups, labels: Sequence[str], model: str) -> dict[str, int]:
-    """The index of the group that each name means: a name of a group, or of a class that is in it.
+    """The index of the group that each name means: the name of a group, or of a class in it.
 
     Args:
         names: what people wrote.
         groups: see `read_groups`.
-        labels: the names of the classes, by index; empty where it is not known.
-        model: what has these classes, for messages.
+        labels: the names of the classes, by index; empty where it is unknown.
+        model: the model that has these classes, for messages.
 
     Raises:
-        UsageError: a name means none of them, or more than one.
+        UsageError: a name means no group, or several.
     """
     known = {plain(name): group for name, group in groups.classes.items()}
     known |= {plain(name): index for index, name in enumerate(groups.names)}
-    found = {name: known[plain(name)] for name in names if plain(name) in known}
-    others = [name for name in names if name not in found]
+    matches = {name: known[plain(name)] for name in names if plain(name) in known}
+    others = [name for name in names if name not in matches]
     if not others:
-        return found
+        return matches
     group_of = group_classes(groups, labels, model, all_known=all(labels))
-    return found | {name: group_of[index] for name, index in match_classes(others, labels, model).items()}
+    return matches | {name: group_of[index] for name, index in match_classes(others, labels, model).items()}
 
 
 def group_finder(groups: Groups) -> Callable[[Label], int]:
-    """A function that gives the index of the group of a class as it stands in a row.
+    """A function from a label in a row to the index of its group.
 
-    In rows that ``predict --groups`` has written that is a group already. It raises UsageError where the classes are
-    ImageNet's and `group_classes` would.
+    Rows of ``predict --groups`` have groups for labels already. The function raises what `group_classes` raises, where
+    the classes are ImageNet's.
     """
-    own = {plain(name): index for index, name in enumerate(groups.names)}
+    by_group_name = {plain(name): index for index, name in enumerate(groups.names)}
     classes = {plain(name): group for name, group in groups.classes.items()}
 
     @cache
-    def of_imagenet() -> list[int]:
+    def imagenet_groups() -> list[int]:
         return group_classes(groups, imagenet_labels(), "ImageNet")
 
     @cache
     def group_of(label: str, index: int) -> int:
-        if plain(label) in own:
-            return own[plain(label)]
+        if plain(label) in by_group_name:
+            return by_group_name[plain(label)]
         if are_imagenets({index: label}):
-            return of_imagenet()[index]
+            return imagenet_groups()[index]
         names = (label, *([] if label.isdecimal() else [str(index)]), *label.split(","))
         return next((classes[plain(name)] for name in names if plain(name) in classes), len(groups.names) - 1)
 
@@ -131,7 +137,7 @@ def group_finder(groups: Groups) -> Callable[[Label], int]:
 def grouped(row: Prediction, names: Sequence[str], group_of: Callable[[Label], int]) -> list[tuple[Label, Label]]:
     """The groups of the classes in a row, best first, each with the best of its classes.
 
-    The score of a group is the sum of those of its classes, as far as they are in the row.
+    The score of a group is the sum over those of its classes that are in the row.
     """
     scores: dict[int, float] = {}
     best: dict[int, Label] = {}
@@ -144,19 +150,19 @@ def grouped(row: Prediction, names: Sequence[str], group_of: Callable[[Label], i
 
 
 def fold_ranks(row: Prediction, names: Sequence[str], group_of: Callable[[Label], int]) -> Prediction:
-    """The row with groups for its classes; see `grouped`."""
+    """The row with groups in place of its classes; see `grouped`."""
     return replace(row, top=tuple(group for group, _ in grouped(row, names, group_of)))
 
 
 def _rows(file: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
-    """Class and group of each row of a table."""
+    """Class and group in each row of a CSV file."""
     table = csv.DictReader(file, strict=True)
     columns = table.fieldnames or ()
     key = next((column for column in _KEYS if column in columns), None)
     if key is None or "group" not in columns:
         raise UsageError(f"{name} needs a column group, and one of {', '.join(_KEYS)} that says which class is meant")
     for row in table:
-        named, group = (row[key] or "").strip(), (row["group"] or "").strip()
-        if not named or not group:
+        class_name, group = (row[key] or "").strip(), (row["group"] or "").strip()
+        if not class_name or not group:
             raise UsageError(f"{name} says nothing of a class or of its group in line {table.line_num}")
-        yield named, group
+        yield class_name, group

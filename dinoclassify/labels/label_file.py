@@ -1,4 +1,4 @@
-"""A file of class names, to use in place of the model's own."""
+"""A file of class names, which replace the model's own."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ def read_labels(path: str) -> list[str]:
     the order of the column ``index`` if there is one. Anything else: one name a line.
 
     Raises:
-        UsageError: the file cannot be read, is not what its name says, or has an empty name.
+        UsageError: the file cannot be read, has another form than its suffix says, or an empty name.
     """
     readers = {".json": _from_json, ".csv": _from_csv}
     names: dict[int, str] = {}

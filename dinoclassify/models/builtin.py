@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dinoclassify.errors import ModelError
-from dinoclassify.labels.matching import imagenet_labels
+from dinoclassify.labels.imagenet import imagenet_labels
 from dinoclassify.types.preprocessing import Preprocessing
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from dinoclassify.errors import ModelError, UsageError
-from dinoclassify.labels.matching import imagenet_labels
+from dinoclassify.labels.imagenet import imagenet_labels
 from dinoclassify.models import builtin
 from dinoclassify.models.image_model import ImageClassifier, ImageEncoder
 from dinoclassify.models.names import BUILTIN, find_flaw, resolve, settings_files, weights_files

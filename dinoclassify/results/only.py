@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import EVERYDAY, Groups, read_groups
-from dinoclassify.labels.matching import are_imagenets, imagenet_labels, plain
+from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels, plain
 from dinoclassify.messages import name_some
 
 

@@ -14,7 +14,7 @@ from dinoclassify import Classifier
 from dinoclassify.cli import run
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import fold_ranks, group_classes, group_finder, match_groups, read_groups
-from dinoclassify.labels.matching import imagenet_ids, imagenet_labels
+from dinoclassify.labels.imagenet import imagenet_ids, imagenet_labels
 from dinoclassify.pipeline import fold_into_groups
 from dinoclassify.types.prediction import Label, Prediction
 from tests.conftest import PHOTOS

@@ -12,7 +12,7 @@ import torch
 
 import dinoclassify.models.builtin as builtin
 from dinoclassify import Classifier, ModelError
-from dinoclassify.labels.matching import imagenet_labels
+from dinoclassify.labels.imagenet import imagenet_labels
 from tests.conftest import PHOTOS
 
 SAMPLES = {

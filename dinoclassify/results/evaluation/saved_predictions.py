@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dinoclassify.discovery.labelled import Labelled
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, fold_ranks, group_finder, match_groups
-from dinoclassify.labels.matching import are_imagenets, imagenet_labels, match_classes
+from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels
+from dinoclassify.labels.matching import match_classes
 from dinoclassify.messages import name_some
 from dinoclassify.results.evaluation.evaluate import LabelledPrediction
 from dinoclassify.results.reader import file_finder, read_predictions

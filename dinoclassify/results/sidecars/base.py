@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dinoclassify.labels.matching import short_name
+from dinoclassify.labels.imagenet import short_name
 from dinoclassify.types.prediction import Label
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from string import Formatter
 
 from dinoclassify.errors import UsageError
-from dinoclassify.labels.matching import are_imagenets, imagenet_labels, short_name
+from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels, short_name
 from dinoclassify.messages import nearest
 
 FIELDS = ("label", "group", "score", "status", "rank", "name", "stem", "suffix", "parent")

@@ -20,7 +20,8 @@ from sklearn import metrics
 
 from dinoclassify import UsageError
 from dinoclassify.cli import run
-from dinoclassify.labels.matching import imagenet_labels, match_classes
+from dinoclassify.labels.imagenet import imagenet_labels
+from dinoclassify.labels.matching import match_classes
 from dinoclassify.results.evaluation.evaluate import evaluate
 from dinoclassify.types.prediction import Failure, Label, Prediction
 from dinoclassify.types.share import wilson
