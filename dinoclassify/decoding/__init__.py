@@ -1,1 +1,1 @@
-"""`Source` -> `Batch`, in supervised processes. Import its modules by name: `--help` does not wait for torch."""
+"""`Source` -> `Batch`, in supervised processes. Import its modules by name: `--help` must not wait for torch."""

@@ -1,4 +1,4 @@
-"""Camera RAW, told by content whatever the suffix: many are TIFFs, whose first image is only a thumbnail."""
+"""Recognise camera RAW by content: many RAW files are TIFFs whose first image is only a thumbnail."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -41,13 +41,13 @@ _PHOTOMETRIC, _SENSOR_DATA = 262, frozenset({32803, 34892})  # a colour filter a
 _MAKE = 271
 _SUB_IFDS = 330
 _DNG_VERSION = 0xC612
-_MOST_DIRECTORIES = 16  # that are looked at
+_MOST_DIRECTORIES = 16  # of one file that are read
 
 
 def raw_format(stream: BinaryIO) -> str | None:
-    """The name of the RAW format of a file, such as ``Nikon RAW (NEF)``; None if it is something else.
+    """The name of the RAW format of a file, such as ``Nikon RAW (NEF)``; None for any other file.
 
-    The stream is at its start before and after. A TIFF whose tags cannot be read is left to the decoder.
+    The stream is at its start before and after. None for a TIFF whose tags cannot be read, too: the decoder judges it.
     """
     head = stream.read(_HEADER)
     try:
@@ -77,10 +77,10 @@ def _by_tags(stream: BinaryIO) -> str | None:
 
 
 def _directories(stream: BinaryIO) -> Iterator[ImageFileDirectory_v2]:
-    """The directories of a TIFF: each is followed by those below it, then by the next one of the file."""
+    """The directories of a TIFF, depth first: each, then its sub-directories, then the next one of the file."""
     stream.seek(0)
     header = stream.read(_HEADER)
-    if 43 not in header[2:4]:  # of BigTIFF, whose header is longer
+    if 43 not in header[2:4]:  # 43 marks a BigTIFF, whose header is longer
         header = header[:8]
     waiting, seen = [ImageFileDirectory_v2(header).next], {0}
     while waiting and len(seen) <= _MOST_DIRECTORIES:

@@ -1,8 +1,8 @@
 """Sources -> batches of pixels, decoded by worker processes.
 
-Lists of `Source` are dealt to the workers round-robin, as they are discovered, and their batches are received in the
-same order. Discovery stays lazy: a worker has `PREFETCH` batches under way, and more only of images that it reads from
-elsewhere.
+Lists of `Source` go to the workers round-robin, as they are discovered, and their batches are received in the same
+order. Discovery stays lazy: a worker has `PREFETCH` lists at a time, and more only where it reads images ahead that are
+not on this machine.
 """
 
 import itertools
@@ -22,8 +22,8 @@ from dinoclassify.system.open_files import raise_file_limit
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.source import TIMEOUT, Source
 
-_FILES = 10  # held open for each worker: pipes, and memory that is shared
-_SPARE_FILES = 16  # for all else that a run opens
+_FILES = 10  # open for each worker: pipes, and shared memory
+_SPARE_FILES = 16  # for everything else that a run opens
 
 
 def load_batches(
@@ -41,16 +41,24 @@ def load_batches(
 ) -> Iterator[Batch]:
     """Decode all sources, in order; the last batch may be short. An error of ``sources`` is raised after their batches.
 
-    Images that are not on this machine are read in the workers, ahead; ``private``: see `storage.remote.web`.
-    A worker that dies or hangs is replaced, and costs at most the image it was at; see `decoding.worker`.
+    The workers read images that are not on this machine ahead. A worker that dies or hangs is replaced, and costs at
+    most the image it was decoding; see `decoding.worker`.
 
-    Where images come out at sizes of their own, each is a batch by itself, whatever ``batch_size``. With ``live``
-    sources come over time: a batch may be short where a worker would be idle, and `NOTHING_CAME` or `NOT_READY` stands
-    for the next one as long as that is not there. With ``pinned`` pixels are in memory that CUDA can copy from by
-    itself.
+    Args:
+        sources: the images.
+        preprocessing: the model's preprocessing. If its images differ in size, each is a batch of its own.
+        batch_size: images in a batch.
+        workers: processes that decode.
+        exact: see `decoding.decode.decode`.
+        max_pixels: see `decoding.decode.decode`.
+        timeout: seconds after which an image fails.
+        private: see `storage.remote.web`.
+        live: sources come over time. A batch may be short where a worker would be idle; while the next one is not
+            ready, `NOTHING_CAME` or `NOT_READY` stands for it.
+        pinned: give pixels in memory from which CUDA copies by itself.
 
     Raises:
-        UsageError: so many workers need more open files than the system allows.
+        UsageError: the workers need more open files than the system allows.
         WorkerError: workers cannot be started, or keep dying.
     """
     if preprocessing.output_size is None:
@@ -83,7 +91,7 @@ def _allow_open_files(workers: int) -> None:
 
 
 def _until_error(sources: Iterable[Source], errors: list[Exception]) -> Iterator[Source]:
-    """End the stream where it fails: what came before is answered first."""
+    """End the stream where it fails, and note the error: the sources before it come first."""
     try:
         yield from sources
     except Exception as error:
@@ -91,7 +99,7 @@ def _until_error(sources: Iterable[Source], errors: list[Exception]) -> Iterator
 
 
 def _in_full(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Iterator[Batch]:
-    """Deal full lists round-robin, as far ahead as the workers have room, and receive the batches in the same order."""
+    """Deal full lists round-robin, as long as the workers have room, and receive the batches in the same order."""
     lists = _lists(sources, size)
     ring, due = itertools.cycle(team), deque[Worker]()
     worker = next(ring)
@@ -106,7 +114,7 @@ def _in_full(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> It
 
 
 def _live(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Iterator[Batch]:
-    """The same, but a worker that is idle gets what has come: only one that is busy can wait for a full list."""
+    """The same, but an idle worker gets whatever has come: only a busy one waits for a full list."""
     arrived: queue.Queue[Source] = queue.Queue(maxsize=2 * size)
     came, ended, closed = threading.Event(), threading.Event(), threading.Event()
 
@@ -145,7 +153,7 @@ def _live(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Itera
 
 
 def _put(arrived: "queue.Queue[Source]", source: Source) -> bool:
-    """Whether there was room, which is waited for a moment."""
+    """Put a source into the queue; False if there is no room within `LINGER` seconds."""
     try:
         arrived.put(source, timeout=LINGER)
     except queue.Full:
@@ -154,6 +162,7 @@ def _put(arrived: "queue.Queue[Source]", source: Source) -> bool:
 
 
 def _lists(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    """Lists of ``size`` sources; the last may be shorter."""
     iterator = iter(sources)
     while batch := list(itertools.islice(iterator, size)):
         yield batch

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool) -> Tensor:
-    """An uninitialised tensor; in pinned memory on request, see `empty_pinned`."""
+    """An uninitialised tensor; in pinned memory if asked, see `empty_pinned`."""
     return empty_pinned(shape, dtype) if pinned else torch.empty(shape, dtype=dtype)
 
 

@@ -1,7 +1,7 @@
-"""Memory that two processes share: results of a worker, which outlive it.
+"""Memory in which a worker leaves its results, which outlive it.
 
-They are files without a name, in memory where the system has such. So they need no room in /dev/shm, a result is there
-whole or its message has never come, and nothing is left of them when the processes are gone.
+It consists of files without a name, in memory where the system supports that. So it needs no room in /dev/shm, nothing
+remains of it when both processes are gone, and a result is whole once its header has arrived.
 """
 
 import os
@@ -22,7 +22,7 @@ from dinoclassify.decoding.pinned_memory import empty
 
 @dataclass(frozen=True, slots=True)
 class ResultHeader:
-    """The message that a result is there, and its sizes. So short a one is sent at one stroke."""
+    """The message that a result is complete, with its sizes: so short that a pipe takes it whole or not at all."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -30,7 +30,7 @@ class ResultHeader:
 
 
 class ResultBuffer:
-    """As many results as there are slots can be under way: they take turns in them."""
+    """Slots for ``count`` results at a time, used in turn."""
 
     def __init__(self, count: int) -> None:
         self._descriptors = [_nameless_file() for _ in range(count)]
@@ -39,14 +39,14 @@ class ResultBuffer:
         for descriptor in self._descriptors:
             os.close(descriptor)
 
-    def __getstate__(self) -> list[Any]:  # for a process that is spawned: the type of a DupFd is no public one
+    def __getstate__(self) -> list[Any]:  # for a spawned process; the type of a DupFd is not public
         return [reduction.DupFd(descriptor) for descriptor in self._descriptors]
 
     def __setstate__(self, duplicates: list[Any]) -> None:
         self._descriptors = [duplicate.detach() for duplicate in duplicates]
 
     def write(self, turn: int, pixels: Pixels, items: Sequence[DecodedImage]) -> ResultHeader:
-        """Write the ``turn``-th result.
+        """Write the result number ``turn``.
 
         Raises:
             OSError: there is not enough memory.
@@ -55,11 +55,11 @@ class ResultBuffer:
         pickled = pickle.dumps(items)
         _write(descriptor, pixels.reshape(-1).view(np.uint8).data, 0)
         _write(descriptor, memoryview(pickled), pixels.nbytes)
-        os.ftruncate(descriptor, pixels.nbytes + len(pickled))  # gives back what a larger one has left
+        os.ftruncate(descriptor, pixels.nbytes + len(pickled))  # frees what a larger result has left
         return ResultHeader(pixels.shape, pixels.dtype.name, len(pickled))
 
     def read(self, turn: int, written: ResultHeader, *, pinned: bool) -> tuple[Tensor, list[DecodedImage]]:
-        """A copy of the ``turn``-th result; ``pinned``: in memory that CUDA can copy from by itself."""
+        """A copy of the result number ``turn``: pixels, N x 3 x H x W, and items; see `pinned_memory.empty`."""
         descriptor = self._descriptors[turn % len(self._descriptors)]
         pixels = empty(written.shape, getattr(torch, written.dtype), pinned=pinned)
         pickled = bytearray(written.items)

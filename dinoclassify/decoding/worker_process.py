@@ -1,4 +1,4 @@
-"""What runs in a process that decodes, and what it tells of itself."""
+"""What runs in a decoding process, and how it reports its progress."""
 
 import ctypes
 import gc
@@ -29,28 +29,28 @@ from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
 
-MAIN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # which the main process alone answers
-BETWEEN = -1  # the position of a process that is not decoding
+MAIN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # only the main process answers these
+BETWEEN = -1  # position while no image is being decoded
 
-_PARENT = 5.0  # seconds between two looks at the main process
+_PARENT = 5.0  # seconds between checks that the main process is alive
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 class Progress(ctypes.Structure):
-    """Where a process is; in memory that outlives it."""
+    """What a process is doing, in memory that outlives it."""
 
     _fields_ = (
-        ("tasks", ctypes.c_int64),  # begun so far
-        ("position", ctypes.c_int64),  # in the last of them; `BETWEEN` when it is not decoding
-        ("step", ctypes.c_int64),  # counts all changes
-        ("size", ctypes.c_int64),  # of the file, -1 where that could not be found out
-        ("mtime_ns", ctypes.c_int64),  # when it was changed, 0 where nobody knows
+        ("tasks", ctypes.c_int64),  # started so far
+        ("position", ctypes.c_int64),  # of the current image in the last of them, or `BETWEEN`
+        ("step", ctypes.c_int64),  # increases with every change
+        ("size", ctypes.c_int64),  # of the file, -1 if unknown
+        ("mtime_ns", ctypes.c_int64),  # of the file, 0 if unknown
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a process says when it has done a task."""
+    """The message of a process that has finished a list."""
 
     written: ResultHeader
     read_seconds: float
@@ -58,13 +58,13 @@ class Result:
 
 
 class DecodeDataset(Dataset[Result]):
-    """Decodes the lists of sources that it is asked for. Lives in the process.
+    """Decodes lists of sources, in the process.
 
     Args:
-        decode: what is done with each source.
-        lists: the lists of sources to decode, in order; what a DataLoader asks for is the next one.
-        slots: where results are written.
-        progress: what is told of them meanwhile.
+        decode: called for each source.
+        lists: brings the lists, in order; whatever index a DataLoader asks for, it gets the next one.
+        results: receives the results.
+        progress: notes which image is being decoded.
         timeout: seconds that an image may take to read.
         private: see `storage.remote.web`.
         share: see `Fetcher`.
@@ -74,7 +74,7 @@ class DecodeDataset(Dataset[Result]):
         self,
         decode: Callable[[Source], DecodedImage],
         lists: "Connection[object, list[Source]]",
-        slots: ResultBuffer,
+        results: ResultBuffer,
         progress: Progress,
         *,
         timeout: float,
@@ -83,13 +83,13 @@ class DecodeDataset(Dataset[Result]):
     ) -> None:
         self._decode = decode
         self._lists = lists
-        self._slots = slots
+        self._results = results
         self._progress = progress
         self._timeout = timeout
         self._private = private
         self._share = share
         self._fetcher: Fetcher | None = None
-        self._coming: deque[list[Source]] = deque()  # lists whose images are being read
+        self._coming: deque[list[Source]] = deque()  # lists that have come, whose images are being read
 
     def __getitems__(self, _: Sequence[int]) -> Result:
         sources = self._coming.popleft() if self._coming else self._next_list()
@@ -113,11 +113,11 @@ class DecodeDataset(Dataset[Result]):
     def _next_list(self) -> list[Source]:
         try:
             return self._lists.recv()
-        except (EOFError, MemoryError):  # nobody, or a list for another process to try
+        except (EOFError, MemoryError):  # the sender is gone, or another process must try this list
             os._exit(1)
 
     def _read_ahead(self) -> list[Source]:
-        """Those images of the lists that have come meanwhile which are not on this machine."""
+        """Receive the lists that have come; returns those of their images that are not on this machine."""
         known = len(self._coming)
         while self._lists.poll():
             self._coming.append(self._next_list())
@@ -129,9 +129,9 @@ class DecodeDataset(Dataset[Result]):
         size, mtime_ns = source.signature or file_signature(source.path)
         self._progress.size, self._progress.mtime_ns = -1 if size is None else size, mtime_ns or 0
         started = perf_counter()
-        whole = next(fetched)
+        complete = next(fetched)
         waited = perf_counter() - started
-        decoded = self._decode(whole)
+        decoded = self._decode(complete)
         return replace(decoded, source=source.without_bytes(), read_seconds=decoded.read_seconds + waited)
 
     def _note(self, position: int) -> None:
@@ -144,50 +144,50 @@ class DecodeDataset(Dataset[Result]):
     def _write(self, turn: int, decoded: Sequence[DecodedImage]) -> ResultHeader:
         pixels = [item.pixels for item in decoded if item.pixels is not None]
         stacked = np.empty((0, 3, 0, 0), np.uint8)
-        if pixels:  # channel by channel in memory: runtimes would else copy them to that order
+        if pixels:  # channels first in memory too, else runtimes would copy them into that order
             stacked = np.stack(pixels, out=np.empty((len(pixels), *pixels[0].shape), pixels[0].dtype))
-        return self._slots.write(turn, stacked, [replace(item, pixels=None) for item in decoded])
+        return self._results.write(turn, stacked, [replace(item, pixels=None) for item in decoded])
 
 
-def as_is(result: Any) -> Any:  # DataLoader takes it for a function of a list
-    """What `DecodeDataset` has made, which needs no collating."""
+def as_is(result: Any) -> Any:  # typed as a DataLoader collates: from a list
+    """The result itself: one of `DecodeDataset` needs no collating."""
     return result
 
 
 def init_worker(_: int, *, tied: bool = True) -> None:
-    """Make the process ready.
+    """Prepare the process.
 
     Args:
-        tied: end it with the thread that has started it, at the very moment.
+        tied: end the process at the moment when the thread that started it ends.
     """
-    gc.freeze()  # garbage of the main process, of which this one has a copy, may hold processes that it would end
-    # Signals often reach the whole process group. The main process alone answers them, and ends its workers. If it is
-    # killed, they end by themselves: at once if they are tied, else in some seconds.
+    gc.freeze()  # this process has a copy of the main one's garbage; collecting it might end other processes
+    # Signals often reach the whole process group. Only the main process answers them, and ends its workers. If it is
+    # killed, they end by themselves: at once if they are tied, else within seconds.
     for number in MAIN_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, MAIN_SIGNALS)  # `Worker` has blocked them until now
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, MAIN_SIGNALS)  # `Worker` has blocked them so far
     if tied and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    _end_with_parent()  # it may have died before
+    _end_with_parent()  # which may have died before this
     threading.Thread(target=_watch_parent, name="watch parent", daemon=True).start()
     init_process()
 
 
 def _watch_parent() -> None:
-    """End this process within seconds of the main process, also while it waits for a silent server."""
+    """End this process within seconds of the main one, even while it waits for a silent server."""
     while True:
         time.sleep(_PARENT)
         _end_with_parent()
 
 
 def _end_with_parent() -> None:
-    """End this process, and with it the locks it holds, if the main process has died.
+    """End this process, and free the locks it holds, if the main process has died.
 
-    The system is asked: what multiprocessing looks at is held open by other processes that decode, too.
+    Asks the system: the pipe that multiprocessing checks is held open by other decoding processes, too.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    has_server = isinstance(multiprocessing.current_process(), ForkServerProcess)  # which is its parent
+    has_server = isinstance(multiprocessing.current_process(), ForkServerProcess)  # which is this process's parent
     if not parent.is_alive() or (os.getppid() != parent.pid and not has_server):
         os._exit(1)

@@ -46,11 +46,9 @@ def read_groups(name: str) -> Groups:
     Raises:
         UsageError: the file cannot be read, or puts a class into two groups.
     """
-    builtin = resources.files("dinoclassify.labels").joinpath("everyday_groups.csv")
+    own = resources.files("dinoclassify.labels").joinpath("everyday_groups.csv")
     try:
-        with (
-            builtin.open(encoding="utf-8") if name == EVERYDAY else open(name, encoding="utf-8-sig", newline="") as file
-        ):
+        with own.open(encoding="utf-8") if name == EVERYDAY else open(name, encoding="utf-8-sig", newline="") as file:
             rows = list(_rows(file, name))
     except (OSError, ValueError, csv.Error) as error:
         reason = why_unread(name, error, [EVERYDAY]) if isinstance(error, OSError) else error

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dinoclassify.decoding.batch import DecodedImage
-from dinoclassify.decoding.decode import FORMATS, decode, init_process
+from dinoclassify.decoding.decode import decode, init_process
+from dinoclassify.decoding.identify import FORMATS
 from dinoclassify.discovery.archives import is_archive
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import MAX_PIXELS, Source
