@@ -10,10 +10,11 @@ from dinoclassify.decoding.batch import Batch
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, group_classes, read_groups
 from dinoclassify.loaded_model import Inputs, LoadedModel
+from dinoclassify.models.image_model import ImageModel
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.models.open import open_model
 from dinoclassify.pipeline import classify, fold_into_groups
-from dinoclassify.runtimes import RequestedPrecision, RuntimeName, choose_devices
+from dinoclassify.runtimes import RequestedPrecision, RuntimeName
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.run_options import RunArguments, RunOptions
 
@@ -26,27 +27,22 @@ class Classifier(LoadedModel):
             print(prediction.path, prediction.status, prediction.label, prediction.score)
 
     Args:
-        model: a short name (``small``, ``base``, ``large``, ``giant``, each also with ``-reg``; ``builtin``), a hub id,
-            or a folder written as a path (``./my-model``).
-        revision: a commit, tag or branch of a hub model.
-        offline: never ask the network. A model in the cache needs none anyway.
-        device: ``auto``, ``cpu``, ``cuda`` (all GPUs of the machine, each with the model), ``cuda:N`` or ``mps``.
-        precision: ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``; see `dinoclassify.runtimes.int8` for the last.
-        runtime: ``auto``, ``torch`` or ``openvino``.
-        compiled: have `torch.compile` make code for the model: minutes, which pay on a long run.
-        labels: names to use in place of the model's own, one a class.
-        groups: fold the classes into groups: ``everyday``, a CSV file, or what `labels.groups.read_groups` gave.
+        model: for this and the arguments up to ``compiled`` see `LoadedModel`.
+        labels: names to use in place of the model's own, one for each class.
+        groups: fold the classes into groups: ``everyday``, a CSV file, or the result of `labels.groups.read_groups`.
 
     Attributes:
         labels: the name of each class, by index; of each group, if there are ``groups``.
         classes: the name of each class, by index.
         group_of: the group of each class, by their indices; None without ``groups``.
-        multi_label: each class is a question of its own: an image may have many labels, or none.
+        multi_label: the classes do not exclude each other: an image may have many labels, or none.
 
     Raises:
         UsageError: an argument is wrong.
         ModelError: the model cannot be used, see `models.open.open_model`.
     """
+
+    _has_labels = True
 
     def __init__(
         self,
@@ -61,16 +57,28 @@ class Classifier(LoadedModel):
         labels: Sequence[str] | None = None,
         groups: str | Groups | None = None,
     ) -> None:
-        wanted = read_groups(groups) if isinstance(groups, str) else groups
-        devices = choose_devices(runtime, device, precision, compiled=compiled)
+        self._own_labels = labels
+        self._groups = read_groups(groups) if isinstance(groups, str) else groups
+        super().__init__(
+            model,
+            revision=revision,
+            offline=offline,
+            device=device,
+            precision=precision,
+            runtime=runtime,
+            compiled=compiled,
+        )
+
+    def _open(self, model: str, *, revision: str | None, offline: bool) -> ImageModel:
         opened = open_model(model, revision=revision, offline=offline)
-        self.classes = tuple(labels) if labels is not None else opened.labels
+        self.multi_label = opened.multi_label
+        self.classes = tuple(self._own_labels) if self._own_labels is not None else opened.labels
         if len(self.classes) != len(opened.labels):
             raise UsageError(f"{len(self.classes)} labels for the {len(opened.labels)} classes of {opened.name}")
-        self.group_of = tuple(group_classes(wanted, self.classes, opened.name)) if wanted is not None else None
-        self.labels = wanted.names[: max(self.group_of) + 1] if wanted and self.group_of else self.classes
-        super().__init__(opened, runtime, devices, precision, compiled=compiled)
-        self.multi_label = opened.multi_label
+        groups = self._groups
+        self.group_of = tuple(group_classes(groups, self.classes, opened.name)) if groups is not None else None
+        self.labels = groups.names[: max(self.group_of) + 1] if groups and self.group_of else self.classes
+        return opened
 
     def predict(
         self, inputs: Inputs, *, top_k: int = 1, threshold: float = 0.0, **run: Unpack[RunArguments]
@@ -79,8 +87,8 @@ class Classifier(LoadedModel):
 
         Args:
             inputs: files, folders (walked) and globs, one or many; PIL images and the bytes of encoded ones, whose
-                path is ``<image 3>`` if they are ``inputs[3]``; or the sources that `discover` found.
-            top_k: how many labels each prediction gets.
+                path is ``<image 3>`` if they are ``inputs[3]``; or the sources that `discover` yields.
+            top_k: the number of labels in each prediction.
             threshold: a best score below it makes the prediction ``uncertain``.
             run: see `types.run_options.RunOptions`.
 
@@ -95,7 +103,7 @@ class Classifier(LoadedModel):
     def classify_batches(
         self, batches: Iterable[Batch], *, top_k: int = 1, threshold: float = 0.0, options: RunOptions | None = None
     ) -> Iterator[Prediction]:
-        """Label images that are decoded, as `predict` does: one prediction for every input of the batches."""
+        """Label decoded images, as `predict` does: one prediction for every input of the batches, in order."""
         if top_k < 1:
             raise UsageError(f"top_k {top_k}: must be at least 1")
         if not 0 <= threshold <= 1:

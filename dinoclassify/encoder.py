@@ -6,12 +6,10 @@ from typing import Unpack
 import torch
 
 from dinoclassify.decoding.batch import Batch
-from dinoclassify.errors import UsageError
 from dinoclassify.loaded_model import Inputs, LoadedModel
-from dinoclassify.models.names import DEFAULT
+from dinoclassify.models.image_model import ImageModel
 from dinoclassify.models.open import open_encoder
 from dinoclassify.pipeline import embed
-from dinoclassify.runtimes import RequestedPrecision, RuntimeName, choose_devices
 from dinoclassify.types.embedding import Embedding, FeatureType
 from dinoclassify.types.run_options import RunArguments, RunOptions
 
@@ -24,47 +22,26 @@ class Encoder(LoadedModel):
         for embedding in Encoder("small").embed(["photos/"]):
             print(embedding.path, embedding.status, embedding.features)
 
-    The features are what the head of a classifier of this family takes: for DINOv2 the class token, and after it the
-    mean of the patch tokens.
-
-    Args:
-        model: see `Classifier`; a backbone without a trained head is good too.
-        revision: see `Classifier`.
-        offline: see `Classifier`.
-        device: see `Classifier`.
-        precision: see `Classifier`; int8, which is checked by labels, is refused.
-        runtime: see `Classifier`.
-        compiled: see `Classifier`.
+    The features are the input of the head of a classifier of this family: for DINOv2 the class token, followed by the
+    mean of the patch tokens. For the arguments see `LoadedModel`; a backbone without a trained head will do.
 
     Attributes:
-        base: the model as it was opened: what a head can be put on.
+        base: the opened model, on which a head can be put.
 
     Raises:
-        UsageError: an argument is wrong.
+        UsageError: an argument is wrong, or the precision is int8, which is checked by labels.
         ModelError: the model cannot be used, or its head is not one linear layer.
     """
 
-    def __init__(
-        self,
-        model: str = DEFAULT,
-        *,
-        revision: str | None = None,
-        offline: bool = False,
-        device: str = "auto",
-        precision: RequestedPrecision = "auto",
-        runtime: RuntimeName = "auto",
-        compiled: bool = False,
-    ) -> None:
-        if precision == "int8":
-            raise UsageError("int8 is checked by labels, which features have not: choose bf16 or fp32")
-        devices = choose_devices(runtime, device, precision, compiled=compiled)
-        opened = open_encoder(model, revision=revision, offline=offline)
-        super().__init__(opened, runtime, devices, precision, compiled=compiled)
-        self.base = opened
+    _has_labels = False
+
+    def _open(self, model: str, *, revision: str | None, offline: bool) -> ImageModel:
+        self.base = open_encoder(model, revision=revision, offline=offline)
+        return self.base
 
     @property
     def width(self) -> int:
-        """How many features an image has."""
+        """The number of features of an image."""
         return self._runtime.outputs
 
     def embed(
@@ -73,10 +50,9 @@ class Encoder(LoadedModel):
         """Embed images lazily: one embedding for every input, in order, failures included.
 
         Args:
-            inputs: files, folders (walked) and globs, one or many; PIL images and the bytes of encoded ones, whose
-                path is ``<image 3>`` if they are ``inputs[3]``; or the sources that `discover` found.
+            inputs: see `Classifier.predict`.
             normalized: scale the features of each image to length 1.
-            dtype: what the features are given in; it is not what the model computes in.
+            dtype: the type of the features; it is not the precision that the model computes in.
             run: see `types.run_options.RunOptions`.
 
         Raises:
@@ -94,5 +70,5 @@ class Encoder(LoadedModel):
         dtype: FeatureType = "fp32",
         options: RunOptions | None = None,
     ) -> Iterator[Embedding]:
-        """Embed images that are decoded, as `embed` does: one embedding for every input of the batches."""
+        """Embed decoded images, as `embed` does: one embedding for every input of the batches, in order."""
         return embed(batches, self._runtime, normalized=normalized, dtype=_DTYPES[dtype], options=options)

@@ -1,19 +1,22 @@
-"""A model on a device, and the images that are decoded for it: what labelling and embedding have in common."""
+"""A model on a device, and images decoded for it: what `Classifier` and `Encoder` share."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
+from typing import ClassVar
 
-import torch
 from PIL import Image
 
 from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.discovery.discover import discover
 from dinoclassify.discovery.in_memory import in_memory
-from dinoclassify.models.image_model import ImageClassifier, ImageModel
+from dinoclassify.errors import UsageError
+from dinoclassify.models.image_model import ImageModel
 from dinoclassify.models.info import ModelInfo
-from dinoclassify.runtimes import Precision, RequestedPrecision, RuntimeName, open_runtime
+from dinoclassify.models.names import DEFAULT
+from dinoclassify.runtimes import Precision, RequestedPrecision, RuntimeName, choose_devices, open_runtime
 from dinoclassify.system.environment import available_cpus, default_workers
 from dinoclassify.timing import StageTimer, advice
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
@@ -24,25 +27,51 @@ Input = str | os.PathLike[str] | Image.Image | bytes  # a path, a folder or a gl
 Inputs = Input | Iterable[Input | Source]
 
 
-class LoadedModel:
-    """A model in a runtime, ready for images."""
+class LoadedModel(ABC):
+    """A model in a runtime, ready for images.
+
+    Args:
+        model: a short name (``small``, ``base``, ``large``, ``giant``, each also with ``-reg``; ``builtin``), a hub id,
+            or a folder written as a path (``./my-model``).
+        revision: a commit, tag or branch of a hub model.
+        offline: never use the network; a model in the cache needs none anyway.
+        device: ``auto``, ``cpu``, ``cuda`` (all GPUs of the machine, each with the model), ``cuda:N`` or ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``; see `runtimes.int8` for the last.
+        runtime: ``auto``, ``torch`` or ``openvino``.
+        compiled: compile the model with `torch.compile`, which takes minutes and pays on a long run.
+
+    Raises:
+        UsageError: an argument is wrong.
+        ModelError: the model cannot be used, see `models.open`.
+    """
+
+    _has_labels: ClassVar[bool]
 
     def __init__(
         self,
-        model: ImageModel,
-        runtime: RuntimeName,
-        devices: Sequence[torch.device],
-        precision: RequestedPrecision,
+        model: str = DEFAULT,
         *,
-        compiled: bool,
+        revision: str | None = None,
+        offline: bool = False,
+        device: str = "auto",
+        precision: RequestedPrecision = "auto",
+        runtime: RuntimeName = "auto",
+        compiled: bool = False,
     ) -> None:
-        self._model = model
-        self._asked_for = precision  # which int8 may be refused
-        self._runtime = open_runtime(model, runtime, devices, precision, compiled=compiled)
+        if precision == "int8" and not self._has_labels:
+            raise UsageError("int8 is checked by labels, which features have not: choose bf16 or fp32")
+        devices = choose_devices(runtime, device, precision, compiled=compiled)
+        self._model = self._open(model, revision=revision, offline=offline)
+        self._requested_precision = precision
+        self._runtime = open_runtime(self._model, runtime, devices, precision, compiled=compiled)
+
+    @abstractmethod
+    def _open(self, model: str, *, revision: str | None, offline: bool) -> ImageModel:
+        """The model, with everything read but its weights."""
 
     @property
     def model(self) -> str:
-        """The model in full: ``builtin``, a hub id or the path of a folder."""
+        """The model's full name: ``builtin``, a hub id or the path of a folder."""
         return self._model.name
 
     @property
@@ -64,32 +93,32 @@ class LoadedModel:
         )
 
     def digest(self) -> str:
-        """A digest of the model: of its weights and settings. Reads all of them."""
+        """A digest of the model's weights and settings; reads all of them."""
         return self._model.digest()
 
     @property
     def batch_size(self) -> int:
-        """How many images are in a batch if nothing else is asked for."""
+        """The default number of images in a batch."""
         return self._runtime.batch_size
 
     @property
     def preprocessing(self) -> Preprocessing | OpaqueProcessor:
-        """What is done to an image before the model sees it."""
+        """What an image goes through before the model sees it."""
         return self._model.preprocessing
 
     @property
     def device(self) -> str:
-        """Where the model runs, as torch names it: ``cpu``, ``cuda:1``, ``mps``; several stand with commas between."""
+        """The device, as torch names it: ``cpu``, ``cuda:1``, ``mps``; several are separated by commas."""
         return self._runtime.device
 
     @property
     def runtime(self) -> str:
-        """What runs the model: ``torch`` or ``openvino``."""
+        """The runtime: ``torch`` or ``openvino``."""
         return self._runtime.name
 
     @property
     def precision(self) -> Precision:
-        """What the model computes in."""
+        """The precision that the model computes in now."""
         return self._runtime.precision
 
     def advice(self, timer: StageTimer, *, exact: bool) -> str:
@@ -99,7 +128,7 @@ class LoadedModel:
             runtime=self.runtime,
             precision=self.precision,
             exact=exact,
-            int8=isinstance(self._model, ImageClassifier) and self._asked_for != "int8",
+            int8=self._has_labels and self._requested_precision != "int8",
             openvino=find_spec("openvino") is not None,
             workers=timer.workers,
             processors=available_cpus(),
