@@ -6,7 +6,7 @@ for prediction in Classifier("small").predict(["photos/"]):
     print(prediction.path, prediction.label, prediction.score)
 """
 
-TYPE_CHECKING = False  # type checkers take it as true; importing `typing` would delay the command's signal handlers
+TYPE_CHECKING = False  # true for type checkers; importing `typing` would delay the command's signal handlers
 
 if TYPE_CHECKING:
     from dinoclassify.classifier import Classifier
@@ -42,7 +42,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import at first use: `--help` does not wait for torch, and the command handles signals before anything else."""
+    """Import a public name at first use: `--help` does not wait for torch, and signals are handled early."""
     from importlib import import_module
 
     for module, names in _MODULES.items():

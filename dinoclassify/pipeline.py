@@ -1,4 +1,4 @@
-"""The whole story: sources are decoded in batches, a runtime answers them, predictions or embeddings come in order."""
+"""The whole story: batches of decoded images -> a runtime -> predictions or embeddings, in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,15 +28,15 @@ def classify(
     fold: Callable[[Tensor], Tensor] | None = None,
     options: RunOptions | None = None,
 ) -> Iterator[Prediction]:
-    """One prediction for every input of every batch, in order, those that failed to decode included.
+    """One prediction for every input of every batch, in order, failures included.
 
     Args:
         batches: what the loader yields.
         runtime: pixels -> probabilities.
-        labels: the name of each class, by index; or of each group, if classes are folded into groups.
-        top_k: how many labels a prediction gets, at most as many as there are.
+        labels: the name of each class, by index; of each group, if classes are folded into groups.
+        top_k: the number of labels in a prediction, at most all of them.
         threshold: a best score below it makes a prediction ``uncertain``.
-        fold: probabilities of the classes -> those of the groups; see `fold_into_groups`.
+        fold: probabilities of the classes -> of the groups; see `fold_into_groups`.
         options: see `run_batches`.
     """
     options = options or RunOptions()
@@ -62,52 +62,51 @@ def embed(
     dtype: torch.dtype = torch.float32,
     options: RunOptions | None = None,
 ) -> Iterator[Embedding]:
-    """One embedding for every input of every batch, in order, those that failed to decode included.
+    """One embedding for every input of every batch, in order, failures included.
 
     Args:
         batches: what the loader yields.
         runtime: pixels -> features.
         normalized: scale each row of features to length 1.
-        dtype: what the features are given in: float32 or float16.
+        dtype: the type of the features: float32 or float16.
         options: see `run_batches`.
     """
     for batch, features in run_batches(batches, runtime, options or RunOptions()):
-        made = (normalize(features) if normalized and len(features) else features).to(dtype)
-        finite, fits = (some.isfinite().all(dim=1).tolist() for some in (features, made))
-        rows = iter(zip(made.numpy(), finite, fits, strict=True))
+        converted = (normalize(features) if normalized and len(features) else features).to(dtype)
+        finite, in_range = (rows.isfinite().all(dim=1).tolist() for rows in (features, converted))
+        results = iter(zip(converted.numpy(), finite, in_range, strict=True))
         for item in batch.inputs:
             row, failure = None, item.failure
             if failure is None:
-                row, is_finite, is_in_range = next(rows)
+                row, is_finite, is_in_range = next(results)
                 failure = None if is_in_range else _OUT_OF_RANGE if is_finite else _NONFINITE
-            features_of_it = row if failure is None else None
-            yield Embedding(item.source.path, features_of_it, failure, item.size, item.mtime_ns)
+            yield Embedding(item.source.path, row if failure is None else None, failure, item.size, item.mtime_ns)
 
 
 def run_batches(batches: Iterable[Batch], runtime: Runtime, options: RunOptions) -> Iterator[tuple[Batch, Tensor]]:
-    """Each batch with the runtime's answers to its pixels, in order.
+    """Each batch with the runtime's outputs for its pixels, in order.
 
     Args:
-        batches: what the loader yields. What goes wrong with them is raised when those before are answered. One without
-            inputs leaves time: all that is started is finished.
-        runtime: pixels -> answers.
-        options: its ``timer`` and ``stop``; the others have shaped the batches.
+        batches: what the loader yields. Its errors are raised after the outputs of the batches before them. On a batch
+            without inputs there is time: all started batches are finished.
+        runtime: pixels -> outputs.
+        options: gives ``timer`` and ``stop``.
     """
     started: deque[tuple[Batch, PendingOutput]] = deque()
     timer = options.timer
-    coming = timer.measure_each("decode", batches)
-    broken: Exception | None = None
+    decoded = timer.measure_each("decode", batches)
+    failure: Exception | None = None
 
     def finish() -> tuple[Batch, Tensor]:
-        batch, answer = started.popleft()
+        batch, output = started.popleft()
         with timer.measure("forward"):
-            return batch, answer()
+            return batch, output()
 
     while True:
         try:
-            batch = next(coming, None)
+            batch = next(decoded, None)
         except Exception as error:
-            batch, broken = None, error
+            batch, failure = None, error
         if batch is None or options.stop():
             break
         if batch is NOTHING_CAME:
@@ -120,25 +119,23 @@ def run_batches(batches: Iterable[Batch], runtime: Runtime, options: RunOptions)
             yield finish()
     while started:
         yield finish()
-    if broken is not None:
-        raise broken
+    if failure is not None:
+        raise failure
 
 
 def fold_into_groups(probabilities: Tensor, *, group_of: Tensor, groups: int, multi_label: bool) -> Tensor:
-    """B x classes -> B x groups: the sum over the classes of a group.
-
-    With ``multi_label``, where classes do not exclude each other and a sum would pass 1, the largest of them.
+    """Probabilities, B x classes -> B x groups: the sum over the classes of a group, at most 1.
 
     Args:
-        probabilities: of each class.
+        probabilities: B x classes.
         group_of: the index of the group of each class.
-        groups: how many there are.
-        multi_label: see above.
+        groups: the number of groups.
+        multi_label: the classes do not exclude each other: take the largest instead of the sum, which may exceed 1.
     """
     folded = torch.zeros(len(probabilities), groups)
     if multi_label:
         return folded.scatter_reduce_(1, group_of.expand_as(probabilities), probabilities, "amax")
-    return folded.index_add_(1, group_of, probabilities).clamp_(max=1)  # rounding may pass it
+    return folded.index_add_(1, group_of, probabilities).clamp_(max=1)  # rounding may exceed it
 
 
 def _no_outputs() -> Tensor:

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: a clock that the rooms it passes through switch from stage to stage."""
+"""Where the time of a run goes, by stage, and what would make it faster."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class StageTimer:
-    """The seconds of the main process by the stage that it worked on or waited for.
+    """The seconds that the main process spends on each stage, at work or waiting.
 
-    As on a chess clock one stage is charged at a time, so that they add up. Reading and decoding happen in workers: the
-    wait for them is charged to ``decode``, and shared out as the workers themselves have spent their time.
+    As on a chess clock, time counts for one stage at a time, so that the stages add up. Reading and decoding happen in
+    workers: the wait for them counts as ``decode``, and is split in the ratio in which workers spend their own time.
     """
 
     def __init__(self) -> None:
@@ -24,13 +24,13 @@ class StageTimer:
         self.read_seconds = 0.0  # of all workers together
         self.decode_seconds = 0.0
         self._seconds = dict.fromkeys(STAGES, 0.0)
-        self._charged: Stage | None = None
+        self._current: Stage | None = None
         self._since = 0.0
         self._last = 0.0
 
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
-        """Charge the block to ``stage``, in place of what it is in the middle of."""
+        """Count the block for ``stage``, rather than for the stage that it interrupts."""
         interrupted = self._switch(stage)
         try:
             yield
@@ -38,7 +38,7 @@ class StageTimer:
             self._switch(interrupted)
 
     def measure_each(self, stage: Stage, items: Iterable[T]) -> Iterator[T]:
-        """The same items; getting at each is charged to ``stage``."""
+        """The same items; the time to get each counts for ``stage``."""
         iterator = iter(items)
         while True:
             interrupted = self._switch(stage)
@@ -51,18 +51,18 @@ class StageTimer:
             yield item
 
     def reassign(self, stage: Stage, to: Stage) -> None:
-        """Charge to another stage what was last charged to ``stage``."""
+        """Move the time that was last counted for ``stage`` to another stage."""
         self._seconds[stage] -= self._last
         self._seconds[to] += self._last
 
     def add_worker(self, images: int, read_seconds: float, decode_seconds: float) -> None:
-        """Count what a worker has done for a batch."""
+        """Add the images and seconds of a batch that a worker decoded."""
         self.images += images
         self.read_seconds += read_seconds
         self.decode_seconds += decode_seconds
 
     def shares(self) -> dict[Stage, float]:
-        """The part of the time that each stage took; together 1."""
+        """The share of the time that each stage took; together 1."""
         seconds = dict(self._seconds)
         in_workers = self.read_seconds + self.decode_seconds
         seconds["read"] = seconds["decode"] * self.read_seconds / in_workers if in_workers else 0.0
@@ -76,20 +76,20 @@ class StageTimer:
         return max(STAGES, key=shares.__getitem__)
 
     def summary(self) -> str:
-        """The shares, and what an image cost in a worker, in one line."""
+        """The shares, and the milliseconds of an image in a worker, in one line."""
         parts = ", ".join(f"{stage} {share:.0%}" for stage, share in self.shares().items()).replace("%", " %")
-        of_each = 1000 / max(self.images, 1)
+        ms_per_image = 1000 / max(self.images, 1)
         return (
-            f"time: {parts}; in a worker an image took {self.read_seconds * of_each:.1f} ms to read, "
-            f"{self.decode_seconds * of_each:.1f} ms to decode"
+            f"time: {parts}; in a worker an image took {self.read_seconds * ms_per_image:.1f} ms to read, "
+            f"{self.decode_seconds * ms_per_image:.1f} ms to decode"
         )
 
     def _switch(self, stage: Stage | None) -> Stage | None:
         now = perf_counter()
-        interrupted, self._last = self._charged, now - self._since
+        interrupted, self._last = self._current, now - self._since
         if interrupted is not None:
             self._seconds[interrupted] += self._last
-        self._charged, self._since = stage, now
+        self._current, self._since = stage, now
         return interrupted
 
 
@@ -104,17 +104,17 @@ def advice(
     workers: int = 0,
     processors: int = 1,
 ) -> str:
-    """What would help where ``stage`` takes most of the time, and has not been tried.
+    """What would make a run faster that spends most of its time in ``stage``, leaving out what has been tried.
 
     Args:
         stage: the bottleneck.
-        runtime: what runs the model.
-        precision: what it computes in.
+        runtime: the runtime in use.
+        precision: the precision in use.
         exact: images are decoded exactly.
-        int8: it may help; not so where it has been refused, was no faster, or is for labels and these are features.
-        openvino: it is installed, so it does not run this model, or was not wanted.
-        workers: how many processes decode.
-        processors: how many could.
+        int8: int8 may help: the model gives labels, and int8 was neither refused nor slower.
+        openvino: OpenVINO is installed; it was not chosen, or does not run this model.
+        workers: the number of processes that decode.
+        processors: the number of processors.
     """
     if stage == "forward" and runtime == "torch" and precision == "fp16":
         return "try --compile, a larger --batch-size or a smaller --model"

@@ -1,1 +1,1 @@
-"""A model's name -> an image model. Import its modules by name: `--help` does not wait for torch."""
+"""A model's name -> an image model. Import its modules by name: `--help` must not wait for torch."""

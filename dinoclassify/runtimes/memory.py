@@ -4,7 +4,7 @@ import torch
 
 from dinoclassify.errors import ModelError
 
-# What errors say where memory runs out. cuBLAS finds itself not initialised where there is none left for its handle.
+# Words of errors when memory runs out. cuBLAS says that it is not initialised when its handle finds no memory.
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -12,7 +12,7 @@ _OUT_OF_MEMORY = (
     "ALLOCATION_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",
 )
-# What cuDNN says where it has no memory to try its engines in, but also of a convolution that it cannot do.
+# cuDNN's words when it has no memory to try its engines, but also for a convolution that it does not support.
 _NO_ENGINE = "unable to find an engine to execute this computation"
 
 
@@ -21,7 +21,7 @@ class TooLargeError(ModelError):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, for certain."""
+    """Whether memory certainly ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return any(words in str(error) for words in _OUT_OF_MEMORY)

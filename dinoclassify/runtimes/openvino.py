@@ -24,7 +24,7 @@ with no_telemetry():
 
 log = logging.getLogger(__name__)
 
-# Of 1, 2, 4 and 8 images a request, 2 were the fastest for DINOv2-small on 2 cores, by 2 to 14 %.
+# Among 1, 2, 4 and 8 images a request, 2 were 2 to 14 % faster with DINOv2-small on 2 cores.
 BATCH_SIZE = 2
 
 
@@ -39,13 +39,13 @@ class OpenVINORuntime:
     """A model on the CPU; see `Runtime` for the call.
 
     Args:
-        model: the model, which takes images of one size.
+        model: the model; it must take images of one size.
         precision: ``fp32`` or ``bf16``; ``auto`` is bf16 where the CPU computes in it and the model is mostly
-            matrices, else fp32, for the reason that `runtimes.pytorch` gives.
-        quantised: the folder of a network to use in place of the converted one, whose precision is then int8.
+            matrices, else fp32, for the reasons in `runtimes.pytorch`.
+        quantised: the folder of an int8 network to use in place of the converted one.
 
     Raises:
-        UnconvertibleError: OpenVINO does not take this model, or does not find what it needs on this machine.
+        UnconvertibleError: OpenVINO does not support this model, or lacks something on this machine.
         ModelError: the model cannot be loaded.
     """
 
@@ -71,13 +71,13 @@ class OpenVINORuntime:
         self.precision: Precision = precision if quantised is None else "int8"
         self._compiled = self._compile(network, precision)
         self.outputs = int(network.output(0).partial_shape[1].get_length())
-        # Twice the requests that run at a time, so that none has to wait while an answer is written.
+        # Twice the requests that run at a time, so that none waits while rows are written.
         self.ahead = 2 * int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self.batch_size = BATCH_SIZE
         self._idle: list[ov.InferRequest] = []
 
     def __call__(self, pixels: Tensor) -> PendingOutput:
-        """Start to classify a batch."""
+        """Start to compute a batch."""
         request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
         request.start_async(pixels.numpy(), share_inputs=True)
 
@@ -86,9 +86,9 @@ class OpenVINORuntime:
                 request.wait()
             logits = torch.from_numpy(np.array(request.get_output_tensor().data, np.float32))
             self._idle.append(request)
-            bad = ~finite_rows(logits)
-            if self.precision != "fp32" and bad.any():
-                logits[bad] = torch.from_numpy(self._in_fp32(pixels[bad].numpy())[0])
+            overflowed = ~finite_rows(logits)
+            if self.precision != "fp32" and overflowed.any():
+                logits[overflowed] = torch.from_numpy(self._in_fp32(pixels[overflowed].numpy())[0])
             return to_outputs(self._model, logits)
 
         return wait
@@ -100,24 +100,23 @@ class OpenVINORuntime:
 
     def _compile(self, network: ov.Model, precision: Precision) -> ov.CompiledModel:
         with _loading(self._model.name):
-            # Several requests at a time, with a share of the cores each, answer 5 to 10 % more images a second
-            # than one that has all cores.
+            # Several requests at a time, each with a share of the cores, are 5 to 10 % faster than one with all cores.
             hints = {"INFERENCE_PRECISION_HINT": precision.replace("fp", "f"), "PERFORMANCE_HINT": "THROUGHPUT"}
             compiled = core().compile_model(network, "CPU", hints)
-            if compiled.get_property("INFERENCE_NUM_THREADS") > available_cpus():  # it knows no control groups
+            if compiled.get_property("INFERENCE_NUM_THREADS") > available_cpus():  # it ignores control groups
                 hints["INFERENCE_NUM_THREADS"] = str(available_cpus())
-                del compiled  # else both are in memory at once
+                del compiled  # so that only one is in memory
                 compiled = core().compile_model(network, "CPU", hints)
             return compiled
 
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Turn what OpenVINO says when it loads a model into our errors.
+    """Raise OpenVINO's errors while it loads a model as our own.
 
     Raises:
-        UnconvertibleError: another runtime may be able to load it.
-        ModelError: there is not enough memory, which is so for every runtime.
+        UnconvertibleError: another runtime may be able to load the model.
+        ModelError: there is not enough memory, whatever the runtime.
     """
     try:
         yield
@@ -129,10 +128,10 @@ def _loading(name: str) -> Iterator[None]:
 
 @contextmanager
 def _running(name: str) -> Iterator[None]:
-    """Turn what OpenVINO says when it runs a model into our errors: there is nothing wrong with the images by then.
+    """Raise OpenVINO's errors while it runs a model as our own: the images are not the cause.
 
     Raises:
-        ModelError: it cannot run, as a rule for want of memory.
+        ModelError: the model cannot run, usually for lack of memory.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""An image model -> an OpenVINO network, in a folder that is kept.
+"""An image model -> an OpenVINO network, in a folder of the cache.
 
 The network takes uint8 pixels, normalises them itself and takes batches of any size. It is converted once, in float32;
 OpenVINO makes bf16 of it when it loads.
@@ -35,13 +35,13 @@ with no_telemetry():
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-3  # of the largest logit: what a converted network may differ by from its module, both in float32
+TOLERANCE = 1e-3  # of the largest logit: how far a converted network may differ from its module, both in float32
 
-_FULL = 1 << 20  # bytes: a disk with less than that is full
-_SLOW_FROM = 1_000_000  # parameters: smaller models are ready in a moment
+_FULL = 1 << 20  # bytes: a disk with less free space counts as full
+_SLOW_FROM = 1_000_000  # parameters: smaller models convert in a moment
 _NETWORK = "network.xml"  # and network.bin
-_REFUSAL = "refusal.txt"  # stands in place of a network, and says why there is none
-_LACKING = (  # what errors say that tell nothing of the model
+_REFUSAL = "refusal.txt"  # takes the place of a network, and says why there is none
+_LACKING = (  # words of errors that have another cause than the model
     "bad_alloc",
     "out of memory",
     "not enough memory",
@@ -49,7 +49,7 @@ _LACKING = (  # what errors say that tell nothing of the model
     "can't allocate",
     "can't start new thread",
     "temporarily unavailable",
-    # What is raised in Python while OpenVINO converts comes back as text.
+    # Python errors raised while OpenVINO converts come back as text.
     "memoryerror",
     "unable to allocate",
     "too many open files",
@@ -60,22 +60,22 @@ _LACKING = (  # what errors say that tell nothing of the model
 
 @cache
 def core() -> ov.Core:
-    """OpenVINO itself: one for the process, since what it has made must not outlive it."""
+    """OpenVINO's core: one for the process, as the objects it creates must not outlive it."""
     return ov.Core()
 
 
 def processor() -> str:
-    """The name of the processor, as OpenVINO knows it."""
+    """The name of the processor, from OpenVINO."""
     return str(core().get_property("CPU", "FULL_DEVICE_NAME"))
 
 
 def read_network(folder: Path) -> ov.Model:
-    """The network in a folder that was kept."""
+    """The network in a folder of the cache."""
     return core().read_model(folder / _NETWORK)
 
 
 def save_network(network: ov.Model, folder: Path) -> None:
-    """Write a network, as it is, to a folder.
+    """Write a network to a folder, with its weights in full precision.
 
     Raises:
         OSError: it cannot be written.
@@ -89,37 +89,38 @@ def save_network(network: ov.Model, folder: Path) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """What an error of OpenVINO says, in one line, without the lines of C++ and of Python that it has passed."""
-    said = str(error).partition("\n\nAt:\n")[0]
-    lines = [line.strip().removeprefix("Caught exception: ") for line in said.splitlines()]
+    """The message of an OpenVINO error in one line, without the C++ and Python lines of its traceback."""
+    message = str(error).partition("\n\nAt:\n")[0]
+    lines = [line.strip().removeprefix("Caught exception: ") for line in message.splitlines()]
     return " ".join(line for line in lines if line and not line.startswith("Exception from ")) or type(error).__name__
 
 
 def versions() -> Stamp:
-    """What a network depends on, beside the model it is made of."""
+    """What a network depends on beside its model."""
     packages = {package: version(package) for package in ("openvino", "torch", "transformers")}
     return {"dinoclassify": __version__, **packages}
 
 
 def converted(model: ImageModel) -> Path:
-    """The folder of the model's network, converted if it has not been yet. That it cannot be is kept as well.
+    """The folder of the model's network, converted at first use. That a model cannot be converted is kept as well.
 
     Raises:
-        UnconvertibleError: OpenVINO does not take the model, or answers otherwise than PyTorch, or there is no room for
-            its network.
+        UnconvertibleError: OpenVINO does not support the model, or gives other outputs than PyTorch, or there is no
+            room for the network.
         ModelError: the model cannot be loaded.
     """
     if model.preprocessing.output_size is None:
         raise UnconvertibleError(f"OpenVINO runs models with one input size, and {model.name} takes many")
-    made: list[ov.Model | str] = []
+    conversions: list[ov.Model | str] = []  # at most one, though `make` may be called for several folders
 
     def make(folder: Path) -> None:
-        if not made:
-            made.append(_convert(model, once=folder.parent == cache_root()))
-        if isinstance(made[0], str):
-            (folder / _REFUSAL).write_text(made[0], encoding="utf-8")
+        if not conversions:
+            conversions.append(_convert(model, once=folder.parent == cache_root()))
+        network = conversions[0]
+        if isinstance(network, str):
+            (folder / _REFUSAL).write_text(network, encoding="utf-8")
         else:
-            save_network(made[0], folder)
+            save_network(network, folder)
 
     try:
         folder = kept_folder(f"openvino-{model.digest()[:32]}", versions(), make)
@@ -153,7 +154,7 @@ def mostly_matrices(network: ov.Model) -> bool:
 
 
 class _Network(nn.Module):
-    """uint8 pixels -> logits: the part of the work that is converted."""
+    """uint8 pixels -> logits: the module that is converted."""
 
     def __init__(self, model: ImageModel) -> None:
         super().__init__()
@@ -167,10 +168,10 @@ class _Network(nn.Module):
 
 
 def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
-    """The network, or the reason why OpenVINO cannot have this model.
+    """The network, or the reason why OpenVINO cannot convert this model.
 
     Raises:
-        UnconvertibleError: it could not be tried, for want of memory or the like.
+        UnconvertibleError: the conversion failed for another reason than the model, such as lack of memory.
         ModelError: the model cannot be loaded.
     """
     started = perf_counter()
@@ -178,10 +179,10 @@ def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
     module = _Network(model)
     if sum(parameter.numel() for parameter in module.parameters()) >= _SLOW_FROM:
         log.warning("preparing %s for OpenVINO%s: some 20 s", model.name, ", once on this machine" if once else "")
-    from dinoclassify.models.checkpoint import silenced  # takes seconds, most of which the line before has spent
+    from dinoclassify.models.checkpoint import silenced  # slow to import, but the model has imported most of it
 
     is_plain = isinstance(model.preprocessing, Preprocessing)
-    taken = ov.Type.u8 if is_plain else ov.Type.f32
+    input_type = ov.Type.u8 if is_plain else ov.Type.f32
     probe = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(0))
     probe = probe.to(torch.uint8 if is_plain else torch.float32)
     with warnings.catch_warnings(), silenced(), _same_logging(), no_telemetry(), torch.inference_mode():
@@ -189,22 +190,22 @@ def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
         try:
             expected = module(probe)
             _average_whole_maps(module, max(size))
-            network = ov.convert_model(module, example_input=probe, input=[([-1, 3, *size], taken)])
-            answer = core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(probe.numpy())[0]
-        except Exception as error:  # any step of the model may be one that OpenVINO does not know
-            if _may_pass(error):
+            network = ov.convert_model(module, example_input=probe, input=[([-1, 3, *size], input_type)])
+            output = core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(probe.numpy())[0]
+        except Exception as error:  # OpenVINO raises many kinds for a step that it does not support
+            if _comes_from_machine(error):
                 raise UnconvertibleError(_refused(model, reason_of(error))) from error
             return reason_of(error)
-    off = float(np.abs(answer - expected.numpy()).max() / expected.abs().max())
-    if not off < TOLERANCE:
-        return f"it answers otherwise, by {off:.1e}"
+    difference = float(np.abs(output - expected.numpy()).max() / expected.abs().max())
+    if not difference < TOLERANCE:  # NaN fails too
+        return f"it answers otherwise, by {difference:.1e}"
     log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
     return network
 
 
 @contextmanager
 def _same_logging() -> Iterator[None]:
-    """Have the root logger be as it was: OpenVINO changes it while it converts, and leaves it so where that fails."""
+    """Restore the root logger after the block: a conversion in OpenVINO changes it, and leaves it so if it fails."""
     root = logging.getLogger()
     level, filters, handlers = root.level, root.filters.copy(), root.handlers.copy()
     try:
@@ -214,8 +215,8 @@ def _same_logging() -> Iterator[None]:
         root.filters[:], root.handlers[:] = filters, handlers
 
 
-def _may_pass(error: BaseException | None) -> bool:
-    """Whether an error, or one that has led to it, is one of the machine or of a stopped run, and not of the model."""
+def _comes_from_machine(error: BaseException | None) -> bool:
+    """Whether an error, or one of its causes, comes from the machine or a stopped run rather than from the model."""
     while error is not None:
         if isinstance(error, MemoryError | OSError | ImportError) or any(
             word in str(error).lower() for word in _LACKING
@@ -226,7 +227,7 @@ def _may_pass(error: BaseException | None) -> bool:
 
 
 def _average_whole_maps(module: nn.Module, largest: int) -> None:
-    """Replace averages over a window larger than any map can be, as EfficientNet has: OpenVINO refuses them."""
+    """Replace averages over a window larger than any map, which EfficientNet has: OpenVINO refuses them."""
     for name, layer in list(module.named_modules()):
         window = layer.kernel_size if isinstance(layer, nn.AvgPool2d) and layer.ceil_mode else 0
         if isinstance(window, int) and window > largest:

@@ -1,4 +1,4 @@
-"""The PyTorch runtime: CUDA, MPS or CPU, in the precision that pays there."""
+"""The PyTorch runtime, for CUDA, MPS and CPUs."""
 
 import logging
 import threading
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-JUDGED_FROM = 64  # images in fp16
-MOST_OVERFLOWS = 0.05  # of them, whose outputs are computed twice; from there on another precision is faster
+JUDGED_FROM = 64  # images in fp16 before fp16 is judged
+MOST_OVERFLOWS = 0.05  # share of images whose outputs are computed twice; above it another precision is faster
 
-_one_at_a_time = threading.RLock()  # who changes settings of the process
+_settings_lock = threading.RLock()  # held while settings of the process are changed
 
 
 def open_model(
@@ -45,16 +45,16 @@ def open_model(
 class TorchRuntime:
     """A model on one device in one precision; see `Runtime` for the call.
 
-    On CUDA a call only queues work: the copy to the device on a stream of its own, the forward pass, and the copy
-    back, for which the answer waits. Outputs that are not finite are computed once more in fp32, if there is memory for
-    the model in it too. When memory runs out the batch is halved, for good, and the same images are tried again.
+    On CUDA a call only queues work: the copy to the device on a stream of its own, the forward pass, and the copy back,
+    for which the pending output waits. Outputs that are not finite are computed again in fp32, if there is memory for
+    another model. When memory runs out, the batch size is halved for good and the same images are tried again.
 
     Args:
         model: the model.
-        device: where it runs.
-        precision: what it computes in; ``auto`` is what pays on the device. Where that is fp16 and more than a few
-            outputs are not finite, it goes over to a precision of a wider range.
-        compiled: have `torch.compile` make code for it. Batches are then padded to the size of the largest.
+        device: the device it runs on.
+        precision: the precision; ``auto`` is the best for the device. If that is fp16 and too many outputs are not
+            finite, the runtime changes to a precision with a wider range.
+        compiled: compile the model with `torch.compile`. Batches are then padded to the size of the largest.
 
     Raises:
         ModelError: the model, or one image with it, does not fit the device.
@@ -73,15 +73,15 @@ class TorchRuntime:
         module = model.load()
         self.device = str(device)
         self.precision: Precision = _choose_precision(device, module) if precision == "auto" else precision
-        # On a CPU a batch that stays in its caches is the fastest: 4 and 8 were level for DINOv2-small on 2 cores,
-        # 16 and 32 slower. A GPU wants enough images to fill it.
+        # On a CPU a batch should fit its caches: with DINOv2-small on 2 cores, 4 and 8 were equally fast, 16 and 32
+        # slower. A GPU needs enough images to be busy.
         self.batch_size = 8 if device.type == "cpu" else 64
         self.ahead = 2 if device.type == "cuda" else 0
         self._model = model
         self._device = device
         self._is_cuda = device.type == "cuda"
         self._may_change = precision == "auto"
-        self._judged = self.precision != "fp16"  # whether it is settled what to do about overflows
+        self._judged = self.precision != "fp16"  # whether it is decided what to do about overflows
         self._images = self._overflows = 0  # in fp16
         self._in_fp32: TorchRuntime | None = None
         self._fp32_fits = True
@@ -98,35 +98,35 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> PendingOutput:
-        """Start to classify a batch."""
+        """Start to compute a batch."""
         logits = self._logits(self._module, pixels, compiled=self._compiled)
         finish = partial(self._finish, pixels=pixels, precision=self.precision)
         if self._device.type != "cuda":
             return lambda: finish(logits.cpu())
-        fetched = empty_pinned(logits.shape, logits.dtype)
-        fetched.copy_(logits, non_blocking=True)
-        arrived = torch.cuda.current_stream(self._device).record_event()
+        on_host = empty_pinned(logits.shape, logits.dtype)
+        on_host.copy_(logits, non_blocking=True)
+        copied = torch.cuda.current_stream(self._device).record_event()
 
         def wait() -> Tensor:
-            arrived.synchronize()
-            return finish(fetched)
+            copied.synchronize()
+            return finish(on_host)
 
         return wait
 
     @torch.inference_mode()
     def _finish(self, logits: Tensor, *, pixels: Tensor, precision: Precision) -> Tensor:
-        bad = ~finite_rows(logits)
-        answers = to_outputs(self._model, logits)
-        if precision != "fp32" and bad.any():
-            again = self._again_in_fp32(pixels[bad], precision)
-            if again is not None:
-                answers[bad] = again
+        overflowed = ~finite_rows(logits)
+        outputs = to_outputs(self._model, logits)
+        if precision != "fp32" and overflowed.any():
+            in_fp32 = self._again_in_fp32(pixels[overflowed], precision)
+            if in_fp32 is not None:
+                outputs[overflowed] = in_fp32
         if not self._judged:
-            self._judge(overflows=int(bad.sum()), images=len(bad))
-        return answers
+            self._judge(overflows=int(overflowed.sum()), images=len(overflowed))
+        return outputs
 
     def _judge(self, *, overflows: int, images: int) -> None:
-        """Leave fp16 once it is plain that it costs more than it gains."""
+        """Leave fp16 once enough images show that it costs more than it gains."""
         self._images += images
         self._overflows += overflows
         if self._images >= JUDGED_FROM and self._overflows > MOST_OVERFLOWS * self._images:
@@ -134,7 +134,7 @@ class TorchRuntime:
             self._leave_fp16()
 
     def _again_in_fp32(self, pixels: Tensor, precision: Precision) -> Tensor | None:
-        """The answers in fp32; None where there is no memory for the model in it, which is said, and tried, once."""
+        """The outputs in fp32; None if there is no memory for that, which is tried and reported once."""
         if not self._fp32_fits:
             return None
         try:
@@ -152,11 +152,11 @@ class TorchRuntime:
             return None
 
     def _leave_fp16(self) -> None:
-        """Go over to a precision of a wider range, or tell who has asked for fp16 to."""
+        """Change to a precision with a wider range; only advise it, if the user chose fp16."""
         wider: Precision = "bf16" if has_bf16(self._device) else "fp32"
-        found = f"{100 * self._overflows / self._images:.0f} % of the outputs in fp16 are not finite"
+        share = f"{100 * self._overflows / self._images:.0f} % of the outputs in fp16 are not finite"
         if not self._may_change:
-            log.warning("%s: --precision %s is the better choice", found, wider)
+            log.warning("%s: --precision %s is the better choice", share, wider)
             return
         try:
             if wider == "fp32" and self._in_fp32 is not None:
@@ -165,24 +165,28 @@ class TorchRuntime:
                 module = self._to_device(self._model.load(), wider)
         except TooLargeError:
             log.warning(
-                "%s, and %s has no memory for %s beside it: try --precision %s", found, self._device, wider, wider
+                "%s, and %s has no memory for %s beside it: try --precision %s", share, self._device, wider, wider
             )
             return
         self._module = _compile(module) if self._compiled else module
         self.precision = wider
-        log.warning("%s: going on in %s", found, wider)
+        log.warning("%s: going on in %s", share, wider)
 
     @torch.inference_mode()
     def _try_out(self) -> int:
-        """How many outputs a black image gets: found out before the run, and with it whether the model is whole."""
+        """Run a black image through the model before the run; returns its number of outputs.
+
+        Raises:
+            ModelError: the model does not take its own preprocessing's images.
+        """
         height, width = self._model.preprocessing.output_size or (224, 224)
         try:
             return self._logits(self._module, torch.zeros((1, 3, height, width), dtype=torch.uint8)).shape[1]
         except ModelError:
             raise
         except Exception as error:  # whatever a model's forward may raise
-            made = f"the {width} x {height} pixels that its image processor makes"
-            raise ModelError(f"{self._model.name} does not take {made}: {first_line(error)}") from error
+            size = f"the {width} x {height} pixels that its image processor makes"
+            raise ModelError(f"{self._model.name} does not take {size}: {first_line(error)}") from error
 
     def _to_device(self, module: nn.Module, precision: Precision) -> nn.Module:
         try:
@@ -193,7 +197,7 @@ class TorchRuntime:
             raise
 
     def _logits(self, module: nn.Module, pixels: Tensor, *, compiled: bool = False) -> Tensor:
-        """B x 3 x H x W -> float32 logits, B x classes, on the device; in as many parts as memory asks for."""
+        """B x 3 x H x W -> float32 logits, B x classes, on the device; in parts, if memory is short."""
         parts: list[Tensor] = []
         start = 0
         while start < len(pixels):
@@ -214,13 +218,14 @@ class TorchRuntime:
         return torch.cat(parts)
 
     def _try_forward(self, module: nn.Module, pixels: Tensor, *, compiled: bool) -> Tensor | None:
-        """The logits, or None if memory ran out; by then what the attempt had taken is free again."""
+        """The logits, or None if memory ran out; the memory of the attempt is free again when this returns."""
         try:
-            moved = self._copy_to_device(pixels)
+            on_device = self._copy_to_device(pixels)
             if compiled:
                 self._padded = max(self._padded, len(pixels))
-                moved = torch.cat([moved, moved.new_zeros((self._padded - len(moved), *moved.shape[1:]))])
-            values = (moved.float() - self._mean) / self._std
+                padding = on_device.new_zeros((self._padded - len(pixels), *pixels.shape[1:]))
+                on_device = torch.cat([on_device, padding])
+            values = (on_device.float() - self._mean) / self._std
             dtype = next(module.parameters()).dtype
             with _without_tf32() if self._is_cuda and dtype == torch.float32 else nullcontext():
                 logits = cast(Tensor, module(pixel_values=values.to(dtype)).logits)
@@ -233,15 +238,15 @@ class TorchRuntime:
             raise
 
     def _copy_to_device(self, pixels: Tensor) -> Tensor:
-        """The pixels on the device. From pinned memory CUDA copies them while it computes on those before."""
+        """The pixels on the device; CUDA copies them from pinned memory while it computes the batch before."""
         if self._copying is None:
             return pixels.to(self._device)
         with torch.cuda.stream(self._copying):
-            moved = pixels.to(self._device, non_blocking=True)
+            on_device = pixels.to(self._device, non_blocking=True)
         computing = torch.cuda.current_stream(self._device)
         computing.wait_stream(self._copying)
-        moved.record_stream(computing)
-        return moved
+        on_device.record_stream(computing)
+        return on_device
 
     def _too_large(self, what: str) -> str:
         cure = "--precision fp16, a smaller --model or --device cpu"
@@ -249,11 +254,11 @@ class TorchRuntime:
 
 
 def _choose_precision(device: torch.device, module: nn.Module) -> Precision:
-    """fp16 on an accelerator; on a CPU bf16 if it has instructions for it and the model is mostly matrices, else fp32.
+    """fp16 on an accelerator; on a CPU with bf16 instructions bf16, if the model is mostly matrices; else fp32.
 
-    Measured on such a CPU: bf16 is 1.8 times as fast for DINOv2-small. For EfficientNet-Lite0, all small
-    convolutions, it gains less than that and moves the best score by 0.008 on average, 15 times as much as fp32
-    with scaled decoding does.
+    Measured on such a CPU: bf16 is 1.8 times as fast for DINOv2-small. For EfficientNet-Lite0, which consists of small
+    convolutions, it gains less and moves the best score by 0.008 on average, 15 times as much as scaled decoding does
+    in fp32.
     """
     if device.type != "cpu":
         return "fp16"
@@ -268,20 +273,20 @@ def _compile(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """Have float32 be float32 in the block: from Ampere on, GPUs would take TF32 for convolutions.
+    """Compute in full float32 within the block: GPUs from Ampere on use TF32 for convolutions by default.
 
-    The settings are those of the process, and are what they were when the block ends. Only torch's own first choice of
-    TF32 is then as if the program had made it, since torch cannot be asked to choose again.
+    The settings belong to the process, and are restored when the block ends. One trace remains: torch's own first
+    choice of TF32 then counts as set by the program, as torch offers no way to return to its default.
     """
-    cudnn: Any = torch.backends.cudnn  # torch gives the settings no type
+    cudnn: Any = torch.backends.cudnn  # torch does not type these settings
     off: object
-    if hasattr(cudnn, "conv"):  # from torch 2.9 on, which wants no mixture of the two ways
+    if hasattr(cudnn, "conv"):  # from torch 2.9 on, which refuses a mixture of both APIs
         settings = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul]
         name, off, inherited = "fp32_precision", "ieee", "none"
     else:
         settings = [cudnn, torch.backends.cuda.matmul]
         name, off, inherited = "allow_tf32", False, None
-    with _one_at_a_time:
+    with _settings_lock:
         before = [getattr(setting, name) for setting in settings]
         try:
             for setting in settings:

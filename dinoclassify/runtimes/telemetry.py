@@ -1,4 +1,4 @@
-"""OpenVINO and its tools report over the network that they are imported and used. Here they do not."""
+"""Keep OpenVINO and its tools from reporting over the network that they are used."""
 
 import os
 from collections.abc import Iterator
@@ -6,13 +6,15 @@ from contextlib import contextmanager
 
 from dinoclassify.system.environment import NO_HOME
 
-_SILENCED_BY = {"CI": "true", "NNCF_CI": "true"}  # variables that tell them that nobody is there to be counted
+_SILENCED_BY = {"CI": "true", "NNCF_CI": "true"}  # these variables disable their telemetry
 
 
 @contextmanager
 def no_telemetry() -> Iterator[None]:
-    """Have what is imported and called in the block report nothing."""
-    homeless = {"HOME": NO_HOME} if os.path.expanduser("~") == "~" else {}  # they look there for consent, or raise
+    """Disable telemetry in the block, for imports and calls."""
+    homeless = (
+        {"HOME": NO_HOME} if os.path.expanduser("~") == "~" else {}
+    )  # without a home they raise: they look there for consent
     before = {name: os.environ.get(name) for name in (*_SILENCED_BY, *homeless)}
     os.environ.update(_SILENCED_BY | homeless)
     try:
