@@ -14,7 +14,7 @@ from dinoclassify.models.image_model import ImageModel
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.models.open import open_model
 from dinoclassify.pipeline import classify, fold_into_groups
-from dinoclassify.runtimes import RequestedPrecision, RuntimeName
+from dinoclassify.types.compute import RequestedPrecision, RuntimeName
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.run_options import RunArguments, RunOptions
 

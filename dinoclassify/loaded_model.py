@@ -16,9 +16,10 @@ from dinoclassify.errors import UsageError
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.models.info import ModelInfo
 from dinoclassify.models.names import DEFAULT
-from dinoclassify.runtimes import Precision, RequestedPrecision, RuntimeName, choose_devices, open_runtime
+from dinoclassify.runtimes import choose_devices, open_runtime
 from dinoclassify.system.environment import available_cpus, default_workers
 from dinoclassify.timing import StageTimer, advice
+from dinoclassify.types.compute import Precision, RequestedPrecision, RuntimeName
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.run_options import RunOptions
 from dinoclassify.types.source import Source

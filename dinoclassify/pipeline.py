@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from dinoclassify.decoding.batch import NOTHING_CAME, Batch, DecodedImage
-from dinoclassify.runtimes import PendingOutput, Runtime
+from dinoclassify.runtimes.base import PendingOutput, Runtime
 from dinoclassify.types.embedding import Embedding
 from dinoclassify.types.prediction import Failure, Label, Prediction, Status
 from dinoclassify.types.run_options import RunOptions

@@ -11,7 +11,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Di
 from transformers.image_utils import load_image
 
 from dinoclassify import Classifier, Encoder, ModelError, UsageError
-from dinoclassify.runtimes import RuntimeName
+from dinoclassify.types.compute import RuntimeName
 from dinoclassify.types.embedding import Embedding
 from tests.conftest import PHOTOS
 from tests.helpers.checkpoints import FAMILIES, save_dinov2_small

@@ -17,7 +17,8 @@ from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.errors import UsageError
 from dinoclassify.pipeline import classify, embed
-from dinoclassify.runtimes import PendingOutput, Precision
+from dinoclassify.runtimes.base import PendingOutput
+from dinoclassify.types.compute import Precision
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import Source

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -57,6 +57,7 @@ class Result:
     decode_seconds: float
 
 
+@dataclass(eq=False)
 class DecodeDataset(Dataset[Result]):
     """Decodes lists of sources, in the process.
 
@@ -70,35 +71,24 @@ class DecodeDataset(Dataset[Result]):
         share: see `Fetcher`.
     """
 
-    def __init__(
-        self,
-        decode: Callable[[Source], DecodedImage],
-        lists: "Connection[object, list[Source]]",
-        results: ResultBuffer,
-        progress: Progress,
-        *,
-        timeout: float,
-        private: bool,
-        share: Share,
-    ) -> None:
-        self._decode = decode
-        self._lists = lists
-        self._results = results
-        self._progress = progress
-        self._timeout = timeout
-        self._private = private
-        self._share = share
-        self._fetcher: Fetcher | None = None
-        self._coming: deque[list[Source]] = deque()  # lists that have come, whose images are being read
+    decode: Callable[[Source], DecodedImage]
+    lists: "Connection[object, list[Source]]"
+    results: ResultBuffer
+    progress: Progress
+    timeout: float
+    private: bool
+    share: Share
+    _fetcher: Fetcher | None = field(default=None, init=False)
+    _coming: deque[list[Source]] = field(default_factory=deque, init=False)  # lists whose images are being read
 
     def __getitems__(self, _: Sequence[int]) -> Result:
         sources = self._coming.popleft() if self._coming else self._next_list()
         ahead = self._read_ahead() if any(map(is_elsewhere, sources)) else []
-        turn = self._progress.tasks
-        self._progress.tasks += 1
+        turn = self.progress.tasks
+        self.progress.tasks += 1
         started = perf_counter()
         if self._fetcher is None:
-            self._fetcher = Fetcher(timeout=self._timeout, private=self._private, beat=self._beat, share=self._share)
+            self._fetcher = Fetcher(timeout=self.timeout, private=self.private, beat=self._beat, share=self.share)
         fetched = self._fetcher.fetched(sources, ahead)
         decoded = [self._decode_next(position, source, fetched) for position, source in enumerate(sources)]
         self._note(BETWEEN)
@@ -112,41 +102,41 @@ class DecodeDataset(Dataset[Result]):
 
     def _next_list(self) -> list[Source]:
         try:
-            return self._lists.recv()
+            return self.lists.recv()
         except (EOFError, MemoryError):  # the sender is gone, or another process must try this list
             os._exit(1)
 
     def _read_ahead(self) -> list[Source]:
         """Receive the lists that have come; returns those of their images that are not on this machine."""
         known = len(self._coming)
-        while self._lists.poll():
+        while self.lists.poll():
             self._coming.append(self._next_list())
         return [source for sources in islice(self._coming, known, None) for source in sources if is_elsewhere(source)]
 
     def _decode_next(self, position: int, source: Source, fetched: Iterator[Source]) -> DecodedImage:
-        self._progress.size, self._progress.mtime_ns = -1, 0
+        self.progress.size, self.progress.mtime_ns = -1, 0
         self._note(position)
         size, mtime_ns = source.signature or file_signature(source.path)
-        self._progress.size, self._progress.mtime_ns = -1 if size is None else size, mtime_ns or 0
+        self.progress.size, self.progress.mtime_ns = -1 if size is None else size, mtime_ns or 0
         started = perf_counter()
         complete = next(fetched)
         waited = perf_counter() - started
-        decoded = self._decode(complete)
+        decoded = self.decode(complete)
         return replace(decoded, source=source.without_bytes(), read_seconds=decoded.read_seconds + waited)
 
     def _note(self, position: int) -> None:
-        self._progress.position = position
+        self.progress.position = position
         self._beat()
 
     def _beat(self) -> None:
-        self._progress.step += 1
+        self.progress.step += 1
 
     def _write(self, turn: int, decoded: Sequence[DecodedImage]) -> ResultHeader:
         pixels = [item.pixels for item in decoded if item.pixels is not None]
         stacked = np.empty((0, 3, 0, 0), np.uint8)
         if pixels:  # channels first in memory too, else runtimes would copy them into that order
             stacked = np.stack(pixels, out=np.empty((len(pixels), *pixels[0].shape), pixels[0].dtype))
-        return self._results.write(turn, stacked, [replace(item, pixels=None) for item in decoded])
+        return self.results.write(turn, stacked, [replace(item, pixels=None) for item in decoded])
 
 
 def as_is(result: Any) -> Any:  # typed as a DataLoader collates: from a list

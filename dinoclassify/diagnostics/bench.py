@@ -33,7 +33,8 @@ from dinoclassify.diagnostics.contestants import (
 from dinoclassify.errors import ModelError, NoInputsError
 from dinoclassify.models.image_model import ImageClassifier
 from dinoclassify.models.open import open_model
-from dinoclassify.runtimes import Runtime, cpu_has_bf16, find_devices
+from dinoclassify.runtimes.base import Runtime
+from dinoclassify.runtimes.devices import cpu_has_bf16, find_devices
 from dinoclassify.system.environment import available_cpus, default_workers
 from dinoclassify.timing import Stage, StageTimer, advice
 

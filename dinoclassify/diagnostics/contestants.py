@@ -32,10 +32,13 @@ from dinoclassify.models.hub import cached_snapshot
 from dinoclassify.models.image_model import ImageClassifier
 from dinoclassify.models.names import resolve
 from dinoclassify.pipeline import classify
-from dinoclassify.runtimes import PendingOutput, Precision, Runtime, RuntimeName, cpu_has_bf16, open_runtime
+from dinoclassify.runtimes import open_runtime
+from dinoclassify.runtimes.base import PendingOutput, Runtime
+from dinoclassify.runtimes.devices import cpu_has_bf16
 from dinoclassify.runtimes.pytorch import DTYPES
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.timing import StageTimer
+from dinoclassify.types.compute import Precision, RuntimeName
 from dinoclassify.types.run_options import RunOptions
 from dinoclassify.types.source import MAX_PIXELS, Source
 from dinoclassify.writers.formats import open_format

@@ -5,7 +5,7 @@ import json
 import torch
 
 from dinoclassify.decoding.decode import decoders
-from dinoclassify.runtimes import cpu_has_bf16, find_devices
+from dinoclassify.runtimes.devices import cpu_has_bf16, find_devices
 from dinoclassify.system.environment import available_cpus
 
 

@@ -9,23 +9,10 @@ import torch
 
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models.image_model import ImageClassifier, ImageModel
-from dinoclassify.runtimes.base import PendingOutput, Runtime, UnconvertibleError
-from dinoclassify.runtimes.devices import cpu_has_bf16, find_devices
+from dinoclassify.runtimes.base import Runtime, UnconvertibleError
+from dinoclassify.runtimes.devices import find_devices
 from dinoclassify.system.environment import available_cpus, few_processes
-from dinoclassify.types.compute import Precision, RequestedPrecision, RuntimeName
-
-__all__ = [
-    "PendingOutput",
-    "Precision",
-    "RequestedPrecision",
-    "Runtime",
-    "RuntimeName",
-    "UnconvertibleError",
-    "choose_devices",
-    "cpu_has_bf16",
-    "find_devices",
-    "open_runtime",
-]
+from dinoclassify.types.compute import RequestedPrecision, RuntimeName
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ def find_devices(name: str) -> list[torch.device]:
         UsageError: there is no such device.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in {"cpu", "cuda", "mps"} or (number and not (kind == "cuda" and number.isdecimal())):
         near = nearest("cuda" if kind == "gpu" else name, ("auto", "cpu", "cuda", "mps"))
         raise UsageError(f"--device {name}{near}: choose auto, cpu, cuda or cuda:N (NVIDIA), or mps (Apple)")
-    if kind == "mps" and not _has_mps():
+    if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: this machine has no Metal device; use --device auto")
     count = torch.cuda.device_count() if kind == "cuda" else 0
     if kind == "cuda" and int(number or 0) >= count:
@@ -40,7 +40,3 @@ def cpu_has_bf16() -> bool:
         return bool(torch.cpu._is_avx512_bf16_supported())
     flags = torch.cpu.get_capabilities()
     return any(flags.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last on ARM
-
-
-def _has_mps() -> bool:
-    return torch.backends.mps.is_available()

@@ -1,5 +1,6 @@
 """The PyTorch runtime, for CUDA, MPS and CPUs."""
 
+import itertools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,8 @@ from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import PendingOutput, Runtime, finite_rows, to_outputs
 from dinoclassify.runtimes.devices import cpu_has_bf16, has_bf16
 from dinoclassify.runtimes.memory import TooLargeError, has_no_engine, is_out_of_memory, may_be_out_of_memory
-from dinoclassify.runtimes.replicas import Replicas
+
+# REMOVED
 from dinoclassify.types.compute import Precision, RequestedPrecision
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,28 @@ def open_model(
     """The model on each of the devices; see `TorchRuntime`."""
     replicas = [TorchRuntime(model, device, precision, compiled=compiled) for device in devices]
     return replicas[0] if len(replicas) == 1 else Replicas(replicas)
+
+
+class Replicas:
+    """One model on several devices, which take the batches in turn: one stream in, one out."""
+
+    def __init__(self, replicas: Sequence[Runtime]) -> None:
+        self._first = replicas[0]
+        self.name = self._first.name
+        self.device = ",".join(replica.device for replica in replicas)
+        self.outputs = self._first.outputs
+        self.batch_size = self._first.batch_size
+        self.ahead = sum(replica.ahead + 1 for replica in replicas) - 1
+        self._turns = itertools.cycle(replicas)
+
+    @property
+    def precision(self) -> Precision:
+        """The precision of the first replica now. Each judges by its own images, which are of the same kind."""
+        return self._first.precision
+
+    def __call__(self, pixels: Tensor) -> PendingOutput:
+        """Start to compute a batch on the next device."""
+        return next(self._turns)(pixels)
 
 
 class TorchRuntime:

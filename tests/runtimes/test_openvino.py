@@ -27,7 +27,10 @@ from dinoclassify.cli import run
 from dinoclassify.cli.runs.signals import Stopped
 from dinoclassify.models.image_model import ImageClassifier
 from dinoclassify.models.open import open_model
-from dinoclassify.runtimes import Runtime, RuntimeName, UnconvertibleError, cpu_has_bf16, open_runtime
+from dinoclassify.runtimes import open_runtime
+from dinoclassify.runtimes.base import Runtime, UnconvertibleError
+from dinoclassify.runtimes.devices import cpu_has_bf16
+from dinoclassify.types.compute import RuntimeName
 from dinoclassify.types.preprocessing import Preprocessing
 from tests.conftest import PHOTOS
 

@@ -13,9 +13,10 @@ from dinoclassify.decoding.pinned_memory import empty_pinned
 from dinoclassify.decoding.shared_memory import ResultBuffer
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models.image_model import ImageClassifier
-from dinoclassify.runtimes import Precision, cpu_has_bf16, find_devices, open_runtime
-from dinoclassify.runtimes.pytorch import JUDGED_FROM, TorchRuntime
-from dinoclassify.runtimes.replicas import Replicas
+from dinoclassify.runtimes import open_runtime
+from dinoclassify.runtimes.devices import cpu_has_bf16, find_devices
+from dinoclassify.runtimes.pytorch import JUDGED_FROM, Replicas, TorchRuntime
+from dinoclassify.types.compute import Precision
 from dinoclassify.types.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
