@@ -75,10 +75,8 @@ class Worker:
         share: Share,
         pinned: bool,
     ) -> None:
-        self._decode = decode
+        self._decode, self._private, self._share = decode, private, share
         self._timeout = timeout
-        self._private = private
-        self._share = share
         self._pinned = pinned
         self._buffer = ResultBuffer(PREFETCH + 1)
         self._plan = Plan()
@@ -159,20 +157,15 @@ class Worker:
         handler = signal.getsignal(signal.SIGCHLD)
         with start_errors():
             lists, self._outbox = open_list_pipe(context)
+        dataset = DecodeDataset(
+            self._decode, lists, self._buffer, self._progress, self._timeout, self._private, self._share
+        )
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, MAIN_SIGNALS)  # else the new process answers them, too
         try:
             with start_errors():
                 self._results = iter(
                     DataLoader(
-                        DecodeDataset(
-                            self._decode,
-                            lists,
-                            self._buffer,
-                            self._progress,
-                            timeout=self._timeout,
-                            private=self._private,
-                            share=self._share,
-                        ),
+                        dataset,
                         batch_sampler=itertools.repeat([]),  # the lists come through the pipe
                         collate_fn=as_is,
                         num_workers=1,

@@ -34,11 +34,6 @@ _NAMES = [  # name in the package -> in transformers; the first match counts
 ]
 
 
-def digest() -> str:
-    """A digest of the model: that of its weights, which `load` checks."""
-    return SHA256
-
-
 def load() -> nn.Module:
     """Build the model, in float32 and in eval mode.
 

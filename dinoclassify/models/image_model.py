@@ -10,15 +10,10 @@ from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageModel:
-    """A model that turns images into rows of numbers.
+    """A model that turns images into rows of numbers; for its name and revision see `models.info.ModelInfo`.
 
-    Attributes:
-        name: ``builtin``, a hub id or the path of a folder.
-        revision: the commit of a hub model, the sha256 of the built-in one, None for a folder.
-        preprocessing: what an image goes through before the model sees it.
-        load: reads the weights; returns a module in float32, in eval mode, on the CPU, that takes ``pixel_values``
-            (B x 3 x H x W) and gives ``logits`` (B x outputs).
-        digest: returns a digest of all that ``load`` reads.
+    ``load`` reads the weights: a module in float32, in eval mode, on the CPU, from ``pixel_values`` (B x 3 x H x W) to
+    ``logits`` (B x outputs). ``digest`` returns a digest of everything that ``load`` reads.
     """
 
     name: str
@@ -36,9 +31,8 @@ class ImageModel:
 class ImageEncoder(ImageModel):
     """A model whose outputs are features: the input of a classifier's linear head.
 
-    Attributes:
-        load_with_head: loads the classifier, whose head may be untrained, and returns it with the name of the head.
-        folder: the folder of the checkpoint; None for the built-in model.
+    ``load_with_head`` loads the classifier, whose head may be untrained, and returns it with the name of the head.
+    ``folder`` is the folder of the checkpoint; None for the built-in model.
     """
 
     load_with_head: Callable[[], tuple[nn.Module, str]]
@@ -47,11 +41,9 @@ class ImageEncoder(ImageModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageClassifier(ImageModel):
-    """A model that gives a probability for each class.
+    """A model that gives a probability for each class, and the ``labels`` of the classes by index.
 
-    Attributes:
-        labels: the name of each class, by index.
-        multi_label: the classes do not exclude each other, and each has a probability of its own.
+    ``multi_label``: the classes do not exclude each other, and each has a probability of its own.
     """
 
     labels: tuple[str, ...]

@@ -38,17 +38,7 @@ def open_model(name: str, *, revision: str | None = None, offline: bool = False)
         ModelError: there is no such model, or it cannot be used.
     """
     place = _find(name, revision, offline=offline)
-    if place is None:
-        return ImageClassifier(
-            name=BUILTIN,
-            revision=builtin.SHA256,
-            preprocessing=builtin.PREPROCESSING,
-            load=builtin.load,
-            digest=builtin.digest,
-            labels=imagenet_labels(),
-            multi_label=False,
-        )
-    settings = _read_settings(place.folder, place.name, labelled=True)
+    settings = _read_settings(place, labelled=True)
     return ImageClassifier(
         name=place.name,
         revision=place.revision,
@@ -67,28 +57,25 @@ def open_encoder(name: str, *, revision: str | None = None, offline: bool = Fals
         UsageError, ModelError: as `open_model`.
     """
     place = _find(name, revision, offline=offline)
-    if place is None:
-        preprocessing: Preprocessing | OpaqueProcessor = builtin.PREPROCESSING
-    else:
-        preprocessing = _read_settings(place.folder, place.name, labelled=False).preprocessing
+    preprocessing = _read_settings(place, labelled=False).preprocessing
     return ImageEncoder(
-        name=place.name if place is not None else BUILTIN,
-        revision=place.revision if place is not None else builtin.SHA256,
+        name=place.name,
+        revision=place.revision,
         preprocessing=preprocessing,
         load=partial(_load_encoder, place, preprocessing),
         load_with_head=partial(_load_with_head, place, preprocessing),
-        folder=place.folder if place is not None else None,
+        folder=place.folder,
         digest=partial(_features_digest, place),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """The folder of a model, and its name."""
+    """The name of a model, and its folder; None for the built-in one."""
 
-    folder: str
     name: str
     revision: str | None
+    folder: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,28 +87,29 @@ class _Settings:
     preprocessing: Preprocessing | OpaqueProcessor
 
 
-def _find(name: str, revision: str | None, *, offline: bool) -> _Place | None:
-    """The place of a model; None for the built-in one."""
+def _find(name: str, revision: str | None, *, offline: bool) -> _Place:
     model = resolve(name)
+    folder = model.name
     if model.kind == "hub":
         from dinoclassify.models.hub import snapshot
 
         folder = snapshot(model.name, revision, offline=offline)
-        return _checked(_Place(folder, model.name, os.path.basename(folder)))
-    if revision is not None:
+        revision = os.path.basename(folder)
+    elif revision is not None:
         raise UsageError(f"--revision goes with models of the hub; {name} is not one")
-    return _checked(_Place(model.name, model.name, None)) if model.kind == "folder" else None
+    elif model.kind == "builtin":
+        return _Place(BUILTIN, builtin.SHA256, None)
+    if not os.path.isdir(folder):
+        raise ModelError(f"there is no folder {folder}")
+    if flaw := find_flaw(folder):
+        raise ModelError(f"{model.name} {flaw}")
+    return _Place(model.name, revision, folder)
 
 
-def _checked(place: _Place) -> _Place:
-    if not os.path.isdir(place.folder):
-        raise ModelError(f"there is no folder {place.folder}")
-    if flaw := find_flaw(place.folder):
-        raise ModelError(f"{place.name} {flaw}")
-    return place
-
-
-def _read_settings(folder: str, name: str, *, labelled: bool) -> _Settings:
+def _read_settings(place: _Place, *, labelled: bool) -> _Settings:
+    if place.folder is None:
+        return _Settings(imagenet_labels(), False, builtin.PREPROCESSING)
+    folder, name = place.folder, place.name
     stamp = {"dinoclassify": __version__, "transformers": version("transformers")}
     kind = "settings" if labelled else "encoder"
 
@@ -155,30 +143,33 @@ def _settings_of(folder: str, name: str, *, labelled: bool) -> dict[str, Any]:
 
 
 def _digest(place: _Place) -> str:
+    if place.folder is None:
+        return builtin.SHA256
     return sha256([*settings_files(place.folder), *weights_files(place.folder)])
 
 
-def _features_digest(place: _Place | None) -> str:
-    whole = builtin.digest() if place is None else _digest(place)
-    return hashlib.sha256(f"features of {whole}".encode()).hexdigest()
+def _features_digest(place: _Place) -> str:
+    return hashlib.sha256(f"features of {_digest(place)}".encode()).hexdigest()
 
 
 def _load_classifier(place: _Place) -> nn.Module:
+    if place.folder is None:
+        return builtin.load()
     from dinoclassify.models.checkpoint import load_weights
 
     return load_weights(place.folder, place.name)
 
 
-def _load_encoder(place: _Place | None, preprocessing: Preprocessing | OpaqueProcessor) -> nn.Module:
+def _load_encoder(place: _Place, preprocessing: Preprocessing | OpaqueProcessor) -> nn.Module:
     from dinoclassify.models.head import without_head
 
     return without_head(*_load_with_head(place, preprocessing))
 
 
-def _load_with_head(place: _Place | None, preprocessing: Preprocessing | OpaqueProcessor) -> tuple[nn.Module, str]:
+def _load_with_head(place: _Place, preprocessing: Preprocessing | OpaqueProcessor) -> tuple[nn.Module, str]:
     """A classifier, trained or not, and the name of its head."""
     size = preprocessing.output_size or (224, 224)
-    if place is None:
+    if place.folder is None:
         from dinoclassify.models.head import find_head
 
         module = builtin.load()

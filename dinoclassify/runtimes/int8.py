@@ -255,9 +255,7 @@ def quantise(model: ImageModel, images: Tensor, folder: Path) -> None:
     with no_telemetry(), redirect_stdout(StringIO()):  # NNCF draws bars on stdout, where rows may go
         import nncf
 
-        logging.getLogger("nncf").setLevel(
-            logging.ERROR
-        )  # NNCF's own function would change the handlers of all loggers
+        logging.getLogger("nncf").setLevel(logging.ERROR)  # NNCF's own way changes all handlers
         network = read_network(converted(model))
         save_network(
             nncf.quantize(

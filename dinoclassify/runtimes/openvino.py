@@ -53,11 +53,7 @@ class OpenVINORuntime:
     device = "cpu"
 
     def __init__(
-        self,
-        model: ImageModel,
-        precision: RequestedPrecision = "auto",
-        *,
-        quantised: Path | None = None,
+        self, model: ImageModel, precision: RequestedPrecision = "auto", *, quantised: Path | None = None
     ) -> None:
         self._model = model
         folder = quantised or converted(model)

@@ -18,8 +18,6 @@ from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import PendingOutput, Runtime, finite_rows, to_outputs
 from dinoclassify.runtimes.devices import cpu_has_bf16, has_bf16
 from dinoclassify.runtimes.memory import TooLargeError, has_no_engine, is_out_of_memory, may_be_out_of_memory
-
-# REMOVED
 from dinoclassify.types.compute import Precision, RequestedPrecision
 
 log = logging.getLogger(__name__)
@@ -33,11 +31,7 @@ _settings_lock = threading.RLock()  # held while settings of the process are cha
 
 
 def open_model(
-    model: ImageModel,
-    devices: Sequence[torch.device],
-    precision: RequestedPrecision,
-    *,
-    compiled: bool = False,
+    model: ImageModel, devices: Sequence[torch.device], precision: RequestedPrecision, *, compiled: bool = False
 ) -> Runtime:
     """The model on each of the devices; see `TorchRuntime`."""
     replicas = [TorchRuntime(model, device, precision, compiled=compiled) for device in devices]
@@ -87,12 +81,7 @@ class TorchRuntime:
     name = "torch"
 
     def __init__(
-        self,
-        model: ImageModel,
-        device: torch.device,
-        precision: RequestedPrecision = "auto",
-        *,
-        compiled: bool = False,
+        self, model: ImageModel, device: torch.device, precision: RequestedPrecision = "auto", *, compiled: bool = False
     ) -> None:
         module = model.load()
         self.device = str(device)
