@@ -44,18 +44,9 @@ def load_batches(
     The workers read images that are not on this machine ahead. A worker that dies or hangs is replaced, and costs at
     most the image it was decoding; see `decoding.worker`.
 
-    Args:
-        sources: the images.
-        preprocessing: the model's preprocessing. If its images differ in size, each is a batch of its own.
-        batch_size: images in a batch.
-        workers: processes that decode.
-        exact: see `decoding.decode.decode`.
-        max_pixels: see `decoding.decode.decode`.
-        timeout: seconds after which an image fails.
-        private: see `storage.remote.web`.
-        live: sources come over time. A batch may be short where a worker would be idle; while the next one is not
-            ready, `NOTHING_CAME` or `NOT_READY` stands for it.
-        pinned: give pixels in memory from which CUDA copies by itself.
+    For most arguments see `types.run_options.RunOptions`, for ``pinned`` see `decoding.pinned_memory`. If the
+    preprocessing gives images of different sizes, each is a batch of its own. If ``live``, sources come over time: a
+    batch may be short where a worker would be idle, and `NOTHING_CAME` or `NOT_READY` stands for one that is not ready.
 
     Raises:
         UsageError: the workers need more open files than the system allows.

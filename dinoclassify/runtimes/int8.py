@@ -120,9 +120,9 @@ class Int8Runtime:
         self._same = self._checked = 0  # labels
         self._random = torch.Generator().manual_seed(0)
         network = find_kept(self._network_name, self._stamp)
-        judgement = find_kept(self._verdict_name, self._stamp_of(network)) if network is not None else None
-        if network is not None and judgement is not None:
-            self.verdict = _read(judgement)
+        kept_verdict = find_kept(self._verdict_name, self._stamp_of(network)) if network is not None else None
+        if network is not None and kept_verdict is not None:
+            self.verdict = _read(kept_verdict)
             self._runtime = self._in_int8(network) if self.verdict.accepted else OpenVINORuntime(model)
             self._report(self.verdict)
         else:
@@ -132,8 +132,8 @@ class Int8Runtime:
                 self._begin_to_check(network)
             else:
                 to_come += CALIBRATION * CALIBRATION_EVERY
-            answering = f"a run answers in {self._runtime.precision} until it has seen some {to_come:,} images"
-            log.warning("int8 is not ready: %s", answering)
+            progress = f"a run answers in {self._runtime.precision} until it has seen some {to_come:,} images"
+            log.warning("int8 is not ready: %s", progress)
         self._learning = self.verdict is None
         self.batch_size = self._runtime.batch_size
         self.outputs = self._runtime.outputs

@@ -7,6 +7,7 @@ OpenVINO makes bf16 of it when it loads.
 import errno
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -41,20 +42,11 @@ _FULL = 1 << 20  # bytes: a disk with less free space counts as full
 _SLOW_FROM = 1_000_000  # parameters: smaller models convert in a moment
 _NETWORK = "network.xml"  # and network.bin
 _REFUSAL = "refusal.txt"  # takes the place of a network, and says why there is none
-_LACKING = (  # words of errors that have another cause than the model
-    "bad_alloc",
-    "out of memory",
-    "not enough memory",
-    "cannot allocate",
-    "can't allocate",
-    "can't start new thread",
-    "temporarily unavailable",
-    # Python errors raised while OpenVINO converts come back as text.
-    "memoryerror",
-    "unable to allocate",
-    "too many open files",
-    "stopped by sig",
-    "keyboardinterrupt",
+# Words of errors with another cause than the model. Python errors raised while OpenVINO converts come back as text.
+_LACKING = re.compile(
+    "bad_alloc|out of memory|not enough memory|can(no|')t allocate|can't start new thread|temporarily unavailable"
+    "|memoryerror|unable to allocate|too many open files|stopped by sig|keyboardinterrupt",
+    re.IGNORECASE,
 )
 
 
@@ -218,9 +210,7 @@ def _same_logging() -> Iterator[None]:
 def _comes_from_machine(error: BaseException | None) -> bool:
     """Whether an error, or one of its causes, comes from the machine or a stopped run rather than from the model."""
     while error is not None:
-        if isinstance(error, MemoryError | OSError | ImportError) or any(
-            word in str(error).lower() for word in _LACKING
-        ):
+        if isinstance(error, MemoryError | OSError | ImportError) or _LACKING.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
