@@ -41,13 +41,13 @@ _PHOTOMETRIC, _SENSOR_DATA = 262, frozenset({32803, 34892})  # a colour filter a
 _MAKE = 271
 _SUB_IFDS = 330
 _DNG_VERSION = 0xC612
-_MOST_DIRECTORIES = 16  # of one file that are read
+_MOST_DIRECTORIES = 16  # read of one file
 
 
 def raw_format(stream: BinaryIO) -> str | None:
     """The name of the RAW format of a file, such as ``Nikon RAW (NEF)``; None for any other file.
 
-    The stream is at its start before and after. None for a TIFF whose tags cannot be read, too: the decoder judges it.
+    The stream is at its start before and after. A TIFF whose tags cannot be read gives None too: the decoder judges it.
     """
     head = stream.read(_HEADER)
     try:

@@ -104,8 +104,8 @@ def _preprocess(
     full, orientation, used = image.size, 1, None
     may_rescale = _may_rescale(preprocessing, exact=exact)
     if isinstance(image, JpegImagePlugin.JpegImageFile) and may_rescale:
-        # Only JPEG gives its orientation without decoding. PNG decodes to find it: the error of broken data would come
-        # here, be suppressed, and not come again.
+        # Only JPEG tells its orientation without decoding. PNG decodes to find it: an error in its data would be
+        # suppressed here, and not occur again.
         orientation = _orientation(image)
         used = _scale_while_decoding(image, preprocessing, turned=orientation >= TURNED)
     if image.width * image.height > max_pixels:

@@ -67,7 +67,9 @@ def open_list_pipe(
     outbox: SimpleQueue[list[Source] | None] = SimpleQueue()
 
     def send() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])  # a dead reader is an error, not our end
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, [signal.SIGPIPE]
+        )  # a dead reader raises an error, rather than end this process
         with writer, suppress(BrokenPipeError):
             while (sources := outbox.get()) is not None:
                 try:
