@@ -5,13 +5,13 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from dinoclassify.errors import OutputError
 from dinoclassify.messages import join_words
 from dinoclassify.results.sort.attributes import lost, rights_of
 from dinoclassify.results.sort.journal import JOURNAL_NAME, Entry, append_entries
 from dinoclassify.results.sort.plans import Done, File, Plan, SortResult
-from dinoclassify.results.sort.targets import folders_of
 from dinoclassify.results.sort.transfer import TRANSFERS, Mode, identity, unfinished_name
 from dinoclassify.results.sort.undo import KeptError, take_back
 from dinoclassify.storage.atomic import FULL
@@ -40,7 +40,7 @@ class Executor:
         self._journal = os.path.join(folder, JOURNAL_NAME)
         self._pending = [Entry("mkdir", path) for path in new_folders]  # entries that the journal does not have yet
         self._entries: dict[str, Entry] = {}  # by target, of the plans that the journal has and that are still to do
-        self._folders: set[str] = set()  # targets of folders that exist or that the journal has
+        self._folders: set[PurePosixPath] = set()  # targets of folders that exist or that the journal has
         self._has_warned = False  # of attributes that the file system does not keep
 
     def write_ahead(self, plans: Iterable[Plan]) -> bool:
@@ -96,11 +96,11 @@ class Executor:
         return plan.result("differs" if plan.why else "there", plan.why) if plan.is_there else plan.result("done")
 
     def _missing_folders(self, plan: Plan) -> Iterator[Entry]:
-        for folder in folders_of(plan.image.target):
+        for folder in reversed(PurePosixPath(plan.image.target).parents[:-1]):
             if folder not in self._folders:
                 self._folders.add(folder)
-                if not os.path.lexists(self._in_folder(folder)):
-                    yield Entry("mkdir", folder)
+                if not os.path.lexists(self._in_folder(str(folder))):
+                    yield Entry("mkdir", str(folder))
 
     def _transfers(self, plan: Plan) -> Iterator[Entry]:
         image_temp_name = "" if plan.is_there else unfinished_name()

@@ -27,9 +27,8 @@ class Planner:
         folder: absolute path of the folder into which images are sorted.
         mode: how files get there.
         options: which images are sorted, and where each goes.
-        moved: sources of the files that were moved; others add to it.
-        interrupted: images that an unfinished run moved, so that some of their companions may still be at their old
-            places.
+        moved: sources of the files that were moved; the executor adds to it.
+        interrupted: images that an unfinished run moved; some of their companions may still be at their old places.
     """
 
     def __init__(
@@ -38,13 +37,13 @@ class Planner:
         self._folder, self._mode, self._options, self._moved = folder, mode, options, moved
         self._class_name, self._group_name = folder_namer(), folder_namer()
         self._sources: dict[str, str] = {}  # by the planned targets
-        self._leaving: set[str] = set()  # sources of planned moves
-        self._leaders: dict[str, str] = {}  # of each image that goes along with another, the other
+        self.leaving: set[str] = set()  # sources of planned moves
+        self.leaders: dict[str, str] = {}  # of each image that goes along with another, the other
         self._stale: set[str] = set()  # images that have changed since they were labelled
         self._shared: set[str] = set()  # companions of several images, already reported
         self._moving_by_stem: defaultdict[str, set[str]] = defaultdict(set)  # images whose companions may stay behind
         for image in filter(is_image, interrupted):
-            self._note_moving(image)
+            self._moving_by_stem[os.path.splitext(image)[0]].add(os.path.basename(image))
         self._find_companions: FindCompanions = lambda _: Companions()
         if options.with_companions:
             self._find_companions = companion_finder(self._moving_by_stem if mode == "move" else None)
@@ -63,7 +62,7 @@ class Planner:
         for row in rows:
             if row.status == "failed":
                 source = free_of_links(self._options.find(row))
-                may_go = may_decide or self.goes_along(source) or not self._has_shot(source)
+                may_go = may_decide or source in self.leaders or not self._has_shot(source)
                 steps += self.plan_row(row) if may_go else [SortResult(row.path, "failed")]
         return steps
 
@@ -71,12 +70,12 @@ class Planner:
         """What to do with the image of a row: a step for each of its targets."""
         image = self._options.find(row)
         source = free_of_links(image)
-        if self.goes_along(source):
+        if source in self.leaders:
             return [CompanionRow(row, source)]
         targets = targets_of(row, source, self._options, self._class_name, self._group_name)
         if isinstance(targets, str):
             return [SortResult(row.path, targets)]
-        if self.is_leaving(source):
+        if source in self.leaving:
             return [Plan(row.path, File(source, file_signature(source), targets[0]), targets[0], is_twin=True)]
         if source in self._moved and not os.path.lexists(source):
             return [SortResult(row.path, "moved")]
@@ -101,20 +100,12 @@ class Planner:
         except OSError as error:
             return _unreadable(plan.path, error)
 
-    def goes_along(self, source: str) -> bool:
-        """Whether an image is planned as the companion of another."""
-        return source in self._leaders
-
-    def is_leaving(self, source: str) -> bool:
-        """Whether a file is planned to be moved."""
-        return source in self._leaving
-
     def drop(self, plan: Plan) -> None:
         """Free the targets of a plan that was not carried out."""
         for file in plan.files:
             self.free_target(file.target)
-            self._leaders.pop(file.source, None)
-            self._leaving.discard(file.source)
+            self.leaders.pop(file.source, None)
+            self.leaving.discard(file.source)
 
     def free_target(self, target: str) -> None:
         """Let another image have a target."""
@@ -123,7 +114,7 @@ class Planner:
     def forget_plans(self) -> None:
         """Forget all targets; those of plans that were carried out are in the folder."""
         self._sources.clear()
-        self._leaving.clear()
+        self.leaving.clear()
 
     def _plan_targets(self, path: str, source: str, targets: Sequence[str]) -> list[Step]:
         """A step for each target of an image.
@@ -136,7 +127,7 @@ class Planner:
         if stale := [name for name in companions if os.path.join(folder, name) in self._stale]:
             return [SortResult(path, "changed", why=f"is left alone: its companion {stale[0]} {CHANGED}")]
         steps: list[Step] = [self._plan(path, source, signature, target, companions) for target in targets]
-        if self._mode == "move" and self.is_leaving(source):
+        if self._mode == "move" and source in self.leaving:
             steps += self._report_shared(path, source)
         return steps
 
@@ -153,22 +144,19 @@ class Planner:
             OSError: the folder of the image cannot be listed.
         """
         paths = [os.path.join(os.path.dirname(source), name) for name in self._find_companions(source).names]
-        free = [path for path in paths if not self.is_leaving(path) and self._leaders.get(path, source) == source]
+        free = [path for path in paths if path not in self.leaving and self.leaders.get(path, source) == source]
         return [os.path.basename(path) for path in free if os.path.lexists(path)]
 
     def _report_shared(self, path: str, source: str) -> Iterator[SortResult]:
         """Report each companion that an image shares with others, once: it stays."""
         companions, image = self._find_companions(source), os.path.basename(source)
         for name in companions.shared:
-            self._note_moving(source)
+            self._moving_by_stem[os.path.splitext(source)[0]].add(image)
             if os.path.lexists(file := os.path.join(os.path.dirname(source), name)) and file not in self._shared:
                 self._shared.add(file)
                 cure = f"call it {image}{os.path.splitext(name)[1]} if it is of that"
                 why = f"is called like {join_words(sorted([image, *companions.alike]))}, and stays: {cure}"
                 yield SortResult(os.path.join(os.path.dirname(path), name), "shared", why=why)
-
-    def _note_moving(self, image: str) -> None:
-        self._moving_by_stem[os.path.splitext(image)[0]].add(os.path.basename(image))
 
     def _plan(
         self, path: str, source: str, signature: Signature, preferred: str, companions: Sequence[str]
@@ -211,12 +199,12 @@ class Planner:
         """The plan, whose targets no other plan gets."""
         self._sources.update((file.target, file.source) for file in plan.files)
         if self._mode == "move":
-            self._leaving.update(file.source for file in plan.files)
+            self.leaving.update(file.source for file in plan.files)
         self._note_leader(plan)
         return plan
 
     def _note_leader(self, plan: Plan) -> None:
-        self._leaders.update((file.source, plan.image.source) for file in plan.companions if is_image(file.source))
+        self.leaders.update((file.source, plan.image.source) for file in plan.companions if is_image(file.source))
 
     def _in_folder(self, target: str) -> str:
         return os.path.join(self._folder, target)

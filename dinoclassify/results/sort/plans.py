@@ -9,17 +9,17 @@ from dinoclassify.types.source import Signature
 
 Done = Literal[
     "done",
-    "there",
-    "moved",
-    "along",
-    "differs",
-    "shared",
-    "uncertain",
+    "there",  # the folder already has the image, or another with the same content
+    "moved",  # an earlier run or row moved it
+    "along",  # it went along with another image, as its companion
+    "differs",  # the folder already has it, with a companion of other content
+    "shared",  # it is a companion that belongs to several images, and stays
+    "uncertain",  # this, failed and other: the options leave it alone
     "failed",
     "other",
-    "gone",
-    "changed",
-    "back",
+    "gone",  # since it was labelled
+    "changed",  # since it was labelled
+    "back",  # it was moved, and is at its old place again
     "error",
 ]
 
@@ -27,19 +27,6 @@ Done = Literal[
 @dataclass(frozen=True, slots=True)
 class SortResult:
     """What became of an image, its path in the folder, and why it is not there.
-
-    ``done`` is one of:
-
-    - ``done``.
-    - ``there``: the folder already has the image, or another with the same content.
-    - ``moved``: an earlier run or row moved it.
-    - ``along``: it went along with another image, as its companion.
-    - ``differs``: the folder already has it, with a companion of other content.
-    - ``shared``: it is a companion that belongs to several images, and stays.
-    - ``uncertain``, ``failed``, ``other``: the options leave it alone.
-    - ``gone``, ``changed``: since it was labelled.
-    - ``back``: it was moved, and is at its old place again.
-    - ``error``.
 
     ``companions`` went along with the image: their names, and their paths in the folder.
     """
@@ -67,9 +54,9 @@ class Plan:
     Args:
         path: of the image, as its row has it.
         image: the image itself.
-        preferred: the target that the image would have if nothing else had it.
+        preferred: the target of the image if no other file had it.
         companions: files that go along with the image.
-        is_twin: an earlier plan has this target for the same content; there is nothing to do once it is carried out.
+        is_twin: an earlier plan puts the same content there, so that there is nothing to do unless that fails.
         is_there: the folder already has the image, and only companions are missing.
         why: what is wrong with other companions.
     """

@@ -31,14 +31,9 @@ BATCH = 100  # rows, or shots of several rows, for which the journal is forced o
 
 @contextmanager
 def open_sorted_folder(folder: str, mode: Mode, *, dry_run: bool, resume: bool, wait: bool) -> Iterator["SortedFolder"]:
-    """The folder, made if need be, while no other run may sort into it. A new folder goes if nothing is sorted.
+    """The folder, made if need be, locked until the block ends; a new folder goes again if nothing was sorted.
 
-    Args:
-        folder: its path.
-        mode: how images get there.
-        dry_run: say what would be done, and do nothing.
-        resume: go on after a run that did not finish.
-        wait: wait for another run that sorts into the folder.
+    Args are those of `SortedFolder`; ``wait`` waits for another run that sorts into the folder.
 
     Raises:
         UsageError: see `SortedFolder`; or ``folder`` is a file.
@@ -150,7 +145,7 @@ class _Run:
             yield step
         elif isinstance(step, Plan):
             yield self._carry_out(step)
-        elif self.planner.goes_along(step.source):
+        elif step.source in self.planner.leaders:
             yield SortResult(step.row.path, "along")
         elif step.row.status == "failed":
             yield SortResult(step.row.path, "failed")
@@ -175,7 +170,7 @@ class _Run:
     def _follow_twin(self, plan: Plan) -> SortResult:
         """Check that the target has the content of the image by now; find another target if it does not."""
         image = plan.image
-        if self.planner.is_leaving(image.source) and (self.dry_run or not os.path.lexists(image.source)):
+        if image.source in self.planner.leaving and (self.dry_run or not os.path.lexists(image.source)):
             return SortResult(plan.path, "moved")
         has_target = not plan.companions and same_content(image.source, os.path.join(self.folder, image.target))
         if self.dry_run or has_target:

@@ -117,9 +117,3 @@ def _marks(source: str) -> Iterator[str]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     for digits in _DIGITS:
         yield f"-{digest[:digits]}"
-
-
-def folders_of(target: str) -> list[str]:
-    """The folders that a relative path goes through, outermost first."""
-    names = target.split("/")[:-1]
-    return ["/".join(names[:count]) for count in range(1, len(names) + 1)]

@@ -1,7 +1,8 @@
 """Formats of sidecars: one file each here, and its name in `SidecarFormat`."""
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 from dinoclassify.results.sidecars.formats.base import SidecarContent
 
@@ -9,14 +10,13 @@ SidecarFormat = Literal["xmp", "txt", "json"]  # each the name of a module here 
 FORMATS: tuple[SidecarFormat, ...] = get_args(SidecarFormat)
 
 
-class Update(Protocol):
-    """What the module of a format has as ``update``."""
-
-    def __call__(self, old: bytes | None, content: SidecarContent, /) -> bytes | None:
-        """The new bytes of a sidecar whose old bytes are ``old``; None for no file. Raises SidecarError."""
+Update = Callable[[bytes | None, SidecarContent], bytes | None]
 
 
 def update_of(name: SidecarFormat) -> Update:
-    """The function that updates sidecars of a format."""
+    """The function ``update`` of a format: the old bytes of a sidecar -> the new ones, with None for no file.
+
+    It raises SidecarError if the old bytes are not of the format.
+    """
     update: Update = import_module(f"{__name__}.{name}").update
     return update

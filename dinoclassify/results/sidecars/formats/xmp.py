@@ -22,7 +22,6 @@ from dinoclassify.results.sidecars.formats.xml_edit import (
     splice,
     written_name,
 )
-from dinoclassify.types.prediction import Label
 
 TOOLKIT = "dinoclassify"  # in files that we make
 
@@ -81,11 +80,6 @@ class _List:
     element: Element
     container: Element
 
-    @property
-    def texts(self) -> list[str]:
-        """The texts of the items."""
-        return [item.text for item in self.container.children]
-
 
 @dataclass(frozen=True, slots=True)
 class _File:
@@ -99,7 +93,7 @@ class _File:
 
     def texts(self, wanted: _Property) -> list[str]:
         """The items of a property, of all its lists if it has several."""
-        return [text for keywords in self.lists[wanted] for text in keywords.texts]
+        return [item.text for keywords in self.lists[wanted] for item in keywords.container.children]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +112,7 @@ def update(old: bytes | None, content: SidecarContent) -> bytes | None:
     """
     file = _read(_EMPTY if old is None else old)
     our_flat, our_tree = _ours(file)
-    labels = _keywords(content.labels)
+    labels = [word.replace("|", "/") for word in words(content.labels)]  # a | would make a tree of keywords
     changes = {
         **_changes(file, _FLAT, _OUR_FLAT, our_flat, labels),
         **_changes(file, _TREE, _OUR_TREE, our_tree, [f"{content.prefix}|{label}" for label in labels]),
@@ -129,11 +123,6 @@ def update(old: bytes | None, content: SidecarContent) -> bytes | None:
     new = _read(splice(file.content, _edits(file, changes)))  # also checks that the new content is XMP
     is_empty = not any(_says_something(description) for description in new.descriptions)
     return None if is_empty and (new.toolkit == TOOLKIT or not has_our_description) else new.content
-
-
-def _keywords(labels: Iterable[Label]) -> list[str]:
-    """The names of labels; a ``|`` would make a tree of keywords of one."""
-    return [word.replace("|", "/") for word in words(labels)]
 
 
 def _read(content: bytes) -> _File:
@@ -188,11 +177,12 @@ def _edits(file: _File, changes: Mapping[_Property, _Change]) -> list[Edit]:
     for changed, change in changes.items():
         new = change.new
         for keywords in file.lists[changed]:
-            remaining = [item for item in keywords.container.children if item.text not in change.lost]
-            edits += [cut(file.content, item) for item in keywords.container.children if item.text in change.lost]
+            items = keywords.container.children
+            lost = [item for item in items if item.text in change.lost]
+            edits += [cut(file.content, item) for item in lost]
             if new:
                 edits.append(_append_items(file.content, keywords, new))
-            elif not remaining and keywords.texts and (ours is None or keywords.description is ours):
+            elif items and len(lost) == len(items) and (ours is None or keywords.description is ours):
                 edits.append(cut(file.content, keywords.element))
                 removed.add(id(keywords.element))
             new = ()
@@ -218,8 +208,8 @@ def _our_description(file: _File) -> Element | None:
         description = record.description
         tag = file.content[description.start : description.opened]
         children = {element.name for element in description.children}
-        is_declared = all(declaration in tag for declaration in _DECLARATIONS)
-        if children <= names and _says_nothing_else(description) and is_declared:
+        is_ours = children <= names and all(declaration in tag for declaration in _DECLARATIONS)
+        if is_ours and _says_nothing_else(description):
             return description
     return None
 
