@@ -21,6 +21,12 @@ def count_of(number: int, name: str) -> str:
     return f"{number:,} {name}{ending}"
 
 
+def join_words(words: Iterable[str]) -> str:
+    """Words in a sentence: ``exact times, modes and owners``."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """` (did you mean ...?)` with the choice that is spelt most like ``name``; empty where none is."""
     found = get_close_matches(name, list(choices), n=1, cutoff=0.5)

@@ -10,6 +10,7 @@ import typer
 
 from dinoclassify.discovery import filters
 from dinoclassify.models.names import DEFAULT
+from dinoclassify.results.sidecars import formats
 from dinoclassify.timing import StageTimer
 from dinoclassify.types import source
 from dinoclassify.types.compute import RequestedPrecision, RuntimeName
@@ -268,10 +269,7 @@ UndoTo = Annotated[
     _run("--to", metavar="ROOT", help="With --undo: put images back only below this folder; for journals of others."),
 ]
 
-SidecarFormat = Annotated[
-    Literal["xmp", "txt", "json"],
-    _output("--format", "-f", help="What the sidecars are."),
-]
+SidecarFormat = Annotated[formats.SidecarFormat, _output("--format", "-f", help="What the sidecars are.")]
 Naming = Annotated[Literal["full", "stem"], _output(help="full: x.jpg has x.jpg.xmp; stem: it has x.xmp.")]
 SidecarsInto = Annotated[
     str | None, _output(metavar="DIR", help="Write sidecars below this folder, rather than beside the images.")

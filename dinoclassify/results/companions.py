@@ -1,4 +1,4 @@
-"""The files that go along with an image: its RAW, its sidecars, the sound or the short film of a camera."""
+"""The files that belong to an image: its RAW, its sidecars, the sound or the short film of a camera."""
 
 import os
 from collections import defaultdict
@@ -7,20 +7,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dinoclassify.discovery.filters import IMAGE_SUFFIXES, RAW_SUFFIXES
+from dinoclassify.results.sidecars.formats import FORMATS
 
-# .xmp .txt .json: what tag writes; .json is Google Takeout's, too. .aae: edits of Apple Photos. .pp3: RawTherapee.
-# .dop: DxO. .on1: ON1. .acr: Camera Raw. .thm .wav: a thumbnail, and the sound, of a camera. .mov: a Live Photo.
-_BESIDE = frozenset({".xmp", ".txt", ".json", ".aae", ".pp3", ".dop", ".on1", ".acr", ".thm", ".wav", ".mov"})
+# .aae: edits of Apple Photos. .pp3: RawTherapee. .dop: DxO. .on1: ON1. .acr: Camera Raw. .thm .wav: a thumbnail and the
+# sound of a camera. .mov: a Live Photo. Google Takeout writes .json, as we do.
+_OTHER_PROGRAMS = frozenset({".aae", ".pp3", ".dop", ".on1", ".acr", ".thm", ".wav", ".mov"})
+_COMPANION_SUFFIXES = _OTHER_PROGRAMS.union(f".{name}" for name in FORMATS)
 _IMAGES = IMAGE_SUFFIXES | RAW_SUFFIXES
-_FOLDERS = 8  # whose names are in memory
+_FOLDERS = 8  # listings in memory
 
 
 @dataclass(frozen=True, slots=True)
 class Companions:
     """Names of files in the folder of an image.
 
-    ``names``: what goes along with it; ``shared``: what would, but that it is called like ``alike``, too: other images,
-    none of its shot.
+    Args:
+        names: files that go along with the image.
+        shared: files that belong to other images as well, and so stay.
+        alike: these other images, which share the stem but are not of one shot.
     """
 
     names: Sequence[str] = ()
@@ -35,15 +39,14 @@ _ByStem = Callable[[str], Mapping[str, Sequence[str]]]
 def companion_finder(moved: Mapping[str, Collection[str]] | None = None) -> FindCompanions:
     """A function that gives the companions of an image.
 
-    Where a RAW is among the images that share a stem, all these images are one shot, and companions of each other;
-    otherwise none of them is. Then ``x.xmp`` goes along with each copy or link, but with none of several to be moved.
+    If one of the images that share a stem is a RAW, they are one shot, and companions of each other. If none is,
+    ``x.xmp`` goes along with each of these images that is copied or linked, and with none that is moved.
 
-    A folder is listed once, as long as no more than eight others come between. The function raises OSError where it
-    cannot be listed.
+    A folder is listed again only after eight others. The function raises OSError if it cannot be listed.
 
     Args:
-        moved: where images are moved, the names of those of the run by their stems, with their folders. Symbolic links
-            are no companions then.
+        moved: the names of the images moved in this run, by their paths without suffix; None if images are not moved.
+            When images are moved, symbolic links are not companions.
     """
     by_stem = _lister(links=moved is None)
 
@@ -52,20 +55,20 @@ def companion_finder(moved: Mapping[str, Collection[str]] | None = None) -> Find
         names, stem = by_stem(folder), os.path.splitext(name)[0]
         of_stem = names.get(stem, ())
         shot = shot_of(name, of_stem)
-        own = [one for one in shot if one != name]
-        own += [one for image in shot for one in names.get(image, ()) if _suffix(one) in _BESIDE]
-        beside = [one for one in of_stem if _suffix(one) in _BESIDE]
+        own = [other for other in shot if other != name]
+        own += [other for image in shot for other in names.get(image, ()) if _suffix(other) in _COMPANION_SUFFIXES]
+        shared = [other for other in of_stem if _suffix(other) in _COMPANION_SUFFIXES]
         if moved is None or is_raw(name) or len(shot) > 1:
-            return Companions(own + beside)
-        images = (one for one in of_stem if is_image(one))
+            return Companions(own + shared)
+        images = (other for other in of_stem if is_image(other))
         alike = {*images, *moved.get(os.path.join(folder, stem), ())} - {name}
-        return Companions(own, beside, sorted(alike)) if alike else Companions(own + beside)
+        return Companions(own, shared, sorted(alike)) if alike else Companions(own + shared)
 
     return find
 
 
 def shot_finder() -> Callable[[str], bool]:
-    """A function that tells whether an image is one of several of a shot; a folder that cannot be listed has none."""
+    """A function that tells whether an image shares its shot with others; False if its folder cannot be listed."""
     by_stem = _lister(links=True)
 
     def is_of_shot(image: str) -> bool:
@@ -80,30 +83,30 @@ def shot_finder() -> Callable[[str], bool]:
 
 
 def _lister(*, links: bool) -> _ByStem:
-    """A function that gives the names of images and what may go along with them in a folder, by their stems."""
+    """A function that gives the names of images and possible companions in a folder, by their stems."""
 
     @lru_cache(_FOLDERS)
     def by_stem(folder: str) -> Mapping[str, Sequence[str]]:
-        found = defaultdict(list)
+        names_by_stem = defaultdict(list)
         with os.scandir(folder or os.curdir) as entries:
             for entry in entries:
                 stem, suffix = os.path.splitext(entry.name)
-                if suffix.lower() in _BESIDE | _IMAGES and entry.is_file(follow_symlinks=links):
-                    found[stem].append(entry.name)
-        return {stem: sorted(names) for stem, names in found.items()}
+                if suffix.lower() in _COMPANION_SUFFIXES | _IMAGES and entry.is_file(follow_symlinks=links):
+                    names_by_stem[stem].append(entry.name)
+        return {stem: sorted(names) for stem, names in names_by_stem.items()}
 
     return by_stem
 
 
 def shot_of(name: str, names: Sequence[str]) -> list[str]:
-    """The images that are of one shot with an image, which is one of them.
+    """The images of one shot: the image itself, and those that share its stem if one of them is a RAW.
 
     Args:
         name: of the image.
-        names: of all that share its stem.
+        names: of all files that share its stem.
     """
-    images = [one for one in names if _suffix(one) in _IMAGES]
-    is_shot = name in images and any(is_raw(one) for one in images)
+    images = list(filter(is_image, names))
+    is_shot = name in images and any(map(is_raw, images))
     return images if is_shot else [name]
 
 
@@ -113,7 +116,7 @@ def is_raw(name: str) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Whether a companion may have a row of its own."""
+    """Whether a name has the suffix of an image, so that the file may have a row of its own."""
     return _suffix(name) in _IMAGES
 
 

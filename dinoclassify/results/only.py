@@ -1,4 +1,4 @@
-"""The labels and groups that are wanted, of those that rows have: ``--only``."""
+"""``--only``: the rows of some labels or groups."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,10 +12,14 @@ from dinoclassify.messages import name_some
 
 @dataclass(slots=True)
 class Only:
-    """Names of labels or groups, as people write them, and all labels that have been asked about.
+    """Names of labels or groups, as a user wrote them.
 
-    A name means a label as it is shown, whatever the case and underscores, or one of its synonyms: ``tench`` of
-    ``tench, Tinca tinca``.
+    A name means a label as it is shown, in any case and with underscores for spaces, or one of its synonyms: ``tench``
+    means ``tench, Tinca tinca``.
+
+    Args:
+        names: what the user wrote.
+        are_known: all labels and groups are known, so that each name is known to be one.
     """
 
     names: tuple[str, ...]
@@ -29,7 +33,7 @@ class Only:
         return self._seen[label]
 
     def trouble(self) -> str | None:
-        """A line for people if no row had some of the names."""
+        """A warning about names that no label passed to `wants` had; None if there are none."""
         meanings = _meanings(self._seen)
         missing = [name for name in self.names if plain(name) not in meanings]
         if not missing:
@@ -39,19 +43,22 @@ class Only:
 
 
 def choose(names: Sequence[str], labels: Mapping[int, str], groups: Groups | None) -> Only:
-    """The labels that are wanted.
+    """The selection of some labels and groups.
 
     Args:
-        names: what people wrote.
-        labels: those of the rows, by index, as far as they are known.
-        groups: those into which the rows are folded.
+        names: what the user wrote.
+        labels: of the rows, by index, as far as they are known.
+        groups: into which the labels of rows are folded; None without ``--groups``.
 
     Raises:
-        UsageError: a name is empty; or all labels are known, and it is none of them.
+        UsageError: a name is empty; or all labels are known, and the name is none of them.
     """
     if not all(map(str.strip, names)):
         raise UsageError("--only: name a label or a group")
-    known, are_all = dict.fromkeys(labels.values()), False  # those of the rows are likelier to be meant
+    known, are_all = (
+        dict.fromkeys(labels.values()),
+        False,
+    )  # labels of the rows first: a user is more likely to mean them
     everyday, is_imagenet = read_groups(EVERYDAY).names, are_imagenets(labels)
     for more, fits in (
         ((*groups.names, *groups.classes) if groups is not None else (), groups is not None),
@@ -70,13 +77,13 @@ def choose(names: Sequence[str], labels: Mapping[int, str], groups: Groups | Non
 
 
 def _meanings(labels: Iterable[str]) -> set[str]:
-    """All names that mean one of the labels, in the form in which names are compared."""
+    """All names that mean one of the labels, in the form that comparisons use."""
     return {plain(name) for label in labels for name in (label, *label.split(","))}
 
 
 def _nearest(names: Sequence[str], labels: Iterable[str]) -> str:
-    """What may be meant by the first of the names: a label with that word in it, or else one that is spelt like it."""
+    """`` (did you mean ...?)`` for the first name: a label that has the word, else the one spelt most like it."""
     name, by_meaning = plain(names[0]), {meaning: label for label in labels for meaning in _meanings([label])}
-    found = [meaning for meaning in by_meaning if f" {name} " in f" {meaning} "]
-    found += difflib.get_close_matches(name, by_meaning, n=1)
-    return f" (did you mean {by_meaning[found[0]]}?)" if found else ""
+    matches = [meaning for meaning in by_meaning if f" {name} " in f" {meaning} "]
+    matches += difflib.get_close_matches(name, by_meaning, n=1)
+    return f" (did you mean {by_meaning[matches[0]]}?)" if matches else ""

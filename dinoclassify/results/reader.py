@@ -1,60 +1,48 @@
-"""What `predict` wrote -> its predictions, whatever its format and number of ranks."""
+"""A file that `predict` wrote -> its predictions, in any format and with any number of ranks."""
 
 import codecs
 import json
-import logging
 import os
 import re
 import shutil
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from gzip import BadGzipFile, GzipFile
 from io import BufferedReader
 from itertools import chain
 from typing import Any
 
-from dinoclassify.discovery.containers import is_file_name
 from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.discovery.path_list import STDIN
 from dinoclassify.discovery.paths import absolute_path
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.missing import why_missing
-from dinoclassify.storage.paths import file_shown_as
 from dinoclassify.storage.remote.object_store import download, is_url
-from dinoclassify.storage.signature import file_signature, same_signature
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import carried_meta
 from dinoclassify.writers.formats import MAGIC, TABLES, Lines, open_format
 from dinoclassify.writers.formats.csv import split
 from dinoclassify.writers.output_folder import part_files, read_manifest
 
-log = logging.getLogger(__name__)
-
-FindFile = Callable[[Prediction], str]
-
-_RANK = re.compile(r"label(_\d+)?")  # a column of each rank
-_GZIP = b"\x1f\x8b"  # how lines begin that are compressed
-_LONGEST = 16 << 20  # bytes of a row: a small file may unpack to an endless one
-
-GONE = "is gone"
-CHANGED = "has changed since it was labelled"
-_ELSEWHERE = "is no file of its own: only those are sorted, tagged and shown"
+_RANK = re.compile(r"label(_\d+)?")  # each rank has one such column
+_GZIP = b"\x1f\x8b"  # the start of compressed lines
+_LONGEST = 16 << 20  # bytes of a row, as a small compressed file may hold an endless one
 
 
 def read_predictions(name: str) -> Iterator[Prediction]:
-    """All predictions of a file, in order; its content says which of the formats it has.
+    """All predictions of a file, in order; its format is known by its content.
 
-    Lines may begin with a byte order mark and end in CRLF, as spreadsheets save them.
+    Text may begin with a byte order mark and have lines that end in CRLF, as spreadsheets save it.
 
     Args:
-        name: the file, the folder of parts, an object or a prefix of such, or ``-`` for stdin, whose lines are read as
-            they come.
+        name: a file, a folder of parts, an object, a prefix of parts, or ``-`` for stdin, whose lines are read as they
+            come.
 
     Raises:
-        UsageError: it cannot be read, or holds something else.
+        UsageError: it cannot be read, or does not hold predictions.
     """
     if (is_url(name) or os.path.isdir(name)) and read_manifest(name) is not None:
         yield from chain.from_iterable(map(read_predictions, part_files(name)))
@@ -67,7 +55,7 @@ def read_predictions(name: str) -> Iterator[Prediction]:
         _check_file(name)
     shown = "stdin" if name == STDIN else name
     try:
-        # Not sys.stdin: Python aborts on its way out if a thread still waits for that.
+        # Not sys.stdin: Python aborts at its exit if a thread still waits for that.
         with open(0 if name == STDIN else name, "rb", closefd=name != STDIN) as stream:
             yield from _read(stream, name, safe_for_excel=_is_safe_for_excel(name))
     except KeyError as error:
@@ -82,9 +70,9 @@ def read_predictions(name: str) -> Iterator[Prediction]:
 
 
 def latest_predictions(name: str) -> Iterator[Prediction]:
-    """The same; of several rows of an image, as ``predict --watch`` writes them when it changes, only the last.
+    """The last prediction of each image: ``predict --watch`` adds a row when an image changes.
 
-    From stdin they come as they are. The names of all images are in memory; they are known by their absolute paths.
+    Images are told apart by their absolute paths, which are all in memory. From stdin, all rows come unchanged.
 
     Raises:
         UsageError: see `read_predictions`.
@@ -93,84 +81,35 @@ def latest_predictions(name: str) -> Iterator[Prediction]:
         yield from read_predictions(name)
         return
     folder = read_meta(name).get("working_folder")
-    begin = folder if isinstance(folder, str) else os.getcwd()
-    numbers = {absolute_path(row.path, begin): number for number, row in enumerate(read_predictions(name))}
+    start = folder if isinstance(folder, str) else os.getcwd()
+    numbers = {absolute_path(row.path, start): number for number, row in enumerate(read_predictions(name))}
     last = set(numbers.values())
     yield from (row for number, row in enumerate(read_predictions(name)) if number in last)
 
 
 def read_meta(name: str) -> dict[str, Any]:
-    """What is said of rows, nothing if it cannot be read.
+    """The metadata of rows; empty if it cannot be read.
 
-    That is ``NAME.meta.json`` or, where that is missing, what the file itself carries; of a folder the manifest.
+    That is ``NAME.meta.json``, else the metadata inside the file itself; for a folder of parts it is the manifest.
     """
     if (is_url(name) or os.path.isdir(name)) and (manifest := read_manifest(name)) is not None:
         return manifest
     if is_url(name):
         try:
             with _local_copy(f"{name}.meta.json") as file:
-                return _parsed(file)
+                return _read_object(file)
         except UsageError:
             return {}
     path = f"{os.path.realpath(name)}.meta.json"
-    return _parsed(path) if os.path.isfile(path) else carried_meta(name) if os.path.isfile(name) else {}
-
-
-def current_file(row: Prediction) -> str:
-    """The path of a row's image, where relative paths begin in the current folder."""
-    return file_shown_as(row.path)
-
-
-def file_finder(name: str) -> FindFile:
-    """A function that gives the path of a row's image, for rows that were read from ``name``.
-
-    A relative path begins in the folder in which `predict` ran, if the metadata of the rows says which, or else in the
-    current folder. Where both have a file of this path, the one that the row was made of is taken, or the first.
-    """
-    folder = read_meta(name).get("working_folder") if name != STDIN else None
-    if not isinstance(folder, str) or not os.path.isabs(folder) or not os.path.isdir(folder):
-        return current_file
-    if os.path.samefile(folder, os.curdir):
-        return current_file
-    log.info("relative paths begin in %s, where predict ran", folder)
-    warned = False
-
-    def find(row: Prediction) -> str:
-        nonlocal warned
-        here = file_shown_as(row.path)
-        if os.path.isabs(row.path) or is_url(row.path):
-            return here
-        there = file_shown_as(os.path.join(folder, row.path))
-        files = [file for file in (there, here) if os.path.lexists(file)] or [there]
-        same = [file for file in files if why_stale(row, file) is None] or files
-        if len(same) > 1 and not warned and not os.path.samefile(*same):
-            log.warning("%s is here and in %s, where predict ran: files there are taken", row.path, folder)
-            warned = True
-        return same[0]
-
-    return find
-
-
-def why_stale(row: Prediction, image: str) -> str | None:
-    """What keeps a row from being about its image as it is now; None if nothing does.
-
-    Args:
-        row: any row.
-        image: its path, see `file_finder`.
-    """
-    if not is_file_name(image):
-        return _ELSEWHERE
-    now = file_signature(image)
-    if now == (None, None):
-        return GONE
-    if not os.path.isfile(image):
-        return "is no file"
-    is_same = row.size is None or same_signature(now, (row.size, row.mtime_ns))
-    return None if is_same else CHANGED
+    return _read_object(path) if os.path.isfile(path) else carried_meta(name) if os.path.isfile(name) else {}
 
 
 def _check_file(name: str) -> None:
-    """Raise UsageError where the name alone shows what a newcomer has mistaken for a file of rows."""
+    """Check that a name may be a file of rows.
+
+    Raises:
+        UsageError: the name alone shows that it is something else.
+    """
     if os.path.isdir(name):
         raise UsageError(f"{name} is a folder: name the file of its rows, as predict {name} -o labels.csv writes it")
     if not os.path.exists(name):
@@ -187,19 +126,19 @@ def _check_file(name: str) -> None:
 
 @contextmanager
 def _local_copy(url: str) -> Iterator[str]:
-    """A file of this machine with the content of an object."""
+    """The path of a temporary file with the content of an object."""
     with tempfile.NamedTemporaryFile(suffix=os.path.basename(url)) as file:
         try:
-            found = download(url, file.name)
+            exists = download(url, file.name)
         except OutputError as error:
             raise UsageError(str(error)) from error
-        if not found:
+        if not exists:
             raise UsageError(f"there is no {url}")
         yield file.name
 
 
-def _parsed(path: str) -> dict[str, Any]:
-    """The object that is written in a file; nothing if there is none."""
+def _read_object(path: str) -> dict[str, Any]:
+    """The JSON object in a file; empty if it cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
@@ -228,22 +167,22 @@ def _read_lines(stream: BufferedReader | GzipFile, *, safe_for_excel: bool) -> I
         stream.read(len(codecs.BOM_UTF8))
     if start := stream.peek(MAGIC)[:MAGIC]:
         lines = _lines(stream, start, safe_for_excel=safe_for_excel)
-        for line in lines.lines(whole := _Whole(stream)):
-            whole.pending -= len(line)
+        for line in lines.lines(text := _TextLines(stream)):
+            text.pending -= len(line)
             yield lines.parse(_with_newline(line))
-        if whole.pending:
+        if text.pending:
             raise ValueError("its end is within quotes")
 
 
 def _with_newline(line: bytes) -> bytes:
-    """A row, or the header, that ends in CRLF or a newline. A carriage return of a field would stand in quotes."""
+    """A row or the header, with CRLF at its end replaced by a newline. Within a field, CRLF would be in quotes."""
     return line.removesuffix(b"\r\n") + b"\n" if line.endswith(b"\r\n") else line
 
 
-class _Whole:
-    """The lines of text in a stream, of which the last may lack its end.
+class _TextLines:
+    """The lines of a stream; a newline is added to the last one if it has none.
 
-    ``pending`` counts the bytes that were given; whoever makes rows of them takes off those of each row.
+    ``pending`` counts the bytes of lines that are not in a complete row yet; the caller subtracts those of each row.
     """
 
     def __init__(self, stream: BufferedReader | GzipFile) -> None:
@@ -266,29 +205,29 @@ def _is_safe_for_excel(name: str) -> bool:
     return isinstance(made_with, dict) and made_with.get("format") == "excel"
 
 
-def _read_table(name: str, made: str) -> Iterator[Prediction]:
-    columns = _columns(name, made)
+def _read_table(name: str, format_name: str) -> Iterator[Prediction]:
+    columns = _columns(name, format_name)
     if "features" in columns:
         raise ValueError("it has the features that embed writes, and no labels")
-    table = open_format(made, _ranks(columns)).table
-    assert table is not None  # noqa: S101 - of these formats it is one
+    table = open_format(format_name, _ranks(columns)).table
+    assert table is not None  # noqa: S101 - both formats of TABLES have one
     return table.read(name)
 
 
 def _lines(stream: BufferedReader | GzipFile, start: bytes, *, safe_for_excel: bool) -> Lines[Prediction]:
-    """The format of a stream of lines, of which the header has been read."""
+    """The format of a stream of lines, whose header is read if it has one."""
     if start.startswith(b"{"):
         return open_format("jsonl", 1).lines
     header = _with_newline(stream.readline(_LONGEST))
-    made, separator = ("tsv", "\t") if b"\t" in header else ("excel" if safe_for_excel else "csv", ",")
-    lines = open_format(made, _ranks(split(header, separator))).lines
+    format_name, separator = ("tsv", "\t") if b"\t" in header else ("excel" if safe_for_excel else "csv", ",")
+    lines = open_format(format_name, _ranks(split(header, separator))).lines
     if split(header, separator) != split(lines.header(), separator):
         raise ValueError("it does not begin with the columns path,status,label,score")
     return lines
 
 
-def _columns(name: str, made: str) -> Sequence[str]:
-    if made == "parquet":
+def _columns(name: str, format_name: str) -> Sequence[str]:
+    if format_name == "parquet":
         import pyarrow.parquet as pq
 
         return list(pq.read_schema(name).names)

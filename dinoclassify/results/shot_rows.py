@@ -1,20 +1,20 @@
-"""Rows -> the rows of one shot together: what becomes of its images depends on all of them."""
+"""Rows -> the rows of each shot together: what happens to the images of a shot depends on all of them."""
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from dinoclassify.results.reader import FindFile
+from dinoclassify.results.image_file import FindFile
 from dinoclassify.storage.atomic import free_of_links
 from dinoclassify.types.prediction import Prediction
 
 
 def count_shots(rows: Iterable[Prediction], find: FindFile) -> dict[str, int]:
-    """How many rows there are of each stem, where there are several. The stems of all images are in memory meanwhile.
+    """The number of rows of each stem that has several. The stems of all images are in memory meanwhile.
 
     Args:
-        rows: all of them.
-        find: gives the image of a row, see `results.reader.file_finder`.
+        rows: all rows.
+        find: gives the image of a row, see `results.image_file.file_finder`.
     """
     counts = Counter(_stem(row, find) for row in rows)
     return {stem: count for stem, count in counts.items() if count > 1}
@@ -23,12 +23,12 @@ def count_shots(rows: Iterable[Prediction], find: FindFile) -> dict[str, int]:
 def together(
     rows: Iterable[Prediction], counts: Mapping[str, int] | None, find: FindFile
 ) -> Iterator[list[Prediction]]:
-    """The same rows, those of one stem together: they are in memory until the last of them comes.
+    """The rows in groups: those of one stem together, in memory until the last of them comes.
 
     Args:
-        rows: the same as those that were counted.
-        counts: see `count_shots`; None gives each row by itself.
-        find: likewise.
+        rows: the rows that were counted.
+        counts: see `count_shots`; with None each row is a group.
+        find: gives the image of a row, see `results.image_file.file_finder`.
     """
     waiting: dict[str, list[Prediction]] = {}
     for row in rows:
@@ -36,11 +36,11 @@ def together(
         if not counts or stem not in counts:
             yield [row]
             continue
-        of_stem = waiting.setdefault(stem, [])
-        of_stem.append(row)
-        if len(of_stem) == counts[stem]:
+        group = waiting.setdefault(stem, [])
+        group.append(row)
+        if len(group) == counts[stem]:
             yield waiting.pop(stem)
-    yield from waiting.values()  # the file has changed since
+    yield from waiting.values()  # the file has changed since it was counted
 
 
 def _stem(row: Prediction, find: FindFile) -> str:

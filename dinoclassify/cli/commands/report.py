@@ -46,7 +46,8 @@ def report(
         raise UsageError(f"{output} would be written over an input: choose another name")
     if has_image_suffix(output):
         raise UsageError(f"{output} has the suffix of an image: choose another name")
-    from dinoclassify.results.reader import file_finder, latest_predictions, read_meta
+    from dinoclassify.results.image_file import file_finder
+    from dinoclassify.results.reader import latest_predictions, read_meta
     from dinoclassify.results.report.page import write_page
 
     written = write_page(

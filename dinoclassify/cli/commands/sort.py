@@ -20,7 +20,7 @@ from dinoclassify.cli.runs.signals import Stopped, finishing_batches
 from dinoclassify.cli.runs.tally import SOME_FAILED
 from dinoclassify.cli.terminal import hush, print_lines, progress_bar, say, set_up_log
 from dinoclassify.errors import DinoclassifyError, UsageError
-from dinoclassify.messages import printable
+from dinoclassify.messages import join_words, printable
 from dinoclassify.storage.lock import locked
 
 if TYPE_CHECKING:
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from dinoclassify.results.only import Only
     from dinoclassify.results.sort.journal import Entry
     from dinoclassify.results.sort.layout import Layout
-    from dinoclassify.results.sort.placing import Grouped
     from dinoclassify.results.sort.plans import SortResult
-    from dinoclassify.results.sort.undo import Undone
+    from dinoclassify.results.sort.undo import UndoResult
     from dinoclassify.types.prediction import Prediction
 
 log = logging.getLogger("dinoclassify")
@@ -67,9 +66,9 @@ class _Run:
     @property
     def journal(self) -> str:
         """The name of the journal."""
-        from dinoclassify.results.sort.journal import NAME
+        from dinoclassify.results.sort.journal import JOURNAL_NAME
 
-        return os.path.join(self.into, NAME)
+        return os.path.join(self.into, JOURNAL_NAME)
 
     @property
     def troubles(self) -> int:
@@ -131,26 +130,29 @@ def sort(
     name = required(results)
     if not into:
         raise UsageError("name a folder with --into")
-    from dinoclassify.results.reader import file_finder, latest_predictions
+    from dinoclassify.results.image_file import file_finder
+    from dinoclassify.results.reader import latest_predictions
     from dinoclassify.results.shot_rows import count_shots
-    from dinoclassify.results.sort.made_folders import make_folder, remove_folders
-    from dinoclassify.results.sort.placing import Rules
-    from dinoclassify.results.sort.sort import BATCH, SortedFolder
+    from dinoclassify.results.sort.sort import BATCH, open_sorted_folder
+    from dinoclassify.results.sort.targets import SortOptions, grouped_by, ungrouped
 
-    where, grouped, known = _layout(context, layout, mode, groups)
-    wanted = _chosen(only, name, known, failed_to)
-    rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, file_finder(name), with_companions)
+    parsed_layout, known_groups = _layout(context, layout, mode, groups)
+    wanted = _chosen(only, name, known_groups, failed_to)
+    sort_options = SortOptions(
+        layout=parsed_layout,
+        groups_of=ungrouped if known_groups is None else grouped_by(known_groups),
+        min_score=min_score,
+        uncertain_to=uncertain_to,
+        failed_to=failed_to,
+        only=wanted,
+        find=file_finder(name),
+        with_companions=with_companions,
+    )
     rows, is_stream = _readable_rows(name), name == DASH
-    shots = count_shots(latest_predictions(name), rules.find) if with_companions and not is_stream else None
-    made = [] if dry_run else make_folder(into)
+    shots = count_shots(latest_predictions(name), sort_options.find) if with_companions and not is_stream else None
     work = _Run(mode, into, dry_run)
-    try:
-        with nullcontext() if dry_run else locked(work.journal, wait=wait):
-            folder = SortedFolder(into, mode, made=made, dry_run=dry_run, resume=resume)
-            _follow(folder.sort(rows, rules, batch=1 if is_stream else BATCH, shots=shots), work, messages)
-    finally:
-        if not os.path.exists(work.journal):
-            remove_folders(made)  # there was nothing to put into it
+    with open_sorted_folder(into, mode, dry_run=dry_run, resume=resume, wait=wait) as folder:
+        _follow(folder.sort(rows, sort_options, batch=1 if is_stream else BATCH, shots=shots), work, messages)
     warn_of_only(wanted)
     warn_of_all(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
     if not messages.quiet:
@@ -181,11 +183,10 @@ def _readable_rows(name: str) -> "Iterator[Prediction]":
 
 def _layout(
     context: typer.Context, template: str | None, mode: str, groups: str | None
-) -> "tuple[Layout, Grouped, Groups | None]":
-    """Where images go, what gives the groups of a row, and the groups if the layout uses them."""
-    from dinoclassify.labels.groups import group_finder, grouped, read_groups
+) -> "tuple[Layout, Groups | None]":
+    """Where images go, and the groups if the layout uses them."""
+    from dinoclassify.labels.groups import read_groups
     from dinoclassify.results.sort.layout import parse_layout
-    from dinoclassify.results.sort.placing import ungrouped
 
     known = read_groups(groups) if groups is not None else None
     layout = parse_layout(template if template is not None else "{label}/{name}" if known is None else "{group}/{name}")
@@ -193,10 +194,7 @@ def _layout(
         raise UsageError("{rank} gives an image many places, and --mode move only one: copy or link")
     if not layout.uses("group"):
         reject_options(context, ["groups"], f"there is no {{group}} in --layout {template}")
-    if known is None or not layout.uses("group"):
-        return layout, ungrouped, None
-    group_of = group_finder(known)
-    return layout, lambda row: grouped(row, known.names, group_of), known
+    return layout, known if layout.uses("group") else None
 
 
 def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: options.Messages) -> None:
@@ -241,12 +239,12 @@ def _report(outcome: "SortResult", work: _Run) -> None:
 
 def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
     """Take back what a journal has; gives the exit code."""
-    from dinoclassify.results.sort.journal import journal_of, read_journal
-    from dinoclassify.results.sort.made_folders import own_folders, remove_folders
+    from dinoclassify.results.sort.folders import own_folders, remove_empty
+    from dinoclassify.results.sort.journal import find_journal, read_journal
     from dinoclassify.results.sort.signing import read_key
     from dinoclassify.results.sort.undo import undo_all
 
-    path = journal_of(name)
+    path = find_journal(name)
     if to is not None and not os.path.isdir(to):
         raise UsageError(f"--to {to}: there is no such folder")
     left = done = 0
@@ -265,7 +263,7 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
             elif dry_run:
                 _show(undone)
     if not left and not dry_run:
-        remove_folders(own_folders(path, journal.entries))
+        remove_empty(own_folders(path, journal.entries))
     _warn_of_losses(lost, is_own=journal.is_own)
     warn_of_all(left, gone=0, rows=0)
     if not quiet:
@@ -275,13 +273,11 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
 
 
 def _warn_of_losses(lost: Mapping[str, str], *, is_own: bool) -> None:
-    from dinoclassify.results.sort.attributes import listed
-
     together: dict[tuple[str, str], list[str]] = {}
     for what, folder in lost.items():
         together.setdefault((folder, _why_lost(what, is_own=is_own)), []).append(what)
     for (folder, why), words in together.items():
-        log.warning("%s: the %s that images had could not be restored: %s", folder, listed(words), why)
+        log.warning("%s: the %s that images had could not be restored: %s", folder, join_words(words), why)
 
 
 def _why_lost(what: str, *, is_own: bool) -> str:
@@ -310,5 +306,5 @@ def _mind(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: boo
                 _show(undone)
 
 
-def _show(undone: "Undone") -> None:
+def _show(undone: "UndoResult") -> None:
     print_lines([printable(f"undo {undone.target} -> {undone.source}")])

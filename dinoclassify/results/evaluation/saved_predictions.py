@@ -11,7 +11,8 @@ from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels
 from dinoclassify.labels.matching import match_classes
 from dinoclassify.messages import name_some
 from dinoclassify.results.evaluation.evaluate import LabelledPrediction
-from dinoclassify.results.reader import file_finder, read_predictions
+from dinoclassify.results.image_file import file_finder
+from dinoclassify.results.reader import read_predictions
 from dinoclassify.types.prediction import Prediction
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from jinja2 import Environment, StrictUndefined
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.results.reader import FindFile, current_file, why_stale
+from dinoclassify.results.image_file import FindFile, current_file, why_stale
 from dinoclassify.results.report.data import as_columns, as_json, url_of, visible
 from dinoclassify.results.report.provenance import provenance
 from dinoclassify.storage.atomic import as_output_errors, close_checked, is_regular, open_in_place, replacing
@@ -73,7 +73,7 @@ def write_page(
         group: gives the group of a row that has a label; None for no groups.
         thumbnails: how many images of each label are embedded, those with the highest scores.
         link: show the other images from where they lie.
-        find: gives the image of a row, see `results.reader.file_finder`.
+        find: gives the image of a row, see `results.image_file.file_finder`.
         watch: gets the thumbnails as they are made, and how many there will be, and gives them back.
 
     Raises:

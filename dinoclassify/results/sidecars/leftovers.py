@@ -1,6 +1,6 @@
-"""Temporaries that killed runs have left beside sidecars.
+"""Temporary files that killed runs have left beside sidecars.
 
-Another run may be writing at the same time. What it writes is there for a moment only, so that an old one is of no run.
+Another run may be writing at the same time. It keeps a temporary file for a moment only, so an old one is a leftover.
 """
 
 import logging
@@ -16,21 +16,21 @@ from dinoclassify.storage.atomic import is_temporary, temporary_prefix
 
 log = logging.getLogger(__name__)
 
-_LONG = 60.0  # seconds in which a sidecar is written, on a slow disk too
-_FOLDERS = 8  # whose temporaries are in memory
+_LONGEST = 60.0  # seconds to write a sidecar, even on a slow disk
+_FOLDERS = 8  # listings in memory
 
 
 def leftover_remover() -> Callable[[str], bool]:
-    """A function that removes the old temporaries of a sidecar, and tells whether there were any.
+    """A function that removes the old temporary files of a sidecar, and returns whether there were any.
 
-    The name of the sidecar is free of links. A folder is listed once, if no more than eight others come between.
+    The path of the sidecar must be free of links. A folder is listed again only after eight others.
     """
     by_prefix = lru_cache(_FOLDERS)(_old_by_prefix)
 
     def remove(sidecar: str) -> bool:
         removed = False
-        if found := by_prefix(os.path.dirname(sidecar)):  # as is seldom
-            for path in found.get(temporary_prefix(sidecar), ()):
+        if leftovers := by_prefix(os.path.dirname(sidecar)):  # rarely any
+            for path in leftovers.get(temporary_prefix(sidecar), ()):
                 with suppress(OSError):
                     os.unlink(path)
                     log.info("removed %s, which a killed run has left", path)
@@ -41,18 +41,18 @@ def leftover_remover() -> Callable[[str], bool]:
 
 
 def _old_by_prefix(folder: str) -> Mapping[str, Sequence[str]]:
-    """The old temporaries in a folder, by how the names of those of one file begin."""
-    found = defaultdict(list)
+    """The old temporary files in a folder, by the prefix that those of one file share."""
+    leftovers = defaultdict(list)
     with suppress(OSError, ValueError), os.scandir(folder) as entries:
         for entry in entries:
             if is_temporary(entry.name) and _is_old(entry.path):
-                found[f"{entry.name.partition('-')[0]}-"].append(entry.path)
-    return found
+                leftovers[f"{entry.name.partition('-')[0]}-"].append(entry.path)
+    return leftovers
 
 
 def _is_old(path: str) -> bool:
     try:
         status = os.lstat(path)
-    except OSError:  # another run has put it in its place
+    except OSError:  # another run has just renamed it
         return False
-    return stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > _LONG
+    return stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > _LONGEST

@@ -1,4 +1,4 @@
-"""Images of one shot, a RAW with its JPEG, share the sidecar ``x.xmp``: which of their rows counts."""
+"""The images of one shot, such as a RAW and its JPEG, share the sidecar ``x.xmp``: which of their rows decides."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ from dinoclassify.types.prediction import Prediction
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A row, with the image that it is of and the sidecar that this has."""
+    """A row, its image, and the sidecar of the image."""
 
     row: Prediction
     image: str
@@ -22,10 +22,10 @@ class Job:
 def one_for_each_shot(
     jobs: Iterable[Job], claims: Claims, is_of_shot: Callable[[str], bool]
 ) -> Iterator[tuple[Job, bool]]:
-    """The same jobs, each with whether it counts.
+    """The jobs, each with whether its row decides on the sidecar.
 
-    Of a shot a row that is ok counts before others, then one that is of no RAW, then the first. Rows that a later row
-    may still replace come last. They are in memory until then.
+    In a shot an ok row goes before others, then a row whose image is not a RAW, then the first row. Rows that a later
+    row may still replace come last, and are in memory until then.
     """
     waiting: dict[str, Job] = {}
     for job in jobs:
@@ -35,8 +35,8 @@ def one_for_each_shot(
         sidecar, image = os.path.realpath(job.sidecar), free_of_links(job.image)
         if _rank(job) == _BEST:
             owner = claims.claim(sidecar, image)
-            if (outdone := waiting.pop(sidecar, None)) is not None:
-                yield outdone, False
+            if (replaced := waiting.pop(sidecar, None)) is not None:
+                yield replaced, False
             yield job, owner in (None, image)
         elif (owner := claims.owner(sidecar)) is not None:
             yield job, owner == image

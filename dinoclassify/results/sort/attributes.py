@@ -1,16 +1,15 @@
-"""What a file has beside its content, and some file systems cannot keep: the exact time, its mode and its owner."""
+"""Attributes that some file systems do not keep when a file is moved there: its exact time, mode and owner."""
 
 import os
 import stat
-from collections.abc import Iterable
 from contextlib import suppress
 
 from dinoclassify.types.source import Signature
 
 Rights = tuple[int, int, int]  # mode, owner and group of a file
 
-_ACCESS = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO  # of a mode: what a journal says gives nobody more
-_COARSEST = 2_000_000_000  # ns: FAT has even seconds only
+_ACCESS = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO  # the part of a mode that is restored
+_COARSEST = 2_000_000_000  # ns; FAT stores even seconds only
 
 
 def rights_of(path: str) -> Rights:
@@ -24,15 +23,15 @@ def rights_of(path: str) -> Rights:
 
 
 def restore(path: str, was: Signature, rights: Rights | None, *, is_own: bool = True) -> None:
-    """Give a file the time and the rights that it had, as far as this user and the file system can; a link nothing.
+    """Give a file its earlier time and rights, as far as this user and the file system can; links stay as they are.
 
     A file that was edited since keeps its time.
 
     Args:
         path: of the file.
-        was: its signature.
-        rights: those that it had.
-        is_own: whether this user knows that; else it gets no other owner, and its mode allows nothing new.
+        was: its earlier signature.
+        rights: its earlier rights; None if they are not known.
+        is_own: this user recorded them; otherwise the file keeps its owner, and its mode only gets stricter.
     """
     with suppress(OSError):
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -61,29 +60,23 @@ def _restore(file: int, was: Signature, rights: Rights | None, *, is_own: bool) 
 
 
 def lost(path: str, was: Signature, rights: Rights | None) -> list[str]:
-    """What of its time and rights a file does not have any more: ``exact times``, ``modes``, ``owners``."""
+    """Which attributes of a file are no longer what they were: ``exact times``, ``modes``, ``owners``."""
     try:
         return _missing(os.lstat(path), was, rights)
-    except OSError:  # it is gone
+    except OSError:  # the file is gone
         return []
 
 
 def _missing(status: os.stat_result, was: Signature, rights: Rights | None) -> list[str]:
-    found = ["exact times"] if _is_rounded(status, was) else []
+    missing = ["exact times"] if _is_rounded(status, was) else []
     if rights is not None:
         mode, *owner_and_group = rights
-        found += ["modes"] if (status.st_mode ^ mode) & _ACCESS else []
-        found += ["owners"] if [status.st_uid, status.st_gid] != owner_and_group else []
-    return found
-
-
-def listed(words: Iterable[str]) -> str:
-    """Words as text: ``exact times, modes and owners``."""
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
+        missing += ["modes"] if (status.st_mode ^ mode) & _ACCESS else []
+        missing += ["owners"] if [status.st_uid, status.st_gid] != owner_and_group else []
+    return missing
 
 
 def _is_rounded(status: os.stat_result, was: Signature) -> bool:
-    """Whether the time of a file is not what it was, but so near to it that a file system has rounded it."""
+    """Whether the time of a file differs by so little that a file system must have rounded it."""
     size, mtime_ns = was
     return mtime_ns is not None and status.st_size == size and 0 < abs(status.st_mtime_ns - mtime_ns) <= _COARSEST

@@ -1,4 +1,4 @@
-"""Where in a folder an image goes: a template, and names of folders that every file system takes."""
+"""Where in a folder an image goes: a template, and folder names that every file system takes."""
 
 import os
 import re
@@ -16,32 +16,32 @@ FIELDS = ("label", "group", "score", "status", "rank", "name", "stem", "suffix",
 
 _LONGEST = 255  # bytes of a name, on most file systems
 _BETWEEN_WORDS = re.compile(r"\s*,[\s,]*")  # synonyms, as in ImageNet's labels
-_UNSAFE = frozenset('<>:"/\\|?*')  # on Windows, with control characters
-_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)", re.IGNORECASE)  # there too
+_UNSAFE = frozenset('<>:"/\\|?*')  # on Windows; control characters, too, see `safe_name`
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)", re.IGNORECASE)  # on Windows
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A template, taken apart at its slashes: for each name, text and the field that follows it, if one does."""
+    """A template, split at its slashes: each name is a sequence of text and the field that follows it, or None."""
 
     names: tuple[tuple[tuple[str, str | None], ...], ...]
 
     def uses(self, field: str) -> bool:
-        """Whether the field stands in it."""
+        """Whether the template has the field."""
         return any(used == field for name in self.names for _, used in name)
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """The relative path, each name in it short enough; the last one keeps its suffix."""
+        """The relative path, with each name short enough for a file system; the last one keeps its suffix."""
         names = ["".join(text + (values[field] if field else "") for text, field in name) for name in self.names]
         *folders, file = (name if name.strip(".") else "_" for name in names)
-        return os.path.join(*(shortened(folder) for folder in folders), shortened(*os.path.splitext(file)))
+        return os.path.join(*(shorten(folder) for folder in folders), shorten(*os.path.splitext(file)))
 
 
 def parse_layout(template: str) -> Layout:
     """The layout of a template such as ``{label}/{name}``.
 
     Raises:
-        UsageError: it has fields that are not in `FIELDS`, or leads out of the folder.
+        UsageError: it has a field that is not in `FIELDS`, or leads out of the folder.
     """
     names: list[list[tuple[str, str | None]]] = [[]]
     try:
@@ -62,10 +62,10 @@ def parse_layout(template: str) -> Layout:
 
 
 def folder_namer() -> Callable[[str, int], str]:
-    """A function that gives each class a name for its folder, by its label and index.
+    """A function that gives the folder name of a class, by its label and index.
 
-    Of the synonyms that ImageNet has for a class, that is the first. Classes whose names a file system could take for
-    the same have their index behind them, all but the first: of ImageNet's the first there is, of others to come.
+    Of the synonyms in an ImageNet label, the name is the first. If a file system could take the names of several
+    classes for the same, the index follows all but one: the lowest index of ImageNet, else the class asked for first.
     """
     owners: dict[str, int] = {}
 
@@ -74,8 +74,8 @@ def folder_namer() -> Callable[[str, int], str]:
         if are_imagenets({index: label}):
             return _imagenet_folders()[index]
         safe = safe_name(label)
-        while owners.setdefault(_as_some_see_it(safe), index) != index:
-            safe = shortened(safe, f"-{index}")
+        while owners.setdefault(_folded(safe), index) != index:
+            safe = shorten(safe, f"-{index}")
         return safe
 
     return name
@@ -84,25 +84,25 @@ def folder_namer() -> Callable[[str, int], str]:
 @cache
 def _imagenet_folders() -> list[str]:
     names = [safe_name(short_name(label, index)) for index, label in enumerate(imagenet_labels())]
-    seen = [_as_some_see_it(name) for name in names]
-    return [name if seen.index(seen[index]) == index else f"{name}-{index}" for index, name in enumerate(names)]
+    folded = [_folded(name) for name in names]
+    return [name if folded.index(folded[index]) == index else f"{name}-{index}" for index, name in enumerate(names)]
 
 
-def _as_some_see_it(name: str) -> str:
-    """The same for all names that are the same to some file system."""
+def _folded(name: str) -> str:
+    """A form that is equal for all names that some file system takes for the same."""
     return unicodedata.normalize("NFKC", name).casefold()
 
 
 def safe_name(text: str) -> str:
-    """A name for a folder that is as much like the text as Linux, macOS and Windows allow, and is not hidden."""
+    """The text as the name of a folder that is valid on Linux, macOS and Windows, and not hidden."""
     text = _BETWEEN_WORDS.sub("_", unicodedata.normalize("NFC", text).strip())
     text = "".join("_" if character in _UNSAFE or not character.isprintable() else character for character in text)
-    text = shortened(_RESERVED.sub(r"\1_", text.strip(" ")))
+    text = shorten(_RESERVED.sub(r"\1_", text.strip(" ")))
     return re.sub(r"^\.+|[. ]+$", "_", text) or "_"
 
 
-def shortened(name: str, ending: str = "") -> str:
-    """The name, with an ending that it keeps, short enough for a file system."""
+def shorten(name: str, ending: str = "") -> str:
+    """The name with an ending, cut so that a file system takes it; the ending is kept."""
     while len(os.fsencode(name + ending)) > _LONGEST:
         name, ending = (name[:-1], ending) if name else ("", ending[:-1])
     return name + ending

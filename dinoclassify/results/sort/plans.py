@@ -1,4 +1,4 @@
-"""What is planned for the image of a row, and what has become of it."""
+"""What to do with the image of a row, and what became of it."""
 
 import os
 from dataclasses import dataclass
@@ -9,32 +9,26 @@ from dinoclassify.types.source import Signature
 
 Done = Literal[
     "done",
-    "there",
-    "moved",
-    "along",
-    "differs",
-    "shared",
-    "uncertain",
+    "there",  # the folder already has the image, or another with the same content
+    "moved",  # an earlier run or row moved it
+    "along",  # it went along with another image, as its companion
+    "differs",  # the folder already has it, with a companion of other content
+    "shared",  # it is a companion that belongs to several images, and stays
+    "uncertain",  # this, failed and other: the options leave it alone
     "failed",
     "other",
-    "gone",
-    "changed",
-    "back",
+    "gone",  # since it was labelled
+    "changed",  # since it was labelled
+    "back",  # it was moved, and is at its old place again
     "error",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class SortResult:
-    """What has become of an image, where it is in the folder, and why not.
+    """What became of an image, its path in the folder, and why it is not there.
 
-    ``done``; ``there``: it was there already, or another with the same content is; ``moved``: an earlier run or row has
-    moved it; ``along``: it has gone along with another, as its companion; ``differs``: it is there with a companion of
-    other content; ``shared``: it is no image but a companion that several images would have, and stays; ``uncertain``,
-    ``failed`` and ``other``: left alone, as the rules have it; ``gone`` and ``changed``, since it was labelled;
-    ``back``: at its old place once more, after it was moved; ``error``.
-
-    ``companions`` have gone along with it: their names, and where they are in the folder.
+    ``companions`` went along with the image: their names, and their paths in the folder.
     """
 
     path: str
@@ -46,36 +40,42 @@ class SortResult:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that is to be put into the folder: its path, its signature, its path there."""
+    """A file to put into the folder: its path, its signature, its path in the folder."""
 
     source: str
-    was: Signature
+    signature: Signature
     target: str
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An image, by the path of its row and as a file, its companions, and the path in the folder that it should have.
+    """To put an image and its companions into the folder.
 
-    ``twin``: another with the same content, or itself by another row, is to have that path, and nothing is to be done
-    once it has. ``is_there``: it is there, and only companions have to go; ``why``: what is wrong with others.
+    Args:
+        path: of the image, as its row has it.
+        image: the image itself.
+        preferred: the target of the image if no other file had it.
+        companions: files that go along with the image.
+        is_twin: an earlier plan puts the same content there, so that there is nothing to do unless that fails.
+        is_there: the folder already has the image, and only companions are missing.
+        why: what is wrong with other companions.
     """
 
     path: str
     image: File
-    wanted: str
+    preferred: str
     companions: tuple[File, ...] = ()
-    twin: bool = False
+    is_twin: bool = False
     is_there: bool = False
     why: str = ""
 
     @property
     def files(self) -> tuple[File, ...]:
-        """What is to be put into the folder, the image last: once it is there, its companions are."""
+        """The files to put into the folder. The image is last: where it is, its companions are."""
         return self.companions if self.is_there else (*self.companions, self.image)
 
-    def outcome(self, done: Done, why: str = "") -> SortResult:
-        """What has become of the image, and of its companions if it is in the folder now."""
+    def result(self, done: Done, why: str = "") -> SortResult:
+        """What became of the image, with its companions if it is in the folder now."""
         went = self.companions if done in ("done", "there", "differs") else ()
         names = tuple((os.path.basename(file.source), file.target) for file in went)
         return SortResult(self.path, done, self.image.target, why, names)
@@ -83,7 +83,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class CompanionRow:
-    """A row whose image is planned to go along with that of another row; it has a plan of its own if that fails."""
+    """A row whose image goes along with the image of another row; if that fails, the row gets a plan of its own."""
 
     row: Prediction
     source: str
+
+
+Step = Plan | CompanionRow | SortResult  # what planning a row gives; a result needs no work

@@ -1,4 +1,4 @@
-"""Codes that only this user on this machine can give: they are made with a key that nobody else can read."""
+"""Codes that only this user on this machine can compute, with a key that nobody else can read."""
 
 import errno
 import hmac
@@ -15,7 +15,7 @@ _SIZE = 32  # bytes
 
 
 def read_key() -> bytes | None:
-    """The key of this user on this machine; None if there is none that others can neither read nor write."""
+    """The key of this user on this machine; None if it does not exist, or others can read or write it."""
     try:
         descriptor = os.open(_key_file(), os.O_RDONLY | os.O_NOFOLLOW)
         with open(descriptor, "rb") as file:
@@ -28,39 +28,39 @@ def read_key() -> bytes | None:
 
 
 def make_key() -> bytes:
-    """The same key, which is made at first need.
+    """The key of this user on this machine, made if it does not exist.
 
     Raises:
-        OSError: there is none, and none can be made.
+        OSError: it cannot be made.
     """
-    if (known := read_key()) is not None:
-        return known
+    if (existing := read_key()) is not None:
+        return existing
     path = _key_file()
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    key, new = secrets.token_bytes(_SIZE), f"{path}.{secrets.token_hex(8)}"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    key, temp_name = secrets.token_bytes(_SIZE), f"{path}.{secrets.token_hex(8)}"
+    descriptor = os.open(temp_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(descriptor, "wb") as file:
             file.write(key)
             file.flush()
             os.fsync(descriptor)
-        rename_to_free(new, path)
+        rename_to_free(temp_name, path)
     except FileExistsError:  # another run was faster
-        if (known := read_key()) is None:
+        if (existing := read_key()) is None:
             raise PermissionError(errno.EPERM, "others can read it, or it is no key", path) from None
-        return known
+        return existing
     finally:
-        remove(new)
+        remove(temp_name)
     return key
 
 
 def code_of(key: bytes, *parts: bytes) -> bytes:
-    """64 hexadecimal digits that only who has the key can give for these parts, none of which has a NUL."""
+    """The HMAC-SHA-256 of parts, as 64 hexadecimal digits. No part may hold a NUL, which separates them."""
     return hmac.digest(key, b"\0".join(parts), "sha256").hex().encode("ascii")
 
 
 def _key_file() -> str:
     folder = platformdirs.user_state_dir("dinoclassify")
-    if not os.path.isabs(folder):  # of a user without a home
+    if not os.path.isabs(folder):  # the user has no home
         raise FileNotFoundError(errno.ENOENT, "there is no home folder", folder)
     return os.path.join(folder, "journal.key")

@@ -1,7 +1,7 @@
-"""How one image gets another place: by a copy, a move or a link, and never in the place of something else.
+"""One file -> its target, by a copy, a move or a link that never replaces another file.
 
-Whatever moment a run is killed at, the target is whole or it is not there, and the image is somewhere. Until a copy
-is whole it has a name that nobody else gives, and that stands in the journal.
+Whenever a run is killed, the target is complete or missing, and no file is lost. A copy has a temporary name, which is
+in the journal, until it is complete.
 """
 
 import errno
@@ -18,21 +18,21 @@ from dinoclassify.storage.atomic import fsync_path
 from dinoclassify.storage.rename import rename_to_free
 
 Mode = Literal["copy", "move", "symlink", "hardlink"]
-Identity = tuple[int, int]  # inode of a file, and when it or its rights last changed (ctime_ns)
+Identity = tuple[int, int]  # inode and ctime_ns of a file
 
 _UNFINISHED = re.compile(r"\.dinoclassify-[0-9a-f]{16}\.new")
-_NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}  # there is no file, and cannot be
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
-def copy(source: str, target: str, made: str) -> None:
+def copy(source: str, target: str, temp_name: str) -> None:
     """Copy a file, with its times and rights."""
-    _copy(source, target, os.path.join(os.path.dirname(target), made), for_good=False)
+    _copy(source, target, os.path.join(os.path.dirname(target), temp_name), verify=False)
 
 
-def move(source: str, target: str, made: str, amend: Callable[[str], None] | None = None) -> None:
-    """Move a file. To another file system it is copied, forced onto the disk, compared, and only then removed.
+def move(source: str, target: str, temp_name: str, amend: Callable[[str], None] | None = None) -> None:
+    """Move a file. To another file system it is copied, forced onto the disk and compared, and only then removed.
 
-    ``amend`` is given the file, or such a copy of it, before it has its new name.
+    ``amend`` is called with the path of the file, or of its copy on another file system, before it gets its new name.
     """
     if amend is not None:
         amend(source)
@@ -42,7 +42,7 @@ def move(source: str, target: str, made: str, amend: Callable[[str], None] | Non
         if error.errno != errno.EXDEV:
             raise
         before = identity(source)
-        _copy(source, target, os.path.join(os.path.dirname(target), made), for_good=True, amend=amend)
+        _copy(source, target, os.path.join(os.path.dirname(target), temp_name), verify=True, amend=amend)
         try:
             if identity(source) != before:
                 raise OSError(errno.EBUSY, "it has changed just now", source) from None
@@ -52,12 +52,12 @@ def move(source: str, target: str, made: str, amend: Callable[[str], None] | Non
             raise
 
 
-def symlink(source: str, target: str, _made: str) -> None:
+def symlink(source: str, target: str, _temp_name: str) -> None:
     """Make a symbolic link to a file."""
     os.symlink(source, target)
 
 
-def hardlink(source: str, target: str, _made: str) -> None:
+def hardlink(source: str, target: str, _temp_name: str) -> None:
     """Give a file another name."""
     os.link(os.path.realpath(source), target)
 
@@ -68,34 +68,34 @@ TRANSFERS: Mapping[Mode, Callable[[str, str, str], None]] = {
     "symlink": symlink,
     "hardlink": hardlink,
 }
-"""Each takes a source, a target, and the name that an unfinished copy has beside the target, see `unfinished_name`.
+"""Each takes a source, a target, and the name of an unfinished copy beside the target, see `unfinished_name`.
 
-They raise FileExistsError if there is something at the target, and OSError if it cannot be done.
+They raise FileExistsError if the target exists, and OSError if it cannot be made.
 """
 
 
 def unfinished_name() -> str:
-    """A name for a copy that is not whole: hidden, and not to be guessed, so that no image is called so."""
+    """A name for an unfinished copy: hidden and random, so that no image has it."""
     return f".dinoclassify-{secrets.token_hex(8)}.new"
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether `unfinished_name` may have made the name."""
+    """Whether `unfinished_name` may have given this name."""
     return _UNFINISHED.fullmatch(name) is not None
 
 
-def is_same(one: str, other: str) -> bool:
-    """Whether two files have the same content. What is no file, or cannot be read, is not the same as anything."""
+def same_content(path: str, other: str) -> bool:
+    """Whether both paths are regular files with the same content; False if one cannot be read."""
     try:
-        if not (os.path.isfile(one) and os.path.isfile(other)):
+        if not (os.path.isfile(path) and os.path.isfile(other)):
             return False
-        return os.path.samefile(one, other) or filecmp.cmp(one, other, shallow=False)
+        return os.path.samefile(path, other) or filecmp.cmp(path, other, shallow=False)
     except OSError:
         return False
 
 
 def identity(path: str) -> Identity:
-    """What no other file has that comes to the same path later.
+    """What tells a file from another that gets the same path later.
 
     Raises:
         OSError: there is no such file.
@@ -105,44 +105,47 @@ def identity(path: str) -> Identity:
 
 
 def remove(path: str) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file if it exists."""
     try:
         os.unlink(path)
     except OSError as error:
-        if error.errno not in _NOTHING:
+        if error.errno not in _NO_FILE:
             raise
 
 
-def _copy(source: str, target: str, made: str, *, for_good: bool, amend: Callable[[str], None] | None = None) -> None:
-    os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))  # nobody else's
+def _copy(
+    source: str, target: str, temp_path: str, *, verify: bool, amend: Callable[[str], None] | None = None
+) -> None:
+    """Copy a file to a temporary path, and rename it. ``verify``: the content is on the disk, and the same there."""
+    os.close(os.open(temp_path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))  # readable by this user alone
     try:
-        shutil.copy2(source, made)
-        if for_good:
-            _settle(source, made, amend)
-        rename_to_free(made, target)
-        if for_good:
+        shutil.copy2(source, temp_path)
+        if verify:
+            _verify(source, temp_path, amend)
+        rename_to_free(temp_path, target)
+        if verify:
             fsync_path(os.path.dirname(target))
     except OSError:
-        remove(made)
+        remove(temp_path)
         raise
 
 
-def _settle(source: str, made: str, amend: Callable[[str], None] | None) -> None:
-    """Have a copy on the disk, with its owner, and see that it is the same there."""
+def _verify(source: str, temp_path: str, amend: Callable[[str], None] | None) -> None:
+    """Keep the owner of a copy, force it onto the disk, and check that it is the same there."""
     status = os.stat(source)
     with suppress(PermissionError):  # only root may give files away
-        os.chown(made, status.st_uid, status.st_gid)
+        os.chown(temp_path, status.st_uid, status.st_gid)
     if amend is not None:
-        amend(made)
-    fsync_path(made)
-    _forget_cached(made)
+        amend(temp_path)
+    fsync_path(temp_path)
+    _forget_cached(temp_path)
     filecmp.clear_cache()
-    if not filecmp.cmp(source, made, shallow=False):
-        raise OSError(errno.EIO, "the copy is not the same", made)
+    if not filecmp.cmp(source, temp_path, shallow=False):
+        raise OSError(errno.EIO, "the copy is not the same", temp_path)
 
 
 def _forget_cached(path: str) -> None:
-    """Have the next who reads a file read it from the disk, where the system can."""
+    """Drop a file from the cache of the system, where possible, so that it is read from the disk next."""
     if hasattr(os, "posix_fadvise"):
         with open(path, "rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

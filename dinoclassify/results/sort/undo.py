@@ -1,8 +1,7 @@
-"""What a journal says was done -> taken back, or brought into order after a run that was killed.
+"""A journal -> its transfers taken back, or repaired after a run that was killed.
 
-Whether a transfer was carried out, half or whole, is to be seen on the disk, and so all of this can be done again after
-it was itself killed. Nothing is taken back that would lose an image: a copy goes only if the image that it was made
-of is there and the same.
+The disk shows whether a transfer was made, and how far; so everything here can be killed and run again. Taking back
+never loses an image: a copy is removed only if the original exists and has the same content.
 """
 
 import logging
@@ -14,9 +13,9 @@ from functools import partial
 
 from dinoclassify.errors import OutputError
 from dinoclassify.results.sort.attributes import lost, restore
-from dinoclassify.results.sort.journal import Entry, rewrite, standing, write_ahead
-from dinoclassify.results.sort.made_folders import remove_folders
-from dinoclassify.results.sort.transfer import Mode, identity, is_same, move, remove
+from dinoclassify.results.sort.folders import remove_empty
+from dinoclassify.results.sort.journal import Entry, append_entries, replace_entries, valid_entries
+from dinoclassify.results.sort.transfer import Mode, identity, move, remove, same_content
 from dinoclassify.storage.atomic import as_output_errors
 from dinoclassify.storage.signature import file_signature
 
@@ -24,10 +23,10 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Undone:
-    """A transfer that was taken back; or the reason why it was left as it is.
+class UndoResult:
+    """A transfer that was taken back, or the reason ``why`` it was left.
 
-    ``lost``: what the image had before it was moved, and could not be given back, see `results.sort.attributes.lost`.
+    ``lost``: attributes of the image that could not be restored, see `results.sort.attributes.lost`.
     """
 
     source: str
@@ -37,56 +36,56 @@ class Undone:
 
 
 class KeptError(Exception):
-    """Taking it back would lose something."""
+    """A transfer that is not taken back, as that would lose something."""
 
 
-def finish(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry]:
-    """Bring what a run was killed in the middle of into order: each image is then in one place, and whole.
+def repair(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry]:
+    """Repair the transfers of a killed run, so that each image is complete and in one place.
 
-    But for those of which another copy has come back to the old place since: these moves are given, and both stay.
+    Returns the moves whose image has since come back to its old place as another copy: both copies stay.
 
     Args:
-        folder: that of the journal.
+        folder: of the journal.
         entries: of the run.
-        is_own: see `results.sort.journal.Journal`; with what others have written no image is removed.
+        is_own: this user wrote the journal; no image is removed because of a journal that others wrote.
 
     Raises:
-        OutputError: it cannot be done.
+        OutputError: a file cannot be repaired.
     """
-    back = []
-    for entry in standing(entries):
+    returned = []
+    for entry in valid_entries(entries):
         target = os.path.join(folder, entry.target)
         with as_output_errors(target):
             if entry.event in ("copy", "move"):
-                remove(os.path.join(os.path.dirname(target), entry.made))
-            if entry.event == "move" and _are_two(entry.source, target) and is_same(entry.source, target):
+                remove(os.path.join(os.path.dirname(target), entry.temp_name))
+            if entry.event == "move" and _are_separate(entry.source, target) and same_content(entry.source, target):
                 if is_own and (identity(entry.source) == entry.identity or os.path.samefile(entry.source, target)):
                     os.unlink(entry.source)
                 else:
-                    back.append(entry)
+                    returned.append(entry)
     if is_own:
-        _take_torn_back(folder, standing(entries))
-    return back
+        _take_companions_back(folder, valid_entries(entries))
+    return returned
 
 
-def _take_torn_back(folder: str, entries: Sequence[Entry]) -> None:
-    """Take companions back to their image where the run was killed before that had gone along, and say which.
+def _take_companions_back(folder: str, entries: Sequence[Entry]) -> None:
+    """Take companions back to their image if the run was killed between them and the image.
 
     Raises:
-        OutputError: it cannot be done.
+        OutputError: a companion cannot be taken back.
     """
-    waited_for = {entry.image for entry in entries if entry.image}
-    there = {entry.made for entry in entries if entry.made in waited_for and _has_gone(entry, folder)}
+    images = {entry.image for entry in entries if entry.image}
+    transferred = {entry.temp_name for entry in entries if entry.temp_name in images and _is_made(entry, folder)}
     for entry in reversed(entries):
-        if entry.image and entry.image not in there and entry.event in ("copy", "move", "symlink", "hardlink"):
+        if entry.image and entry.image not in transferred and entry.event in ("copy", "move", "symlink", "hardlink"):
             target = os.path.join(folder, entry.target)
             with as_output_errors(target), suppress(KeptError):
                 if take_back(entry.event, entry, target):
                     log.warning("%s is taken back to its image, at which the run was stopped", entry.source)
 
 
-def _has_gone(entry: Entry, folder: str) -> bool:
-    """Whether the image of a line has got to its place; from there it may have been moved on since."""
+def _is_made(entry: Entry, folder: str) -> bool:
+    """Whether a transfer was made; a moved file may have been moved on since."""
     if entry.event == "move":
         return not os.path.lexists(entry.source)
     return os.path.lexists(os.path.join(folder, entry.target))
@@ -94,58 +93,60 @@ def _has_gone(entry: Entry, folder: str) -> bool:
 
 def undo_all(
     path: str, entries: Sequence[Entry], *, key: bytes | None = None, root: str | None = None, dry_run: bool = False
-) -> Iterator[Undone]:
-    """Take everything back, the last first: gives each image that is taken back, or left.
+) -> Iterator[UndoResult]:
+    """Take all transfers back, last first; yields each that is taken back or left.
 
-    The journal goes when nothing is left in it; what is left stays in it. Folders that a run has made go when they are
-    empty, but for the one of the journal and those above it: see `results.sort.made_folders.own_folders`.
+    The journal keeps what is left, and is removed if that is nothing. Empty folders that runs have made are removed,
+    except the folder of the journal and its parents: see `results.sort.folders.own_folders`.
 
     Args:
-        path: the journal.
-        entries: what stands in it.
-        key: for the lines that are added, if all others are the user's own.
-        root: a folder; take nothing back to a place outside it, nor from one outside the folder of the journal.
-        dry_run: only say what would be done.
+        path: of the journal.
+        entries: of the journal.
+        key: signs new entries; None if the journal is not the user's own.
+        root: a folder; leave transfers from outside it, and to outside the folder of the journal.
+        dry_run: only say what would be taken back.
 
     Raises:
         OutputError: the journal cannot be written.
     """
     folder, is_own = os.path.dirname(path), key is not None
     left: list[Entry] = []
-    back: set[str] = set()  # of a dry run: what would be there again by then
-    for entry in reversed(standing(entries)):
+    restored: set[str] = set()  # sources of the transfers taken back; a dry run leaves them where they are
+    for entry in reversed(valid_entries(entries)):
         target = os.path.join(folder, entry.target)
         match entry.event:
             case "mkdir":
                 is_inside = root is None or _is_below(target, folder)
                 if is_inside and not os.path.isabs(entry.target) and not dry_run:
-                    remove_folders([target])
+                    remove_empty([target])
                 left.append(entry)
             case "copy" | "move" | "symlink" | "hardlink" as mode:
                 try:
                     if root is not None:
                         _check_places(mode, entry.source, root, target, folder)
-                    is_back = dry_run and target in back
-                    done = is_back or take_back(mode, entry, target, is_own=is_own, dry_run=dry_run)
+                    would_be_there = dry_run and target in restored
+                    is_taken_back = would_be_there or take_back(mode, entry, target, is_own=is_own, dry_run=dry_run)
                 except (KeptError, OSError) as error:
                     left.append(entry)
-                    yield Undone(entry.source, target, getattr(error, "strerror", None) or str(error))
+                    yield UndoResult(entry.source, target, getattr(error, "strerror", None) or str(error))
                     continue
-                if not dry_run:  # so that whoever goes on after a kill knows; what is last on the disk, the disk tells
-                    with suppress(OutputError):  # of a full disk, which this may make room on
-                        write_ahead(path, [Entry("void", entry.target, made=entry.made)], key=key, settled=False)
-                if done:
-                    back.add(entry.source)
+                if not dry_run:  # for an undo after a kill; not synced, as the disk shows what was taken back last
+                    with suppress(OutputError):  # the disk may be full, and taking back may free space
+                        append_entries(
+                            path, [Entry("void", entry.target, temp_name=entry.temp_name)], key=key, sync=False
+                        )
+                if is_taken_back:
+                    restored.add(entry.source)
                     is_moved = mode == "move" and not dry_run
-                    missing = lost(entry.source, entry.was, entry.rights) if is_moved else ()
-                    yield Undone(entry.source, target, lost=missing)
+                    missing = lost(entry.source, entry.signature, entry.rights) if is_moved else ()
+                    yield UndoResult(entry.source, target, lost=missing)
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
-        rewrite(path, [*left[::-1], Entry("end")] if is_left else [], key=key)
+        replace_entries(path, [*left[::-1], Entry("end")] if is_left else [], key=key)
 
 
 def _check_places(mode: Mode, source: str, root: str, target: str, folder: str) -> None:
-    """Check that a transfer stays within the two folders, whatever the links on the way.
+    """Check that a transfer stays within two folders, whatever links its paths have.
 
     Raises:
         KeptError: it does not.
@@ -159,29 +160,29 @@ def _check_places(mode: Mode, source: str, root: str, target: str, folder: str) 
 
 
 def _is_below(path: str, folder: str) -> bool:
-    """Whether a path has no ``..``, and what it names is in the folder, however links lead there."""
+    """Whether a path has no ``..``, and leads into the folder once links are resolved."""
     above = os.path.join(os.path.realpath(os.path.dirname(path)), "")
     return os.path.normpath(path) == path and above.startswith(os.path.join(os.path.realpath(folder), ""))
 
 
 def take_back(mode: Mode, entry: Entry, target: str, *, is_own: bool = True, dry_run: bool = False) -> bool:
-    """Take a transfer back, wherever it was stopped; gives whether there was anything to do.
+    """Take a transfer back, however far it got; returns whether there was anything to do.
 
     Args:
-        mode: how the file has got there.
-        entry: its line in the journal.
-        target: where it is.
-        is_own: whether this user has written the journal, see `results.sort.attributes.restore`.
+        mode: how the file was transferred.
+        entry: of the journal.
+        target: the path of the file now.
+        is_own: this user wrote the journal, see `results.sort.attributes.restore`.
         dry_run: only say whether there is anything to do.
 
     Raises:
-        KeptError: that would lose something.
-        OSError: it cannot be done.
+        KeptError: taking it back would lose something.
+        OSError: it cannot be taken back.
     """
     source = entry.source
     if not dry_run:
-        for place in (target, source):  # the other is where a move back may have been stopped
-            remove(os.path.join(os.path.dirname(place), entry.made))
+        for place in (target, source):  # beside the source, if an earlier move back was killed
+            remove(os.path.join(os.path.dirname(place), entry.temp_name))
     if not os.path.lexists(target):
         if mode == "move" and not os.path.lexists(source):
             raise KeptError(f"it is gone, and is not at {source} either")
@@ -189,35 +190,40 @@ def take_back(mode: Mode, entry: Entry, target: str, *, is_own: bool = True, dry
     if mode == "move" and not os.path.lexists(source):
         if not dry_run:
             os.makedirs(os.path.dirname(source), exist_ok=True)
-            move(target, source, entry.made, partial(restore, was=entry.was, rights=entry.rights, is_own=is_own))
+            move(
+                target,
+                source,
+                entry.temp_name,
+                partial(restore, was=entry.signature, rights=entry.rights, is_own=is_own),
+            )
         return True
-    if mode == "move" and file_signature(source) == entry.was and not is_same(source, target):
-        return False  # it has not come to be: the name was taken
-    if mode == "move" and _are_one(source, target):
-        return False  # it is where it was
-    if not _is_ours(mode, source, target):
+    if mode == "move" and file_signature(source) == entry.signature and not same_content(source, target):
+        return False  # it was not made: the target was taken
+    if mode == "move" and _are_same_name(source, target):
+        return False  # it is at its old place
+    if not _is_removable(mode, source, target):
         raise KeptError(f"{source} is not there as it was")
     if not dry_run:
         os.unlink(target)
     return True
 
 
-def _is_ours(mode: Mode, source: str, target: str) -> bool:
-    """Whether the target can go: it is the link that was made, or the image is there as well."""
+def _is_removable(mode: Mode, source: str, target: str) -> bool:
+    """Whether the target may be removed: it is the link that was made, or the image is at its source as well."""
     if mode == "symlink":
         return os.path.islink(target) and os.readlink(target) == source
-    return _are_two(source, target) and is_same(source, target)
+    return _are_separate(source, target) and same_content(source, target)
 
 
-def _are_two(one: str, other: str) -> bool:
-    """Whether both are there, and neither is the other, or a link that leads to it: one can go and the other stays."""
-    if not (os.path.exists(one) and os.path.exists(other)):
+def _are_separate(path: str, other: str) -> bool:
+    """Whether both exist, and neither is the other or a link to it: one can be removed, and the other stays."""
+    if not (os.path.exists(path) and os.path.exists(other)):
         return False
-    return os.path.realpath(one) != os.path.realpath(other) and not _are_one(one, other)
+    return os.path.realpath(path) != os.path.realpath(other) and not _are_same_name(path, other)
 
 
-def _are_one(one: str, other: str) -> bool:
-    """Whether two paths are of one and the same name of a file, as by a mount, or where case does not matter."""
-    if os.path.islink(one) or os.path.islink(other) or not os.path.samefile(one, other):
+def _are_same_name(path: str, other: str) -> bool:
+    """Whether two paths are the same name of one file, by a bind mount or on a file system that ignores case."""
+    if os.path.islink(path) or os.path.islink(other) or not os.path.samefile(path, other):
         return False
-    return os.stat(other).st_nlink == 1 or os.path.realpath(one) == os.path.realpath(other)
+    return os.stat(other).st_nlink == 1 or os.path.realpath(path) == os.path.realpath(other)

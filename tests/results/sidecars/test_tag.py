@@ -17,9 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dinoclassify.cli import run
-from dinoclassify.results.sidecars import json_file, text, xmp
-from dinoclassify.results.sidecars.base import SidecarContent, SidecarError, one_line
-from dinoclassify.results.sidecars.tag import Plan, sidecar_of
+from dinoclassify.results.sidecars.formats import json as json_file
+from dinoclassify.results.sidecars.formats import txt as text
+from dinoclassify.results.sidecars.formats import xmp
+from dinoclassify.results.sidecars.formats.base import SidecarContent, SidecarError, one_line
+from dinoclassify.results.sidecars.tag import TagOptions, sidecar_of
 from dinoclassify.results.sidecars.tag import tag as write_sidecars
 from dinoclassify.storage.atomic import temporary_name
 from dinoclassify.types.prediction import Failure, Label, Prediction
@@ -475,7 +477,7 @@ def test_exiftool_finds_nothing_to_warn_of(naming: str, photo: Path, tag: Tag) -
     for name, image in images.items():
         shutil.copy(photo, image)
         if name != "fresh":
-            sidecar = sidecar_of(str(image), Plan(naming="full" if naming == "full" else "stem"))
+            sidecar = sidecar_of(str(image), TagOptions(naming="full" if naming == "full" else "stem"))
             Path(sidecar).write_text({**with_packet, "packed": packed}[name], newline="")
     rows = results(folder, *(row_of(image, *NAMES) for image in images.values()))
 
@@ -605,7 +607,7 @@ def test_where_a_sidecar_is(
     image: str, naming: str, into: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    plan = Plan(naming="stem" if naming == "stem" else "full", into=into)
+    plan = TagOptions(naming="stem" if naming == "stem" else "full", into=into)
     assert sidecar_of(image, plan) == expected.format(above=tmp_path.parent)
 
 
@@ -763,8 +765,8 @@ def test_a_killed_run_leaves_the_old_sidecar_and_the_next_takes_the_new_one_away
     before = {*photo.parent.iterdir()}
     kill = "import os; from dinoclassify.storage import atomic; atomic.os.replace = lambda *_: os.kill(os.getpid(), 9)"
     reader = "from dinoclassify.results.reader import read_predictions"
-    sidecars = "from dinoclassify.results.sidecars.tag import Plan, tag"
-    command = f"{kill}; {reader}; {sidecars}; list(tag(read_predictions({str(rows)!r}), Plan()))"
+    sidecars = "from dinoclassify.results.sidecars.tag import TagOptions, tag"
+    command = f"{kill}; {reader}; {sidecars}; list(tag(read_predictions({str(rows)!r}), TagOptions()))"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True)
     assert done.returncode == -signal.SIGKILL
     assert sidecar.read_text() == LIGHTROOM
@@ -873,9 +875,13 @@ def test_of_many_of_a_shot_the_first_that_is_no_raw_counts(photo: Path, tag: Tag
 def test_of_several_rows_of_an_image_of_a_shot_the_last_counts(photo: Path) -> None:
     raw = shutil.copy(photo, photo.parent / "x.cr2")
     rows = [row_of(photo, "first"), row_of(raw, "raw"), row_of(photo, "last", uncertain=True)]
-    assert [outcome.action for outcome in write_sidecars(rows, Plan(naming="stem"))] == ["write", "shared", "delete"]
+    assert [outcome.action for outcome in write_sidecars(rows, TagOptions(naming="stem"))] == [
+        "write",
+        "shared",
+        "delete",
+    ]
     rows = [row_of(raw, "first"), row_of(raw, "last")]
-    assert [outcome.action for outcome in write_sidecars(rows, Plan(naming="stem"))] == ["shared", "write"]
+    assert [outcome.action for outcome in write_sidecars(rows, TagOptions(naming="stem"))] == ["shared", "write"]
     assert keywords((photo.parent / "x.xmp").read_bytes(), FLAT) == ["last"]
 
 

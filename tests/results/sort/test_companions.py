@@ -11,14 +11,14 @@ import pytest
 
 from dinoclassify.cli import run
 from dinoclassify.results.companions import companion_finder
-from dinoclassify.results.reader import current_file
+from dinoclassify.results.image_file import current_file
 from dinoclassify.results.shot_rows import count_shots, together
-from dinoclassify.results.sort.journal import NAME
+from dinoclassify.results.sort.folders import make_folder
+from dinoclassify.results.sort.journal import JOURNAL_NAME
 from dinoclassify.results.sort.layout import parse_layout
-from dinoclassify.results.sort.made_folders import make_folder
-from dinoclassify.results.sort.placing import Rules, places_of
 from dinoclassify.results.sort.plans import SortResult
 from dinoclassify.results.sort.sort import SortedFolder
+from dinoclassify.results.sort.targets import SortOptions, candidate_targets
 from dinoclassify.results.sort.transfer import TRANSFERS, Mode
 from dinoclassify.types.prediction import Failure, Label, Prediction
 from tests.helpers.crash import count_kills, killed_at
@@ -30,14 +30,14 @@ __all__ = ["here", "other_file_system"]  # fixtures
 def sort(
     rows: Sequence[Prediction], mode: Mode = "copy", layout: str = "{label}/{name}", into: str = "sorted"
 ) -> list[SortResult]:
-    folder = SortedFolder(into, mode, made=make_folder(into), resume=True)
-    rules = Rules(parse_layout(layout), with_companions=True)
+    folder = SortedFolder(into, mode, new_folders=make_folder(into), resume=True)
+    rules = SortOptions(parse_layout(layout), with_companions=True)
     return list(folder.sort(rows, rules, batch=3, shots=count_shots(rows, rules.find)))
 
 
 def files(folder: str = "sorted") -> dict[str, str]:
     """Path below the folder -> content."""
-    found = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != NAME)
+    found = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != JOURNAL_NAME)
     return {str(path.relative_to(folder)): path.read_text() for path in sorted(found)}
 
 
@@ -143,8 +143,8 @@ def failed_row(path: str) -> Prediction:
 def test_a_failed_raw_waits_for_its_jpeg(mode: Mode, is_stdin: bool, here: Path) -> None:
     for name in ("x.cr2", "x.jpg", "y.cr2"):
         image(f"a/{name}")
-    folder = SortedFolder("sorted", mode, made=make_folder("sorted"))
-    rules = Rules(parse_layout("{label}/{name}"), failed_to="failed", with_companions=True)
+    folder = SortedFolder("sorted", mode, new_folders=make_folder("sorted"))
+    rules = SortOptions(parse_layout("{label}/{name}"), failed_to="failed", with_companions=True)
     rows = [failed_row("a/x.cr2"), row("a/x.jpg"), failed_row("a/y.cr2")]
     shots = None if is_stdin else count_shots(rows, rules.find)
     outcomes = [outcome.done for outcome in folder.sort(rows, rules, shots=shots)]
@@ -175,10 +175,10 @@ def test_a_failed_row_does_not_take_the_place_of_one_that_could_not_go(
     def refuse(*_: str) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {"move": refuse})
-    rules = Rules(parse_layout("{label}/{name}"), failed_to="failed", with_companions=True)
+    monkeypatch.setattr("dinoclassify.results.sort.executor.TRANSFERS", {"move": refuse})
+    rules = SortOptions(parse_layout("{label}/{name}"), failed_to="failed", with_companions=True)
     rows = [failed_row("a/x.cr2"), row("a/x.jpg")]
-    folder = SortedFolder("sorted", "move", made=make_folder("sorted"))
+    folder = SortedFolder("sorted", "move", new_folders=make_folder("sorted"))
     outcomes = folder.sort(rows, rules, shots=count_shots(rows, rules.find))
     assert [outcome.done for outcome in outcomes] == ["error", "failed"]
 
@@ -277,7 +277,7 @@ def test_a_shot_of_which_one_file_cannot_go_stays_whole_and_the_next_row_tries(
         TRANSFERS[mode](source, target, made)
 
     with monkeypatch.context() as patch:
-        patch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {mode: refuse})
+        patch.setattr("dinoclassify.results.sort.executor.TRANSFERS", {mode: refuse})
         first, second, third = sort(rows, mode)
     of = "" if wrong == "x.JPG" else f"is left alone: its companion {wrong} "
     assert (first.done, first.why) == ("error", f"{of}cannot be put there: Input/output error")
@@ -291,9 +291,9 @@ def test_a_shot_of_which_one_file_cannot_go_stays_whole_and_the_next_row_tries(
 def test_a_companion_that_changes_just_now_keeps_its_image(here: Path) -> None:
     image("a/x.jpg")
     image("a/x.xmp")
-    folder = SortedFolder("sorted", "move", made=make_folder("sorted"))
+    folder = SortedFolder("sorted", "move", new_folders=make_folder("sorted"))
     rows = [row(image("b.jpg")), row("a/x.jpg")]
-    outcomes = folder.sort(rows, Rules(parse_layout("{label}/{name}"), with_companions=True))
+    outcomes = folder.sort(rows, SortOptions(parse_layout("{label}/{name}"), with_companions=True))
     next(outcomes)
     image("a/x.xmp", "edited")
     outcome = next(outcomes)
@@ -313,7 +313,7 @@ def test_somebody_who_takes_the_name_of_a_companion_in_between(
             image(target, "of another")
         real(source, target, made)
 
-    monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {mode: late})
+    monkeypatch.setattr("dinoclassify.results.sort.executor.TRANSFERS", {mode: late})
     (outcome,) = sort([row("a/x.JPG")], mode)
     digest = hashlib.sha256(b"a/x.JPG").hexdigest()[:8]
     assert outcome.done == "done"
@@ -334,7 +334,7 @@ def test_two_companions_that_a_file_system_takes_for_one_end_in_an_error(
             raise FileExistsError(17, "File exists", target)
         TRANSFERS["move"](source, target, made)
 
-    monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {"move": blind})
+    monkeypatch.setattr("dinoclassify.results.sort.executor.TRANSFERS", {"move": blind})
     (outcome,) = sort([row("a/x.jpg")], "move")
     assert (outcome.done, "its companion x.xmp cannot be put there: File exists" in outcome.why) == ("error", True)
     assert len(files("a")) == 3
@@ -374,7 +374,9 @@ def test_a_folder_is_listed_once(here: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_longest_names_stay_paired(here: Path) -> None:
     stem = "é" * 121  # 242 bytes
-    (place, others), *more = places_of(f"dog/{stem}.jpg", image(f"{stem}.jpg"), [f"{stem}.jpg.xmp", f"{stem}.cr2"])
+    (place, others), *more = candidate_targets(
+        f"dog/{stem}.jpg", image(f"{stem}.jpg"), [f"{stem}.jpg.xmp", f"{stem}.cr2"]
+    )
     assert (place, others) == (f"dog/{stem}.jpg", [f"dog/{stem}.jpg.xmp", f"dog/{stem}.cr2"])
     assert len(more) == 3
     for place, others in more:
@@ -384,7 +386,7 @@ def test_the_longest_names_stay_paired(here: Path) -> None:
 
 def without_end() -> None:
     """The journal as a kill leaves it before the run has come to its end."""
-    journal = Path(f"sorted/{NAME}")
+    journal = Path(f"sorted/{JOURNAL_NAME}")
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(line for line in lines if b'"event": "end"' not in line))
 
@@ -453,8 +455,8 @@ def kill_at_every_step(mode: Mode, into: str, cure: str) -> None:
             assert {outcome.done for outcome in outcomes} <= {"done", "there", "moved", "along"}, step
             assert files(folder) == wanted, step
             assert mode != "move" or sum(len(names) for *_, names in os.walk(".")) == (0 if into else 7), step
-        if os.path.exists(f"{folder}/{NAME}"):
-            if killed_at(step, partial(undo, folder), fsync=True) and os.path.exists(f"{folder}/{NAME}"):
+        if os.path.exists(f"{folder}/{JOURNAL_NAME}"):
+            if killed_at(step, partial(undo, folder), fsync=True) and os.path.exists(f"{folder}/{JOURNAL_NAME}"):
                 assert set(undo(folder)) <= {None}, step
             assert not os.path.exists(folder) or os.listdir(folder) == [], step
         assert {path: what for path, what in tree().items() if not path.startswith("sorted")} == before, step

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from dinoclassify.cli import run
-from dinoclassify.results.sort.journal import NAME, read_journal
+from dinoclassify.results.sort.journal import JOURNAL_NAME, read_journal
 from dinoclassify.results.sort.layout import parse_layout
-from dinoclassify.results.sort.placing import Rules
 from dinoclassify.results.sort.signing import make_key, read_key
 from dinoclassify.results.sort.sort import SortedFolder
+from dinoclassify.results.sort.targets import SortOptions
 from tests.results.sort.test_sort import MADE, image, row, sort, tree, write_rows
 
-JOURNAL = f"sorted/{NAME}"
+JOURNAL = f"sorted/{JOURNAL_NAME}"
 
 
 @pytest.fixture
@@ -96,8 +96,8 @@ def test_nothing_leads_out_of_the_root(source: str, here: Path, capsys: pytest.C
     code, out, err = call(capsys, "--undo", "sorted", "--to", "root")
     assert (code, out) == (3, "")
     assert "is not below root" in err
-    assert {path: what for path, what in tree(here.parent).items() if NAME not in path} == {
-        path: what for path, what in before.items() if NAME not in path
+    assert {path: what for path, what in tree(here.parent).items() if JOURNAL_NAME not in path} == {
+        path: what for path, what in before.items() if JOURNAL_NAME not in path
     }
 
 
@@ -144,7 +144,7 @@ def test_a_journal_that_others_have_changed_is_theirs(change: str, here: Path) -
             os.rename("sorted", "elsewhere")
         case "unsigned":
             lines = [line.replace(', "code"', ', "edoc"') for line in lines]
-    path = f"other/{NAME}" if change == "copied" else JOURNAL
+    path = f"other/{JOURNAL_NAME}" if change == "copied" else JOURNAL
     Path(path).write_text("".join(lines))
     assert not read_journal(path, read_key()).is_own
 
@@ -242,7 +242,7 @@ def test_to_goes_with_undo_and_names_a_folder(here: Path, capsys: pytest.Capture
 def interrupted(names: list[str]) -> None:
     """A run that moves images and is stopped before its end."""
     folder = SortedFolder("sorted", "move")
-    outcomes = folder.sort([row(image(name)) for name in names], Rules(parse_layout("{label}/{name}")))
+    outcomes = folder.sort([row(image(name)) for name in names], SortOptions(parse_layout("{label}/{name}")))
     for _ in names:
         next(outcomes)
 

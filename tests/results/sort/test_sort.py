@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from dinoclassify.cli import run
 from dinoclassify.errors import UsageError
 from dinoclassify.results.sort import transfer
-from dinoclassify.results.sort.journal import NAME, read_journal
+from dinoclassify.results.sort.folders import make_folder, own_folders, remove_empty
+from dinoclassify.results.sort.journal import JOURNAL_NAME, read_journal
 from dinoclassify.results.sort.layout import folder_namer, parse_layout, safe_name
-from dinoclassify.results.sort.made_folders import make_folder, own_folders, remove_folders
-from dinoclassify.results.sort.placing import Rules
 from dinoclassify.results.sort.plans import SortResult
 from dinoclassify.results.sort.sort import SortedFolder
+from dinoclassify.results.sort.targets import SortOptions
 from dinoclassify.results.sort.transfer import Mode
 from dinoclassify.results.sort.undo import undo_all
 from dinoclassify.storage import rename
@@ -78,22 +78,24 @@ def contents(folder: str | Path = ".") -> list[bytes]:
     """The content of each file below a folder that is not the journal, or a link."""
     files = [path for path in Path(folder).rglob("*") if path.is_file() and not path.is_symlink()]
     return sorted(
-        path.read_bytes() for path in files if path.name != NAME and path.suffix not in (".csv", ".lock", ".new")
+        path.read_bytes()
+        for path in files
+        if path.name != JOURNAL_NAME and path.suffix not in (".csv", ".lock", ".new")
     )
 
 
 def sort(
     rows: Sequence[Prediction], mode: Mode = "copy", layout: str = "{label}/{name}", into: str = "sorted"
 ) -> list[SortResult]:
-    folder = SortedFolder(into, mode, made=make_folder(into), resume=True)
-    return list(folder.sort(rows, Rules(parse_layout(layout)), batch=3))
+    folder = SortedFolder(into, mode, new_folders=make_folder(into), resume=True)
+    return list(folder.sort(rows, SortOptions(parse_layout(layout)), batch=3))
 
 
 def undo(folder: str = "sorted") -> list[str | None]:
-    path = os.path.realpath(f"{folder}/{NAME}")
+    path = os.path.realpath(f"{folder}/{JOURNAL_NAME}")
     entries = read_journal(path).entries
     reasons = [undone.why for undone in undo_all(path, entries)]
-    remove_folders(own_folders(path, entries))
+    remove_empty(own_folders(path, entries))
     return reasons
 
 
@@ -119,7 +121,7 @@ def test_predict_sort_and_undo_give_the_tree_back(here: Path, mode: Mode, capsys
     before = tree()
     assert run(["sort", "labels.csv", "--into", "a/sorted", "--mode", mode]) == 0
     done = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}[mode]
-    assert f"4 {done}, 1 uncertain left alone -> a/sorted; --undo a/sorted/{NAME} takes it back" in (
+    assert f"4 {done}, 1 uncertain left alone -> a/sorted; --undo a/sorted/{JOURNAL_NAME} takes it back" in (
         capsys.readouterr().err
     )
     assert Path("a/sorted/espresso/coffee.jpg").read_bytes() == (PHOTOS / "coffee.jpg").read_bytes()
@@ -130,7 +132,7 @@ def test_predict_sort_and_undo_give_the_tree_back(here: Path, mode: Mode, capsys
     assert run(["sort", "labels.csv", "--into", "a/sorted", "--mode", mode]) == 0
     assert f"4 {'moved before' if mode == 'move' else 'there already'}" in capsys.readouterr().err
     assert tree() == after, "a second run changes nothing"
-    assert run(["sort", "--undo", f"a/sorted/{NAME}"]) == 0
+    assert run(["sort", "--undo", f"a/sorted/{JOURNAL_NAME}"]) == 0
     assert tree() == before
 
 
@@ -220,7 +222,7 @@ def test_what_is_in_the_folder_already_is_kept(sorted_folder: Path) -> None:
 
 
 def test_an_image_that_would_be_the_journal(here: Path) -> None:
-    assert sort([row(image(NAME))], "copy", "{name}")[0].target.startswith("undo-journal-")
+    assert sort([row(image(JOURNAL_NAME))], "copy", "{name}")[0].target.startswith("undo-journal-")
     assert undo() == [None]
 
 
@@ -264,7 +266,7 @@ def test_uncertain_and_failed_have_folders_of_their_own_or_are_left(here: Path) 
     command = ["sort", "labels.csv", "--into", "two", "--min-score", "0.5", "--uncertain-to", "look at", "--failed-to"]
     assert run([*command, "../bad"]) == 2, "that is no name"
     assert run([*command, "bad"]) == 3, "one of them is gone"
-    assert sorted(os.listdir("two")) == ["bad", "dog", "look at", NAME]
+    assert sorted(os.listdir("two")) == ["bad", "dog", "look at", JOURNAL_NAME]
     assert sorted(os.listdir("two/look at")) == ["low.jpg", "u.jpg"]
 
 
@@ -373,7 +375,7 @@ def test_undo_moves_back_what_was_moved_even_where_its_folder_is_gone(here: Path
     sort([row(image("a/x.jpg"))], "move")
     os.rmdir("a")
     os.rename("sorted", "elsewhere")
-    path = os.path.abspath(f"elsewhere/{NAME}")
+    path = os.path.abspath(f"elsewhere/{JOURNAL_NAME}")
     assert [undone.why for undone in undo_all(path, read_journal(path).entries)] == [None]
     assert Path("a/x.jpg").exists()
 
@@ -399,7 +401,7 @@ def test_another_run_waits_or_ends_with_11(here: Path, cli: Cli) -> None:
 
     write_rows("labels.csv", [row(image("x.jpg"))])
     os.mkdir("sorted")
-    with locked(f"sorted/{NAME}", wait=False):
+    with locked(f"sorted/{JOURNAL_NAME}", wait=False):
         assert cli("sort", "labels.csv", "--into", "sorted").returncode == 11
 
 
@@ -469,7 +471,7 @@ def test_a_full_disk_ends_the_run_and_it_can_be_resumed(
         transfer.copy(source, target, made)
 
     with monkeypatch.context() as patch:
-        patch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {"copy": full})
+        patch.setattr("dinoclassify.results.sort.executor.TRANSFERS", {"copy": full})
         assert run(["sort", "labels.csv", "--into", "sorted"]) == 6
     assert run(["sort", "labels.csv", "--into", "sorted"]) == 2
     assert "did not come to its end: --resume goes on with it, --undo sorted/" in capsys.readouterr().err
@@ -501,7 +503,7 @@ def test_a_name_that_somebody_takes_in_between(mode: Mode, here: Path, monkeypat
             image(target, "a stranger's")
         real(source, target, made)
 
-    monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {mode: late})
+    monkeypatch.setattr("dinoclassify.results.sort.executor.TRANSFERS", {mode: late})
     (outcome,) = sort([row(image("x.jpg", "ours"))], mode)
     assert outcome.done == "done"
     assert outcome.target != "dog/x.jpg"
@@ -515,7 +517,7 @@ def test_a_name_that_somebody_takes_in_between(mode: Mode, here: Path, monkeypat
 
 def test_a_run_that_was_killed_before_it_could_say_that_a_name_was_taken(here: Path) -> None:
     sort([row(image("x.jpg", "ours"))], "move")
-    path = Path(f"sorted/{NAME}")
+    path = Path(f"sorted/{JOURNAL_NAME}")
     entry = next(line for line in path.read_text().splitlines() if '"move"' in line)
     image("sorted/dog/other.jpg", "a stranger's")
     path.write_text(path.read_text().replace(entry, entry.replace("dog/x.jpg", "dog/other.jpg") + "\n" + entry))
@@ -525,9 +527,9 @@ def test_a_run_that_was_killed_before_it_could_say_that_a_name_was_taken(here: P
 
 
 def test_an_image_that_changes_just_before_it_would_be_moved(here: Path) -> None:
-    folder = SortedFolder("sorted", "move", made=make_folder("sorted"))
+    folder = SortedFolder("sorted", "move", new_folders=make_folder("sorted"))
     rows = [row(image("a.jpg")), row(image("b.jpg"))]
-    outcomes = folder.sort(rows, Rules(parse_layout("{label}/{name}")))
+    outcomes = folder.sort(rows, SortOptions(parse_layout("{label}/{name}")))
     assert next(outcomes).done == "done"
     image("b.jpg", "changed")
     assert [outcome.done for outcome in outcomes] == ["changed"]
@@ -536,11 +538,11 @@ def test_an_image_that_changes_just_before_it_would_be_moved(here: Path) -> None
 
 def test_a_journal_whose_last_line_is_torn(here: Path) -> None:
     sort([row(image("x.jpg"))], "copy")
-    whole = Path(f"sorted/{NAME}").read_text()
-    Path(f"sorted/{NAME}").write_text(whole + '{"event": "copy", "sour')
-    assert len(read_journal(f"sorted/{NAME}").entries) == whole.count("\n")
+    whole = Path(f"sorted/{JOURNAL_NAME}").read_text()
+    Path(f"sorted/{JOURNAL_NAME}").write_text(whole + '{"event": "copy", "sour')
+    assert len(read_journal(f"sorted/{JOURNAL_NAME}").entries) == whole.count("\n")
     sort([row(image("y.jpg"))], "copy")
-    assert Path(f"sorted/{NAME}").read_text().startswith(whole)
+    assert Path(f"sorted/{JOURNAL_NAME}").read_text().startswith(whole)
     assert undo() == [None, None]
 
 
@@ -613,7 +615,7 @@ def test_a_sorted_tree_that_takes_the_place_of_the_old_one(ended: bool, here: Pa
     if ended:
         assert undo("old") == []
     else:
-        journal = Path(f"old/{NAME}")
+        journal = Path(f"old/{JOURNAL_NAME}")
         journal.write_text(journal.read_text().replace('{"event": "end"}\n', ""))
         sort([row("old/dog/x.jpg")], "move", into="old")
     assert contents() == [b"old/dog/x.jpg"]
@@ -646,7 +648,7 @@ def test_two_paths_of_one_name_are_one_file(here: Path, monkeypatch: pytest.Monk
 
 def test_what_is_void_is_that_line_and_no_other(here: Path) -> None:
     sort([row(image("x.jpg", "first"))], "copy")
-    path = Path(f"sorted/{NAME}")
+    path = Path(f"sorted/{JOURNAL_NAME}")
     first = next(json.loads(line) for line in path.read_text().splitlines() if '"copy"' in line)
     os.unlink("sorted/dog/x.jpg")
     sort([row("x.jpg")], "copy")
@@ -667,7 +669,7 @@ def test_a_second_row_of_an_image_that_could_not_be_moved(here: Path, monkeypatc
     def refuse(source: str, target: str, made: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {"move": refuse})
+    monkeypatch.setattr("dinoclassify.results.sort.executor.TRANSFERS", {"move": refuse})
     rows = [row(image("x.jpg")), row("./x.jpg")]
     assert [outcome.done for outcome in sort(rows, "move")] == ["error", "error"]
 
@@ -679,7 +681,7 @@ def test_an_image_that_may_not_leave_its_folder_is_told_from_one_that_may_not_co
         raise PermissionError(13, "Permission denied")
 
     write_rows("labels.csv", [row(image("photos/x.jpg"))])
-    monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {"move": refuse})
+    monkeypatch.setattr("dinoclassify.results.sort.executor.TRANSFERS", {"move": refuse})
     arguments = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--resume"]
     assert run(arguments) == 3
     cure = "let this user write there, or take another --mode"
@@ -710,7 +712,9 @@ def test_originals_that_have_become_links_to_their_copies(mode: Mode, here: Path
 
 
 def test_a_copy_that_is_not_whole_has_a_name_that_no_image_has(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dinoclassify.results.sort.sort.unfinished_name", lambda: ".dinoclassify-0123456789abcdef.new")
+    monkeypatch.setattr(
+        "dinoclassify.results.sort.executor.unfinished_name", lambda: ".dinoclassify-0123456789abcdef.new"
+    )
     image("sorted/dog/.dinoclassify-0123456789abcdef.new", "theirs")
     (outcome,) = sort([row(image("x.jpg"))], "copy")
     assert outcome.done == "error"
@@ -737,7 +741,7 @@ def test_a_copy_that_is_not_whole_has_a_name_that_no_image_has(here: Path, monke
 def test_journals_that_nobody_here_has_written(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image("x.jpg")
     os.mkdir("sorted")
-    Path(f"sorted/{NAME}").write_text(line.replace("%s", MADE) + "\n")
+    Path(f"sorted/{JOURNAL_NAME}").write_text(line.replace("%s", MADE) + "\n")
     assert run(["sort", "--undo", "sorted"]) == 2
     assert "is not a journal of dinoclassify sort" in capsys.readouterr().err
     assert Path("x.jpg").exists()
@@ -746,14 +750,14 @@ def test_journals_that_nobody_here_has_written(line: str, here: Path, capsys: py
 def test_a_journal_removes_no_folders_but_its_own(here: Path) -> None:
     (here / "empty").mkdir()
     (here / "sorted").mkdir()
-    Path(f"sorted/{NAME}").write_text(json.dumps({"event": "mkdir", "target": str(here / "empty")}) + "\n")
+    Path(f"sorted/{JOURNAL_NAME}").write_text(json.dumps({"event": "mkdir", "target": str(here / "empty")}) + "\n")
     assert undo() == []
     assert Path("empty").exists()
 
 
 def test_undo_by_a_link_to_the_journal(here: Path) -> None:
     sort([row(image("x.jpg"))], "move")
-    os.symlink(f"sorted/{NAME}", "link")
+    os.symlink(f"sorted/{JOURNAL_NAME}", "link")
     assert run(["sort", "--undo", "link"]) == 0
     assert Path("x.jpg").exists()
 
@@ -796,7 +800,7 @@ def test_of_two_that_are_the_same_the_second_is_put_where_the_first_cannot(
             raise PermissionError(13, "Permission denied")
         transfer.move(source, target, made)
 
-    monkeypatch.setattr("dinoclassify.results.sort.sort.TRANSFERS", {"move": refuse_a})
+    monkeypatch.setattr("dinoclassify.results.sort.executor.TRANSFERS", {"move": refuse_a})
     rows = [row(image("a/x.jpg", "same")), row(image("b/x.jpg", "same")), row(image("c/x.jpg", "same"))]
     assert [outcome.done for outcome in sort(rows, "move")] == ["error", "done", "there"]
     assert Path("sorted/dog/x.jpg").exists()
@@ -806,7 +810,7 @@ def test_of_two_that_are_the_same_the_second_is_put_where_the_first_cannot(
 def test_an_undo_that_was_killed_before_it_could_forget_its_journal(here: Path) -> None:
     sort([row(image("sorted/a.jpg"))], "move", "1/{name}")
     sort([row("sorted/1/a.jpg")], "move", "2/{name}")
-    journal = Path(f"sorted/{NAME}")
+    journal = Path(f"sorted/{JOURNAL_NAME}")
     entries = journal.read_bytes()
     assert undo() == [None, None]
     lines = [json.loads(line) for line in entries.splitlines()]
@@ -826,7 +830,7 @@ def test_a_run_that_was_killed_with_a_file_in_the_way(sorted_folder: Path) -> No
         "made": MADE,
         "was": [1, 2],
     }
-    Path(f"sorted/{NAME}").write_text(json.dumps(line) + "\n")
+    Path(f"sorted/{JOURNAL_NAME}").write_text(json.dumps(line) + "\n")
     assert sort([row("x.jpg", "cat")], "move")[0].done == "done"
     assert undo() == [None]
     assert Path("x.jpg").exists()
@@ -843,7 +847,7 @@ def test_what_was_void_is_not_finished(here: Path) -> None:
         "made": MADE,
         "was": [1, 2],
     }
-    Path(f"sorted/{NAME}").write_text(f"{json.dumps(move)}\n{json.dumps(move | {'event': 'void'})}\n")
+    Path(f"sorted/{JOURNAL_NAME}").write_text(f"{json.dumps(move)}\n{json.dumps(move | {'event': 'void'})}\n")
     assert [outcome.done for outcome in sort([row("x.jpg")], "move")] == ["there"]
     assert Path("x.jpg").exists()
 
@@ -919,7 +923,7 @@ def test_journals_without_rights_and_those_of_others_restore_times(here: Path, f
     os.utime(image("x.jpg"), ns=(1_000_000_001_123_456_789,) * 2)
     os.chmod("x.jpg", 0o640)
     sort([row("x.jpg")], "move", into=f"{fat}/sorted")
-    journal = Path(f"{fat}/sorted/{NAME}")
+    journal = Path(f"{fat}/sorted/{JOURNAL_NAME}")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     assert [line["rights"][0] for line in lines if line["event"] == "move"] == [0o640]
     journal.write_text("".join(json.dumps(line | {"rights": None}) + "\n" for line in lines))
@@ -939,7 +943,9 @@ def test_a_journal_at_another_place_narrows_modes_and_tells_the_rest(
     """As on a card that has another mount point now: owners and modes of its journal may be anybody's."""
     write_rows("labels.csv", [row(image("photos/x.jpg"))])
     os.chmod("photos/x.jpg", had)
-    monkeypatch.setattr("dinoclassify.results.sort.sort.rights_of", lambda path: (had, os.getuid() + 1, os.getgid()))
+    monkeypatch.setattr(
+        "dinoclassify.results.sort.executor.rights_of", lambda path: (had, os.getuid() + 1, os.getgid())
+    )
     given: list[object] = []
     monkeypatch.setattr("dinoclassify.results.sort.attributes.os.fchown", lambda *arguments: given.append(arguments))
     assert run(["sort", "labels.csv", "--into", "card", "--mode", "move", "-q"]) == 0
@@ -1031,11 +1037,11 @@ def kill_at_every_step(mode: Mode, into: str, cure: str) -> None:
         assert set(contents() + contents(folder)) == {b"1", b"2", b"3"}, step
         if cure == "resume":
             assert {outcome.done for outcome in sort(rows, mode, into=folder)} <= {"done", "there", "moved"}, step
-            files = {path: what for path, what in tree(folder).items() if what and not path.endswith(NAME)}
+            files = {path: what for path, what in tree(folder).items() if what and not path.endswith(JOURNAL_NAME)}
             assert len(files) == 4, (step, files)
             assert mode != "move" or sorted(contents() if not into else contents() + contents(folder)) == WANTED, step
-        if os.path.exists(f"{folder}/{NAME}"):
-            if killed_at(step, partial(undo, folder), fsync=True) and os.path.exists(f"{folder}/{NAME}"):
+        if os.path.exists(f"{folder}/{JOURNAL_NAME}"):
+            if killed_at(step, partial(undo, folder), fsync=True) and os.path.exists(f"{folder}/{JOURNAL_NAME}"):
                 assert set(undo(folder)) <= {None}, step
             assert not os.path.exists(folder) or os.listdir(folder) == [], step
         assert {path: what for path, what in tree().items() if not path.startswith("sorted")} == before, step
@@ -1074,7 +1080,7 @@ def test_a_thousand_collisions_and_fifty_kills_lose_nothing(here: Path) -> None:
         moved = killed("labels.csv", "--into", "sorted", "--mode", "move", "--resume")
         kills += moved != 0
         assert contents(".") == wanted, "each image is there exactly once"
-        if Path(f"sorted/{NAME}").exists() and generator.random() < 0.4:
+        if Path(f"sorted/{JOURNAL_NAME}").exists() and generator.random() < 0.4:
             kills += killed("--undo", "sorted") != 0
             assert contents(".") == wanted
     assert run(["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--resume", "-q"]) == 0

@@ -1,11 +1,11 @@
-"""Labels in a JSON object, under one key of ours. Whatever else is in it stays as it is, to the byte."""
+"""Labels in a JSON object, under a key of ours; all other bytes of the file stay the same."""
 
 import codecs
 import json
 import re
 from dataclasses import dataclass
 
-from dinoclassify.results.sidecars.base import SidecarContent, SidecarError
+from dinoclassify.results.sidecars.formats.base import SidecarContent, SidecarError
 from dinoclassify.types.prediction import Label
 
 KEY = "dinoclassify"
@@ -15,7 +15,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A key with its value: where it begins and ends, and where the value does."""
+    """A key with its value: where both start, and where the value ends."""
 
     key: str
     start: int
@@ -24,13 +24,13 @@ class _Member:
     value: object
 
 
-def update(old: bytes | None, wanted: SidecarContent) -> bytes | None:
-    """The file with the labels that are wanted under our key; None if there is nothing in it.
+def update(old: bytes | None, content: SidecarContent) -> bytes | None:
+    """The file with the labels under our key; None if it would have no keys.
 
     Raises:
-        SidecarError: it is no JSON object.
+        SidecarError: ``old`` is not a JSON object, or has our key twice.
     """
-    value = {"labels": [_rank(label) for label in wanted.labels]} if wanted.labels else None
+    value = {"labels": [_rank(label) for label in content.labels]} if content.labels else None
     if old is None:
         return _encode(json.dumps({KEY: value}, indent=2, ensure_ascii=False) + "\n") if value is not None else None
     mark = codecs.BOM_UTF8 if old.startswith(codecs.BOM_UTF8) else b""
@@ -42,12 +42,12 @@ def update(old: bytes | None, wanted: SidecarContent) -> bytes | None:
     if (members[ours[0]].value if ours else None) == value:
         return old
     if value is not None:
-        changed = _with(text, members, ours[0] if ours else None, value)
+        new = _with(text, members, ours[0] if ours else None, value)
     elif len(members) == 1:
         return None
     else:
-        changed = _without(text, members, ours[0])
-    return mark + _encode(changed)
+        new = _without(text, members, ours[0])
+    return mark + _encode(new)
 
 
 def _rank(label: Label) -> dict[str, str | float | int]:
@@ -55,21 +55,21 @@ def _rank(label: Label) -> dict[str, str | float | int]:
 
 
 def _members(text: str) -> list[_Member]:
-    """The members of the object that the text is."""
-    decoder, found = json.JSONDecoder(), []
+    """The members of a JSON object, given as text."""
+    decoder, members = json.JSONDecoder(), []
     place = _after_space(text, 0) + 1
     while text[start := _after_space(text, place)] != "}":
         key, stop = decoder.raw_decode(text, start)
         value_start = _after_space(text, _after_space(text, stop) + 1)
         value, stop = decoder.raw_decode(text, value_start)
-        found.append(_Member(key, start, value_start, stop, value))
+        members.append(_Member(key, start, value_start, stop, value))
         place = _after_space(text, stop)
         place += text[place] == ","
-    return found
+    return members
 
 
 def _with(text: str, members: list[_Member], place: int | None, value: object) -> str:
-    """The text with our member, which is written as its neighbours are."""
+    """The text with our member, indented like its neighbours; ``place`` is its index, None for a new one."""
     brace = _after_space(text, 0) + 1
     before = text[brace : members[0].start] if members else "\n  "
     newline, line, indent = before.rpartition("\n")
@@ -86,7 +86,7 @@ def _with(text: str, members: list[_Member], place: int | None, value: object) -
 
 
 def _without(text: str, members: list[_Member], place: int) -> str:
-    """The text without our member, which is not the only one."""
+    """The text without our member; there are others."""
     if place:
         return text[: members[place - 1].stop] + text[members[place].stop :]
     return text[: members[0].start] + text[members[1].start :]
@@ -104,9 +104,9 @@ def _decode(content: bytes) -> str:
 
 
 def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")  # of a lone surrogate, which JSON has only escaped
+    return text.encode("utf-8", "backslashreplace")  # JSON can only hold a lone surrogate escaped
 
 
 def _after_space(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    return found.end() if found else place
+    space = _SPACE.match(text, place)
+    return space.end() if space else place

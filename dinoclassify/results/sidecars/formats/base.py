@@ -1,4 +1,4 @@
-"""What the sidecar of an image is to say, whatever its format; the ground of the rooms beside this one."""
+"""What all formats share: the content of a sidecar, and the names of labels in it."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -9,16 +9,16 @@ from dinoclassify.types.prediction import Label
 
 
 class SidecarError(Exception):
-    """A sidecar that is left alone, with what is wrong: the message goes on where the file's name has stood."""
+    """Why a sidecar is left alone. The message completes a sentence that starts with the file name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SidecarContent:
-    """The labels of an image that its sidecar is to have: none takes those of earlier runs out.
+    """The labels that a sidecar should have; labels of earlier runs are removed.
 
     Args:
         labels: best first.
-        ranks: all labels of the row, if what earlier runs may have written is to be taken out; else none.
+        ranks: all labels of the row, to be removed; empty if labels are written.
         prefix: the root of our labels in a tree of keywords.
     """
 
@@ -28,13 +28,13 @@ class SidecarContent:
 
 
 def words(labels: Iterable[Label]) -> list[str]:
-    """The names of the labels, each on one line and once, and without synonyms, which have commas between."""
+    """The names of labels, without synonyms, line ends and duplicates."""
     names = (one_line(short_name(label.label, label.index)) for label in labels)
     return list(dict.fromkeys(name for name in names if name))
 
 
 def one_line(name: str) -> str:
-    """The name without line ends and what else neither XML nor a line of text can hold."""
+    """The name without line ends and other characters that XML or a line of text cannot hold."""
     return " ".join("".join(" " if _breaks(character) else character for character in name).split())
 
 

@@ -1,7 +1,6 @@
-"""XML as bytes: where its elements stand, so that some can be put in or cut out and all else stays to the byte.
+"""XML edited as bytes: elements are inserted or cut out, and all other bytes stay the same.
 
-A tree that is written out again would have other quotes, line ends, prefixes and padding than the program chose whose
-file it is.
+Writing a parsed tree out again would change the quotes, line ends, prefixes and padding that another program chose.
 """
 
 import re
@@ -9,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from xml.parsers import expat
 
-from dinoclassify.results.sidecars.base import SidecarError
+from dinoclassify.results.sidecars.formats.base import SidecarError
 
 _TAG = re.compile(rb"""<[^>"']*(?:"[^"]*"[^>"']*|'[^']*'[^>"']*)*>""")
 _NAME = re.compile(rb"<([^\s/>]+)")
@@ -17,9 +16,9 @@ _NAME = re.compile(rb"<([^\s/>]+)")
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """An element and its place in the bytes: all of it is [start, stop), its content [opened, closing).
+    """An element and its place in the bytes: [start, stop), with its content in [opened, closing).
 
-    Names are the namespace and the local name with a space between, or the local name alone.
+    A name is the namespace, a space and the local name, or the local name alone.
     """
 
     name: str
@@ -33,13 +32,13 @@ class Element:
 
     @property
     def closes_itself(self) -> bool:
-        """Whether it is one tag, ``<x/>``."""
+        """Whether the element is one tag, ``<x/>``."""
         return self.opened == self.stop
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Bytes to put in the place of [start, stop)."""
+    """Replaces the bytes in [start, stop)."""
 
     start: int
     stop: int
@@ -47,8 +46,8 @@ class Edit:
 
 
 @dataclass(slots=True)
-class _Begun:
-    """An element of which the end has not been seen."""
+class _OpenElement:
+    """An element whose end is not parsed yet."""
 
     name: str
     attributes: Mapping[str, str]
@@ -58,16 +57,16 @@ class _Begun:
 
 
 def parse(content: bytes) -> Element:
-    """The root of a document.
+    """The root element of a document.
 
     Raises:
-        SidecarError: it is not XML in UTF-8, or has a DOCTYPE: entities, which may be bombs or lead elsewhere.
+        SidecarError: it is not XML in UTF-8, or has a DOCTYPE, whose entities may be bombs or name other files.
     """
     if b"\0" in content:
         raise SidecarError("is not XML in UTF-8")
     parser = expat.ParserCreate(namespace_separator=" ")
-    above = _Begun("", {}, 0, [], [])
-    begun = [above]
+    document = _OpenElement("", {}, 0, [], [])
+    stack = [document]
 
     def declare(_version: str, encoding: str | None, _standalone: int) -> None:
         if encoding is not None and encoding.lower() not in ("utf-8", "utf8", "us-ascii"):
@@ -77,14 +76,14 @@ def parse(content: bytes) -> Element:
         raise SidecarError("has a DOCTYPE")
 
     def begin(name: str, attributes: dict[str, str]) -> None:
-        begun.append(_Begun(name, attributes, parser.CurrentByteIndex, [], []))
+        stack.append(_OpenElement(name, attributes, parser.CurrentByteIndex, [], []))
 
     def read(text: str) -> None:
-        begun[-1].texts.append(text)
+        stack[-1].texts.append(text)
 
     def end(_name: str) -> None:
-        done = begun.pop()
-        begun[-1].children.append(_placed(content, done, parser.CurrentByteIndex))
+        element = stack.pop()
+        stack[-1].children.append(_closed(content, element, parser.CurrentByteIndex))
 
     parser.XmlDeclHandler = declare
     parser.StartDoctypeDeclHandler = refuse
@@ -95,24 +94,24 @@ def parse(content: bytes) -> Element:
         parser.Parse(content, True)
     except expat.ExpatError as error:
         raise SidecarError(f"is not XML ({error})") from error
-    return above.children[0]
+    return document.children[0]
 
 
 def cut(content: bytes, element: Element) -> Edit:
-    """Take an element out, with the white space before it."""
+    """An edit that removes an element and the white space before it."""
     return Edit(element.start - len(_space_before(content, element)), element.stop)
 
 
 def append(content: bytes, element: Element, new: bytes) -> Edit:
-    """Put something in behind the last child of an element, where there is no white space but what it brings."""
+    """An edit that inserts bytes right behind the last child of an element; they bring their own white space."""
     if element.closes_itself:
         return Edit(element.stop - 2, element.stop, b">" + new + b"</" + written_name(content, element) + b">")
     place = element.children[-1].stop if element.children else element.opened
     return Edit(place, place, new)
 
 
-def spliced(content: bytes, edits: Iterable[Edit]) -> bytes:
-    """The bytes with all edits; one within another goes with it."""
+def splice(content: bytes, edits: Iterable[Edit]) -> bytes:
+    """The bytes with all edits applied; an edit within another is dropped."""
     pieces, place = [], 0
     for edit in sorted(edits, key=lambda edit: (edit.start, -edit.stop)):
         if edit.start >= place:
@@ -122,25 +121,25 @@ def spliced(content: bytes, edits: Iterable[Edit]) -> bytes:
 
 
 def line_before(content: bytes, element: Element) -> bytes:
-    """The line end before an element, with what it is indented by; nothing if it stands behind another."""
-    found = re.search(rb"\r?\n[ \t]*\Z", _space_before(content, element))
-    return found[0] if found else b""
+    """The line end and indentation before an element; empty if the element does not start a line."""
+    match = re.search(rb"\r?\n[ \t]*\Z", _space_before(content, element))
+    return match[0] if match else b""
 
 
 def written_name(content: bytes, element: Element) -> bytes:
-    """The name of an element as it is written, with its prefix."""
-    found = _NAME.match(content, element.start)
-    return found[1] if found else b""
+    """The name of an element in the file, with its prefix."""
+    match = _NAME.match(content, element.start)
+    return match[1] if match else b""
 
 
-def _placed(content: bytes, done: _Begun, here: int) -> Element:
-    """The element that has been begun and of which the parser has seen the end ``here``."""
-    tag = _TAG.match(content, done.start)
+def _closed(content: bytes, element: _OpenElement, here: int) -> Element:
+    """The element once the parser has found its end ``here``."""
+    tag = _TAG.match(content, element.start)
     opened = tag.end() if tag else here
-    whole = content[opened - 2 : opened] == b"/>"
-    closing, stop = (opened, opened) if whole else (here, content.index(b">", here) + 1)
-    text, children = "".join(done.texts), tuple(done.children)
-    return Element(done.name, done.attributes, text, children, done.start, opened, closing, stop)
+    closes_itself = content[opened - 2 : opened] == b"/>"
+    closing, stop = (opened, opened) if closes_itself else (here, content.index(b">", here) + 1)
+    text, children = "".join(element.texts), tuple(element.children)
+    return Element(element.name, element.attributes, text, children, element.start, opened, closing, stop)
 
 
 def _space_before(content: bytes, element: Element) -> bytes:
