@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dinoclassify.results.sort.journal import Entry
     from dinoclassify.results.sort.layout import Layout
     from dinoclassify.results.sort.plans import SortResult
+    from dinoclassify.results.sort.targets import SortOptions
     from dinoclassify.results.sort.undo import UndoResult
     from dinoclassify.types.prediction import Prediction
 
@@ -56,7 +57,7 @@ _PAST = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "li
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What is done with images, and where they go; and how many there are of each outcome, and companions, so far."""
+    """The mode and the folder of a run, and how many results of each sort, and companions, it has had so far."""
 
     mode: options.Mode
     into: str
@@ -72,7 +73,7 @@ class _Run:
 
     @property
     def troubles(self) -> int:
-        """How many images and companions could not be sorted."""
+        """The number of images and companions that could not be sorted."""
         return sum(self.counts[done] for done in ("differs", "shared", "gone", "changed", "back", "error"))
 
     @property
@@ -84,11 +85,11 @@ class _Run:
         """The counts in a line."""
         words = {"done": _PAST[self.mode]} | _WORDS
         counts = [(self.counts[done], done, many) for done, many in words.items() if self.counts[done]]
-        told = [f"{count:,} {_ONE.get(done, many) if count == 1 else many}" for count, done, many in counts]
-        return ", ".join(told) or "nothing to do"
+        parts = [f"{count:,} {_ONE.get(done, many) if count == 1 else many}" for count, done, many in counts]
+        return ", ".join(parts) or "nothing to do"
 
     def last_line(self, *, is_signed: bool) -> str:
-        """What is said at the end; ``is_signed``: whether the journal is."""
+        """The last line of the run; ``is_signed``: the journal is known as the user's own."""
         root = "" if is_signed else " --to ROOT"
         cure = f"; --undo {self.journal}{root} takes it back" if self.has_done and not self.dry_run else ""
         return f"{'would do: ' if self.dry_run else ''}{self.summary()} -> {self.into}{cure}"
@@ -131,16 +132,14 @@ def sort(
     if not into:
         raise UsageError("name a folder with --into")
     from dinoclassify.results.image_file import file_finder
-    from dinoclassify.results.reader import latest_predictions
-    from dinoclassify.results.shot_rows import count_shots
     from dinoclassify.results.sort.sort import BATCH, open_sorted_folder
-    from dinoclassify.results.sort.targets import SortOptions, grouped_by, ungrouped
+    from dinoclassify.results.sort.targets import SortOptions, grouped_by
 
     parsed_layout, known_groups = _layout(context, layout, mode, groups)
     wanted = _chosen(only, name, known_groups, failed_to)
     sort_options = SortOptions(
         layout=parsed_layout,
-        groups_of=ungrouped if known_groups is None else grouped_by(known_groups),
+        groups_of=grouped_by(known_groups),
         min_score=min_score,
         uncertain_to=uncertain_to,
         failed_to=failed_to,
@@ -149,7 +148,7 @@ def sort(
         with_companions=with_companions,
     )
     rows, is_stream = _readable_rows(name), name == DASH
-    shots = count_shots(latest_predictions(name), sort_options.find) if with_companions and not is_stream else None
+    shots = _count_shots(name, sort_options) if with_companions and not is_stream else None
     work = _Run(mode, into, dry_run)
     with open_sorted_folder(into, mode, dry_run=dry_run, resume=resume, wait=wait) as folder:
         _follow(folder.sort(rows, sort_options, batch=1 if is_stream else BATCH, shots=shots), work, messages)
@@ -161,10 +160,10 @@ def sort(
 
 
 def _chosen(only: Sequence[str] | None, name: str, groups: "Groups | None", failed_to: str | None) -> "Only | None":
-    """The labels and groups whose images are taken; None for all.
+    """The labels and groups whose images are sorted; None for all.
 
     Raises:
-        UsageError: one is unknown, or there is a folder for failed images, which have none.
+        UsageError: a label is unknown; or there is a folder for failed images, which have no label.
     """
     if only and failed_to is not None:
         raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
@@ -172,13 +171,20 @@ def _chosen(only: Sequence[str] | None, name: str, groups: "Groups | None", fail
 
 
 def _readable_rows(name: str) -> "Iterator[Prediction]":
-    """The last row of each image. A file that cannot be read is found out at once, and not with its first row."""
+    """The last row of each image. The first row is read at once, so that an unreadable file is reported at once."""
     from dinoclassify.results.reader import latest_predictions
 
     rows = latest_predictions(name)
-    if name == DASH:  # whose first row may be long in coming
+    if name == DASH:  # its first row may come late
         return rows
     return chain([first] if (first := next(rows, None)) is not None else [], rows)
+
+
+def _count_shots(name: str, sort_options: "SortOptions") -> dict[str, int]:
+    from dinoclassify.results.reader import latest_predictions
+    from dinoclassify.results.shot_rows import count_shots
+
+    return count_shots(latest_predictions(name), sort_options.find)
 
 
 def _layout(
@@ -197,48 +203,49 @@ def _layout(
     return layout, known if layout.uses("group") else None
 
 
-def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: options.Messages) -> None:
-    """Count what becomes of images, and say what is to be said of each, to the end or until a signal comes."""
+def _follow(results: "Iterator[SortResult]", work: _Run, messages: options.Messages) -> None:
+    """Count and report the results, until the last or until a signal stops the run."""
 
-    def tell(why: object) -> None:
+    def report(why: object) -> None:
         say(f"{why}: {work.summary()}" + ("" if work.dry_run else "; --resume goes on, --undo takes it back"))
 
-    def tell_at_last(why: Stopped) -> None:
-        tell(why)
-        hush()  # what else would be said of the signal
+    def report_stop(why: Stopped) -> None:
+        report(why)
+        hush()  # what else the signal would print
 
     try:
-        with finishing_batches(tell_at_last) as stop, ExitStack() as bars:
+        with finishing_batches(report_stop) as stop, ExitStack() as bars:
             bar = bars.enter_context(progress_bar()) if wants_bar(messages) and not work.dry_run else None
-            for outcome in outcomes:
-                work.counts[outcome.done] += 1
-                work.counts["companions"] += len(outcome.companions)
-                _report(outcome, work)
+            for result in results:
+                work.counts[result.done] += 1
+                work.counts["companions"] += len(result.companions)
+                _report(result, work)
                 if bar is not None:
                     bar.update()
                 if stop():
                     break
     except DinoclassifyError:
         if work.has_done:
-            tell("the run ends early")
+            report("the run ends early")
         raise
 
 
-def _report(outcome: "SortResult", work: _Run) -> None:
-    target = os.path.join(work.into, outcome.target)
-    if outcome.why:
-        warn_of(f"{outcome.path} {outcome.why}", work.troubles)
-    elif work.dry_run and outcome.done == "done":
-        print_lines([printable(f"{work.mode} {outcome.path} -> {target}")])
+def _report(result: "SortResult", work: _Run) -> None:
+    """Warn, print or log one line about a result, and in a dry run one for each companion."""
+    target = os.path.join(work.into, result.target)
+    if result.why:
+        warn_of(f"{result.path} {result.why}", work.troubles)
+    elif work.dry_run and result.done == "done":
+        print_lines([printable(f"{work.mode} {result.path} -> {target}")])
     else:
-        log.info("%s: %s %s", outcome.path, outcome.done, target if outcome.target else "")
-    for name, place in outcome.companions if work.dry_run else ():
-        companion = os.path.join(os.path.dirname(outcome.path), name)
+        log.info("%s: %s %s", result.path, result.done, target if result.target else "")
+    for name, place in result.companions if work.dry_run else ():
+        companion = os.path.join(os.path.dirname(result.path), name)
         print_lines([printable(f"{work.mode} {companion} -> {os.path.join(work.into, place)}")])
 
 
 def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
-    """Take back what a journal has; gives the exit code."""
+    """Take back what a journal has; returns the exit code."""
     from dinoclassify.results.sort.folders import own_folders, remove_empty
     from dinoclassify.results.sort.journal import find_journal, read_journal
     from dinoclassify.results.sort.signing import read_key
@@ -248,16 +255,16 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
     if to is not None and not os.path.isdir(to):
         raise UsageError(f"--to {to}: there is no such folder")
     left = done = 0
-    lost: dict[str, str] = {}  # what images could not be given back, with the folder of the first
+    lost: dict[str, str] = {}  # attributes that could not be restored, with the folder of the first image
     with nullcontext() if dry_run else locked(path, wait=wait):
         key = read_key()
         journal = read_journal(path, key)
         if not journal.is_own:
-            _mind(path, journal.entries, to, dry_run=dry_run, quiet=quiet)
+            _refuse_or_warn(path, journal.entries, to, dry_run=dry_run, quiet=quiet)
         key = key if journal.is_own else None
         for undone in undo_all(path, journal.entries, key=key, root=to, dry_run=dry_run):
             left, done = left + (undone.why is not None), done + (undone.why is None)
-            lost = {what: os.path.dirname(undone.source) for what in undone.lost} | lost
+            lost = {attribute: os.path.dirname(undone.source) for attribute in undone.lost} | lost
             if undone.why is not None:
                 warn_of(f"{undone.target} is left as it is: {undone.why}", left)
             elif dry_run:
@@ -273,24 +280,24 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
 
 
 def _warn_of_losses(lost: Mapping[str, str], *, is_own: bool) -> None:
-    together: dict[tuple[str, str], list[str]] = {}
-    for what, folder in lost.items():
-        together.setdefault((folder, _why_lost(what, is_own=is_own)), []).append(what)
-    for (folder, why), words in together.items():
-        log.warning("%s: the %s that images had could not be restored: %s", folder, join_words(words), why)
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for attribute, folder in lost.items():
+        by_reason.setdefault((folder, _why_lost(attribute, is_own=is_own)), []).append(attribute)
+    for (folder, why), attributes in by_reason.items():
+        log.warning("%s: the %s that images had could not be restored: %s", folder, join_words(attributes), why)
 
 
-def _why_lost(what: str, *, is_own: bool) -> str:
-    if what != "exact times" and not is_own:
+def _why_lost(attribute: str, *, is_own: bool) -> str:
+    if attribute != "exact times" and not is_own:
         return "a journal that is not known to be yours gives no file another owner, nor others more access"
-    return "only root may do that" if what == "owners" and os.geteuid() else "its file system does not keep them"
+    return "only root may do that" if attribute == "owners" and os.geteuid() else "its file system does not keep them"
 
 
-def _mind(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:
-    """Show what a journal that is not the user's own would do; refuse it unless a folder limits that.
+def _refuse_or_warn(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:
+    """Show what a journal that is not the user's own would take back; without ``--to`` or ``--dry-run`` refuse it.
 
     Raises:
-        UsageError: none does.
+        UsageError: it is refused.
     """
     from dinoclassify.results.sort.undo import undo_all
 

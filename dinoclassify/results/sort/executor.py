@@ -122,7 +122,7 @@ class Executor:
         for file in reversed(transferred):
             target = self._in_folder(file.target)
             try:
-                take_back(self._mode, entries[file.target], target)
+                take_back(entries[file.target], target)
             except (KeptError, OSError) as error:
                 log.warning("%s stays at %s: %s", file.source, target, error)
                 stuck.add(file.target)

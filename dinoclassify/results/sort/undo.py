@@ -15,7 +15,7 @@ from dinoclassify.errors import OutputError
 from dinoclassify.results.sort.attributes import lost, restore
 from dinoclassify.results.sort.folders import remove_empty
 from dinoclassify.results.sort.journal import Entry, append_entries, replace_entries, valid_entries
-from dinoclassify.results.sort.transfer import Mode, identity, move, remove, same_content
+from dinoclassify.results.sort.transfer import TRANSFERS, identity, move, remove, same_content
 from dinoclassify.storage.atomic import as_output_errors
 from dinoclassify.storage.signature import file_signature
 
@@ -77,10 +77,10 @@ def _take_companions_back(folder: str, entries: Sequence[Entry]) -> None:
     images = {entry.image for entry in entries if entry.image}
     transferred = {entry.temp_name for entry in entries if entry.temp_name in images and _is_made(entry, folder)}
     for entry in reversed(entries):
-        if entry.image and entry.image not in transferred and entry.event in ("copy", "move", "symlink", "hardlink"):
+        if entry.image and entry.image not in transferred and entry.event in TRANSFERS:
             target = os.path.join(folder, entry.target)
             with as_output_errors(target), suppress(KeptError):
-                if take_back(entry.event, entry, target):
+                if take_back(entry, target):
                     log.warning("%s is taken back to its image, at which the run was stopped", entry.source)
 
 
@@ -111,51 +111,50 @@ def undo_all(
     """
     folder, is_own = os.path.dirname(path), key is not None
     left: list[Entry] = []
-    restored: set[str] = set()  # sources of the transfers taken back; a dry run leaves them where they are
+    restored: set[str] = set()  # sources of the transfers taken back: a dry run leaves the files themselves in place
     for entry in reversed(valid_entries(entries)):
         target = os.path.join(folder, entry.target)
-        match entry.event:
-            case "mkdir":
-                is_inside = root is None or _is_below(target, folder)
-                if is_inside and not os.path.isabs(entry.target) and not dry_run:
-                    remove_empty([target])
+        if entry.event == "mkdir":
+            is_inside = root is None or _is_below(target, folder)
+            if is_inside and not os.path.isabs(entry.target) and not dry_run:
+                remove_empty([target])
+            left.append(entry)
+        elif entry.event in TRANSFERS:
+            try:
+                if root is not None:
+                    _check_places(entry, root, target, folder)
+                would_be_there = dry_run and target in restored
+                is_taken_back = would_be_there or take_back(entry, target, is_own=is_own, dry_run=dry_run)
+            except (KeptError, OSError) as error:
                 left.append(entry)
-            case "copy" | "move" | "symlink" | "hardlink" as mode:
-                try:
-                    if root is not None:
-                        _check_places(mode, entry.source, root, target, folder)
-                    would_be_there = dry_run and target in restored
-                    is_taken_back = would_be_there or take_back(mode, entry, target, is_own=is_own, dry_run=dry_run)
-                except (KeptError, OSError) as error:
-                    left.append(entry)
-                    yield UndoResult(entry.source, target, getattr(error, "strerror", None) or str(error))
-                    continue
-                if not dry_run:  # for an undo after a kill; not synced, as the disk shows what was taken back last
-                    with suppress(OutputError):  # the disk may be full, and taking back may free space
-                        append_entries(
-                            path, [Entry("void", entry.target, temp_name=entry.temp_name)], key=key, sync=False
-                        )
-                if is_taken_back:
-                    restored.add(entry.source)
-                    is_moved = mode == "move" and not dry_run
-                    missing = lost(entry.source, entry.signature, entry.rights) if is_moved else ()
-                    yield UndoResult(entry.source, target, lost=missing)
+                yield UndoResult(entry.source, target, getattr(error, "strerror", None) or str(error))
+                continue
+            if not dry_run:  # for an undo after a kill; not synced, as the disk shows what was taken back last
+                void = Entry("void", entry.target, temp_name=entry.temp_name)
+                with suppress(OutputError):  # the disk may be full, and taking back may free space
+                    append_entries(path, [void], key=key, sync=False)
+            if is_taken_back:
+                restored.add(entry.source)
+                is_moved = entry.event == "move" and not dry_run
+                yield UndoResult(
+                    entry.source, target, lost=lost(entry.source, entry.signature, entry.rights) if is_moved else ()
+                )
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
         replace_entries(path, [*left[::-1], Entry("end")] if is_left else [], key=key)
 
 
-def _check_places(mode: Mode, source: str, root: str, target: str, folder: str) -> None:
+def _check_places(entry: Entry, root: str, target: str, folder: str) -> None:
     """Check that a transfer stays within two folders, whatever links its paths have.
 
     Raises:
         KeptError: it does not.
     """
-    if not _is_below(source, root):
-        raise KeptError(f"{source} is not below {root}")
+    if not _is_below(entry.source, root):
+        raise KeptError(f"{entry.source} is not below {root}")
     if not _is_below(target, folder):
         raise KeptError(f"it is not below {folder}")
-    if mode == "move" and os.path.islink(target):
+    if entry.event == "move" and os.path.islink(target):
         raise KeptError("it is a symbolic link, which sort does not move")
 
 
@@ -165,12 +164,11 @@ def _is_below(path: str, folder: str) -> bool:
     return os.path.normpath(path) == path and above.startswith(os.path.join(os.path.realpath(folder), ""))
 
 
-def take_back(mode: Mode, entry: Entry, target: str, *, is_own: bool = True, dry_run: bool = False) -> bool:
+def take_back(entry: Entry, target: str, *, is_own: bool = True, dry_run: bool = False) -> bool:
     """Take a transfer back, however far it got; returns whether there was anything to do.
 
     Args:
-        mode: how the file was transferred.
-        entry: of the journal.
+        entry: of the journal, for a transfer.
         target: the path of the file now.
         is_own: this user wrote the journal, see `results.sort.attributes.restore`.
         dry_run: only say whether there is anything to do.
@@ -179,40 +177,40 @@ def take_back(mode: Mode, entry: Entry, target: str, *, is_own: bool = True, dry
         KeptError: taking it back would lose something.
         OSError: it cannot be taken back.
     """
-    source = entry.source
+    source, is_move = entry.source, entry.event == "move"
     if not dry_run:
         for place in (target, source):  # beside the source, if an earlier move back was killed
             remove(os.path.join(os.path.dirname(place), entry.temp_name))
     if not os.path.lexists(target):
-        if mode == "move" and not os.path.lexists(source):
+        if is_move and not os.path.lexists(source):
             raise KeptError(f"it is gone, and is not at {source} either")
         return False
-    if mode == "move" and not os.path.lexists(source):
+    if is_move and not os.path.lexists(source):
         if not dry_run:
             os.makedirs(os.path.dirname(source), exist_ok=True)
             move(
                 target,
                 source,
                 entry.temp_name,
-                partial(restore, was=entry.signature, rights=entry.rights, is_own=is_own),
+                partial(restore, signature=entry.signature, rights=entry.rights, is_own=is_own),
             )
         return True
-    if mode == "move" and file_signature(source) == entry.signature and not same_content(source, target):
+    if is_move and file_signature(source) == entry.signature and not same_content(source, target):
         return False  # it was not made: the target was taken
-    if mode == "move" and _are_same_name(source, target):
+    if is_move and _are_same_name(source, target):
         return False  # it is at its old place
-    if not _is_removable(mode, source, target):
+    if not _is_removable(entry, target):
         raise KeptError(f"{source} is not there as it was")
     if not dry_run:
         os.unlink(target)
     return True
 
 
-def _is_removable(mode: Mode, source: str, target: str) -> bool:
+def _is_removable(entry: Entry, target: str) -> bool:
     """Whether the target may be removed: it is the link that was made, or the image is at its source as well."""
-    if mode == "symlink":
-        return os.path.islink(target) and os.readlink(target) == source
-    return _are_separate(source, target) and same_content(source, target)
+    if entry.event == "symlink":
+        return os.path.islink(target) and os.readlink(target) == entry.source
+    return _are_separate(entry.source, target) and same_content(entry.source, target)
 
 
 def _are_separate(path: str, other: str) -> bool:
