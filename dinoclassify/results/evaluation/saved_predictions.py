@@ -9,7 +9,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, fold_ranks, group_finder, match_groups
 from dinoclassify.labels.matching import are_imagenets, imagenet_labels, match_classes
 from dinoclassify.messages import name_some
-from dinoclassify.results.evaluation.evaluate import LabelledPrediction
+from dinoclassify.results.evaluation.figures import LabelledPrediction
 from dinoclassify.results.reader import file_finder, read_predictions
 from dinoclassify.types.prediction import Prediction
 

@@ -56,7 +56,7 @@ def as_columns(
         "folder": [folders.number(folder) for folder, _ in parts],
         "status": "".join(str(STATUSES.index(row.status)) for row in rows),
         "label": [labels.number(shown(row.top[0])) if row.top else -1 for row in rows],
-        "score": [_score(row.top[0]) if row.top else None for row in rows],
+        "score": [row.top[0].rounded_score if row.top else None for row in rows],
         "further": [_further(row.top[1:], labels, shown) for row in rows]
         if any(len(row.top) > 1 for row in rows)
         else None,
@@ -115,8 +115,4 @@ def _split(path: str) -> tuple[str, str]:
 
 def _further(ranks: Sequence[Label], labels: _Table, shown: Callable[[Label], str]) -> list[float]:
     """The number of the label and the score of each, one after the other."""
-    return [value for rank in ranks for value in (labels.number(shown(rank)), _score(rank))]
-
-
-def _score(label: Label) -> float:
-    return float(f"{label.score:.6g}")
+    return [value for rank in ranks for value in (labels.number(shown(rank)), rank.rounded_score)]
