@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from dinoclassify.results.evaluation.calibration import mean_error, suggest_threshold, trace
-from dinoclassify.results.evaluation.figures import Evaluation, Flags, LabelledPrediction, Mistake, mean
+from dinoclassify.results.evaluation.calibration import Flags, mean_error, suggest_threshold, trace
+from dinoclassify.results.evaluation.figures import Evaluation, LabelledPrediction, Mistake, mean
 from dinoclassify.results.evaluation.multi_label import multi_label_figures
 from dinoclassify.results.evaluation.single_label import single_label_figures
 from dinoclassify.types.share import Share

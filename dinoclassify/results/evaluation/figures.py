@@ -4,17 +4,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from dinoclassify.results.evaluation.calibration import Bin, Curve, Threshold
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.share import Interval, Share
 
 LabelledPrediction = tuple[Prediction, tuple[int, ...]]  # with the indices of the image's true classes
-
-Scores = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from dinoclassify.errors import UsageError
-from dinoclassify.results.evaluation.calibration import bin_scores
+from dinoclassify.results.evaluation.calibration import Flags, Scores, bin_scores
 from dinoclassify.results.evaluation.figures import (
     ClassFigures,
-    Flags,
     LabelledPrediction,
     MultiLabelFigures,
-    Scores,
     TaskFigures,
     mean,
 )

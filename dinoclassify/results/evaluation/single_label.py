@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dinoclassify.results.evaluation.calibration import bin_scores
-from dinoclassify.results.evaluation.figures import ClassFigures, Flags, LabelledPrediction, Scores, TaskFigures, mean
+from dinoclassify.results.evaluation.calibration import Flags, Scores, bin_scores
+from dinoclassify.results.evaluation.figures import ClassFigures, LabelledPrediction, TaskFigures, mean
 from dinoclassify.types.share import Interval
 
 RESAMPLES = 1000  # of the bootstrap
