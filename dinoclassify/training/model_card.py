@@ -101,7 +101,7 @@ def _held_out(trained: Trained) -> list[str]:
             ["", "right", "of", "mean F1"],
             [
                 [held.method, f"{held.right / held.judged:.2%}", f"{held.judged:,}", f"{held.f1:.4f}"]
-                for held in trained.held
+                for held in trained.holdout
             ],
         ),
         "",

@@ -85,7 +85,7 @@ def train(
         )
         save_classifier(output, encoder.base, trained.head, classes, card, multi_label=multi_label)
     if not messages.quiet:
-        print_table([_line(held) for held in trained.held], as_json=False)
+        print_table([_line(held) for held in trained.holdout], as_json=False)
         if trained.warning:
             say(trained.warning)
         say(f"{embedded}; {count_of(len(classes), 'class')} -> {output}")
