@@ -27,7 +27,7 @@ from dinoclassify.discovery.labelled import Labelled, LabelTable, read_folders, 
 from dinoclassify.models.open import ImageEncoder
 from dinoclassify.storage.rename import exchange
 from dinoclassify.training.head import Head, Trained, train_head, train_multi, train_single
-from dinoclassify.training.model_card import Data, licence, write_card
+from dinoclassify.training.model_card import TrainingData, licence, write_card
 from dinoclassify.training.model_folder import replacing_folder
 from tests.helpers.checkpoints import FAMILIES
 
@@ -153,7 +153,7 @@ def test_the_licence_of_a_base_model_is_one_plain_name(tmp_path: Path, line: str
 def test_names_in_a_card_stay_code() -> None:
     base = SimpleNamespace(name="./`<img src=x>`\n# y", folder=None, revision="main")
     trained = SimpleNamespace(strengths=[1.0], holdout=[], warning=None)
-    data = Data("photos`]", 1, {"a": 1}, {})
+    data = TrainingData("photos`]", 1, {"a": 1}, {})
     card = write_card(cast(ImageEncoder, base), data, cast(Trained, trained), settings={}, multi_label=False)
     assert "# 1 class on `` ./`<img src=x>`\\n# y ``\n" in card
     assert "1 image of `` photos`] ``." in card

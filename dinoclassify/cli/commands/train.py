@@ -63,7 +63,7 @@ def train(
         check_addresses()
         from dinoclassify.encoder import Encoder
         from dinoclassify.training.head import train_head
-        from dinoclassify.training.model_card import Data, write_card
+        from dinoclassify.training.model_card import TrainingData, write_card
         from dinoclassify.training.save import save_classifier
 
         encoder = Encoder(model.model, **model.arguments())
@@ -78,7 +78,7 @@ def train(
         log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
         card = write_card(
             encoder.base,
-            Data(known.source, len(images), counts, tally.errors),
+            TrainingData(known.source, len(images), counts, tally.errors),
             trained,
             settings={"class weight": class_weight, "seed": seed, "features": encoder.precision},
             multi_label=multi_label,
