@@ -58,7 +58,7 @@ def report(
         thumbnails=thumbnails,
         link=link,
         find=file_finder(results),
-        watch=partial(_with_bar, messages),
+        progress=partial(_with_bar, messages),
     )
     if not messages.quiet:
         done = f"{count_of(written.rows, 'row')}, {count_of(written.thumbnails, 'thumbnail')}"
