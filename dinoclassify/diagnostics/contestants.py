@@ -66,18 +66,20 @@ def runtimes_of(
     default = open_runtime(model, "auto", devices)
     yield default
     on_cpu = devices[0].type == "cpu"
-    half: tuple[Precision, ...] = ("bf16",) if on_cpu else ("fp16", "bf16")
-    if on_cpu and not cpu_has_bf16():
-        half = ()
     names: list[RuntimeName] = ["openvino", "torch"] if on_cpu and find_spec("openvino") else ["torch"]
     for name in names:
-        for precision in (*half, "fp32"):
+        for precision in (*_half_precisions(devices[0]), "fp32"):
             if (name, precision) != (default.name, default.precision):
                 yield open_runtime(model, name, devices, precision)
     if "openvino" not in names:
         notes.append("OpenVINO and int8 are not measured: " + ("not installed" if on_cpu else "not on a CPU"))
         return
     yield from _in_int8(model, default, pixels, notes)
+
+
+def _half_precisions(device: torch.device) -> tuple[Precision, ...]:
+    """The half precisions that are fast on a device, the usual one first."""
+    return ("fp16", "bf16") if device.type != "cpu" else ("bf16",) if cpu_has_bf16() else ()
 
 
 def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: list[str]) -> Iterator[Runtime]:
@@ -106,10 +108,8 @@ def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: li
 
 def pipelines(model: ImageClassifier, files: Sequence[str], device: torch.device) -> Iterator[Contestant]:
     """The transformers pipeline in fp32 and in half precision, in batches of one and eight."""
-    half: Precision | None = "fp16" if device.type != "cpu" else "bf16" if cpu_has_bf16() else None
-    precisions: list[Precision] = ["fp32"] if half is None else ["fp32", half]
     processor = _processor(model)
-    for precision in precisions:
+    for precision in ("fp32", *_half_precisions(device)[:1]):
         with silenced():
             pipe = pipeline(
                 "image-classification",
