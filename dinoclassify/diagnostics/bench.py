@@ -1,7 +1,7 @@
-"""dinoclassify against the transformers pipeline and the limits of the machine: same files, same weights, side by side.
+"""dinoclassify against the transformers pipeline and the limits of the machine: same files, same weights.
 
-The contestants take turns, round by round, so that a machine whose speed drifts is as fast for one as for another.
-Loading of models is left out, starting of workers is not.
+The contestants take turns in each round, so that a drifting clock speed affects them all alike. Times include the start
+of worker processes, but not the loading of models.
 """
 
 import logging
@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from dinoclassify.diagnostics.contestants import (
-    DECODED,
+    DECODE_BATCH,
     Contestant,
     count_flops,
     decode_only,
@@ -26,7 +26,7 @@ from dinoclassify.diagnostics.contestants import (
     display_name,
     end_to_end,
     forward,
-    matrices,
+    matrix_products,
     pipelines,
     runtimes_of,
 )
@@ -40,12 +40,12 @@ from dinoclassify.timing import Stage, StageTimer, advice
 
 log = logging.getLogger(__name__)
 
-KEPT = 256  # images whose pixels are kept
+PIXELS = 256  # images kept in memory as pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What was measured of one contestant, in images a second over all rounds."""
+    """The speed of one contestant over all rounds, in images a second."""
 
     name: str
     median: float
@@ -55,7 +55,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was measured, and what it says; ``stages`` are those of dinoclassify as it runs by default."""
+    """All results; ``stages`` and ``bottleneck`` are those of dinoclassify with its default runtime."""
 
     machine: str
     images: str
@@ -67,7 +67,7 @@ class Report:
     notes: list[str]
 
     def lines(self) -> list[str]:
-        """All but the figures, for people."""
+        """The report without its figures, as text."""
         shares = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in self.stages.items())
         return [
             self.machine,
@@ -79,19 +79,19 @@ class Report:
 
 
 def measure(name: str, files: Sequence[str], *, offline: bool, device: str, workers: int | None, rounds: int) -> Report:
-    """Measure all that this machine can run.
+    """Measure all contestants that can run on this machine.
 
     Args:
         name: the model, see `models.open.open_model`.
-        files: the images. Those that cannot be decoded are left out: the pipeline would stop at them.
-        offline: never ask the network.
-        device: where to run.
-        workers: processes that decode; as `Classifier` chooses if None.
+        files: the images. Undecodable ones are left out, because the transformers pipeline would stop at them.
+        offline: never use the network.
+        device: where to run, see `runtimes.pytorch.find_devices`.
+        workers: decoding processes; as many as `Classifier` starts if None.
         rounds: how often each contestant runs.
 
     Raises:
-        NoInputsError: none of the files can be decoded.
-        ModelError: the model cannot be used.
+        NoInputsError: no file can be decoded.
+        ModelError: the model cannot be loaded, or takes images of many sizes.
     """
     devices = find_devices(device)[:1]
     model = open_model(name, offline=offline)
@@ -111,15 +111,13 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
         *_matrix_products(runtimes, devices[0], flops),
     ]
     for number in range(rounds):
-        for one in contestants:
-            log.info("round %d of %d: %s", number + 1, rounds, one.name)
-            one.rates.append(one.run())
+        for contestant in contestants:
+            log.info("round %d of %d: %s", number + 1, rounds, contestant.name)
+            contestant.rates.append(contestant.run())
     return Report(
         machine=_machine(devices[0]),
         images=f"{len(files)} images of {_megapixels(files):.1f} megapixels, {flops / 1e9:.1f} GFLOP each",
-        figures=[
-            Figure(one.name, *(round(of(one.rates), 2) for of in (statistics.median, min, max))) for one in contestants
-        ],
+        figures=[_figure(contestant) for contestant in contestants],
         ratios=_ratios(contestants, default),
         stages={stage: round(share, 4) for stage, share in stages.shares().items()},
         bottleneck=stages.bottleneck(),
@@ -136,10 +134,15 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
     )
 
 
+def _figure(contestant: Contestant) -> Figure:
+    median, least, most = (round(statistic(contestant.rates), 2) for statistic in (statistics.median, min, max))
+    return Figure(contestant.name, median, least, most)
+
+
 def _whole_runs(
     model: ImageClassifier, runtimes: Sequence[Runtime], files: Sequence[str], workers: int, stages: StageTimer
 ) -> Iterator[Contestant]:
-    """Dinoclassify with each runtime; the first is the default, whose time is charged to ``stages``."""
+    """Dinoclassify with each runtime; ``stages`` measures the first one, the default."""
     for number, runtime in enumerate(runtimes):
         run = end_to_end(model, runtime, files, workers, stages if number == 0 else StageTimer())
         yield Contestant(display_name(runtime), "end to end", runtime.precision, run)
@@ -155,41 +158,45 @@ def _forward_passes(runtimes: Sequence[Runtime], pixels: Tensor) -> Iterator[Con
 
 
 def _matrix_products(runtimes: Sequence[Runtime], device: torch.device, flops: int) -> Iterator[Contestant]:
-    """The fastest that a forward pass could be: its products alone, in each floating-point precision."""
+    """The upper limit of a forward pass: its matrix products alone, in each floating-point precision."""
     for precision in dict.fromkeys(runtime.precision for runtime in runtimes if runtime.precision != "int8"):
-        yield Contestant(f"matrix products in {precision}", "limit", precision, matrices(precision, device, flops))
+        yield Contestant(
+            f"matrix products in {precision}", "limit", precision, matrix_products(precision, device, flops)
+        )
 
 
 def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -> tuple[list[str], Tensor]:
-    """The files that can be decoded, and the pixels of the first of them, N x 3 x H x W."""
+    """The files that can be decoded, and the pixels of the first of them, uint8[N, 3, H, W]."""
     if model.preprocessing.output_size is None:
         raise ModelError(f"{model.name} takes images of many sizes, which cannot be measured together")
-    good: list[str] = []
+    decodable: list[str] = []
     pixels: list[Tensor] = []
     for batch in decode_small_batches(model, files):
-        good += [item.source.path for item in batch.inputs if item.failure is None]
-        if len(batch.pixels) and len(pixels) * DECODED < KEPT:
+        decodable += [item.source.path for item in batch.inputs if item.failure is None]
+        if len(batch.pixels) and len(pixels) * DECODE_BATCH < PIXELS:
             pixels.append(batch.pixels)
-    if not good:
+    if not decodable:
         raise NoInputsError("none of the images can be decoded")
-    if len(good) < len(files):
-        notes.append(f"{len(files) - len(good)} of {len(files)} files cannot be decoded and were left out")
-    return good, torch.cat(pixels)
+    if len(decodable) < len(files):
+        notes.append(f"{len(files) - len(decodable)} of {len(files)} files cannot be decoded and were left out")
+    return decodable, torch.cat(pixels)
 
 
 def _ratios(contestants: Sequence[Contestant], default: Runtime) -> dict[str, float]:
+    """Speeds compared in pairs, by a description of the pair; pairs that were not measured are left out."""
+
     def best(kind: str, precision: str = "", engine: str = "") -> float | None:
         rates = [
-            statistics.median(one.rates)
-            for one in contestants
-            if one.kind == kind and precision in ("", one.precision) and engine in one.name
+            statistics.median(each.rates)
+            for each in contestants
+            if each.kind == kind and precision in ("", each.precision) and engine in each.name
         ]
         return max(rates, default=None)
 
     ours = best("end to end", default.precision, default.name)
     forward = best("forward", default.precision, default.name)
-    half = next((one.precision for one in contestants if one.kind == "pipeline" and one.precision != "fp32"), None)
-    parts = {
+    half = next((each.precision for each in contestants if each.kind == "pipeline" and each.precision != "fp32"), None)
+    pairs = {
         "to the pipeline in fp32": (ours, best("pipeline", "fp32")),
         f"to the pipeline in {half}": (ours, half and best("pipeline", half)),
         "a list on stdin to a folder": (best("live"), ours),
@@ -199,17 +206,19 @@ def _ratios(contestants: Sequence[Contestant], default: Runtime) -> dict[str, fl
         "torch to the pipeline in fp32": (best("end to end", engine="torch"), best("pipeline", "fp32")),
         "int8 to bf16, end to end": (best("end to end", "int8"), best("end to end", "bf16")),
     }
-    return {name: round(one / other, 3) for name, (one, other) in parts.items() if one and other}
+    return {name: round(rate / other, 3) for name, (rate, other) in pairs.items() if rate and other}
 
 
 def _int8_pays(contestants: Sequence[Contestant]) -> bool:
-    """Whether int8 was measured end to end, and is a tenth faster than all else at least."""
-    rates = [(one.precision, statistics.median(one.rates)) for one in contestants if one.kind == "end to end"]
+    """Whether int8 was measured end to end, and is more than a tenth faster than every other precision."""
+    rates = [(each.precision, statistics.median(each.rates)) for each in contestants if each.kind == "end to end"]
     int8 = [rate for precision, rate in rates if precision == "int8"]
     return bool(int8) and int8[0] > 1.1 * max(rate for precision, rate in rates if precision != "int8")
 
 
 def _megapixels(files: Sequence[str]) -> float:
+    """The median size of the first 100 files."""
+
     def area(path: str) -> float:
         with Image.open(path) as image:
             return image.width * image.height / 1e6
@@ -218,20 +227,12 @@ def _megapixels(files: Sequence[str]) -> float:
 
 
 def _machine(device: torch.device) -> str:
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ())
-            if line.startswith("model name")
-        ),
-        platform.processor() or platform.machine(),
-    )
+    """The processor, GPU and versions, in one line."""
+    cpu_info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ()
+    models = (line.partition(":")[2].strip() for line in cpu_info if line.startswith("model name"))
+    cpu = next(models, platform.processor() or platform.machine())
     gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
     bf16 = ", bf16 in hardware" if cpu_has_bf16() else ""
-    names = [
-        name
-        for name in ("torch", "transformers", "openvino", "pillow")
-        if find_spec("PIL" if name == "pillow" else name)
-    ]
-    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    packages = {"torch": "torch", "transformers": "transformers", "openvino": "openvino", "pillow": "PIL"}
+    versions = ", ".join(f"{name} {version(name)}" for name, module in packages.items() if find_spec(module))
     return f"{available_cpus()} processors ({cpu}{bf16}){gpu}; {versions}"

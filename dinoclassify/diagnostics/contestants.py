@@ -1,4 +1,4 @@
-"""What `diagnostics.bench` measures: each contestant works through its images once, and says how many a second."""
+"""What `diagnostics.bench` measures: each contestant processes its images once, and returns images a second."""
 
 import gc
 import os
@@ -44,17 +44,17 @@ from dinoclassify.types.source import MAX_PIXELS, Source
 from dinoclassify.writers.formats import open_format
 from dinoclassify.writers.stream import stream_rows
 
-DECODED = 8  # images in a batch where decoding alone is measured
-FORWARD = 64  # images in a round of the model alone, at most
-MATRIX = 2048  # rows and columns of the matrices whose product measures the machine
+DECODE_BATCH = 8  # images a batch, to measure decoding alone
+FORWARD_IMAGES = 64  # the most images in a round, to measure the model alone
+MATRIX_SIDE = 2048  # rows and columns of the matrices multiplied to measure the machine
 MATRIX_SECONDS = 0.5
 
-Round = Callable[[], float]  # runs once, and gives images a second
+Round = Callable[[], float]  # runs once and returns images a second
 
 
 @dataclass(slots=True)
 class Contestant:
-    """What is measured, and the images a second of each of its rounds."""
+    """Something to measure, and its images a second in each round so far."""
 
     name: str
     kind: Literal["pipeline", "end to end", "live", "forward", "limit"]
@@ -66,16 +66,13 @@ class Contestant:
 def runtimes_of(
     model: ImageClassifier, devices: Sequence[torch.device], pixels: Tensor, notes: list[str]
 ) -> Iterator[Runtime]:
-    """The runtime of `auto` first, then each other runtime and precision of this machine."""
+    """The runtime that ``auto`` chooses, then each other runtime and precision of this machine."""
     default = open_runtime(model, "auto", devices)
     yield default
     on_cpu = devices[0].type == "cpu"
-    half: tuple[Precision, ...] = ("bf16",) if on_cpu else ("fp16", "bf16")
-    if on_cpu and not cpu_has_bf16():
-        half = ()
     names: list[RuntimeName] = ["openvino", "torch"] if on_cpu and find_spec("openvino") else ["torch"]
     for name in names:
-        for precision in (*half, "fp32"):
+        for precision in (*_half_precisions(devices[0]), "fp32"):
             if (name, precision) != (default.name, default.precision):
                 yield open_runtime(model, name, devices, precision)
     if "openvino" not in names:
@@ -84,36 +81,39 @@ def runtimes_of(
     yield from _in_int8(model, default, pixels, notes)
 
 
+def _half_precisions(device: torch.device) -> tuple[Precision, ...]:
+    """The half precisions that are fast on a device, the usual one first."""
+    return ("fp16", "bf16") if device.type != "cpu" else ("bf16",) if cpu_has_bf16() else ()
+
+
 def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: list[str]) -> Iterator[Runtime]:
-    """The model in int8, whatever its labels; nothing is kept of it, as these images are not those of a run."""
+    """The model in int8, however well it agrees with the default. Not cached: the images are not those of a run."""
     from dinoclassify.runtimes.int8 import CALIBRATION, Verdict, quantise
     from dinoclassify.runtimes.openvino import OpenVINORuntime
 
     if len(pixels) < 2 * CALIBRATION:
         notes.append(f"int8 is not measured: it needs {2 * CALIBRATION} images, see --limit")
         return
-    drawn = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
-    others = pixels[drawn[CALIBRATION:]]
+    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
+    others = pixels[order[CALIBRATION:]]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            quantise(model, pixels[drawn[:CALIBRATION]], Path(folder))
+            quantise(model, pixels[order[:CALIBRATION]], Path(folder))
             runtime = OpenVINORuntime(model, "bf16", quantised=Path(folder))
-        except Exception as error:  # NNCF knows not every model
+        except Exception as error:  # NNCF does not support every model
             notes.append(f"int8 is not measured: {model.name} cannot be quantised ({first_line(error)})")
             return
         same = sum(
-            int(runtime(batch)().argmax(1).eq(default(batch)().argmax(1)).sum()) for batch in others.split(DECODED)
+            int(runtime(batch)().argmax(1).eq(default(batch)().argmax(1)).sum()) for batch in others.split(DECODE_BATCH)
         )
         notes.append(f"{Verdict(same, len(others), default.precision).sentence}; `predict` judges by its own images")
         yield runtime
 
 
 def pipelines(model: ImageClassifier, files: Sequence[str], device: torch.device) -> Iterator[Contestant]:
-    """The pipeline of transformers, in fp32 and in half precision, one image at a time and eight."""
-    half: Precision | None = "fp16" if device.type != "cpu" else "bf16" if cpu_has_bf16() else None
-    precisions: list[Precision] = ["fp32"] if half is None else ["fp32", half]
+    """The transformers pipeline in fp32 and in half precision, in batches of one and eight."""
     processor = _processor(model)
-    for precision in precisions:
+    for precision in ("fp32", *_half_precisions(device)[:1]):
         with silenced():
             pipe = pipeline(
                 "image-classification",
@@ -139,7 +139,7 @@ def end_to_end(
     *,
     live: bool = False,
 ) -> Round:
-    """Dinoclassify from files to rows; ``stages`` is told where the time goes. ``live``: as from a list on stdin."""
+    """Dinoclassify from files to rows, timed by ``stages``; ``live`` as for a list of paths on stdin."""
 
     def work() -> None:
         sources = map(Source, files)
@@ -164,36 +164,36 @@ def end_to_end(
 
 
 def forward(runtime: Runtime, pixels: Tensor) -> Round:
-    """The model alone, on pixels that are in memory: N x 3 x H x W."""
-    batches = list(pixels[:FORWARD].split(runtime.batch_size))
+    """The model alone, on pixels in memory: uint8[N, 3, H, W]."""
+    batches = list(pixels[:FORWARD_IMAGES].split(runtime.batch_size))
     if runtime.device.startswith("cuda"):
         batches = [batch.pin_memory() for batch in batches]
-    batches *= -(-8 * (runtime.ahead + 1) // len(batches))  # enough to be under way side by side
+    batches *= -(-8 * (runtime.ahead + 1) // len(batches))  # enough batches to keep the runtime busy
 
     def work() -> None:
-        started: deque[PendingOutput] = deque()
+        pending: deque[PendingOutput] = deque()
         for batch in batches:
-            started.append(runtime(batch))
-            if len(started) > runtime.ahead:
-                started.popleft()()
-        while started:
-            started.popleft()()
+            pending.append(runtime(batch))
+            if len(pending) > runtime.ahead:
+                pending.popleft()()
+        while pending:
+            pending.popleft()()
 
     work()  # the first run of a network is slower
     return lambda: _rate(sum(map(len, batches)), work)
 
 
 def decode_only(model: ImageClassifier, files: Sequence[str]) -> Round:
-    """Reading, decoding and resizing alone, by all processors."""
+    """Reading, decoding and resizing alone, on all processors."""
     return lambda: _rate(len(files), lambda: deque(decode_small_batches(model, files), maxlen=0))
 
 
 def decode_small_batches(model: ImageClassifier, files: Sequence[str]) -> Iterator[Batch]:
-    """The files, decoded by all processors."""
+    """The files in batches of `DECODE_BATCH`, decoded on all processors."""
     return load_batches(
         map(Source, files),
         model.preprocessing,
-        batch_size=DECODED,
+        batch_size=DECODE_BATCH,
         workers=available_cpus(),
         exact=False,
         max_pixels=MAX_PIXELS,
@@ -201,7 +201,7 @@ def decode_small_batches(model: ImageClassifier, files: Sequence[str]) -> Iterat
 
 
 def _processor(model: ImageClassifier) -> BaseImageProcessor:
-    """The image processor of transformers that does what the model's preprocessing says."""
+    """The transformers image processor for the model's preprocessing."""
     name = resolve(model.name)
     if name.kind == "builtin":
         return BitImageProcessorPil(
@@ -211,9 +211,9 @@ def _processor(model: ImageClassifier) -> BaseImageProcessor:
     return cast(BaseImageProcessor, AutoImageProcessor.from_pretrained(folder, local_files_only=True))
 
 
-def matrices(precision: Precision, device: torch.device, flops: int) -> Round:
-    """The images a second if the model were nothing but products of large matrices."""
-    factor = torch.randn(MATRIX, MATRIX, device=device).to(DTYPES[precision])
+def matrix_products(precision: Precision, device: torch.device, flops: int) -> Round:
+    """Images a second if the model were nothing but products of large matrices."""
+    factor = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device).to(DTYPES[precision])
 
     def run() -> float:
         def wait() -> None:
@@ -229,16 +229,16 @@ def matrices(precision: Precision, device: torch.device, flops: int) -> Round:
                     factor @ factor
                     done += 1
                 wait()
-        return done * 2 * MATRIX**3 / spent / flops
+        return done * 2 * MATRIX_SIDE**3 / spent / flops
 
     return run
 
 
 def count_flops(model: ImageClassifier) -> int:
-    """Floating point operations of one image, as torch counts them."""
+    """The floating point operations for one image, as torch counts them."""
     size = model.preprocessing.output_size or ()
     counter = FlopCounterMode(display=False)
-    with silenced(), torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # fused attention is not counted
+    with silenced(), torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # it does not count fused attention
         model.load()(pixel_values=torch.zeros(1, 3, *size))
     return int(counter.get_total_flops())
 
@@ -251,5 +251,5 @@ def _rate(count: int, work: Callable[[], object]) -> float:
 
 
 def display_name(runtime: Runtime) -> str:
-    """How a runtime is called in a report."""
+    """A runtime's name in the report."""
     return f"{runtime.name} {runtime.precision}"

@@ -1,4 +1,4 @@
-"""What torch and Pillow find on this machine: a program of its own, of which `diagnostics.doctor` reads the output."""
+"""The devices of torch and the decoders of Pillow, as JSON: `diagnostics.doctor` runs this in a subprocess."""
 
 import json
 
@@ -9,8 +9,8 @@ from dinoclassify.runtimes.devices import cpu_has_bf16, find_devices
 from dinoclassify.system.environment import available_cpus
 
 
-def print_found() -> None:
-    """Print the devices as JSON, each with what is to be said of it, and the decoders, each with its version."""
+def print_json() -> None:
+    """Print a JSON object with ``devices``, name to description, and ``decoders``, name to version or null."""
     devices = {
         "auto": ", ".join(map(str, find_devices("auto"))),
         "cpu": f"{available_cpus()} processors, bf16 {'fast' if cpu_has_bf16() else 'not in hardware'}",

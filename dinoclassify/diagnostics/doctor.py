@@ -1,7 +1,7 @@
-"""What this machine has, as far as it matters here, and whether anything stands in the way of a run.
+"""Checks of this machine, each with a verdict: is anything missing, or in the way of a run?
 
-Nothing is loaded and no network asked. Large libraries are imported in a process of its own: where memory is short,
-they end it without a word.
+No model is loaded and the network is not used. Large libraries are imported in a subprocess, because they may kill
+their process without a message where memory is short.
 """
 
 import json
@@ -10,66 +10,48 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Literal
 
+from dinoclassify.diagnostics.finding import Finding
 from dinoclassify.messages import first_line
 from dinoclassify.models.names import DEFAULT, ModelName, find_flaw, is_builtin_installed, resolve
 from dinoclassify.version import __version__
 
-Verdict = Literal["ok", "advice", "problem"]
-
-_LOOK = 60.0  # seconds that torch may take to be imported
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at, what was found, and what to do about it if anything.
-
-    The verdict is ``advice`` where a run could be faster or take more kinds of files, and ``problem`` where none can
-    succeed.
-    """
-
-    verdict: Verdict
-    topic: str
-    name: str
-    found: str
-    cure: str | None = None
+_IMPORT_TIMEOUT = 60.0  # seconds, for torch
 
 
 def examine(model: str | None = None, output: str | None = None) -> list[Finding]:
-    """Look at versions, devices, decoders, the model, places to write to, and limits. Problems come last.
+    """Check versions, devices, decoders, the model, places to write to, and limits. Problems come last.
 
     Args:
-        model: whether it is at hand; if not given, the default model, without which another can be used.
-        output: the file or folder that is to be written; the working folder if not given.
+        model: the model that must be available; None for the default model, whose absence is no problem.
+        output: the file or folder that is to be written; None for the working folder.
 
     Raises:
-        UsageError: ``model`` is no name of one.
+        UsageError: ``model`` cannot be the name of a model.
     """
-    from dinoclassify.diagnostics.preflight import look_at_limits, look_at_places
+    from dinoclassify.diagnostics.preflight import check_limits, check_places
 
     model_name = resolve(model or DEFAULT)
-    looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("version", _versions),
         ("device", _devices),
         ("decoder", _heif),
         ("runtime", _runtimes),
-        ("model", partial(_models, model or DEFAULT, model_name, asked=model is not None)),
-        ("place", partial(look_at_places, output)),
-        ("limit", look_at_limits),
+        ("model", partial(_models, model or DEFAULT, model_name, required=model is not None)),
+        ("place", partial(check_places, output)),
+        ("limit", check_limits),
     ]
-    findings = [finding for topic, look in looks for finding in _safely(topic, look)]
+    findings = [finding for topic, check in checks for finding in _safely(topic, check)]
     return sorted(findings, key=lambda finding: ("ok", "advice", "problem").index(finding.verdict))
 
 
-def _safely(topic: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """What is found, and what has kept the look from going on, if anything has."""
+def _safely(topic: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings of a check; an error that stops it becomes its last finding."""
     try:
-        yield from look()
+        yield from check()
     except Exception as error:  # whatever a broken library may raise
         yield Finding("problem", topic, "doctor", f"{type(error).__name__}: {first_line(error)}", _install_again())
 
@@ -85,28 +67,28 @@ def _versions() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    """The devices of torch, and the decoders of Pillow, in a process that ends with them."""
-    command = [sys.executable, "-P", "-c", "from dinoclassify.diagnostics.devices import print_found; print_found()"]
-    path = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # and not the working folder
+    """The devices of torch and the decoders of Pillow, listed by a subprocess."""
+    command = [sys.executable, "-P", "-c", "from dinoclassify.diagnostics.devices import print_json; print_json()"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # without the working folder
     try:
-        done = subprocess.run(  # noqa: S603 - this program itself
-            command, capture_output=True, text=True, errors="replace", timeout=_LOOK, env=path
+        result = subprocess.run(  # noqa: S603 - this program itself
+            command, capture_output=True, text=True, errors="replace", timeout=_IMPORT_TIMEOUT, env=environment
         )
     except (OSError, subprocess.SubprocessError) as error:
         yield Finding("problem", "device", "torch", f"cannot be tried: {first_line(error)}", "allow more processes")
         return
-    if done.returncode != 0:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        reason = said[-1] if said else f"exit code {done.returncode}"
-        cure = f"{_install_again()}, or allow more memory and processes"
-        yield Finding("problem", "device", "torch", f"cannot be imported: {reason}", cure)
+    if result.returncode != 0:
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"exit code {result.returncode}"
+        memory = f"{_install_again()}, or allow more memory and processes"
+        yield Finding("problem", "device", "torch", f"cannot be imported: {reason}", memory)
         return
-    found = json.loads(done.stdout)
-    for name, said_of_it in found["devices"].items():
-        yield Finding("ok", "device", name, said_of_it)
-    for name, number in found["decoders"].items():
-        lacking = None if number else "install a Pillow that has it"
-        yield Finding("ok" if number else "advice", "decoder", name, number or "missing", lacking)
+    lists = json.loads(result.stdout)
+    for name, description in lists["devices"].items():
+        yield Finding("ok", "device", name, description)
+    for name, decoder in lists["decoders"].items():
+        cure = None if decoder else "install a Pillow that has it"
+        yield Finding.advise("decoder", name, decoder or "missing", cure)
 
 
 def _runtimes() -> Iterator[Finding]:
@@ -121,16 +103,16 @@ def _runtimes() -> Iterator[Finding]:
 
 
 def _heif() -> Iterator[Finding]:
-    there = find_spec("pillow_heif") is not None
-    cure = None if there else _install("heif")
-    yield Finding("ok" if there else "advice", "decoder", "heif", "installed" if there else "missing", cure)
+    cure = None if find_spec("pillow_heif") is not None else _install("heif")
+    yield Finding.advise("decoder", "heif", "missing" if cure else "installed", cure)
 
 
-def _models(name: str, meant: ModelName, *, asked: bool) -> Iterator[Finding]:
+def _models(name: str, model: ModelName, *, required: bool) -> Iterator[Finding]:
+    """The model that ``name`` resolves to, the builtin one, and the Hub."""
     from huggingface_hub import constants
 
-    yield _hub_model(name, meant.name, asked=asked) if meant.kind == "hub" else _local_model(name, meant)
-    if meant.kind != "builtin":
+    yield _hub_model(name, model.name, required=required) if model.kind == "hub" else _local_model(name, model)
+    if model.kind != "builtin":
         if is_builtin_installed():
             yield Finding("ok", "model", "builtin", "installed")
         else:
@@ -139,18 +121,18 @@ def _models(name: str, meant: ModelName, *, asked: bool) -> Iterator[Finding]:
     yield Finding("ok", "model", "hub", "offline by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "asked if need be")
 
 
-def _local_model(name: str, meant: ModelName) -> Finding:
-    if meant.kind == "builtin":
-        there = is_builtin_installed()
-        cure = None if there else _install("offline")
-        return Finding("ok" if there else "problem", "model", name, "installed" if there else "missing", cure)
-    flaw = find_flaw(meant.name) if os.path.isdir(meant.name) else "is no folder: check its name"
+def _local_model(name: str, model: ModelName) -> Finding:
+    if model.kind == "builtin":
+        if is_builtin_installed():
+            return Finding("ok", "model", name, "installed")
+        return Finding("problem", "model", name, "missing", _install("offline"))
+    flaw = find_flaw(model.name) if os.path.isdir(model.name) else "is no folder: check its name"
     found, _, cure = (flaw or "at hand").partition(": ")
     return Finding("problem" if flaw else "ok", "model", name, found, cure or None)
 
 
-def _hub_model(name: str, hub_id: str, *, asked: bool) -> Finding:
-    """Whether a model is in the hub's cache. One that was asked about has to be; another may be fetched."""
+def _hub_model(name: str, hub_id: str, *, required: bool) -> Finding:
+    """Whether a model is in the Hub's cache: a problem if it is required and is not, else advice."""
     from huggingface_hub import constants
 
     from dinoclassify.models.hub import cached_snapshot
@@ -161,7 +143,7 @@ def _hub_model(name: str, hub_id: str, *, asked: bool) -> Finding:
     found, cure = "not on this machine", "a run fetches it, if it has network; or use --model builtin"
     if constants.HF_HUB_OFFLINE:
         found, cure = "not on this machine, and HF_HUB_OFFLINE is set", "unset that, or use --model builtin"
-    blocking = asked or (bool(constants.HF_HUB_OFFLINE) and not is_builtin_installed())
+    blocking = required or (bool(constants.HF_HUB_OFFLINE) and not is_builtin_installed())
     return Finding("problem" if blocking else "advice", "model", name, found, cure)
 
 

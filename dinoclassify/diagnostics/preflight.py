@@ -1,4 +1,4 @@
-"""The places that a run writes to, and the limits of the machine that it meets: for `diagnostics.doctor`."""
+"""`doctor`'s checks of the places that a run writes to, and of the limits of this machine."""
 
 import locale
 import os
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from dinoclassify.diagnostics.doctor import Finding, Verdict
+from dinoclassify.diagnostics.finding import Finding, Verdict
 from dinoclassify.errors import DinoclassifyError
 from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.cache import cache_root
@@ -20,28 +20,28 @@ from dinoclassify.system import cgroups
 from dinoclassify.system.environment import SHARED_MEMORY, few_processes, most_processes, temporary_folder
 from dinoclassify.writers.stream import check_place
 
-_ROOM = 64 << 20  # bytes: some of the networks that OpenVINO is given are larger
-_MEMORY = 512 << 20, 1 << 30  # bytes: `builtin` needs 0.4 GB, and 0.7 when it is prepared for OpenVINO
-_ADDRESSES = 1400 << 20, 3 << 30  # bytes, as `ulimit -v` limits them: with 1.0 GB a run fails, with 1.5 not
-_PROCESSES = 6  # with 4, threads included, a run fails
+_ROOM = 64 << 20  # bytes: some networks prepared for OpenVINO are larger
+_MEMORY = 512 << 20, 1 << 30  # bytes, needed and recommended: `builtin` uses 0.4 GB, and 0.7 while OpenVINO prepares it
+_ADDRESSES = 1400 << 20, 3 << 30  # bytes of `ulimit -v`, needed and recommended: 1.0 GB is too little, 1.5 is enough
+_PROCESSES = 6  # including threads: 4 are too few
 
 
-def look_at_places(output: str | None) -> Iterator[Finding]:
-    """Whether the cache, the temporary files and the output can be written."""
+def check_places(output: str | None) -> Iterator[Finding]:
+    """Check that the cache, the temporary files and the output can be written."""
     root = cache_root()
     reason = _why_unwritable(_nearest(root))
     cure = "every run prepares its model again: set XDG_CACHE_HOME to a folder that can be written" if reason else None
-    yield Finding("advice" if reason else "ok", "place", "cache", _found(str(root), reason), cure)
+    yield Finding.advise("place", "cache", _with_reason(str(root), reason), cure)
     yield _temporary()
     yield from _output(output)
     if os.path.isdir(SHARED_MEMORY):
         free = shutil.disk_usage(SHARED_MEMORY).free
         cure = "give the container more with --shm-size" if free < _ROOM else None
-        yield Finding("advice" if cure else "ok", "place", SHARED_MEMORY, f"{_gib(free)} free", cure)
+        yield Finding.advise("place", SHARED_MEMORY, f"{_gib(free)} free", cure)
 
 
-def look_at_limits() -> Iterator[Finding]:
-    """Memory, processors, processes and the encoding of names."""
+def check_limits() -> Iterator[Finding]:
+    """Check memory, processors, processes and the encoding of names."""
     groups = cgroups.read_limits()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else None
     if memory is not None:
@@ -54,13 +54,13 @@ def look_at_limits() -> Iterator[Finding]:
     if groups.cpus is not None:
         yield Finding("ok", "limit", "processors", f"{groups.cpus:g} by the control group")
     if (most := most_processes()) is not None:
-        few: Verdict = "problem" if most < _PROCESSES else "advice" if few_processes() else "ok"
-        cure = None if few == "ok" else "allow more: ulimit -u, or --pids-limit of the container"
-        yield Finding(few, "limit", "processes", f"{most:,}, threads included", cure)
+        verdict: Verdict = "problem" if most < _PROCESSES else "advice" if few_processes() else "ok"
+        cure = None if verdict == "ok" else "allow more: ulimit -u, or --pids-limit of the container"
+        yield Finding(verdict, "limit", "processes", f"{most:,}, threads included", cure)
     encoding = locale.getpreferredencoding(do_setlocale=False)
     is_utf8 = {encoding.lower(), sys.getfilesystemencoding().lower()} <= {"utf-8", "utf8"}
     cure = None if is_utf8 else "names with other letters are shown as \\xNN: set LC_ALL=C.UTF-8"
-    yield Finding("ok" if is_utf8 else "advice", "limit", "encoding", encoding, cure)
+    yield Finding.advise("limit", "encoding", encoding, cure)
 
 
 def _temporary() -> Finding:
@@ -69,33 +69,33 @@ def _temporary() -> Finding:
         return Finding("problem", "place", "temporary", "no folder that can be written to", "set TMPDIR to one")
     free = shutil.disk_usage(folder).free
     cure = "make room there, or set TMPDIR to another folder" if free < _ROOM else None
-    return Finding("advice" if cure else "ok", "place", "temporary", f"{folder}, {_gib(free)} free", cure)
+    return Finding.advise("place", "temporary", f"{folder}, {_gib(free)} free", cure)
 
 
 def _output(output: str | None) -> Iterator[Finding]:
-    """Whether the folder of the output can be written, has room, and has locks."""
-    output = output if output != "-" else None  # rows on stdout need no place
+    """Check that the folder of the output can be written, has room, and supports locks."""
+    output = output if output != "-" else None  # rows on stdout need no folder
     if output is not None and (is_url(output) or not (is_regular(output) or os.path.isdir(output))):
         yield _output_elsewhere(output)
         return
     path = os.path.abspath(output or ".")
     folder = path if os.path.isdir(path) else os.path.dirname(path)
     if not os.path.isdir(folder):
-        why, _, what_to_do = why_no_folder(folder).partition(": ")
-        yield Finding("problem", "place", "output", why, what_to_do or None)
+        why, _, cure = why_no_folder(folder).partition(": ")
+        yield Finding("problem", "place", "output", why, cure or None)
         return
     if reason := _why_unwritable(folder):
         cure = "let this user write there" if output else "fine for rows on stdout; ask about another with --output"
-        yield Finding("problem" if output else "advice", "place", "output", _found(folder, reason), cure)
+        yield Finding("problem" if output else "advice", "place", "output", _with_reason(folder, reason), cure)
         return
     free = shutil.disk_usage(folder).free
-    more = "make room there" if free < _ROOM else None
-    yield Finding("advice" if more else "ok", "place", "output", f"{folder}, {_gib(free)} free", more)
+    room = "make room there" if free < _ROOM else None
+    yield Finding.advise("place", "output", f"{folder}, {_gib(free)} free", room)
     yield _locks(folder)
 
 
 def _output_elsewhere(output: str) -> Finding:
-    """Whether a store, a device or a pipe can be an output, as far as that shows before anything is written to it."""
+    """Whether a store, a device or a pipe can be an output, without writing to it."""
     try:
         if is_url(output):
             filesystem(output)
@@ -121,12 +121,12 @@ def _locks(folder: str) -> Finding:
 
 
 def _nearest(folder: Path) -> str:
-    """The folder, or the first above it that is there, if only as a file."""
+    """The folder itself or its nearest ancestor that exists, even as a file."""
     return str(next(above for above in (folder, *folder.parents) if os.path.lexists(above)))
 
 
 def _why_unwritable(folder: str) -> str | None:
-    """Why no file can be made in a folder; None if one can."""
+    """Why no file can be written in a folder; None if one can."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".dinoclassify-doctor-") as file:
             file.write(b"\0")
@@ -136,14 +136,15 @@ def _why_unwritable(folder: str) -> str | None:
     return None
 
 
-def _sized(name: str, size: int, by: str, needed: tuple[int, int]) -> Finding:
-    least, good = needed
-    verdict: Verdict = "problem" if size < least else "advice" if size < good else "ok"
-    cure = None if verdict == "ok" else f"{'allow more' if by else 'use a machine with more'}: {_gib(good)} at least"
-    return Finding(verdict, "limit", name, _gib(size) + by, cure)
+def _sized(name: str, size: int, limited_by: str, thresholds: tuple[int, int]) -> Finding:
+    """A limit in bytes; ``thresholds`` are the bytes that are needed, and that are recommended."""
+    needed, good = thresholds
+    verdict: Verdict = "problem" if size < needed else "advice" if size < good else "ok"
+    advice = f"{'allow more' if limited_by else 'use a machine with more'}: {_gib(good)} at least"
+    return Finding(verdict, "limit", name, _gib(size) + limited_by, None if verdict == "ok" else advice)
 
 
-def _found(folder: str, reason: str | None) -> str:
+def _with_reason(folder: str, reason: str | None) -> str:
     return folder if reason is None else f"{folder}: {reason}"
 
 

@@ -1,4 +1,4 @@
-"""Images and checkpoints that are made up, for measurements without photographs and without a download."""
+"""Generated images and checkpoints, for measurements without photographs and downloads."""
 
 import os
 import shutil
@@ -20,16 +20,16 @@ from dinoclassify.labels.imagenet import imagenet_labels
 from dinoclassify.models.checkpoint import read_labels, silenced
 from dinoclassify.models.names import KNOWN, find_flaw, resolve, settings_files
 
-# The ViT of each size: width, layers, heads. Source: the config.json of the checkpoints.
+# Width, layers and heads of each ViT size, from the config.json of the checkpoints.
 _SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16), "giant": (1536, 40, 24)}
 
 
 def save_random(name: str, folder: str) -> None:
-    """Save a checkpoint of the architecture of ``name`` to ``folder``, with the same weights every time.
+    """Save a checkpoint with the architecture of ``name`` and random weights, the same every time, to ``folder``.
 
     Raises:
-        UsageError: the architecture of this model is not known without its files.
-        ModelError: the folder named has no usable config.json.
+        UsageError: the architecture is unknown: ``name`` is neither a known size nor a folder.
+        ModelError: the folder has no usable config.json.
     """
     model = resolve(name)
     os.makedirs(folder, exist_ok=True)
@@ -42,7 +42,7 @@ def save_random(name: str, folder: str) -> None:
             ).save_pretrained(folder)
         elif model.kind == "folder":
             _copy_settings(model.name, folder)
-            read_labels(folder, name)  # refuses what is no classifier
+            read_labels(folder, name)  # raises ModelError unless it is a classifier
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         else:
             raise UsageError(f"--random-weights goes with {', '.join(KNOWN)} or a folder; {name} is neither")
@@ -50,7 +50,7 @@ def save_random(name: str, folder: str) -> None:
 
 
 def make_images(folder: str, count: int, megapixels: float) -> list[str]:
-    """Write JPEGs that are about as hard to decode as photographs: smooth shapes with some noise."""
+    """Write JPEGs of smooth shapes with noise, about as slow to decode as photographs; return their paths."""
     width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
     height = round(width * 3 / 4)
     random = np.random.default_rng(0)
@@ -64,12 +64,12 @@ def make_images(folder: str, count: int, megapixels: float) -> list[str]:
     return paths
 
 
-def _dinov2(name: str) -> Any:  # a configuration of one of two classes
+def _dinov2(name: str) -> Any:  # an instance of one of two config classes
     size, _, registers = name.partition("-")
     width, layers, heads = _SIZES[size]
     labels = imagenet_labels()
-    kind = Dinov2WithRegistersConfig if registers else Dinov2Config
-    return kind(
+    config_class = Dinov2WithRegistersConfig if registers else Dinov2Config
+    return config_class(
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=heads,

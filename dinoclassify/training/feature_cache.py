@@ -1,7 +1,7 @@
-"""Features that were made before, kept in a database under the user's cache directory, one for each way to make them.
+"""A cache of features in the user's cache directory: one SQLite database for each model and way to run it.
 
-An image is known by its real path, size and modification time, so that one that has changed is embedded again, and a
-run that was stopped goes on where it was.
+The key is an image's real path, size and modification time: a changed image is embedded again, and an interrupted run
+continues where it stopped.
 """
 
 import hashlib
@@ -31,33 +31,33 @@ log = logging.getLogger(__name__)
 _TABLE = """
 CREATE TABLE IF NOT EXISTS features (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, features BLOB)
 """
-_BUSY = 60  # seconds to wait for another run that writes
-_AT_ONCE = 64  # rows that are written together: what a kill can cost
+_BUSY = 60  # seconds to wait while another run writes
+_AT_ONCE = 64  # rows a transaction: the most that a kill can lose
 
 
 def embed_once(encoder: Encoder, paths: Sequence[str], options: RunOptions) -> Iterator[tuple[int, Embedding, bool]]:
-    """One embedding for each path, with the number of the path, and whether it was kept: those that were come first."""
-    with closing(_Kept(_place(encoder, options), encoder.width)) as kept:
+    """Yield the index of each path, its embedding, and whether that was cached; cached ones come first."""
+    with closing(_FeatureCache(_place(encoder, options), encoder.width)) as cache:
         missing = []
         for number, path in enumerate(paths):
-            if (known := kept.find(path)) is not None:
-                yield number, known, True
+            if (cached := cache.find(path)) is not None:
+                yield number, cached, True
             else:
                 missing.append(number)
-        found = len(paths) - len(missing)
-        log.info("the features of %s images are there, those of %s are made", f"{found:,}", f"{len(missing):,}")
+        hits = len(paths) - len(missing)
+        log.info("the features of %s images are there, those of %s are made", f"{hits:,}", f"{len(missing):,}")
         if missing:
             sources = (listed_source(paths[number]) for number in missing)
-            made = encoder.embed_batches(encoder.decoded(sources, options), options=options)
-            for number, embedding in zip(missing, made, strict=False):  # fewer, if it is stopped
-                kept.add(embedding)
+            embeddings = encoder.embed_batches(encoder.decoded(sources, options), options=options)
+            for number, embedding in zip(missing, embeddings, strict=False):  # fewer if the run is interrupted
+                cache.add(embedding)
                 yield number, embedding, False
 
 
-class _Kept:
-    """Features in a database. When something is wrong with that, it is said, once, and nothing is kept any more.
+class _FeatureCache:
+    """Features in a database. The first error is logged as a warning, and turns the cache off.
 
-    What is added is written some at a time, so that another run which writes too need not wait for an image.
+    Rows are written in batches: no transaction stays open during inference, so two runs can write to the cache.
     """
 
     def __init__(self, place: Path, width: int) -> None:
@@ -67,14 +67,14 @@ class _Kept:
         self._database = self._trying(self._open)
 
     def find(self, path: str) -> Embedding | None:
-        """The embedding of a file, if it is still what it was."""
+        """The cached embedding of a file; None if there is none or the file has changed."""
         size, mtime_ns = file_signature(path)
         key = (os.fsencode(os.path.realpath(path)), size, mtime_ns)
-        found = self._trying(lambda: self._find(key))
-        return Embedding(path, found, None, size, mtime_ns) if found is not None else None
+        features = self._trying(lambda: self._find(key))
+        return Embedding(path, features, None, size, mtime_ns) if features is not None else None
 
     def add(self, embedding: Embedding) -> None:
-        """Keep an embedding, if it has features."""
+        """Add an embedding unless it has failed."""
         if embedding.features is not None and self._database is not None:
             path = os.fsencode(os.path.realpath(embedding.path))
             content = embedding.features.astype("<f4").tobytes()
@@ -83,12 +83,13 @@ class _Kept:
             self._trying(self._write)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the pending rows and close the database."""
         self._trying(self._write)
         if self._database is not None:
             self._database.close()
 
     def _trying(self, action: Callable[[], T]) -> T | None:
+        """The result of ``action``; None if it fails, and then the cache is off."""
         try:
             return action()
         except (OSError, sqlite3.Error) as error:
@@ -112,10 +113,10 @@ class _Kept:
         if self._database is None:
             return None
         query = "SELECT features FROM features WHERE path = ? AND size = ? AND mtime_ns = ?"
-        found = self._database.execute(query, key).fetchone()
-        if found is None or not isinstance(found[0], bytes) or len(found[0]) != 4 * self._width:
+        row = self._database.execute(query, key).fetchone()
+        if row is None or not isinstance(row[0], bytes) or len(row[0]) != 4 * self._width:
             return None
-        features = np.frombuffer(found[0], "<f4").astype(np.float32)
+        features = np.frombuffer(row[0], "<f4").astype(np.float32)
         return features if np.isfinite(features).all() else None
 
     def _write(self) -> None:
@@ -126,7 +127,7 @@ class _Kept:
 
 
 def _place(encoder: Encoder, options: RunOptions) -> Path:
-    """The database of what is made in this way."""
+    """The database for the features of this model, run in this way."""
     made_with = {
         "model": encoder.digest(),
         "runtime": encoder.runtime,

@@ -1,7 +1,7 @@
-"""Features and what is known of them -> a linear head, its regularisation chosen on images that it has not seen.
+"""Features and labels -> a linear head, with its regularisation chosen by cross-validation.
 
-Multinomial logistic regression on standardised features, the standardisation folded into the weights. Nearest class
-mean and nearest neighbours are judged on the same folds: a head that does not beat them is not worth its name.
+The head is multinomial logistic regression on standardised features, with the standardisation folded into its weights.
+Nearest class mean and nearest neighbours are scored on the same folds, as baselines.
 """
 
 import warnings
@@ -33,15 +33,15 @@ except ImportError:
 
 Features = npt.NDArray[np.float32]  # images x features
 Classes = npt.NDArray[np.intp]  # the class of each image, from 0
-Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # images to learn from, images to judge by
+Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # indices of training images, of held-out images
 ClassWeight = Literal["balanced", "none"]
 
 FOLDS = 5
-ONE_FOLD_FROM = 20_000  # images, from which on one fifth of them says enough
+ONE_FOLD_FROM = 20_000  # images: with as many, one fold of them is enough
 STRENGTHS = tuple(10.0 ** (step / 2) for step in range(-8, 5))  # inverse regularisation, C of scikit-learn
 
 _NEIGHBOURS = 5
-_MOST_COMPARED = 1000  # images of a fold whose neighbours are looked for: each is compared with all others
+_MOST_COMPARED = 1000  # held-out images of a fold that get a nearest-neighbour search: each costs a full scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutScore:
-    """How a method did on images that were held out: ``right`` answers of ``judged``, and the mean F1 of the classes.
+    """A method's score on held-out images: ``right`` of ``judged`` predictions, and the mean F1 of the classes.
 
-    With many labels an image, an answer is a yes or no for one label.
+    With many labels an image, each label of each image is a prediction of its own.
     """
 
     method: str
@@ -67,16 +67,16 @@ class HoldoutScore:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A head; the inverse regularisation of each of its problems; how it did, and the baselines behind it."""
+    """A head, the inverse regularisation of each of its problems, and the scores of the head and the baselines."""
 
     head: Head
     strengths: tuple[float, ...]
-    held: tuple[HoldoutScore, ...]
+    holdout: tuple[HoldoutScore, ...]
 
     @property
     def warning(self) -> str | None:
-        """What to do where the nearest neighbours are clearly better than the head on the same held-out images."""
-        head, *_, nearest = self.held
+        """Advice if nearest neighbours clearly beat the head on the same held-out images, else None."""
+        head, *_, nearest = self.holdout
         share, better = head.right / head.judged, nearest.right / nearest.judged
         if wilson(nearest.right, nearest.judged)[0] <= share:
             return None
@@ -96,38 +96,38 @@ def train_head(
     class_weight: ClassWeight = "balanced",
     seed: int = 0,
 ) -> Trained:
-    """A head for labelled images.
+    """Train a head on labelled images.
 
     Args:
         features: images x features, float32.
-        labels: those of each image: one or, with ``multi_label``, any number.
-        classes: all labels, in the order that the head shall have.
-        multi_label: see `train_multi`, else `train_single`.
+        labels: the labels of each image: one or, with ``multi_label``, any number.
+        classes: all labels, in the order of the head's outputs.
+        multi_label: as `train_multi` does, else `train_single`.
         class_weight: see `train_single`.
         seed: see `train_single`.
     """
     if multi_label:
-        marks = np.array([[label in some for label in classes] for some in labels])
+        marks = np.array([[label in image_labels for label in classes] for image_labels in labels])
         return train_multi(features, marks, class_weight=class_weight, seed=seed)
     number = {label: index for index, label in enumerate(classes)}
-    of_each = np.array([number[label] for (label,) in labels])
-    return train_single(features, of_each, class_weight=class_weight, seed=seed)
+    image_classes = np.array([number[label] for (label,) in labels])
+    return train_single(features, image_classes, class_weight=class_weight, seed=seed)
 
 
 def train_single(
     features: Features, classes: Classes, *, class_weight: ClassWeight = "balanced", seed: int = 0
 ) -> Trained:
-    """A head for images of one class each. The same arguments give the same head.
+    """Train a head on images of one class each. The same arguments give the same head.
 
     Args:
         features: images x features, float32.
-        classes: the class of each image, from 0; each has two images or more.
-        class_weight: ``balanced`` has all classes count the same, ``none`` all images.
-        seed: of the folds.
+        classes: the class of each image, from 0; each class has at least two images.
+        class_weight: ``balanced`` weighs all classes the same, ``none`` all images.
+        seed: random seed for the folds.
     """
-    head, strength, found = _train(features, classes, class_weight, seed)
-    held = [_judge(method, classes, answers) for method, answers in found.items()]
-    return Trained(head, (strength,), tuple(held))
+    fit = _fit(features, classes, class_weight, seed)
+    scores = [_score(method, classes, predicted) for method, predicted in fit.predictions.items()]
+    return Trained(fit.head, (fit.strength,), tuple(scores))
 
 
 def train_multi(
@@ -137,71 +137,84 @@ def train_multi(
     class_weight: ClassWeight = "balanced",
     seed: int = 0,
 ) -> Trained:
-    """A head for images of any number of classes: each class is a problem, and a sigmoid, of its own.
+    """Train a head on images of any number of classes: each class is a binary problem with a sigmoid of its own.
 
     Args:
         features: images x features, float32.
-        marks: images x classes; of each class there are two images or more, and two that are not of it.
+        marks: images x classes; each class has at least two images, and at least two images lack it.
         class_weight: see `train_single`.
         seed: see `train_single`.
     """
-    parts = [_train(features, column.astype(np.intp), class_weight, seed) for column in marks.T]
+    problems = [column.astype(np.intp) for column in marks.T]
+    fits = [_fit(features, classes, class_weight, seed) for classes in problems]
     # The softmax of two logits is the sigmoid of their difference.
-    weight = np.stack([head.weight[1] - head.weight[0] for head, _, _ in parts])
-    bias = np.array([head.bias[1] - head.bias[0] for head, _, _ in parts], np.float32)
-    held = []
-    for method in parts[0][2]:
-        each = [_judge(method, marks[:, n].astype(np.intp), part[2][method], of=[1]) for n, part in enumerate(parts)]
-        right, judged = sum(one.right for one in each), sum(one.judged for one in each)
-        held.append(HoldoutScore(method, right, judged, float(np.mean([one.f1 for one in each]))))
-    return Trained(Head(weight, bias), tuple(strength for _, strength, _ in parts), tuple(held))
+    weight = np.stack([fit.head.weight[1] - fit.head.weight[0] for fit in fits])
+    bias = np.array([fit.head.bias[1] - fit.head.bias[0] for fit in fits], np.float32)
+    holdout = []
+    for method in fits[0].predictions:
+        scores = [
+            _score(method, classes, fit.predictions[method], f1_of=[1])
+            for classes, fit in zip(problems, fits, strict=True)
+        ]
+        right, judged = sum(score.right for score in scores), sum(score.judged for score in scores)
+        holdout.append(HoldoutScore(method, right, judged, float(np.mean([score.f1 for score in scores]))))
+    return Trained(Head(weight, bias), tuple(fit.strength for fit in fits), tuple(holdout))
 
 
-_Found = dict[str, Classes]  # method -> the class that it gives each image when that is held out; -1 where it is not
+_Predictions = dict[str, Classes]  # method -> the predicted class of each held-out image; -1 where none is predicted
 
 
-def _train(features: Features, classes: Classes, class_weight: ClassWeight, seed: int) -> tuple[Head, float, _Found]:
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    head: Head
+    strength: float
+    predictions: _Predictions
+
+
+def _fit(features: Features, classes: Classes, class_weight: ClassWeight, seed: int) -> _Fit:
     folds = _folds(classes, seed)
     balanced = class_weight == "balanced"
-    with _fitting(len(folds)):
-        strength, answers = _choose(features, classes, folds, balanced=balanced)
+    with _one_thread_each(len(folds)):
+        strength, predicted = _choose_strength(features, classes, folds, balanced=balanced)
         model = _model(strength, balanced=balanced).fit(features, classes)
-        found = {"linear head": answers} | _baselines(features, classes, folds)
-    return _folded(model), strength, found
+        predictions = {"linear head": predicted} | _baselines(features, classes, folds)
+    return _Fit(_as_head(model), strength, predictions)
 
 
 def _folds(classes: Classes, seed: int) -> list[Fold]:
-    """A class with two images has one to learn from in each fold."""
+    """Stratified folds: even a class with two images has a training image in each."""
     most = int(np.bincount(classes).max())
     splitter = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with fewer images than there are folds
+        warnings.simplefilter("ignore", UserWarning)  # a class with fewer images than folds
         folds = list(splitter.split(np.zeros(len(classes)), classes))
     return folds[:1] if len(classes) >= ONE_FOLD_FROM else folds
 
 
-def _choose(features: Features, classes: Classes, folds: Sequence[Fold], *, balanced: bool) -> tuple[float, Classes]:
-    """The inverse regularisation with the least log loss on what is held out, and the answers it gives there."""
+def _choose_strength(
+    features: Features, classes: Classes, folds: Sequence[Fold], *, balanced: bool
+) -> tuple[float, Classes]:
+    """The inverse regularisation with the least log loss on the held-out images, and its predictions for these."""
     models = [_model(STRENGTHS[0], balanced=balanced, warm_start=True) for _ in folds]
-    judged = np.concatenate([held for _, held in folds])
+    judged = np.concatenate([held_out for _, held_out in folds])
     weights = compute_sample_weight("balanced" if balanced else None, classes[judged])
 
     def predict(number: int, strength: float) -> npt.NDArray[np.floating[Any]]:
-        learned, held = folds[number]
-        models[number].set_params(logisticregression__C=strength).fit(features[learned], classes[learned])
-        probabilities: npt.NDArray[np.floating[Any]] = models[number].predict_proba(features[held])
+        train, held_out = folds[number]
+        models[number].set_params(logisticregression__C=strength).fit(features[train], classes[train])
+        probabilities: npt.NDArray[np.floating[Any]] = models[number].predict_proba(features[held_out])
         return probabilities
 
-    best, least, answers = STRENGTHS[0], np.inf, np.full(len(classes), -1)
+    best, least, predicted = STRENGTHS[0], np.inf, np.full(len(classes), -1)
     with ThreadPoolExecutor(available_cpus()) as threads:
-        for strength in STRENGTHS:  # from strong regularisation to weak: each begins where the one before has ended
+        for strength in STRENGTHS:  # from strong to weak regularisation: each fit starts from the solution before it
             probabilities = np.concatenate(list(threads.map(predict, range(len(folds)), [strength] * len(folds))))
             loss = log_loss(classes[judged], probabilities, sample_weight=weights, labels=np.arange(classes.max() + 1))
-            if loss >= least:  # it has one minimum, but for noise
+            if loss >= least:  # apart from noise, the loss has a single minimum
                 break
             best, least = strength, loss
-            answers[judged] = probabilities.argmax(axis=1)
-    return best, answers
+            predicted[judged] = probabilities.argmax(axis=1)
+    return best, predicted
 
 
 def _model(strength: float, *, balanced: bool, warm_start: bool = False) -> Pipeline:
@@ -210,42 +223,43 @@ def _model(strength: float, *, balanced: bool, warm_start: bool = False) -> Pipe
     return make_pipeline(StandardScaler(), regression)
 
 
-def _baselines(features: Features, classes: Classes, folds: Sequence[Fold]) -> _Found:
-    """What is done without training, on features of length 1."""
+def _baselines(features: Features, classes: Classes, folds: Sequence[Fold]) -> _Predictions:
+    """The predictions of methods without training, on features of length 1."""
     unit = normalize(features)
-    means, nearest = np.full((2, len(classes)), -1)
-    for learned, held in folds:
-        known, names = unit[learned], classes[learned]
+    by_mean, by_neighbours = np.full((2, len(classes)), -1)
+    for train, held_out in folds:
+        known, names = unit[train], classes[train]
         occurring = np.unique(names)
-        of_class = [known[names == name].mean(axis=0) for name in occurring]
-        means[held] = KNeighborsClassifier(1).fit(of_class, occurring).predict(unit[held])
-        some = held[:: -(-len(held) // _MOST_COMPARED)]
-        nearest[some] = KNeighborsClassifier(min(_NEIGHBOURS, len(known))).fit(known, names).predict(unit[some])
-    return {"nearest class mean": means, f"{_NEIGHBOURS} nearest": nearest}
+        class_means = [known[names == name].mean(axis=0) for name in occurring]
+        by_mean[held_out] = KNeighborsClassifier(1).fit(class_means, occurring).predict(unit[held_out])
+        sample = held_out[:: -(-len(held_out) // _MOST_COMPARED)]
+        neighbours = KNeighborsClassifier(min(_NEIGHBOURS, len(known))).fit(known, names)
+        by_neighbours[sample] = neighbours.predict(unit[sample])
+    return {"nearest class mean": by_mean, f"{_NEIGHBOURS} nearest": by_neighbours}
 
 
-def _folded(model: Pipeline) -> Head:
-    """The model as one layer on features as they are, with one row for each class."""
+def _as_head(model: Pipeline) -> Head:
+    """The scaler and the regression folded into one layer, with one row for each class."""
     scaler, regression = model
     weight = np.asarray(regression.coef_, np.float64) / scaler.scale_
     bias = regression.intercept_ - weight @ scaler.mean_
-    if len(weight) == 1:  # of two classes: half of the difference of their logits to each
+    if len(weight) == 1:  # two classes: the row is the difference of their logits, and each gets half of it
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return Head(weight.astype(np.float32), bias.astype(np.float32))
 
 
-def _judge(method: str, classes: Classes, answers: Classes, of: Sequence[int] | None = None) -> HoldoutScore:
-    """Answers on what was held out; F1 is the mean over all classes, or those of ``of``."""
-    judged = answers >= 0
-    right = int((answers == classes)[judged].sum())
-    f1 = f1_score(classes[judged], answers[judged], labels=of, average="macro", zero_division=0)
+def _score(method: str, classes: Classes, predicted: Classes, f1_of: Sequence[int] | None = None) -> HoldoutScore:
+    """The score of predictions; F1 is the mean over the classes ``f1_of``, or over all."""
+    judged = predicted >= 0
+    right = int((predicted == classes)[judged].sum())
+    f1 = f1_score(classes[judged], predicted[judged], labels=f1_of, average="macro", zero_division=0)
     return HoldoutScore(method, right, int(judged.sum()), float(f1))
 
 
 @contextmanager
-def _fitting(folds: int) -> Iterator[None]:
-    """Have folds, rather than the parts of one product of matrices, go on side by side: those are too small to part."""
+def _one_thread_each(folds: int) -> Iterator[None]:
+    """Run folds in parallel rather than the matrix products inside them, which are too small to split."""
     with warnings.catch_warnings(), threadpool_limits(1 if folds > 1 else None):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of regularisation too weak to be chosen
-        warnings.simplefilter("ignore", UserWarning)  # of class means, which are as many as there are classes
+        warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation, which is not chosen
+        warnings.simplefilter("ignore", UserWarning)  # class means: as many classes as samples
         yield

@@ -1,4 +1,4 @@
-"""What a trained model says of itself: the README.md of its folder."""
+"""The model card of a trained model: the README.md of its folder."""
 
 import hashlib
 import html
@@ -16,14 +16,14 @@ from dinoclassify.storage.paths import shown_path
 from dinoclassify.training.head import Trained
 from dinoclassify.version import __version__
 
-_DINOV2 = "facebook/dinov2-"  # all are under the Apache License, as their cards on the hub say
-_LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")  # as the hub writes them; anything else could be Markdown
+_DINOV2 = "facebook/dinov2-"  # all are Apache-2.0, by their cards on the Hub
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")  # as the Hub writes them; anything else could be Markdown
 _MOST_LISTED = 200  # classes
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """What a head was trained on: images by class, and how many could not be used."""
+class TrainingData:
+    """The images that a head was trained on: how many of each class, and how many failed with each error code."""
 
     source: str
     images: int
@@ -32,16 +32,16 @@ class Data:
 
 
 def write_card(
-    base: ImageEncoder, data: Data, trained: Trained, *, settings: Mapping[str, object], multi_label: bool
+    base: ImageEncoder, data: TrainingData, trained: Trained, *, settings: Mapping[str, object], multi_label: bool
 ) -> str:
-    """The model card, in Markdown, with the front matter that the hub reads.
+    """The model card, in Markdown, with the front matter that the Hub reads.
 
     Args:
-        base: what makes the features.
+        base: the model that computes the features.
         data: what the head was trained on.
-        trained: how it did on what was held out.
-        settings: what else it was trained with, by name.
-        multi_label: each class is a question of its own.
+        trained: the head and its held-out scores.
+        settings: other settings of the training, by name.
+        multi_label: an image may have many labels.
     """
     kind = "each class is a yes or no of its own" if multi_label else "one class an image"
     lines = [
@@ -77,7 +77,7 @@ def _front_matter(base: ImageEncoder) -> list[str]:
     return ["---", *(f"{name}: {json.dumps(value)}" for name, value in front.items()), "---"]
 
 
-def _data(data: Data) -> list[str]:
+def _data(data: TrainingData) -> list[str]:
     left_out = "None had to be left out."
     if data.failed:
         failed = ", ".join(f"{count:,} {code}" for code, count in data.failed.items())
@@ -101,7 +101,7 @@ def _held_out(trained: Trained) -> list[str]:
             ["", "right", "of", "mean F1"],
             [
                 [held.method, f"{held.right / held.judged:.2%}", f"{held.judged:,}", f"{held.f1:.4f}"]
-                for held in trained.held
+                for held in trained.holdout
             ],
         ),
         "",
@@ -119,15 +119,15 @@ def _settings(trained: Trained, settings: Mapping[str, object]) -> list[str]:
 
 
 def licence(base: ImageEncoder) -> str:
-    """The licence of a model, as the front matter of its card has it; ``unknown`` where there is no plain name."""
+    """The licence in the front matter of a model's card; ``unknown`` if that has no single plain name."""
     if base.name.startswith(_DINOV2) or base.name in (known.hub_id for known in KNOWN.values()):
         return "apache-2.0"
     if base.folder is not None:
         with suppress(OSError, UnicodeDecodeError):
             with open(os.path.join(base.folder, "README.md"), encoding="utf-8") as file:
                 front = re.match(r"---\n(.*?)\n---", file.read(), flags=re.DOTALL)
-            found = re.search(r"^license:\s*(\S+)", front[1], flags=re.MULTILINE) if front else None
-            name = found[1].strip("'\"").lower() if found else ""
+            match = re.search(r"^license:\s*(\S+)", front[1], flags=re.MULTILINE) if front else None
+            name = match[1].strip("'\"").lower() if match else ""
             return name if _LICENCE.fullmatch(name) else "unknown"
     return "unknown"
 
@@ -162,12 +162,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _code(text: str) -> str:
-    """The text on one line as code: its fence is longer than any run of backticks in it."""
+    """The text as inline code, on one line: its fence is longer than any run of backticks in the text."""
     shown = printable(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
     return f"{fence}{shown}{fence}" if fence == "`" else f"{fence} {shown} {fence}"
 
 
 def _cell(text: str) -> str:
-    """The text on one line, as text rather than HTML or the end of the cell."""
+    """The text on one line, escaped so that it can be neither HTML nor the end of the cell."""
     return html.escape(printable(text), quote=False).replace("|", "&#124;")

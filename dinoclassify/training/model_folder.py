@@ -1,4 +1,4 @@
-"""Folders that appear whole, as models are written."""
+"""Model folders: checked before the work begins, and replaced as a whole."""
 
 import os
 import shutil
@@ -14,16 +14,16 @@ from dinoclassify.storage.rename import exchange
 
 
 def check_model_folder(folder: str, *, force: bool, images: str | None = None) -> None:
-    """Find out whether a model may be written to ``folder``, before the work begins.
+    """Check that a model may be written to ``folder``, before the work begins.
 
     Args:
-        folder: where it shall be.
-        force: it may take the place of a model that is there.
-        images: a folder that it must not lie in, because what is in that is taken for a class.
+        folder: the model's folder.
+        force: replace a model that exists.
+        images: a folder of images that must not contain ``folder``, because its subfolders are classes.
 
     Raises:
-        UsageError: there is something that may not be replaced.
-        OutputError: the folder that it would lie in is not there or may not be written to.
+        UsageError: ``folder`` exists and may not be replaced, or is inside ``images``.
+        OutputError: the parent folder does not exist or is not writable.
     """
     if not folder:
         raise UsageError("name a folder with --output")

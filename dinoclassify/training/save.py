@@ -1,4 +1,4 @@
-"""A head on its base -> a folder that transformers loads as it is: weights, settings, image processor, model card."""
+"""A head and its base -> a folder that transformers can load: weights, settings, image processor, model card."""
 
 import os
 import shutil
@@ -22,32 +22,32 @@ from dinoclassify.training.model_folder import replacing_folder
 def save_classifier(
     folder: str, base: ImageEncoder, head: Head, labels: Sequence[str], card: str, *, multi_label: bool
 ) -> None:
-    """Write a classifier: the base with another head. It appears whole, or an older one stays as it was.
+    """Save the base with a new head as a classifier. All of the folder is replaced, or nothing changes.
 
     Args:
-        folder: where; a model that is there is replaced.
-        base: what the features are made by.
-        head: what makes logits of them.
-        labels: the names of its classes.
+        folder: the model's folder; a model in it is replaced.
+        base: the model that computes the features.
+        head: maps features to logits.
+        labels: the class names.
         card: the model card, in Markdown.
-        multi_label: each class is a question of its own.
+        multi_label: an image may have many labels.
 
     Raises:
-        ModelError: the base cannot take such a head.
+        ModelError: the base cannot have such a head.
         OutputError: the folder cannot be written.
     """
     module = _classifier(base, head, labels, multi_label=multi_label)
-    with replacing_folder(folder) as made:
+    with replacing_folder(folder) as new_folder:
         try:
             with silenced():
-                module.save_pretrained(made)
-        except SafetensorError as error:  # of a full disk
+                module.save_pretrained(new_folder)
+        except SafetensorError as error:  # a full disk
             raise OutputError(f"cannot write {folder}: {error}") from error
-        _save_processor(base, made)
-        with open(os.path.join(made, "README.md"), "w", encoding="utf-8") as file:
+        _save_processor(base, new_folder)
+        with open(os.path.join(new_folder, "README.md"), "w", encoding="utf-8") as file:
             file.write(card)
-        for name in os.listdir(made):  # safetensors keeps others from reading
-            shutil.copymode(os.path.join(made, "README.md"), os.path.join(made, name))
+        for name in os.listdir(new_folder):  # safetensors writes files that only their owner can read
+            shutil.copymode(os.path.join(new_folder, "README.md"), os.path.join(new_folder, name))
 
 
 def _classifier(base: ImageEncoder, head: Head, labels: Sequence[str], *, multi_label: bool) -> PreTrainedModel:
@@ -63,7 +63,7 @@ def _classifier(base: ImageEncoder, head: Head, labels: Sequence[str], *, multi_
 
 
 def _save_processor(base: ImageEncoder, folder: str) -> None:
-    """What prepares the images is that of the base."""
+    """Copy the image processor of the base."""
     if base.folder is None:
         builtin.save_processor(folder)
         return

@@ -62,6 +62,11 @@ class Label:
     index: int
     score: float
 
+    @property
+    def rounded_score(self) -> float:
+        """The score to six significant digits, as files hold it."""
+        return float(f"{self.score:.6g}")
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:

@@ -485,7 +485,7 @@ def test_doctor_goes_on_where_a_look_fails(monkeypatch: pytest.MonkeyPatch) -> N
     def fails() -> None:
         raise ValueError("no such thing")
 
-    monkeypatch.setattr("dinoclassify.diagnostics.preflight.look_at_limits", fails)
+    monkeypatch.setattr("dinoclassify.diagnostics.preflight.check_limits", fails)
     assert verdicts()["doctor"][:2] == ("problem", "ValueError: no such thing")
 
 

@@ -27,7 +27,7 @@ from dinoclassify.discovery.labelled import Labelled, LabelTable, read_folders, 
 from dinoclassify.models.image_model import ImageEncoder
 from dinoclassify.storage.rename import exchange
 from dinoclassify.training.head import Head, Trained, train_head, train_multi, train_single
-from dinoclassify.training.model_card import Data, licence, write_card
+from dinoclassify.training.model_card import TrainingData, licence, write_card
 from dinoclassify.training.model_folder import replacing_folder
 from dinoclassify.types.run_options import RunOptions
 from tests.helpers.checkpoints import FAMILIES
@@ -153,8 +153,8 @@ def test_the_licence_of_a_base_model_is_one_plain_name(tmp_path: Path, line: str
 
 def test_names_in_a_card_stay_code() -> None:
     base = SimpleNamespace(name="./`<img src=x>`\n# y", folder=None, revision="main")
-    trained = SimpleNamespace(strengths=[1.0], held=[], warning=None)
-    data = Data("photos`]", 1, {"a": 1}, {})
+    trained = SimpleNamespace(strengths=[1.0], holdout=[], warning=None)
+    data = TrainingData("photos`]", 1, {"a": 1}, {})
     card = write_card(cast(ImageEncoder, base), data, cast(Trained, trained), settings={}, multi_label=False)
     assert "# 1 class on `` ./`<img src=x>`\\n# y ``\n" in card
     assert "1 image of `` photos`] ``." in card
@@ -567,15 +567,15 @@ def test_images_that_are_all_alike_are_learned_as_such() -> None:
     for features in (np.ones((4, 3), np.float32), np.repeat(np.eye(2, 3, dtype=np.float32), 2, axis=0)):
         trained = train_single(features, np.array([0, 0, 1, 1]))
         assert np.isfinite(trained.head.weight).all()
-        assert [held.judged for held in trained.held] == [4, 4, 4]
-    assert trained.held[0].right == trained.held[1].right == 4
+        assert [held.judged for held in trained.holdout] == [4, 4, 4]
+    assert trained.holdout[0].right == trained.holdout[1].right == 4
 
 
 def test_many_classes_of_few_images() -> None:
     generator = np.random.default_rng(0)
     classes = np.repeat(np.arange(60), 2)
     features = (np.eye(60)[classes] + generator.normal(size=(120, 60)) / 100).astype(np.float32)
-    assert [held.right for held in train_single(features, classes).held[:2]] == [120, 120]
+    assert [held.right for held in train_single(features, classes).holdout[:2]] == [120, 120]
 
 
 def test_folders_and_tables_are_read(tmp_path: Path) -> None:

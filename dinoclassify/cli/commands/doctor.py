@@ -12,7 +12,7 @@ from dinoclassify.cli.terminal import print_table, say, writing_to_stdout
 from dinoclassify.messages import printable
 
 if TYPE_CHECKING:
-    from dinoclassify.diagnostics.doctor import Finding
+    from dinoclassify.diagnostics.finding import Finding
 
 Model = Annotated[
     str | None,

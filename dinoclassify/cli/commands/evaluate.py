@@ -20,7 +20,7 @@ from dinoclassify.timing import StageTimer
 
 if TYPE_CHECKING:
     from dinoclassify.labels.groups import Groups
-    from dinoclassify.results.evaluation.evaluate import Evaluation, LabelledPrediction
+    from dinoclassify.results.evaluation.figures import Evaluation, LabelledPrediction
 
 _RANKS = 5  # labels of an image that are asked for
 
@@ -89,7 +89,7 @@ def evaluate(
 
 def _print(evaluation: "Evaluation", *, as_json: bool, as_csv: bool) -> None:
     from dinoclassify.cli import evaluation_tables
-    from dinoclassify.results.evaluation.evaluate import ClassFigures
+    from dinoclassify.results.evaluation.figures import ClassFigures
 
     if as_json:
         print_json(evaluation_tables.as_json(evaluation))

@@ -61,7 +61,7 @@ def merge(
             target.chosen.name,
             allow_gaps=allow_gaps,
             allow_duplicates=allow_duplicates,
-            watch=partial(_with_bar, messages),
+            progress=partial(_with_bar, messages),
         )
     if not messages.quiet:
         tally = Tally(None)

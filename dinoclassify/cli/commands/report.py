@@ -17,8 +17,6 @@ from dinoclassify.storage.paths import shown_path
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.stream import check_place
 
-_UNITS = ("kB", "MB", "GB")
-
 
 @options.grouped
 def report(
@@ -46,6 +44,8 @@ def report(
         raise UsageError(f"{output} would be written over an input: choose another name")
     if has_image_suffix(output):
         raise UsageError(f"{output} has the suffix of an image: choose another name")
+    from rich.filesize import decimal
+
     from dinoclassify.results.image_file import file_finder
     from dinoclassify.results.reader import latest_predictions, read_meta
     from dinoclassify.results.report.page import write_page
@@ -59,12 +59,12 @@ def report(
         thumbnails=thumbnails,
         link=link,
         find=file_finder(results),
-        watch=partial(_with_bar, messages),
+        progress=partial(_with_bar, messages),
     )
     if not messages.quiet:
         done = f"{count_of(written.rows, 'row')}, {count_of(written.thumbnails, 'thumbnail')}"
         where = f" -> {output}" if output != DASH else ""
-        say(f"{done}{where} ({_in_units(written.size)})")
+        say(f"{done}{where} ({decimal(written.size)})")
     return 0
 
 
@@ -87,13 +87,3 @@ def _with_bar(messages: options.Messages, thumbnails: Iterator[bytes | None], co
         for thumbnail in thumbnails:
             yield thumbnail
             bar.update()
-
-
-def _in_units(size: int) -> str:
-    """``size`` (bytes) for people."""
-    number = size / 1000
-    for unit in _UNITS:
-        if number < 1000 or unit == _UNITS[-1]:
-            break
-        number /= 1000
-    return f"{number:.1f} {unit}"

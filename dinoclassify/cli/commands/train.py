@@ -63,7 +63,7 @@ def train(
         check_addresses()
         from dinoclassify.encoder import Encoder
         from dinoclassify.training.head import train_head
-        from dinoclassify.training.model_card import Data, write_card
+        from dinoclassify.training.model_card import TrainingData, write_card
         from dinoclassify.training.save import save_classifier
 
         encoder = Encoder(model.model, **model.arguments())
@@ -78,14 +78,14 @@ def train(
         log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
         card = write_card(
             encoder.base,
-            Data(known.source, len(images), counts, tally.errors),
+            TrainingData(known.source, len(images), counts, tally.errors),
             trained,
             settings={"class weight": class_weight, "seed": seed, "features": encoder.precision},
             multi_label=multi_label,
         )
         save_classifier(output, encoder.base, trained.head, classes, card, multi_label=multi_label)
     if not messages.quiet:
-        print_table([_line(held) for held in trained.held], as_json=False)
+        print_table([_line(held) for held in trained.holdout], as_json=False)
         if trained.warning:
             say(trained.warning)
         say(f"{embedded}; {count_of(len(classes), 'class')} -> {output}")

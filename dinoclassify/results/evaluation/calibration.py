@@ -1,4 +1,4 @@
-"""How far scores can be trusted, and what a threshold buys."""
+"""How well scores match accuracy, and what a threshold gains."""
 
 import math
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ import numpy.typing as npt
 
 from dinoclassify.types.share import Share
 
-BINS = 15  # of the scores
+BINS = 15  # equal parts of the range of scores
 
-Scores = npt.NDArray[np.float64]  # one dimension
-Hits = npt.NDArray[np.bool_]  # as long: whether what has the score is right
+Scores = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The images with a best score in (low, high], their mean score, and the share that was right.
+    """The predictions with a score in (low, high]: how many, their mean score, and the share that is right.
 
-    With many labels an image: the answers, one a label and image, and the share of those that are true.
+    A prediction is the best label of an image; with many labels an image, each label of each image.
     """
 
     low: float
@@ -31,7 +31,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What is left when scores below ``threshold`` are called uncertain, and how much of that is right."""
+    """The precision and coverage of the images whose score reaches ``threshold``; the others are uncertain."""
 
     threshold: float
     precision: Share
@@ -40,56 +40,56 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """At each score that occurs, from high to low: the share of images that reach it, and of those that are right."""
+    """For each distinct score, descending: the share of images that reach it, and the share of these that is right."""
 
     scores: npt.NDArray[np.float64]
     coverage: npt.NDArray[np.float64]
     accuracy: npt.NDArray[np.float64]
 
     def at(self, threshold: float) -> tuple[float, float] | None:
-        """Coverage and accuracy of the images that reach a threshold, if there are any."""
+        """Coverage and accuracy at a threshold; None if no image reaches it."""
         reached = int((self.scores >= threshold).sum())
         return (float(self.coverage[reached - 1]), float(self.accuracy[reached - 1])) if reached else None
 
 
-def bin_scores(scores: Scores, hits: Hits) -> tuple[Bin, ...]:
-    """Those that have images."""
+def bin_scores(scores: Scores, hits: Flags) -> tuple[Bin, ...]:
+    """The bins that are not empty; ``hits`` says whether the prediction of each score is right."""
     numbers = np.clip(np.ceil(scores * BINS).astype(int) - 1, 0, BINS - 1)
-    found = []
+    bins = []
     for number in np.unique(numbers):
-        here = numbers == number
-        score, accuracy = float(scores[here].mean()), float(hits[here].mean())
-        found.append(Bin(number / BINS, (number + 1) / BINS, int(here.sum()), score, accuracy))
-    return tuple(found)
+        inside = numbers == number
+        score, accuracy = float(scores[inside].mean()), float(hits[inside].mean())
+        bins.append(Bin(number / BINS, (number + 1) / BINS, int(inside.sum()), score, accuracy))
+    return tuple(bins)
 
 
 def mean_error(bins: Sequence[Bin]) -> float:
-    """The expected calibration error: how far the scores are from the share that is right."""
-    total = sum(one.count for one in bins)
-    return sum(one.count * abs(one.score - one.accuracy) for one in bins) / total if total else math.nan
+    """The expected calibration error: the mean distance of score and accuracy; NaN of no bins."""
+    total = sum(each.count for each in bins)
+    return sum(each.count * abs(each.score - each.accuracy) for each in bins) / total if total else math.nan
 
 
-def trace(scores: Scores, hits: Hits) -> Curve:
-    """The curve over all thresholds."""
+def trace(scores: Scores, hits: Flags) -> Curve:
+    """The curve over all thresholds; ``hits`` says whether the prediction of each score is right."""
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)[: len(scores)])  # the last of equal scores
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)[: len(scores)])  # last of equal scores
     counts = ends + 1
     return Curve(scores[order][ends], counts / max(len(scores), 1), np.cumsum(hits[order])[ends] / counts)
 
 
 def suggest_threshold(curve: Curve, total: int, target: float) -> Threshold | None:
-    """The threshold that calls the fewest images uncertain while ``target`` of the others are right, or None.
+    """The threshold with the highest coverage at which at least ``target`` of the labels are right, or None.
 
-    It is the shortest decimal that parts the images as the score does.
+    It is the shortest decimal that separates the same images.
     """
     enough = np.flatnonzero(curve.accuracy >= target)
     if not len(enough):
         return None
     last = int(enough[-1])
-    kept = round(curve.coverage[last] * total)
-    right = round(curve.accuracy[last] * kept)
-    threshold = _shortest(curve.scores[last + 1], curve.scores[last]) if kept < total else 0.0
-    return Threshold(threshold, Share(right, kept), kept / total)
+    covered = round(curve.coverage[last] * total)
+    right = round(curve.accuracy[last] * covered)
+    threshold = _shortest(curve.scores[last + 1], curve.scores[last]) if covered < total else 0.0
+    return Threshold(threshold, Share(right, covered), covered / total)
 
 
 def _shortest(low: float, high: float) -> float:

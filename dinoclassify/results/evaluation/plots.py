@@ -1,4 +1,4 @@
-"""Images of an evaluation: who is taken for whom, how far scores can be trusted, what a threshold buys."""
+"""Plots of an evaluation: the confusion matrix, the reliability diagram, accuracy against threshold."""
 
 import os
 from typing import Literal
@@ -7,7 +7,7 @@ import numpy as np
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import printable
-from dinoclassify.results.evaluation.evaluate import Evaluation
+from dinoclassify.results.evaluation.figures import Evaluation
 from dinoclassify.storage.atomic import as_output_errors, replacing
 
 try:
@@ -18,16 +18,16 @@ except ImportError:
 
 PlotFormat = Literal["png", "svg"]
 
-_MOST_NAMED = 40  # classes, beyond which their names are too small to read
+_MOST_NAMED = 40  # classes; the names of more would be too small to read
 _LONGEST = 24  # characters of a name
 _DPI = 144
 
 
 def make_folder(folder: str) -> None:
-    """Make the folder for plots, if it is not there, before the work begins.
+    """Create the folder for plots unless it exists, so that a bad path fails before the work begins.
 
     Raises:
-        OutputError: it cannot be made or may not be written to.
+        OutputError: it cannot be created or is not writable.
     """
     with as_output_errors(folder):
         os.makedirs(folder, exist_ok=True)
@@ -36,10 +36,10 @@ def make_folder(folder: str) -> None:
 
 
 def write_plots(folder: str, evaluation: Evaluation, plot_format: PlotFormat) -> None:
-    """Draw all that there is to draw, each into a file of ``folder``; the same figures are the same bytes.
+    """Write each plot to a file in ``folder``; the same evaluation gives the same bytes.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: a file cannot be written.
     """
     figures = {"reliability": plot_reliability(evaluation), "threshold": plot_threshold(evaluation)}
     if evaluation.confusions:
@@ -47,15 +47,13 @@ def write_plots(folder: str, evaluation: Evaluation, plot_format: PlotFormat) ->
     metadata = {"Date": None} if plot_format == "svg" else None
     for name, figure in figures.items():
         file_name = os.path.join(folder, f"{name}.{plot_format}")
-        with (
-            replacing(os.path.realpath(file_name)) as file,
-            rc_context({"svg.hashsalt": name}),
-        ):  # else names in it are random
+        # Without a salt of ours, element ids in an SVG are random.
+        with replacing(os.path.realpath(file_name)) as file, rc_context({"svg.hashsalt": name}):
             figure.savefig(file, format=plot_format, dpi=_DPI, metadata=metadata)
 
 
 def plot_confusion(evaluation: Evaluation) -> Figure:
-    """The confusion matrix: of the images of each class (row), the share that was taken for each (column)."""
+    """The confusion matrix: the share of each true class (row) that is predicted as each class (column)."""
     shown = sorted({index for pair in evaluation.confusions for index in pair})
     place = {index: number for number, index in enumerate(shown)}
     matrix = np.zeros((len(shown), len(shown)))
@@ -79,12 +77,12 @@ def plot_confusion(evaluation: Evaluation) -> Figure:
 
 
 def plot_reliability(evaluation: Evaluation) -> Figure:
-    """The reliability diagram: the share that is right of the images in each bin of scores, with their number."""
+    """The reliability diagram: the accuracy of each bin of scores, with the number of its predictions."""
     figure = Figure((5.5, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    for one in evaluation.bins:
-        axes.bar(one.low, one.accuracy, one.high - one.low, align="edge", color="#a8c0d8", edgecolor="white")
-        axes.text((one.low + one.high) / 2, 0.01, f"{one.count:,}", ha="center", va="bottom", size=7, rotation=90)
+    for each in evaluation.bins:
+        axes.bar(each.low, each.accuracy, each.high - each.low, align="edge", color="#a8c0d8", edgecolor="white")
+        axes.text((each.low + each.high) / 2, 0.01, f"{each.count:,}", ha="center", va="bottom", size=7, rotation=90)
     axes.plot([0, 1], [0, 1], color="black", linestyle="--", label="scores that are what they say")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", ylabel="share that is right")
     axes.set_title(f"Reliability, expected calibration error {evaluation.calibration_error:.4f}")
@@ -93,7 +91,7 @@ def plot_reliability(evaluation: Evaluation) -> Figure:
 
 
 def plot_threshold(evaluation: Evaluation) -> Figure:
-    """What is right of the images that reach a threshold, and how many reach it."""
+    """Accuracy and coverage of the images that reach a threshold, against the threshold."""
     curve, suggested = evaluation.curve, evaluation.suggested
     figure = Figure((7.0, 5.0), layout="constrained")
     axes = figure.add_subplot()
@@ -113,4 +111,4 @@ def plot_threshold(evaluation: Evaluation) -> Figure:
 
 def _short(name: str) -> str:
     short = printable(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
-    return short.replace("$", r"\$")  # which would begin a formula
+    return short.replace("$", r"\$")  # a bare $ begins a formula

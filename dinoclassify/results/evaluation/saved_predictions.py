@@ -1,4 +1,4 @@
-"""Rows that `predict` wrote and what is known of their images -> answers that can be judged."""
+"""Rows that `predict` wrote, matched with the true labels of their images."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from dinoclassify.labels.groups import Groups, fold_ranks, group_finder, match_g
 from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels
 from dinoclassify.labels.matching import match_classes
 from dinoclassify.messages import name_some
-from dinoclassify.results.evaluation.evaluate import LabelledPrediction
+from dinoclassify.results.evaluation.figures import LabelledPrediction
 from dinoclassify.results.image_file import file_finder
 from dinoclassify.results.reader import read_predictions
 from dinoclassify.types.prediction import Prediction
@@ -29,44 +29,44 @@ def match_to_truth(
     *,
     multi_label: bool,
 ) -> tuple[list[LabelledPrediction], list[str]]:
-    """The rows of a file for images of which something is known, and the names of the classes, by index.
+    """The rows of the labelled images with their true classes, and the names of the classes, by index.
 
     Args:
-        name: see `read_predictions`.
-        images: what is known of them. Paths are the same if they lead to the same place.
-        classes: all labels that these have.
-        groups: fold the rows into these, if they are not already, and the labels too.
-        multi_label: rows have the scores of all classes, so that there are no others; nor are there of ImageNet's.
+        name: the file of rows, see `read_predictions`.
+        images: the labelled images. A row belongs to an image if their absolute paths are equal.
+        classes: all labels of the images.
+        groups: fold labels and rows into these groups; rows may be folded already.
+        multi_label: rows have the scores of all classes, so a label that none of them has is an error.
 
     Raises:
-        UsageError: see `read_predictions`; or there are no such rows.
+        UsageError: see `read_predictions`; or no row belongs to an image, or a label is not a class.
     """
     truths = {os.path.abspath(image.path): image.labels for image in images}
     find = file_finder(name)
     rows = {os.path.abspath(find(row)): row for row in read_predictions(name)}
-    found = {path: row for path, row in rows.items() if path in truths}
-    if not found:
+    matches = {path: row for path, row in rows.items() if path in truths}
+    if not matches:
         raise UsageError(f"{name} has no rows for these images, such as {images[0].path}: are paths the same?")
-    if lacking := len(truths) - len(found):
+    if lacking := len(truths) - len(matches):
         log.warning("%s images have no row in %s", f"{lacking:,}", name)
-    if others := len(rows) - len(found):
+    if others := len(rows) - len(matches):
         log.warning("%s rows of %s are of other images and left out", f"{others:,}", name)
-    known = {label.index: label.label for row in found.values() for label in row.top}
+    known = {label.index: label.label for row in matches.values() for label in row.top}
     if max(known, default=0) >= _MOST_CLASSES:
         raise UsageError(f"{name} has a class of index {max(known)}: is it what predict wrote?")
     if groups is not None:
-        return _grouped(found, truths, classes, known, groups, name), list(groups.names)
+        return _grouped(matches, truths, classes, known, groups, name), list(groups.names)
     labels = _labels(known, classes)
     index_of = match_classes(classes, labels, name, all_known=multi_label or are_imagenets(known))
-    if lacking_classes := [label for label in classes if label not in index_of]:
-        log.warning("never predicted in %s: %s", name, name_some(lacking_classes))
+    if unpredicted := [label for label in classes if label not in index_of]:
+        log.warning("never predicted in %s: %s", name, name_some(unpredicted))
     for label in classes:
         if label not in index_of:
             index_of[label] = len(labels)
             labels.append(label)
         elif not labels[index_of[label]]:
-            labels[index_of[label]] = label  # an index
-    return [(row, tuple(index_of[label] for label in truths[path])) for path, row in found.items()], labels
+            labels[index_of[label]] = label  # an index, so the row has no name for it
+    return [(row, tuple(index_of[label] for label in truths[path])) for path, row in matches.items()], labels
 
 
 def _grouped(
@@ -77,18 +77,18 @@ def _grouped(
     groups: Groups,
     name: str,
 ) -> list[LabelledPrediction]:
-    """Rows and truths, folded into groups; the rows may be so already, and then know nothing of classes."""
+    """Rows and true classes, folded into groups. Rows that are folded already name groups instead of classes."""
     folded = set(known.values()) <= set(groups.names)
-    meant = match_groups(classes, groups, imagenet_labels() if folded else _labels(known, classes), name)
+    group_index = match_groups(classes, groups, imagenet_labels() if folded else _labels(known, classes), name)
     group_of = group_finder(groups)
     return [
-        (fold_ranks(row, groups.names, group_of), tuple({meant[label] for label in truths[path]}))
+        (fold_ranks(row, groups.names, group_of), tuple({group_index[label] for label in truths[path]}))
         for path, row in rows.items()
     ]
 
 
 def _labels(known: Mapping[int, str], classes: Sequence[str]) -> list[str]:
-    """The names of the classes, by index, as far as they are known: all of them if they are ImageNet's."""
+    """The class names, by index: all of ImageNet's if the known ones are, else empty where unknown."""
     if are_imagenets(known):
         return [known.get(index, label) for index, label in enumerate(imagenet_labels())]
     indices = list(known)

@@ -1,8 +1,7 @@
-"""Files of rows, each of a part of the inputs -> one file, as a single run would have written it.
+"""Parts -> one file, as a single run would have written it.
 
-The rows that a shard has kept of other inputs, if any, come first, part by part; then those of its own, as their
-positions say. Of a part that is of no shard all rows are like the former. Rows are read as they are needed, and so
-memory does not grow with them.
+Rows without positions come first, part by part: all rows of a part that is no shard, and rows that a shard kept from
+earlier runs. Rows of shards follow, in the order of their positions. Rows are streamed: memory does not grow with them.
 """
 
 import heapq
@@ -15,28 +14,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 from dinoclassify.errors import UsageError
-from dinoclassify.results.merge.parts import META, Part, ShardPart, left_of, read_parts, refuse_or_warn
+from dinoclassify.results.merge.parts import Part, ShardPart, read_parts, refuse_or_warn, unfinished_files
 from dinoclassify.results.reader import latest_predictions, read_predictions
 from dinoclassify.storage.atomic import as_output_errors, is_regular, replacing
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.system.open_files import raise_file_limit
 from dinoclassify.types.prediction import Prediction
-from dinoclassify.writers.fingerprint import is_appended, write_meta
+from dinoclassify.writers.fingerprint import META, is_appended, write_meta
 from dinoclassify.writers.formats import RowFormat, open_format
 from dinoclassify.writers.previous_rows import temporary_table
 from dinoclassify.writers.stream import stream_rows
 
-# In the meta, as far as all parts agree.
-_ALIKE = ("model", "device", "precision", "runtime", "versions", "options", "working_folder")
-# Options that say how a part is to be read. The merged file is no shard, and each of its rows counts.
-_OF_PARTS = {"shard", "watch"}
-_FILES = 3  # that are open while the rows of a part are read
-_OTHER_FILES = 100  # that are open besides
+# Metadata of the merged file, as far as all parts agree.
+_COMMON = ("model", "device", "precision", "runtime", "versions", "options", "working_folder")
+# Options that say how to read a part. The merged file is no shard, and all of its rows are current.
+_PART_OPTIONS = {"shard", "watch"}
+_FILES = 3  # open files for each part that is being read
+_OTHER_FILES = 100  # open files of the rest of the process
 
-# first: the first part that has the path; other: one more that has it; best: the highest rank of its rows.
+# first: the first part with the path; other: another part with it; best: the highest rank of its rows.
 _TABLE = """
 PRAGMA journal_mode = OFF;
 CREATE TABLE paths (path TEXT PRIMARY KEY, first INTEGER, other INTEGER, best INTEGER) WITHOUT ROWID;
@@ -50,7 +49,7 @@ _DOUBLED = "SELECT path, first, other, count(*) OVER () FROM paths WHERE other I
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What came of it: the number of rows by status and by error code, and what is said of the file."""
+    """The number of merged rows by status and by error code, and the metadata of the merged file."""
 
     statuses: Mapping[str, int]
     errors: Mapping[str, int]
@@ -64,27 +63,27 @@ def merge(
     *,
     allow_gaps: bool = False,
     allow_duplicates: bool = False,
-    watch: Callable[[Iterator[Prediction]], Iterator[Prediction]] = iter,
+    progress: Callable[[Iterator[Prediction]], Iterator[Prediction]] = iter,
 ) -> Merged:
-    """Write the rows of all parts: of shards in the order of their inputs, of others in that of the parts.
+    """Write the rows of all parts: rows of shards in the order of their inputs, others in the order of the parts.
 
     Args:
         names: the parts, see `results.merge.parts.find_parts`.
-        output: a regular file, which appears whole or not at all, and which ``predict --resume`` goes on with; or a
-            device, a pipe or, if it is None, stdout, to which rows go as they come.
+        output: a regular file, written whole or not at all, which ``predict --resume`` can continue; or a device, a
+            pipe or, if None, stdout, to which rows are streamed.
         format_name: see `writers.formats.open_format`.
-        allow_gaps: merge what there is, also if parts are missing or did not see the same inputs.
-        allow_duplicates: of the rows that several parts have of a path, take those of the last part.
-        watch: gives the same rows, as they are written.
+        allow_gaps: merge even if parts are missing or did not see the same inputs.
+        allow_duplicates: where several parts have rows of a path, take those of the last part.
+        progress: wraps the rows as they are written, and yields the same rows.
 
     Raises:
-        UsageError: the parts do not go together, or cannot be read, or are not what they were when they were written.
+        UsageError: the parts do not belong together, cannot be read, or have changed since they were written.
         OutputError: the output cannot be written.
     """
-    kept_in = output if output is not None and is_regular(output) else None
-    if kept_in is not None and (left := left_of(kept_in)):
+    file = output if output is not None and is_regular(output) else None
+    if file is not None and (unfinished := unfinished_files(file)):
         raise UsageError(
-            f"{left[0]} is of a run that was not finished: go on with it by predict --resume, or remove it"
+            f"{unfinished[0]} is of a run that was not finished: go on with it by predict --resume, or remove it"
         )
     parts = read_parts(names, allow_gaps=allow_gaps, allow_duplicates=allow_duplicates)
     row_format = open_format(format_name, parts[0].made_with["top-k"])
@@ -98,27 +97,27 @@ def merge(
             statuses[row.status] += 1
             if row.failure is not None:
                 errors[row.failure.code] += 1
-        meta.update(_meta(parts, format_name, statuses, errors))
+        meta.update(_merged_meta(parts, format_name, statuses, errors))  # a table writes it after its last row
 
-    with _judging(parts, allow_duplicates=allow_duplicates) as counts:
-        rows = watch(counted(row for rank, row in _ranked(parts) if counts(rank, row)))
-        if kept_in is None:
+    with _row_filter(parts, allow_duplicates=allow_duplicates) as is_current:
+        rows = progress(counted(row for rank, row in _ranked(parts) if is_current(rank, row)))
+        if file is None:
             stream_rows(output, row_format, rows)
         else:
-            _write(kept_in, row_format, rows, meta)
-    if kept_in is not None:
-        write_meta(os.path.realpath(kept_in) + META, meta)
+            _write(file, row_format, rows, meta)
+    if file is not None:
+        write_meta(os.path.realpath(file) + META, meta)
     return Merged(statuses, errors, meta)
 
 
 @contextmanager
-def _judging(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Callable[[int, Prediction], bool]]:
-    """A function that says whether a row counts: not if another part has rows of its path that go before.
+def _row_filter(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Callable[[int, Prediction], bool]]:
+    """A function of a rank and its row: False if another part has a row of the same path and a higher rank.
 
-    All rows are read for that, unless no two parts can have the same path: where they are different shards, which have
-    kept no rows of other inputs.
+    Reads all rows to find this out, unless the parts cannot share a path: they are different shards, and all of their
+    rows have positions.
     """
-    shards = {part.shard for part in parts if isinstance(part, ShardPart) and not part.kept_before}
+    shards = {part.shard for part in parts if isinstance(part, ShardPart) and not part.unpositioned}
     if len(parts) in (1, len(shards)):
         yield lambda _rank, _row: True
         return
@@ -135,57 +134,57 @@ def _judging(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Calla
                 f"{path} is in {parts[first].name} and {parts[other].name}{more}", cure, allowed=allow_duplicates
             )
 
-        def counts(rank: int, row: Prediction) -> bool:
+        def is_current(rank: int, row: Prediction) -> bool:
             if doubled is None:
                 return True
             (best,) = database.execute("SELECT best FROM paths WHERE path = ?", (shown_path(row.path),)).fetchone()
             return bool(best % len(parts) == rank % len(parts))
 
-        yield counts
+        yield is_current
 
 
 def _ranked(parts: Sequence[Part]) -> Iterator[tuple[int, Prediction]]:
-    """All rows in the order that they are to have, each with its rank.
+    """All rows in the order of the output, each with its rank: of rows with the same path the highest rank is current.
 
-    That is the number of its part, and of rows that have positions more by the number of all parts: these go before
-    what another part has merely kept, and otherwise later parts go before earlier ones.
+    The rank is the number of the part, plus the number of all parts for a row with a position: such a row outranks one
+    that another part kept from an earlier run. Otherwise later parts outrank earlier ones.
     """
     readers = [(part, _rows(part)) for part in parts]
     for number, (part, rows) in enumerate(readers):
-        for row in _kept(part, rows):
+        for row in _unpositioned(part, rows):
             yield number, row
     numbered = enumerate(readers, start=len(parts))
-    shards = [_placed(part, rows, rank) for rank, (part, rows) in numbered if isinstance(part, ShardPart)]
+    shards = [_positioned(part, rows, rank) for rank, (part, rows) in numbered if isinstance(part, ShardPart)]
     _allow_open(_FILES * len(shards) + _OTHER_FILES)
     for _, rank, row in heapq.merge(*shards, key=itemgetter(0)):
         yield rank, row
 
 
 def _rows(part: Part) -> Iterator[Prediction]:
-    """The rows of a part; of one that ``--watch`` wrote, the last of each image."""
+    """The rows of a part; if ``--watch`` wrote it, only the last row of each image."""
     return (latest_predictions if is_appended(part.meta) else read_predictions)(part.name)
 
 
-def _kept(part: Part, rows: Iterator[Prediction]) -> Iterator[Prediction]:
+def _unpositioned(part: Part, rows: Iterator[Prediction]) -> Iterator[Prediction]:
     """The rows of a part that have no positions."""
     count = 0
-    for row in islice(rows, part.kept_before):
+    for row in islice(rows, part.unpositioned):
         count += 1
         yield row
-    if count < (part.kept_before or 0):
-        raise _changed(part)
+    if count < (part.unpositioned or 0):
+        raise _row_count_error(part)
 
 
-def _placed(part: ShardPart, rows: Iterator[Prediction], rank: int) -> Iterator[tuple[int, int, Prediction]]:
-    """The rows of a part that have positions, with these and their rank."""
+def _positioned(part: ShardPart, rows: Iterator[Prediction], rank: int) -> Iterator[tuple[int, int, Prediction]]:
+    """The position, rank and row of each remaining row of a part."""
     try:
-        for position, row in zip(part.unpacked(), rows, strict=True):
+        for position, row in zip(part.unpack_positions(), rows, strict=True):
             yield position, rank, row
-    except ValueError as error:  # there are more of one than of the other
-        raise _changed(part) from error
+    except ValueError as error:  # more positions than rows, or fewer
+        raise _row_count_error(part) from error
 
 
-def _changed(part: Part) -> UsageError:
+def _row_count_error(part: Part) -> UsageError:
     return UsageError(f"{part.name} has more or fewer rows than when it was written: make it again")
 
 
@@ -198,7 +197,7 @@ def _allow_open(files: int) -> None:
 def _write(
     output: str, row_format: RowFormat[Prediction], rows: Iterable[Prediction], meta: Mapping[str, object]
 ) -> None:
-    """Write a file. Its meta is removed just before: for a moment there is none, rather than that of other rows."""
+    """Write a file. Its old metadata is removed first: for a moment none exists, but never that of other rows."""
     with replacing(os.path.realpath(output)) as file:
         with as_output_errors(output):
             row_format.write(file, rows, meta)
@@ -207,31 +206,31 @@ def _write(
             os.unlink(os.path.realpath(output) + META)
 
 
-def _meta(
+def _merged_meta(
     parts: Sequence[Part], format_name: str, statuses: Mapping[str, int], errors: Mapping[str, int]
 ) -> dict[str, object]:
-    """What is said of the file, such that `writers.output` goes on with it."""
-    alike = _alike([{name: part.meta.get(name) for name in _ALIKE} for part in parts])
-    if isinstance(options := alike.get("options"), dict):
-        alike["options"] = {name: value for name, value in options.items() if name not in _OF_PARTS}
+    """The metadata of the merged file, with which `writers.output` can continue it."""
+    common = _common([{name: part.meta.get(name) for name in _COMMON} for part in parts])
+    if isinstance(options := common.get("options"), dict):
+        common["options"] = {name: value for name, value in options.items() if name not in _PART_OPTIONS}
     return {
         "made_with": {**parts[0].made_with, "format": format_name},
         "adds_to_output": False,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **alike,
+        **common,
         "counts": {status: statuses.get(status, 0) for status in ("ok", "uncertain", "failed")},
         "errors": dict(errors),
         "merged_from": [part.name for part in parts],
     }
 
 
-def _alike(metas: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    """What is the same in all of them."""
-    same: dict[str, object] = {}
+def _common(metas: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """The entries that all mappings share, compared recursively."""
+    common: dict[str, object] = {}
     for name, value in metas[0].items():
         values = [meta.get(name) for meta in metas]
-        if all(isinstance(one, dict) for one in values):
-            same[name] = _alike([one for one in values if isinstance(one, dict)])
-        elif all(one == value for one in values):
-            same[name] = value
-    return same
+        if all(isinstance(each, dict) for each in values):
+            common[name] = _common(cast(list[dict[str, Any]], values))
+        elif all(each == value for each in values):
+            common[name] = value
+    return common

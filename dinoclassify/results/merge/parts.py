@@ -1,7 +1,7 @@
-"""Files of rows that are parts of one: which are meant, what is said of each, and whether they go together.
+"""Files of rows to be merged: finding them, reading their metadata, and checking that they belong together.
 
-A run with ``--shard`` sees all inputs, and writes down in its meta, under ``shard``, where those of its shard stand
-among them. Other files of rows can be parts too; then nobody knows whether any is missing.
+A run with ``--shard`` records the positions of its inputs among all inputs, in its metadata under ``shard``. Other
+files of rows can be parts too, but then a missing part is not noticed.
 """
 
 import glob
@@ -18,93 +18,85 @@ from dinoclassify.errors import UsageError
 from dinoclassify.results.reader import read_meta
 from dinoclassify.storage.missing import why_missing, why_saved_again
 from dinoclassify.storage.remote.object_store import is_url
-from dinoclassify.writers.fingerprint import describe_part, is_digest
+from dinoclassify.writers.fingerprint import META, PARTIAL, describe_part, is_digest
 
 log = logging.getLogger(__name__)
 
-META = ".meta.json"
-_PARTIAL = ".partial"
 _AGAIN = "make the parts again, or --allow-gaps merges them as they are"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of rows, or a folder of such, and what is said of it."""
+    """A file or folder of rows, and its metadata.
+
+    unpositioned: the number of rows without a position, which come first; None if no row has one.
+    """
 
     name: str
     meta: Mapping[str, Any]
+    unpositioned: int | None
 
     @property
     def made_with(self) -> dict[str, Any]:
-        """Whatever the rows depend on, by name."""
+        """The fingerprint of the rows."""
         return dict(self.meta["made_with"])
-
-    @property
-    def kept_before(self) -> int | None:
-        """How many rows stand above those that have positions; None for all of them."""
-        return None
 
 
 @dataclass(frozen=True, slots=True)
 class ShardPart(Part):
-    """One that is of a shard of all inputs, of which there were so many.
+    """The rows of one shard.
 
-    At its top are ``kept`` rows of inputs that the run was not given. Then there is one row for each of ``positions``:
-    where its inputs stand among all, see `discovery.shard_positions`.
+    inputs: the number of inputs of all shards together.
+    positions: those of the shard's inputs among all inputs, packed by `discovery.shard_positions`. Each has a row,
+        after the ``unpositioned`` rows that the run kept of other inputs.
     """
 
     shard: Shard
     inputs: int
-    kept: int
     positions: str
 
-    @property
-    def kept_before(self) -> int:
-        """See `Part`."""
-        return self.kept
-
-    def unpacked(self) -> Iterator[int]:
-        """The positions.
+    def unpack_positions(self) -> Iterator[int]:
+        """The positions, ascending.
 
         Raises:
-            UsageError: they cannot be read.
+            UsageError: they are damaged.
         """
         try:
             yield from unpacked(self.positions)
         except ValueError as error:
-            raise _unclear(self.name) from error
+            raise _shard_error(self.name) from error
 
 
 def find_parts(names: Iterable[str]) -> list[str]:
-    """The parts that are meant: the matches of a glob and what is in a folder that is no part itself, by name.
+    """The paths of the parts, with globs expanded, and folders replaced by the parts in them, sorted by name.
 
-    Files that only say something of others are left out, as a shell's ``part-*`` names them too.
+    A folder with a manifest is one part. Metadata files are dropped, because a shell's ``part-*`` matches them too.
 
     Raises:
-        UsageError: there are none.
+        UsageError: a glob matches nothing, or a folder has no parts.
     """
-    found: list[str] = []
+    parts: list[str] = []
     for name in names:
         if is_glob(name) and not is_url(name) and not os.path.lexists(name):
-            found += _some(sorted(glob.glob(name, recursive=True)), f"nothing matches {name}: check the pattern")
+            parts += _not_empty(sorted(glob.glob(name, recursive=True)), f"nothing matches {name}: check the pattern")
         elif os.path.isdir(name) and not read_meta(name):
             cure = f"name files of rows, as predict {name} -o labels.csv writes them"
-            found += _some(_parts_in(name), f"{name} has no rows that predict wrote: {cure}")
+            parts += _not_empty(_parts_in(name), f"{name} has no rows that predict wrote: {cure}")
         else:
-            found.append(name)
-    return [name for name in found if not name.endswith(META)]
+            parts.append(name)
+    return [name for name in parts if not name.endswith(META)]
 
 
 def read_parts(names: Iterable[str], *, allow_gaps: bool, allow_duplicates: bool) -> list[Part]:
-    """The parts, if they go together.
+    """Read the metadata of all parts, and check that they belong together.
 
     Args:
         names: their files or folders.
-        allow_gaps: let parts be missing, or be of inputs that are not the same.
-        allow_duplicates: let a shard be there twice.
+        allow_gaps: allow missing parts, and parts that saw different inputs.
+        allow_duplicates: allow two parts of the same shard.
 
     Raises:
-        UsageError: they do not go together, are not finished, or nothing can be read of what made them.
+        UsageError: they do not belong together, a part is not finished, or its metadata cannot be read.
     """
     parts = list(map(_read_part, names))
     _check_made_with(parts)
@@ -116,38 +108,38 @@ def read_parts(names: Iterable[str], *, allow_gaps: bool, allow_duplicates: bool
     return parts
 
 
-def left_of(name: str) -> list[str]:
-    """What a run that has not come to its end has left beside its output."""
-    path = os.path.realpath(name) + _PARTIAL
-    return [left for left in (path, path + META) if os.path.exists(left)]
+def unfinished_files(name: str) -> list[str]:
+    """The files that an unfinished run left beside its output."""
+    path = os.path.realpath(name) + PARTIAL
+    return [file for file in (path, path + META) if os.path.exists(file)]
 
 
 def refuse_or_warn(trouble: str, cure: str, *, allowed: bool) -> None:
-    """Refuse what is wrong, or say it where it is allowed.
+    """Log the trouble as a warning if it is allowed.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is not allowed.
     """
     if not allowed:
         raise UsageError(f"{trouble}: {cure}")
     log.warning("%s", trouble)
 
 
-def _some(found: list[str], otherwise: str) -> list[str]:
-    if not found:
-        raise UsageError(otherwise)
-    return found
+def _not_empty(parts: list[str], message: str) -> list[str]:
+    if not parts:
+        raise UsageError(message)
+    return parts
 
 
 def _parts_in(folder: str) -> list[str]:
-    """The files of a folder beside which stands what made them, be they finished or not."""
-    made = {entry.removesuffix(META).removesuffix(_PARTIAL) for entry in os.listdir(folder) if entry.endswith(META)}
-    return [os.path.join(folder, entry) for entry in sorted(made)]
+    """The outputs in a folder that have metadata beside them, finished or not."""
+    names = {entry.removesuffix(META).removesuffix(PARTIAL) for entry in os.listdir(folder) if entry.endswith(META)}
+    return [os.path.join(folder, name) for name in sorted(names)]
 
 
 def _read_part(name: str) -> Part:
-    finished = name.rstrip("/").removesuffix(_PARTIAL)
-    if finished != name.rstrip("/") or left_of(finished):
+    finished = name.rstrip("/").removesuffix(PARTIAL)
+    if finished != name.rstrip("/") or unfinished_files(finished):
         raise UsageError(f"{finished} is not finished: go on with it by predict --resume first")
     if not is_url(name) and not os.path.exists(name):
         raise UsageError(f"{name} {why_missing(name)}")
@@ -158,25 +150,25 @@ def _read_part(name: str) -> Part:
         raise UsageError(f"there is no {finished}{META} that says what made {name}: merge takes what predict wrote")
     if not isinstance(made_with.get("top-k"), int):
         raise UsageError(f"{name} has features, which embed wrote: merge takes what predict wrote")
-    if (said := meta.get("shard")) is not None:
-        return _read_shard(name, meta, said)
+    if (shard := meta.get("shard")) is not None:
+        return _read_shard(name, meta, shard)
     options = meta.get("options")
     if isinstance(options, dict) and options.get("shard") and not options.get("watch"):
         raise UsageError(f"{name} is shard {options['shard']}, but of an older version, which wrote no positions down")
-    return Part(name, meta)
+    return Part(name, meta, unpositioned=None)
 
 
-def _read_shard(name: str, meta: Mapping[str, Any], said: Any) -> ShardPart:
+def _read_shard(name: str, meta: Mapping[str, Any], shard: Any) -> ShardPart:
     try:
-        index, count, inputs, kept = (int(said[key]) for key in ("index", "count", "inputs", "kept_before"))
-        if not 1 <= index <= count or min(inputs, kept) < 0:
+        index, count, inputs, unpositioned = (int(shard[key]) for key in ("index", "count", "inputs", "kept_before"))
+        if not 1 <= index <= count or min(inputs, unpositioned) < 0:
             raise ValueError("there is no such shard")
-        return ShardPart(name, meta, Shard(index, count), inputs, kept, str(said["positions"]))
+        return ShardPart(name, meta, unpositioned, Shard(index, count), inputs, str(shard["positions"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise _unclear(name) from error
+        raise _shard_error(name) from error
 
 
-def _unclear(name: str) -> UsageError:
+def _shard_error(name: str) -> UsageError:
     return UsageError(f"{name}{META} does not say where the rows of {name} belong: make it again")
 
 
@@ -184,16 +176,18 @@ def _check_made_with(parts: Sequence[Part]) -> None:
     first = parts[0]
     for part in parts[1:]:
         for name in first.made_with | part.made_with:
-            one, other = first.made_with.get(name), part.made_with.get(name)
-            if one != other and name != "format":
-                told = f"{first.name} was made {describe_part(name, one)}, {part.name} {describe_part(name, other)}"
-                if is_digest(name) and one and other:
-                    told = f"{first.name} and {part.name} were made with different {name}"
-                raise UsageError(f"{told}: merge what is made alike")
+            value, other = first.made_with.get(name), part.made_with.get(name)
+            if value != other and name != "format":
+                trouble = (
+                    f"{first.name} was made {describe_part(name, value)}, {part.name} {describe_part(name, other)}"
+                )
+                if is_digest(name) and value and other:
+                    trouble = f"{first.name} and {part.name} were made with different {name}"
+                raise UsageError(f"{trouble}: merge what is made alike")
 
 
 def _check_shards(parts: Sequence[ShardPart], *, allow_gaps: bool, allow_duplicates: bool) -> None:
-    """Find out whether these are all shards of the same inputs, each once."""
+    """Check that these are all shards of the same inputs, each once."""
     first = parts[0]
     count = first.shard.count
     by_index: dict[int, ShardPart] = {}
@@ -219,14 +213,14 @@ def _check_shards(parts: Sequence[ShardPart], *, allow_gaps: bool, allow_duplica
 
 
 def _check_positions(parts: Collection[ShardPart]) -> None:
-    """Find out whether each input is in one shard."""
+    """Check that each input is in exactly one shard."""
     inputs = next(iter(parts)).inputs
-    missing = twice = following = 0
-    for position in heapq.merge(*(part.unpacked() for part in parts)):
-        missing += max(0, position - following)
-        twice += position < following
-        following = max(following, position + 1)
-    missing += max(0, inputs - following)
+    missing = twice = expected = 0
+    for position in heapq.merge(*(part.unpack_positions() for part in parts)):
+        missing += max(0, position - expected)
+        twice += position < expected
+        expected = max(expected, position + 1)
+    missing += max(0, inputs - expected)
     if missing or twice:
         numbers = f"of {inputs:,} {missing:,} are in no part, {twice:,} in two"
         raise UsageError(f"the inputs changed between the parts, or --limit left some out ({numbers}): {_AGAIN}")

@@ -1,4 +1,4 @@
-"""Rows -> the data of the page, by column: labels, folders and reasons stand once, and rows have their numbers."""
+"""Rows -> the columns of data that the page's script reads, with labels, folders and errors as indices into tables."""
 
 import json
 import os
@@ -15,20 +15,21 @@ _NAMELESS = "(no name)"
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-# What could end the script element that the data stands in, or begin another, as JSON also writes it.
+# Characters that could end the script element of the data or begin another one, as JSON escapes.
 _ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 
-# What changes the order of the letters that follow, breaks the line or cannot be shown.
+# Characters that reorder the text after them, break the line or cannot be shown.
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(slots=True)
 class _Table:
-    """Different values, each with a number in the order in which they came."""
+    """Distinct values, numbered in order of appearance."""
 
     numbers: dict[object, int] = field(default_factory=dict)
 
     def number(self, value: object) -> int:
+        """The number of a value, which is added if it is new."""
         return self.numbers.setdefault(value, len(self.numbers))
 
 
@@ -39,14 +40,14 @@ def as_columns(
     thumbnails: Sequence[int],
     most: int,
 ) -> dict[str, object]:
-    """What the script of the page reads.
+    """The data that the page's script reads.
 
     Args:
-        rows: all rows, which are known by their number in it.
-        group: gives the group of a row that has a label; None for no groups.
+        rows: all rows; elsewhere their indices stand for them.
+        group: returns the group of a row that has a label; None for no groups.
         links: the URLs of images, by row.
         thumbnails: the rows with an embedded image.
-        most: how many images are shown of a label.
+        most: how many images the page shows of a label.
     """
     folders, labels, groups, errors = _Table(), _Table(), _Table(), _Table()
     parts = [_split(visible(shown_path(row.path))) for row in rows]
@@ -56,7 +57,7 @@ def as_columns(
         "folder": [folders.number(folder) for folder, _ in parts],
         "status": "".join(str(STATUSES.index(row.status)) for row in rows),
         "label": [labels.number(shown(row.top[0])) if row.top else -1 for row in rows],
-        "score": [_score(row.top[0]) if row.top else None for row in rows],
+        "score": [row.top[0].rounded_score if row.top else None for row in rows],
         "further": [_further(row.top[1:], labels, shown) for row in rows]
         if any(len(row.top) > 1 for row in rows)
         else None,
@@ -79,7 +80,7 @@ def as_columns(
 
 
 def shown_labels(rows: Iterable[Prediction]) -> Callable[[Label], str]:
-    """A function that gives the name of a class as the page shows it: with its index, if others have the same name."""
+    """A function that returns the displayed name of a class: with its index if several classes share the name."""
     indices: dict[str, set[int]] = {}
     for row in rows:
         for rank in row.top:
@@ -93,30 +94,26 @@ def shown_labels(rows: Iterable[Prediction]) -> Callable[[Label], str]:
 
 
 def visible(text: str) -> str:
-    r"""The text with characters that would play tricks on the reader written out, as in ``\u202e``."""
-    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+    r"""The text with invisible and misleading characters escaped, as in ``\u202e``."""
+    return _UNSEEN.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def as_json(columns: Mapping[str, object]) -> str:
-    """The data as it may stand in a script element."""
+    """The data as JSON that is safe inside a script element."""
     return json.dumps(columns, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_ESCAPES)
 
 
 def url_of(image: str, folder: str) -> str | None:
-    """The address of an image for a page in ``folder``, byte by byte; None if it is not there."""
+    """The relative URL of an image for a page in ``folder``; None if the image does not exist."""
     return quote(os.fsencode(os.path.relpath(image, folder))) if os.path.isfile(image) else None
 
 
 def _split(path: str) -> tuple[str, str]:
-    """Folder, with the slash behind it, and name."""
+    """The folder, with its trailing slash, and the name."""
     start = path.rfind("/") + 1
     return path[:start], path[start:]
 
 
 def _further(ranks: Sequence[Label], labels: _Table, shown: Callable[[Label], str]) -> list[float]:
-    """The number of the label and the score of each, one after the other."""
-    return [value for rank in ranks for value in (labels.number(shown(rank)), _score(rank))]
-
-
-def _score(label: Label) -> float:
-    return float(f"{label.score:.6g}")
+    """Label number and score of each rank, in one flat list."""
+    return [value for rank in ranks for value in (labels.number(shown(rank)), rank.rounded_score)]

@@ -1,8 +1,8 @@
-"""Rows -> one page of HTML that needs nothing but a browser: data, styles, script and thumbnails stand in it.
+"""Rows -> one self-contained HTML page, with its data, styles, script and thumbnails.
 
-What comes from outside (paths, labels, reasons, the sidecar) reaches the page in two ways: through the template, which
-escapes it, and as JSON, which the script puts on the page as text. Beside that, the page's policy allows the one style
-and the one script that are known by their hashes, and no request.
+Untrusted text (paths, labels, error messages, run metadata) reaches the page in two ways only: through the template,
+which escapes it, and as JSON, which the script turns into text nodes. In addition, the page's content security policy
+allows only its own style and script, by their hashes, and no requests.
 """
 
 import base64
@@ -31,20 +31,20 @@ log = logging.getLogger(__name__)
 STDOUT = "-"
 
 Thumbnails = Iterator[bytes | None]
-Watch = Callable[[Thumbnails, int], Thumbnails]
+Progress = Callable[[Thumbnails, int], Thumbnails]
 
-_SCRIPTS = ("page.js", "overview.js", "images.js", "hands.js")  # which make one
-_SHOWN = 6  # images of a label, where none is embedded
-_SOURCES = {False: "data:", True: "data: file: 'self'"}  # of images, by whether they are linked
+_SCRIPTS = ("page.js", "overview.js", "images.js", "events.js")  # concatenated in this order
+_SHOWN = 6  # linked images of a label, if none is embedded
+_SOURCES = {False: "data:", True: "data: file: 'self'"}  # allowed image sources, by whether images are linked
 
 
-def _unwatched(thumbnails: Thumbnails, _: int) -> Thumbnails:
+def _no_progress(thumbnails: Thumbnails, _: int) -> Thumbnails:
     return thumbnails
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What has been written: rows, embedded thumbnails, and bytes in all."""
+class WrittenPage:
+    """The number of rows and of embedded thumbnails, and the size in bytes, of a page."""
 
     rows: int
     thumbnails: int
@@ -61,47 +61,47 @@ def write_page(
     thumbnails: int = _SHOWN,
     link: bool = False,
     find: FindFile = current_file,
-    watch: Watch = _unwatched,
-) -> Written:
-    """Write the page of all rows; the same rows, images and sidecar are the same bytes.
+    progress: Progress = _no_progress,
+) -> WrittenPage:
+    """Write the page of all rows; the same rows, images and metadata give the same bytes.
 
     Args:
-        output: a file, which appears whole or not at all; `STDOUT`; or a device or a pipe.
-        rows: read to the end first.
-        title: the name of the page.
-        meta: what stands in the sidecar of the rows; nothing if there is none.
-        group: gives the group of a row that has a label; None for no groups.
-        thumbnails: how many images of each label are embedded, those with the highest scores.
-        link: show the other images from where they lie.
-        find: gives the image of a row, see `results.image_file.file_finder`.
-        watch: gets the thumbnails as they are made, and how many there will be, and gives them back.
+        output: a file, written whole or not at all; `STDOUT`; or a device or a pipe.
+        rows: read to the end before anything is written.
+        title: the title of the page.
+        meta: the run metadata of the rows; empty if there is none.
+        group: returns the group of a row that has a label; None for no groups.
+        thumbnails: how many images of each label are embedded, by descending score.
+        link: show the other images by links to their files.
+        find: returns the image path of a row, see `results.image_file.file_finder`.
+        progress: wraps the thumbnails as they are made, given their number, and yields the same thumbnails.
 
     Raises:
-        UsageError: it would be written over one of the images.
-        OutputError: it cannot be written.
-        WorkerError: no images can be decoded.
+        UsageError: the page would overwrite one of the images.
+        OutputError: the page cannot be written.
+        WorkerError: the decoding processes cannot be started, or keep dying.
     """
     rows = list(rows)
     images = {number: find(row) for number, row in enumerate(rows)}
     _check_images(output, images.values())
-    with _opened(output) as file:
-        jpegs = _thumbnails(rows, images, thumbnails, watch)
+    with _open(output) as file:
+        jpegs = _thumbnails(rows, images, thumbnails, progress)
         folder = os.path.dirname(output) if is_regular(output) else ""
         links = _links(rows, images, folder) if link else {}
         columns = as_columns(rows, group, links, list(jpegs), thumbnails or _SHOWN)
         page = _render(title, _figures(rows), meta, as_json(columns), jpegs, link=link)
         with as_output_errors(output):
             file.write(page)
-    return Written(len(rows), len(jpegs), len(page))
+    return WrittenPage(len(rows), len(jpegs), len(page))
 
 
 def most_certain(rows: Sequence[Prediction], most: int) -> list[int]:
-    """The numbers of those rows that have one of the ``most`` highest scores of their label, in order."""
+    """The indices of the rows with one of the ``most`` highest scores of their label, ascending."""
     by_class: defaultdict[tuple[str, int], list[tuple[float, int]]] = defaultdict(list)
     for number, row in enumerate(rows):
         if row.top:
             by_class[row.top[0].label, row.top[0].index].append((-row.top[0].score, number))
-    return sorted(number for found in by_class.values() for _, number in sorted(found)[:most])
+    return sorted(number for ranking in by_class.values() for _, number in sorted(ranking)[:most])
 
 
 def _check_images(output: str, images: Iterable[str]) -> None:
@@ -112,7 +112,7 @@ def _check_images(output: str, images: Iterable[str]) -> None:
 
 
 @contextmanager
-def _opened(output: str) -> Iterator[BinaryIO]:
+def _open(output: str) -> Iterator[BinaryIO]:
     if output == STDOUT:
         if sys.stdout is None:
             raise OutputError("stdout is closed: name a file with --output")
@@ -120,33 +120,38 @@ def _opened(output: str) -> Iterator[BinaryIO]:
         with as_output_errors("stdout"):
             sys.stdout.buffer.flush()
     elif is_regular(output):
-        with replacing(os.path.realpath(output)) as file:  # a link stays one
+        with replacing(os.path.realpath(output)) as file:  # a symbolic link stays a link
             yield file
     else:
         with as_output_errors(output):
-            file = open_in_place(output, "wb")  # closed below, where its errors can be told from the block's
+            file = open_in_place(output, "wb")  # closed below, to tell its errors from those of the block
         with close_checked(file, output):
             yield file
 
 
-def _thumbnails(rows: Sequence[Prediction], images: Mapping[int, str], most: int, watch: Watch) -> dict[int, bytes]:
-    """The JPEGs of the images that are chosen and still as they were; without one nothing is loaded that decodes."""
+def _thumbnails(
+    rows: Sequence[Prediction], images: Mapping[int, str], most: int, progress: Progress
+) -> dict[int, bytes]:
+    """The JPEG of each chosen image, by row, unless the image has changed or cannot be decoded."""
     chosen = most_certain(rows, most)
-    fresh = {number: images[number] for number in chosen if why_stale(rows[number], images[number]) is None}
+    unchanged = {number: images[number] for number in chosen if why_stale(rows[number], images[number]) is None}
     jpegs: dict[int, bytes] = {}
-    if fresh:
-        from dinoclassify.results.report.thumbnails import make_thumbnails
+    if unchanged:
+        from dinoclassify.results.report.thumbnails import make_thumbnails  # imports torch
 
-        made = watch(make_thumbnails(list(fresh.values())), len(fresh))
-        jpegs = {number: jpeg for number, jpeg in zip(fresh, made, strict=True) if jpeg is not None}
+        thumbnails = progress(make_thumbnails(list(unchanged.values())), len(unchanged))
+        jpegs = {number: jpeg for number, jpeg in zip(unchanged, thumbnails, strict=True) if jpeg is not None}
     if missing := len(chosen) - len(jpegs):
-        some = f"{missing:,} of {len(chosen):,}"
-        log.warning("%s thumbnails are missing: their images are gone, have changed or cannot be decoded", some)
+        log.warning(
+            "%s of %s thumbnails are missing: their images are gone, have changed or cannot be decoded",
+            f"{missing:,}",
+            f"{len(chosen):,}",
+        )
     return jpegs
 
 
 def _links(rows: Sequence[Prediction], images: Mapping[int, str], folder: str) -> dict[int, str]:
-    """The addresses of images that have a label: a browser is not given what our own decoders refused."""
+    """The URLs of images that have a label, by row: a browser never gets a file that our decoders refused."""
     urls = ((number, url_of(images[number], folder or ".")) for number, row in enumerate(rows) if row.top)
     return {number: url for number, url in urls if url is not None}
 
@@ -176,29 +181,29 @@ def _render(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    template = environment.from_string(_read("page.html.j2"))
-    style, script = _read("page.css"), "\n".join(map(_read, _SCRIPTS))
+    template = environment.from_string(_asset("page.html.j2"))
+    style, script = _asset("page.css"), "\n".join(map(_asset, _SCRIPTS))
     try:
-        made_with = provenance(meta) if meta else None
+        run = provenance(meta) if meta else None
     except RecursionError:
-        made_with = None  # nobody has nested it so by honest means
-    if made_with is not None and made_with.images_per_second is not None:
-        figures = [*figures, ("images/s", f"{made_with.images_per_second:,.1f}")]
+        run = None  # metadata nested so deeply is hostile
+    if run is not None and run.images_per_second is not None:
+        figures = [*figures, ("images/s", f"{run.images_per_second:,.1f}")]
     page = template.render(
         title=visible(title),
         figures=figures,
-        provenance=made_with,
+        provenance=run,
         policy=_policy(style, script, link=link),
         style=style,
         script=script,
         data=data,
         thumbnails=[(number, base64.b64encode(jpeg).decode("ascii")) for number, jpeg in jpegs.items()],
     )
-    return page.encode("utf-8", errors="backslashreplace")  # halves of surrogate pairs, as JSON too writes them
+    return page.encode("utf-8", errors="backslashreplace")  # lone surrogates, which JSON escapes the same way
 
 
 def _policy(style: str, script: str, *, link: bool) -> str:
-    """What a browser may run and load."""
+    """The content security policy: what a browser may run and load."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -215,6 +220,6 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
 
 
-def _read(name: str) -> str:
-    """A file of this folder."""
+def _asset(name: str) -> str:
+    """The text of a file of this package."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -1,18 +1,18 @@
-"""What ``RESULTS.meta.json`` tells of a run, as names and texts for people."""
+"""The run metadata of ``RESULTS.meta.json``, as names and texts for people."""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-_FASTEST = 1e9  # images a second: what is more is not to be believed
+_FASTEST = 1e9  # images a second; more is implausible
 
-Facts = list[tuple[str, str]]  # a name and what it is, of each
+Facts = list[tuple[str, str]]  # names and values
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What made the rows: a line of it, all of it in parts with a title each, and how fast it was."""
+    """What made the rows: one line for the header, titled parts with all facts, and the speed."""
 
     line: str
     parts: list[tuple[str, Facts]]
@@ -20,7 +20,7 @@ class Provenance:
 
 
 def provenance(meta: Mapping[str, object]) -> Provenance:
-    """What is told of the run: whatever there is, and nothing is missed that an older version has not written."""
+    """The facts in run metadata. Missing entries are left out, because older versions did not write all of them."""
     model = _mapping(meta, "model")
     speed = meta.get("images_per_second")
     run = {
@@ -29,7 +29,7 @@ def provenance(meta: Mapping[str, object]) -> Provenance:
         "images per second": speed,
         "rows kept of earlier runs": meta.get("kept") or None,
     }
-    made_by = {
+    inference = {
         "model": model.get("name"),
         "revision": model.get("revision"),
         "labels": model.get("labels"),
@@ -40,25 +40,25 @@ def provenance(meta: Mapping[str, object]) -> Provenance:
     }
     parts = {
         "Run": run,
-        "Model": made_by,
+        "Model": inference,
         "Versions": _mapping(meta, "versions"),
         "Options": _mapping(meta, "options"),
     }
-    first = (model.get("name"), meta.get("device"), meta.get("precision"), _moment(meta))
+    headline = (model.get("name"), meta.get("device"), meta.get("precision"), _moment(meta))
     return Provenance(
-        line=" · ".join(_text(one) for one in first if one is not None),
+        line=" · ".join(_text(value) for value in headline if value is not None),
         parts=[(title, facts) for title, part in parts.items() if (facts := list(_facts(part)))],
         images_per_second=speed if isinstance(speed, int | float) and 0 <= speed < _FASTEST else None,
     )
 
 
 def _mapping(meta: Mapping[str, object], name: str) -> Mapping[str, object]:
-    found = meta.get(name)
-    return found if isinstance(found, dict) else {}
+    value = meta.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _moment(meta: Mapping[str, object]) -> str | None:
-    """When it was made, to the minute."""
+    """The time of the run, to the minute; None if it is missing or invalid."""
     created = meta.get("created")
     try:
         return datetime.fromisoformat(str(created)).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -67,7 +67,7 @@ def _moment(meta: Mapping[str, object]) -> str | None:
 
 
 def _facts(part: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Those that say something: an option that was left alone is null, false, auto or an empty list."""
+    """Names and texts, without options at their defaults: null, false, ``auto`` or an empty list."""
     for name, value in part.items():
         if value is not None and value is not False and value not in ("auto", []):
             yield name.replace("_", " "), _text(value)
@@ -82,6 +82,6 @@ def _text(value: object) -> str:
         case list():
             return " ".join(map(_text, value))
         case dict():
-            return ", ".join(f"{name} {_text(one)}" for name, one in value.items())
+            return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
         case _:
             return json.dumps(value)

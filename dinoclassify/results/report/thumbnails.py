@@ -1,4 +1,4 @@
-"""Images -> small square JPEGs, by the processes that decode: a hostile file costs one of those, and no more."""
+"""Images -> small square JPEGs. Decoding runs in worker processes: a hostile file can crash only one of those."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from dinoclassify.system.environment import available_cpus
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import MAX_PIXELS, Source
 
-SIDE = 160  # pixels: twice the size they are shown at, for fine screens
+SIDE = 160  # pixels: twice the displayed size, for high-density screens
 
 _SQUARE = Preprocessing(
     resize=SIDE,
@@ -23,14 +23,14 @@ _SQUARE = Preprocessing(
     on_white=True,
 )
 _BATCH = 16  # images
-_QUALITY = 75  # of JPEG: 4 to 8 KB each
+_QUALITY = 75  # JPEG: 4 to 8 KB each
 
 
 def make_thumbnails(images: Sequence[str]) -> Iterator[bytes | None]:
-    """The middle of each image as a JPEG of `SIDE` x `SIDE`, in order; None of one that cannot be decoded.
+    """The centre of each image as a JPEG of `SIDE` x `SIDE` pixels, in order; None if it cannot be decoded.
 
     Raises:
-        WorkerError: the processes that decode cannot be started, or keep dying.
+        WorkerError: the decoding processes cannot be started, or keep dying.
     """
     batches = load_batches(
         map(Source, images),
@@ -41,13 +41,13 @@ def make_thumbnails(images: Sequence[str]) -> Iterator[bytes | None]:
         max_pixels=MAX_PIXELS,
     )
     for batch in batches:
-        decoded = iter(batch.pixels.numpy())
+        pixels = iter(batch.pixels.numpy())
         for item in batch.inputs:
-            yield _jpeg(next(decoded)) if item.failure is None else None
+            yield _jpeg(next(pixels)) if item.failure is None else None
 
 
 def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """``pixels``: RGB, 3 x H x W."""
+    """The bytes of a JPEG; ``pixels`` is RGB, uint8[3, H, W]."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(file, "JPEG", quality=_QUALITY, optimize=True)
     return file.getvalue()

@@ -105,7 +105,7 @@ def _label(rank: Mapping[str, Any]) -> Label:
 
 
 def _rank(label: Label) -> dict[str, Value]:
-    return {"label": label.label, "score": float(f"{label.score:.6g}"), "index": label.index}
+    return {"label": label.label, "score": label.rounded_score, "index": label.index}
 
 
 def _as_whole(value: Any) -> Any:

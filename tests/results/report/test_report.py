@@ -427,7 +427,7 @@ def test_search(page: Page) -> None:
     assert counted(page) == "6 of 200"  # rows 20, 50, 80, 110, 140, 170
     assert set(texts(page, ".reason")) == {"its tables are broken"}
     page.press("Escape", *"nothing like it")
-    assert texts(page, "#nothing:not([hidden])") == ["No image is like that."]
+    assert texts(page, "#nothing:not([hidden])") == ["No image matches."]
     page.press("Escape", "Escape", *"j")
     assert counted(page) == "200 images"
 

@@ -51,7 +51,7 @@ def update(old: bytes | None, content: SidecarContent) -> bytes | None:
 
 
 def _rank(label: Label) -> dict[str, str | float | int]:
-    return {"label": label.label, "score": float(f"{label.score:.6g}"), "index": label.index}
+    return {"label": label.label, "score": label.rounded_score, "index": label.index}
 
 
 def _members(text: str) -> list[_Member]:
