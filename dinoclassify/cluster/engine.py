@@ -39,7 +39,7 @@ from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.source import SequentialContainer, Source
 from dinoclassify.version import __version__
 from dinoclassify.writers.chunks import Chunk, ChunkResult, Piece, chunk_size, read_chunk, write_rows
-from dinoclassify.writers.formats import R, RowFormat
+from dinoclassify.writers.formats.base import R, RowFormat
 from dinoclassify.writers.provenance import Origin
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from dinoclassify.storage.remote.object_store import download, is_url
 from dinoclassify.storage.signature import file_signature, same_signature
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import carried_meta
-from dinoclassify.writers.formats import MAGIC, TABLES, Lines, open_format
+from dinoclassify.writers.formats import MAGIC, TABLES, open_format
+from dinoclassify.writers.formats.base import Lines
 from dinoclassify.writers.formats.csv import split
 from dinoclassify.writers.output_folder import part_files, read_manifest
 

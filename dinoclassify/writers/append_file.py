@@ -7,7 +7,7 @@ from typing import Generic
 
 from dinoclassify.errors import OutputError
 from dinoclassify.storage.atomic import append, as_output_errors, keep_rights, replacing
-from dinoclassify.writers.formats import Lines, R, without_header
+from dinoclassify.writers.formats.base import Lines, R, without_header
 
 
 class AppendFile(Generic[R]):

@@ -26,7 +26,7 @@ from dinoclassify.storage.remote.object_store import is_url
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, SequentialContainer, Signature, Source
-from dinoclassify.writers.formats import Lines, R
+from dinoclassify.writers.formats.base import Lines, R
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.atomic import as_output_errors, replacing
-from dinoclassify.writers.formats import MAGIC, TABLES
+from dinoclassify.writers.formats import MAGIC, TABLES, open_format
 
 META = ".meta.json"  # stands behind the name of the file that it is about
 PARTIAL = ".partial"  # stands behind the name of an output that is not finished
@@ -43,20 +43,12 @@ def read_meta(path: str, rows: str, *, cure: str = START_OVER) -> dict[str, Any]
 
 def carried_meta(rows: str) -> dict[str, Any]:
     """The metadata that a file of rows carries itself, as tables do; nothing if it carries none."""
-    import sqlite3
-
     meta: object = None
-    with suppress(OSError, ValueError, RecursionError, sqlite3.Error):
+    with suppress(OSError, ValueError, RecursionError):
         with open(rows, "rb") as file:
             name = TABLES.get(file.read(MAGIC))
-        if name == "parquet":
-            from dinoclassify.writers.formats import parquet
-
-            meta = parquet.read_meta(rows)
-        elif name == "sqlite":
-            from dinoclassify.writers.formats import sqlite
-
-            meta = sqlite.read_meta(rows)
+        if name is not None:
+            meta = open_format(name, top_k=1).read_meta(rows)
     return meta if isinstance(meta, dict) and isinstance(meta.get("made_with"), dict) else {}
 
 

@@ -25,7 +25,7 @@ from dinoclassify.types.limit import Limit
 from dinoclassify.types.prediction import Status
 from dinoclassify.types.source import Source
 from dinoclassify.writers.fingerprint import START_OVER, as_json, check_fingerprint, is_appended
-from dinoclassify.writers.formats import Lines, R
+from dinoclassify.writers.formats.base import Lines, R
 from dinoclassify.writers.output_file import OutputFile
 from dinoclassify.writers.output_folder import OutputFolder
 from dinoclassify.writers.previous_rows import PreviousRow, PreviousRows, Replaced

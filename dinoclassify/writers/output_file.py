@@ -19,7 +19,7 @@ from dinoclassify.storage.atomic import as_output_errors, put_in_place, replacin
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.fingerprint import META, PARTIAL, carried_meta, read_meta, write_meta
-from dinoclassify.writers.formats import R, RowFormat
+from dinoclassify.writers.formats.base import R, RowFormat
 
 
 class OutputFile(Generic[R]):

@@ -34,14 +34,14 @@ from dinoclassify.storage.remote.filesystem import (
 from dinoclassify.storage.rename import exchange
 from dinoclassify.writers.chunks import Piece, chunk_size, next_number, piece_files, read_lines, write_rows
 from dinoclassify.writers.fingerprint import PARTIAL
-from dinoclassify.writers.formats import R, RowFormat
+from dinoclassify.writers.formats import EXCEL, FORMATS
+from dinoclassify.writers.formats.base import R, RowFormat
 
 MANIFEST = "_manifest.json"  # readers of folders of Parquet pass over names that begin with _
 
 PART = 100_000  # rows
 
-_NAMES = ("csv", "tsv", "jsonl", "csv.gz", "tsv.gz", "jsonl.gz", "parquet")
-_SUFFIXES = {**{name: f".{name}" for name in _NAMES}, "excel": ".csv"}
+_SUFFIXES = {known.name: known.suffixes[0] for known in (*FORMATS, EXCEL) if not known.seeks}
 _OURS = re.compile(r"_manifest\.json|part-\d{5,}(-[0-9a-f]+)?(\.\w+)+")
 _OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # come from looking into a folder
 _WORK = re.compile(r"meta\.json|plan|rows|new|old")

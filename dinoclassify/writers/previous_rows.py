@@ -14,7 +14,7 @@ from dinoclassify.storage.paths import shown_path
 from dinoclassify.storage.reader import signature_of
 from dinoclassify.types.prediction import Status
 from dinoclassify.types.source import Source
-from dinoclassify.writers.formats import Lines, R
+from dinoclassify.writers.formats.base import Lines, R
 
 _TABLE = """
 PRAGMA journal_mode = OFF;

@@ -10,7 +10,7 @@ from typing import Generic
 from dinoclassify.models.info import ModelInfo
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.version import __version__
-from dinoclassify.writers.formats import R, RowFormat
+from dinoclassify.writers.formats.base import R, RowFormat
 
 _PACKAGES = ("torch", "transformers", "pillow", "numpy")
 _RUNTIME_PACKAGES = {"openvino": ("openvino",)}

@@ -10,7 +10,7 @@ from dinoclassify.errors import OutputError
 from dinoclassify.storage.missing import why_saved_again
 from dinoclassify.storage.signature import folder_identity
 from dinoclassify.writers.append_file import AppendFile
-from dinoclassify.writers.formats import R
+from dinoclassify.writers.formats.base import R
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from dinoclassify.storage.atomic import (
     why_not_open,
 )
 from dinoclassify.storage.missing import why_no_folder
-from dinoclassify.writers.formats import Format, R, RowFormat
+from dinoclassify.writers.formats import Format, open_format
+from dinoclassify.writers.formats.base import R, RowFormat
 
 
 def check_output(output: str | None, chosen: Format) -> None:
@@ -36,10 +37,8 @@ def check_output(output: str | None, chosen: Format) -> None:
         raise UsageError(f"--format {chosen.name} needs a regular file: name one with --output")
     if output is not None:
         check_place(output)
-    if output is not None and chosen.name == "sqlite":
-        from dinoclassify.writers.formats.sqlite import refuse_database_in_use
-
-        refuse_database_in_use(output)
+    if output is not None and chosen.database:
+        open_format(chosen.name, top_k=1).refuse_in_use(output)
 
 
 def check_place(output: str) -> None:

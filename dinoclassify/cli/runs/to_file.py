@@ -24,7 +24,7 @@ from dinoclassify.storage.remote.object_store import is_url
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.source import Source
-from dinoclassify.writers.formats import R, RowFormat
+from dinoclassify.writers.formats.base import R, RowFormat
 from dinoclassify.writers.staging import published
 from dinoclassify.writers.stream import stream_rows
 

@@ -18,7 +18,7 @@ from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.reader import with_signatures
 from dinoclassify.types.source import SequentialContainer, Source
-from dinoclassify.writers.formats import R
+from dinoclassify.writers.formats.base import R
 
 
 def check_parts(request: Request, cluster: EngineOptions) -> None:

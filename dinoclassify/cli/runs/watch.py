@@ -33,7 +33,8 @@ from dinoclassify.storage.missing import why_missing
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.source import Source
-from dinoclassify.writers.formats import R, RowFormat, refuse_reserved
+from dinoclassify.writers.formats import refuse_reserved
+from dinoclassify.writers.formats.base import R, RowFormat
 from dinoclassify.writers.stream import check_place
 
 if TYPE_CHECKING:

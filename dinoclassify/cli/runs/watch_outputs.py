@@ -18,7 +18,7 @@ from dinoclassify.storage.paths import file_shown_as
 from dinoclassify.types.prediction import Row
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.fingerprint import META, PARTIAL, as_json, check_fingerprint, read_meta, write_meta
-from dinoclassify.writers.formats import R, RowFormat
+from dinoclassify.writers.formats.base import R, RowFormat
 from dinoclassify.writers.rotated_file import RotatedFile
 from dinoclassify.writers.stream import stream_rows
 

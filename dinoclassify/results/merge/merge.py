@@ -25,7 +25,8 @@ from dinoclassify.storage.atomic import as_output_errors, is_regular, replacing
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import is_appended, write_meta
-from dinoclassify.writers.formats import RowFormat, open_format
+from dinoclassify.writers.formats import open_format
+from dinoclassify.writers.formats.base import RowFormat
 from dinoclassify.writers.previous_rows import temporary_table
 from dinoclassify.writers.stream import stream_rows
 

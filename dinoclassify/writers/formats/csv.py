@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.base import RowFormat
 from dinoclassify.writers.formats.columns import Value, columns, from_record, record
+
+
+def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
+    """Return the format ``csv`` or ``tsv`` for predictions with ``top_k`` ranks."""
+    return RowFormat(name, TSVLines(top_k) if name == "tsv" else CSVLines(top_k))
 
 
 @dataclass(frozen=True)
 class CSVLines:
-    """Predictions with ``top_k`` ranks as lines of CSV; see `dinoclassify.writers.formats.Lines`."""
+    """Predictions with ``top_k`` ranks as lines of CSV; see `writers.formats.base.Lines`."""
 
     top_k: int
 

@@ -8,12 +8,18 @@ text can be read back exactly.
 import re
 
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.base import RowFormat
 from dinoclassify.writers.formats.columns import Value, record
 from dinoclassify.writers.formats.csv import CSVLines, join, split
 
 _START = r"(\A|[;\t\r\n])"  # of what may become a cell
 _RISKY = re.compile(rf"{_START}(?=[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n'\"])")  # those of full width count in Japan
 _GUARDED = re.compile(rf"{_START}'")
+
+
+def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
+    """Return the format for predictions with ``top_k`` ranks."""
+    return RowFormat(name, ExcelLines(top_k))
 
 
 class ExcelLines(CSVLines):

@@ -7,14 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Generic, cast
 
-from dinoclassify.writers.formats import Lines, R, without_header
+from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers import formats
+from dinoclassify.writers.formats.base import Lines, R, RowFormat, without_header
 
 _LEVEL = 6  # gzip's own default: Python's, 9, takes twice the time for 1 % less
 
 
+def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
+    """Return the format of lines ``NAME.gz`` for predictions with ``top_k`` ranks."""
+    lines = formats.open_format(name.removesuffix(".gz"), top_k).lines
+    return RowFormat(name, lines, GzipTable(lines))
+
+
 @dataclass(frozen=True)
 class GzipTable(Generic[R]):
-    """A file of ``lines``, compressed; see `dinoclassify.writers.formats.Table`."""
+    """A file of ``lines``, compressed; see `writers.formats.base.Table`."""
 
     plain: Lines[R]
 

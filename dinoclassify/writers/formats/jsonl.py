@@ -5,12 +5,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.base import RowFormat
 from dinoclassify.writers.formats.columns import from_json, json_object
+
+
+def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
+    """Return the format for predictions with ``top_k`` ranks."""
+    return RowFormat(name, JSONLines(top_k))
 
 
 @dataclass(frozen=True)
 class JSONLines:
-    """Predictions with ``top_k`` ranks as objects; see `dinoclassify.writers.formats.Lines`."""
+    """Predictions with ``top_k`` ranks as objects; see `writers.formats.base.Lines`."""
 
     top_k: int
 

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.base import RowFormat
 from dinoclassify.writers.formats.columns import columns, from_record, record
+from dinoclassify.writers.formats.jsonl import JSONLines
 
 ROW_GROUP = 10_000  # rows, some MB in memory
 
@@ -19,9 +21,14 @@ _AT_ONCE = 500  # rows that are read: `merge` has many files open
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
+def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
+    """Return the format for predictions with ``top_k`` ranks."""
+    return RowFormat(name, JSONLines(top_k), ParquetTable(top_k), read_meta=read_meta)
+
+
 @dataclass(frozen=True)
 class ParquetTable:
-    """Predictions with ``top_k`` ranks; see `dinoclassify.writers.formats.Table`."""
+    """Predictions with ``top_k`` ranks; see `writers.formats.base.Table`."""
 
     top_k: int
 

@@ -12,16 +12,27 @@ from typing import BinaryIO
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.base import RowFormat
 from dinoclassify.writers.formats.columns import columns, from_record, record
+from dinoclassify.writers.formats.jsonl import JSONLines
 
 _TYPES = {str: "TEXT", int: "INTEGER", float: "REAL"}
 _MOST_COLUMNS = 2000  # of a table, as SQLite is compiled by default
 _PATIENCE = 1.0  # seconds for which another program may be in the middle of a change
 
 
+def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
+    """Return the format for predictions with ``top_k`` ranks.
+
+    Raises:
+        UsageError: SQLite has too few columns for as many ranks.
+    """
+    return RowFormat(name, JSONLines(top_k), SQLiteTable(top_k), refuse_database_in_use, read_meta)
+
+
 @dataclass(frozen=True)
 class SQLiteTable:
-    """Predictions with ``top_k`` ranks; see `dinoclassify.writers.formats.Table`.
+    """Predictions with ``top_k`` ranks; see `writers.formats.base.Table`.
 
     Raises:
         UsageError: that is more than SQLite has columns for.
@@ -111,12 +122,15 @@ def read_meta(name: str) -> object:
     """The metadata of the run in a database, parsed; None if it carries none.
 
     Raises:
-        sqlite3.Error, ValueError: it is no such file.
+        ValueError: it is not a database of rows.
     """
-    with closing(sqlite3.connect(name)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'run'").fetchone():
-            return None
-        row = connection.execute("SELECT meta FROM run").fetchone()
+    try:
+        with closing(sqlite3.connect(name)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'run'").fetchone():
+                return None
+            row = connection.execute("SELECT meta FROM run").fetchone()
+    except sqlite3.Error as error:
+        raise ValueError(str(error)) from error
     return json.loads(row[0]) if row is not None else None
 
 

@@ -23,9 +23,14 @@ _NUMBERS = {"size", "mtime_ns"}  # -1 where there is none; the others are text, 
 Index = Mapping[str, npt.NDArray[Any]]  # text or int64
 
 
+def open_table(width: int, dtype: npt.DTypeLike) -> "NpyTable":
+    """Return the format for embeddings with ``width`` features of ``dtype``."""
+    return NpyTable(width, dtype)
+
+
 @dataclass(frozen=True)
 class NpyTable:
-    """Embeddings with ``width`` features of ``dtype``; see `dinoclassify.writers.formats.Table`."""
+    """Embeddings with ``width`` features of ``dtype``; see `writers.formats.base.Table`."""
 
     width: int
     dtype: npt.DTypeLike

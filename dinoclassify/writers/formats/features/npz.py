@@ -15,9 +15,14 @@ from dinoclassify.types.embedding import Embedding
 from dinoclassify.writers.formats.features.npy import check_matrix, embeddings, write_matrix
 
 
+def open_table(width: int, dtype: npt.DTypeLike) -> "NpzTable":
+    """Return the format for embeddings with ``width`` features of ``dtype``."""
+    return NpzTable(width, dtype)
+
+
 @dataclass(frozen=True)
 class NpzTable:
-    """Embeddings with ``width`` features of ``dtype``; see `dinoclassify.writers.formats.Table`."""
+    """Embeddings with ``width`` features of ``dtype``; see `writers.formats.base.Table`."""
 
     width: int
     dtype: npt.DTypeLike
