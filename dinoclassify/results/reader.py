@@ -22,6 +22,7 @@ from dinoclassify.discovery.path_list import STDIN
 from dinoclassify.discovery.paths import absolute_path
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.missing import why_missing
+from dinoclassify.storage.output_paths import META, OutputPaths
 from dinoclassify.storage.paths import file_shown_as
 from dinoclassify.storage.remote.object_store import download, is_url
 from dinoclassify.storage.signature import file_signature, same_signature
@@ -30,7 +31,7 @@ from dinoclassify.writers.fingerprint import carried_meta
 from dinoclassify.writers.formats import MAGIC, TABLES, open_format
 from dinoclassify.writers.formats.base import Lines
 from dinoclassify.writers.formats.csv import split
-from dinoclassify.writers.output_folder import part_files, read_manifest
+from dinoclassify.writers.manifest import part_files, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -109,11 +110,11 @@ def read_meta(name: str) -> dict[str, Any]:
         return manifest
     if is_url(name):
         try:
-            with _local_copy(f"{name}.meta.json") as file:
+            with _local_copy(OutputPaths(name).meta) as file:
                 return _parsed(file)
         except UsageError:
             return {}
-    path = f"{os.path.realpath(name)}.meta.json"
+    path = OutputPaths.resolved(name).meta
     return _parsed(path) if os.path.isfile(path) else carried_meta(name) if os.path.isfile(name) else {}
 
 
@@ -180,8 +181,8 @@ def _check_file(name: str) -> None:
         raise UsageError(f"{name} is no regular file: name one, or - for rows on stdin")
     if has_image_suffix(name):
         raise UsageError(f"{name} is not what predict writes, but an image: predict {name} -o labels.csv labels it")
-    if name.endswith(".meta.json"):
-        raise UsageError(f"{name} is not what predict writes, but its metadata: name {name.removesuffix('.meta.json')}")
+    if name.endswith(META):
+        raise UsageError(f"{name} is not what predict writes, but its metadata: name {name.removesuffix(META)}")
     if name.endswith((".npy", ".npz")):
         raise UsageError(f"{name} is not what predict writes, but what embed writes: it has no labels")
 

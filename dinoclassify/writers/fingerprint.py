@@ -7,10 +7,8 @@ from typing import Any
 
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.atomic import as_output_errors, replacing
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.writers.formats import MAGIC, TABLES, open_format
-
-META = ".meta.json"  # stands behind the name of the file that it is about
-PARTIAL = ".partial"  # stands behind the name of an output that is not finished
 
 START_OVER = "--fresh instead of --resume starts over"
 
@@ -37,7 +35,7 @@ def read_meta(path: str, rows: str, *, cure: str = START_OVER) -> dict[str, Any]
             meta: dict[str, Any] = json.load(file)
         dict(meta["made_with"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"cannot read {rows}{META}, which says what made {rows}: {cure}") from error
+        raise UsageError(f"cannot read {OutputPaths(rows).meta}, which says what made {rows}: {cure}") from error
     return meta
 
 

@@ -1,24 +1,19 @@
 """Rows of earlier runs, found again by path: a table on disk, which takes no memory and goes with the process."""
 
-import sqlite3
-import weakref
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, Literal
 
 from dinoclassify.discovery.paths import absolute_path, is_relative_file
-from dinoclassify.errors import OutputError
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.storage.reader import signature_of
+from dinoclassify.storage.scratch_table import ScratchTable
 from dinoclassify.types.prediction import Status
 from dinoclassify.types.source import Source
 from dinoclassify.writers.formats.base import Lines, R
 
 _TABLE = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
 CREATE TABLE rows (
     number INTEGER PRIMARY KEY, file TEXT, path TEXT, size INTEGER, mtime REAL, status TEXT, error_code TEXT,
     claimed INTEGER, line BLOB
@@ -87,12 +82,9 @@ class PreviousRows(Generic[R]):
 
     def __init__(self, lines: Lines[R], folder: str) -> None:
         self._lines = lines
-        self._folder = folder
+        self.folder = folder
         # One thread asks for the next input while another writes.
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        weakref.finalize(self, self._database.close)  # not before: a thread may still ask for an input
-        with temporary_table():
-            self._database.executescript(_TABLE)
+        self._table = ScratchTable(_TABLE, "the rows of the earlier run")
         self.count = 0
         self.respelled = False  # whether a row has another path than in its file
 
@@ -105,7 +97,7 @@ class PreviousRows(Generic[R]):
             replaces: the earlier rows that count no more.
         """
         file = absolute_path(row.path, folder)
-        if folder != self._folder and is_relative_file(row.path):
+        if folder != self.folder and is_relative_file(row.path):
             row, self.respelled = _with_path(row, file), True
         mtime = _as_double(row.mtime_ns)
         file, path, failure = shown_path(file), shown_path(row.path), row.failure
@@ -113,14 +105,14 @@ class PreviousRows(Generic[R]):
             *(self.count, file, path if path != file else None, row.size, mtime, row.status, failure and failure.code),
             self._lines.line(row),
         )
-        self._execute(_REPLACE[replaces], {"file": file, "size": row.size, "mtime": mtime})
-        self._execute(_INSERT, values)
+        self._table.execute(_REPLACE[replaces], {"file": file, "size": row.size, "mtime": mtime})
+        self._table.execute(_INSERT, values)
         self.count += 1
 
     def statuses(self) -> Counter[str]:
         """The number of rows by status, replaced ones left out."""
         query = "SELECT status, count(*) FROM rows WHERE NOT claimed GROUP BY status"
-        return Counter(dict(self._execute(query)))
+        return Counter(dict(self._table.execute(query)))
 
     def claim(self, source: Source) -> PreviousRow | None:
         """The row of an input, if there is one. It takes the path of the input; each row is given once.
@@ -130,48 +122,44 @@ class PreviousRows(Generic[R]):
         """
         if not self.count:
             return None
-        file = shown_path(absolute_path(source.path, self._folder))
+        file = shown_path(absolute_path(source.path, self.folder))
         size, mtime_ns = signature_of(source)
         # The first row of the file as it is now ends the search: a path may be named very often.
-        same = self._execute(_SAME, (file, size, _as_double(mtime_ns))).fetchone()
-        found = same or self._execute(_OTHER, (file,)).fetchone()
+        same = self._table.execute(_SAME, (file, size, _as_double(mtime_ns))).fetchone()
+        found = same or self._table.execute(_OTHER, (file,)).fetchone()
         if found is None:
             return None
         number, path, status, error_code = found
-        self._execute("UPDATE rows SET claimed = 1 WHERE number = ?", (number,))
+        self._table.execute("UPDATE rows SET claimed = 1 WHERE number = ?", (number,))
         if same and path != shown_path(source.path):
             self._respell(number, source.path)
         return PreviousRow(number, status, error_code, unchanged=bool(same))
 
     def drop(self, path: str) -> None:
         """Leave out all rows of a path that no input has claimed: another row takes their place."""
-        file = shown_path(absolute_path(path, self._folder))
-        self._execute("UPDATE rows SET claimed = 1 WHERE file = ? AND NOT claimed", (file,))
+        file = shown_path(absolute_path(path, self.folder))
+        self._table.execute("UPDATE rows SET claimed = 1 WHERE file = ? AND NOT claimed", (file,))
 
     def drop_failed(self, path: str, mtime_ns: int | None) -> None:
         """Claim the rows that say why an archive or folder could not be read, but for those with this time."""
-        file = shown_path(absolute_path(path, self._folder))
-        self._execute(_DROP_FAILED, (file, -1.0 if mtime_ns is None else float(mtime_ns)))
+        file = shown_path(absolute_path(path, self.folder))
+        self._table.execute(_DROP_FAILED, (file, -1.0 if mtime_ns is None else float(mtime_ns)))
 
     def unclaimed(self) -> Iterator[tuple[int, str, Status]]:
         """The number, the path and the status of each row that no input of this run has, in order."""
-        yield from self._execute(_UNCLAIMED)
+        yield from self._table.execute(_UNCLAIMED)
 
     def read(self, numbers: range) -> Iterator[bytes]:
         """The lines of these rows."""
         between = "SELECT line FROM rows WHERE number BETWEEN ? AND ? ORDER BY number"
-        for (line,) in self._execute(between, (numbers.start, numbers.stop - 1)):
+        for (line,) in self._table.execute(between, (numbers.start, numbers.stop - 1)):
             yield line
 
     def _respell(self, number: int, path: str) -> None:
-        (line,) = self._execute("SELECT line FROM rows WHERE number = ?", (number,)).fetchone()
+        (line,) = self._table.execute("SELECT line FROM rows WHERE number = ?", (number,)).fetchone()
         respelled = self._lines.line(_with_path(self._lines.parse(line), path))
-        self._execute("UPDATE rows SET line = ? WHERE number = ?", (respelled, number))
+        self._table.execute("UPDATE rows SET line = ? WHERE number = ?", (respelled, number))
         self.respelled = True
-
-    def _execute(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
-        with temporary_table():
-            return self._database.execute(statement, values)
 
 
 def _with_path(row: R, path: str) -> R:
@@ -182,13 +170,3 @@ def _with_path(row: R, path: str) -> R:
 def _as_double(mtime_ns: int | None) -> float | None:
     """A time as jq and other programs keep it that know no other numbers than doubles."""
     return None if mtime_ns is None else float(mtime_ns)
-
-
-@contextmanager
-def temporary_table(what: str = "the rows of the earlier run") -> Iterator[None]:
-    """Turn errors of a table of ``what``, among the temporary files, into those of an output."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        cure = "make room in the folder for temporary files, or set SQLITE_TMPDIR to another"
-        raise OutputError(f"cannot keep {what} ({error}): {cure}") from error

@@ -13,9 +13,10 @@ import platformdirs
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.atomic import as_output_errors
+from dinoclassify.storage.output_paths import META, PARTIAL
 from dinoclassify.storage.remote.object_store import check_output, download, failure, stat_object, upload
 from dinoclassify.storage.signature import file_signature
-from dinoclassify.writers.fingerprint import META, PARTIAL, write_meta
+from dinoclassify.writers.fingerprint import write_meta
 
 log = logging.getLogger(__name__)
 

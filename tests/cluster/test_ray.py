@@ -24,14 +24,16 @@ from dinoclassify.cluster.transport import packed, pieces_of, unpacked
 from dinoclassify.decoding.decode import DecodedImage
 from dinoclassify.decoding.worker import Batch
 from dinoclassify.errors import ModelError, UsageError
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.preprocessing import OpaqueProcessor
 from dinoclassify.types.source import MAX_PIXELS, SequentialContainer, Source
 from dinoclassify.writers import chunks
 from dinoclassify.writers.chunks import Chunk, ChunkPlan, ChunkResult, Piece, chunk_size, write_chunk
 from dinoclassify.writers.formats import open_format
+from dinoclassify.writers.manifest import part_files
 from dinoclassify.writers.output import Output, UpdateOptions
-from dinoclassify.writers.output_folder import OutputFolder, part_files, work_of
+from dinoclassify.writers.output_folder import OutputFolder
 from dinoclassify.writers.provenance import Origin
 from tests.conftest import ROOT, by_fork
 from tests.test_pipeline import TINY
@@ -174,8 +176,8 @@ def run(
     place = OutputFolder(folder, facts.row_format, batch_size=size)
     kept: list[str] = []
     results: list[ChunkResult] = []
-    with closing(Output(place, lines, {"model": facts.model}, UpdateOptions(resume=resume))) as output:
-        plan = ChunkPlan(work_of(folder), lines, chunk_size(size), retry_failed=False)
+    with closing(Output.open(place, lines, {"model": facts.model}, UpdateOptions(resume=resume))) as output:
+        plan = ChunkPlan(OutputPaths(folder).journal, lines, chunk_size(size), retry_failed=False)
         pending = output.pending(
             sources, lambda source, change, _: kept.append(source.path) if change == "kept" else None
         )

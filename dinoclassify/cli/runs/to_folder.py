@@ -16,6 +16,7 @@ from dinoclassify.discovery.containers import expand_container
 from dinoclassify.discovery.filters import Filters, InputSelector, take_shard_and_limit
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.errors import UsageError
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.reader import with_signatures
 from dinoclassify.types.source import SequentialContainer, Source
 from dinoclassify.writers.formats.base import R
@@ -54,7 +55,6 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Engin
     from dinoclassify.cluster.connection import connected
     from dinoclassify.cluster.engine import Decoding, completed_chunks, probe_model
     from dinoclassify.writers.chunks import ChunkPlan, chunk_size
-    from dinoclassify.writers.output_folder import work_of
 
     inputs, passing, upkeep = request.inputs, request.passing, request.upkeep
     tally, folder = Tally(upkeep.failure_limit), request.target.file or ""
@@ -71,7 +71,10 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Engin
         tally.start(output.statuses)
         batch_size = passing.batch_size or origin.model.batch_size
         plan = ChunkPlan(
-            work_of(folder), origin.row_format.lines, chunk_size(batch_size), retry_failed=upkeep.retry_failed
+            OutputPaths(folder).journal,
+            origin.row_format.lines,
+            chunk_size(batch_size),
+            retry_failed=upkeep.retry_failed,
         )
         with (
             closing(output),

@@ -8,7 +8,6 @@ memory does not grow with them.
 import heapq
 import os
 import resource
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -19,15 +18,16 @@ from operator import itemgetter
 from typing import Any
 
 from dinoclassify.errors import UsageError
-from dinoclassify.results.merge.parts import META, Part, ShardPart, left_of, read_parts, refuse_or_warn
+from dinoclassify.results.merge.parts import Part, ShardPart, left_of, read_parts, refuse_or_warn
 from dinoclassify.results.reader import latest_predictions, read_predictions
 from dinoclassify.storage.atomic import as_output_errors, is_regular, replacing
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.paths import shown_path
+from dinoclassify.storage.scratch_table import ScratchTable
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import is_appended, write_meta
 from dinoclassify.writers.formats import open_format
 from dinoclassify.writers.formats.base import RowFormat
-from dinoclassify.writers.previous_rows import temporary_table
 from dinoclassify.writers.stream import stream_rows
 
 # In the meta, as far as all parts agree.
@@ -38,10 +38,7 @@ _FILES = 3  # that are open while the rows of a part are read
 _OTHER_FILES = 100  # that are open besides
 
 # first: the first part that has the path; other: one more that has it; best: the highest rank of its rows.
-_TABLE = """
-PRAGMA journal_mode = OFF;
-CREATE TABLE paths (path TEXT PRIMARY KEY, first INTEGER, other INTEGER, best INTEGER) WITHOUT ROWID;
-"""
+_TABLE = "CREATE TABLE paths (path TEXT PRIMARY KEY, first INTEGER, other INTEGER, best INTEGER) WITHOUT ROWID"
 _INSERT = """
 INSERT INTO paths VALUES (?, ?, NULL, ?) ON CONFLICT (path) DO UPDATE SET
     other = iif(excluded.first = first, other, excluded.first), best = max(best, excluded.best)
@@ -108,7 +105,7 @@ def merge(
         else:
             _write(kept_in, row_format, rows, meta)
     if kept_in is not None:
-        write_meta(os.path.realpath(kept_in) + META, meta)
+        write_meta(OutputPaths.resolved(kept_in).meta, meta)
     return Merged(statuses, errors, meta)
 
 
@@ -123,11 +120,10 @@ def _judging(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Calla
     if len(parts) in (1, len(shards)):
         yield lambda _rank, _row: True
         return
-    with temporary_table("the paths of the parts"), closing(sqlite3.connect("")) as database:
-        database.executescript(_TABLE)
+    with closing(ScratchTable(_TABLE, "the paths of the parts")) as table:
         looked_at = ((shown_path(row.path), rank % len(parts), rank) for rank, row in _ranked(parts))
-        database.executemany(_INSERT, looked_at)
-        doubled = database.execute(_DOUBLED).fetchone()
+        table.insert(_INSERT, looked_at)
+        doubled = table.first(_DOUBLED)
         if doubled is not None:
             path, first, other, count = doubled
             more = f", and so are {count - 1:,} more in two parts" if count > 1 else ""
@@ -139,8 +135,8 @@ def _judging(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Calla
         def counts(rank: int, row: Prediction) -> bool:
             if doubled is None:
                 return True
-            (best,) = database.execute("SELECT best FROM paths WHERE path = ?", (shown_path(row.path),)).fetchone()
-            return bool(best % len(parts) == rank % len(parts))
+            best = table.first("SELECT best FROM paths WHERE path = ?", (shown_path(row.path),))
+            return best is not None and best[0] % len(parts) == rank % len(parts)
 
         yield counts
 
@@ -209,8 +205,8 @@ def _write(
         with as_output_errors(output):
             row_format.write(file, rows, meta)
         row_format.refuse_in_use(output)
-        with as_output_errors(output + META), suppress(FileNotFoundError):
-            os.unlink(os.path.realpath(output) + META)
+        with as_output_errors(OutputPaths(output).meta), suppress(FileNotFoundError):
+            os.unlink(OutputPaths.resolved(output).meta)
 
 
 def _meta(

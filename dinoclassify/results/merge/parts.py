@@ -17,13 +17,12 @@ from dinoclassify.discovery.shard_positions import unpacked
 from dinoclassify.errors import UsageError
 from dinoclassify.results.reader import read_meta
 from dinoclassify.storage.missing import why_missing, why_saved_again
+from dinoclassify.storage.output_paths import META, PARTIAL, OutputPaths
 from dinoclassify.storage.remote.object_store import is_url
 from dinoclassify.writers.fingerprint import describe_part, is_digest
 
 log = logging.getLogger(__name__)
 
-META = ".meta.json"
-_PARTIAL = ".partial"
 _AGAIN = "make the parts again, or --allow-gaps merges them as they are"
 
 
@@ -118,8 +117,8 @@ def read_parts(names: Iterable[str], *, allow_gaps: bool, allow_duplicates: bool
 
 def left_of(name: str) -> list[str]:
     """What a run that has not come to its end has left beside its output."""
-    path = os.path.realpath(name) + _PARTIAL
-    return [left for left in (path, path + META) if os.path.exists(left)]
+    paths = OutputPaths.resolved(name)
+    return [left for left in (paths.journal, paths.journal_meta) if os.path.exists(left)]
 
 
 def refuse_or_warn(trouble: str, cure: str, *, allowed: bool) -> None:
@@ -141,12 +140,12 @@ def _some(found: list[str], otherwise: str) -> list[str]:
 
 def _parts_in(folder: str) -> list[str]:
     """The files of a folder beside which stands what made them, be they finished or not."""
-    made = {entry.removesuffix(META).removesuffix(_PARTIAL) for entry in os.listdir(folder) if entry.endswith(META)}
+    made = {entry.removesuffix(META).removesuffix(PARTIAL) for entry in os.listdir(folder) if entry.endswith(META)}
     return [os.path.join(folder, entry) for entry in sorted(made)]
 
 
 def _read_part(name: str) -> Part:
-    finished = name.rstrip("/").removesuffix(_PARTIAL)
+    finished = name.rstrip("/").removesuffix(PARTIAL)
     if finished != name.rstrip("/") or left_of(finished):
         raise UsageError(f"{finished} is not finished: go on with it by predict --resume first")
     if not is_url(name) and not os.path.exists(name):
@@ -155,7 +154,8 @@ def _read_part(name: str) -> Part:
         raise UsageError(f"another program has saved {name}, {why}: merge takes it as predict wrote it")
     meta = read_meta(name)
     if not isinstance(made_with := meta.get("made_with"), dict):
-        raise UsageError(f"there is no {finished}{META} that says what made {name}: merge takes what predict wrote")
+        meta_name = OutputPaths(finished).meta
+        raise UsageError(f"there is no {meta_name} that says what made {name}: merge takes what predict wrote")
     if not isinstance(made_with.get("top-k"), int):
         raise UsageError(f"{name} has features, which embed wrote: merge takes what predict wrote")
     if (said := meta.get("shard")) is not None:
@@ -177,7 +177,7 @@ def _read_shard(name: str, meta: Mapping[str, Any], said: Any) -> ShardPart:
 
 
 def _unclear(name: str) -> UsageError:
-    return UsageError(f"{name}{META} does not say where the rows of {name} belong: make it again")
+    return UsageError(f"{OutputPaths(name).meta} does not say where the rows of {name} belong: make it again")
 
 
 def _check_made_with(parts: Sequence[Part]) -> None:

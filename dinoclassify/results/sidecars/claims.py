@@ -1,14 +1,10 @@
 """Which image each sidecar is of: a table on disk, which takes no memory and goes with the process."""
 
 import os
-import sqlite3
-import weakref
 
-from dinoclassify.writers.previous_rows import temporary_table
+from dinoclassify.storage.scratch_table import ScratchTable
 
 _TABLE = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
 CREATE TABLE claims (sidecar BLOB PRIMARY KEY, image BLOB) WITHOUT ROWID;
 """
 
@@ -21,10 +17,7 @@ class Claims:
     """
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # collected in any thread
-        weakref.finalize(self, self._database.close)
-        with temporary_table("the names of the sidecars"):
-            self._database.executescript(_TABLE)
+        self._table = ScratchTable(_TABLE, "the names of the sidecars")
 
     def claim(self, sidecar: str, image: str) -> str | None:
         """The image that has the sidecar already, which may be the same; None if it is given now.
@@ -36,9 +29,8 @@ class Claims:
         Raises:
             OutputError: the folder for temporary files is full.
         """
-        key = os.fsencode(sidecar)
-        with temporary_table("the names of the sidecars"):
-            given = self._database.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (key, os.fsencode(image)))
+        claim = os.fsencode(sidecar), os.fsencode(image)
+        given = self._table.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", claim)
         return None if given.rowcount else self.owner(sidecar)
 
     def owner(self, sidecar: str) -> str | None:
@@ -47,11 +39,9 @@ class Claims:
         Raises:
             OutputError: the folder for temporary files is full.
         """
-        with temporary_table("the names of the sidecars"):
-            found = self._database.execute("SELECT image FROM claims WHERE sidecar = ?", (os.fsencode(sidecar),))
-            row = found.fetchone()
+        row = self._table.first("SELECT image FROM claims WHERE sidecar = ?", (os.fsencode(sidecar),))
         return None if row is None else os.fsdecode(row[0])
 
     def close(self) -> None:
         """Drop the table."""
-        self._database.close()
+        self._table.close()

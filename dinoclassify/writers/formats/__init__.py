@@ -14,6 +14,7 @@ from types import ModuleType
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import nearest
 from dinoclassify.storage.atomic import is_regular
+from dinoclassify.storage.output_paths import refuse_reserved
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats.base import RowFormat
 
@@ -63,11 +64,6 @@ FEATURE_FORMATS = (
 )
 MAGIC = 4  # bytes
 TABLES = {known.magic: known.name for known in FORMATS if known.magic}
-RESERVED = {  # what stands beside an output
-    ".meta.json": "the metadata",
-    ".partial": "the unfinished rows",
-    ".seen": "what --watch has seen",
-}
 
 
 def choose_format(
@@ -102,17 +98,6 @@ def format_named(name: str, formats: Sequence[Format]) -> Format:
         names = [known.name for known in formats]
         raise UsageError(f"--format {name}{nearest(name, names)}: choose {', '.join(names)}")
     return chosen
-
-
-def refuse_reserved(output: str) -> None:
-    """Refuse the name of an output that ends like those of the files that a run writes beside its output.
-
-    Raises:
-        UsageError: it does.
-    """
-    for ending, what in RESERVED.items():
-        if output.rstrip("/").endswith(ending):
-            raise UsageError(f"{output}: the suffix {ending} is kept for {what} of an output; choose another name")
 
 
 def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
