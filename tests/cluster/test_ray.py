@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dinoclassify.cluster.transport import packed, pieces_of, unpacked
+from dinoclassify.cluster.transport import pack, pieces_of, unpack
 from dinoclassify.decoding.decode import DecodedImage
 from dinoclassify.decoding.worker import Batch
 from dinoclassify.errors import ModelError, UsageError
@@ -169,7 +169,8 @@ def run(
     resume: bool = False,
 ) -> tuple[list[ChunkResult], list[str]]:
     """A whole run; gives what became of its pieces, and the inputs of which rows were kept."""
-    from dinoclassify.cluster.engine import Decoding, completed_chunks
+    from dinoclassify.cluster.engine import completed_chunks
+    from dinoclassify.cluster.tasks import Decoding
 
     facts = facts_of(model, gpus)
     lines, size = facts.row_format.lines, facts.batch_size
@@ -247,7 +248,7 @@ def test_a_piece_comes_out_of_its_block_as_it_went_in(dtype: torch.dtype) -> Non
         ),
         Batch([failed], torch.empty((0, 3, 0, 0), dtype=dtype), 0.0, 0.0),
     ]
-    back, same = unpacked(packed(piece, batches), pinned=False)
+    back, same = unpack(pack(piece, batches), pinned=False)
     assert back == piece
     for one, other in zip(batches, same, strict=True):
         assert torch.equal(one.pixels, other.pixels)
@@ -268,9 +269,9 @@ def test_a_piece_is_in_ordinary_memory_where_none_can_be_pinned(monkeypatch: pyt
         return empty(shape, **options)
 
     batch = Batch([DecodedImage(Source("a"))], torch.rand(1, 3, 4, 5), 0.0, 0.0)
-    block = packed(Piece("chunk", 0, last=True), [batch])
+    block = pack(Piece("chunk", 0, last=True), [batch])
     monkeypatch.setattr(torch, "empty", refuse)
-    _, (same,) = unpacked(block, pinned=True)
+    _, (same,) = unpack(block, pinned=True)
     assert torch.equal(batch.pixels, same.pixels)
 
 
@@ -278,19 +279,13 @@ def decoded(work: Path, chunk: Chunk, members: list[str], folder: Path) -> list[
     """What a task of the cluster makes of a chunk: its pieces, with the paths of their images."""
     import pyarrow as pa
 
-    from dinoclassify.cluster.engine import Decoding, _decode
+    from dinoclassify.cluster.tasks import DecodeTask, Decoding, decode_chunk
 
     write_chunk(str(work), chunk)
-    blocks = _decode(
-        pa.table({"chunk": [chunk.name]}),
-        work=str(work),
-        preprocessing=TINY,
-        decoding=Decoding(2, exact=False, max_pixels=MAX_PIXELS, timeout=60.0),
-        expand=lambda _: map(Source, members),
-        size=4,
-        folder=str(folder),
-    )
-    found = [unpacked(block, pinned=False) for block in blocks]
+    decoding = Decoding(2, exact=False, max_pixels=MAX_PIXELS, timeout=60.0)
+    task = DecodeTask(str(work), str(folder), TINY, decoding, lambda _: map(Source, members), piece_size=4)
+    blocks = decode_chunk(pa.table({"chunk": [chunk.name]}), task=task)
+    found = [unpack(block, pinned=False) for block in blocks]
     return [(piece, [each.source.path for batch in batches for each in batch.inputs]) for piece, batches in found]
 
 

@@ -53,7 +53,8 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Engin
         cluster: where it is done.
     """
     from dinoclassify.cluster.connection import connected
-    from dinoclassify.cluster.engine import Decoding, completed_chunks, probe_model
+    from dinoclassify.cluster.engine import completed_chunks, probe_model
+    from dinoclassify.cluster.tasks import Decoding
     from dinoclassify.writers.chunks import ChunkPlan, chunk_size
 
     inputs, passing, upkeep = request.inputs, request.passing, request.upkeep
