@@ -1,4 +1,4 @@
-"""JSON Lines: one strict JSON object a line, UTF-8."""
+"""JSON Lines: one strict JSON object per line, UTF-8."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,31 +21,27 @@ class JSONLines:
     top_k: int
 
     def header(self) -> bytes:
-        """Nothing: each line has the names."""
+        """Return nothing: each line has the names."""
         return b""
 
     def line(self, row: Prediction) -> bytes:
-        """One row."""
+        """Return one row."""
         return json_line(json_object(row, self.top_k))
 
     def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
-        """The complete rows of a file."""
+        """Yield the complete rows of a file."""
         return complete_lines(file)
 
     def parse(self, line: bytes) -> Prediction:
-        """The prediction that a line was made of.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is no such line.
-        """
+        """Return the prediction in a line; see `Lines`."""
         return from_json(json.loads(line))
 
 
 def json_line(content: Mapping[str, object]) -> bytes:
-    """An object as a line."""
+    """Return an object as a line."""
     return json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
 
 
 def complete_lines(file: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of a file that have their end."""
+    """Return the lines of a file that end in a newline."""
     return (text for text in file if text.endswith(b"\n"))

@@ -23,23 +23,19 @@ class FeatureLines:
     dtype: npt.DTypeLike
 
     def header(self) -> bytes:
-        """Nothing: each line has the names."""
+        """Return nothing: each line has the names."""
         return b""
 
     def line(self, row: Embedding) -> bytes:
-        """One row."""
+        """Return one row."""
         return json_line(json_object(row))
 
     def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
-        """The complete rows of a file."""
+        """Yield the complete rows of a file."""
         return complete_lines(file)
 
     def parse(self, line: bytes) -> Embedding:
-        """The embedding that a line was made of.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is no such line.
-        """
+        """Return the embedding in a line; see `Lines`."""
         return from_json(json.loads(line), self.dtype)
 
 
