@@ -238,7 +238,7 @@ class ChunkPlan(Generic[R]):
         return lasts == [False] * max(files, default=0) + [True]
 
     def _drop_early_end(self, name: str) -> None:
-        """Drop the piece marked last if earlier ones are missing: a process that makes these marks the last one again."""
+        """Drop the piece marked last if others are missing: the process that makes those marks the last one again."""
         if not self._is_complete(name):
             for number in self._ends.pop(name, ()):
                 if _parse(self._files[name][number])[2]:
