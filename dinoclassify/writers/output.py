@@ -101,8 +101,7 @@ class Output(Generic[R]):
             options: what happens to the rows of earlier runs.
 
         Raises:
-            UsageError: there are rows of an interrupted run, and neither ``resume`` nor ``fresh`` is set; or rows to be
-                kept have another fingerprint, or cannot be read.
+            UsageError: see `read_earlier_runs`.
             OutputError: the journal cannot be written.
         """
         fingerprint, folder = as_json(fingerprint), os.getcwd()
@@ -202,7 +201,7 @@ class Output(Generic[R]):
 
     def close(self) -> None:
         """Close the journal. It stays unless the output is finished."""
-        self._destination.close()
+        self._destination.journal.close()
 
     def _unclaimed(self) -> Iterator[tuple[int, Status, bool]]:
         """Yield the number and status of each row that no input has claimed, and whether ``prune`` drops it."""

@@ -81,7 +81,3 @@ class OutputFile(Generic[R]):
         """Finish FILE with the rows it has and new metadata."""
         self.journal.announce(self._paths.output, meta)
         self.journal.finish()
-
-    def close(self) -> None:
-        """Close the journal. It stays unless FILE is finished."""
-        self.journal.close()

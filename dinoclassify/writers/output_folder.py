@@ -125,10 +125,6 @@ class OutputFolder(Generic[R]):
             write_file(self._fs, f"{self._path}/{MANIFEST}", dump(manifest))
             self._clean(manifest)
 
-    def close(self) -> None:
-        """Close the journal. It stays unless the folder is finished."""
-        self.journal.close()
-
     @property
     def _old(self) -> str:
         """Where the folder of an earlier run stands while the new one takes its name."""

@@ -37,7 +37,8 @@ def write(path: Path, format_name: str, rows: list[Prediction] = ROWS) -> None:
     if not is_regular(str(path)):
         stream_rows(str(path), open_format(format_name, 2), rows)
         return
-    with closing(OutputFile(str(path), open_format(format_name, 2), batch_size=8)) as output:
+    output = OutputFile(str(path), open_format(format_name, 2), batch_size=8)
+    with closing(output.journal):
         output.journal.begin({})
         for row in rows:
             output.journal.append(row)
@@ -48,7 +49,8 @@ def write(path: Path, format_name: str, rows: list[Prediction] = ROWS) -> None:
 def test_the_file_appears_at_the_end_and_whole(tmp_path: Path, format_name: str) -> None:
     path = tmp_path / "out"
     path.write_text("old")
-    with closing(OutputFile(str(path), open_format(format_name, 2), batch_size=8)) as output:
+    output = OutputFile(str(path), open_format(format_name, 2), batch_size=8)
+    with closing(output.journal):
         output.journal.begin({})
         output.journal.append(ROWS[0])
         assert path.read_text() == "old"
@@ -283,11 +285,13 @@ def test_a_partial_is_cut_back_to_whole_batches(tmp_path: Path, monkeypatch: pyt
     """So that the rest is batched, and rounded, as it would have been."""
     monkeypatch.chdir(tmp_path)
     predictions = [Prediction(f"{number}.jpg", "ok", (Label("x", 0, 0.5),)) for number in range(6)]
-    with closing(OutputFile("out.csv", open_format("csv", 1), batch_size=4)) as output:
+    output = OutputFile("out.csv", open_format("csv", 1), batch_size=4)
+    with closing(output.journal):
         output.journal.begin({})
         for prediction in predictions:
             output.journal.append(prediction)
-    with closing(OutputFile("out.csv", open_format("csv", 1), batch_size=4)) as output:
+    output = OutputFile("out.csv", open_format("csv", 1), batch_size=4)
+    with closing(output.journal):
         output.journal.resume()
         assert list(output.journal.rows()) == predictions[:4]
     assert Path("out.csv.partial").read_bytes().count(b"\n") == 5

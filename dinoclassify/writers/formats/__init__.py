@@ -1,7 +1,7 @@
 """The registry of row formats. A new format is one file beside this one and one line in `FORMATS`.
 
 The file offers ``open_format(name, top_k)``, which returns a `RowFormat`. Files in `writers.formats.features`, for
-features, offer ``open_table(width, dtype)``. A module is imported when its format is opened.
+features, offer a class ``FeatureTable(width, dtype)``. A module is imported when its format is opened.
 """
 
 import os

@@ -14,23 +14,27 @@ def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
     return RowFormat(name, JSONLines(top_k))
 
 
-@dataclass(frozen=True)
-class JSONLines:
-    """Predictions with ``top_k`` ranks as objects; see `writers.formats.base.Lines`."""
-
-    top_k: int
+class JSONObjects:
+    """What formats of one JSON object per line have in common."""
 
     def header(self) -> bytes:
         """Return nothing: each line has the names."""
         return b""
 
+    def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
+        """Return the complete rows of a file."""
+        return (line for line in file if line.endswith(b"\n"))
+
+
+@dataclass(frozen=True)
+class JSONLines(JSONObjects):
+    """Predictions with ``top_k`` ranks as objects; see `writers.formats.base.Lines`."""
+
+    top_k: int
+
     def line(self, row: Prediction) -> bytes:
         """Return one row."""
         return json_line(json_object(row, self.top_k))
-
-    def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the complete rows of a file."""
-        return complete_lines(file)
 
     def parse(self, line: bytes) -> Prediction:
         """Return the prediction in a line; see `Lines`."""
@@ -40,8 +44,3 @@ class JSONLines:
 def json_line(content: Mapping[str, object]) -> bytes:
     """Return an object as a line."""
     return json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
-
-
-def complete_lines(file: Iterable[bytes]) -> Iterator[bytes]:
-    """Return the lines of a file that end in a newline."""
-    return (text for text in file if text.endswith(b"\n"))

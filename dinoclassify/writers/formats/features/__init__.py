@@ -4,7 +4,6 @@ All have a journal of JSON Lines, so that a run can be resumed whatever its form
 """
 
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy.typing as npt
@@ -13,26 +12,18 @@ from dinoclassify.types.embedding import Embedding
 from dinoclassify.writers.formats import FEATURE_FORMATS, format_named
 from dinoclassify.writers.formats.base import RowFormat, Table
 from dinoclassify.writers.formats.features.columns import from_json, json_object
-from dinoclassify.writers.formats.jsonl import complete_lines, json_line
+from dinoclassify.writers.formats.jsonl import JSONObjects, json_line
 
 
 @dataclass(frozen=True)
-class FeatureLines:
+class FeatureLines(JSONObjects):
     """Embeddings with features of ``dtype`` as objects; see `writers.formats.base.Lines`."""
 
     dtype: npt.DTypeLike
 
-    def header(self) -> bytes:
-        """Return nothing: each line has the names."""
-        return b""
-
     def line(self, row: Embedding) -> bytes:
         """Return one row."""
         return json_line(json_object(row))
-
-    def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the complete rows of a file."""
-        return complete_lines(file)
 
     def parse(self, line: bytes) -> Embedding:
         """Return the embedding in a line; see `Lines`."""
@@ -40,10 +31,6 @@ class FeatureLines:
 
 
 def open_features(name: str, width: int, dtype: npt.DTypeLike) -> RowFormat[Embedding]:
-    """Return the format ``name`` for embeddings with ``width`` features of ``dtype``.
-
-    Raises:
-        UsageError: the format is unknown.
-    """
-    table: Table[Embedding] = format_named(name, FEATURE_FORMATS).load().open_table(width, dtype)
+    """Return the format ``name`` for embeddings with ``width`` features of ``dtype``."""
+    table: Table[Embedding] = format_named(name, FEATURE_FORMATS).load().FeatureTable(width, dtype)
     return RowFormat(name, FeatureLines(dtype), table)

@@ -23,13 +23,8 @@ _NUMBERS = {"size", "mtime_ns"}  # -1 without a value; the others are text, empt
 Index = Mapping[str, npt.NDArray[Any]]  # text or int64
 
 
-def open_table(width: int, dtype: npt.DTypeLike) -> "NpyTable":
-    """Return the format for embeddings with ``width`` features of ``dtype``."""
-    return NpyTable(width, dtype)
-
-
 @dataclass(frozen=True)
-class NpyTable:
+class FeatureTable:
     """Embeddings with ``width`` features of ``dtype``; see `writers.formats.base.Table`."""
 
     width: int

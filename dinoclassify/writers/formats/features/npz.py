@@ -15,13 +15,8 @@ from dinoclassify.types.embedding import Embedding
 from dinoclassify.writers.formats.features.npy import check_matrix, embeddings, write_matrix
 
 
-def open_table(width: int, dtype: npt.DTypeLike) -> "NpzTable":
-    """Return the format for embeddings with ``width`` features of ``dtype``."""
-    return NpzTable(width, dtype)
-
-
 @dataclass(frozen=True)
-class NpzTable:
+class FeatureTable:
     """Embeddings with ``width`` features of ``dtype``; see `writers.formats.base.Table`."""
 
     width: int

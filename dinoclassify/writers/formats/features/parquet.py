@@ -18,13 +18,8 @@ from dinoclassify.writers.formats.parquet import add_meta
 ROW_GROUP = 4096  # rows, some MB in memory
 
 
-def open_table(width: int, dtype: npt.DTypeLike) -> "ParquetTable":
-    """Return the format for embeddings with ``width`` features of ``dtype``."""
-    return ParquetTable(width, dtype)
-
-
 @dataclass(frozen=True)
-class ParquetTable:
+class FeatureTable:
     """Embeddings with ``width`` features of ``dtype``; see `writers.formats.base.Table`."""
 
     width: int
