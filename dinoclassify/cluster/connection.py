@@ -14,7 +14,7 @@ from dinoclassify.messages import first_line
 try:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
-    import ray.data  # sets up its log when it is imported, and so before `connected` silences it
+    import ray.data  # here, because it sets up its log, which `connected` then silences
 except ImportError:
     raise UsageError("--engine ray needs: pip install 'dinoclassify[ray]'") from None
 

@@ -157,7 +157,7 @@ class ChunkPlan(Generic[R]):
         self._planned: list[tuple[str, int]] = []  # name and number of inputs of each chunk; 0 for a stream
         self._whole = False
         self._files: dict[str, dict[int, str]] = {}  # the pieces of each chunk by number
-        self._ends: dict[str, set[int]] = {}  # of pieces marked last: two readings of a stream may differ
+        self._ends: dict[str, set[int]] = {}  # numbers of pieces marked last: two readings of a stream may differ
         files = piece_files(work)
         self._first = next_number(files)
         for file in files:

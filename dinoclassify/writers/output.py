@@ -69,7 +69,7 @@ class Unnamed:
 
 
 class Output(Generic[R]):
-    """The rows of earlier runs and of this one. `open` makes it.
+    """The rows of earlier runs and of this one; `open` returns it.
 
     Attributes:
         statuses: the number of rows of earlier runs by status.
