@@ -1,1 +1,1 @@
-"""The same rooms, arranged over the machines of a Ray cluster."""
+"""The Ray engine: the work of the local engine, distributed over the machines of a cluster."""

@@ -1,4 +1,4 @@
-"""The names of chunks as they are planned: a source of Ray Data, which can be read again from the beginning."""
+"""A Ray Data source of the names of chunks, in the order in which they are planned."""
 
 import time
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from ray.data.block import BlockMetadata
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
-_POLL = 0.1  # seconds between two looks at what has been planned
+_POLL = 0.1  # seconds between two requests for names
 _MOST = 1000  # names in a message
 
 
 class ChunkQueue:
-    """The names of the chunks that are to be answered, in order, for who asks for them; and again, if that one dies.
+    """The names of the chunks to classify. A reader that replaces a dead one reads them again from the beginning.
 
-    No more than ``ahead`` chunks are given out before they are finished: of names, which are small, nothing else would
-    hold back any number.
+    At most ``ahead`` chunks are handed out before they are finished. Names are so small that Ray Data would not limit
+    their number.
     """
 
     def __init__(self, ahead: int) -> None:
@@ -33,42 +33,42 @@ class ChunkQueue:
         self._names.append(name)
 
     def finish(self) -> None:
-        """A chunk is finished."""
+        """Count one chunk as finished, so that one more may be handed out."""
         self._most += 1
 
     def end(self) -> None:
-        """There are no more."""
+        """Declare that no chunk follows."""
         self._ended = True
 
     def after(self, number: int) -> tuple[list[str], bool]:
-        """Some names from the ``number``-th on, and whether there will be no more behind them."""
-        some = self._names[number : min(number + _MOST, self._most)]
-        return some, self._ended and number + len(some) >= len(self._names)
+        """Return names from the ``number``-th on, and whether they are the last."""
+        names = self._names[number : min(number + _MOST, self._most)]
+        return names, self._ended and number + len(names) >= len(self._names)
 
 
-class Plan(Datasource):
-    """The names of the chunks as a source of Ray Data."""
+class ChunkSource(Datasource):
+    """The names in a queue, as a source of Ray Data."""
 
-    def __init__(self, todo: "ActorHandle[Any]") -> None:
+    def __init__(self, queue: "ActorHandle[Any]") -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # of ray
-        self._todo = todo
+        self._queue = queue
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Nobody knows."""
+        """Return None: the size is unknown."""
         return None
 
     def get_read_tasks(self, *_: object, **__: object) -> list[ReadTask]:
-        """One task, which follows the plan."""
-        todo = self._todo
-        nothing = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(lambda: _follow(todo), nothing)]
+        """Return the one task that reads the queue."""
+        queue = self._queue
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        return [ReadTask(lambda: _read(queue), unknown)]
 
 
-def _follow(todo: "ActorHandle[Any]") -> Iterator[pa.Table]:
+def _read(queue: "ActorHandle[Any]") -> Iterator[pa.Table]:
     names: list[str]
     number, ended = 0, False
     while not ended:
-        names, ended = ray.get(todo.after.remote(number))
+        names, ended = ray.get(queue.after.remote(number))
         for name in names:
             yield pa.table({"chunk": [name]})
         number += len(names)

@@ -1,4 +1,4 @@
-"""A Ray cluster, for as long as a run lasts: this machine's own, or one that is there. What Ray prints is logged."""
+"""The connection to a Ray cluster, existing or started on this machine for one run. Output of Ray is logged."""
 
 import io
 import logging
@@ -14,23 +14,23 @@ from dinoclassify.messages import first_line
 try:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
-    import ray.data  # which sets up its log when it is imported: before that is hushed here
+    import ray.data  # here, because it sets up its log, which `connected` then silences
 except ImportError:
     raise UsageError("--engine ray needs: pip install 'dinoclassify[ray]'") from None
 
 log = logging.getLogger(__name__)
 
-_REACHABLE = 10.0  # seconds in which the head of a cluster answers
+_REACHABLE = 10.0  # seconds for the head of a cluster to answer
 
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Use the cluster at ``address``, else that in which this program is a job, else one that is started here.
+    """Use the cluster at ``address``, or the one that runs this program as a job, or a new one on this machine.
 
-    What Ray has to say is in the log: it would be among the rows on stdout.
+    What Ray prints goes to the log, because rows may go to stdout.
 
     Raises:
-        UsageError: there is no cluster.
+        UsageError: the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -50,7 +50,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Find out in seconds what takes Ray many minutes; its client, ``ray://``, does not do what is asked of it here."""
+    """Raise UsageError for an address at which Ray would try for minutes, or of its client, which cannot run this."""
     if "://" in address:
         raise UsageError(f"--ray-address {address}: run this on a node of the cluster, with auto or HOST:PORT")
     host, _, port = address.rpartition(":")
@@ -63,7 +63,7 @@ def _check_reachable(address: str) -> None:
 
 
 class _ToLog(io.TextIOBase):
-    """Where others print to."""
+    """A stdout that logs what is printed."""
 
     def write(self, text: str) -> int:
         """Log the text."""
@@ -74,7 +74,7 @@ class _ToLog(io.TextIOBase):
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Have nothing on stderr, not even from C++."""
+    """Discard what is written to stderr, also by C++."""
     stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nothing, 2)

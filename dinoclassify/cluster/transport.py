@@ -1,4 +1,4 @@
-"""Pieces of decoded images, and the blocks that they travel in from one process to another."""
+"""Pieces of decoded images, and the Arrow blocks that carry them from one process to another."""
 
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,19 +14,19 @@ from dinoclassify.writers.chunks import Piece
 
 
 def pieces_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    """Runs of batches with ``size`` inputs. How many these are depends on nothing that may be another the next time."""
-    some: list[Batch] = []
+    """Yield lists of batches with ``size`` inputs each. Deterministic: a retried task must produce the same pieces."""
+    piece: list[Batch] = []
     for batch in batches:
-        some.append(batch)
-        if sum(len(batch.inputs) for batch in some) >= size:
-            yield some
-            some = []
-    if some:
-        yield some
+        piece.append(batch)
+        if sum(len(batch.inputs) for batch in piece) >= size:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
 
 
-def packed(piece: Piece, batches: Sequence[Batch]) -> pa.Table:
-    """A piece as a block: pixels as they are in memory, and the rest pickled."""
+def pack(piece: Piece, batches: Sequence[Batch]) -> pa.Table:
+    """Return a piece as a block: the bytes of the pixels, and everything else pickled."""
     pixels = [batch.pixels.numpy() for batch in batches]
     rest = [replace(batch, pixels=torch.empty(0)) for batch in batches]
     shapes = [(array.shape, array.dtype.name) for array in pixels]
@@ -40,8 +40,8 @@ def packed(piece: Piece, batches: Sequence[Batch]) -> pa.Table:
     )
 
 
-def unpacked(block: pa.Table, *, pinned: bool) -> tuple[Piece, list[Batch]]:
-    """The piece that `packed` has made a block of."""
+def unpack(block: pa.Table, *, pinned: bool) -> tuple[Piece, list[Batch]]:
+    """Return the piece in a block that `pack` made; its pixels are in ``pinned`` memory if there is enough."""
     piece, rest, shapes = pickle.loads(block["piece"][0].as_py())  # noqa: S301 - this program has written it
     batches: list[Batch] = []
     for batch, (shape, dtype), content in zip(rest, shapes, block["pixels"][0].values, strict=True):

@@ -14,11 +14,10 @@ from typing import cast, get_args
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.atomic import append, as_output_errors, replacing
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.signature import Identity
 from dinoclassify.types.prediction import ErrorCode, Row, Status
 from dinoclassify.types.source import Signature
-
-SEEN = ".seen"  # stands behind the name of the output
 
 _END = b"\n"  # of what was rotated away
 
@@ -66,7 +65,7 @@ class SeenFile:
         Raises:
             UsageError: it cannot be read.
         """
-        self._path = path = output + SEEN
+        self._path = path = OutputPaths(output).seen
         found: dict[str, Seen] = {}
         try:
             with open(path, "rb") as file:
@@ -90,7 +89,7 @@ class SeenFile:
         Raises:
             OutputError: it cannot be written; it stays as it was, and is added to.
         """
-        self._path = path = output + SEEN
+        self._path = path = OutputPaths(output).seen
         with self._lock:
             try:
                 with replacing(path, rights_of=output) as file, as_output_errors(path):

@@ -20,12 +20,14 @@ from dinoclassify.discovery.path_list import STDIN
 from dinoclassify.discovery.paths import absolute_path
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.missing import why_missing
+from dinoclassify.storage.output_paths import META, OutputPaths
 from dinoclassify.storage.remote.object_store import download, is_url
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import carried_meta
-from dinoclassify.writers.formats import MAGIC, TABLES, Lines, open_format
+from dinoclassify.writers.formats import MAGIC, TABLES, open_format
+from dinoclassify.writers.formats.base import Lines
 from dinoclassify.writers.formats.csv import split
-from dinoclassify.writers.output_folder import part_files, read_manifest
+from dinoclassify.writers.manifest import part_files, read_manifest
 
 _RANK = re.compile(r"label(_\d+)?")  # each rank has one such column
 _GZIP = b"\x1f\x8b"  # the start of compressed lines
@@ -96,11 +98,11 @@ def read_meta(name: str) -> dict[str, Any]:
         return manifest
     if is_url(name):
         try:
-            with _local_copy(f"{name}.meta.json") as file:
+            with _local_copy(OutputPaths(name).meta) as file:
                 return _read_object(file)
         except UsageError:
             return {}
-    path = f"{os.path.realpath(name)}.meta.json"
+    path = OutputPaths.resolved(name).meta
     return _read_object(path) if os.path.isfile(path) else carried_meta(name) if os.path.isfile(name) else {}
 
 
@@ -118,8 +120,8 @@ def _check_file(name: str) -> None:
         raise UsageError(f"{name} is no regular file: name one, or - for rows on stdin")
     if has_image_suffix(name):
         raise UsageError(f"{name} is not what predict writes, but an image: predict {name} -o labels.csv labels it")
-    if name.endswith(".meta.json"):
-        raise UsageError(f"{name} is not what predict writes, but its metadata: name {name.removesuffix('.meta.json')}")
+    if name.endswith(META):
+        raise UsageError(f"{name} is not what predict writes, but its metadata: name {name.removesuffix(META)}")
     if name.endswith((".npy", ".npz")):
         raise UsageError(f"{name} is not what predict writes, but what embed writes: it has no labels")
 

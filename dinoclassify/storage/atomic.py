@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, Literal
 
 from dinoclassify.errors import OutputClosedError, OutputError
+from dinoclassify.storage.output_paths import output_of
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # what goes wrong with one file will with all others
 
@@ -192,8 +193,7 @@ def _regular_file(path: str | int) -> os.stat_result | None:
 
 def _tag(name: str) -> str:
     """Eight digits that are the same for an output, its journal and their metadata."""
-    output = re.sub(r"(\.partial|\.meta\.json|\.origin\.json|\.seen)+$", "", name)
-    return hashlib.blake2b(os.fsencode(output), digest_size=4).hexdigest()
+    return hashlib.blake2b(os.fsencode(output_of(name)), digest_size=4).hexdigest()
 
 
 def _create(path: str, *, private: bool) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""A file of rows that grows by whole lines: the journal of a run, or the output of one that does not end."""
+"""A file of rows that grows by whole lines: the journal of a run, or the output of ``--watch``."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -7,15 +7,15 @@ from typing import Generic
 
 from dinoclassify.errors import OutputError
 from dinoclassify.storage.atomic import append, as_output_errors, keep_rights, replacing
-from dinoclassify.writers.formats import Lines, R, without_header
+from dinoclassify.writers.formats.base import Lines, R, without_header
 
 
 class AppendFile(Generic[R]):
-    """A file of lines, which may be there already.
+    """A file of lines, which may exist already.
 
     Args:
         path: the file.
-        name: what messages call it.
+        name: its name in messages.
         lines: the format of its rows.
     """
 
@@ -23,11 +23,11 @@ class AppendFile(Generic[R]):
         self.path, self.name = path, name
         self._lines = lines
         self._descriptor: int | None = None
-        self._begun_at = 0  # bytes that stood in the file when it was opened
+        self._begun_at = 0  # bytes in the file when it was opened
         self._end = 0  # bytes in the file after the last row
 
     def replace(self, rows: Iterable[bytes], *, rights_of: str) -> None:
-        """Make a new file of these rows, which may be read by those who may read ``rights_of``.
+        """Write a new file of these rows, with the access rights of the file ``rights_of``.
 
         Raises:
             OutputError: it cannot be written.
@@ -37,11 +37,11 @@ class AppendFile(Generic[R]):
             file.writelines(rows)
 
     def open(self, *, check_end: bool = False, rights_of: int | None = None) -> None:
-        """Get ready to append. A row that a killed run has torn is cut off.
+        """Open the file for appending, and cut off an incomplete row that a killed run left.
 
         Args:
-            check_end: refuse a file that ends within quotes, as one may that people edit.
-            rights_of: an open file; this one gets its rights.
+            check_end: refuse a file that ends within quotes, as an edited file may.
+            rights_of: the descriptor of a file whose access rights this file gets.
 
         Raises:
             OutputError: it cannot be written.
@@ -62,28 +62,28 @@ class AppendFile(Generic[R]):
             self._begun_at = self._end = os.fstat(self._descriptor).st_size
 
     def append(self, row: R) -> int:
-        """Add a row, and give its bytes. It is in the file when this returns."""
+        """Add a row and return its size in bytes. It is in the file when this returns."""
         assert self._descriptor is not None  # noqa: S101 - the file is open
         line, header = self._lines.line(row), self._lines.header()
         with as_output_errors(self.name):
             append(self._descriptor, line)
             self._end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
-            if header and self._end == len(line):  # another program has truncated it just now
+            if header and self._end == len(line):  # another program truncated it just now
                 os.ftruncate(self._descriptor, 0)
                 append(self._descriptor, header + line)
                 self._end += len(header)
         return len(line)
 
     def take_back(self, size: int) -> None:
-        """Cut the last ``size`` bytes off."""
+        """Cut off the last ``size`` bytes."""
         assert self._descriptor is not None  # noqa: S101 - the file is open
         with as_output_errors(self.name):
-            if os.fstat(self._descriptor).st_size == self._end:  # else another program has truncated it
+            if os.fstat(self._descriptor).st_size == self._end:  # otherwise another program truncated it
                 os.ftruncate(self._descriptor, self._end - size)
                 self._end -= size
 
     def is_in_place(self) -> bool:
-        """Whether the file is open, still has its name, and has what was written to it and no more."""
+        """Whether the file is open, still has its name, and holds exactly what was written to it."""
         if self._descriptor is None:
             return False
         try:
@@ -93,7 +93,7 @@ class AppendFile(Generic[R]):
         return os.path.samestat(ours, named) and ours.st_size == self._end
 
     def reopen(self) -> None:
-        """Go on with what has the name of the file now. If nothing has, begin a new file, with the rights of this one.
+        """Continue with the file that has the name now; if none has, with a new one with the access rights of this one.
 
         Raises:
             OutputError: it cannot be written.
@@ -104,7 +104,7 @@ class AppendFile(Generic[R]):
             self.open(check_end=True, rights_of=None if os.path.lexists(self.path) else old)
         finally:
             if self._descriptor is None:
-                self._descriptor = old  # for another try, which needs its rights
+                self._descriptor = old  # a retry needs its access rights
             elif old is not None:
                 os.close(old)
 
@@ -121,7 +121,7 @@ class AppendFile(Generic[R]):
             self._descriptor = None
 
     def remove(self) -> None:
-        """Remove the file, if it is there.
+        """Remove the file, if it exists.
 
         Raises:
             OutputError: it cannot be removed.
@@ -130,7 +130,7 @@ class AppendFile(Generic[R]):
             os.unlink(self.path)
 
     def rows(self) -> Iterator[R]:
-        """All whole rows.
+        """Yield all complete rows.
 
         Raises:
             OSError: it cannot be read.
@@ -139,18 +139,18 @@ class AppendFile(Generic[R]):
         yield from map(self._lines.parse, self.read_lines())
 
     def read_lines(self) -> Iterator[bytes]:
-        """All whole rows as lines, without the header."""
+        """Yield all complete rows as lines, without the header."""
         with open(self.path, "rb") as file:
             yield from without_header(self._lines, file)
 
     def appended(self) -> Iterator[bytes]:
-        """The rows that were added since the file was opened, as lines."""
+        """Yield the rows added since the file was opened, as lines."""
         with open(self.path, "rb") as file:
             file.seek(self._begun_at)
             yield from self._lines.lines(file)
 
     def _check_size(self, *, check_end: bool) -> int:
-        """The number of bytes in the header and in whole rows."""
+        """Return the number of bytes in the header and in complete rows."""
         size = sum(map(len, self.read_lines()))
         with open(self.path, "rb") as file:
             header = self._lines.header()

@@ -1,11 +1,10 @@
-"""The journal of a folder of parts: files of rows in a folder that many machines may share.
+"""The files in the journal of a folder of parts, which many machines may share.
 
-    rows/000/000000123-DIGEST-00000        the first piece of a chunk's rows, as lines, written whole
-    rows/000/000000123-DIGEST-00001-last
-    plan/000/000000123-DIGEST              the chunk: its inputs, for the machine that makes its rows
+    plan/000/000000123-DIGEST              a chunk: its inputs, for the machine that makes its rows
+    rows/000/000000123-DIGEST-00000        the first piece of its rows, as lines, written whole
+    rows/000/000000123-DIGEST-00001-last   its last piece
 
-A chunk that is done again, because the process that did it has died, has the same inputs; a piece that is written twice
-is the same piece.
+A chunk that is repeated because a process died has the same inputs, and a piece that is written twice the same rows.
 """
 
 import hashlib
@@ -26,24 +25,24 @@ from dinoclassify.storage.remote.object_store import is_url
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, SequentialContainer, Signature, Source
-from dinoclassify.writers.formats import Lines, R
+from dinoclassify.writers.formats.base import Lines, R
 
 log = logging.getLogger(__name__)
 
-CHUNK = 256  # inputs, if batches are no larger
+CHUNK = 256  # inputs, unless a batch is larger
 
 _GROUP = 1000  # chunks whose files share a folder
 _PIECE = re.compile(r"(\d{9,}-[0-9a-f]{16}|stream-[0-9a-f]{16})-(\d{5,})(-last)?")
-_STREAM = "stream-"  # begins the name of a chunk that is one stream
+_STREAM = "stream-"  # starts the name of a chunk that is one stream
 _CONTENTS = {kind.__name__: kind for kind in (Failure, ByteRange, SequentialContainer)}
 _SHARED = "check that all machines share this folder and that no other run writes it; --resume goes on"
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Inputs in order, or one `SequentialContainer` of many.
+    """Inputs in order, or one stream: a `SequentialContainer` of many inputs.
 
-    ``done`` are the numbers of the pieces that a stream has already.
+    ``done``: the numbers of the pieces of a stream that are written already.
     """
 
     name: str
@@ -53,7 +52,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of a chunk's rows: the ``number``-th, from 0 on, and whether it is the last."""
+    """Consecutive rows of a chunk: piece ``number``, counted from 0."""
 
     chunk: str
     number: int
@@ -62,7 +61,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """A piece that is written: its file, its rows by status and by error code, and the paths of those that failed."""
+    """A written piece: its file, its rows by status and by error code, and the paths of failed rows."""
 
     piece: Piece
     file: str
@@ -72,12 +71,12 @@ class ChunkResult:
 
 
 def chunk_size(batch_size: int) -> int:
-    """The number of inputs in a chunk: whole batches, so that images are batched as they would be without chunks."""
+    """Return the number of inputs in a chunk: whole batches, so that images are batched as without chunks."""
     return batch_size * max(1, CHUNK // batch_size)
 
 
 def read_chunk(work: str, name: str) -> Chunk:
-    """A chunk of the plan.
+    """Return a chunk of the plan.
 
     Raises:
         UsageError: it cannot be read.
@@ -123,42 +122,42 @@ def write_rows(work: str, piece: Piece, lines: Lines[R], rows: Sequence[R]) -> C
 
 
 def piece_files(work: str) -> list[str]:
-    """The files of all pieces, in the order of their names."""
+    """Return the files of all pieces, in the order of their names."""
     fs, path = open_place(work)
     folders = [f"{path}/rows/{group}" for group in names_in(fs, f"{path}/rows")]
     return [f"{folder}/{name}" for folder in folders for name in names_in(fs, folder) if _PIECE.fullmatch(name)]
 
 
 def next_number(files: Iterable[str]) -> int:
-    """The number of the next chunk where these pieces are: rows of a later run stand behind those of earlier ones."""
+    """Return the number after those of the chunks of these pieces, so that rows of a later run follow them."""
     chunks = [chunk for chunk, _, _ in map(_parse, files) if not chunk.startswith(_STREAM)]
     return max((int(chunk.partition("-")[0]) for chunk in chunks), default=-1) + 1
 
 
 def read_lines(work: str, files: Iterable[str], lines: Lines[R]) -> Iterator[bytes]:
-    """The rows in some pieces, as lines."""
+    """Yield the rows of pieces, as lines."""
     fs, _ = open_place(work)
     for file in files:
         yield from lines.lines(io.BytesIO(fs.cat_file(file)))
 
 
 class ChunkPlan(Generic[R]):
-    """The inputs of a run that other processes work on, chunk by chunk, and the pieces that they write.
+    """The inputs of a run in chunks that other processes work on, and the pieces that these write.
 
     Args:
-        work: the folder of the journal. Pieces of streams that an interrupted run has left there are kept.
-        lines: the format of its rows.
+        work: the folder of the journal. Pieces of streams that an interrupted run left there are kept.
+        lines: the format of the rows.
         size: inputs in a chunk, and rows in a piece.
-        retry_failed: make pieces again in which a row failed.
+        retry_failed: repeat the pieces of streams in which a row failed.
     """
 
     def __init__(self, work: str, lines: Lines[R], size: int, *, retry_failed: bool) -> None:
         self.work = work
         self._lines, self._size = lines, size
-        self._planned: list[tuple[str, int]] = []  # the name of each chunk and its number of inputs; 0 for a stream
+        self._planned: list[tuple[str, int]] = []  # name and number of inputs of each chunk; 0 for a stream
         self._whole = False
         self._files: dict[str, dict[int, str]] = {}  # the pieces of each chunk by number
-        self._ends: dict[str, set[int]] = {}  # the numbers of pieces marked last: two readings of a stream may differ
+        self._ends: dict[str, set[int]] = {}  # numbers of pieces marked last: two readings of a stream may differ
         files = piece_files(work)
         self._first = next_number(files)
         for file in files:
@@ -166,17 +165,17 @@ class ChunkPlan(Generic[R]):
                 self.add(file)
 
     def chunks(self, sources: Iterable[Source], on_row: Callable[[R], None]) -> Iterator[Chunk]:
-        """The chunks that are to be done; each is in the plan when it is given.
+        """Yield the chunks that need rows; each is in the plan by then.
 
-        ``on_row`` is told of each row that is kept of a stream.
+        ``on_row`` is called with each row of a stream that is kept.
         """
         streams: Counter[bytes] = Counter()
-        for some in _grouped(sources, self._size):
-            # An object that is known by its URL alone is not asked for: that may take longer than to read it.
-            content = _dump([(_as_json(source), _signature(source)) for source in some])
-            if not is_stream(some[0]):
+        for group in _grouped(sources, self._size):
+            # Do not ask a store for missing signatures: that may take longer than to read the object.
+            content = _dump([(_as_json(source), _signature(source)) for source in group])
+            if not is_stream(group[0]):
                 name = f"{self._first + len(self._planned):09}-{_digest(content)}"
-                self._planned.append((name, len(some)))
+                self._planned.append((name, len(group)))
             else:
                 name = _STREAM + _digest(content + b"%d" % streams[content])  # the same in the next run
                 streams[content] += 1
@@ -184,14 +183,14 @@ class ChunkPlan(Generic[R]):
                 self._drop_early_end(name)
                 for line in self._read(name):
                     on_row(self._lines.parse(line))
-            if not (is_stream(some[0]) and self._is_complete(name)):
-                chunk = Chunk(name, tuple(some), tuple(sorted(self._files.get(name, {}))))
+            if not (is_stream(group[0]) and self._is_complete(name)):
+                chunk = Chunk(name, tuple(group), tuple(sorted(self._files.get(name, {}))))
                 write_chunk(self.work, chunk)
                 yield chunk
         self._whole = True
 
     def add(self, file: str) -> None:
-        """Add a piece that is written. Of two pieces with one number, the one not marked last is kept."""
+        """Add a written piece. Of two pieces with the same number, the one not marked last counts."""
         name, number, last = _parse(file)
         files = self._files.setdefault(name, {})
         if last:
@@ -200,13 +199,13 @@ class ChunkPlan(Generic[R]):
             files[number] = file
 
     def stream_paths(self) -> Iterator[str]:
-        """The paths of all rows of streams."""
+        """Yield the paths of all rows of streams."""
         for name, inputs in self._planned:
             if not inputs:
                 yield from (self._lines.parse(line).path for line in self._read(name))
 
     def rows(self) -> Iterator[list[bytes]]:
-        """The lines of each input, in order. A stream has many, any other input has one.
+        """Yield the lines of each input, in order: many for a stream, one for any other input.
 
         Raises:
             OutputError: rows are missing, or the longer of two readings of a stream is not complete.
@@ -220,8 +219,8 @@ class ChunkPlan(Generic[R]):
                 log.warning("an archive or table was read twice, with different lengths: the longer reading is kept")
             lines = list(self._read(name))
             if inputs not in (0, len(lines)):
-                found = f"{count_of(len(lines), 'row')} of {count_of(inputs, 'input')}"
-                raise OutputError(f"{self.work} has {found}: {_SHARED}")
+                counts = f"{count_of(len(lines), 'row')} of {count_of(inputs, 'input')}"
+                raise OutputError(f"{self.work} has {counts}: {_SHARED}")
             yield from ([line] for line in lines) if inputs else [lines]
 
     def _read(self, name: str) -> Iterator[bytes]:
@@ -233,13 +232,13 @@ class ChunkPlan(Generic[R]):
         return any(self._lines.parse(line).status == "failed" for line in lines)
 
     def _is_complete(self, name: str) -> bool:
-        """Whether no piece is missing, and none is behind the one that says to be the last."""
+        """Whether no piece is missing, and the one marked last is the last."""
         files = self._files.get(name, {})
         lasts = [_parse(files[number])[2] for number in sorted(files)]
         return lasts == [False] * max(files, default=0) + [True]
 
     def _drop_early_end(self, name: str) -> None:
-        """Drop the piece marked last if earlier ones are missing: whoever makes those marks the last one again."""
+        """Drop the piece marked last if others are missing: the process that makes those marks the last one again."""
         if not self._is_complete(name):
             for number in self._ends.pop(name, ()):
                 if _parse(self._files[name][number])[2]:
@@ -247,30 +246,30 @@ class ChunkPlan(Generic[R]):
 
 
 def _parse(file: str) -> tuple[str, int, bool]:
-    """The chunk of a piece, its number, and whether it is the last, from the name of its file."""
+    """Return the chunk of a piece, its number, and whether it is marked last, from the name of its file."""
     match = _PIECE.fullmatch(file.rpartition("/")[2])
-    assert match is not None  # noqa: S101 - `piece_files` gives no others
+    assert match is not None  # noqa: S101 - `piece_files` returns no others
     return match[1], int(match[2]), match[3] is not None
 
 
 def is_stream(source: Source) -> bool:
-    """Whether a source is many, which are read from front to back."""
+    """Whether a source holds many images that can only be read in order."""
     return isinstance(source.content, SequentialContainer)
 
 
 def _grouped(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
-    """Up to ``size`` sources at a time; a stream is by itself."""
-    some: list[Source] = []
+    """Yield groups of up to ``size`` sources; a stream is a group of its own."""
+    group: list[Source] = []
     for source in sources:
-        if some and is_stream(source):
-            yield some
-            some = []
-        some.append(source)
-        if len(some) == size or is_stream(source):
-            yield some
-            some = []
-    if some:
-        yield some
+        if group and is_stream(source):
+            yield group
+            group = []
+        group.append(source)
+        if len(group) == size or is_stream(source):
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _signature(source: Source) -> Signature | None:
@@ -279,7 +278,7 @@ def _signature(source: Source) -> Signature | None:
 
 def _as_json(source: Source) -> dict[str, object]:
     content = source.content
-    assert not isinstance(content, bytes)  # noqa: S101 - such a source is found by whoever reads its archive
+    assert not isinstance(content, bytes)  # noqa: S101 - only a reader of archives makes such a source
     kind = [type(content).__name__, asdict(content)] if content is not None else None
     return {"path": source.path, "content": kind, "signature": source.signature, "position": source.position}
 
@@ -289,12 +288,12 @@ def _from_json(item: Mapping[str, Any]) -> Source:
     if item["content"] is not None:
         kind, fields = item["content"]
         content = _CONTENTS[kind](**fields)
-    signed = tuple(item["signature"]) if item["signature"] is not None else None
-    return Source(item["path"], content, signed, item["position"])
+    signature = tuple(item["signature"]) if item["signature"] is not None else None
+    return Source(item["path"], content, signature, item["position"])
 
 
 def _group(chunk: str) -> str:
-    """The folder of a chunk's files: a thousand chunks share one, a stream has its own."""
+    """Return the folder of a chunk's files: a thousand chunks share one, a stream has its own."""
     return chunk if chunk.startswith(_STREAM) else f"{int(chunk.partition('-')[0]) // _GROUP:03}"
 
 

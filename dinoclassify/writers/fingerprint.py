@@ -1,4 +1,4 @@
-"""What rows depend on besides their images, and the metadata that says so: rows go together where it is the same."""
+"""The fingerprint of rows: what they depend on besides images. Runs may share an output if theirs are equal."""
 
 import json
 from collections.abc import Mapping
@@ -7,61 +7,51 @@ from typing import Any
 
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.atomic import as_output_errors, replacing
-from dinoclassify.writers.formats import MAGIC, TABLES
-
-META = ".meta.json"  # stands behind the name of the file that it is about
-PARTIAL = ".partial"  # stands behind the name of an output that is not finished
+from dinoclassify.storage.output_paths import OutputPaths
+from dinoclassify.writers.formats import MAGIC, TABLES, open_format
 
 START_OVER = "--fresh instead of --resume starts over"
 
-# Parts of a fingerprint that an option of their name sets. The files of a local model are a part without an option.
+# Parts of a fingerprint that the option of the same name sets.
 _VALUES = {"model", "revision", "top-k", "threshold", "column", "dtype", "format", "runtime", "precision"}
 _FLAGS = {"exact", "normalize"}
-_FILES = {"labels", "groups"}  # whose content is known by a digest
-_COMMIT = 40  # digits of a revision of the hub; other revisions are digests
+_FILES = {"labels", "groups"}  # the fingerprint has digests of their content
+_COMMIT = 40  # digits of a revision on the Hub; other revisions are digests
 
 
 def read_meta(path: str, rows: str, *, cure: str = START_OVER) -> dict[str, Any]:
-    """The metadata of a file of rows.
+    """Return the run metadata of a file of rows.
 
     Args:
         path: the file with the metadata.
-        rows: what messages call the file of rows.
-        cure: what else to do, for messages.
+        rows: the name of the file of rows, for messages.
+        cure: the remedy, for messages.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: they cannot be read.
     """
     try:
         with open(path, encoding="utf-8") as file:
             meta: dict[str, Any] = json.load(file)
         dict(meta["made_with"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"cannot read {rows}{META}, which says what made {rows}: {cure}") from error
+        raise UsageError(f"cannot read {OutputPaths(rows).meta}, which says what made {rows}: {cure}") from error
     return meta
 
 
 def carried_meta(rows: str) -> dict[str, Any]:
-    """The metadata that a file of rows carries itself, as tables do; nothing if it carries none."""
-    import sqlite3
-
+    """Return the run metadata stored in a file of rows, as tables have them; empty if there are none."""
     meta: object = None
-    with suppress(OSError, ValueError, RecursionError, sqlite3.Error):
+    with suppress(OSError, ValueError, RecursionError):
         with open(rows, "rb") as file:
             name = TABLES.get(file.read(MAGIC))
-        if name == "parquet":
-            from dinoclassify.writers.formats import parquet
-
-            meta = parquet.read_meta(rows)
-        elif name == "sqlite":
-            from dinoclassify.writers.formats import sqlite
-
-            meta = sqlite.read_meta(rows)
+        if name is not None:
+            meta = open_format(name, top_k=1).read_meta(rows)
     return meta if isinstance(meta, dict) and isinstance(meta.get("made_with"), dict) else {}
 
 
 def write_meta(path: str, meta: Mapping[str, object], *, rights_of: str | None = None) -> None:
-    """Write metadata: all of it, or nothing changes. For ``rights_of`` see `storage.atomic.replacing`.
+    """Write run metadata whole, or change nothing. For ``rights_of`` see `storage.atomic.replacing`.
 
     Raises:
         OutputError: it cannot be written.
@@ -71,13 +61,13 @@ def write_meta(path: str, meta: Mapping[str, object], *, rights_of: str | None =
 
 
 def is_appended(meta: Mapping[str, object]) -> bool:
-    """Whether rows were added at the end, as ``--watch`` adds them: of several rows of an image the last counts."""
+    """Whether rows were appended, as by ``--watch``: the last row of an image counts."""
     options = meta.get("options")
     return bool(meta.get("appended")) or (isinstance(options, dict) and bool(options.get("watch")))
 
 
 def as_json(fingerprint: Mapping[str, object]) -> dict[str, object]:
-    """A fingerprint as it comes back from a file."""
+    """Return a fingerprint as it would be read from a file."""
     content: dict[str, object] = json.loads(json.dumps(fingerprint))
     return content
 
@@ -90,43 +80,43 @@ def check_fingerprint(
     option: str = "--resume",
     cure: str = START_OVER,
 ) -> None:
-    """Compare what made ``rows`` with what this run would make rows with.
+    """Check that rows of an earlier run and of this run may stand in one output.
 
     Args:
-        before: the fingerprint in their metadata.
-        rows: the name of their file, for messages.
+        before: the fingerprint of the earlier run.
+        rows: the name of the file of its rows, for messages.
         now: the fingerprint of this run.
-        option: the option that asks for them, for messages.
-        cure: what to do besides matching them, for messages.
+        option: the option that asks for those rows, for messages.
+        cure: the remedy besides matching options, for messages.
 
     Raises:
-        UsageError: they differ. The message says which options match the rows.
+        UsageError: the fingerprints differ. The message names the options that match the rows.
     """
     differences = [name for name in now if before.get(name) != now[name]]
     if not differences:
         return
-    if "model" in differences:  # from which the others follow
+    if "model" in differences:  # it explains the others
         differences = ["model"]
-    told = "; ".join(_difference(name, before.get(name), now[name]) for name in differences)
+    description = "; ".join(_difference(name, before.get(name), now[name]) for name in differences)
     cures = [match for name in differences if (match := _option_for(name, before.get(name), now[name]))]
     match = f"{' and '.join(cures)}, or " if len(cures) == len(differences) else ""
-    raise UsageError(f"{option}: {rows} was made {told}: {match}{cure}")
+    raise UsageError(f"{option}: {rows} was made {description}: {match}{cure}")
 
 
 def describe_part(name: str, value: object) -> str:
-    """A part of a fingerprint, as the end of a sentence."""
+    """Return a part of a fingerprint as the end of a sentence: "with exact"."""
     if value is None or value is False:
         return f"without {name}"
     return f"with {name}" if value is True else f"with {name} {value}"
 
 
 def is_digest(name: str) -> bool:
-    """Whether this part of a fingerprint is a digest, which says nothing to people."""
+    """Whether this part of a fingerprint is a digest, which means nothing to people."""
     return name in _FILES
 
 
 def _difference(name: str, value: object, now: object) -> str:
-    """What rows were made with or without, as `describe_part` says it, and what this run makes them with."""
+    """Return how a part of the fingerprint of rows differs from that of this run, as the end of a sentence."""
     if is_digest(name):
         return f"with other {name}" if value and now else describe_part(name, bool(value))
     was = describe_part(name, value)
@@ -134,7 +124,7 @@ def _difference(name: str, value: object, now: object) -> str:
 
 
 def _option_for(name: str, value: object, now: object) -> str | None:
-    """What to write on the command line so that this part is as it was."""
+    """Return the change to the command line that restores this part; None if there is none."""
     if name in _FLAGS:
         return f"add --{name}" if value else f"leave out --{name}"
     if name in _FILES:

@@ -1,4 +1,4 @@
-"""What a file of rows was made with: the content of ``OUTPUT.meta.json``."""
+"""Where rows come from: the content of the run metadata, ``OUTPUT.meta.json``."""
 
 import platform
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from typing import Generic
 from dinoclassify.models.info import ModelInfo
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.version import __version__
-from dinoclassify.writers.formats import R, RowFormat
+from dinoclassify.writers.formats.base import R, RowFormat
 
 _PACKAGES = ("torch", "transformers", "pillow", "numpy")
 _RUNTIME_PACKAGES = {"openvino": ("openvino",)}
 
 
 def versions(runtime: str) -> dict[str, str]:
-    """The versions of all that has a part in what a model answers."""
+    """Return the versions of the packages that predictions depend on."""
     packages = (*_PACKAGES, *_RUNTIME_PACKAGES.get(runtime, ()))
     return {"dinoclassify": __version__} | {package: version(package) for package in packages}
 
@@ -28,10 +28,10 @@ class Origin(Generic[R]):
 
     Attributes:
         model: the model, and how it runs.
-        weights: its revision, or a digest of its weights and settings where it has none.
-        row_format: what the rows are written in.
-        settings: the options that rows depend on besides the model, by name.
-        outputs: how many labels or features the model has, under that name.
+        weights: its revision or, if it has none, a digest of its weights and settings.
+        row_format: the format of the rows.
+        settings: the options of the model that rows depend on, by name.
+        outputs: the number of labels or features, under that name.
     """
 
     model: ModelInfo
@@ -42,7 +42,7 @@ class Origin(Generic[R]):
 
 
 def fingerprint(origin: Origin[R], settings: Mapping[str, object]) -> dict[str, object]:
-    """Whatever the rows depend on besides the images, by name: rows of two runs go together where it is the same.
+    """Return everything that rows depend on besides images, by name; see `writers.fingerprint`.
 
     ``settings`` are the options of the run that rows depend on, besides those of ``origin``.
     """
@@ -67,16 +67,16 @@ def describe(
     seconds: float | None,
     opening: float | None,
 ) -> dict[str, object]:
-    """The content of ``OUTPUT.meta.json``, but for what `writers.output` adds.
+    """Return the run metadata, without what `writers.output` adds.
 
     Args:
         origin: what the rows come from.
-        options: the options of the run, as given.
+        options: the options of the run.
         counts: rows by status.
         errors: failed rows by error code.
-        kept: how many of the rows are those of earlier runs.
-        seconds: how long the others took, the loading of the model left out; None where that says nothing.
-        opening: how long it took to open the model, which is prepared for the machine once.
+        kept: the number of rows of earlier runs.
+        seconds: the time that the other rows took, without opening the model; None if that is not meaningful.
+        opening: the seconds to open the model; None likewise.
     """
     model, preprocessing = origin.model, origin.model.preprocessing
     images = sum(counts.values()) - kept

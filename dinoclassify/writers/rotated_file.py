@@ -1,4 +1,4 @@
-"""A file of rows to which a run adds that does not end, while other programs rotate it."""
+"""The output file of ``--watch``, which other programs may rotate while it grows."""
 
 import logging
 import os
@@ -10,40 +10,43 @@ from dinoclassify.errors import OutputError
 from dinoclassify.storage.missing import why_saved_again
 from dinoclassify.storage.signature import folder_identity
 from dinoclassify.writers.append_file import AppendFile
-from dinoclassify.writers.formats import R
+from dinoclassify.writers.formats.base import R
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0  # seconds between two tries to write a row, which double each time
+FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0  # seconds between two attempts to write a row, doubling
 
 
 class RotatedFile(Generic[R]):
-    """An open file of rows. Where it was renamed, removed, truncated or edited, rows go to what has its name now.
+    """An open file of rows. If it is renamed, removed, truncated or edited, rows go to the file that has its name then.
 
-    What keeps it from being written, such as a full disk, is said once and waited for.
+    An obstacle to writing, such as a full disk, is logged once; then rows wait until it is gone.
+
+    Attributes:
+        trouble: the present obstacle to writing, if any.
 
     Args:
-        file: open.
-        on_rotation: called when another file has been opened, or begun; again before the next row if it fails.
+        file: the open file.
+        on_rotation: called after another file was opened or created; again before the next row if it fails.
     """
 
     def __init__(self, file: AppendFile[R], on_rotation: Callable[[], None]) -> None:
         self._file, self._on_rotation = file, on_rotation
         self._folder = folder_identity(os.path.dirname(file.path))
         self._is_closed = False
-        self._is_new = False  # whether another file has been opened that `on_rotation` has not come to terms with
-        self._lock = threading.Lock()  # one thread looks after the file while another writes rows
-        self._is_refused = False  # whether the trouble came with a row: then only a row can show that it is over
-        self.trouble: str | None = None  # what keeps it from being written
+        self._is_new = False  # whether `on_rotation` is still to be called for the open file
+        self._lock = threading.Lock()  # one thread watches for rotations while another writes rows
+        self._is_refused = False  # whether a row met the trouble: then only a row can show that it is over
+        self.trouble: str | None = None
 
     def append(self, row: R, wait: Callable[[float], bool], note: Callable[[R], None] = lambda _: None) -> bool:
-        """Add a row, as soon as that is possible. It is in the file when this returns True.
+        """Add a row as soon as possible. Returns True when it is in the file, False if the run ends first.
 
         Args:
-            row: what to add.
-            wait: waits for so many seconds; gives whether to go on.
-            note: called with the row when it is in the file, before that can be rotated. If that raises OutputError,
-                the row is taken back.
+            row: the row.
+            wait: waits for a number of seconds; returns whether to continue.
+            note: called with the row when it is in the file, before a rotation can be noticed. If it raises
+                OutputError, the row is removed again.
         """
 
         def write() -> None:
@@ -62,20 +65,20 @@ class RotatedFile(Generic[R]):
         return True
 
     def follow(self) -> None:
-        """Find out whether the file was rotated, and begin a new one then."""
+        """Check whether the file was rotated, and open the new one if so."""
         self._try(lambda: None)
 
     def reread(self) -> None:
-        """Take the file for another one, which `on_rotation` has to come to terms with."""
+        """Have `on_rotation` called before the next row."""
         with self._lock:
             self._is_new = True
 
     def sync(self) -> None:
-        """Force all rows onto the disk, if that is possible."""
+        """Force all rows onto the disk, if possible."""
         self._try(self._file.sync)
 
     def close(self) -> None:
-        """Close the file: what other threads ask for then is not done."""
+        """Close the file. Calls of other threads then do nothing."""
         with self._lock:
             self._is_closed = True
             self._file.close()
@@ -101,11 +104,11 @@ class RotatedFile(Generic[R]):
 
     def _follow(self) -> None:
         name = self._file.name
-        self._file.path = path = os.path.realpath(name)  # a link may lead elsewhere now
+        self._file.path = path = os.path.realpath(name)  # a link may lead elsewhere by now
         if self._file.is_in_place() and not self._is_new:
             return
         folder = folder_identity(os.path.dirname(path))
-        if folder != self._folder and not os.path.lexists(path):  # else the rows would be hidden by its disk
+        if folder != self._folder and not os.path.lexists(path):  # a disk mounted later would hide the rows
             raise OutputError(f"cannot write {name}: its folder is away, or another one; is its disk mounted?")
         if not self._is_new:
             log.info("%s was rotated or edited: going on with what has its name", name)
@@ -116,6 +119,6 @@ class RotatedFile(Generic[R]):
         except (KeyError, TypeError, ValueError) as error:
             reason = why_saved_again(path) or f"it has other rows ({error})"
             raise OutputError(f"cannot add to {name}, {reason}: move it away") from error
-        except OSError as error:  # it has just gone again
+        except OSError as error:  # it was removed again
             raise OutputError(f"cannot read {name}: {error.strerror or error}") from error
         self._folder, self._is_new = folder, False

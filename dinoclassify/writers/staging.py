@@ -1,4 +1,4 @@
-"""An output object: a file on this machine, with its journal and metadata, until it is finished and sent whole."""
+"""The local stage of an output object: a file, with its journal and metadata, that is uploaded when it is finished."""
 
 import filecmp
 import hashlib
@@ -13,20 +13,19 @@ import platformdirs
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.atomic import as_output_errors
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.remote.object_store import check_output, download, failure, stat_object, upload
 from dinoclassify.storage.signature import file_signature
-from dinoclassify.writers.fingerprint import META, PARTIAL, write_meta
+from dinoclassify.writers.fingerprint import write_meta
 
 log = logging.getLogger(__name__)
 
-_ORIGIN = ".origin.json"  # the object as it was when the work on the file began
-
 
 def stage_of(url: str) -> str:
-    """The file of this machine that is to be an object.
+    """Return the local stage of an object.
 
     Raises:
-        UsageError: the name is that of a prefix.
+        UsageError: the URL is that of a prefix.
     """
     if url.endswith("/"):
         raise UsageError(f"{url} is no name of an object: add one")
@@ -39,93 +38,92 @@ def stage_of(url: str) -> str:
 
 @contextmanager
 def published(url: str, file: str, *, resume: bool = False, fresh: bool = False) -> Iterator[None]:
-    """Make an object of ``file``, and one of its metadata, when the block ends well.
+    """Upload ``file``, the local stage of an object, and its metadata when the block ends well.
 
-    With ``resume`` the file is first what the object is now. A file that could not be sent stays for the next run.
+    With ``resume`` the file is first downloaded. A file that could not be uploaded stays for the next run.
 
     Raises:
         OutputError: the object cannot be read or written; or, with ``resume``, another machine has written it since.
-        UsageError: nothing can be written there; or a file waits to be sent, without ``resume`` or ``fresh``.
+        UsageError: nothing can be written there; or, without ``resume`` or ``fresh``, an earlier file waits for upload.
     """
     check_output(url)
-    if not (resume or fresh) and _is_unsent(file):
+    paths = OutputPaths(file)
+    if not (resume or fresh) and _is_unsent(paths):
         raise UsageError(
             f"{file} is finished, but not sent to {url}: the command that made it sends it with --resume, "
             "and discards it with --fresh"
         )
-    if fresh or not (os.path.exists(file + PARTIAL) or _is_unsent(file)):
-        _remove(file)  # without --fresh: left by a run that downloaded the object and made no row
-    elif resume and _is_behind(url, file):
+    if fresh or not (os.path.exists(paths.journal) or _is_unsent(paths)):
+        _remove(paths)  # without --fresh: left by a run that downloaded the object and made no row
+    elif resume and _is_outdated(paths, url):
         aside = tempfile.mkdtemp(prefix=f"{os.path.basename(file)}.superseded-", dir=os.path.dirname(file))
-        for name in filter(os.path.exists, _names(file)):
+        for name in filter(os.path.exists, (*paths.files, paths.origin)):
             os.rename(name, os.path.join(aside, os.path.basename(name)))
         log.warning("%s is newer than the interrupted run of this machine, whose rows are now in %s", url, aside)
-    found = _signature(url)  # before the download: whatever is written from here on is newer
+    signature = _signature(url)  # before the download, so that any later write of another machine counts as newer
     if resume and not os.path.exists(file):
-        download(url + META, file + META)  # first: with the file there is all
+        download(OutputPaths(url).meta, paths.meta)  # before the file, which then shows that all is downloaded
         download(url, file)
-    if not os.path.exists(file + _ORIGIN):
-        _note_origin(file, found)
+    if not os.path.exists(paths.origin):
+        _note_origin(paths, signature)
     yield
-    if resume and _is_behind(url, file):
+    if resume and _is_outdated(paths, url):
         raise OutputError(
             f"{url} was written by another machine during this run, and stays as it is; "
             f"the rows of this run are in {file}, and --resume starts from the new object"
         )
-    _send(file, url)
+    _send(paths, url)
 
 
-def _is_behind(url: str, file: str) -> bool:
-    """Whether the object has been written since the work on the file began, and not by this machine."""
-    now = _signature(url)
-    if now is None or _origin(file).get("signature") == now:
+def _is_outdated(paths: OutputPaths, url: str) -> bool:
+    """Whether another machine wrote the object after the work on the file began."""
+    now, file = _signature(url), paths.output
+    if now is None or _origin(paths).get("signature") == now:
         return False
-    with tempfile.NamedTemporaryFile() as other:  # the last run may have been killed right after its upload
+    with tempfile.NamedTemporaryFile() as other:  # a run of this machine may have been killed right after its upload
         return not (os.path.exists(file) and download(url, other.name) and filecmp.cmp(file, other.name, shallow=False))
 
 
-def _send(file: str, url: str) -> None:
+def _send(paths: OutputPaths, url: str) -> None:
+    """Upload the file and its metadata, then remove the stage."""
     try:
-        upload(file, url)
-        if os.path.exists(file + META):
-            upload(file + META, url + META)
-        _note_origin(file, _signature(url))
+        upload(paths.output, url)
+        if os.path.exists(paths.meta):
+            upload(paths.meta, OutputPaths(url).meta)
+        _note_origin(paths, _signature(url))
     except OutputError as error:
-        raise OutputError(f"{error}; the rows are in {file}, and --resume sends them") from error
-    _remove(file)
+        raise OutputError(f"{error}; the rows are in {paths.output}, and --resume sends them") from error
+    _remove(paths)
 
 
-def _remove(file: str) -> None:
-    for name in _names(file):
+def _remove(paths: OutputPaths) -> None:
+    for name in (*paths.files, paths.origin):
         with suppress(FileNotFoundError):
             os.unlink(name)
 
 
-def _is_unsent(file: str) -> bool:
-    """Whether there is a file that is not what the object was."""
-    return os.path.exists(file) and _origin(file).get("file") != list(file_signature(file))
+def _is_unsent(paths: OutputPaths) -> bool:
+    """Whether the file differs from the object that it was downloaded from."""
+    return os.path.exists(paths.output) and _origin(paths).get("file") != list(file_signature(paths.output))
 
 
-def _note_origin(file: str, found: list[int | None] | None) -> None:
-    write_meta(file + _ORIGIN, {"signature": found, "file": file_signature(file)})
+def _note_origin(paths: OutputPaths, signature: list[int | None] | None) -> None:
+    """Record the object that the file is a copy of: the signatures of both."""
+    write_meta(paths.origin, {"signature": signature, "file": file_signature(paths.output)})
 
 
-def _origin(file: str) -> dict[str, object]:
-    with suppress(OSError, ValueError), open(file + _ORIGIN, encoding="utf-8") as origin:
+def _origin(paths: OutputPaths) -> dict[str, object]:
+    with suppress(OSError, ValueError), open(paths.origin, encoding="utf-8") as origin:
         return dict(json.load(origin))
     return {}
 
 
 def _signature(url: str) -> list[int | None] | None:
+    """Return the signature of an object; None if there is no object, or it cannot be known."""
     try:
         source = stat_object(url)
-    except PermissionError:  # who may write may not be one who may look
+    except PermissionError:  # a credential may allow writing but not reading
         return None
     except OSError as error:
         raise OutputError(f"cannot read {url}: {failure(error).message}") from error
     return list(source.signature) if source is not None and source.signature is not None else None
-
-
-def _names(file: str) -> list[str]:
-    """The file, and all that may stand beside it."""
-    return [file + end for end in ("", META, PARTIAL, PARTIAL + META, _ORIGIN)]

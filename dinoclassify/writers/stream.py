@@ -1,4 +1,4 @@
-"""Rows that go out as they come: to stdout, a device or a pipe."""
+"""Rows that are written as they are made, to stdout, a device or a pipe; and checks on outputs."""
 
 import os
 import sys
@@ -17,16 +17,17 @@ from dinoclassify.storage.atomic import (
     why_not_open,
 )
 from dinoclassify.storage.missing import why_no_folder
-from dinoclassify.writers.formats import Format, R, RowFormat
+from dinoclassify.writers.formats import Format, open_format
+from dinoclassify.writers.formats.base import R, RowFormat
 
 
 def check_output(output: str | None, chosen: Format) -> None:
-    """Find out what can be known before the work begins.
+    """Check, before the work begins, that an output can be written.
 
     Raises:
-        OutputError: the folder of ``output`` is not there or may not be written to, or ``output`` is a folder, or a
-            database that another program uses.
-        UsageError: the format is not for where it would go.
+        OutputError: the folder of ``output`` is missing or read-only, or ``output`` is a folder, or a database that
+            another program uses.
+        UsageError: the format cannot be written to such an output.
     """
     if output is None and sys.stdout is None:
         raise OutputError("stdout is closed: name a file with --output")
@@ -36,18 +37,15 @@ def check_output(output: str | None, chosen: Format) -> None:
         raise UsageError(f"--format {chosen.name} needs a regular file: name one with --output")
     if output is not None:
         check_place(output)
-    if output is not None and chosen.name == "sqlite":
-        from dinoclassify.writers.formats.sqlite import refuse_database_in_use
-
-        refuse_database_in_use(output)
+    if output is not None and chosen.database:
+        open_format(chosen.name, top_k=1).refuse_in_use(output)
 
 
 def check_place(output: str) -> None:
-    """Find out whether there may be a file of this name.
+    """Check that a file of this name can be written.
 
     Raises:
-        OutputError: it is a folder, or that in which it would be is not there or may not be written to; or it is the
-            name of an open file, and none is.
+        OutputError: it is a folder, or its folder is missing or read-only; or it names a descriptor that is not open.
     """
     descriptor = descriptor_of(output)
     if descriptor is not None and (why := why_not_open(descriptor)) is not None:
@@ -69,17 +67,17 @@ def _is_terminal(output: str | None) -> bool:
 
 
 def stream_rows(output: str | None, row_format: RowFormat[R], rows: Iterable[R]) -> None:
-    """Write rows, as they come, to stdout if ``output`` is None, else to a device or a pipe.
+    """Write rows, as they are made, to a device or a pipe, or to stdout if ``output`` is None.
 
     Raises:
         OutputError: they cannot be written.
-        OutputClosedError: the reader has gone.
+        OutputClosedError: the reader closed the pipe.
     """
     if output is None:
         _stream(sys.stdout.buffer, "stdout", row_format, rows)
         return
     with as_output_errors(output):
-        file = open_in_place(output, "ab")  # closed below, where its errors can be told from the run's
+        file = open_in_place(output, "ab")  # closed below, apart from errors of the run
     with close_checked(file, output):
         _stream(file, output, row_format, rows)
 
@@ -100,5 +98,5 @@ def _stream(file: BinaryIO, name: str, row_format: RowFormat[R], rows: Iterable[
 
 
 def _shown(line: bytes) -> bytes:
-    """The line for a terminal, which its content must not steer."""
+    """Return a line for a terminal, without control characters."""
     return printable(line.decode("utf-8").removesuffix("\n")).encode("utf-8") + b"\n"

@@ -20,17 +20,19 @@ import pytest
 import torch
 from PIL import Image
 
-from dinoclassify.cluster.transport import packed, pieces_of, unpacked
+from dinoclassify.cluster.transport import pack, pieces_of, unpack
 from dinoclassify.decoding.batch import Batch, DecodedImage
 from dinoclassify.errors import ModelError, UsageError
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.preprocessing import OpaqueProcessor
 from dinoclassify.types.source import MAX_PIXELS, SequentialContainer, Source
 from dinoclassify.writers import chunks
 from dinoclassify.writers.chunks import Chunk, ChunkPlan, ChunkResult, Piece, chunk_size, write_chunk
 from dinoclassify.writers.formats import open_format
+from dinoclassify.writers.manifest import part_files
 from dinoclassify.writers.output import Output, UpdateOptions
-from dinoclassify.writers.output_folder import OutputFolder, part_files, work_of
+from dinoclassify.writers.output_folder import OutputFolder
 from dinoclassify.writers.provenance import Origin
 from tests.conftest import ROOT, by_fork
 from tests.test_pipeline import TINY
@@ -166,15 +168,16 @@ def run(
     resume: bool = False,
 ) -> tuple[list[ChunkResult], list[str]]:
     """A whole run; gives what became of its pieces, and the inputs of which rows were kept."""
-    from dinoclassify.cluster.engine import Decoding, completed_chunks
+    from dinoclassify.cluster.engine import completed_chunks
+    from dinoclassify.cluster.tasks import Decoding
 
     facts = facts_of(model, gpus)
     lines, size = facts.row_format.lines, facts.batch_size
     place = OutputFolder(folder, facts.row_format, batch_size=size)
     kept: list[str] = []
     results: list[ChunkResult] = []
-    with closing(Output(place, lines, {"model": facts.model}, UpdateOptions(resume=resume))) as output:
-        plan = ChunkPlan(work_of(folder), lines, chunk_size(size), retry_failed=False)
+    with closing(Output.open(place, lines, {"model": facts.model}, UpdateOptions(resume=resume))) as output:
+        plan = ChunkPlan(OutputPaths(folder).journal, lines, chunk_size(size), retry_failed=False)
         pending = output.pending(
             sources, lambda source, change, _: kept.append(source.path) if change == "kept" else None
         )
@@ -244,7 +247,7 @@ def test_a_piece_comes_out_of_its_block_as_it_went_in(dtype: torch.dtype) -> Non
         ),
         Batch([failed], torch.empty((0, 3, 0, 0), dtype=dtype), 0.0, 0.0),
     ]
-    back, same = unpacked(packed(piece, batches), pinned=False)
+    back, same = unpack(pack(piece, batches), pinned=False)
     assert back == piece
     for one, other in zip(batches, same, strict=True):
         assert torch.equal(one.pixels, other.pixels)
@@ -265,9 +268,9 @@ def test_a_piece_is_in_ordinary_memory_where_none_can_be_pinned(monkeypatch: pyt
         return empty(shape, **options)
 
     batch = Batch([DecodedImage(Source("a"))], torch.rand(1, 3, 4, 5), 0.0, 0.0)
-    block = packed(Piece("chunk", 0, last=True), [batch])
+    block = pack(Piece("chunk", 0, last=True), [batch])
     monkeypatch.setattr(torch, "empty", refuse)
-    _, (same,) = unpacked(block, pinned=True)
+    _, (same,) = unpack(block, pinned=True)
     assert torch.equal(batch.pixels, same.pixels)
 
 
@@ -275,19 +278,13 @@ def decoded(work: Path, chunk: Chunk, members: list[str], folder: Path) -> list[
     """What a task of the cluster makes of a chunk: its pieces, with the paths of their images."""
     import pyarrow as pa
 
-    from dinoclassify.cluster.engine import Decoding, _decode
+    from dinoclassify.cluster.tasks import DecodeTask, Decoding, decode_chunk
 
     write_chunk(str(work), chunk)
-    blocks = _decode(
-        pa.table({"chunk": [chunk.name]}),
-        work=str(work),
-        preprocessing=TINY,
-        decoding=Decoding(2, exact=False, max_pixels=MAX_PIXELS, timeout=60.0),
-        expand=lambda _: map(Source, members),
-        size=4,
-        folder=str(folder),
-    )
-    found = [unpacked(block, pinned=False) for block in blocks]
+    decoding = Decoding(2, exact=False, max_pixels=MAX_PIXELS, timeout=60.0)
+    task = DecodeTask(str(work), str(folder), TINY, decoding, lambda _: map(Source, members), piece_size=4)
+    blocks = decode_chunk(pa.table({"chunk": [chunk.name]}), task=task)
+    found = [unpack(block, pinned=False) for block in blocks]
     return [(piece, [each.source.path for batch in batches for each in batch.inputs]) for piece, batches in found]
 
 

@@ -311,7 +311,7 @@ def test_what_people_have_edited_is_said(here: Path, predict: Predict, name: str
 
 def test_a_full_folder_for_temporary_files_is_said() -> None:
     rows = PreviousRows(JSONLines(1), os.getcwd())
-    rows._database.execute("PRAGMA max_page_count = 20")
+    rows._table.execute("PRAGMA max_page_count = 20")
 
     def fill() -> None:
         for number in range(1000):

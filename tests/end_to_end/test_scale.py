@@ -43,7 +43,7 @@ def test_memory_does_not_grow_with_the_number_of_inputs(kind: str, tmp_path: Pat
     written, early = 0, 0
     row_format = open_format("csv", 1)
     place = OutputFile(str(tmp_path / "out.csv"), row_format, batch_size=32)
-    with closing(Output(place, row_format.lines, {}, UpdateOptions())) as output:
+    with closing(Output.open(place, row_format.lines, {}, UpdateOptions())) as output:
         for prediction in classify(batches, level_of, LABELS):
             output.write(prediction)
             written += 1

@@ -151,9 +151,9 @@ def test_an_unfinished_file_is_as_private_as_the_finished_one() -> None:
     Path("out.csv").touch()
     os.chmod("out.csv", 0o640)
     output = OutputFile("out.csv", open_format("csv", 1), batch_size=8)
-    for begin in (partial(output.begin, {}), output.resume):
+    for begin in (partial(output.journal.begin, {}), output.journal.resume):
         begin()
-        output.close()
+        output.journal.close()
         assert rights("out.csv.partial")[0] == 0o640
 
 

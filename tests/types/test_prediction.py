@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dinoclassify.discovery.paths import absolute_path
 from dinoclassify.messages import printable
 from dinoclassify.types.prediction import Failure, Label, Prediction
-from dinoclassify.writers.formats import Lines
+from dinoclassify.writers.formats.base import Lines
 from dinoclassify.writers.formats.columns import columns, json_object, record
 from dinoclassify.writers.formats.csv import CSVLines, TSVLines
 from dinoclassify.writers.formats.excel_csv import ExcelLines

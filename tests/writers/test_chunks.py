@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from dinoclassify.results.reader import read_predictions
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.types.prediction import Label, Prediction
 from dinoclassify.types.source import SequentialContainer, Source
 from dinoclassify.writers import chunks
 from dinoclassify.writers.chunks import ChunkPlan, ChunkResult, Piece, write_rows
 from dinoclassify.writers.formats import open_format
 from dinoclassify.writers.output import Output, UpdateOptions
-from dinoclassify.writers.output_folder import OutputFolder, work_of
+from dinoclassify.writers.output_folder import OutputFolder
 
 FOLDER, ARCHIVE = "labels/", "photos.tar"
 CSV = open_format("csv", 1)
@@ -28,9 +29,9 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(images: int, *, stop_after: int | None = None, resume: bool = False) -> int:
     """Label a stream of so many images; gives the number of pieces made. ``stop_after`` so many it is interrupted."""
-    output = Output(OutputFolder(FOLDER, CSV, batch_size=2), CSV.lines, {"model": "m"}, UpdateOptions(resume))
+    output = Output.open(OutputFolder(FOLDER, CSV, batch_size=2), CSV.lines, {"model": "m"}, UpdateOptions(resume))
     with closing(output):
-        plan = ChunkPlan(work_of(FOLDER), CSV.lines, SIZE, retry_failed=False)
+        plan = ChunkPlan(OutputPaths(FOLDER).journal, CSV.lines, SIZE, retry_failed=False)
         made = 0
         for chunk in plan.chunks(
             output.pending([Source(ARCHIVE, SequentialContainer())], lambda *_: None), on_row=lambda _: None
@@ -51,7 +52,7 @@ def pieces(chunk: chunks.Chunk, images: int) -> Iterator[ChunkResult]:
             Prediction(path, "ok", (Label("fish", 1, 0.5),), size=1, mtime_ns=1)
             for path in paths(images)[number * SIZE : (number + 1) * SIZE]
         ]
-        yield write_rows(work_of(FOLDER), Piece(chunk.name, number, number == numbers[-1]), CSV.lines, made)
+        yield write_rows(OutputPaths(FOLDER).journal, Piece(chunk.name, number, number == numbers[-1]), CSV.lines, made)
 
 
 def paths(images: int) -> list[str]:

@@ -43,10 +43,11 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def publish(name: str, before_the_end: Callable[[], None] = lambda: None) -> None:
-    with closing(OutputFile(name, open_format("sqlite", 1), batch_size=8)) as output:
-        output.begin({"made_with": {}})
+    output = OutputFile(name, open_format("sqlite", 1), batch_size=8)
+    with closing(output.journal):
+        output.journal.begin({"made_with": {}})
         for row in ROWS:
-            output.append(row)
+            output.journal.append(row)
         before_the_end()
         output.publish(None, {"made_with": {}})
 

@@ -37,10 +37,11 @@ def write(path: Path, format_name: str, rows: list[Prediction] = ROWS) -> None:
     if not is_regular(str(path)):
         stream_rows(str(path), open_format(format_name, 2), rows)
         return
-    with closing(OutputFile(str(path), open_format(format_name, 2), batch_size=8)) as output:
-        output.begin({})
+    output = OutputFile(str(path), open_format(format_name, 2), batch_size=8)
+    with closing(output.journal):
+        output.journal.begin({})
         for row in rows:
-            output.append(row)
+            output.journal.append(row)
         output.publish(None, {"made_with": {}, "seconds": 1})
 
 
@@ -48,12 +49,13 @@ def write(path: Path, format_name: str, rows: list[Prediction] = ROWS) -> None:
 def test_the_file_appears_at_the_end_and_whole(tmp_path: Path, format_name: str) -> None:
     path = tmp_path / "out"
     path.write_text("old")
-    with closing(OutputFile(str(path), open_format(format_name, 2), batch_size=8)) as output:
-        output.begin({})
-        output.append(ROWS[0])
+    output = OutputFile(str(path), open_format(format_name, 2), batch_size=8)
+    with closing(output.journal):
+        output.journal.begin({})
+        output.journal.append(ROWS[0])
         assert path.read_text() == "old"
         assert (tmp_path / "out.partial").read_bytes().endswith(b"\n")
-        output.append(ROWS[1])
+        output.journal.append(ROWS[1])
         output.publish(None, {"seconds": 1})
     assert path.read_bytes() != b"old"
     assert sorted(os.listdir(tmp_path)) == ["out", "out.meta.json"]
@@ -283,11 +285,13 @@ def test_a_partial_is_cut_back_to_whole_batches(tmp_path: Path, monkeypatch: pyt
     """So that the rest is batched, and rounded, as it would have been."""
     monkeypatch.chdir(tmp_path)
     predictions = [Prediction(f"{number}.jpg", "ok", (Label("x", 0, 0.5),)) for number in range(6)]
-    with closing(OutputFile("out.csv", open_format("csv", 1), batch_size=4)) as output:
-        output.begin({})
+    output = OutputFile("out.csv", open_format("csv", 1), batch_size=4)
+    with closing(output.journal):
+        output.journal.begin({})
         for prediction in predictions:
-            output.append(prediction)
-    with closing(OutputFile("out.csv", open_format("csv", 1), batch_size=4)) as output:
-        output.resume()
-        assert list(output.journal_rows()) == predictions[:4]
+            output.journal.append(prediction)
+    output = OutputFile("out.csv", open_format("csv", 1), batch_size=4)
+    with closing(output.journal):
+        output.journal.resume()
+        assert list(output.journal.rows()) == predictions[:4]
     assert Path("out.csv.partial").read_bytes().count(b"\n") == 5

@@ -18,7 +18,6 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from dinoclassify.cli.options import OutputOptions
-from dinoclassify.cli.runs.request import Target
 from dinoclassify.cli.runs.to_file import owned
 from dinoclassify.errors import LockedError, OutputError, PruneError, UsageError
 from dinoclassify.results.reader import read_predictions
@@ -34,6 +33,7 @@ from dinoclassify.writers.output import Output, UpdateOptions
 from dinoclassify.writers.output_file import OutputFile
 from dinoclassify.writers.output_folder import OutputFolder
 from dinoclassify.writers.staging import published, stage_of
+from dinoclassify.writers.target import Target
 from tests.helpers.crash import in_small_process, killed_at
 
 KINDS = {
@@ -126,7 +126,9 @@ def run(
     file, kind = (name, OutputFolder) if target.in_parts else (target.kept_in or name, OutputFile)
     with (
         owned(target, OutputOptions(resume=update.resume, fresh=update.fresh)),
-        closing(Output(kind(file, row_format, batch_size=batch_size), row_format.lines, fingerprint, update)) as output,
+        closing(
+            Output.open(kind(file, row_format, batch_size=batch_size), row_format.lines, fingerprint, update)
+        ) as output,
     ):
         for number, source in enumerate(
             output.pending(map(Source, paths), lambda source, change, _: changes.append((source.path, change)))
@@ -382,7 +384,7 @@ def test_rows_that_count_no_more_are_not_counted(name: str) -> None:
     change("0.jpg", "x")
     append(name, PATHS[:1])
     with closing(
-        Output(
+        Output.open(
             OutputFile(name, open_format(KINDS[name], 1), batch_size=2),
             open_format(KINDS[name], 1).lines,
             FINGERPRINT,
@@ -667,7 +669,7 @@ def test_an_interrupted_run_with_other_columns_is_named_by_the_option_that_match
         (False, "finished rows of an interrupted run"),
     ):
         with pytest.raises(UsageError, match=message):
-            Output(place, three.lines, {"model": "m", "runtime": "torch"}, UpdateOptions(resume=resume))
+            Output.open(place, three.lines, {"model": "m", "runtime": "torch"}, UpdateOptions(resume=resume))
 
 
 def test_the_journal_of_a_link_is_beside_the_file_that_it_leads_to() -> None:

@@ -15,14 +15,16 @@ import fsspec
 import pytest
 
 from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.types.prediction import Failure, Label, Prediction
 from dinoclassify.types.source import ByteRange, SequentialContainer, Source
 from dinoclassify.writers import chunks as chunks_of
 from dinoclassify.writers import output_folder
 from dinoclassify.writers.chunks import Chunk, ChunkPlan, Piece, chunk_size, read_chunk, write_rows
 from dinoclassify.writers.formats import open_format
+from dinoclassify.writers.manifest import part_files, read_manifest
 from dinoclassify.writers.output import Output, UpdateOptions
-from dinoclassify.writers.output_folder import OutputFolder, part_files, read_manifest, work_of
+from dinoclassify.writers.output_folder import OutputFolder
 
 MADE_WITH = {"model": "m"}
 JSONL = open_format("jsonl", 1)
@@ -59,7 +61,7 @@ def images(tmp_path: Path) -> list[str]:
 def opened(folder: str, format_name: str = "jsonl", **options: Any) -> Output[Prediction]:
     row_format = open_format(format_name, 1)
     place = OutputFolder(folder, row_format, batch_size=2)
-    return Output(place, row_format.lines, MADE_WITH, UpdateOptions(**options))
+    return Output.open(place, row_format.lines, MADE_WITH, UpdateOptions(**options))
 
 
 def row(path: str, label: str = "fish", *, failed: bool = False) -> Prediction:
@@ -79,7 +81,7 @@ def label(folder: str, paths: list[str], format_name: str = "jsonl", name: str =
 
 
 def planned(folder: str, *, batch_size: int = 2, retry_failed: bool = False) -> ChunkPlan[Prediction]:
-    return ChunkPlan(work_of(folder), JSONL.lines, chunk_size(batch_size), retry_failed=retry_failed)
+    return ChunkPlan(OutputPaths(folder).journal, JSONL.lines, chunk_size(batch_size), retry_failed=retry_failed)
 
 
 def answer(plan: ChunkPlan[Prediction], chunks: Iterable[Chunk], make: Callable[[str], Prediction] = row) -> None:
@@ -118,7 +120,7 @@ def test_a_run_leaves_parts_in_the_order_of_the_inputs_and_a_manifest_that_names
     assert manifest["counts"] == {"ok": 10}
     assert rows_of(folder) == [(path, "fish") for path in images]
     assert names_in(folder) == sorted(["_manifest.json", *(part["name"] for part in manifest["parts"])])
-    assert not exists(work_of(folder))
+    assert not exists(OutputPaths(folder).journal)
 
 
 @pytest.mark.parametrize("name", ["csv", "tsv", "csv.gz", "jsonl.gz", "parquet"])
@@ -153,7 +155,7 @@ def test_where_names_cannot_be_exchanged_the_old_folder_is_not_lost(
 ) -> None:
     folder = str(tmp_path / "labels")
     label(folder, images[:3], name="old")
-    monkeypatch.setattr(output_folder, "exchange", lambda *_: False)
+    monkeypatch.setattr("dinoclassify.storage.atomic_folder.exchange", lambda *_: False)
     real, renamed = os.rename, list[str]()
 
     def rename(one: str, other: str) -> None:

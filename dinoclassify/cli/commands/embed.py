@@ -7,10 +7,11 @@ import typer
 
 from dinoclassify.cli import options
 from dinoclassify.cli.runs.inputs import DASH
-from dinoclassify.cli.runs.request import Request, Target, check_run
+from dinoclassify.cli.runs.request import Request, check_run
 from dinoclassify.cli.runs.to_file import Job, write_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.writers.formats import FEATURE_FORMATS, choose_format
+from dinoclassify.writers.target import Target
 
 if TYPE_CHECKING:
     from dinoclassify.types.embedding import Embedding

@@ -8,7 +8,6 @@ from functools import partial
 from dinoclassify.cli import options
 from dinoclassify.cli.runs.inputs import DASH
 from dinoclassify.cli.runs.progress import wants_bar
-from dinoclassify.cli.runs.request import Target, files_of
 from dinoclassify.cli.runs.signals import ending_with_reader
 from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.runs.to_file import owned
@@ -19,6 +18,7 @@ from dinoclassify.messages import count_of
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats import choose_format
 from dinoclassify.writers.stream import check_output
+from dinoclassify.writers.target import Target, files_of
 
 
 @options.grouped

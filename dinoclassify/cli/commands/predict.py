@@ -10,7 +10,7 @@ import typer
 from dinoclassify.cli import options
 from dinoclassify.cli.given import reject_options
 from dinoclassify.cli.runs.inputs import DASH, print_inputs
-from dinoclassify.cli.runs.request import Request, Target, check_run
+from dinoclassify.cli.runs.request import Request, check_run
 from dinoclassify.cli.runs.to_file import Job, write_rows
 from dinoclassify.cli.runs.to_folder import check_parts, write_parts
 from dinoclassify.cli.runs.watch import check_watch, watch_rows
@@ -20,6 +20,7 @@ from dinoclassify.labels.groups import Groups, read_groups
 from dinoclassify.labels.label_file import read_labels
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats import choose_format, open_format
+from dinoclassify.writers.target import Target
 
 _OF_ROWS = frozenset(
     {"output", "output_format", "resume", "fresh", "retry_failed", "prune", "max_prune", "errors_to", "watch", "status"}

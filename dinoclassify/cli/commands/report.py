@@ -8,7 +8,6 @@ from dinoclassify.cli import options
 from dinoclassify.cli.checks import required
 from dinoclassify.cli.runs.inputs import DASH
 from dinoclassify.cli.runs.progress import wants_bar
-from dinoclassify.cli.runs.request import files_of
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
 from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.errors import UsageError
@@ -16,6 +15,7 @@ from dinoclassify.messages import count_of
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.stream import check_place
+from dinoclassify.writers.target import files_of
 
 
 @options.grouped

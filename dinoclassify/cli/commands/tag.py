@@ -10,12 +10,12 @@ from dinoclassify.cli import options
 from dinoclassify.cli.checks import chosen, required, warn_of, warn_of_all, warn_of_only
 from dinoclassify.cli.given import reject_options
 from dinoclassify.cli.runs.progress import with_progress
-from dinoclassify.cli.runs.request import files_of
 from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
 from dinoclassify.cli.terminal import print_lines, say, set_up_log
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of, printable
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.target import files_of
 
 if TYPE_CHECKING:
     from dinoclassify.results.sidecars.tag import TagResult

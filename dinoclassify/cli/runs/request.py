@@ -10,59 +10,12 @@ from dinoclassify.discovery.archives import is_archive
 from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.discovery.image_tables import is_table
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.storage.atomic import is_regular
-from dinoclassify.storage.lock import lock_of
 from dinoclassify.storage.missing import why_saved_again
-from dinoclassify.storage.remote.object_store import filesystem, is_url
-from dinoclassify.writers.fingerprint import META, PARTIAL
-from dinoclassify.writers.formats import FORMATS, Format, refuse_reserved
-from dinoclassify.writers.staging import stage_of
+from dinoclassify.storage.output_paths import OutputPaths, refuse_reserved
+from dinoclassify.storage.remote.object_store import filesystem
+from dinoclassify.writers.formats import FORMATS, Format
 from dinoclassify.writers.stream import check_output
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where rows go: to a file or an object, or ``in_parts`` to a folder of these; ``file`` is None for stdout."""
-
-    file: str | None
-    chosen: Format
-    in_parts: bool = False
-
-    @property
-    def url(self) -> str | None:
-        """The object, if it is one."""
-        return self.file if self.file is not None and is_url(self.file) else None
-
-    @property
-    def kept_in(self) -> str | None:
-        """The regular file, if any, which appears whole and can be resumed; of an object, before it is sent."""
-        if self.in_parts:
-            return None
-        if self.url is not None:
-            return stage_of(self.url)
-        return self.file if self.file is not None and is_regular(self.file) else None
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether rows are kept with metadata, and can be resumed; else they are streamed."""
-        return self.in_parts or self.kept_in is not None
-
-    @property
-    def locked(self) -> str | None:
-        """The file or folder that no other run may write meanwhile."""
-        if self.in_parts and self.file is not None:
-            folder = self.file.rstrip("/")
-            return folder if self.url is None else stage_of(folder)
-        return self.kept_in
-
-    @property
-    def journal(self) -> str | None:
-        """The file or folder of the rows that are finished before the output is."""
-        from dinoclassify.writers.output_file import journal_of
-
-        if self.in_parts and self.file is not None:
-            return self.file.rstrip("/") + PARTIAL
-        return journal_of(self.locked) if self.locked is not None else None
+from dinoclassify.writers.target import Target, files_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +110,7 @@ def _check_tables(request: Request) -> None:
     file, inputs = request.target.file, request.inputs
     if file is None or inputs.column is None or inputs.files_from is not None:
         return
-    if is_table(file) and os.path.exists(file) and not os.path.exists(file + META):
+    if is_table(file) and os.path.exists(file) and not os.path.exists(OutputPaths(file).meta):
         raise UsageError(f"{file} is a table that no run wrote, and may be an input: choose another name")
 
 
@@ -171,12 +124,6 @@ def _check_new_file(file: str | None, chosen: Format, named: list[str]) -> None:
     check_output(file, chosen)
     if file is not None and _is_input(file, named):
         raise UsageError(f"{file} would be written over an input")
-
-
-def files_of(output: str) -> set[str]:
-    """What a run that writes ``output`` makes beside it."""
-    path = os.path.realpath(output)
-    return {lock_of(output), *(path + ending for ending in ("", PARTIAL, META, PARTIAL + META))}
 
 
 def _is_input(file: str, named: list[str]) -> bool:

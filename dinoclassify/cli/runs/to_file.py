@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic
 from dinoclassify.cli import options
 from dinoclassify.cli.runs.inputs import Census, find_inputs, is_live, nothing_found, second_look
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
-from dinoclassify.cli.runs.request import Request, Target
+from dinoclassify.cli.runs.request import Request
 from dinoclassify.cli.runs.signals import ending_with_reader
 from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.terminal import say
@@ -25,9 +25,10 @@ from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.run_options import RunOptions
 from dinoclassify.types.source import Source
-from dinoclassify.writers.formats import R, RowFormat
+from dinoclassify.writers.formats.base import R, RowFormat
 from dinoclassify.writers.staging import published
 from dinoclassify.writers.stream import stream_rows
+from dinoclassify.writers.target import Target
 
 if TYPE_CHECKING:
     from dinoclassify.loaded_model import LoadedModel
@@ -198,7 +199,7 @@ def open_output(origin: "Origin[R]", request: Request) -> "Output[R]":
     else:
         place = OutputFile(target.kept_in or "", origin.row_format, batch_size=batch_size)
     options = UpdateOptions(upkeep.resume, upkeep.fresh, upkeep.retry_failed, upkeep.prune, upkeep.max_prune)
-    return Output(place, origin.row_format.lines, all_made_with(origin, request), options)
+    return Output.open(place, origin.row_format.lines, all_made_with(origin, request), options)
 
 
 def all_made_with(origin: "Origin[R]", request: Request) -> dict[str, object]:

@@ -16,9 +16,10 @@ from dinoclassify.discovery.containers import expand_container
 from dinoclassify.discovery.filters import Filters, InputSelector, take_shard_and_limit
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.errors import UsageError
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.reader import with_signatures
 from dinoclassify.types.source import SequentialContainer, Source
-from dinoclassify.writers.formats import R
+from dinoclassify.writers.formats.base import R
 
 
 def check_parts(request: Request, cluster: EngineOptions) -> None:
@@ -52,9 +53,9 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Engin
         cluster: where it is done.
     """
     from dinoclassify.cluster.connection import connected
-    from dinoclassify.cluster.engine import Decoding, completed_chunks, probe_model
+    from dinoclassify.cluster.engine import completed_chunks, probe_model
+    from dinoclassify.cluster.tasks import Decoding
     from dinoclassify.writers.chunks import ChunkPlan, chunk_size
-    from dinoclassify.writers.output_folder import work_of
 
     inputs, passing, upkeep = request.inputs, request.passing, request.upkeep
     tally, folder = Tally(upkeep.failure_limit), request.target.file or ""
@@ -71,7 +72,10 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Engin
         tally.start(output.statuses)
         batch_size = passing.batch_size or origin.model.batch_size
         plan = ChunkPlan(
-            work_of(folder), origin.row_format.lines, chunk_size(batch_size), retry_failed=upkeep.retry_failed
+            OutputPaths(folder).journal,
+            origin.row_format.lines,
+            chunk_size(batch_size),
+            retry_failed=upkeep.retry_failed,
         )
         with (
             closing(output),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dinoclassify.cli.runs.heartbeat import EVERY, Heartbeat, notify, utc
 from dinoclassify.cli.runs.inputs import DASH, find_inputs
 from dinoclassify.cli.runs.progress import log_model, with_progress
-from dinoclassify.cli.runs.request import Request, files_of
+from dinoclassify.cli.runs.request import Request
 from dinoclassify.cli.runs.signals import Stopped, finishing_batches, hanging_up
 from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.runs.to_file import Job, all_made_with, run_metadata
@@ -23,18 +23,19 @@ from dinoclassify.discovery.containers import is_file_name
 from dinoclassify.discovery.discover import glob_folder, is_pattern
 from dinoclassify.discovery.filters import has_image_suffix, is_glob
 from dinoclassify.discovery.path_list import writing_paths
-from dinoclassify.discovery.seen import SEEN
 from dinoclassify.discovery.watch import Watch
 from dinoclassify.errors import FailuresError, NoInputsError, OutputError, UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.lock import locked
 from dinoclassify.storage.missing import why_missing
+from dinoclassify.storage.output_paths import OutputPaths, refuse_reserved
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.source import Source
-from dinoclassify.writers.formats import R, RowFormat, refuse_reserved
+from dinoclassify.writers.formats.base import R, RowFormat
 from dinoclassify.writers.stream import check_place
+from dinoclassify.writers.target import files_of
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
@@ -76,7 +77,7 @@ def _check_status(status: str, request: Request) -> None:
     check_place(status)
     refuse_reserved(status)
     target, upkeep = request.target, request.upkeep
-    others = files_of(target.file) | {os.path.realpath(target.file) + SEEN} if target.file is not None else set()
+    others = files_of(target.file) | {OutputPaths.resolved(target.file).seen} if target.file is not None else set()
     named = (upkeep.errors_to, *request.tables, *(request.inputs.paths or ()))
     others |= {os.path.realpath(name) for name in named if name}
     if os.path.realpath(status) in others or has_image_suffix(status):

@@ -7,20 +7,21 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
-from dinoclassify.cli.runs.request import Target
 from dinoclassify.cli.runs.signals import ending_with_reader
 from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.discovery.paths import absolute_path, is_relative_file
-from dinoclassify.discovery.seen import SEEN, Seen, SeenFile, seen_in
+from dinoclassify.discovery.seen import Seen, SeenFile, seen_in
 from dinoclassify.discovery.watch import Watch
 from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.paths import file_shown_as
 from dinoclassify.types.prediction import Row
 from dinoclassify.writers.append_file import AppendFile
-from dinoclassify.writers.fingerprint import META, PARTIAL, as_json, check_fingerprint, read_meta, write_meta
-from dinoclassify.writers.formats import R, RowFormat
+from dinoclassify.writers.fingerprint import as_json, check_fingerprint, read_meta, write_meta
+from dinoclassify.writers.formats.base import R, RowFormat
 from dinoclassify.writers.rotated_file import RotatedFile
 from dinoclassify.writers.stream import stream_rows
+from dinoclassify.writers.target import Target
 
 R_contra = TypeVar("R_contra", bound=Row, contravariant=True)
 
@@ -105,7 +106,7 @@ class FileOutput(Generic[R]):
         self._memory = SeenFile(made_with)
         before = self._memory.read(self._file.path)
         if before.keys() | self._memory.rotated.keys() and not os.path.exists(self._file.path):
-            cure = f"to have them labelled again stop this run, remove {self._file.path}{SEEN}, and start"
+            cure = f"to have them labelled again stop this run, remove {OutputPaths(self._file.path).seen}, and start"
             log.warning("%s is new; the images that had rows in an older one get no others: %s", path, cure)
         try:
             self._file.open(check_end=True)
@@ -176,13 +177,13 @@ class FileOutput(Generic[R]):
 
     def _check(self, path: str, row_format: RowFormat[R]) -> bool:
         """See that rows may be added to the file; gives whether metadata say so already."""
-        real, cure = self._file.path, "name another --output"
-        if os.path.exists(real + PARTIAL):
-            raise UsageError(f"{path}{PARTIAL} is of an interrupted run: finish that first, with --resume")
+        paths, cure = OutputPaths(self._file.path), "name another --output"
+        if os.path.exists(paths.journal):
+            raise UsageError(f"{OutputPaths(path).journal} is of an interrupted run: finish that first, with --resume")
         self._folder = os.getcwd()
-        if not os.path.exists(real) or os.path.getsize(real) <= len(row_format.lines.header()):
+        if not os.path.exists(paths.output) or os.path.getsize(paths.output) <= len(row_format.lines.header()):
             return False
-        meta = read_meta(real + META, path, cure=cure)
+        meta = read_meta(paths.meta, path, cure=cure)
         check_fingerprint(meta["made_with"], path, as_json(self._made_with), option="--watch", cure=cure)
         self._folder = meta.get("working_folder") or self._folder
         return bool(meta.get("appended")) and self._folder == os.getcwd()
@@ -228,7 +229,7 @@ class FileOutput(Generic[R]):
 
     def _write_meta(self, meta: Mapping[str, object]) -> None:
         rest = {"adds_to_output": False, "appended": True, "working_folder": os.getcwd(), **meta}
-        write_meta(self._file.path + META, {"made_with": self._made_with, **rest})
+        write_meta(OutputPaths(self._file.path).meta, {"made_with": self._made_with, **rest})
 
 
 def _is_same(one: Seen, other: Seen | None) -> bool:

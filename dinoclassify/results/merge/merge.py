@@ -6,7 +6,6 @@ earlier runs. Rows of shards follow, in the order of their positions. Rows are s
 
 import heapq
 import os
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -20,12 +19,14 @@ from dinoclassify.errors import UsageError
 from dinoclassify.results.merge.parts import Part, ShardPart, read_parts, refuse_or_warn, unfinished_files
 from dinoclassify.results.reader import latest_predictions, read_predictions
 from dinoclassify.storage.atomic import as_output_errors, is_regular, replacing
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.paths import shown_path
+from dinoclassify.storage.scratch_table import ScratchTable
 from dinoclassify.system.open_files import raise_file_limit
 from dinoclassify.types.prediction import Prediction
-from dinoclassify.writers.fingerprint import META, is_appended, write_meta
-from dinoclassify.writers.formats import RowFormat, open_format
-from dinoclassify.writers.previous_rows import temporary_table
+from dinoclassify.writers.fingerprint import is_appended, write_meta
+from dinoclassify.writers.formats import open_format
+from dinoclassify.writers.formats.base import RowFormat
 from dinoclassify.writers.stream import stream_rows
 
 # Metadata of the merged file, as far as all parts agree.
@@ -36,10 +37,7 @@ _FILES = 3  # open files for each part that is being read
 _OTHER_FILES = 100  # open files of the rest of the process
 
 # first: the first part with the path; other: another part with it; best: the highest rank of its rows.
-_TABLE = """
-PRAGMA journal_mode = OFF;
-CREATE TABLE paths (path TEXT PRIMARY KEY, first INTEGER, other INTEGER, best INTEGER) WITHOUT ROWID;
-"""
+_TABLE = "CREATE TABLE paths (path TEXT PRIMARY KEY, first INTEGER, other INTEGER, best INTEGER) WITHOUT ROWID"
 _INSERT = """
 INSERT INTO paths VALUES (?, ?, NULL, ?) ON CONFLICT (path) DO UPDATE SET
     other = iif(excluded.first = first, other, excluded.first), best = max(best, excluded.best)
@@ -106,7 +104,7 @@ def merge(
         else:
             _write(file, row_format, rows, meta)
     if file is not None:
-        write_meta(os.path.realpath(file) + META, meta)
+        write_meta(OutputPaths.resolved(file).meta, meta)
     return Merged(statuses, errors, meta)
 
 
@@ -121,11 +119,10 @@ def _row_filter(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Ca
     if len(parts) in (1, len(shards)):
         yield lambda _rank, _row: True
         return
-    with temporary_table("the paths of the parts"), closing(sqlite3.connect("")) as database:
-        database.executescript(_TABLE)
+    with closing(ScratchTable(_TABLE, "the paths of the parts")) as table:
         looked_at = ((shown_path(row.path), rank % len(parts), rank) for rank, row in _ranked(parts))
-        database.executemany(_INSERT, looked_at)
-        doubled = database.execute(_DOUBLED).fetchone()
+        table.insert(_INSERT, looked_at)
+        doubled = table.first(_DOUBLED)
         if doubled is not None:
             path, first, other, count = doubled
             more = f", and so are {count - 1:,} more in two parts" if count > 1 else ""
@@ -137,8 +134,8 @@ def _row_filter(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Ca
         def is_current(rank: int, row: Prediction) -> bool:
             if doubled is None:
                 return True
-            (best,) = database.execute("SELECT best FROM paths WHERE path = ?", (shown_path(row.path),)).fetchone()
-            return bool(best % len(parts) == rank % len(parts))
+            best = table.first("SELECT best FROM paths WHERE path = ?", (shown_path(row.path),))
+            return best is not None and best[0] % len(parts) == rank % len(parts)
 
         yield is_current
 
@@ -202,8 +199,8 @@ def _write(
         with as_output_errors(output):
             row_format.write(file, rows, meta)
         row_format.refuse_in_use(output)
-        with as_output_errors(output + META), suppress(FileNotFoundError):
-            os.unlink(os.path.realpath(output) + META)
+        with as_output_errors(OutputPaths(output).meta), suppress(FileNotFoundError):
+            os.unlink(OutputPaths.resolved(output).meta)
 
 
 def _merged_meta(

@@ -17,8 +17,9 @@ from dinoclassify.discovery.shard_positions import unpacked
 from dinoclassify.errors import UsageError
 from dinoclassify.results.reader import read_meta
 from dinoclassify.storage.missing import why_missing, why_saved_again
+from dinoclassify.storage.output_paths import META, PARTIAL, OutputPaths
 from dinoclassify.storage.remote.object_store import is_url
-from dinoclassify.writers.fingerprint import META, PARTIAL, describe_part, is_digest
+from dinoclassify.writers.fingerprint import describe_part, is_digest
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +111,8 @@ def read_parts(names: Iterable[str], *, allow_gaps: bool, allow_duplicates: bool
 
 def unfinished_files(name: str) -> list[str]:
     """The files that an unfinished run left beside its output."""
-    path = os.path.realpath(name) + PARTIAL
-    return [file for file in (path, path + META) if os.path.exists(file)]
+    paths = OutputPaths.resolved(name)
+    return [file for file in (paths.journal, paths.journal_meta) if os.path.exists(file)]
 
 
 def refuse_or_warn(trouble: str, cure: str, *, allowed: bool) -> None:
@@ -147,7 +148,8 @@ def _read_part(name: str) -> Part:
         raise UsageError(f"another program has saved {name}, {why}: merge takes it as predict wrote it")
     meta = read_meta(name)
     if not isinstance(made_with := meta.get("made_with"), dict):
-        raise UsageError(f"there is no {finished}{META} that says what made {name}: merge takes what predict wrote")
+        meta_name = OutputPaths(finished).meta
+        raise UsageError(f"there is no {meta_name} that says what made {name}: merge takes what predict wrote")
     if not isinstance(made_with.get("top-k"), int):
         raise UsageError(f"{name} has features, which embed wrote: merge takes what predict wrote")
     if (shard := meta.get("shard")) is not None:
@@ -169,7 +171,7 @@ def _read_shard(name: str, meta: Mapping[str, Any], shard: Any) -> ShardPart:
 
 
 def _shard_error(name: str) -> UsageError:
-    return UsageError(f"{name}{META} does not say where the rows of {name} belong: make it again")
+    return UsageError(f"{OutputPaths(name).meta} does not say where the rows of {name} belong: make it again")
 
 
 def _check_made_with(parts: Sequence[Part]) -> None:

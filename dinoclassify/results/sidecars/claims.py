@@ -1,14 +1,10 @@
 """Which image each sidecar belongs to: a table on disk, removed when the process ends."""
 
 import os
-import sqlite3
-import weakref
 
-from dinoclassify.writers.previous_rows import temporary_table
+from dinoclassify.storage.scratch_table import ScratchTable
 
 _TABLE = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
 CREATE TABLE claims (sidecar BLOB PRIMARY KEY, image BLOB) WITHOUT ROWID;
 """
 
@@ -21,10 +17,7 @@ class Claims:
     """
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # closed in any thread
-        weakref.finalize(self, self._database.close)
-        with temporary_table("the names of the sidecars"):
-            self._database.executescript(_TABLE)
+        self._table = ScratchTable(_TABLE, "the names of the sidecars")
 
     def claim(self, sidecar: str, image: str) -> str | None:
         """Claim a sidecar; returns the image that claimed it before, maybe the same one, or None.
@@ -36,10 +29,9 @@ class Claims:
         Raises:
             OutputError: the folder for temporary files is full.
         """
-        key = os.fsencode(sidecar)
-        with temporary_table("the names of the sidecars"):
-            cursor = self._database.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", (key, os.fsencode(image)))
-        return None if cursor.rowcount else self.owner(sidecar)
+        claim = os.fsencode(sidecar), os.fsencode(image)
+        inserted = self._table.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", claim)
+        return None if inserted.rowcount else self.owner(sidecar)
 
     def owner(self, sidecar: str) -> str | None:
         """The image that claimed the sidecar; None if none did.
@@ -47,11 +39,9 @@ class Claims:
         Raises:
             OutputError: the folder for temporary files is full.
         """
-        with temporary_table("the names of the sidecars"):
-            cursor = self._database.execute("SELECT image FROM claims WHERE sidecar = ?", (os.fsencode(sidecar),))
-            row = cursor.fetchone()
+        row = self._table.first("SELECT image FROM claims WHERE sidecar = ?", (os.fsencode(sidecar),))
         return None if row is None else os.fsdecode(row[0])
 
     def close(self) -> None:
         """Drop the table."""
-        self._database.close()
+        self._table.close()

@@ -1,4 +1,4 @@
-"""The columns of predictions. Every format asks here: no other module knows their names."""
+"""The columns of predictions. No other module knows their names."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,21 +8,20 @@ from dinoclassify.storage.paths import exact_path, read_path, shown_path
 from dinoclassify.types.prediction import ErrorCode, Failure, Label, Prediction, Row, Status
 
 Value = str | int | float | None
-# The columns in order, with the type each has where the format has types. Those of rank 1 stand alone;
-# ranks 2 to K repeat them with _2 to _K behind the name.
+# The columns in order, with their types. The columns of ranks 2 to K repeat those of rank 1 with the suffixes _2 to _K.
 _BEFORE: dict[str, type] = {"path": str, "status": str}
 _RANK: dict[str, type] = {"label": str, "score": float, "index": int}
 _AFTER: dict[str, type] = {"error_code": str, "error": str, "size": int, "mtime_ns": int}
 
 
 def columns(top_k: int) -> dict[str, type]:
-    """The column names of a table with ``top_k`` ranks, in order, each with its Python type."""
+    """Return the columns of a table with ``top_k`` ranks, in order: their names and Python types."""
     further = {f"{name}_{k}": kind for k in range(2, top_k + 1) for name, kind in _RANK.items()}
     return _BEFORE | _RANK | further | _AFTER
 
 
 def record(prediction: Prediction, top_k: int) -> dict[str, Value]:
-    """One flat row for the columns of ``columns(top_k)``; absent values are None."""
+    """Return a prediction as a flat row with ``columns(top_k)``; absent values are None."""
     row: dict[str, Value] = dict.fromkeys(columns(top_k))
     row.update(common(prediction))
     for k, label in enumerate(prediction.top[:top_k], start=1):
@@ -32,9 +31,9 @@ def record(prediction: Prediction, top_k: int) -> dict[str, Value]:
 
 
 def json_object(prediction: Prediction, top_k: int) -> Mapping[str, object]:
-    """The row as an object for JSON: rank 1 under its own names and, with ``top_k`` > 1, all ranks in ``top``.
+    """Return a prediction as an object for JSON; with ``top_k`` > 1 its ``top`` has all ranks.
 
-    A path that is not UTF-8 also stands, exactly, in ``path_b64``.
+    A path that is not UTF-8 is also given exactly, in ``path_b64``.
     """
     row: dict[str, object] = dict(record(prediction, top_k=1))
     if top_k > 1:
@@ -43,20 +42,20 @@ def json_object(prediction: Prediction, top_k: int) -> Mapping[str, object]:
 
 
 def from_record(row: Mapping[str, Value], top_k: int) -> Prediction:
-    """The prediction that `record` has made the row of; its path as `shown_path` has it.
+    """Return the prediction in a row of `record`; its path is as `shown_path` returns it.
 
     Raises:
-        KeyError, TypeError, ValueError: no row of these columns can look so.
+        KeyError, TypeError, ValueError: it is not such a row.
     """
     ranks = [{name: row[name if k == 1 else f"{name}_{k}"] for name in _RANK} for k in range(1, top_k + 1)]
     return _prediction(row, ranks)
 
 
 def from_json(row: Mapping[str, Any]) -> Prediction:
-    """The prediction that `json_object` has made the row of, its path exactly.
+    """Return the prediction in an object of `json_object`, with its exact path.
 
     Raises:
-        KeyError, TypeError, ValueError: no row can look so.
+        KeyError, TypeError, ValueError: it is not such an object.
     """
     if not isinstance(row, dict):
         raise TypeError("it is no object")
@@ -65,7 +64,7 @@ def from_json(row: Mapping[str, Any]) -> Prediction:
 
 
 def common(row: Row) -> dict[str, Value]:
-    """The values of the columns that every row has."""
+    """Return the values of the columns that every row has."""
     return {
         "path": shown_path(row.path),
         "status": row.status,
@@ -91,7 +90,7 @@ def _prediction(row: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> P
     path = read_path(row)
     if "\0" in path:
         raise ValueError("no path has a NUL")
-    os.fsencode(path)  # raises ValueError if it is no path either
+    os.fsencode(path)  # raises ValueError if it cannot be a path
     return Prediction(path, status, top, failure, row["size"], row["mtime_ns"])
 
 
@@ -109,5 +108,5 @@ def _rank(label: Label) -> dict[str, Value]:
 
 
 def _as_whole(value: Any) -> Any:
-    """A whole number that jq has written as ``1.8e+18``, as an int; any other value as it is."""
+    """Return a whole number that jq wrote as ``1.8e+18`` as an int, and any other value unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""CSV and TSV: UTF-8, lines end in a newline, fields quoted as RFC 4180 says, empty where there is no value."""
+"""CSV and TSV: UTF-8, rows end in a newline, fields are quoted as in RFC 4180, and empty without a value."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,27 +6,33 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.base import RowFormat
 from dinoclassify.writers.formats.columns import Value, columns, from_record, record
+
+
+def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
+    """Return the format ``csv`` or ``tsv`` for predictions with ``top_k`` ranks."""
+    return RowFormat(name, TSVLines(top_k) if name == "tsv" else CSVLines(top_k))
 
 
 @dataclass(frozen=True)
 class CSVLines:
-    """Predictions with ``top_k`` ranks as lines of CSV; see `dinoclassify.writers.formats.Lines`."""
+    """Predictions with ``top_k`` ranks as lines of CSV; see `writers.formats.base.Lines`."""
 
     top_k: int
 
     separator: ClassVar[str] = ","
 
     def header(self) -> bytes:
-        """The line with the names of the columns."""
+        """Return the line with the column names."""
         return join(columns(self.top_k), self.separator)
 
     def line(self, row: Prediction) -> bytes:
-        """One row."""
+        """Return one row."""
         return join(record(row, self.top_k).values(), self.separator)
 
     def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
-        """The complete rows of a file, the header included: a quoted field may span lines of text."""
+        """Yield the header and the complete rows of a file; a quoted field may span lines of text."""
         parts: list[bytes] = []
         within_quotes = False
         for text in file:
@@ -37,37 +43,33 @@ class CSVLines:
                 parts.clear()
 
     def parse(self, line: bytes) -> Prediction:
-        """The prediction that a line was made of.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is no such line.
-        """
+        """Return the prediction in a line; see `Lines`."""
         return self._read(split(line, self.separator))
 
     def _read(self, fields: Sequence[str]) -> Prediction:
-        wanted = columns(self.top_k)
-        if len(fields) != len(wanted):
-            raise ValueError(f"a row has {len(fields)} fields, not {len(wanted)}")
-        named = zip(wanted.items(), fields, strict=True)
+        kinds = columns(self.top_k)
+        if len(fields) != len(kinds):
+            raise ValueError(f"a row has {len(fields)} fields, not {len(kinds)}")
+        named = zip(kinds.items(), fields, strict=True)
         row = {name: None if text == "" else kind(text) for (name, kind), text in named}
         return from_record(row, self.top_k)
 
 
 @dataclass(frozen=True)
 class TSVLines(CSVLines):
-    """The same, with tabs between the fields."""
+    """Predictions as lines of TSV."""
 
     separator: ClassVar[str] = "\t"
 
 
 def join(values: Iterable[Value], separator: str = ",", *, quoted: str = "") -> bytes:
-    """The line of some values. A field with a character of ``quoted`` is quoted, beside those that must be."""
+    """Return values as a line. Fields that CSV need not quote are quoted if they have a character of ``quoted``."""
     special = frozenset(f'{separator}{quoted}"\n\r')
     return (separator.join(_field(value, special) for value in values) + "\n").encode("utf-8")
 
 
 def split(line: bytes, separator: str = ",") -> list[str]:
-    """The fields of a line. Raises ValueError if it is none."""
+    """Return the fields of a line. Raises ValueError if it is not a line of CSV."""
     try:
         return next(csv.reader([line.decode("utf-8").removesuffix("\n")], delimiter=separator))
     except csv.Error as error:
@@ -75,6 +77,6 @@ def split(line: bytes, separator: str = ",") -> list[str]:
 
 
 def _field(value: Value, special: frozenset[str]) -> str:
-    # Not the csv module: before Python 3.13 it leaves a lone carriage return unquoted, which readers take for a line.
+    # Before Python 3.13 the csv module leaves a lone carriage return unquoted, which readers take for a line end.
     text = "" if value is None else str(value)
     return text if special.isdisjoint(text) else '"' + text.replace('"', '""') + '"'

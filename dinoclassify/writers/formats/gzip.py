@@ -1,4 +1,4 @@
-"""Lines of another format, compressed by gzip: the same rows are the same bytes."""
+"""Lines of another format, compressed by gzip. Equal rows give equal bytes."""
 
 import gzip
 import io
@@ -7,19 +7,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Generic, cast
 
-from dinoclassify.writers.formats import Lines, R, without_header
+from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers import formats
+from dinoclassify.writers.formats.base import Lines, R, RowFormat, without_header
 
-_LEVEL = 6  # gzip's own default: Python's, 9, takes twice the time for 1 % less
+_LEVEL = 6  # default of the gzip program; Python's, 9, takes twice the time to save 1 %
+
+
+def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
+    """Return the format of lines ``NAME.gz`` for predictions with ``top_k`` ranks."""
+    lines = formats.open_format(name.removesuffix(".gz"), top_k).lines
+    return RowFormat(name, lines, GzipTable(lines))
 
 
 @dataclass(frozen=True)
 class GzipTable(Generic[R]):
-    """A file of ``lines``, compressed; see `dinoclassify.writers.formats.Table`."""
+    """A file of ``lines``, compressed; see `writers.formats.base.Table`."""
 
     plain: Lines[R]
 
     def write(self, file: BinaryIO, rows: Iterable[R], _meta: Mapping[str, object]) -> None:
-        """Write a file; its header names neither a file nor a time."""
+        """Write a file; its gzip header has no file name and no time."""
         with (
             gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as compressed,
             io.BufferedWriter(cast(io.RawIOBase, compressed)) as buffer,
@@ -28,11 +36,7 @@ class GzipTable(Generic[R]):
             buffer.writelines(map(self.plain.line, rows))
 
     def read(self, name: str) -> Iterator[R]:
-        """The rows of a file.
-
-        Raises:
-            KeyError, TypeError, ValueError: it has not these columns, or is damaged, or is no such file.
-        """
+        """Yield the rows of a file; see `Table`. A damaged file raises ValueError."""
         try:
             with gzip.open(name) as file:
                 yield from map(self.plain.parse, without_header(self.plain, file))

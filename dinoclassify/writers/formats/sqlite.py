@@ -1,4 +1,4 @@
-"""SQLite: a table `predictions` with the columns of the CSV, typed, and a table `run` with the metadata of the run."""
+"""SQLite: a table `predictions` with the typed columns of the CSV, and a table `run` with the run metadata."""
 
 import json
 import os
@@ -12,19 +12,30 @@ from typing import BinaryIO
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.formats.base import RowFormat
 from dinoclassify.writers.formats.columns import columns, from_record, record
+from dinoclassify.writers.formats.jsonl import JSONLines
 
 _TYPES = {str: "TEXT", int: "INTEGER", float: "REAL"}
-_MOST_COLUMNS = 2000  # of a table, as SQLite is compiled by default
-_PATIENCE = 1.0  # seconds for which another program may be in the middle of a change
+_MOST_COLUMNS = 2000  # per table, SQLite's default limit
+_LOCK_TIMEOUT = 1.0  # seconds that another program may take to finish a change
+
+
+def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
+    """Return the format for predictions with ``top_k`` ranks.
+
+    Raises:
+        UsageError: SQLite has too few columns for as many ranks.
+    """
+    return RowFormat(name, JSONLines(top_k), SQLiteTable(top_k), refuse_database_in_use, read_meta)
 
 
 @dataclass(frozen=True)
 class SQLiteTable:
-    """Predictions with ``top_k`` ranks; see `dinoclassify.writers.formats.Table`.
+    """Predictions with ``top_k`` ranks; see `writers.formats.base.Table`.
 
     Raises:
-        UsageError: that is more than SQLite has columns for.
+        UsageError: SQLite has too few columns for as many ranks.
     """
 
     top_k: int
@@ -34,12 +45,12 @@ class SQLiteTable:
             raise UsageError(f"--top-k {self.top_k} is more than SQLite has columns for: use Parquet or JSON Lines")
 
     def write(self, file: BinaryIO, rows: Iterable[Prediction], meta: Mapping[str, object]) -> None:
-        """Write a database in place of an empty regular file."""
+        """Write a database over an empty regular file."""
         names = columns(self.top_k)
         definition = ", ".join(f'"{name}" {_TYPES[kind]}' for name, kind in names.items())
         insert = f"INSERT INTO predictions VALUES ({', '.join('?' * len(names))})"
-        with _reporting(), closing(sqlite3.connect(file.name)) as connection, connection:
-            connection.execute("PRAGMA journal_mode = OFF")  # nobody else sees it before it is complete
+        with _as_output_errors(), closing(sqlite3.connect(file.name)) as connection, connection:
+            connection.execute("PRAGMA journal_mode = OFF")  # no other program sees the file before it is complete
             connection.execute(f"CREATE TABLE predictions ({definition})")
             connection.executemany(insert, (list(record(row, self.top_k).values()) for row in rows))
             if meta:
@@ -47,13 +58,9 @@ class SQLiteTable:
                 connection.execute("INSERT INTO run VALUES (?)", [json.dumps(meta, default=str)])
 
     def read(self, name: str) -> Iterator[Prediction]:
-        """The rows of a database.
-
-        Raises:
-            KeyError, TypeError, ValueError: it has not these columns, or is no such file.
-        """
+        """Yield the rows of a database; see `Table`."""
         try:
-            # Whoever leaves the rest of the rows may have them collected in another thread.
+            # A reader that stops early may close the connection in another thread.
             with closing(sqlite3.connect(name, check_same_thread=False)) as connection:
                 connection.row_factory = sqlite3.Row
                 for row in connection.execute("SELECT * FROM predictions ORDER BY rowid"):
@@ -63,10 +70,10 @@ class SQLiteTable:
 
 
 def refuse_database_in_use(name: str) -> None:
-    """Refuse a name that no new database may take now: SQLite would write the changes of an older one into it.
+    """Refuse the name of a database with unfinished changes: SQLite would write them into a new file of this name.
 
-    Those stand in ``NAME-wal`` or ``NAME-journal``, beside the file that ``name`` leads to. An empty ``NAME-wal``
-    counts as well: a program may have it open. A journal without a header is one that SQLite takes for done.
+    They stand in ``NAME-wal`` or ``NAME-journal``, beside the file that ``name`` leads to. An empty ``NAME-wal`` counts
+    too, because a program may have it open. A journal without a header counts as finished, as in SQLite.
 
     Raises:
         OutputError: another program is changing the file, has it open in WAL mode, or died in the middle of a change.
@@ -88,7 +95,7 @@ def refuse_database_in_use(name: str) -> None:
 
 
 def _is_done(journal: str) -> bool:
-    """Whether nothing is to be taken back, as SQLite judges by the first byte."""
+    """Whether a journal has no changes to roll back, which its first byte shows."""
     try:
         with open(journal, "rb") as file:
             return file.read(1) in {b"", b"\0"}
@@ -97,31 +104,30 @@ def _is_done(journal: str) -> bool:
 
 
 def _is_locked(path: str) -> bool:
-    """Whether a program is in the middle of a change. Its journal has no header before the change is large, or done."""
+    """Whether a program is changing the file; its journal gets a header only when the change is large, or finished."""
     try:
-        with closing(sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(path, timeout=_LOCK_TIMEOUT, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
-    except sqlite3.Error as error:  # others: it is no database, or may not be written to, and is only replaced
+    except sqlite3.Error as error:  # other errors: not a database, or read-only; it is only replaced
         return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
     return False
 
 
 def read_meta(name: str) -> object:
-    """The metadata of the run in a database, parsed; None if it carries none.
-
-    Raises:
-        sqlite3.Error, ValueError: it is no such file.
-    """
-    with closing(sqlite3.connect(name)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'run'").fetchone():
-            return None
-        row = connection.execute("SELECT meta FROM run").fetchone()
+    """Return the run metadata in a database; None if it has none. Raises ValueError for other files."""
+    try:
+        with closing(sqlite3.connect(name)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'run'").fetchone():
+                return None
+            row = connection.execute("SELECT meta FROM run").fetchone()
+    except sqlite3.Error as error:
+        raise ValueError(str(error)) from error
     return json.loads(row[0]) if row is not None else None
 
 
 @contextmanager
-def _reporting() -> Iterator[None]:
+def _as_output_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:

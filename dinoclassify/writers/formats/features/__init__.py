@@ -1,60 +1,36 @@
-"""Formats of features: one file each here, one entry in `writers.FEATURE_FORMATS`, one case in `open_features`.
+"""Formats of features: one file each here, and one line each in `writers.formats.FEATURE_FORMATS`.
 
-The journal of all of them are JSON Lines: a run can be resumed whatever it makes in the end.
+All have a journal of JSON Lines, so that a run can be resumed whatever its format.
 """
 
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy.typing as npt
 
 from dinoclassify.types.embedding import Embedding
-from dinoclassify.writers.formats import RowFormat
+from dinoclassify.writers.formats import FEATURE_FORMATS, format_named
+from dinoclassify.writers.formats.base import RowFormat, Table
 from dinoclassify.writers.formats.features.columns import from_json, json_object
-from dinoclassify.writers.formats.jsonl import complete_lines, json_line
+from dinoclassify.writers.formats.jsonl import JSONObjects, json_line
 
 
 @dataclass(frozen=True)
-class FeatureLines:
-    """Embeddings with features of ``dtype`` as objects; see `dinoclassify.writers.formats.Lines`."""
+class FeatureLines(JSONObjects):
+    """Embeddings with features of ``dtype`` as objects; see `writers.formats.base.Lines`."""
 
     dtype: npt.DTypeLike
 
-    def header(self) -> bytes:
-        """Nothing: each line has the names."""
-        return b""
-
     def line(self, row: Embedding) -> bytes:
-        """One row."""
+        """Return one row."""
         return json_line(json_object(row))
 
-    def lines(self, file: Iterable[bytes]) -> Iterator[bytes]:
-        """The complete rows of a file."""
-        return complete_lines(file)
-
     def parse(self, line: bytes) -> Embedding:
-        """The embedding that a line was made of.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is no such line.
-        """
+        """Return the embedding in a line; see `Lines`."""
         return from_json(json.loads(line), self.dtype)
 
 
 def open_features(name: str, width: int, dtype: npt.DTypeLike) -> RowFormat[Embedding]:
-    """The format ``name`` for embeddings with ``width`` features of ``dtype``."""
-    lines = FeatureLines(dtype)
-    match name:
-        case "npz":
-            from dinoclassify.writers.formats.features.npz import NpzTable
-
-            return RowFormat(name, lines, NpzTable(width, dtype))
-        case "npy":
-            from dinoclassify.writers.formats.features.npy import NpyTable
-
-            return RowFormat(name, lines, NpyTable(width, dtype))
-        case _:
-            from dinoclassify.writers.formats.features.parquet import ParquetTable
-
-            return RowFormat(name, lines, ParquetTable(width, dtype))
+    """Return the format ``name`` for embeddings with ``width`` features of ``dtype``."""
+    table: Table[Embedding] = format_named(name, FEATURE_FORMATS).load().FeatureTable(width, dtype)
+    return RowFormat(name, FeatureLines(dtype), table)

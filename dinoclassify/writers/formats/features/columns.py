@@ -1,4 +1,4 @@
-"""The columns of embeddings: those that every row has, and the features."""
+"""The columns of embeddings: the features, and the columns that every row has."""
 
 import base64
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from dinoclassify.writers.formats.columns import common
 
 
 def json_object(embedding: Embedding) -> Mapping[str, object]:
-    """The embedding as an object for JSON: its features in base64, little-endian."""
+    """Return an embedding as an object for JSON, with its features as base64 of little-endian numbers."""
     features = embedding.features
     packed = None if features is None else base64.b64encode(features.astype(features.dtype.newbyteorder("<")).tobytes())
     return dict(common(embedding)) | exact_path(embedding.path) | {"features": packed and packed.decode("ascii")}
 
 
 def from_json(row: Mapping[str, Any], dtype: npt.DTypeLike) -> Embedding:
-    """The embedding that `json_object` has made the row of.
+    """Return the embedding in an object of `json_object`.
 
     Raises:
-        KeyError, TypeError, ValueError: no row can look so.
+        KeyError, TypeError, ValueError: it is not such an object.
     """
     if not isinstance(row, dict):
         raise TypeError("it is no object")
@@ -36,10 +36,10 @@ def from_json(row: Mapping[str, Any], dtype: npt.DTypeLike) -> Embedding:
 
 
 def from_columns(row: Mapping[str, Any]) -> Embedding:
-    """The embedding whose values stand in a row of a table, or of `json_object`.
+    """Return the embedding in a row of a table, with its features as an array.
 
     Raises:
-        KeyError, TypeError, ValueError: no row can look so.
+        KeyError, TypeError, ValueError: it is not such a row.
     """
     failure = Failure(row["error_code"], row["error"]) if row["error_code"] is not None else None
     if (row["features"] is None) != (failure is not None):

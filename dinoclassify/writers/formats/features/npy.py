@@ -1,7 +1,7 @@
-"""NumPy: one file with the matrix of features, NaN where an image failed, and behind it the index of its rows.
+"""NumPy: one file with the matrix of features, NaN where an image failed, followed by the index of its rows.
 
-`numpy.load` gives the matrix, also mapped into memory; called again on the same open file it gives one array after
-another of `INDEX`. So the two are never apart, and take the place of an older file together.
+`numpy.load` returns the matrix, also mapped into memory. Further calls on the same open file return the arrays of
+`INDEX`, one after the other. Being one file, matrix and index replace an older file together.
 """
 
 import os
@@ -18,29 +18,25 @@ from dinoclassify.writers.formats.features.columns import from_columns
 
 INDEX = ("path", "status", "error_code", "error", "size", "mtime_ns")
 
-_NUMBERS = {"size", "mtime_ns"}  # -1 where there is none; the others are text, empty where there is none
+_NUMBERS = {"size", "mtime_ns"}  # -1 without a value; the others are text, empty without a value
 
 Index = Mapping[str, npt.NDArray[Any]]  # text or int64
 
 
 @dataclass(frozen=True)
-class NpyTable:
-    """Embeddings with ``width`` features of ``dtype``; see `dinoclassify.writers.formats.Table`."""
+class FeatureTable:
+    """Embeddings with ``width`` features of ``dtype``; see `writers.formats.base.Table`."""
 
     width: int
     dtype: npt.DTypeLike
 
     def write(self, file: BinaryIO, rows: Iterable[Embedding], _meta: Mapping[str, object]) -> None:
-        """Write a file, from its beginning."""
+        """Write a file from its beginning."""
         for column in write_matrix(file, rows, self.width, self.dtype).values():
             np.save(file, column, allow_pickle=False)
 
     def read(self, name: str) -> Iterator[Embedding]:
-        """The rows of a file.
-
-        Raises:
-            KeyError, TypeError, ValueError: it has not these features, or is no such file.
-        """
+        """Yield the rows of a file; see `Table`."""
         try:
             matrix = np.load(name, mmap_mode="r", allow_pickle=False)
             check_matrix(matrix, self.width, self.dtype)
@@ -53,12 +49,12 @@ class NpyTable:
 
 
 def write_matrix(file: BinaryIO, rows: Iterable[Embedding], width: int, dtype: npt.DTypeLike) -> Index:
-    """Write the features of all rows at the beginning of a file, as an array; gives what else the rows say."""
-    nothing = np.full(width, np.nan, dtype)
+    """Write the features [rows, width] of all rows at the beginning of a file; return the index of the rows."""
+    missing = np.full(width, np.nan, dtype)
     index: dict[str, list[Value]] = {column: [] for column in INDEX}
     _write_header(file, 0, width, dtype)
     for row in rows:
-        file.write((nothing if row.features is None else row.features).tobytes())
+        file.write((missing if row.features is None else row.features).tobytes())
         for column, value in common(row).items():
             index[column].append(value)
     file.seek(0)
@@ -68,13 +64,13 @@ def write_matrix(file: BinaryIO, rows: Iterable[Embedding], width: int, dtype: n
 
 
 def check_matrix(matrix: npt.NDArray[Any], width: int, dtype: npt.DTypeLike) -> None:
-    """Raise ValueError if these are not features of this kind."""
+    """Raise ValueError unless ``matrix`` has the shape [rows, width] and the type ``dtype``."""
     if matrix.ndim != 2 or matrix.shape[1] != width or matrix.dtype != dtype:
         raise ValueError("it has features of another length or type")
 
 
 def embeddings(matrix: npt.NDArray[Any], index: Index) -> Iterator[Embedding]:
-    """The rows that `write_matrix` has taken apart."""
+    """Yield the rows of a matrix and its index."""
     if any(len(index[column]) != len(matrix) for column in INDEX):
         raise ValueError("its index has another length")
     columns = {column: index[column].tolist() for column in INDEX}
@@ -84,7 +80,7 @@ def embeddings(matrix: npt.NDArray[Any], index: Index) -> Iterator[Embedding]:
 
 
 def _write_header(file: BinaryIO, rows: int, width: int, dtype: npt.DTypeLike) -> None:
-    # NumPy leaves room in it for the number of rows to grow.
+    # NumPy leaves room in the header for the number of rows to grow.
     description = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
     np.lib.format.write_array_header_1_0(file, description | {"shape": (rows, width)})
 

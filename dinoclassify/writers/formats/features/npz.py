@@ -1,4 +1,4 @@
-"""NumPy: an archive with the array ``features``, NaN where an image failed, and beside it those of its index."""
+"""NumPy: an archive with the array ``features``, NaN where an image failed, and the arrays of the index."""
 
 import os
 import shutil
@@ -16,14 +16,14 @@ from dinoclassify.writers.formats.features.npy import check_matrix, embeddings, 
 
 
 @dataclass(frozen=True)
-class NpzTable:
-    """Embeddings with ``width`` features of ``dtype``; see `dinoclassify.writers.formats.Table`."""
+class FeatureTable:
+    """Embeddings with ``width`` features of ``dtype``; see `writers.formats.base.Table`."""
 
     width: int
     dtype: npt.DTypeLike
 
     def write(self, file: BinaryIO, rows: Iterable[Embedding], _meta: Mapping[str, object]) -> None:
-        """Write an archive. The features, whose number is not known before, first go to a file beside it."""
+        """Write an archive. The features first go to a temporary file beside it, until their number is known."""
         with (
             tempfile.TemporaryFile(dir=os.path.dirname(file.name)) as spool,
             zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
@@ -37,11 +37,7 @@ class NpzTable:
                     np.lib.format.write_array(member, values, allow_pickle=False)
 
     def read(self, name: str) -> Iterator[Embedding]:
-        """The rows of an archive.
-
-        Raises:
-            KeyError, TypeError, ValueError: it has not these features, or is no such file.
-        """
+        """Yield the rows of an archive; see `Table`."""
         try:
             with open(name, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {column: archive[column] for column in archive.files}

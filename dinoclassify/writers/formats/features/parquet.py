@@ -1,4 +1,4 @@
-"""Parquet: ``features`` is a fixed-size list, null where the image failed; beside it is what every row has."""
+"""Parquet: the columns that every row has, and ``features``, a fixed-size list that is null for failed images."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,26 +19,22 @@ ROW_GROUP = 4096  # rows, some MB in memory
 
 
 @dataclass(frozen=True)
-class ParquetTable:
-    """Embeddings with ``width`` features of ``dtype``; see `dinoclassify.writers.formats.Table`."""
+class FeatureTable:
+    """Embeddings with ``width`` features of ``dtype``; see `writers.formats.base.Table`."""
 
     width: int
     dtype: npt.DTypeLike
 
     def write(self, file: BinaryIO, rows: Iterable[Embedding], meta: Mapping[str, object]) -> None:
-        """Write a file, which can be read when it is complete."""
-        coming = iter(rows)
+        """Write a file, which can be read once it is complete."""
+        remaining = iter(rows)
         with pq.ParquetWriter(file, self._schema()) as writer:
-            while group := list(itertools.islice(coming, ROW_GROUP)):
+            while group := list(itertools.islice(remaining, ROW_GROUP)):
                 writer.write_batch(self._batch(group))
             add_meta(writer, meta)
 
     def read(self, name: str) -> Iterator[Embedding]:
-        """The rows of a file.
-
-        Raises:
-            KeyError, TypeError, ValueError: it has not these columns, or is no such file.
-        """
+        """Yield the rows of a file; see `Table`."""
         with pq.ParquetFile(name) as table:
             if table.schema_arrow.names != self._schema().names:
                 raise ValueError("it has other columns")
@@ -63,8 +59,8 @@ class ParquetTable:
         )
 
     def _batch(self, group: list[Embedding]) -> pa.RecordBatch:
-        nothing = np.zeros(self.width, self.dtype)  # what lies under a null
-        values = np.concatenate([nothing if row.features is None else row.features for row in group])
+        missing = np.zeros(self.width, self.dtype)  # stored under a null
+        values = np.concatenate([missing if row.features is None else row.features for row in group])
         failed = pa.array([row.features is None for row in group])
         schema, plain = self._schema(), [common(row) for row in group]
         columns = {field.name: [row.get(field.name) for row in plain] for field in schema}

@@ -1,0 +1,99 @@
+"""The journal of a file: the rows of an unfinished run, beside the output that they become.
+
+FILE.partial             rows as lines, in the format of FILE, or as JSON Lines if that is a table
+FILE.partial.meta.json   what the rows depend on
+"""
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Generic
+
+from dinoclassify.errors import UsageError
+from dinoclassify.storage.atomic import put_in_place
+from dinoclassify.storage.output_paths import OutputPaths, journal_name
+from dinoclassify.storage.signature import file_signature
+from dinoclassify.writers.append_file import AppendFile
+from dinoclassify.writers.fingerprint import read_meta, write_meta
+from dinoclassify.writers.formats.base import Lines, R
+
+
+class FileJournal(Generic[R]):
+    """The journal of a file.
+
+    Args:
+        output: the file.
+        lines: the format of the rows.
+        batch_size: an interrupted journal is cut back to whole batches, so that a resumed run makes the same batches.
+    """
+
+    def __init__(self, output: str, lines: Lines[R], *, batch_size: int) -> None:
+        self.name, self._paths = journal_name(output), OutputPaths.resolved(output)
+        self.path = self._paths.journal
+        self._file, self._lines = AppendFile(self.path, self.name, lines), lines
+        self._batch_size = batch_size
+
+    def recover(self) -> None:
+        """Remove the journal if a run was killed after it published the rows and before it did so."""
+        if os.path.exists(self._paths.journal_meta):
+            with suppress(UsageError):  # `meta` raises it if the journal is needed
+                published = read_meta(self._paths.journal_meta, self.name).get("published")
+                if published is not None and published == list(file_signature(self._paths.output)):
+                    self.finish()
+
+    def meta(self) -> dict[str, Any] | None:
+        """Return the metadata of the journal; None if there is no journal.
+
+        Raises:
+            UsageError: they cannot be read.
+        """
+        return read_meta(self._paths.journal_meta, self.name) if os.path.exists(self.path) else None
+
+    def rows(self) -> Iterator[R]:
+        """Yield the rows of whole batches. A resumed run makes the others again, in the same batches."""
+        rows = self._file.rows()
+        while len(batch := list(itertools.islice(rows, self._batch_size))) == self._batch_size:
+            yield from batch
+
+    def begin(self, meta: Mapping[str, object]) -> None:
+        """Start an empty journal. At no moment do the metadata stand beside rows of another run."""
+        self._file.remove()
+        write_meta(self._paths.journal_meta, meta, rights_of=self._paths.output)
+        self._file.replace((), rights_of=self._paths.output)
+        self._file.open()
+
+    def resume(self) -> None:
+        """Continue the journal of an interrupted run."""
+        self._file.replace(map(self._lines.line, self.rows()), rights_of=self._paths.output)
+        self._file.open()
+
+    def append(self, row: R) -> None:
+        """Add a row. It is in the file when this returns."""
+        self._file.append(row)
+
+    def appended(self) -> Iterator[bytes]:
+        """Yield the rows that this run added, as lines."""
+        return self._file.appended()
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield all rows, as lines."""
+        return self._file.read_lines()
+
+    def sync(self) -> None:
+        """Force all rows onto the disk."""
+        self._file.sync()
+
+    def announce(self, file: str, meta: Mapping[str, object]) -> None:
+        """Record that the output is finished once it is ``file``, for `recover`."""
+        published = {**meta, "published": file_signature(file)}
+        write_meta(self._paths.journal_meta, published, rights_of=self._paths.output)
+
+    def finish(self) -> None:
+        """Remove the journal and make its metadata those of the output."""
+        self._file.remove()
+        put_in_place(self._paths.journal_meta, self._paths.meta)
+
+    def close(self) -> None:
+        """Close the journal. It stays unless the output is finished."""
+        self._file.close()
