@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dinoclassify.cli.runs.inputs import DASH
+from dinoclassify.cli.options import DASH
 from dinoclassify.errors import UsageError
 
 if TYPE_CHECKING:

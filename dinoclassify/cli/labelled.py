@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from dinoclassify.cli import options
+from dinoclassify.cli.option_groups import TruthOptions
 from dinoclassify.discovery.filters import Filters, InputSelector
 from dinoclassify.discovery.labelled import SEPARATOR, Labelled, LabelTable, read_folders, read_table
 from dinoclassify.discovery.roots import check_roots
@@ -21,7 +21,7 @@ class Truth:
     source: str
 
 
-def read_truth(truth: options.TruthOptions) -> Truth:
+def read_truth(truth: TruthOptions) -> Truth:
     """What is known of the images.
 
     Raises:

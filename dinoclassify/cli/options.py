@@ -1,26 +1,15 @@
-"""The options, each defined once, as types for the parameters of commands; and the groups that commands share."""
+"""The options, each defined once, as types for the parameters of commands."""
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
-from functools import partial, wraps
-from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypedDict, TypeVar, cast
+from functools import partial
+from typing import Annotated, Literal
 
 import typer
 
 from dinoclassify.discovery import filters
-from dinoclassify.models.names import DEFAULT
-from dinoclassify.timing import StageTimer
-from dinoclassify.types import source
 from dinoclassify.types.limit import Limit as RowLimit
 from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
 
-if TYPE_CHECKING:
-    from dinoclassify.loaded_model import Run
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
+DASH = "-"  # stdin as an input, stdout as the output
 MOST = 100_000  # images in a batch, processes, labels in a row
 
 # The help would repeat for each option what is true of all: that a variable sets it too.
@@ -335,156 +324,3 @@ Quiet = Annotated[bool, _run("--quiet", "-q", help="No summary, no warnings.")]
 Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used and done, and where the time went.")]
 Debug = Annotated[bool, _run("--debug", help="Show tracebacks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_envvar=False)]
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Which images."""
-
-    paths: Paths = None
-    files_from: FilesFrom = None
-    column: Column = None
-    null: Null = False
-    include: Include = None
-    exclude: Exclude = None
-    hidden: Hidden = False
-    follow: Follow = False
-    private_urls: PrivateUrls = False
-    shard: Shard = None
-    limit: Limit = None
-
-
-@dataclass(frozen=True, slots=True)
-class TruthOptions:
-    """What is known of images."""
-
-    folder: LabelledFolder = None
-    labels_from: LabelsFrom = None
-    column: Column = None
-    label_column: LabelColumn = None
-    multi_label: MultiLabel = False
-
-
-class ModelArguments(TypedDict):
-    """The arguments of `Classifier` and `Encoder` that are options."""
-
-    revision: str | None
-    offline: bool
-    device: str
-    precision: PrecisionName
-    runtime: Runtime
-    compiled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """Which model, and where it runs."""
-
-    model: Model = DEFAULT
-    revision: Revision = None
-    offline: Offline = False
-    device: Device = "auto"
-    precision: PrecisionName = "auto"
-    runtime: Runtime = "auto"
-    compiled: Compile = False
-
-    def arguments(self) -> ModelArguments:
-        """All but the name, as `Classifier` and `Encoder` take them."""
-        return {
-            "revision": self.revision,
-            "offline": self.offline,
-            "device": self.device,
-            "precision": self.precision,
-            "runtime": self.runtime,
-            "compiled": self.compiled,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceOptions:
-    """How images go through the model."""
-
-    max_pixels: MaxPixels = source.MAX_PIXELS
-    timeout: Timeout = source.TIMEOUT
-    batch_size: BatchSize = None
-    workers: Workers = None
-    exact: Exact = False
-
-    def arguments(
-        self, stages: StageTimer, stop: Callable[[], bool], *, live: bool = False, private_urls: bool = False
-    ) -> "Run":
-        """A run with a clock and a way to end it, as the methods of a model take it."""
-        return {
-            "live": live,
-            "stages": stages,
-            "stop": stop,
-            "max_pixels": self.max_pixels,
-            "timeout": self.timeout,
-            "private_urls": private_urls,
-            "batch_size": self.batch_size,
-            "workers": self.workers,
-            "exact": self.exact,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class OutputOptions:
-    """What becomes of the rows that are there, and of those that fail."""
-
-    resume: Resume = False
-    fresh: Fresh = False
-    retry_failed: RetryFailed = False
-    prune: Prune = False
-    max_prune: MaxPrune = None
-    errors_to: ErrorsTo = None
-    wait: Wait = False
-    max_failures: MaxFailures = None
-    strict: Strict = False
-
-    @property
-    def failure_limit(self) -> RowLimit | None:
-        """How many rows may fail."""
-        return RowLimit("0 (--strict)", count=0) if self.strict else self.max_failures
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """Where the work is done."""
-
-    engine: Engine = "local"
-    ray_address: RayAddress = None
-    gpus: Gpus = None
-
-
-@dataclass(frozen=True, slots=True)
-class Messages:
-    """What is said."""
-
-    progress: Progress = None
-    quiet: Quiet = False
-    verbose: Verbose = False
-    debug: Debug = False
-
-
-def grouped(command: Callable[P, T]) -> Callable[..., T]:
-    """The command as Typer takes it: each parameter that is a group gives way to one for each of its options."""
-    signature = inspect.signature(command)
-    groups = {name: cast(type, given.annotation) for name, given in signature.parameters.items()}
-    groups = {name: kind for name, kind in groups.items() if is_dataclass(kind)}
-
-    @wraps(command)
-    def with_groups(**values: Any) -> T:  # as Typer calls it
-        for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
-        return cast(Callable[..., T], command)(**values)
-
-    flat: list[inspect.Parameter] = []
-    for name, given in signature.parameters.items():
-        if name in groups:
-            flat += inspect.signature(groups[name]).parameters.values()
-        else:
-            flat.append(given)
-    with_groups.__dict__["__signature__"] = signature.replace(
-        parameters=[option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in flat]
-    )
-    return with_groups

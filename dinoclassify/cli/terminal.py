@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Never
 
-from dinoclassify.cli.options import Messages
+from dinoclassify.cli.option_groups import Messages
 from dinoclassify.errors import OutputClosedError, OutputError
 from dinoclassify.messages import printable
 from dinoclassify.writers.formats.columns import Value

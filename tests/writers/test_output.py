@@ -17,7 +17,7 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from dinoclassify.cli.options import OutputOptions
+from dinoclassify.cli.option_groups import OutputOptions
 from dinoclassify.cli.runs.request import Target
 from dinoclassify.cli.runs.to_file import owned
 from dinoclassify.errors import LockedError, OutputError, PruneError, UsageError

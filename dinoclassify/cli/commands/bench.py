@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dinoclassify.cli import options
+from dinoclassify.cli.option_groups import Messages
 from dinoclassify.cli.terminal import print_json, print_lines, print_table, set_up_log
 from dinoclassify.discovery.discover import discover
 from dinoclassify.errors import NoInputsError
@@ -46,7 +47,7 @@ def bench(
     Runs dinoclassify in each runtime and precision of this machine, the transformers pipeline, and what limits them,
     in turn on the same images with the same weights, and says which stage is the bottleneck. Takes minutes.
     """
-    set_up_log(options.Messages(quiet=quiet, verbose=not quiet, debug=debug))
+    set_up_log(Messages(quiet=quiet, verbose=not quiet, debug=debug))
     from dinoclassify.diagnostics.bench import measure
     from dinoclassify.diagnostics.synthetic import make_images, save_random
 

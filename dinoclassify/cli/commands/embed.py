@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.runs.inputs import DASH
+from dinoclassify.cli.option_groups import (
+    InferenceOptions,
+    Inputs,
+    Messages,
+    ModelOptions,
+    OutputOptions,
+    expand_groups,
+)
+from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.request import Request, Target, check_run
 from dinoclassify.cli.runs.to_file import Job, write_rows
 from dinoclassify.cli.terminal import set_up_log
@@ -16,19 +24,19 @@ if TYPE_CHECKING:
     from dinoclassify.types.embedding import Embedding
 
 
-@options.grouped
+@expand_groups
 def embed(
     context: typer.Context,
     *,
-    inputs: options.Inputs,
-    model: options.ModelOptions,
-    passing: options.InferenceOptions,
+    inputs: Inputs,
+    model: ModelOptions,
+    inference: InferenceOptions,
     normalize: options.Normalize = False,
     dtype: options.Dtype = "fp32",
     output: options.OutputFile = DASH,
     output_format: options.FeatureFormat = None,
-    upkeep: options.OutputOptions,
-    messages: options.Messages,
+    output_options: OutputOptions,
+    messages: Messages,
 ) -> int:
     """Write the features of images.
 
@@ -38,7 +46,7 @@ def embed(
     set_up_log(messages)
     file = None if output in (DASH, "") else output
     target = Target(file, choose_format(file, output_format, FEATURE_FORMATS))
-    request = Request(inputs, passing, target, upkeep, messages, context.params)
+    request = Request(inputs, inference, target, output_options, messages, context.params)
     check_run(request)
 
     def open_job() -> "Job[Embedding]":

@@ -9,6 +9,7 @@ import typer
 from dinoclassify.cli import options
 from dinoclassify.cli.given import reject_options
 from dinoclassify.cli.labelled import Truth, read_truth
+from dinoclassify.cli.option_groups import InferenceOptions, Messages, ModelOptions, TruthOptions, expand_groups
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
 from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
 from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
@@ -25,21 +26,21 @@ if TYPE_CHECKING:
 _RANKS = 5  # labels of an image that are asked for
 
 
-@options.grouped
+@expand_groups
 def evaluate(
     context: typer.Context,
     *,
-    truth: options.TruthOptions,
+    truth: TruthOptions,
     predictions: options.Predictions = None,
-    model: options.ModelOptions,
-    passing: options.InferenceOptions,
+    model: ModelOptions,
+    inference: InferenceOptions,
     groups: options.Groups = None,
     target_precision: options.TargetPrecision = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
     plots: options.Plots = None,
     plot_format: options.PlotFormat = "png",
-    messages: options.Messages,
+    messages: Messages,
 ) -> int:
     """Measure how good a model is.
 
@@ -54,7 +55,7 @@ def evaluate(
         raise UsageError("--groups adds up scores of classes that exclude each other: leave out --multi-label")
     if predictions is not None:
         reject_options(
-            context, [field.name for field in (*fields(model), *fields(passing))], "--predictions runs no model"
+            context, [field.name for field in (*fields(model), *fields(inference))], "--predictions runs no model"
         )
     if plots is None:
         reject_options(context, ["plot_format"], "nothing is drawn without --plots")
@@ -71,7 +72,9 @@ def evaluate(
         many = truth.multi_label
         answers, labels = _read(predictions, known, wanted, tally, multi_label=many)
     else:
-        answers, labels, many = _predict(known, model, passing, wanted, messages, tally, multi_label=truth.multi_label)
+        answers, labels, many = _predict(
+            known, model, inference, wanted, messages, tally, multi_label=truth.multi_label
+        )
     from dinoclassify.results.evaluation.evaluate import evaluate as judge
 
     evaluation = judge(answers, labels, multi_label=many, target_precision=target_precision)
@@ -113,10 +116,10 @@ def _read(
 
 def _predict(
     known: Truth,
-    model: options.ModelOptions,
-    passing: options.InferenceOptions,
+    model: ModelOptions,
+    inference: InferenceOptions,
     groups: "Groups | None",
-    messages: options.Messages,
+    messages: Messages,
     tally: Tally,
     *,
     multi_label: bool,
@@ -140,10 +143,10 @@ def _predict(
     stages = StageTimer()
     answers: list[LabelledPrediction] = []
     with report_interruption(tally) as stop, stages.measure("write"):
-        rows = classifier.predict(sources, top_k=ranks, **passing.arguments(stages, stop))
+        rows = classifier.predict(sources, top_k=ranks, **inference.arguments(stages, stop))
         shown = with_progress(rows, tally, messages, partial(iter, sources))
         for row, image in zip(shown, known.images, strict=False):  # fewer rows if it is stopped
             tally.add(row)
             answers.append((row, tuple(classes[label] for label in image.labels)))
-    log_stages(stages, classifier, exact=passing.exact)
+    log_stages(stages, classifier, exact=inference.exact)
     return answers, list(classifier.labels if groups is None else groups.names), classifier.multi_label

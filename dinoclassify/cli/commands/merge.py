@@ -6,7 +6,8 @@ from contextlib import nullcontext
 from functools import partial
 
 from dinoclassify.cli import options
-from dinoclassify.cli.runs.inputs import DASH
+from dinoclassify.cli.option_groups import Messages, OutputOptions, expand_groups
+from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.progress import wants_bar
 from dinoclassify.cli.runs.request import Target, files_of
 from dinoclassify.cli.runs.signals import ending_with_reader
@@ -21,7 +22,7 @@ from dinoclassify.writers.formats import choose_format
 from dinoclassify.writers.stream import check_output
 
 
-@options.grouped
+@expand_groups
 def merge(
     *,
     parts: options.Parts = None,
@@ -31,7 +32,7 @@ def merge(
     output_format: options.Format = None,
     excel_safe: options.ExcelSafe = False,
     wait: options.Wait = False,
-    messages: options.Messages,
+    messages: Messages,
 ) -> int:
     """Make one file of parts.
 
@@ -53,8 +54,8 @@ def merge(
     if file is not None:
         _check_new_file(file, [*names, *(parts or ())])
     kept_in = target.kept_in
-    upkeep = options.OutputOptions(wait=wait, fresh=kept_in is not None and _is_merged(kept_in))
-    with owned(target, upkeep), ending_with_reader() if file is None else nullcontext():
+    output_options = OutputOptions(wait=wait, fresh=kept_in is not None and _is_merged(kept_in))
+    with owned(target, output_options), ending_with_reader() if file is None else nullcontext():
         merged = merge_parts(
             names,
             kept_in or file,
@@ -96,7 +97,7 @@ def _check_new_file(file: str, parts: Collection[str]) -> None:
         raise UsageError(f"{file} has the suffix of an image: choose another name")
 
 
-def _with_bar(messages: options.Messages, rows: Iterator[Prediction]) -> Iterator[Prediction]:
+def _with_bar(messages: Messages, rows: Iterator[Prediction]) -> Iterator[Prediction]:
     """The same rows, with a bar on stderr if it is wanted."""
     if not wants_bar(messages):
         yield from rows

@@ -9,7 +9,17 @@ import typer
 
 from dinoclassify.cli import options
 from dinoclassify.cli.given import reject_options
-from dinoclassify.cli.runs.inputs import DASH, print_inputs
+from dinoclassify.cli.option_groups import (
+    EngineOptions,
+    InferenceOptions,
+    Inputs,
+    Messages,
+    ModelOptions,
+    OutputOptions,
+    expand_groups,
+)
+from dinoclassify.cli.options import DASH
+from dinoclassify.cli.runs.inputs import print_inputs
 from dinoclassify.cli.runs.request import Request, Target, check_run
 from dinoclassify.cli.runs.to_file import Job, write_rows
 from dinoclassify.cli.runs.to_folder import check_parts, write_parts
@@ -26,14 +36,14 @@ _OF_ROWS = frozenset(
 )
 
 
-@options.grouped
+@expand_groups
 def predict(
     context: typer.Context,
     *,
-    inputs: options.Inputs,
+    inputs: Inputs,
     list_inputs: options.ListInputs = False,
-    model: options.ModelOptions,
-    passing: options.InferenceOptions,
+    model: ModelOptions,
+    inference: InferenceOptions,
     top_k: options.TopK = 1,
     threshold: options.Threshold = 0.0,
     labels: options.Labels = None,
@@ -41,11 +51,11 @@ def predict(
     output: options.RowsTo = DASH,
     output_format: options.Format = None,
     excel_safe: options.ExcelSafe = False,
-    upkeep: options.OutputOptions,
+    output_options: OutputOptions,
     watch: options.Watch = False,
     status: options.StatusFile = None,
-    cluster: options.EngineOptions,
-    messages: options.Messages,
+    engine: EngineOptions,
+    messages: Messages,
 ) -> int:
     """Label images.
 
@@ -58,9 +68,10 @@ def predict(
         print_inputs(inputs, quiet=messages.quiet)
         return 0
     target = _target(output, output_format, excel_safe=excel_safe)
-    request = Request(inputs, passing, target, upkeep, messages, context.params, [*filter(None, (labels, groups))])
+    tables = [name for name in (labels, groups) if name]
+    request = Request(inputs, inference, target, output_options, messages, context.params, tables)
     check_run(request)
-    check_parts(request, cluster)
+    check_parts(request, engine)
     if watch:
         check_watch(request, status)
     elif status is not None:
@@ -75,8 +86,8 @@ def predict(
     open_job = partial(_open_job, model, names, folds, top_k, threshold, target.chosen.name)
     if watch:
         return watch_rows(open_job, request, status)
-    if cluster.engine == "ray":
-        return write_parts(open_job, request, cluster)
+    if engine.engine == "ray":
+        return write_parts(open_job, request, engine)
     return write_rows(open_job, request)
 
 
@@ -89,7 +100,7 @@ def _target(output: str, output_format: str | None, *, excel_safe: bool) -> Targ
 
 
 def _open_job(
-    model: options.ModelOptions,
+    model: ModelOptions,
     names: list[str] | None,
     groups: Groups | None,
     top_k: int,

@@ -6,7 +6,8 @@ from functools import partial
 
 from dinoclassify.cli import options
 from dinoclassify.cli.checks import required
-from dinoclassify.cli.runs.inputs import DASH
+from dinoclassify.cli.option_groups import Messages, expand_groups
+from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.progress import wants_bar
 from dinoclassify.cli.runs.request import files_of
 from dinoclassify.cli.terminal import progress_bar, say, set_up_log
@@ -20,7 +21,7 @@ from dinoclassify.writers.stream import check_place
 _UNITS = ("kB", "MB", "GB")
 
 
-@options.grouped
+@expand_groups
 def report(
     *,
     results: options.Results = None,
@@ -28,7 +29,7 @@ def report(
     groups: options.Groups = None,
     thumbnails: options.Thumbnails = 6,
     link: options.Link = False,
-    messages: options.Messages,
+    messages: Messages,
 ) -> int:
     """Make a page of results.
 
@@ -76,7 +77,7 @@ def _naming(name: str) -> Callable[[Prediction], str]:
     return lambda row: fold_ranks(row, groups.names, group_of).top[0].label
 
 
-def _with_bar(messages: options.Messages, thumbnails: Iterator[bytes | None], count: int) -> Iterator[bytes | None]:
+def _with_bar(messages: Messages, thumbnails: Iterator[bytes | None], count: int) -> Iterator[bytes | None]:
     """The same thumbnails, with a bar on stderr if it is wanted."""
     if not wants_bar(messages):
         yield from thumbnails

@@ -14,7 +14,8 @@ import typer
 from dinoclassify.cli import options
 from dinoclassify.cli.checks import chosen, required, warn_of, warn_of_all, warn_of_only
 from dinoclassify.cli.given import reject_options
-from dinoclassify.cli.runs.inputs import DASH
+from dinoclassify.cli.option_groups import Messages, expand_groups
+from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.progress import wants_bar
 from dinoclassify.cli.runs.signals import Stopped, finishing_batches
 from dinoclassify.cli.runs.tally import SOME_FAILED
@@ -95,7 +96,7 @@ class _Run:
         return f"{'would do: ' if self.dry_run else ''}{self.summary()} -> {self.into}{cure}"
 
 
-@options.grouped
+@expand_groups
 def sort(
     context: typer.Context,
     *,
@@ -114,7 +115,7 @@ def sort(
     undo: options.Undo = None,
     to: options.UndoTo = None,
     wait: options.Wait = False,
-    messages: options.Messages,
+    messages: Messages,
 ) -> int:
     """Put images into one folder for each label.
 
@@ -199,7 +200,7 @@ def _layout(
     return layout, lambda row: grouped(row, known.names, group_of), known
 
 
-def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: options.Messages) -> None:
+def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: Messages) -> None:
     """Count what becomes of images, and say what is to be said of each, to the end or until a signal comes."""
 
     def tell(why: object) -> None:

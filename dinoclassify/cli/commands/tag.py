@@ -9,6 +9,7 @@ import typer
 from dinoclassify.cli import options
 from dinoclassify.cli.checks import chosen, required, warn_of, warn_of_all, warn_of_only
 from dinoclassify.cli.given import reject_options
+from dinoclassify.cli.option_groups import Messages, expand_groups
 from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.runs.request import files_of
 from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
@@ -31,7 +32,7 @@ _SAID = {  # action -> what the summary calls it
 }
 
 
-@options.grouped
+@expand_groups
 def tag(
     context: typer.Context,
     *,
@@ -45,7 +46,7 @@ def tag(
     only: options.Only = None,
     remove: options.Remove = False,
     dry_run: options.DryRun = False,
-    messages: options.Messages,
+    messages: Messages,
 ) -> int:
     """Write the labels into sidecar files beside the images.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dinoclassify.cli import options
 from dinoclassify.cli.labelled import read_truth
+from dinoclassify.cli.option_groups import InferenceOptions, Messages, ModelOptions, TruthOptions, expand_groups
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
 from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.terminal import print_table, say, set_up_log
@@ -29,18 +30,18 @@ log = logging.getLogger("dinoclassify")
 _GO_ON = "; their features are kept, the same command goes on"
 
 
-@options.grouped
+@expand_groups
 def train(
     *,
-    truth: options.TruthOptions,
-    model: options.ModelOptions,
-    passing: options.InferenceOptions,
+    truth: TruthOptions,
+    model: ModelOptions,
+    inference: InferenceOptions,
     class_weight: options.ClassWeight = "balanced",
     seed: options.Seed = 0,
     output: options.ModelFolder,
     force: options.Force = False,
     wait: options.Wait = False,
-    messages: options.Messages,
+    messages: Messages,
 ) -> None:
     """Train a classifier of your own.
 
@@ -69,7 +70,7 @@ def train(
         encoder = Encoder(model.model, **model.arguments())
         log_model(encoder.info)
         tally = Tally(None)
-        features, images = _embed(encoder, known.images, passing, messages, tally)
+        features, images = _embed(encoder, known.images, inference, messages, tally)
         embedded = tally.summary()
         counts = count_classes(images, classes, multi_label=multi_label)
         labels = [image.labels for image in images]
@@ -94,8 +95,8 @@ def train(
 def _embed(
     encoder: "Encoder",
     images: "Sequence[Labelled]",
-    passing: options.InferenceOptions,
-    messages: options.Messages,
+    inference: InferenceOptions,
+    messages: Messages,
     tally: Tally,
 ) -> "tuple[Features, list[Labelled]]":
     """The features of those images that can be read, and those images."""
@@ -109,7 +110,7 @@ def _embed(
 
     def embeddings(stop: Callable[[], bool]) -> "Iterator[Embedding]":
         paths = [image.path for image in images]
-        for number, embedding, kept in embed_once(encoder, paths, passing.arguments(stages, stop)):
+        for number, embedding, kept in embed_once(encoder, paths, inference.arguments(stages, stop)):
             if kept:
                 tally.keep(embedding.status, None)
             else:
@@ -124,7 +125,7 @@ def _embed(
             if embedding.failure is not None:
                 log.warning("%s is left out: %s", embedding.path, embedding.failure.message)
     if tally.made:
-        log_stages(stages, encoder, exact=passing.exact)
+        log_stages(stages, encoder, exact=inference.exact)
     return features[usable], [image for image, good in zip(images, usable, strict=True) if good]
 
 

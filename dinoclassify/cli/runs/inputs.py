@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 
-from dinoclassify.cli import options
+from dinoclassify.cli.option_groups import Inputs
+from dinoclassify.cli.options import DASH
 from dinoclassify.cli.terminal import say, writing_to_stdout
 from dinoclassify.discovery.containers import expand_container
 from dinoclassify.discovery.discover import find
@@ -28,10 +29,8 @@ from dinoclassify.messages import count_of, printable
 from dinoclassify.storage.remote.object_store import is_url
 from dinoclassify.types.source import SequentialContainer, Source
 
-DASH = "-"  # stdin as an input, stdout as the output
 
-
-def names_of(inputs: options.Inputs) -> list[str]:
+def names_of(inputs: Inputs) -> list[str]:
     """What stands on the command line.
 
     Raises:
@@ -43,7 +42,7 @@ def names_of(inputs: options.Inputs) -> list[str]:
     return names
 
 
-def check_inputs(inputs: options.Inputs) -> None:
+def check_inputs(inputs: Inputs) -> None:
     """See that what PATHS name is there, see `check_roots`, and are tables where --column is given."""
     check_roots(inputs.paths or [], selector := selector_of(inputs))
     if selector.column is not None:
@@ -52,7 +51,7 @@ def check_inputs(inputs: options.Inputs) -> None:
                 next(find([path], selector), None)
 
 
-def print_inputs(inputs: options.Inputs, *, quiet: bool) -> None:
+def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
     """Print the path of each input, exactly, in the order of a run.
 
     Raises:
@@ -84,7 +83,7 @@ def _shown(line: bytes) -> bytes:
 
 
 def find_inputs(
-    inputs: options.Inputs,
+    inputs: Inputs,
     census: "Census | None" = None,
     passed_over: Counter[str] | None = None,
     disks: dict[int, str] | None = None,
@@ -132,12 +131,12 @@ class Census:
         }
 
 
-def search(inputs: options.Inputs, selector: InputSelector) -> Iterator[Source]:
+def search(inputs: Inputs, selector: InputSelector) -> Iterator[Source]:
     """The inputs before `--shard` and `--limit`, and without a look into what is read from front to back."""
     return find(inputs.paths or [], selector, files_from=inputs.files_from, column=inputs.column, null=inputs.null)
 
 
-def nothing_found(inputs: options.Inputs, passed_over: Counter[str]) -> NoInputsError:
+def nothing_found(inputs: Inputs, passed_over: Counter[str]) -> NoInputsError:
     """Why there are no inputs, and the cure. Where a pattern may have left them out, they are counted without it."""
     names = " ".join(names_of(inputs))
     if count := _count_without_patterns(inputs):
@@ -154,7 +153,7 @@ def nothing_found(inputs: options.Inputs, passed_over: Counter[str]) -> NoInputs
     return NoInputsError(f"no images in {names}: check what is in there, and whether its disk is mounted")
 
 
-def _count_without_patterns(inputs: options.Inputs) -> int:
+def _count_without_patterns(inputs: Inputs) -> int:
     """How many images there would be; 0 where that is not known, or there are no patterns."""
     again = second_look(replace(inputs, include=None, exclude=None, shard=None, limit=None))
     if again is None or not (inputs.include or inputs.exclude):
@@ -166,7 +165,7 @@ def _count_without_patterns(inputs: options.Inputs) -> int:
 
 
 def selector_of(
-    inputs: options.Inputs, passed_over: Counter[str] | None = None, disks: dict[int, str] | None = None
+    inputs: Inputs, passed_over: Counter[str] | None = None, disks: dict[int, str] | None = None
 ) -> InputSelector:
     """What steers the search. For ``passed_over`` and ``disks`` see `InputSelector`."""
     column = inputs.column if inputs.files_from is None else None
@@ -175,7 +174,7 @@ def selector_of(
     )
 
 
-def _filters(inputs: options.Inputs) -> Filters:
+def _filters(inputs: Inputs) -> Filters:
     return Filters(
         include=inputs.include or (),
         exclude=inputs.exclude or (),
@@ -186,18 +185,18 @@ def _filters(inputs: options.Inputs) -> Filters:
     )
 
 
-def is_live(inputs: options.Inputs) -> bool:
+def is_live(inputs: Inputs) -> bool:
     """Whether inputs come over time."""
     return DASH in names_of(inputs)
 
 
-def second_look(inputs: options.Inputs) -> Callable[[], Iterator[Source]] | None:
+def second_look(inputs: Inputs) -> Callable[[], Iterator[Source]] | None:
     """A function that looks at the inputs again; None if they are gone once they were read."""
     again = not is_live(inputs) and (inputs.files_from is None or os.path.isfile(inputs.files_from))
     return partial(_look_briefly, inputs) if again else None
 
 
-def _look_briefly(inputs: options.Inputs) -> Iterator[Source]:
+def _look_briefly(inputs: Inputs) -> Iterator[Source]:
     """The inputs, to be counted. Raises ValueError where all of an archive would have to be read for that."""
     for source in take_shard_and_limit(search(inputs, selector_of(inputs)), _filters(inputs)):
         if isinstance(source.content, SequentialContainer):

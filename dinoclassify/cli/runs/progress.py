@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from dinoclassify.cli import options
+from dinoclassify.cli.option_groups import Messages
 from dinoclassify.cli.runs.signals import finishing_batches
 from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
@@ -55,13 +55,13 @@ def report_interruption(tally: Tally, kept: Callable[[], str] = str) -> Iterator
 
 
 def with_progress(
-    rows: Iterator[T], tally: Tally, messages: options.Messages, look: Callable[[], Iterator[Source]] | None
+    rows: Iterator[T], tally: Tally, messages: Messages, look: Callable[[], Iterator[Source]] | None
 ) -> Iterator[T]:
     """Show a bar on stderr, if it is wanted; its end comes from a second look at the inputs, beside the first."""
     return _with_bar(rows, tally, look) if wants_bar(messages) else rows
 
 
-def wants_bar(messages: options.Messages) -> bool:
+def wants_bar(messages: Messages) -> bool:
     """Whether a bar is to be shown: by default if stderr is a terminal."""
     return sys.stderr.isatty() and not messages.quiet if messages.progress is None else messages.progress
 

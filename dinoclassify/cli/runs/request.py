@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dinoclassify.cli import options
+from dinoclassify.cli.option_groups import InferenceOptions, Inputs, Messages, OutputOptions
 from dinoclassify.cli.runs.inputs import check_inputs, names_of
 from dinoclassify.discovery.archives import is_archive
 from dinoclassify.discovery.filters import has_image_suffix
@@ -72,11 +72,11 @@ class Request:
     ``parameters`` are all options, for the metadata. ``tables`` are files that are read besides the inputs.
     """
 
-    inputs: options.Inputs
-    passing: options.InferenceOptions
+    inputs: Inputs
+    inference: InferenceOptions
     target: Target
-    upkeep: options.OutputOptions
-    messages: options.Messages
+    output_options: OutputOptions
+    messages: Messages
     parameters: Mapping[str, object]
     tables: Sequence[str] = ()
 
@@ -88,31 +88,31 @@ def check_run(request: Request) -> None:
         UsageError, OutputError: it cannot be done so.
         NoInputsError: an input is away.
     """
-    target, upkeep = request.target, request.upkeep
+    target, output_options = request.target, request.output_options
     named = [*names_of(request.inputs), *request.tables]
-    _check_upkeep(upkeep)
+    _check_output_options(output_options)
     if target.url is not None:
         _check_object(target.url, named)
     elif not target.in_parts:
         _check_new_file(target.file, target.chosen, named)
     _check_tables(request)
-    if upkeep.errors_to is not None:
-        _check_errors_to(upkeep.errors_to, target, named)
-    if upkeep.resume and not target.in_parts and target.kept_in is None:
+    if output_options.errors_to is not None:
+        _check_errors_to(output_options.errors_to, target, named)
+    if output_options.resume and not target.in_parts and target.kept_in is None:
         raise UsageError("--resume goes with a file: name one with --output")
     _check_earlier(request)
     if not request.parameters.get("watch"):  # which waits for what comes
         check_inputs(request.inputs)
 
 
-def _check_upkeep(upkeep: options.OutputOptions) -> None:
-    if (upkeep.retry_failed or upkeep.prune) and not upkeep.resume:
+def _check_output_options(output_options: OutputOptions) -> None:
+    if (output_options.retry_failed or output_options.prune) and not output_options.resume:
         raise UsageError("--retry-failed and --prune go with --resume")
-    if upkeep.max_prune is not None and not upkeep.prune:
+    if output_options.max_prune is not None and not output_options.prune:
         raise UsageError("--max-prune goes with --prune")
-    if upkeep.fresh and upkeep.resume:
+    if output_options.fresh and output_options.resume:
         raise UsageError("--fresh discards what --resume goes on with: leave one out")
-    if upkeep.strict and upkeep.max_failures is not None:
+    if output_options.strict and output_options.max_failures is not None:
         raise UsageError("--strict is --max-failures 0: leave one out")
 
 
@@ -125,7 +125,7 @@ def _check_earlier(request: Request) -> None:
     if journal is not None and os.path.lexists(journal) and os.path.isdir(journal) != target.in_parts:
         cure = f"is where its unfinished rows go, and no {'folder' if target.in_parts else 'file'}: move it away"
         raise OutputError(f"cannot write {target.file}: {journal} {cure}")
-    resumes = request.upkeep.resume or request.parameters.get("watch")
+    resumes = request.output_options.resume or request.parameters.get("watch")
     if resumes and not target.in_parts and (why := why_saved_again(target.file)) is not None:
         cure = "go on with the file as it was, or name another one"
         raise UsageError(f"another program has saved {target.file}, {why}: {cure}")

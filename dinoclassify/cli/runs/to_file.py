@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, Unpack
 
-from dinoclassify.cli import options
+from dinoclassify.cli.option_groups import OutputOptions
 from dinoclassify.cli.runs.inputs import Census, find_inputs, is_live, nothing_found, second_look
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
 from dinoclassify.cli.runs.request import Request, Target
@@ -71,17 +71,17 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
         open_job: opens the model, once there is an input for it.
         request: what is asked for.
     """
-    inputs, target, upkeep = request.inputs, request.target, request.upkeep
-    tally, stages = Tally(upkeep.failure_limit), StageTimer()
+    inputs, target, output_options = request.inputs, request.target, request.output_options
+    tally, stages = Tally(output_options.failure_limit), StageTimer()
     disks: dict[int, str] = {}
-    with owned(target, upkeep):
+    with owned(target, output_options):
         census = Census(inputs.shard) if inputs.shard is not None else None
         found = find_inputs(inputs, census, tally.passed_over, disks)
         first = next(found, None)
         if first is None and (census is None or not census.inputs):  # a shard may well be empty
             raise nothing_found(inputs, tally.passed_over)
         sources: Iterator[Source] = chain([first] if first is not None else [], found)
-        if upkeep.resume and not is_live(inputs):
+        if output_options.resume and not is_live(inputs):
             sources = with_signatures(sources, private=inputs.private_urls)
         check_addresses()
         job = open_job()
@@ -93,7 +93,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
             closing(output) if output is not None else nullcontext(),
             report_interruption(tally, partial(kept_rows, target)) as stop,
             stages.measure("write"),
-            writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
+            writing_paths(output_options.errors_to, null=inputs.null) as note_failure,
         ):
 
             def predictions(sources: Iterator[Source]) -> Iterator[R]:
@@ -110,7 +110,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
                 if not stop():
                     check_still_there(disks, target)
                     finish(output, replace(origin, model=job.model.info), request, tally, census)
-        log_stages(stages, job.model, exact=request.passing.exact)
+        log_stages(stages, job.model, exact=request.inference.exact)
     if not request.messages.quiet:
         say(tally.summary() + (f" -> {target.file}" if target.file is not None else ""))
     return tally.exit_code
@@ -143,7 +143,7 @@ def finish(
 
 
 @contextmanager
-def owned(target: Target, upkeep: options.OutputOptions) -> Iterator[None]:
+def owned(target: Target, output_options: OutputOptions) -> Iterator[None]:
     """Keep other runs from writing the output; if it is an object, send it when the block ends well.
 
     Raises:
@@ -152,8 +152,8 @@ def owned(target: Target, upkeep: options.OutputOptions) -> Iterator[None]:
     path = target.locked
     try:
         with (
-            locked(path, wait=upkeep.wait) if path is not None else nullcontext(),
-            published(target.url, path, resume=upkeep.resume, fresh=upkeep.fresh)
+            locked(path, wait=output_options.wait) if path is not None else nullcontext(),
+            published(target.url, path, resume=output_options.resume, fresh=output_options.fresh)
             if target.url is not None and path is not None and not target.in_parts
             else nullcontext(),
         ):
@@ -178,7 +178,7 @@ def check_still_there(disks: Mapping[int, str], target: Target) -> None:
 def arguments_of(request: Request, stages: StageTimer, stop: Callable[[], bool]) -> "Run":
     """How the images go through the model."""
     inputs = request.inputs
-    return request.passing.arguments(stages, stop, live=is_live(inputs), private_urls=inputs.private_urls)
+    return request.inference.arguments(stages, stop, live=is_live(inputs), private_urls=inputs.private_urls)
 
 
 def open_output(origin: "Origin[R]", request: Request) -> "Output[R]":
@@ -187,29 +187,28 @@ def open_output(origin: "Origin[R]", request: Request) -> "Output[R]":
     Raises:
         UsageError, OutputError: see `writers.output.Output`.
     """
-    from dinoclassify.writers.output import Output, UpdateOptions
+    from dinoclassify.writers.output import Output
     from dinoclassify.writers.output_file import OutputFile
     from dinoclassify.writers.output_folder import OutputFolder
 
-    target, upkeep = request.target, request.upkeep
-    batch_size = request.passing.batch_size or origin.model.batch_size
+    target, output_options = request.target, request.output_options
+    batch_size = request.inference.batch_size or origin.model.batch_size
     place: OutputFile[R] | OutputFolder[R]
     if target.in_parts:
         place = OutputFolder(target.file or "", origin.row_format, batch_size=batch_size)
     else:
         place = OutputFile(target.kept_in or "", origin.row_format, batch_size=batch_size)
-    options = UpdateOptions(upkeep.resume, upkeep.fresh, upkeep.retry_failed, upkeep.prune, upkeep.max_prune)
-    return Output(place, origin.row_format.lines, all_made_with(origin, request), options)
+    return Output(place, origin.row_format.lines, all_made_with(origin, request), output_options.update())
 
 
 def all_made_with(origin: "Origin[R]", request: Request) -> dict[str, object]:
     """Whatever the rows depend on, see `writers.provenance`."""
-    passing = request.passing
+    inference = request.inference
     column = request.inputs.column if request.inputs.files_from is None else None
     from dinoclassify.writers.provenance import fingerprint
 
     # Rows whose metadata say `gpu` may have the label of another image: they do not go with these.
-    made = fingerprint(origin, {"exact": passing.exact, "decoder": "cpu", "column": column})
+    made = fingerprint(origin, {"exact": inference.exact, "decoder": "cpu", "column": column})
     if request.parameters.get("precision") == "int8":
         made["precision"] = "int8"  # in which a run goes on when the network is ready, and the next run begins
     return made

@@ -5,7 +5,7 @@ from contextlib import closing
 from functools import partial
 from itertools import chain
 
-from dinoclassify.cli.options import EngineOptions
+from dinoclassify.cli.option_groups import EngineOptions
 from dinoclassify.cli.runs.inputs import nothing_found, search, second_look, selector_of
 from dinoclassify.cli.runs.progress import log_model, report_interruption, with_progress
 from dinoclassify.cli.runs.request import Request
@@ -21,62 +21,62 @@ from dinoclassify.types.source import SequentialContainer, Source
 from dinoclassify.writers.formats import R
 
 
-def check_parts(request: Request, cluster: EngineOptions) -> None:
+def check_parts(request: Request, engine: EngineOptions) -> None:
     """Find out what can be known before the work begins; `check_run` has seen to the rest.
 
     Raises:
         UsageError: it cannot be done so.
     """
-    if cluster.gpus is not None and cluster.gpus > 1 and not cluster.gpus.is_integer():
-        raise UsageError(f"--gpus-per-replica {cluster.gpus:g}: it is a part of one GPU, or a whole number of them")
+    if engine.gpus is not None and engine.gpus > 1 and not engine.gpus.is_integer():
+        raise UsageError(f"--gpus-per-replica {engine.gpus:g}: it is a part of one GPU, or a whole number of them")
     if request.target.in_parts and request.inputs.shard is not None:
         raise UsageError("--shard makes one file of many: name a file with --output, and put them together with merge")
     if request.target.in_parts and request.target.chosen.seeks:
         raise UsageError(f"--format {request.target.chosen.name} needs a file: choose parquet, jsonl or csv")
-    if cluster.engine == "local":
-        if cluster.ray_address is not None or cluster.gpus is not None:
+    if engine.engine == "local":
+        if engine.ray_address is not None or engine.gpus is not None:
             raise UsageError("--ray-address and --gpus-per-replica go with --engine ray")
         return
     if not request.target.in_parts:
         raise UsageError("--engine ray writes a folder: -o labels/; merge makes one file of it")
-    if request.passing.workers is not None:
+    if request.inference.workers is not None:
         raise UsageError("--workers is for this machine: with --engine ray the processors of the cluster say how many")
 
 
-def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: EngineOptions) -> int:
+def write_parts(open_job: Callable[[], Job[R]], request: Request, engine: EngineOptions) -> int:
     """Write one row for each input; gives the exit code.
 
     Args:
         open_job: opens the model, in each replica.
         request: what is asked for.
-        cluster: where it is done.
+        engine: where it is done.
     """
     from dinoclassify.cluster.connection import connected
     from dinoclassify.cluster.engine import Decoding, completed_chunks, probe_model
     from dinoclassify.writers.chunks import ChunkPlan, chunk_size
     from dinoclassify.writers.output_folder import work_of
 
-    inputs, passing, upkeep = request.inputs, request.passing, request.upkeep
-    tally, folder = Tally(upkeep.failure_limit), request.target.file or ""
+    inputs, inference, output_options = request.inputs, request.inference, request.output_options
+    tally, folder = Tally(output_options.failure_limit), request.target.file or ""
     disks: dict[int, str] = {}
     selector = selector_of(inputs, tally.passed_over, disks)
-    with owned(request.target, upkeep), connected(cluster.ray_address):
+    with owned(request.target, output_options), connected(engine.ray_address):
         found = _plannable(request, selector)
         first = next(found, None)
         if first is None:
             raise nothing_found(inputs, tally.passed_over)
-        origin = probe_model(open_job, gpus=cluster.gpus)
+        origin = probe_model(open_job, gpus=engine.gpus)
         log_model(origin.model)
         output = open_output(origin, request)
         tally.start(output.statuses)
-        batch_size = passing.batch_size or origin.model.batch_size
+        batch_size = inference.batch_size or origin.model.batch_size
         plan = ChunkPlan(
-            work_of(folder), origin.row_format.lines, chunk_size(batch_size), retry_failed=upkeep.retry_failed
+            work_of(folder), origin.row_format.lines, chunk_size(batch_size), retry_failed=output_options.retry_failed
         )
         with (
             closing(output),
             report_interruption(tally, partial(kept_rows, request.target)) as stop,
-            writing_paths(upkeep.errors_to, null=inputs.null) as note_failure,
+            writing_paths(output_options.errors_to, null=inputs.null) as note_failure,
         ):
             sources = with_signatures(chain([first], found), private=inputs.private_urls)
             pending = output.pending(sources, partial(note_input, tally, note_failure))
@@ -85,9 +85,9 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, cluster: Engin
                 origin.model.preprocessing,
                 plan.chunks(pending, partial(_note_kept, tally, note_failure)),
                 plan.work,
-                Decoding(batch_size, passing.exact, passing.max_pixels, passing.timeout, inputs.private_urls),
+                Decoding(batch_size, inference.exact, inference.max_pixels, inference.timeout, inputs.private_urls),
                 expand=partial(expand_container, selector=selector),
-                gpus=cluster.gpus,
+                gpus=engine.gpus,
                 stop=stop,
             )
             with closing(results):

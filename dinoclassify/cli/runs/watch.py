@@ -10,8 +10,9 @@ from functools import partial
 from queue import Empty
 from typing import TYPE_CHECKING
 
+from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.heartbeat import EVERY, Heartbeat, notify, utc
-from dinoclassify.cli.runs.inputs import DASH, find_inputs
+from dinoclassify.cli.runs.inputs import find_inputs
 from dinoclassify.cli.runs.progress import log_model, with_progress
 from dinoclassify.cli.runs.request import Request, files_of
 from dinoclassify.cli.runs.signals import Stopped, finishing_batches, hanging_up
@@ -57,7 +58,7 @@ def check_watch(request: Request, status: str | None) -> None:
         raise UsageError("--watch adds lines to a file of this machine: name one with --output")
     if inputs.files_from is not None or inputs.column or inputs.null or DASH in (inputs.paths or ()):
         raise UsageError("--watch looks at folders, not at lists: a list on stdin is followed without it")
-    if request.upkeep.resume or request.upkeep.fresh:
+    if request.output_options.resume or request.output_options.fresh:
         raise UsageError("--watch always resumes FILE: leave out --resume, --fresh, --retry-failed and --prune")
     if chosen.table:
         raise UsageError(f"--watch adds lines to FILE: choose csv, tsv or jsonl, not {chosen.name}")
@@ -75,9 +76,9 @@ def _check_status(status: str, request: Request) -> None:
         raise UsageError(f"--status {status}: that is no regular file; name one, new or not")
     check_place(status)
     refuse_reserved(status)
-    target, upkeep = request.target, request.upkeep
+    target, output_options = request.target, request.output_options
     others = files_of(target.file) | {os.path.realpath(target.file) + SEEN} if target.file is not None else set()
-    named = (upkeep.errors_to, *request.tables, *(request.inputs.paths or ()))
+    named = (output_options.errors_to, *request.tables, *(request.inputs.paths or ()))
     others |= {os.path.realpath(name) for name in named if name}
     if os.path.realpath(status) in others or has_image_suffix(status):
         raise UsageError(f"--status {status} would be written over another file of this run: choose another name")
@@ -91,12 +92,12 @@ def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | N
         request: what is asked for.
         status: the file for monitoring, if any.
     """
-    target, upkeep = request.target, request.upkeep
-    tally = Tally(upkeep.failure_limit)
+    target, output_options = request.target, request.output_options
+    tally = Tally(output_options.failure_limit)
     with (
         hanging_up() as hang_ups,
-        locked(target.kept_in, wait=upkeep.wait) if target.kept_in is not None else nullcontext(),
-        locked(status, wait=upkeep.wait) if status is not None else nullcontext(),
+        locked(target.kept_in, wait=output_options.wait) if target.kept_in is not None else nullcontext(),
+        locked(status, wait=output_options.wait) if status is not None else nullcontext(),
     ):
         try:
             check_addresses()
@@ -157,7 +158,7 @@ def _watch(
     with (
         finishing_batches(finish, usual=True) as stop,
         warning_once(),
-        writing_paths(request.upkeep.errors_to, null=inputs.null) as note_failure,
+        writing_paths(request.output_options.errors_to, null=inputs.null) as note_failure,
     ):
         for path in output.failed:
             note_failure(path)
@@ -165,7 +166,7 @@ def _watch(
         heartbeat.start()
         sources = images.sources(partial(_rest, output, hang_ups, beat), beat)
         made = job.rows(
-            _limited(sources, images, inputs.limit), **request.passing.arguments(StageTimer(), stop, live=True)
+            _limited(sources, images, inputs.limit), **request.inference.arguments(StageTimer(), stop, live=True)
         )
         shown = with_progress(made, tally, request.messages, None)
         rows = _recorded(shown, images, tally, note_failure, heartbeat)
