@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.given import reject_options
+from dinoclassify.cli.checks import reject_options
 from dinoclassify.cli.labelled import Truth, read_truth
 from dinoclassify.cli.option_groups import InferenceOptions, Messages, ModelOptions, TruthOptions, expand_groups
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress

@@ -8,7 +8,7 @@ from functools import partial
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.given import reject_options
+from dinoclassify.cli.checks import reject_options
 from dinoclassify.cli.option_groups import (
     EngineOptions,
     InferenceOptions,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from dinoclassify.cli import options
-from dinoclassify.cli.checks import required
+from dinoclassify.cli.checks import require_results
 from dinoclassify.cli.option_groups import Messages, expand_groups
 from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.progress import wants_bar
@@ -38,7 +38,7 @@ def report(
     keyboard alone, on a phone, in light and dark.
     """
     set_up_log(messages)
-    results = required(results)
+    results = require_results(results)
     if not output:
         raise UsageError("name a file with --output")
     if output != DASH:

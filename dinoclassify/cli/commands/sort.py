@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.checks import chosen, required, warn_of, warn_of_all, warn_of_only
-from dinoclassify.cli.given import reject_options
+from dinoclassify.cli.checks import (
+    reject_options,
+    require_results,
+    select_labels,
+    warn_of_image,
+    warn_of_rest,
+    warn_of_unmatched_labels,
+)
 from dinoclassify.cli.option_groups import Messages, expand_groups
 from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.progress import wants_bar
@@ -129,7 +135,7 @@ def sort(
         reject_options(context, others, "--undo takes all back that its journal has")
         return _undo(undo, to, dry_run=dry_run, wait=wait, quiet=messages.quiet)
     reject_options(context, ["to"], "--to goes with --undo; --into names the folder to sort into")
-    name = required(results)
+    name = require_results(results)
     if not into:
         raise UsageError("name a folder with --into")
     from dinoclassify.results.reader import file_finder, latest_predictions
@@ -152,8 +158,8 @@ def sort(
     finally:
         if not os.path.exists(work.journal):
             remove_folders(made)  # there was nothing to put into it
-    warn_of_only(wanted)
-    warn_of_all(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
+    warn_of_unmatched_labels(wanted)
+    warn_of_rest(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
     if not messages.quiet:
         say(work.last_line(is_signed=folder.is_signed))
     return SOME_FAILED if work.troubles else 0
@@ -167,7 +173,7 @@ def _chosen(only: Sequence[str] | None, name: str, groups: "Groups | None", fail
     """
     if only and failed_to is not None:
         raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
-    return chosen(only, name, groups)
+    return select_labels(only, name, groups)
 
 
 def _readable_rows(name: str) -> "Iterator[Prediction]":
@@ -230,7 +236,7 @@ def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: Messages) ->
 def _report(outcome: "SortResult", work: _Run) -> None:
     target = os.path.join(work.into, outcome.target)
     if outcome.why:
-        warn_of(f"{outcome.path} {outcome.why}", work.troubles)
+        warn_of_image(f"{outcome.path} {outcome.why}", work.troubles)
     elif work.dry_run and outcome.done == "done":
         print_lines([printable(f"{work.mode} {outcome.path} -> {target}")])
     else:
@@ -262,13 +268,13 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
             left, done = left + (undone.why is not None), done + (undone.why is None)
             lost = {what: os.path.dirname(undone.source) for what in undone.lost} | lost
             if undone.why is not None:
-                warn_of(f"{undone.target} is left as it is: {undone.why}", left)
+                warn_of_image(f"{undone.target} is left as it is: {undone.why}", left)
             elif dry_run:
                 _show(undone)
     if not left and not dry_run:
         remove_folders(own_folders(path, journal.entries))
     _warn_of_losses(lost, is_own=journal.is_own)
-    warn_of_all(left, gone=0, rows=0)
+    warn_of_rest(left, gone=0, rows=0)
     if not quiet:
         which = "" if dry_run else f", which stay in {path}"
         say(f"{'would do: ' if dry_run else ''}{done:,} taken back" + (f", {left:,} left{which}" if left else ""))

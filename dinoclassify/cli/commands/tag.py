@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.checks import chosen, required, warn_of, warn_of_all, warn_of_only
-from dinoclassify.cli.given import reject_options
+from dinoclassify.cli.checks import (
+    reject_options,
+    require_results,
+    select_labels,
+    warn_of_image,
+    warn_of_rest,
+    warn_of_unmatched_labels,
+)
 from dinoclassify.cli.option_groups import Messages, expand_groups
 from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.runs.request import files_of
@@ -55,7 +61,7 @@ def tag(
     images themselves are never written.
     """
     set_up_log(messages)
-    results = required(results)
+    results = require_results(results)
     if sidecar_format != "xmp":
         reject_options(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
     if remove:
@@ -64,7 +70,7 @@ def tag(
     from dinoclassify.results.sidecars.tag import Plan
     from dinoclassify.results.sidecars.tag import tag as write_sidecars
 
-    wanted = chosen(only, results)
+    wanted = select_labels(only, results)
     plan = Plan(
         made=sidecar_format,
         naming=naming,
@@ -82,7 +88,7 @@ def tag(
     rows = _counted(_with_ranks(latest_predictions(results), top_k), tally)
     outcomes = write_sidecars(rows if dry_run else with_progress(rows, tally, messages, None), plan)
     counts, troubles = _tell(outcomes, dry_run=dry_run)
-    warn_of_only(wanted)
+    warn_of_unmatched_labels(wanted)
     if not messages.quiet:
         say(_summary(tally.total, counts, troubles, dry_run=dry_run))
     return SOME_FAILED if troubles else 0
@@ -96,10 +102,10 @@ def _tell(outcomes: "Iterator[TagResult]", *, dry_run: bool) -> tuple[Counter[st
         counts[outcome.action] += 1
         if outcome.trouble is not None:
             troubles[outcome.trouble] += 1
-            warn_of(outcome.message, troubles.total())
+            warn_of_image(outcome.message, troubles.total())
         elif dry_run and outcome.action not in ("keep", "shared", "nothing", "other"):
             print_lines([f"{outcome.action} {printable(outcome.sidecar)}"])
-    warn_of_all(troubles.total(), gone=troubles["gone"], rows=counts.total())
+    warn_of_rest(troubles.total(), gone=troubles["gone"], rows=counts.total())
     return counts, troubles
 
 
