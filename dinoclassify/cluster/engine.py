@@ -16,10 +16,10 @@ import os
 import pickle
 import platform
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic
 
 import pyarrow as pa
 import ray
@@ -31,44 +31,24 @@ from dinoclassify.cluster.chunk_source import ChunkQueue, Plan
 from dinoclassify.cluster.resources import ResourcePlan, gpus_of_replica, use_of_cluster
 from dinoclassify.cluster.transport import packed, pieces_of, unpacked
 from dinoclassify.decoding.loader import load_batches
-from dinoclassify.decoding.worker import Batch
 from dinoclassify.discovery.paths import is_relative_file
 from dinoclassify.errors import DinoclassifyError, UsageError
+from dinoclassify.job import Job
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.source import SequentialContainer, Source
 from dinoclassify.version import __version__
 from dinoclassify.writers.chunks import Chunk, ChunkResult, Piece, chunk_size, read_chunk, write_rows
-from dinoclassify.writers.formats import R, RowFormat
+from dinoclassify.writers.formats import R
 from dinoclassify.writers.provenance import Origin
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
-    from dinoclassify.loaded_model import LoadedModel
 
 _DECODING, _ANSWERING = 2, 4  # chunks that are under way for each worker that decodes, and for each replica
 _DEATHS = 3  # of replicas in a row that die while they open the model: then the run ends
 _PATIENCE = 2.0  # seconds for what is planned in another thread to come to its end
-
-
-class Job(Protocol[R]):
-    """What a replica needs of an opened model; see `cli.runs.to_file.Job`."""
-
-    @property
-    def model(self) -> "LoadedModel":
-        """The model."""
-
-    @property
-    def infer(self) -> Callable[[Iterable[Batch]], Iterator[R]]:
-        """Batches -> rows."""
-
-    @property
-    def row_format(self) -> RowFormat[R]:
-        """What rows are written in."""
-
-    def origin(self) -> Origin[R]:
-        """What its rows come from."""
 
 
 @dataclass(frozen=True, slots=True)

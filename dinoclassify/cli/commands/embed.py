@@ -15,10 +15,12 @@ from dinoclassify.cli.option_groups import (
     expand_groups,
 )
 from dinoclassify.cli.options import DASH
-from dinoclassify.cli.runs.request import Request, Target, check_run
-from dinoclassify.cli.runs.to_file import Job, write_rows
+from dinoclassify.cli.runs.request import Request, check_run
+from dinoclassify.cli.runs.to_file import write_rows
 from dinoclassify.cli.terminal import set_up_log
+from dinoclassify.job import Job
 from dinoclassify.writers.formats import FEATURE_FORMATS, choose_format
+from dinoclassify.writers.target import Target
 
 if TYPE_CHECKING:
     from dinoclassify.types.embedding import Embedding
@@ -58,7 +60,7 @@ def embed(
         return Job(
             model=encoder,
             infer=partial(encoder.embed_batches, normalized=normalize, dtype=dtype),
-            row_format=open_features(target.chosen.name, encoder.width, DTYPES[dtype]),
+            row_format=open_features(target.file_format.name, encoder.width, DTYPES[dtype]),
             settings={"normalize": normalize, "dtype": dtype},
             outputs={"features": encoder.width},
         )

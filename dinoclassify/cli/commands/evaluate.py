@@ -1,7 +1,6 @@
 """`dinoclassify evaluate`."""
 
 from dataclasses import asdict, fields
-from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,13 +10,14 @@ from dinoclassify.cli.checks import reject_options
 from dinoclassify.cli.labelled import Truth, read_truth
 from dinoclassify.cli.option_groups import InferenceOptions, Messages, ModelOptions, TruthOptions, expand_groups
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
-from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
+from dinoclassify.cli.runs.summary import SOME_FAILED, describe_counts, summarize
 from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
 from dinoclassify.discovery.path_list import listed_source
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
+from dinoclassify.writers.tally import Tally
 
 if TYPE_CHECKING:
     from dinoclassify.labels.groups import Groups
@@ -84,8 +84,8 @@ def evaluate(
 
         write_plots(plots, evaluation, plot_format)
     if not messages.quiet:
-        rows = f"{count_of(tally.total, 'row')} of {predictions}: {tally.counts()}"
-        done = tally.summary() if predictions is None else rows
+        rows = f"{count_of(tally.total, 'row')} of {predictions}: {describe_counts(tally)}"
+        done = summarize(tally) if predictions is None else rows
         say(done + (f" -> {plots}" if plots is not None else ""))
     return SOME_FAILED if evaluation.failed else 0
 
@@ -144,7 +144,7 @@ def _predict(
     answers: list[LabelledPrediction] = []
     with report_interruption(tally) as stop, stages.measure("write"):
         rows = classifier.predict(sources, top_k=ranks, **inference.arguments(stages, stop))
-        shown = with_progress(rows, tally, messages, partial(iter, sources))
+        shown = with_progress(rows, messages, total=lambda: len(sources))
         for row, image in zip(shown, known.images, strict=False):  # fewer rows if it is stopped
             tally.add(row)
             answers.append((row, tuple(classes[label] for label in image.labels)))

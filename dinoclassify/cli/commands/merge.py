@@ -1,25 +1,24 @@
 """`dinoclassify merge`."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import nullcontext
 from functools import partial
 
 from dinoclassify.cli import options
-from dinoclassify.cli.option_groups import Messages, OutputOptions, expand_groups
+from dinoclassify.cli.option_groups import Messages, expand_groups
 from dinoclassify.cli.options import DASH
-from dinoclassify.cli.runs.progress import wants_bar
-from dinoclassify.cli.runs.request import Target, files_of
+from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.runs.signals import ending_with_reader
-from dinoclassify.cli.runs.tally import Tally
-from dinoclassify.cli.runs.to_file import owned
-from dinoclassify.cli.terminal import progress_bar, say, set_up_log
+from dinoclassify.cli.runs.summary import describe_counts
+from dinoclassify.cli.terminal import say, set_up_log
 from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of
-from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats import choose_format
 from dinoclassify.writers.stream import check_output
+from dinoclassify.writers.tally import Tally
+from dinoclassify.writers.target import Target, exclusive, output_files
 
 
 @expand_groups
@@ -44,7 +43,7 @@ def merge(
     file = None if output in (DASH, "") else output
     target = Target(file, choose_format(file, output_format, excel_safe=excel_safe))
     if target.url is None:
-        check_output(file, target.chosen)
+        check_output(file, target.file_format)
     from dinoclassify.results.merge.merge import merge as merge_parts
     from dinoclassify.results.merge.parts import find_parts
 
@@ -53,21 +52,21 @@ def merge(
         raise UsageError("name the parts: files that predict wrote")
     if file is not None:
         _check_new_file(file, [*names, *(parts or ())])
-    kept_in = target.kept_in
-    output_options = OutputOptions(wait=wait, fresh=kept_in is not None and _is_merged(kept_in))
-    with owned(target, output_options), ending_with_reader() if file is None else nullcontext():
+    kept_in = target.local_file
+    fresh = kept_in is not None and _is_merged(kept_in)
+    with exclusive(target, wait=wait, fresh=fresh), ending_with_reader() if file is None else nullcontext():
         merged = merge_parts(
             names,
             kept_in or file,
-            target.chosen.name,
+            target.file_format.name,
             allow_gaps=allow_gaps,
             allow_duplicates=allow_duplicates,
-            watch=partial(_with_bar, messages),
+            watch=partial(with_progress, messages=messages),
         )
     if not messages.quiet:
         tally = Tally(None)
         tally.add_all(merged.statuses, merged.errors)
-        counts = count_of(tally.total, "image") + (f": {tally.counts()}" if tally.total else "")
+        counts = count_of(tally.total, "image") + (f": {describe_counts(tally)}" if tally.total else "")
         where = f" -> {file}" if file is not None else ""
         say(f"{counts} of {count_of(len(names), 'part')}{where}")
     return 0
@@ -87,22 +86,11 @@ def _check_new_file(file: str, parts: Collection[str]) -> None:
         UsageError: it would.
     """
     path = os.path.realpath(file)
-    beside = files_of(file)
+    beside = output_files(file)
     for part in parts:
-        if not beside.isdisjoint(files_of(part)):
+        if not beside.isdisjoint(output_files(part)):
             raise UsageError(f"{file} would be written over a part: choose another name")
         if os.path.isdir(part) and path.startswith(f"{os.path.realpath(part)}/"):
             raise UsageError(f"{file} would be one of the parts in {part}: choose another folder")
     if has_image_suffix(file):
         raise UsageError(f"{file} has the suffix of an image: choose another name")
-
-
-def _with_bar(messages: Messages, rows: Iterator[Prediction]) -> Iterator[Prediction]:
-    """The same rows, with a bar on stderr if it is wanted."""
-    if not wants_bar(messages):
-        yield from rows
-        return
-    with progress_bar() as bar:
-        for row in rows:
-            yield row
-            bar.update()

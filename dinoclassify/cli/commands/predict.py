@@ -20,16 +20,18 @@ from dinoclassify.cli.option_groups import (
 )
 from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.inputs import print_inputs
-from dinoclassify.cli.runs.request import Request, Target, check_run
-from dinoclassify.cli.runs.to_file import Job, write_rows
+from dinoclassify.cli.runs.request import Request, check_run
+from dinoclassify.cli.runs.to_file import write_rows
 from dinoclassify.cli.runs.to_folder import check_parts, write_parts
 from dinoclassify.cli.runs.watch import check_watch, watch_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.errors import UsageError
+from dinoclassify.job import Job
 from dinoclassify.labels.groups import Groups, read_groups
 from dinoclassify.labels.label_file import read_labels
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats import choose_format, open_format
+from dinoclassify.writers.target import Target
 
 _OF_ROWS = frozenset(
     {"output", "output_format", "resume", "fresh", "retry_failed", "prune", "max_prune", "errors_to", "watch", "status"}
@@ -81,9 +83,9 @@ def predict(
     folds = read_groups(groups) if groups is not None else None
     known = folds.names if folds is not None else names
     most = min(top_k, len(known)) if known else top_k
-    open_format(target.chosen.name, most)  # which may not hold as many: found out before the model is opened
+    open_format(target.file_format.name, most)  # which may not hold as many: found out before the model is opened
 
-    open_job = partial(_open_job, model, names, folds, top_k, threshold, target.chosen.name)
+    open_job = partial(_open_job, model, names, folds, top_k, threshold, target.file_format.name)
     if watch:
         return watch_rows(open_job, request, status)
     if engine.engine == "ray":

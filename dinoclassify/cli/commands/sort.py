@@ -4,7 +4,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -22,10 +22,10 @@ from dinoclassify.cli.checks import (
 )
 from dinoclassify.cli.option_groups import Messages, expand_groups
 from dinoclassify.cli.options import DASH
-from dinoclassify.cli.runs.progress import wants_bar
+from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.runs.signals import Stopped, finishing_batches
-from dinoclassify.cli.runs.tally import SOME_FAILED
-from dinoclassify.cli.terminal import hush, print_lines, progress_bar, say, set_up_log
+from dinoclassify.cli.runs.summary import SOME_FAILED
+from dinoclassify.cli.terminal import hush, print_lines, say, set_up_log
 from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.messages import printable
 from dinoclassify.storage.lock import locked
@@ -217,14 +217,11 @@ def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: Messages) ->
         hush()  # what else would be said of the signal
 
     try:
-        with finishing_batches(tell_at_last) as stop, ExitStack() as bars:
-            bar = bars.enter_context(progress_bar()) if wants_bar(messages) and not work.dry_run else None
-            for outcome in outcomes:
+        with finishing_batches(tell_at_last) as stop:
+            for outcome in outcomes if work.dry_run else with_progress(outcomes, messages):
                 work.counts[outcome.done] += 1
                 work.counts["companions"] += len(outcome.companions)
                 _report(outcome, work)
-                if bar is not None:
-                    bar.update()
                 if stop():
                     break
     except DinoclassifyError:

@@ -17,12 +17,13 @@ from dinoclassify.cli.checks import (
 )
 from dinoclassify.cli.option_groups import Messages, expand_groups
 from dinoclassify.cli.runs.progress import with_progress
-from dinoclassify.cli.runs.request import files_of
-from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
+from dinoclassify.cli.runs.summary import SOME_FAILED
 from dinoclassify.cli.terminal import print_lines, say, set_up_log
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of, printable
 from dinoclassify.types.prediction import Prediction
+from dinoclassify.writers.tally import Tally
+from dinoclassify.writers.target import output_files
 
 if TYPE_CHECKING:
     from dinoclassify.results.sidecars.tag import TagResult
@@ -81,12 +82,12 @@ def tag(
         only=wanted,
         remove=remove,
         dry_run=dry_run,
-        spared=frozenset(files_of(results)),
+        spared=frozenset(output_files(results)),
         find=file_finder(results),
     )
     tally = Tally(None)
     rows = _counted(_with_ranks(latest_predictions(results), top_k), tally)
-    outcomes = write_sidecars(rows if dry_run else with_progress(rows, tally, messages, None), plan)
+    outcomes = write_sidecars(rows if dry_run else with_progress(rows, messages), plan)
     counts, troubles = _tell(outcomes, dry_run=dry_run)
     warn_of_unmatched_labels(wanted)
     if not messages.quiet:

@@ -10,14 +10,14 @@ from dinoclassify.cli import options
 from dinoclassify.cli.labelled import read_truth
 from dinoclassify.cli.option_groups import InferenceOptions, Messages, ModelOptions, TruthOptions, expand_groups
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
-from dinoclassify.cli.runs.tally import Tally
+from dinoclassify.cli.runs.summary import summarize
 from dinoclassify.cli.terminal import print_table, say, set_up_log
 from dinoclassify.discovery.labelled import count_classes
 from dinoclassify.messages import count_of
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.share import wilson
-from dinoclassify.types.source import Source
+from dinoclassify.writers.tally import Tally
 
 if TYPE_CHECKING:
     from dinoclassify.discovery.labelled import Labelled
@@ -71,7 +71,7 @@ def train(
         log_model(encoder.info)
         tally = Tally(None)
         features, images = _embed(encoder, known.images, inference, messages, tally)
-        embedded = tally.summary()
+        embedded = summarize(tally)
         counts = count_classes(images, classes, multi_label=multi_label)
         labels = [image.labels for image in images]
         started = time.monotonic()
@@ -120,8 +120,7 @@ def _embed(
             yield embedding
 
     with report_interruption(tally, lambda: _GO_ON) as stop, stages.measure("write"):
-        look = partial(map, Source, [image.path for image in images])
-        for embedding in with_progress(embeddings(stop), tally, messages, look):
+        for embedding in with_progress(embeddings(stop), messages, total=lambda: len(images)):
             if embedding.failure is not None:
                 log.warning("%s is left out: %s", embedding.path, embedding.failure.message)
     if tally.made:

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -16,14 +16,13 @@ from dinoclassify.discovery.discover import find
 from dinoclassify.discovery.filters import (
     Filters,
     InputSelector,
-    Shard,
     describe_passed_over,
     describe_suffixes,
     take_shard_and_limit,
 )
 from dinoclassify.discovery.path_list import list_line
 from dinoclassify.discovery.roots import check_roots
-from dinoclassify.discovery.shard_positions import PackedPositions
+from dinoclassify.discovery.shard_census import ShardCensus
 from dinoclassify.errors import NoInputsError, OutputError, UsageError
 from dinoclassify.messages import count_of, printable
 from dinoclassify.storage.remote.object_store import is_url
@@ -63,7 +62,7 @@ def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
     if sys.stdout is None:
         raise OutputError("stdout is closed")
     listed = DASH in names or inputs.files_from is not None  # else -0 is for what is printed alone
-    census = Census(inputs.shard) if inputs.shard is not None else None
+    census = ShardCensus(inputs.shard) if inputs.shard is not None else None
     count, passed_over = 0, Counter[str]()
     for source in find_inputs(replace(inputs, null=inputs.null and listed), census, passed_over):
         with writing_to_stdout():
@@ -84,51 +83,37 @@ def _shown(line: bytes) -> bytes:
 
 def find_inputs(
     inputs: Inputs,
-    census: "Census | None" = None,
+    census: ShardCensus | None = None,
     passed_over: Counter[str] | None = None,
     disks: dict[int, str] | None = None,
 ) -> Iterator[Source]:
-    """The inputs, lazily; all are counted in the census, and where those are that are taken.
+    """Yield the inputs of the run.
 
-    For ``passed_over`` and ``disks`` see `InputSelector`.
+    Args:
+        inputs: the command line.
+        census: counts all inputs, and records those of the shard.
+        passed_over: see `InputSelector`.
+        disks: see `InputSelector`.
     """
     selector = selector_of(inputs, passed_over, disks)
-    found = chain.from_iterable(expand_container(source, selector) for source in search(inputs, selector))
+    sources = chain.from_iterable(expand_container(source, selector) for source in search(inputs, selector))
     if census is None:
-        return take_shard_and_limit(found, _filters(inputs))
-    return census.noted(take_shard_and_limit(census.counted(found), _filters(inputs)))
+        return take_shard_and_limit(sources, _filters(inputs))
+    return census.record(take_shard_and_limit(census.count(sources), _filters(inputs)))
 
 
-class Census:
-    """Where the inputs of a shard stand among all, of which there are ``inputs``: what `merge` has to know."""
+def require_inputs(
+    sources: Iterator[Source], inputs: Inputs, passed_over: Counter[str], census: ShardCensus | None = None
+) -> Iterator[Source]:
+    """Return the same sources, after a look at the first one.
 
-    def __init__(self, shard: Shard) -> None:
-        self._shard = shard
-        self.inputs = 0
-        self._positions = PackedPositions()
-
-    def counted(self, sources: Iterable[Source]) -> Iterator[Source]:
-        """The same sources: all there are."""
-        for source in sources:
-            self.inputs += 1
-            yield source
-
-    def noted(self, sources: Iterable[Source]) -> Iterator[Source]:
-        """The same sources: those of the shard."""
-        for source in sources:
-            if source.position is not None:
-                self._positions.add(source.position)
-            yield source
-
-    def taken(self, kept_before: int) -> dict[str, object]:
-        """What stands in the meta of a file that begins with so many rows of other inputs."""
-        return {
-            "index": self._shard.index,
-            "count": self._shard.count,
-            "inputs": self.inputs,
-            "kept_before": kept_before,
-            "positions": self._positions.packed(),
-        }
+    Raises:
+        NoInputsError: there are none. A shard may be empty if the run has inputs.
+    """
+    first = next(sources, None)
+    if first is None and (census is None or not census.inputs):
+        raise nothing_found(inputs, passed_over)
+    return chain([first] if first is not None else [], sources)
 
 
 def search(inputs: Inputs, selector: InputSelector) -> Iterator[Source]:
@@ -154,13 +139,13 @@ def nothing_found(inputs: Inputs, passed_over: Counter[str]) -> NoInputsError:
 
 
 def _count_without_patterns(inputs: Inputs) -> int:
-    """How many images there would be; 0 where that is not known, or there are no patterns."""
-    again = second_look(replace(inputs, include=None, exclude=None, shard=None, limit=None))
-    if again is None or not (inputs.include or inputs.exclude):
+    """Return how many images there are without --include and --exclude; 0 if that is not known."""
+    count = input_counter(replace(inputs, include=None, exclude=None, shard=None, limit=None))
+    if count is None or not (inputs.include or inputs.exclude):
         return 0
     try:
-        return sum(1 for _ in again())
-    except ValueError:  # an archive would have to be read for that
+        return count()
+    except ValueError:  # it would have to read an archive
         return 0
 
 
@@ -190,15 +175,19 @@ def is_live(inputs: Inputs) -> bool:
     return DASH in names_of(inputs)
 
 
-def second_look(inputs: Inputs) -> Callable[[], Iterator[Source]] | None:
-    """A function that looks at the inputs again; None if they are gone once they were read."""
-    again = not is_live(inputs) and (inputs.files_from is None or os.path.isfile(inputs.files_from))
-    return partial(_look_briefly, inputs) if again else None
+def input_counter(inputs: Inputs) -> Callable[[], int] | None:
+    """Return a function that counts the inputs; None if they can be read only once.
+
+    The function raises ValueError if it would have to read a whole archive.
+    """
+    can_be_read_again = not is_live(inputs) and (inputs.files_from is None or os.path.isfile(inputs.files_from))
+    return partial(_count_inputs, inputs) if can_be_read_again else None
 
 
-def _look_briefly(inputs: Inputs) -> Iterator[Source]:
-    """The inputs, to be counted. Raises ValueError where all of an archive would have to be read for that."""
+def _count_inputs(inputs: Inputs) -> int:
+    count = 0
     for source in take_shard_and_limit(search(inputs, selector_of(inputs)), _filters(inputs)):
         if isinstance(source.content, SequentialContainer):
             raise ValueError(f"{source.path} has more than one")
-        yield source
+        count += 1
+    return count

@@ -11,13 +11,12 @@ from queue import Empty
 from typing import TYPE_CHECKING
 
 from dinoclassify.cli.options import DASH
-from dinoclassify.cli.runs.heartbeat import EVERY, Heartbeat, notify, utc
 from dinoclassify.cli.runs.inputs import find_inputs
 from dinoclassify.cli.runs.progress import log_model, with_progress
-from dinoclassify.cli.runs.request import Request, files_of
-from dinoclassify.cli.runs.signals import Stopped, finishing_batches, hanging_up
-from dinoclassify.cli.runs.tally import Tally
-from dinoclassify.cli.runs.to_file import Job, all_made_with, run_metadata
+from dinoclassify.cli.runs.request import Request
+from dinoclassify.cli.runs.signals import Stopped, ending_with_reader, finishing_batches, hanging_up
+from dinoclassify.cli.runs.summary import describe_counts, exit_code
+from dinoclassify.cli.runs.to_file import run_fingerprint, run_metadata
 from dinoclassify.cli.terminal import hush, say
 from dinoclassify.discovery.archives import is_archive
 from dinoclassify.discovery.containers import is_file_name
@@ -27,6 +26,7 @@ from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.discovery.seen import SEEN
 from dinoclassify.discovery.watch import Watch
 from dinoclassify.errors import FailuresError, NoInputsError, OutputError, UsageError
+from dinoclassify.job import Job
 from dinoclassify.messages import count_of
 from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.lock import locked
@@ -35,13 +35,16 @@ from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.source import Source
 from dinoclassify.writers.formats import R, RowFormat, refuse_reserved
+from dinoclassify.writers.heartbeat import EVERY, Heartbeat, notify, utc
 from dinoclassify.writers.stream import check_place
+from dinoclassify.writers.tally import Tally
+from dinoclassify.writers.target import output_files
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
-    from dinoclassify.cli.runs.watch_outputs import WatchOutput
     from dinoclassify.writers.provenance import Origin
+    from dinoclassify.writers.watch_output import WatchOutput
 
 log = logging.getLogger("dinoclassify")
 
@@ -53,7 +56,7 @@ def check_watch(request: Request, status: str | None) -> None:
         UsageError, OutputError: it cannot be done so.
         NoInputsError: a folder is away.
     """
-    inputs, chosen = request.inputs, request.target.chosen
+    inputs, chosen = request.inputs, request.target.file_format
     if request.target.url is not None or request.target.in_parts:
         raise UsageError("--watch adds lines to a file of this machine: name one with --output")
     if inputs.files_from is not None or inputs.column or inputs.null or DASH in (inputs.paths or ()):
@@ -77,7 +80,7 @@ def _check_status(status: str, request: Request) -> None:
     check_place(status)
     refuse_reserved(status)
     target, output_options = request.target, request.output_options
-    others = files_of(target.file) | {os.path.realpath(target.file) + SEEN} if target.file is not None else set()
+    others = output_files(target.file) | {os.path.realpath(target.file) + SEEN} if target.file is not None else set()
     named = (output_options.errors_to, *request.tables, *(request.inputs.paths or ()))
     others |= {os.path.realpath(name) for name in named if name}
     if os.path.realpath(status) in others or has_image_suffix(status):
@@ -96,14 +99,14 @@ def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | N
     tally = Tally(output_options.failure_limit)
     with (
         hanging_up() as hang_ups,
-        locked(target.kept_in, wait=output_options.wait) if target.kept_in is not None else nullcontext(),
+        locked(target.local_file, wait=output_options.wait) if target.local_file is not None else nullcontext(),
         locked(status, wait=output_options.wait) if status is not None else nullcontext(),
     ):
         try:
             check_addresses()
             job = open_job()
             log_model(job.model.info)
-            origin = job.origin() if request.target.is_kept else None
+            origin = job.origin() if request.target.is_resumable else None
             output = _output(job.row_format, origin, request)
             with closing(output):
                 _watch(job, origin, request, output, tally, hang_ups, status)
@@ -111,16 +114,16 @@ def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | N
             if not tally.total:
                 log.info("%s", stop)  # before there was a row; else it is said
             return 0
-    return tally.exit_code
+    return exit_code(tally)
 
 
 def _output(row_format: RowFormat[R], origin: "Origin[R] | None", request: Request) -> "WatchOutput[R]":
-    from dinoclassify.cli.runs.watch_outputs import FileOutput, StreamOutput
+    from dinoclassify.writers.watch_output import FileOutput, StreamOutput
 
-    path = request.target.kept_in
+    path = request.target.local_file
     if path is None or origin is None:
         return StreamOutput(request.target, row_format)
-    return FileOutput(path, row_format, all_made_with(origin, request))
+    return FileOutput(path, row_format, run_fingerprint(origin, request))
 
 
 def _watch(
@@ -168,12 +171,13 @@ def _watch(
         made = job.rows(
             _limited(sources, images, inputs.limit), **request.inference.arguments(StageTimer(), stop, live=True)
         )
-        shown = with_progress(made, tally, request.messages, None)
+        shown = with_progress(made, request.messages, done=lambda: tally.total)
         rows = _recorded(shown, images, tally, note_failure, heartbeat)
         try:
-            output.write(rows, partial(_wait, stop=stop, heartbeat=heartbeat))
+            with ending_with_reader() if file is None else nullcontext():
+                output.write(rows, partial(_wait, stop=stop, heartbeat=heartbeat))
             if not stop():
-                tally.judge()
+                tally.check_failures()
         except FailuresError:
             finish()
             raise
@@ -249,7 +253,7 @@ def _state(images: Watch, output: "WatchOutput[R]", tally: Tally, file: str | No
 
 
 def _summary(tally: Tally, output: str | None) -> str:
-    counts = f": {tally.counts()}" if tally.total else ""
+    counts = f": {describe_counts(tally)}" if tally.total else ""
     kept = f", {tally.kept:,} of them from before" if tally.kept else ""
     return f"{count_of(tally.total, 'image')}{counts}{kept}" + (f" -> {output}" if output is not None else "")
 

@@ -3,13 +3,9 @@
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
-from dinoclassify.cli.runs.request import Target
-from dinoclassify.cli.runs.signals import ending_with_reader
-from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.discovery.paths import absolute_path, is_relative_file
 from dinoclassify.discovery.seen import SEEN, Seen, SeenFile, seen_in
 from dinoclassify.discovery.watch import Watch
@@ -21,6 +17,8 @@ from dinoclassify.writers.fingerprint import META, PARTIAL, as_json, check_finge
 from dinoclassify.writers.formats import R, RowFormat
 from dinoclassify.writers.rotated_file import RotatedFile
 from dinoclassify.writers.stream import stream_rows
+from dinoclassify.writers.tally import Tally
+from dinoclassify.writers.target import Target
 
 R_contra = TypeVar("R_contra", bound=Row, contravariant=True)
 
@@ -70,8 +68,7 @@ class StreamOutput(Generic[R]):
 
     def write(self, rows: Iterator[R], _wait: Callable[[float], bool]) -> None:
         """See `WatchOutput`."""
-        with ending_with_reader() if self._file is None else nullcontext():
-            stream_rows(self._file, self._format, rows)
+        stream_rows(self._file, self._format, rows)
 
     def after_look(self) -> None:
         """See `WatchOutput`."""
