@@ -1,4 +1,4 @@
-"""The options that say what is known of images -> what is known of them."""
+"""LABELLED_DIR or --labels-from -> images with their labels."""
 
 import logging
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ log = logging.getLogger("dinoclassify")
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Images with their labels, the names of all classes, and where they are from."""
+    """Images with their labels, the names of all classes, and the folder or table they come from."""
 
     images: list[Labelled]
     classes: tuple[str, ...]
@@ -22,7 +22,7 @@ class Truth:
 
 
 def read_truth(truth: TruthOptions) -> Truth:
-    """What is known of the images.
+    """Read the labelled images.
 
     Raises:
         UsageError, NoInputsError: see `discovery.labelled`.

@@ -1,4 +1,4 @@
-"""The groups of options that several commands share, and the decorator that makes parameters of them."""
+"""Groups of options that several commands share, and the decorator that expands them into parameters."""
 
 import inspect
 from collections.abc import Callable
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Which images."""
+    """Which images to read."""
 
     paths: options.Paths = None
     files_from: options.FilesFrom = None
@@ -39,7 +39,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class TruthOptions:
-    """What is known of images."""
+    """Images with known labels."""
 
     folder: options.LabelledFolder = None
     labels_from: options.LabelsFrom = None
@@ -49,7 +49,7 @@ class TruthOptions:
 
 
 class ModelArguments(TypedDict):
-    """The arguments of `Classifier` and `Encoder` that are options."""
+    """Keyword arguments of `Classifier` and `Encoder`."""
 
     revision: str | None
     offline: bool
@@ -61,7 +61,7 @@ class ModelArguments(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """Which model, and where it runs."""
+    """Which model to use, and where it runs."""
 
     model: options.Model = DEFAULT
     revision: options.Revision = None
@@ -72,7 +72,7 @@ class ModelOptions:
     compiled: options.Compile = False
 
     def arguments(self) -> ModelArguments:
-        """All but the name, as `Classifier` and `Encoder` take them."""
+        """Return all but the name, as keyword arguments of `Classifier` and `Encoder`."""
         return {
             "revision": self.revision,
             "offline": self.offline,
@@ -112,7 +112,7 @@ class InferenceOptions:
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """What becomes of the rows that are there, and of those that fail."""
+    """What becomes of the rows of earlier runs, and of rows that fail."""
 
     resume: options.Resume = False
     fresh: options.Fresh = False
@@ -126,11 +126,11 @@ class OutputOptions:
 
     @property
     def failure_limit(self) -> Limit | None:
-        """How many rows may fail."""
+        """How many rows may fail; None for all."""
         return Limit("0 (--strict)", count=0) if self.strict else self.max_failures
 
     def update(self) -> "UpdateOptions":
-        """What becomes of the rows of earlier runs, as `Output` takes it."""
+        """Return what becomes of the rows of earlier runs, as `Output` takes it."""
         from dinoclassify.writers.output import UpdateOptions
 
         return UpdateOptions(self.resume, self.fresh, self.retry_failed, self.prune, self.max_prune)
@@ -138,7 +138,7 @@ class OutputOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Where the work is done."""
+    """Which machines do the work."""
 
     engine: options.Engine = "local"
     ray_address: options.RayAddress = None
@@ -147,7 +147,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """What is said."""
+    """What the command prints on stderr."""
 
     progress: options.Progress = None
     quiet: options.Quiet = False
@@ -156,23 +156,23 @@ class Messages:
 
 
 def expand_groups(command: Callable[P, T]) -> Callable[..., T]:
-    """The command as Typer takes it: each parameter that is a group gives way to one for each of its options."""
+    """Return the command with a parameter for each option, as Typer needs it, instead of one for each group."""
     signature = inspect.signature(command)
-    groups = {name: cast(type, given.annotation) for name, given in signature.parameters.items()}
+    groups = {name: cast(type, parameter.annotation) for name, parameter in signature.parameters.items()}
     groups = {name: kind for name, kind in groups.items() if is_dataclass(kind)}
 
     @wraps(command)
-    def with_groups(**values: Any) -> T:  # as Typer calls it
+    def with_groups(**values: Any) -> T:  # Typer calls it so
         for name, group in groups.items():
             values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
         return cast(Callable[..., T], command)(**values)
 
     flat: list[inspect.Parameter] = []
-    for name, given in signature.parameters.items():
+    for name, parameter in signature.parameters.items():
         if name in groups:
             flat += inspect.signature(groups[name]).parameters.values()
         else:
-            flat.append(given)
+            flat.append(parameter)
     with_groups.__dict__["__signature__"] = signature.replace(
         parameters=[option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in flat]
     )

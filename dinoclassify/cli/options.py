@@ -10,18 +10,18 @@ from dinoclassify.types.limit import Limit as RowLimit
 from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
 
 DASH = "-"  # stdin as an input, stdout as the output
-MOST = 100_000  # images in a batch, processes, labels in a row
+MOST = 100_000  # images in a batch, processes, labels in a row, thumbnails
 
-# The help would repeat for each option what is true of all: that a variable sets it too.
+# The epilog says once that an environment variable can set each option.
 _input = partial(typer.Option, show_envvar=False, rich_help_panel="Input")
 _model = partial(typer.Option, show_envvar=False, rich_help_panel="Model")
-_answer = partial(typer.Option, show_envvar=False, rich_help_panel="Answer")
+_prediction = partial(typer.Option, show_envvar=False, rich_help_panel="Prediction")
 _output = partial(typer.Option, show_envvar=False, rich_help_panel="Output")
 _run = partial(typer.Option, show_envvar=False, rich_help_panel="Run")
 
 
 def _number_or_auto(text: str) -> int | None:
-    """``auto`` -> None."""
+    """``auto`` -> None, ``8`` -> 8."""
     if text == "auto":
         return None
     if not text.isdecimal() or not 1 <= int(text) <= MOST:
@@ -133,20 +133,22 @@ Workers = Annotated[
 ]
 Exact = Annotated[bool, _model("--exact", help='Decode and resize exactly as transformers with backend="pil" does.')]
 
-TopK = Annotated[int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels in each row.")]
+TopK = Annotated[int, _prediction("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels in each row.")]
 Threshold = Annotated[
-    float, _answer(parser=_share, metavar="P", help="A row whose best score is lower is marked uncertain.")
+    float, _prediction(parser=_share, metavar="P", help="A row whose best score is lower is marked uncertain.")
 ]
-Normalize = Annotated[bool, _answer("--normalize", help="Scale the features of each image to length 1.")]
-Dtype = Annotated[Literal["fp32", "fp16"], _answer(help="What the features are written in.")]
+Normalize = Annotated[bool, _prediction("--normalize", help="Scale the features of each image to length 1.")]
+Dtype = Annotated[Literal["fp32", "fp16"], _prediction(help="What the features are written in.")]
 Labels = Annotated[
-    str | None, _answer(metavar="FILE", help="Other names for the classes: one a line, or .csv, or .json.")
+    str | None, _prediction(metavar="FILE", help="Other names for the classes: one a line, or .csv, or .json.")
 ]
 
 ClassWeight = Annotated[
-    Literal["balanced", "none"], _answer(help="balanced: all classes count the same; none: all images do.")
+    Literal["balanced", "none"], _prediction(help="balanced: all classes count the same; none: all images do.")
 ]
-Seed = Annotated[int, _answer(min=0, max=2**32 - 1, metavar="N", help="Of the split into what is learned and judged.")]
+Seed = Annotated[
+    int, _prediction(min=0, max=2**32 - 1, metavar="N", help="Of the split into what is learned and judged.")
+]
 ModelFolder = Annotated[str, _output("--output", "-o", metavar="DIR", help="Write the model to this folder.")]
 Force = Annotated[bool, _output("--force", help="Replace a model that is there.")]
 Predictions = Annotated[
@@ -154,7 +156,7 @@ Predictions = Annotated[
 ]
 TargetPrecision = Annotated[
     float | None,
-    _answer(
+    _prediction(
         parser=_share, metavar="P", help="Suggest the --threshold from which on this share of the labels is right."
     ),
 ]
@@ -181,7 +183,7 @@ Format = Annotated[
     _output(
         "--format",
         "-f",
-        metavar="|".join(made.name for made in FORMATS),
+        metavar="|".join(each.name for each in FORMATS),
         help="By default as the suffix of FILE says; csv for stdout.",
     ),
 ]
@@ -206,7 +208,7 @@ FeatureFormat = Annotated[
     _output(
         "--format",
         "-f",
-        metavar="|".join(made.name for made in FEATURE_FORMATS),
+        metavar="|".join(each.name for each in FEATURE_FORMATS),
         help="By default as the suffix of FILE says; parquet for stdout.",
     ),
 ]
@@ -214,15 +216,17 @@ ExcelSafe = Annotated[bool, _output("--excel-safe", help="CSV in which a spreads
 
 Groups = Annotated[
     str | None,
-    _answer(metavar="FILE|everyday", help="Fold the classes into groups: a .csv of class and group, or `everyday`."),
+    _prediction(
+        metavar="FILE|everyday", help="Fold the classes into groups: a .csv of class and group, or `everyday`."
+    ),
 ]
 Results = Annotated[
     str | None, typer.Argument(metavar="RESULTS", help="A file that `predict` wrote, or - for its rows on stdin.")
 ]
-MinScore = Annotated[float, _answer(parser=_share, metavar="P", help="Count rows with a lower score as uncertain.")]
+MinScore = Annotated[float, _prediction(parser=_share, metavar="P", help="Count rows with a lower score as uncertain.")]
 Only = Annotated[
     list[str] | None,
-    _answer(metavar="LABEL|GROUP", help="Take only rows of this label or group, whatever the case; repeatable."),
+    _prediction(metavar="LABEL|GROUP", help="Take only rows of this label or group, whatever the case; repeatable."),
 ]
 Into = Annotated[str | None, _output(metavar="DIR", help="The folder in which the folders of the labels stand.")]
 Mode = Annotated[Literal["copy", "move", "symlink", "hardlink"], _output(help="What is done with the images.")]
@@ -270,8 +274,10 @@ Prefix = Annotated[
     str, _output(metavar="WORD", help="The root of our labels in the tree of keywords: dino has dino|tench.")
 ]
 Remove = Annotated[bool, _run("--remove", help="Take our labels out of the sidecars of these images.")]
-MostLabels = Annotated[int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels of an image, at most.")]
-LeastScore = Annotated[float, _answer(parser=_share, metavar="P", help="Leave out labels with a lower score.")]
+MostLabels = Annotated[
+    int, _prediction("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels of an image, at most.")
+]
+LeastScore = Annotated[float, _prediction(parser=_share, metavar="P", help="Leave out labels with a lower score.")]
 
 Parts = Annotated[
     list[str] | None,

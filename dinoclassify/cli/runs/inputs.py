@@ -1,4 +1,4 @@
-"""What stands on the command line -> the stream of inputs."""
+"""PATHS and the input options of the command line -> the stream of inputs."""
 
 import os
 import sys
@@ -30,10 +30,10 @@ from dinoclassify.types.source import SequentialContainer, Source
 
 
 def names_of(inputs: Inputs) -> list[str]:
-    """What stands on the command line.
+    """Return PATHS and the name of the list.
 
     Raises:
-        UsageError: nothing does.
+        UsageError: there are none.
     """
     names = [*(inputs.paths or ()), *filter(None, [inputs.files_from])]
     if not names:
@@ -42,11 +42,11 @@ def names_of(inputs: Inputs) -> list[str]:
 
 
 def check_inputs(inputs: Inputs) -> None:
-    """See that what PATHS name is there, see `check_roots`, and are tables where --column is given."""
+    """Check that PATHS exist, see `check_roots`, and that they are tables if --column is given."""
     check_roots(inputs.paths or [], selector := selector_of(inputs))
     if selector.column is not None:
         for path in inputs.paths or ():
-            if path != DASH and not is_url(path):  # those of a list and of stores are not known yet
+            if path != DASH and not is_url(path):  # what is in a list or a store is not known yet
                 next(find([path], selector), None)
 
 
@@ -54,17 +54,17 @@ def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
     """Print the path of each input, exactly, in the order of a run.
 
     Raises:
-        NoInputsError, UsageError: as a run does.
+        NoInputsError, UsageError: as in a run.
         OutputError, OutputClosedError: stdout cannot be written.
     """
     names = names_of(inputs)
     check_inputs(inputs)
     if sys.stdout is None:
         raise OutputError("stdout is closed")
-    listed = DASH in names or inputs.files_from is not None  # else -0 is for what is printed alone
+    reads_list = DASH in names or inputs.files_from is not None  # if not, -0 is only about stdout
     census = ShardCensus(inputs.shard) if inputs.shard is not None else None
     count, passed_over = 0, Counter[str]()
-    for source in find_inputs(replace(inputs, null=inputs.null and listed), census, passed_over):
+    for source in find_inputs(replace(inputs, null=inputs.null and reads_list), census, passed_over):
         with writing_to_stdout():
             sys.stdout.buffer.write(_shown(list_line(source.path, "on stdout", null=inputs.null)))
         count += 1
@@ -75,7 +75,7 @@ def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
 
 
 def _shown(line: bytes) -> bytes:
-    """A line for stdout: a terminal must not be steered by it."""
+    """Return the line; for a terminal without control characters."""
     if not sys.stdout.isatty():
         return line
     return printable(os.fsdecode(line[:-1])).encode("utf-8") + line[-1:]
@@ -117,12 +117,12 @@ def require_inputs(
 
 
 def search(inputs: Inputs, selector: InputSelector) -> Iterator[Source]:
-    """The inputs before `--shard` and `--limit`, and without a look into what is read from front to back."""
+    """Yield the inputs before `--shard` and `--limit`; an archive that is read from front to back is one input."""
     return find(inputs.paths or [], selector, files_from=inputs.files_from, column=inputs.column, null=inputs.null)
 
 
 def nothing_found(inputs: Inputs, passed_over: Counter[str]) -> NoInputsError:
-    """Why there are no inputs, and the cure. Where a pattern may have left them out, they are counted without it."""
+    """Return the error for a run without inputs: why there are none, and the cure."""
     names = " ".join(names_of(inputs))
     if count := _count_without_patterns(inputs):
         patterns = [f"--include '{pattern}'" for pattern in inputs.include or ()]
@@ -152,7 +152,7 @@ def _count_without_patterns(inputs: Inputs) -> int:
 def selector_of(
     inputs: Inputs, passed_over: Counter[str] | None = None, disks: dict[int, str] | None = None
 ) -> InputSelector:
-    """What steers the search. For ``passed_over`` and ``disks`` see `InputSelector`."""
+    """Return which files are inputs. For ``passed_over`` and ``disks`` see `InputSelector`."""
     column = inputs.column if inputs.files_from is None else None
     return InputSelector(
         _filters(inputs), column=column, private=inputs.private_urls, passed_over=passed_over, disks=disks
@@ -171,7 +171,7 @@ def _filters(inputs: Inputs) -> Filters:
 
 
 def is_live(inputs: Inputs) -> bool:
-    """Whether inputs come over time."""
+    """Whether inputs come over time, from stdin."""
     return DASH in names_of(inputs)
 
 
