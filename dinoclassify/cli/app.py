@@ -38,7 +38,7 @@ log = logging.getLogger("dinoclassify")
 
 _EPILOG = (
     "Exit codes: 0 no row failed, or no more than --max-failures allows, 1 internal error, or a problem that doctor "
-    "has found, 2 wrong usage, 3 some rows failed, 4 no inputs found, or one is away, 5 the model could not be "
+    "has found, 2 wrong usage, 3 some rows failed, 4 no inputs found, or one is missing, 5 the model could not be "
     "loaded, 6 the output could not be written, 7 stopped to protect the output, 11 another run is writing the output, "
     "130/143 stopped by SIGINT/SIGTERM."
 )

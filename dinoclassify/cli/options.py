@@ -71,22 +71,22 @@ FilesFrom = Annotated[
 ]
 Column = Annotated[
     str | None,
-    _input(metavar="NAME", help="The column of that table with the paths; or of tables in PATHS with images."),
+    _input(metavar="NAME", help="The column with the paths in that table; or with the images in tables in PATHS."),
 ]
 LabelledFolder = Annotated[
     str | None,
     typer.Argument(
         metavar="LABELLED_DIR",
-        help="A folder with one folder for each class; or that in which the paths of --labels-from begin.",
+        help="A folder with one folder for each class; or the base of relative paths in --labels-from.",
     ),
 ]
 LabelsFrom = Annotated[
     str | None, _input(metavar="TABLE", help="A .csv or .parquet table with an image and its label in each row.")
 ]
 LabelColumn = Annotated[
-    str | None, _input(metavar="NAME", help="The column of that table with the labels; label if not given.")
+    str | None, _input(metavar="NAME", help="The column with the labels in that table; by default label.")
 ]
-MultiLabel = Annotated[bool, _input("--multi-label", help="An image may have many labels, with ; between, or none.")]
+MultiLabel = Annotated[bool, _input("--multi-label", help="An image may have several labels, separated by ;, or none.")]
 Null = Annotated[bool, _input("--null", "-0", help="Lists are NUL-separated, as find -print0 writes them.")]
 ListInputs = Annotated[
     bool,
@@ -101,7 +101,7 @@ Exclude = Annotated[
 Hidden = Annotated[bool, _input("--hidden", help="Also take entries whose name starts with a dot.")]
 Follow = Annotated[bool, _input("--follow", help="Walk into symbolic links to folders.")]
 MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse images with more pixels.")]
-Timeout = Annotated[float, _input(min=0.1, metavar="SECONDS", help="Give an image up that takes longer.")]
+Timeout = Annotated[float, _input(min=0.1, metavar="SECONDS", help="Fail an image that takes longer.")]
 PrivateUrls = Annotated[
     bool,
     _input(
@@ -138,7 +138,7 @@ Threshold = Annotated[
     float, _prediction(parser=_share, metavar="P", help="A row whose best score is lower is marked uncertain.")
 ]
 Normalize = Annotated[bool, _prediction("--normalize", help="Scale the features of each image to length 1.")]
-Dtype = Annotated[Literal["fp32", "fp16"], _prediction(help="What the features are written in.")]
+Dtype = Annotated[Literal["fp32", "fp16"], _prediction(help="Number format of the features.")]
 Labels = Annotated[
     str | None, _prediction(metavar="FILE", help="Other names for the classes: one a line, or .csv, or .json.")
 ]
@@ -147,10 +147,10 @@ ClassWeight = Annotated[
     Literal["balanced", "none"], _prediction(help="balanced: all classes count the same; none: all images do.")
 ]
 Seed = Annotated[
-    int, _prediction(min=0, max=2**32 - 1, metavar="N", help="Of the split into what is learned and judged.")
+    int, _prediction(min=0, max=2**32 - 1, metavar="N", help="Random seed for the cross-validation folds.")
 ]
 ModelFolder = Annotated[str, _output("--output", "-o", metavar="DIR", help="Write the model to this folder.")]
-Force = Annotated[bool, _output("--force", help="Replace a model that is there.")]
+Force = Annotated[bool, _output("--force", help="Replace an existing model.")]
 Predictions = Annotated[
     str | None, _input(metavar="FILE", help="Take the rows of this file, which predict wrote; no model is run.")
 ]
@@ -165,7 +165,7 @@ Plots = Annotated[
     str | None,
     _output(metavar="DIR", help="Draw the confusion matrix, reliability and thresholds into this folder."),
 ]
-PlotFormat = Annotated[Literal["png", "svg"], _output(help="What they are drawn as.")]
+PlotFormat = Annotated[Literal["png", "svg"], _output(help="File format of the plots.")]
 OutputFile = Annotated[
     str, _output("--output", "-o", metavar="FILE|-", help="Write to this file, complete or not at all; - is stdout.")
 ]
@@ -184,20 +184,20 @@ Format = Annotated[
         "--format",
         "-f",
         metavar="|".join(each.name for each in FORMATS),
-        help="By default as the suffix of FILE says; csv for stdout.",
+        help="By default from the suffix of FILE; csv for stdout.",
     ),
 ]
 
 Fresh = Annotated[bool, _output("--fresh", help="Start over: discard the rows of an interrupted run.")]
 Resume = Annotated[
-    bool, _output("--resume", help="Go on with FILE: only what is new, has changed or was not done yet.")
+    bool, _output("--resume", help="Go on with FILE: only images that are new, changed or not done yet.")
 ]
 RetryFailed = Annotated[bool, _output("--retry-failed", help="With --resume: also redo the rows that failed.")]
 Prune = Annotated[bool, _output("--prune", help="With --resume: drop the rows of files that are certainly gone.")]
 MaxPrune = Annotated[
     RowLimit | None,
     _output(
-        parser=_row_limit, metavar="N|P%", help="With --prune: drop no more rows than this; half of them if not given."
+        parser=_row_limit, metavar="N|P%", help="With --prune: drop at most this many rows; by default half of them."
     ),
 ]
 ErrorsTo = Annotated[
@@ -209,7 +209,7 @@ FeatureFormat = Annotated[
         "--format",
         "-f",
         metavar="|".join(each.name for each in FEATURE_FORMATS),
-        help="By default as the suffix of FILE says; parquet for stdout.",
+        help="By default from the suffix of FILE; parquet for stdout.",
     ),
 ]
 ExcelSafe = Annotated[bool, _output("--excel-safe", help="CSV in which a spreadsheet finds no formulas.")]
@@ -228,8 +228,8 @@ Only = Annotated[
     list[str] | None,
     _prediction(metavar="LABEL|GROUP", help="Take only rows of this label or group, whatever the case; repeatable."),
 ]
-Into = Annotated[str | None, _output(metavar="DIR", help="The folder in which the folders of the labels stand.")]
-Mode = Annotated[Literal["copy", "move", "symlink", "hardlink"], _output(help="What is done with the images.")]
+Into = Annotated[str | None, _output(metavar="DIR", help="The folder for the folders of the labels.")]
+Mode = Annotated[Literal["copy", "move", "symlink", "hardlink"], _output(help="What to do with the images.")]
 Layout = Annotated[
     str | None,
     _output(
@@ -264,7 +264,7 @@ UndoTo = Annotated[
 
 SidecarFormat = Annotated[
     Literal["xmp", "txt", "json"],
-    _output("--format", "-f", help="What the sidecars are."),
+    _output("--format", "-f", help="File format of the sidecars."),
 ]
 Naming = Annotated[Literal["full", "stem"], _output(help="full: x.jpg has x.jpg.xmp; stem: it has x.xmp.")]
 SidecarsInto = Annotated[
@@ -275,7 +275,7 @@ Prefix = Annotated[
 ]
 Remove = Annotated[bool, _run("--remove", help="Take our labels out of the sidecars of these images.")]
 MostLabels = Annotated[
-    int, _prediction("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels of an image, at most.")
+    int, _prediction("--top-k", "-k", min=1, max=MOST, metavar="N", help="At most this many labels of an image.")
 ]
 LeastScore = Annotated[float, _prediction(parser=_share, metavar="P", help="Leave out labels with a lower score.")]
 
@@ -284,19 +284,19 @@ Parts = Annotated[
     typer.Argument(metavar="PARTS", help="Files that `predict` wrote, folders of such, or quoted globs."),
 ]
 AllowGaps = Annotated[
-    bool, _input("--allow-gaps", help="Merge what there is: parts may be missing, or not have seen the same inputs.")
+    bool, _input("--allow-gaps", help="Merge these parts even if others are missing, or have seen other inputs.")
 ]
 AllowDuplicates = Annotated[
-    bool, _input("--allow-duplicates", help="Several parts may have a path: the rows of the last one count.")
+    bool, _input("--allow-duplicates", help="Several parts may have rows of one path: those of the last part count.")
 ]
 
 Page = Annotated[str, _output("--output", "-o", metavar="FILE", help="Write the page to this file.")]
 Thumbnails = Annotated[
     int, _output(min=0, max=MOST, metavar="N", help="Embed the N most certain images of each label.")
 ]
-Link = Annotated[bool, _output("--link", help="Show all other images from where they lie, if they are there.")]
+Link = Annotated[bool, _output("--link", help="Show all other images, too, from their own files.")]
 
-Watch = Annotated[bool, _run("--watch", help="Go on, and label what comes into the folders, until it is stopped.")]
+Watch = Annotated[bool, _run("--watch", help="Keep running, and label images that arrive in the folders.")]
 StatusFile = Annotated[
     str | None,
     _run("--status", metavar="FILE", help="With --watch: keep a JSON file with its state, for monitoring."),
@@ -305,7 +305,7 @@ StatusFile = Annotated[
 Engine = Annotated[Literal["local", "ray"], _run(help="local: this machine; ray: all machines of a Ray cluster.")]
 RayAddress = Annotated[
     str | None,
-    _run(metavar="ADDRESS", help="Of the cluster: auto, or HOST:PORT; by default one is started here."),
+    _run(metavar="ADDRESS", help="Address of the cluster: auto or HOST:PORT; by default one is started here."),
 ]
 Gpus = Annotated[
     float | None,
@@ -313,7 +313,7 @@ Gpus = Annotated[
         "--gpus-per-replica",
         min=0,
         metavar="N",
-        help="With ray: of each copy of the model, 0.5 for two on one; auto.",
+        help="With ray: GPUs for each copy of the model; 0.5 puts two copies on one GPU.",
     ),
 ]
 
@@ -325,7 +325,9 @@ MaxFailures = Annotated[
     ),
 ]
 Strict = Annotated[bool, _run("--strict", help="Stop at the first row that fails: --max-failures 0.")]
-Progress = Annotated[bool | None, _run("--progress/--no-progress", help="By default a bar if stderr is a terminal.")]
+Progress = Annotated[
+    bool | None, _run("--progress/--no-progress", help="Show a progress bar; by default if stderr is a terminal.")
+]
 Quiet = Annotated[bool, _run("--quiet", "-q", help="No summary, no warnings.")]
 Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used and done, and where the time went.")]
 Debug = Annotated[bool, _run("--debug", help="Show tracebacks.")]

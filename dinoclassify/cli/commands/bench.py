@@ -16,15 +16,20 @@ from dinoclassify.errors import NoInputsError
 from dinoclassify.models.names import DEFAULT
 
 Images = Annotated[
-    list[str] | None, typer.Argument(metavar="PATHS", help="Images, folders or globs; made up if not given.")
+    list[str] | None, typer.Argument(metavar="PATHS", help="Images, folders or globs; by default synthetic images.")
 ]
-Limit = Annotated[int, typer.Option(min=1, metavar="N", help="Take, or make, N images.", show_envvar=False)]
+Limit = Annotated[int, typer.Option(min=1, metavar="N", help="Number of images.", show_envvar=False)]
 Megapixels = Annotated[
-    float, typer.Option(min=0.01, max=100, metavar="M", help="The size of those made up.", show_envvar=False)
+    float, typer.Option(min=0.01, max=100, metavar="M", help="Size of the synthetic images.", show_envvar=False)
 ]
-Rounds = Annotated[int, typer.Option(min=1, max=100, metavar="N", help="How often each is run.", show_envvar=False)]
+Rounds = Annotated[int, typer.Option(min=1, max=100, metavar="N", help="How often to run each.", show_envvar=False)]
 RandomWeights = Annotated[
-    bool, typer.Option("--random-weights", help="The model's architecture alone: no download.", show_envvar=False)
+    bool,
+    typer.Option(
+        "--random-weights",
+        help="Take the architecture of the model with random weights: no download.",
+        show_envvar=False,
+    ),
 ]
 
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 Model = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", metavar="NAME|./DIR", help="Whether this model is on this machine.", show_envvar=False
+        "--model", "-m", metavar="NAME|./DIR", help="Check whether this model is on this machine.", show_envvar=False
     ),
 ]
 Output = Annotated[
     str | None,
     typer.Option(
-        "--output", "-o", metavar="FILE|DIR", help="Whether this can be written; the working folder if not given.",
+        "--output", "-o", metavar="FILE|DIR", help="Check whether this can be written; by default the working folder.",
         show_envvar=False,
     ),
 ]  # fmt: skip
