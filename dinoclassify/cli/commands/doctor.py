@@ -50,7 +50,7 @@ def doctor(model: Model = None, output: Output = None, as_json: options.AsJson =
 
 @writing_to_stdout()
 def _print_for_people(findings: "Sequence[Finding]") -> None:
-    """Print a table that 80 columns have room for: a cure stands below what it is for."""
+    """Print a table that fits 80 columns, with each cure below its finding."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

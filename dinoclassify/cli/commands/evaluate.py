@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dinoclassify.labels.groups import Groups
     from dinoclassify.results.evaluation.evaluate import Evaluation, LabelledPrediction
 
-_RANKS = 5  # labels of an image that are asked for
+_RANKS = 5  # labels to predict for an image, for top-5 accuracy
 
 
 @expand_groups
@@ -59,33 +59,33 @@ def evaluate(
         )
     if plots is None:
         reject_options(context, ["plot_format"], "nothing is drawn without --plots")
-    known = read_truth(truth)
+    labelled = read_truth(truth)
     if plots is not None:
         from dinoclassify.results.evaluation.plots import make_folder
 
         make_folder(plots)
     from dinoclassify.labels.groups import read_groups
 
-    wanted = read_groups(groups) if groups is not None else None
+    group_table = read_groups(groups) if groups is not None else None
     tally = Tally(None)
     if predictions is not None:
         many = truth.multi_label
-        answers, labels = _read(predictions, known, wanted, tally, multi_label=many)
+        rows, labels = _read(predictions, labelled, group_table, tally, multi_label=many)
     else:
-        answers, labels, many = _predict(
-            known, model, inference, wanted, messages, tally, multi_label=truth.multi_label
+        rows, labels, many = _predict(
+            labelled, model, inference, group_table, messages, tally, multi_label=truth.multi_label
         )
     from dinoclassify.results.evaluation.evaluate import evaluate as judge
 
-    evaluation = judge(answers, labels, multi_label=many, target_precision=target_precision)
+    evaluation = judge(rows, labels, multi_label=many, target_precision=target_precision)
     _print(evaluation, as_json=as_json, as_csv=as_csv)
     if plots is not None and evaluation.top1.total:
         from dinoclassify.results.evaluation.plots import write_plots
 
         write_plots(plots, evaluation, plot_format)
     if not messages.quiet:
-        rows = f"{count_of(tally.total, 'row')} of {predictions}: {describe_counts(tally)}"
-        done = summarize(tally) if predictions is None else rows
+        counts = f"{count_of(tally.total, 'row')} of {predictions}: {describe_counts(tally)}"
+        done = summarize(tally) if predictions is None else counts
         say(done + (f" -> {plots}" if plots is not None else ""))
     return SOME_FAILED if evaluation.failed else 0
 
@@ -97,25 +97,25 @@ def _print(evaluation: "Evaluation", *, as_json: bool, as_csv: bool) -> None:
     if as_json:
         print_json(evaluation_tables.as_json(evaluation))
     elif as_csv:
-        print_csv([field.name for field in fields(ClassFigures)], [asdict(one) for one in evaluation.classes])
+        print_csv([field.name for field in fields(ClassFigures)], [asdict(figures) for figures in evaluation.classes])
     else:
         evaluation_tables.show(evaluation)
 
 
 def _read(
-    predictions: str, known: Truth, groups: "Groups | None", tally: Tally, *, multi_label: bool
+    predictions: str, labelled: Truth, groups: "Groups | None", tally: Tally, *, multi_label: bool
 ) -> "tuple[list[LabelledPrediction], list[str]]":
-    """The predictions of a file, and the names of the classes."""
+    """Read a file of predictions. Returns its labelled rows, and the names of the classes."""
     from dinoclassify.results.evaluation.saved_predictions import match_to_truth
 
-    answers, labels = match_to_truth(predictions, known.images, known.classes, groups, multi_label=multi_label)
-    for row, _ in answers:
+    rows, labels = match_to_truth(predictions, labelled.images, labelled.classes, groups, multi_label=multi_label)
+    for row, _ in rows:
         tally.add(row)
-    return answers, labels
+    return rows, labels
 
 
 def _predict(
-    known: Truth,
+    labelled: Truth,
     model: ModelOptions,
     inference: InferenceOptions,
     groups: "Groups | None",
@@ -124,7 +124,7 @@ def _predict(
     *,
     multi_label: bool,
 ) -> "tuple[list[LabelledPrediction], list[str], bool]":
-    """Predictions for all images, the names of the classes, and whether an image may have many."""
+    """Predict all images. Returns labelled rows, the names of the classes, and whether an image may have several."""
     check_addresses()
     from dinoclassify.classifier import Classifier
     from dinoclassify.labels.groups import match_groups
@@ -135,18 +135,18 @@ def _predict(
     if multi_label and not classifier.multi_label:
         raise UsageError(f"{classifier.model} gives one label an image: leave out --multi-label")
     if groups is None:
-        classes = match_classes(known.classes, classifier.labels, classifier.model)
+        classes = match_classes(labelled.classes, classifier.labels, classifier.model)
     else:
-        classes = match_groups(known.classes, groups, classifier.classes, classifier.model)
-    sources = [listed_source(image.path) for image in known.images]
+        classes = match_groups(labelled.classes, groups, classifier.classes, classifier.model)
+    sources = [listed_source(image.path) for image in labelled.images]
     ranks = len(classifier.labels) if classifier.multi_label else min(_RANKS, len(classifier.labels))
     stages = StageTimer()
-    answers: list[LabelledPrediction] = []
+    rows: list[LabelledPrediction] = []
     with report_interruption(tally) as stop, stages.measure("write"):
-        rows = classifier.predict(sources, top_k=ranks, **inference.arguments(stages, stop))
-        shown = with_progress(rows, messages, total=lambda: len(sources))
-        for row, image in zip(shown, known.images, strict=False):  # fewer rows if it is stopped
+        predictions = classifier.predict(sources, top_k=ranks, **inference.arguments(stages, stop))
+        predictions = with_progress(predictions, messages, total=lambda: len(sources))
+        for row, image in zip(predictions, labelled.images, strict=False):  # fewer rows after a signal
             tally.add(row)
-            answers.append((row, tuple(classes[label] for label in image.labels)))
+            rows.append((row, tuple(classes[label] for label in image.labels)))
     log_stages(stages, classifier, exact=inference.exact)
-    return answers, list(classifier.labels if groups is None else groups.names), classifier.multi_label
+    return rows, list(classifier.labels if groups is None else groups.names), classifier.multi_label

@@ -52,12 +52,12 @@ def merge(
         raise UsageError("name the parts: files that predict wrote")
     if file is not None:
         _check_new_file(file, [*names, *(parts or ())])
-    kept_in = target.local_file
-    fresh = kept_in is not None and _is_merged(kept_in)
+    local_file = target.local_file
+    fresh = local_file is not None and _is_merged(local_file)
     with exclusive(target, wait=wait, fresh=fresh), ending_with_reader() if file is None else nullcontext():
         merged = merge_parts(
             names,
-            kept_in or file,
+            local_file or file,
             target.file_format.name,
             allow_gaps=allow_gaps,
             allow_duplicates=allow_duplicates,
@@ -73,22 +73,22 @@ def merge(
 
 
 def _is_merged(file: str) -> bool:
-    """Whether a file is of an earlier merge: it can be made again, unlike the rows of any other run."""
+    """Whether an earlier merge wrote the file: it can be made again, unlike the rows of any other run."""
     from dinoclassify.results.reader import read_meta
 
     return "merged_from" in read_meta(file)
 
 
 def _check_new_file(file: str, parts: Collection[str]) -> None:
-    """Find out whether the output would change a part.
+    """Check that the output would change no part.
 
     Raises:
-        UsageError: it would.
+        UsageError: it would, or it has the suffix of an image.
     """
     path = os.path.realpath(file)
-    beside = output_files(file)
+    written = output_files(file)
     for part in parts:
-        if not beside.isdisjoint(output_files(part)):
+        if not written.isdisjoint(output_files(part)):
             raise UsageError(f"{file} would be written over a part: choose another name")
         if os.path.isdir(part) and path.startswith(f"{os.path.realpath(part)}/"):
             raise UsageError(f"{file} would be one of the parts in {part}: choose another folder")

@@ -33,7 +33,7 @@ from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats import choose_format, open_format
 from dinoclassify.writers.target import Target
 
-_OF_ROWS = frozenset(
+_ROW_OPTIONS = frozenset(
     {"output", "output_format", "resume", "fresh", "retry_failed", "prune", "max_prune", "errors_to", "watch", "status"}
 )
 
@@ -66,7 +66,7 @@ def predict(
     """
     set_up_log(messages)
     if list_inputs:
-        reject_options(context, _OF_ROWS, "--list prints the inputs, and writes no rows")
+        reject_options(context, _ROW_OPTIONS, "--list prints the inputs, and writes no rows")
         print_inputs(inputs, quiet=messages.quiet)
         return 0
     target = _target(output, output_format, excel_safe=excel_safe)
@@ -80,12 +80,12 @@ def predict(
         raise UsageError("--status goes with --watch")
 
     names = read_labels(labels) if labels is not None else None
-    folds = read_groups(groups) if groups is not None else None
-    known = folds.names if folds is not None else names
-    most = min(top_k, len(known)) if known else top_k
-    open_format(target.file_format.name, most)  # which may not hold as many: found out before the model is opened
+    group_table = read_groups(groups) if groups is not None else None
+    classes = group_table.names if group_table is not None else names
+    ranks = min(top_k, len(classes)) if classes else top_k
+    open_format(target.file_format.name, ranks)  # raises, before the model is opened, if it cannot hold so many
 
-    open_job = partial(_open_job, model, names, folds, top_k, threshold, target.file_format.name)
+    open_job = partial(_open_job, model, names, group_table, top_k, threshold, target.file_format.name)
     if watch:
         return watch_rows(open_job, request, status)
     if engine.engine == "ray":
@@ -94,7 +94,7 @@ def predict(
 
 
 def _target(output: str, output_format: str | None, *, excel_safe: bool) -> Target:
-    """Where rows go: what exists as a folder, or is named like one, is a folder of parts."""
+    """Return where rows go. A name that ends in / or is that of a folder means a folder of parts."""
     file = None if output in (DASH, "") else output
     in_parts = file is not None and (file.endswith("/") or os.path.isdir(file))
     chosen = choose_format(file, output_format or ("parquet" if in_parts else None), excel_safe=excel_safe)
@@ -109,7 +109,7 @@ def _open_job(
     threshold: float,
     format_name: str,
 ) -> Job[Prediction]:
-    """Open the classifier. There may be fewer classes than ``top_k``."""
+    """Open the classifier. Rows have ``top_k`` labels, or as many as there are classes."""
     from dinoclassify.classifier import Classifier
 
     classifier = Classifier(model.model, labels=names, groups=groups, **model.arguments())

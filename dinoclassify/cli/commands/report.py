@@ -68,7 +68,7 @@ def report(
 
 
 def _naming(name: str) -> Callable[[Prediction], str]:
-    """A function that gives the best group of a row that has a label."""
+    """Return a function from a row that has a label to its best group."""
     from dinoclassify.labels.groups import fold_ranks, group_finder, read_groups
 
     groups = read_groups(name)
@@ -77,7 +77,7 @@ def _naming(name: str) -> Callable[[Prediction], str]:
 
 
 def _in_units(size: int) -> str:
-    """``size`` (bytes) for people."""
+    """Return a number of bytes as text: ``1.5 MB``."""
     number = size / 1000
     for unit in _UNITS:
         if number < 1000 or unit == _UNITS[-1]:

@@ -28,7 +28,7 @@ from dinoclassify.writers.target import output_files
 if TYPE_CHECKING:
     from dinoclassify.results.sidecars.tag import TagResult
 
-_SAID = {  # action -> what the summary calls it
+_ACTIONS = {  # action -> what the summary calls it
     "change": "changed",
     "remove": "freed of our labels",
     "delete": "deleted",
@@ -71,7 +71,7 @@ def tag(
     from dinoclassify.results.sidecars.tag import Plan
     from dinoclassify.results.sidecars.tag import tag as write_sidecars
 
-    wanted = select_labels(only, results)
+    selected = select_labels(only, results)
     plan = Plan(
         made=sidecar_format,
         naming=naming,
@@ -79,24 +79,24 @@ def tag(
         prefix=prefix,
         top_k=top_k,
         min_score=min_score,
-        only=wanted,
+        only=selected,
         remove=remove,
         dry_run=dry_run,
         spared=frozenset(output_files(results)),
         find=file_finder(results),
     )
     tally = Tally(None)
-    rows = _counted(_with_ranks(latest_predictions(results), top_k), tally)
+    rows = _counted(_check_ranks(latest_predictions(results), top_k), tally)
     outcomes = write_sidecars(rows if dry_run else with_progress(rows, messages), plan)
-    counts, troubles = _tell(outcomes, dry_run=dry_run)
-    warn_of_unmatched_labels(wanted)
+    counts, troubles = _report(outcomes, dry_run=dry_run)
+    warn_of_unmatched_labels(selected)
     if not messages.quiet:
         say(_summary(tally.total, counts, troubles, dry_run=dry_run))
     return SOME_FAILED if troubles else 0
 
 
-def _tell(outcomes: "Iterator[TagResult]", *, dry_run: bool) -> tuple[Counter[str], Counter[str]]:
-    """Say what is done or would be, and count the actions and the troubles."""
+def _report(outcomes: "Iterator[TagResult]", *, dry_run: bool) -> tuple[Counter[str], Counter[str]]:
+    """Print what a dry run would do and what went wrong. Returns the counts of actions and of troubles."""
     counts: Counter[str] = Counter()
     troubles: Counter[str] = Counter()
     for outcome in outcomes:
@@ -112,27 +112,27 @@ def _tell(outcomes: "Iterator[TagResult]", *, dry_run: bool) -> tuple[Counter[st
 
 def _summary(rows: int, counts: Counter[str], troubles: Counter[str], *, dry_run: bool) -> str:
     written = f"{count_of(counts['write'], 'sidecar')} {'would be ' if dry_run else ''}written"
-    said = _SAID | ({"keep": "as it was"} if counts["keep"] == 1 else {})
-    others = [f"{counts[action]:,} {words}" for action, words in said.items() if counts[action]]
+    words = _ACTIONS | ({"keep": "as it was"} if counts["keep"] == 1 else {})
+    others = [f"{counts[action]:,} {text}" for action, text in words.items() if counts[action]]
     if troubles:
         kinds = ", ".join(f"{count:,} {trouble}" for trouble, count in troubles.most_common())
         others.append(f"{count_of(troubles.total(), 'image')} left alone ({kinds})")
     return ", ".join([f"{count_of(rows, 'row')}: {written}", *others])
 
 
-def _with_ranks(rows: Iterator[Prediction], top_k: int) -> Iterator[Prediction]:
-    """The same rows, which all have as many labels as the first that has any.
+def _check_ranks(rows: Iterator[Prediction], top_k: int) -> Iterator[Prediction]:
+    """Yield the same rows, after a check that the first row with labels has ``top_k``: all have the same number.
 
     Raises:
-        UsageError: these are too few.
+        UsageError: it has fewer.
     """
-    is_known = False
+    is_checked = False
     for row in rows:
-        if not is_known and 0 < len(row.top) < top_k:
+        if not is_checked and 0 < len(row.top) < top_k:
             raise UsageError(
                 f"--top-k {top_k}: the rows have {len(row.top)}; ask for no more, or predict with -k {top_k}"
             )
-        is_known = is_known or bool(row.top)
+        is_checked = is_checked or bool(row.top)
         yield row
 
 

@@ -53,14 +53,14 @@ def train(
     from dinoclassify.storage.lock import locked
     from dinoclassify.training.model_folder import check_model_folder
 
-    walked = truth.folder if truth.labels_from is None else None
-    check = partial(check_model_folder, output, force=force, images=walked)
-    check()
-    known = read_truth(truth)
-    classes, multi_label = known.classes, truth.multi_label
-    count_classes(known.images, classes, multi_label=multi_label)
+    image_folder = truth.folder if truth.labels_from is None else None
+    check_folder = partial(check_model_folder, output, force=force, images=image_folder)
+    check_folder()
+    labelled = read_truth(truth)
+    classes, multi_label = labelled.classes, truth.multi_label
+    count_classes(labelled.images, classes, multi_label=multi_label)
     with locked(output.rstrip("/"), wait=wait):
-        check()  # another run may have written it
+        check_folder()  # again: another run may have written it
         check_addresses()
         from dinoclassify.encoder import Encoder
         from dinoclassify.training.head import train_head
@@ -70,7 +70,7 @@ def train(
         encoder = Encoder(model.model, **model.arguments())
         log_model(encoder.info)
         tally = Tally(None)
-        features, images = _embed(encoder, known.images, inference, messages, tally)
+        features, images = _embed(encoder, labelled.images, inference, messages, tally)
         embedded = summarize(tally)
         counts = count_classes(images, classes, multi_label=multi_label)
         labels = [image.labels for image in images]
@@ -79,14 +79,14 @@ def train(
         log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
         card = write_card(
             encoder.base,
-            Data(known.source, len(images), counts, tally.errors),
+            Data(labelled.source, len(images), counts, tally.errors),
             trained,
             settings={"class weight": class_weight, "seed": seed, "features": encoder.precision},
             multi_label=multi_label,
         )
         save_classifier(output, encoder.base, trained.head, classes, card, multi_label=multi_label)
     if not messages.quiet:
-        print_table([_line(held) for held in trained.held], as_json=False)
+        print_table([_score_line(score) for score in trained.held], as_json=False)
         if trained.warning:
             say(trained.warning)
         say(f"{embedded}; {count_of(len(classes), 'class')} -> {output}")
@@ -99,7 +99,7 @@ def _embed(
     messages: Messages,
     tally: Tally,
 ) -> "tuple[Features, list[Labelled]]":
-    """The features of those images that can be read, and those images."""
+    """Return the features of the images that can be read, and these images."""
     import numpy as np
 
     from dinoclassify.training.feature_cache import embed_once
@@ -110,8 +110,8 @@ def _embed(
 
     def embeddings(stop: Callable[[], bool]) -> "Iterator[Embedding]":
         paths = [image.path for image in images]
-        for number, embedding, kept in embed_once(encoder, paths, inference.arguments(stages, stop)):
-            if kept:
+        for number, embedding, is_kept in embed_once(encoder, paths, inference.arguments(stages, stop)):
+            if is_kept:
                 tally.keep(embedding.status, None)
             else:
                 tally.add(embedding)
@@ -125,14 +125,14 @@ def _embed(
                 log.warning("%s is left out: %s", embedding.path, embedding.failure.message)
     if tally.made:
         log_stages(stages, encoder, exact=inference.exact)
-    return features[usable], [image for image, good in zip(images, usable, strict=True) if good]
+    return features[usable], [image for image, is_usable in zip(images, usable, strict=True) if is_usable]
 
 
-def _line(held: "HoldoutScore") -> dict[str, object]:
-    low, high = wilson(held.right, held.judged)
+def _score_line(score: "HoldoutScore") -> dict[str, object]:
+    low, high = wilson(score.right, score.judged)
     return {
-        "held out": held.method,
-        "accuracy": f"{held.right / held.judged:.4f}",
+        "held out": score.method,
+        "accuracy": f"{score.right / score.judged:.4f}",
         "95 %": f"{low:.4f} to {high:.4f}",
-        "mean F1": f"{held.f1:.4f}",
+        "mean F1": f"{score.f1:.4f}",
     }
