@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dinoclassify")
 
-_WITH_UNDO = {"undo", "to", "dry_run", "wait", "quiet", "verbose", "debug"}
-_WORDS = {
+_UNDO_OPTIONS = {"undo", "to", "dry_run", "wait", "quiet", "verbose", "debug"}
+_OUTCOMES = {  # outcome -> what the summary calls it
     "companions": "companions",
     "there": "there already",
     "moved": "moved before",
@@ -58,13 +58,17 @@ _WORDS = {
     "back": "back at their old places",
     "error": "could not be sorted",
 }
-_ONE = {"companions": "companion", "along": "row of companions", "shared": "companion of several images left alone"}
-_PAST = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
+_SINGULAR = {
+    "companions": "companion",
+    "along": "row of companions",
+    "shared": "companion of several images left alone",
+}
+_DONE = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What is done with images, and where they go; and how many there are of each outcome, and companions, so far."""
+    """What to do with images and where they go, with the counts of outcomes and of companions so far."""
 
     mode: options.Mode
     into: str
@@ -73,7 +77,7 @@ class _Run:
 
     @property
     def journal(self) -> str:
-        """The name of the journal."""
+        """The path of the journal."""
         from dinoclassify.results.sort.journal import NAME
 
         return os.path.join(self.into, NAME)
@@ -85,18 +89,18 @@ class _Run:
 
     @property
     def has_done(self) -> bool:
-        """Whether there is something to take back."""
+        """Whether there is something for --undo to take back."""
         return bool(self.counts["done"] or self.counts["companions"])
 
     def summary(self) -> str:
-        """The counts in a line."""
-        words = {"done": _PAST[self.mode]} | _WORDS
-        counts = [(self.counts[done], done, many) for done, many in words.items() if self.counts[done]]
-        told = [f"{count:,} {_ONE.get(done, many) if count == 1 else many}" for count, done, many in counts]
-        return ", ".join(told) or "nothing to do"
+        """Return the counts in a line."""
+        names = {"done": _DONE[self.mode]} | _OUTCOMES
+        counts = [(self.counts[done], done, many) for done, many in names.items() if self.counts[done]]
+        parts = [f"{count:,} {_SINGULAR.get(done, many) if count == 1 else many}" for count, done, many in counts]
+        return ", ".join(parts) or "nothing to do"
 
     def last_line(self, *, is_signed: bool) -> str:
-        """What is said at the end; ``is_signed``: whether the journal is."""
+        """Return the last line of the run; ``is_signed``: whether the journal is signed."""
         root = "" if is_signed else " --to ROOT"
         cure = f"; --undo {self.journal}{root} takes it back" if self.has_done and not self.dry_run else ""
         return f"{'would do: ' if self.dry_run else ''}{self.summary()} -> {self.into}{cure}"
@@ -131,7 +135,7 @@ def sort(
     """
     set_up_log(messages)
     if undo is not None:
-        others = {parameter.name or "" for parameter in context.command.params} - _WITH_UNDO
+        others = {parameter.name or "" for parameter in context.command.params} - _UNDO_OPTIONS
         reject_options(context, others, "--undo takes all back that its journal has")
         return _undo(undo, to, dry_run=dry_run, wait=wait, quiet=messages.quiet)
     reject_options(context, ["to"], "--to goes with --undo; --into names the folder to sort into")
@@ -144,32 +148,35 @@ def sort(
     from dinoclassify.results.sort.placing import Rules
     from dinoclassify.results.sort.sort import BATCH, SortedFolder
 
-    where, grouped, known = _layout(context, layout, mode, groups)
-    wanted = _chosen(only, name, known, failed_to)
-    rules = Rules(where, grouped, min_score, uncertain_to, failed_to, wanted, file_finder(name), with_companions)
+    parsed_layout, grouped, group_table = _layout(context, layout, mode, groups)
+    selected = _select_labels(only, name, group_table, failed_to)
+    find = file_finder(name)
+    rules = Rules(parsed_layout, grouped, min_score, uncertain_to, failed_to, selected, find, with_companions)
     rows, is_stream = _readable_rows(name), name == DASH
     shots = count_shots(latest_predictions(name), rules.find) if with_companions and not is_stream else None
-    made = [] if dry_run else make_folder(into)
+    new_folders = [] if dry_run else make_folder(into)
     work = _Run(mode, into, dry_run)
     try:
         with nullcontext() if dry_run else locked(work.journal, wait=wait):
-            folder = SortedFolder(into, mode, made=made, dry_run=dry_run, resume=resume)
+            folder = SortedFolder(into, mode, made=new_folders, dry_run=dry_run, resume=resume)
             _follow(folder.sort(rows, rules, batch=1 if is_stream else BATCH, shots=shots), work, messages)
     finally:
         if not os.path.exists(work.journal):
-            remove_folders(made)  # there was nothing to put into it
-    warn_of_unmatched_labels(wanted)
+            remove_folders(new_folders)  # nothing was put into them
+    warn_of_unmatched_labels(selected)
     warn_of_rest(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
     if not messages.quiet:
         say(work.last_line(is_signed=folder.is_signed))
     return SOME_FAILED if work.troubles else 0
 
 
-def _chosen(only: Sequence[str] | None, name: str, groups: "Groups | None", failed_to: str | None) -> "Only | None":
-    """The labels and groups whose images are taken; None for all.
+def _select_labels(
+    only: Sequence[str] | None, name: str, groups: "Groups | None", failed_to: str | None
+) -> "Only | None":
+    """Return the labels and groups whose images are sorted; None for all.
 
     Raises:
-        UsageError: one is unknown, or there is a folder for failed images, which have none.
+        UsageError: a name is unknown, or there is a folder for failed images, which have no label.
     """
     if only and failed_to is not None:
         raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
@@ -177,11 +184,11 @@ def _chosen(only: Sequence[str] | None, name: str, groups: "Groups | None", fail
 
 
 def _readable_rows(name: str) -> "Iterator[Prediction]":
-    """The last row of each image. A file that cannot be read is found out at once, and not with its first row."""
+    """Return the last row of each image. Raises at once if the file cannot be read, not with the first row."""
     from dinoclassify.results.reader import latest_predictions
 
     rows = latest_predictions(name)
-    if name == DASH:  # whose first row may be long in coming
+    if name == DASH:  # its first row may come late
         return rows
     return chain([first] if (first := next(rows, None)) is not None else [], rows)
 
@@ -189,35 +196,36 @@ def _readable_rows(name: str) -> "Iterator[Prediction]":
 def _layout(
     context: typer.Context, template: str | None, mode: str, groups: str | None
 ) -> "tuple[Layout, Grouped, Groups | None]":
-    """Where images go, what gives the groups of a row, and the groups if the layout uses them."""
+    """Return the layout, a function that groups a row, and the groups if the layout uses them."""
     from dinoclassify.labels.groups import group_finder, grouped, read_groups
     from dinoclassify.results.sort.layout import parse_layout
     from dinoclassify.results.sort.placing import ungrouped
 
-    known = read_groups(groups) if groups is not None else None
-    layout = parse_layout(template if template is not None else "{label}/{name}" if known is None else "{group}/{name}")
+    group_table = read_groups(groups) if groups is not None else None
+    default = "{label}/{name}" if group_table is None else "{group}/{name}"
+    layout = parse_layout(template if template is not None else default)
     if mode == "move" and layout.uses("rank"):
         raise UsageError("{rank} gives an image many places, and --mode move only one: copy or link")
     if not layout.uses("group"):
         reject_options(context, ["groups"], f"there is no {{group}} in --layout {template}")
-    if known is None or not layout.uses("group"):
+    if group_table is None or not layout.uses("group"):
         return layout, ungrouped, None
-    group_of = group_finder(known)
-    return layout, lambda row: grouped(row, known.names, group_of), known
+    group_of = group_finder(group_table)
+    return layout, lambda row: grouped(row, group_table.names, group_of), group_table
 
 
 def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: Messages) -> None:
-    """Count what becomes of images, and say what is to be said of each, to the end or until a signal comes."""
+    """Sort images until all are done or a signal comes; count and report the outcomes."""
 
-    def tell(why: object) -> None:
+    def report(why: object) -> None:
         say(f"{why}: {work.summary()}" + ("" if work.dry_run else "; --resume goes on, --undo takes it back"))
 
-    def tell_at_last(why: Stopped) -> None:
-        tell(why)
-        hush()  # what else would be said of the signal
+    def report_signal(why: Stopped) -> None:
+        report(why)
+        hush()  # no other message about the signal
 
     try:
-        with finishing_batches(tell_at_last) as stop:
+        with finishing_batches(report_signal) as stop:
             for outcome in outcomes if work.dry_run else with_progress(outcomes, messages):
                 work.counts[outcome.done] += 1
                 work.counts["companions"] += len(outcome.companions)
@@ -226,7 +234,7 @@ def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: Messages) ->
                     break
     except DinoclassifyError:
         if work.has_done:
-            tell("the run ends early")
+            report("the run ends early")
         raise
 
 
@@ -244,7 +252,7 @@ def _report(outcome: "SortResult", work: _Run) -> None:
 
 
 def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
-    """Take back what a journal has; gives the exit code."""
+    """Take back what a journal records. Returns the exit code."""
     from dinoclassify.results.sort.journal import journal_of, read_journal
     from dinoclassify.results.sort.made_folders import own_folders, remove_folders
     from dinoclassify.results.sort.signing import read_key
@@ -254,16 +262,16 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
     if to is not None and not os.path.isdir(to):
         raise UsageError(f"--to {to}: there is no such folder")
     left = done = 0
-    lost: dict[str, str] = {}  # what images could not be given back, with the folder of the first
+    lost: dict[str, str] = {}  # property that could not be restored -> folder of its first image
     with nullcontext() if dry_run else locked(path, wait=wait):
         key = read_key()
         journal = read_journal(path, key)
         if not journal.is_own:
-            _mind(path, journal.entries, to, dry_run=dry_run, quiet=quiet)
+            _refuse_or_warn(path, journal.entries, to, dry_run=dry_run, quiet=quiet)
         key = key if journal.is_own else None
         for undone in undo_all(path, journal.entries, key=key, root=to, dry_run=dry_run):
             left, done = left + (undone.why is not None), done + (undone.why is None)
-            lost = {what: os.path.dirname(undone.source) for what in undone.lost} | lost
+            lost = {attribute: os.path.dirname(undone.source) for attribute in undone.lost} | lost
             if undone.why is not None:
                 warn_of_image(f"{undone.target} is left as it is: {undone.why}", left)
             elif dry_run:
@@ -281,24 +289,24 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
 def _warn_of_losses(lost: Mapping[str, str], *, is_own: bool) -> None:
     from dinoclassify.results.sort.attributes import listed
 
-    together: dict[tuple[str, str], list[str]] = {}
-    for what, folder in lost.items():
-        together.setdefault((folder, _why_lost(what, is_own=is_own)), []).append(what)
-    for (folder, why), words in together.items():
-        log.warning("%s: the %s that images had could not be restored: %s", folder, listed(words), why)
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for name, folder in lost.items():
+        by_reason.setdefault((folder, _why_lost(name, is_own=is_own)), []).append(name)
+    for (folder, why), names in by_reason.items():
+        log.warning("%s: the %s that images had could not be restored: %s", folder, listed(names), why)
 
 
-def _why_lost(what: str, *, is_own: bool) -> str:
-    if what != "exact times" and not is_own:
+def _why_lost(name: str, *, is_own: bool) -> str:
+    if name != "exact times" and not is_own:
         return "a journal that is not known to be yours gives no file another owner, nor others more access"
-    return "only root may do that" if what == "owners" and os.geteuid() else "its file system does not keep them"
+    return "only root may do that" if name == "owners" and os.geteuid() else "its file system does not keep them"
 
 
-def _mind(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:
-    """Show what a journal that is not the user's own would do; refuse it unless a folder limits that.
+def _refuse_or_warn(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:
+    """Show what a journal of somebody else would do, before it is done.
 
     Raises:
-        UsageError: none does.
+        UsageError: no folder limits it.
     """
     from dinoclassify.results.sort.undo import undo_all
 
