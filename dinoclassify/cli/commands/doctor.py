@@ -33,7 +33,7 @@ def doctor(model: Model = None, output: Output = None, as_json: options.AsJson =
     """Show what this machine has and lacks.
 
     Versions, devices, decoders, the model, places to write to and limits, each with a verdict, and with the cure for
-    what is missing. Exit code 0: nothing stands in the way of a run; 1: a problem does.
+    what is missing. Exit code 0: a run can start; 1: a problem prevents it.
     """
     from dinoclassify.diagnostics.doctor import examine
 

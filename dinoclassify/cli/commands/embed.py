@@ -42,8 +42,8 @@ def embed(
 ) -> int:
     """Write the features of images.
 
-    They are what the head of the classifier takes: for DINOv2 the class token and the mean of the patch tokens. A
-    backbone without a head has them too. One row for each input, in order, as `predict` writes them.
+    Features are the input of the classifier's head: for DINOv2 the class token and the mean of the patch tokens. A
+    backbone without a head has them, too. Writes one row for each input, in order, as `predict` does.
     """
     set_up_log(messages)
     file = None if output in (DASH, "") else output

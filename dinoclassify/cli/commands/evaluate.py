@@ -44,9 +44,9 @@ def evaluate(
 ) -> int:
     """Measure how good a model is.
 
-    Labels images of which the class is known, or takes the rows that `predict` has written, and prints accuracy,
-    calibration, each class, what is confused, and the worst mistakes. Classes are named as the model names them, or
-    by index or, for ImageNet, by WordNet id (n01440764); with --groups by group as well.
+    Labels images whose class is known, or takes the rows that `predict` wrote, and prints accuracy, calibration, each
+    class, confusions and the worst mistakes. A class is named as in the model, by its index or, for ImageNet, by its
+    WordNet id (n01440764); with --groups, also by its group.
     """
     set_up_log(messages)
     if as_json and as_csv:
@@ -68,13 +68,11 @@ def evaluate(
 
     group_table = read_groups(groups) if groups is not None else None
     tally = Tally(None)
+    many = truth.multi_label
     if predictions is not None:
-        many = truth.multi_label
         rows, labels = _read(predictions, labelled, group_table, tally, multi_label=many)
     else:
-        rows, labels, many = _predict(
-            labelled, model, inference, group_table, messages, tally, multi_label=truth.multi_label
-        )
+        rows, labels, many = _predict(labelled, model, inference, group_table, messages, tally, multi_label=many)
     from dinoclassify.results.evaluation.evaluate import evaluate as judge
 
     evaluation = judge(rows, labels, multi_label=many, target_precision=target_precision)

@@ -35,9 +35,9 @@ def merge(
 ) -> int:
     """Make one file of parts.
 
-    What runs with `--shard 1/N` to `--shard N/N` wrote becomes what a single run would have written, row by row. All
-    parts have to be there, made by the same model with the same options and of the same inputs. Files that are no
-    shards are put one behind the other. The exit code is 0 also if rows failed: the runs that made them have said so.
+    The files of runs with `--shard 1/N` to `--shard N/N` become what a single run would have written, row by row. All
+    parts must be there, and come from the same model, the same options and the same inputs. Files that are not shards
+    are put one after the other. The exit code is 0 even if rows failed: the runs that wrote them reported it.
     """
     set_up_log(messages)
     file = None if output in (DASH, "") else output

@@ -129,9 +129,8 @@ def sort(
 ) -> int:
     """Put images into one folder for each label.
 
-    Copies, moves or links them. What is done is written to DIR/undo-journal.jsonl before it is done, and --undo takes
-    it back. An image never takes the place of another: of two with one name, the second has digits of its content's
-    SHA-256 behind it.
+    Copies, moves or links them. Each step is first written to DIR/undo-journal.jsonl, and --undo takes all steps back.
+    No image replaces another: if two have one name, the second gets digits of its content's SHA-256 behind it.
     """
     set_up_log(messages)
     if undo is not None:

@@ -57,7 +57,7 @@ def tag(
 ) -> int:
     """Write the labels into sidecar files beside the images.
 
-    XMP sidecars are read by digiKam, darktable and Lightroom. A sidecar that is there keeps all that is not ours: other
+    digiKam, darktable and Lightroom read XMP sidecars. An existing sidecar keeps everything that is not ours: other
     keywords, settings, the way it is written. A second run changes nothing; `--remove` takes our labels out again. The
     images themselves are never written.
     """

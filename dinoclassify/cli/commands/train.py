@@ -46,8 +46,8 @@ def train(
     """Train a classifier of your own.
 
     Embeds labelled images, once, and trains a linear head on their features, on the CPU and in seconds. The result
-    is a folder that `predict --model ./DIR` and transformers take. Prints how the head does on images that were held
-    out, and how the nearest class mean and the nearest neighbours do.
+    is a folder that `predict --model ./DIR` and transformers take. Prints the accuracy of the head on held-out images,
+    beside that of the nearest class mean and of the nearest neighbours.
     """
     set_up_log(messages)
     from dinoclassify.storage.lock import locked
