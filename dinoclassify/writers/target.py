@@ -100,14 +100,10 @@ def output_files(output: str) -> set[str]:
 
 
 def check_target(target: Target, inputs: Sequence[str]) -> None:
-    """Check, as far as possible before the work begins, that the output may be written.
-
-    Args:
-        target: the output.
-        inputs: the files and folders that the run reads, as the command line names them.
+    """Check, as far as possible before the work begins, that the output may be written and is none of the inputs.
 
     Raises:
-        UsageError: it would be written over an input, or the name or the format cannot be that of an output.
+        UsageError: it is an input, or its name or format is not one for an output.
         OutputError: it cannot be written.
     """
     if target.url is not None:
@@ -117,11 +113,7 @@ def check_target(target: Target, inputs: Sequence[str]) -> None:
 
 
 def check_errors_to(file: str, target: Target, inputs: Sequence[str]) -> None:
-    """Check that the list of failed images may be written.
-
-    Raises:
-        UsageError, OutputError: see `check_target`; or it would be written over the output.
-    """
+    """Check the list of failed images as `check_target` checks the output, and that it is not the output itself."""
     _check_new_file(file, FORMATS[0], inputs)
     if target.file is not None:
         if target.in_parts and target.url is None and _is_below(file, target.file):
@@ -132,11 +124,7 @@ def check_errors_to(file: str, target: Target, inputs: Sequence[str]) -> None:
 
 
 def check_not_image_table(file: str) -> None:
-    """Refuse to replace a table that may hold images.
-
-    Raises:
-        UsageError: ``file`` is a table, and no run wrote it.
-    """
+    """Refuse, by a UsageError, to replace a table that no run wrote: it may hold images."""
     if is_table(file) and os.path.exists(file) and not os.path.exists(file + META):
         raise UsageError(f"{file} is a table that no run wrote, and may be an input: choose another name")
 

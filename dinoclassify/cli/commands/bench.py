@@ -27,7 +27,7 @@ RandomWeights = Annotated[
     bool,
     typer.Option(
         "--random-weights",
-        help="Take the architecture of the model with random weights: no download.",
+        help="Use random weights: no download.",
         show_envvar=False,
     ),
 ]

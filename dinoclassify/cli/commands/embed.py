@@ -5,15 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dinoclassify.cli import options
-from dinoclassify.cli.option_groups import (
-    InferenceOptions,
-    Inputs,
-    Messages,
-    ModelOptions,
-    OutputOptions,
-    expand_groups,
-)
+from dinoclassify.cli import option_groups, options
 from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.request import Request, check_run
 from dinoclassify.cli.runs.to_file import write_rows
@@ -26,19 +18,19 @@ if TYPE_CHECKING:
     from dinoclassify.types.embedding import Embedding
 
 
-@expand_groups
+@option_groups.expand_groups
 def embed(
     context: typer.Context,
     *,
-    inputs: Inputs,
-    model: ModelOptions,
-    inference: InferenceOptions,
+    inputs: option_groups.Inputs,
+    model: option_groups.ModelOptions,
+    inference: option_groups.InferenceOptions,
     normalize: options.Normalize = False,
     dtype: options.Dtype = "fp32",
     output: options.OutputFile = DASH,
     output_format: options.FeatureFormat = None,
-    output_options: OutputOptions,
-    messages: Messages,
+    output_options: option_groups.OutputOptions,
+    messages: option_groups.Messages,
 ) -> int:
     """Write the features of images.
 

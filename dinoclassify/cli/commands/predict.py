@@ -7,17 +7,8 @@ from functools import partial
 
 import typer
 
-from dinoclassify.cli import options
+from dinoclassify.cli import option_groups, options
 from dinoclassify.cli.checks import reject_options
-from dinoclassify.cli.option_groups import (
-    EngineOptions,
-    InferenceOptions,
-    Inputs,
-    Messages,
-    ModelOptions,
-    OutputOptions,
-    expand_groups,
-)
 from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.inputs import print_inputs
 from dinoclassify.cli.runs.request import Request, check_run
@@ -38,14 +29,14 @@ _ROW_OPTIONS = frozenset(
 )
 
 
-@expand_groups
+@option_groups.expand_groups
 def predict(
     context: typer.Context,
     *,
-    inputs: Inputs,
+    inputs: option_groups.Inputs,
     list_inputs: options.ListInputs = False,
-    model: ModelOptions,
-    inference: InferenceOptions,
+    model: option_groups.ModelOptions,
+    inference: option_groups.InferenceOptions,
     top_k: options.TopK = 1,
     threshold: options.Threshold = 0.0,
     labels: options.Labels = None,
@@ -53,11 +44,11 @@ def predict(
     output: options.RowsTo = DASH,
     output_format: options.Format = None,
     excel_safe: options.ExcelSafe = False,
-    output_options: OutputOptions,
+    output_options: option_groups.OutputOptions,
     watch: options.Watch = False,
     status: options.StatusFile = None,
-    engine: EngineOptions,
-    messages: Messages,
+    engine: option_groups.EngineOptions,
+    messages: option_groups.Messages,
 ) -> int:
     """Label images.
 
@@ -102,7 +93,7 @@ def _target(output: str, output_format: str | None, *, excel_safe: bool) -> Targ
 
 
 def _open_job(
-    model: ModelOptions,
+    model: option_groups.ModelOptions,
     names: list[str] | None,
     groups: Groups | None,
     top_k: int,

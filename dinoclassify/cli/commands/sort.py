@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dinoclassify.cli import options
-from dinoclassify.cli.checks import (
-    reject_options,
-    require_results,
-    select_labels,
-    warn_of_image,
-    warn_of_rest,
-    warn_of_unmatched_labels,
-)
+from dinoclassify.cli import checks, options
 from dinoclassify.cli.option_groups import Messages, expand_groups
 from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.progress import with_progress
@@ -135,10 +127,10 @@ def sort(
     set_up_log(messages)
     if undo is not None:
         others = {parameter.name or "" for parameter in context.command.params} - _UNDO_OPTIONS
-        reject_options(context, others, "--undo takes all back that its journal has")
+        checks.reject_options(context, others, "--undo takes all back that its journal has")
         return _undo(undo, to, dry_run=dry_run, wait=wait, quiet=messages.quiet)
-    reject_options(context, ["to"], "--to goes with --undo; --into names the folder to sort into")
-    name = require_results(results)
+    checks.reject_options(context, ["to"], "--to goes with --undo; --into names the folder to sort into")
+    name = checks.require_results(results)
     if not into:
         raise UsageError("name a folder with --into")
     from dinoclassify.results.reader import file_finder, latest_predictions
@@ -162,8 +154,8 @@ def sort(
     finally:
         if not os.path.exists(work.journal):
             remove_folders(new_folders)  # nothing was put into them
-    warn_of_unmatched_labels(selected)
-    warn_of_rest(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
+    checks.warn_of_unmatched_labels(selected)
+    checks.warn_of_rest(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
     if not messages.quiet:
         say(work.last_line(is_signed=folder.is_signed))
     return SOME_FAILED if work.troubles else 0
@@ -179,7 +171,7 @@ def _select_labels(
     """
     if only and failed_to is not None:
         raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
-    return select_labels(only, name, groups)
+    return checks.select_labels(only, name, groups)
 
 
 def _readable_rows(name: str) -> "Iterator[Prediction]":
@@ -206,7 +198,7 @@ def _layout(
     if mode == "move" and layout.uses("rank"):
         raise UsageError("{rank} gives an image many places, and --mode move only one: copy or link")
     if not layout.uses("group"):
-        reject_options(context, ["groups"], f"there is no {{group}} in --layout {template}")
+        checks.reject_options(context, ["groups"], f"there is no {{group}} in --layout {template}")
     if group_table is None or not layout.uses("group"):
         return layout, ungrouped, None
     group_of = group_finder(group_table)
@@ -240,7 +232,7 @@ def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: Messages) ->
 def _report(outcome: "SortResult", work: _Run) -> None:
     target = os.path.join(work.into, outcome.target)
     if outcome.why:
-        warn_of_image(f"{outcome.path} {outcome.why}", work.troubles)
+        checks.warn_of_image(f"{outcome.path} {outcome.why}", work.troubles)
     elif work.dry_run and outcome.done == "done":
         print_lines([printable(f"{work.mode} {outcome.path} -> {target}")])
     else:
@@ -272,13 +264,13 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
             left, done = left + (undone.why is not None), done + (undone.why is None)
             lost = {attribute: os.path.dirname(undone.source) for attribute in undone.lost} | lost
             if undone.why is not None:
-                warn_of_image(f"{undone.target} is left as it is: {undone.why}", left)
+                checks.warn_of_image(f"{undone.target} is left as it is: {undone.why}", left)
             elif dry_run:
                 _show(undone)
     if not left and not dry_run:
         remove_folders(own_folders(path, journal.entries))
     _warn_of_losses(lost, is_own=journal.is_own)
-    warn_of_rest(left, gone=0, rows=0)
+    checks.warn_of_rest(left, gone=0, rows=0)
     if not quiet:
         which = "" if dry_run else f", which stay in {path}"
         say(f"{'would do: ' if dry_run else ''}{done:,} taken back" + (f", {left:,} left{which}" if left else ""))

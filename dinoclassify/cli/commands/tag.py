@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dinoclassify.cli import options
-from dinoclassify.cli.checks import (
-    reject_options,
-    require_results,
-    select_labels,
-    warn_of_image,
-    warn_of_rest,
-    warn_of_unmatched_labels,
-)
+from dinoclassify.cli import checks, options
 from dinoclassify.cli.option_groups import Messages, expand_groups
 from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.runs.summary import SOME_FAILED
@@ -62,16 +54,16 @@ def tag(
     images themselves are never written.
     """
     set_up_log(messages)
-    results = require_results(results)
+    results = checks.require_results(results)
     if sidecar_format != "xmp":
-        reject_options(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
+        checks.reject_options(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
     if remove:
-        reject_options(context, ["top_k", "min_score"], "--remove takes all our labels out")
+        checks.reject_options(context, ["top_k", "min_score"], "--remove takes all our labels out")
     from dinoclassify.results.reader import file_finder, latest_predictions
     from dinoclassify.results.sidecars.tag import Plan
     from dinoclassify.results.sidecars.tag import tag as write_sidecars
 
-    selected = select_labels(only, results)
+    selected = checks.select_labels(only, results)
     plan = Plan(
         made=sidecar_format,
         naming=naming,
@@ -89,7 +81,7 @@ def tag(
     rows = _counted(_check_ranks(latest_predictions(results), top_k), tally)
     outcomes = write_sidecars(rows if dry_run else with_progress(rows, messages), plan)
     counts, troubles = _report(outcomes, dry_run=dry_run)
-    warn_of_unmatched_labels(selected)
+    checks.warn_of_unmatched_labels(selected)
     if not messages.quiet:
         say(_summary(tally.total, counts, troubles, dry_run=dry_run))
     return SOME_FAILED if troubles else 0
@@ -103,10 +95,10 @@ def _report(outcomes: "Iterator[TagResult]", *, dry_run: bool) -> tuple[Counter[
         counts[outcome.action] += 1
         if outcome.trouble is not None:
             troubles[outcome.trouble] += 1
-            warn_of_image(outcome.message, troubles.total())
+            checks.warn_of_image(outcome.message, troubles.total())
         elif dry_run and outcome.action not in ("keep", "shared", "nothing", "other"):
             print_lines([f"{outcome.action} {printable(outcome.sidecar)}"])
-    warn_of_rest(troubles.total(), gone=troubles["gone"], rows=counts.total())
+    checks.warn_of_rest(troubles.total(), gone=troubles["gone"], rows=counts.total())
     return counts, troubles
 
 

@@ -64,12 +64,11 @@ def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
     reads_list = DASH in names or inputs.files_from is not None  # if not, -0 is only about stdout
     census = ShardCensus(inputs.shard) if inputs.shard is not None else None
     count, passed_over = 0, Counter[str]()
-    for source in find_inputs(replace(inputs, null=inputs.null and reads_list), census, passed_over):
+    sources = find_inputs(replace(inputs, null=inputs.null and reads_list), census, passed_over)
+    for source in require_inputs(sources, inputs, passed_over, census):
         with writing_to_stdout():
             sys.stdout.buffer.write(_shown(list_line(source.path, "on stdout", null=inputs.null)))
         count += 1
-    if not (count or (census is not None and census.inputs)):
-        raise nothing_found(inputs, passed_over)
     if not quiet:
         say("; ".join(filter(None, [count_of(count, "input"), describe_passed_over(passed_over)])))
 
@@ -87,14 +86,7 @@ def find_inputs(
     passed_over: Counter[str] | None = None,
     disks: dict[int, str] | None = None,
 ) -> Iterator[Source]:
-    """Yield the inputs of the run.
-
-    Args:
-        inputs: the command line.
-        census: counts all inputs, and records those of the shard.
-        passed_over: see `InputSelector`.
-        disks: see `InputSelector`.
-    """
+    """Yield the inputs; ``census`` sees all of them. For ``passed_over`` and ``disks`` see `InputSelector`."""
     selector = selector_of(inputs, passed_over, disks)
     sources = chain.from_iterable(expand_container(source, selector) for source in search(inputs, selector))
     if census is None:
@@ -112,7 +104,7 @@ def require_inputs(
     """
     first = next(sources, None)
     if first is None and (census is None or not census.inputs):
-        raise nothing_found(inputs, passed_over)
+        raise _nothing_found(inputs, passed_over)
     return chain([first] if first is not None else [], sources)
 
 
@@ -121,7 +113,7 @@ def search(inputs: Inputs, selector: InputSelector) -> Iterator[Source]:
     return find(inputs.paths or [], selector, files_from=inputs.files_from, column=inputs.column, null=inputs.null)
 
 
-def nothing_found(inputs: Inputs, passed_over: Counter[str]) -> NoInputsError:
+def _nothing_found(inputs: Inputs, passed_over: Counter[str]) -> NoInputsError:
     """Return the error for a run without inputs: why there are none, and the cure."""
     names = " ".join(names_of(inputs))
     if count := _count_without_patterns(inputs):

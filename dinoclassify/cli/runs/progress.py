@@ -39,12 +39,7 @@ def log_stages(stages: StageTimer, model: "LoadedModel", *, exact: bool) -> None
 
 @contextmanager
 def report_interruption(tally: Tally, resume_hint: Callable[[], str] = str) -> Iterator[Callable[[], bool]]:
-    """Run the block inside `finishing_batches`; if it ends early, say how far it came and how to go on.
-
-    Args:
-        tally: the counts of the rows.
-        resume_hint: returns the end of that sentence if there are rows.
-    """
+    """Run the block inside `finishing_batches`; if it ends early, say how far it came and how to go on."""
 
     def report(why: object) -> None:
         say(f"{why} after {count_of(tally.made, 'image')}{resume_hint() if tally.has_rows else ''}")

@@ -35,11 +35,9 @@ if TYPE_CHECKING:
 
 
 def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
-    """Write one row for each input, and metadata beside a file. Returns the exit code.
+    """Write one row for each input, and metadata beside a file. Opens the model when there is an input for it.
 
-    Args:
-        open_job: opens the model; called when there is an input for it.
-        request: the command line.
+    Returns the exit code.
     """
     inputs, target, options = request.inputs, request.target, request.output_options
     tally, stages, disks = Tally(options.failure_limit), StageTimer(), dict[int, str]()
@@ -90,16 +88,7 @@ def finish(
     census: ShardCensus | None = None,
     plan: "ChunkPlan[R] | None" = None,
 ) -> None:
-    """Put the output in place, unless too many rows failed or are gone.
-
-    Args:
-        output: has the rows of all inputs, or those that are not in ``plan``.
-        origin: what the rows come from.
-        request: the command line.
-        tally: the counts of the rows.
-        census: the positions of the inputs of a shard.
-        plan: the rows that other processes wrote.
-    """
+    """Put the output in place, unless too many rows failed or are gone. ``plan`` has the rows of other processes."""
     unnamed = output.unnamed(plan.stream_paths() if plan is not None else ())
     tally.add_unnamed(unnamed)
     tally.check_failures()

@@ -46,13 +46,7 @@ def check_parts(request: Request, engine: EngineOptions) -> None:
 
 
 def write_parts(open_job: Callable[[], Job[R]], request: Request, engine: EngineOptions) -> int:
-    """Write one row for each input. Returns the exit code.
-
-    Args:
-        open_job: opens the model, in each replica.
-        request: the command line.
-        engine: the cluster.
-    """
+    """Write one row for each input; each replica opens the model. Returns the exit code."""
     from dinoclassify.cluster.connection import connected
     from dinoclassify.cluster.engine import Decoding, completed_chunks, probe_model
     from dinoclassify.writers.chunks import ChunkPlan, chunk_size

@@ -91,10 +91,7 @@ def _check_status(status: str, request: Request) -> None:
 def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | None) -> int:
     """Write a row for each image that exists or arrives, until a signal comes. Returns the exit code.
 
-    Args:
-        open_job: opens the model.
-        request: the command line.
-        status: the status file for monitoring, if any.
+    ``status`` is the file for monitoring, if any.
     """
     path, wait = request.target.local_file, request.output_options.wait
     tally = Tally(request.output_options.failure_limit)
