@@ -59,17 +59,21 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
             stages.measure("write"),
             writing_paths(options.errors_to, null=inputs.null) as note_failure,
         ):
-            if output is not None:
-                sources = output.pending(sources, partial(note_input, tally, note_failure))
-            rows = job.rows(sources, **run_options(request, stages, stop))
-            rows = with_progress(rows, request.messages, done=lambda: tally.total, total=input_counter(inputs))
-            rows = _counted(rows, tally, note_failure)
+
+            def rows() -> Iterator[R]:  # a function: a local variable would keep the workers alive after an error
+                on_input = partial(note_input, tally, note_failure)
+                pending = output.pending(sources, on_input) if output is not None else sources
+                predictions = job.rows(pending, **run_options(request, stages, stop))
+                total = input_counter(inputs)
+                shown = with_progress(predictions, request.messages, done=lambda: tally.total, total=total)
+                return _counted(shown, tally, note_failure)
+
             if output is None or origin is None:
                 with ending_with_reader() if target.file is None else nullcontext():
-                    stream_rows(target.file, job.row_format, rows)
+                    stream_rows(target.file, job.row_format, rows())
                 tally.check_failures()
             else:
-                for row in rows:
+                for row in rows():
                     output.write(row)
                 if not stop():
                     check_still_there(disks, target)
