@@ -1,6 +1,6 @@
 """The command line: arguments, help, messages and exit codes; the work is done below.
 
-Rooms are imported inside the commands, so that `--help` and `--version` wait for neither torch nor transformers.
+The commands import the other packages themselves, so that `--help` and `--version` do not load torch or transformers.
 """
 
 import errno
@@ -38,12 +38,12 @@ log = logging.getLogger("dinoclassify")
 
 _EPILOG = (
     "Exit codes: 0 no row failed, or no more than --max-failures allows, 1 internal error, or a problem that doctor "
-    "has found, 2 wrong usage, 3 some rows failed, 4 no inputs found, or one is away, 5 the model could not be "
+    "has found, 2 wrong usage, 3 some rows failed, 4 no inputs found, or one is missing, 5 the model could not be "
     "loaded, 6 the output could not be written, 7 stopped to protect the output, 11 another run is writing the output, "
     "130/143 stopped by SIGINT/SIGTERM."
 )
 
-_NO_MEMORY_IN_WORDS = ("bad_alloc", "t allocate memory", "could not create a primitive")  # the last says oneDNN
+_NO_MEMORY_IN_WORDS = ("bad_alloc", "t allocate memory", "could not create a primitive")  # the last is oneDNN's
 _NO_MEMORY = b"dinoclassify: there is not enough memory: try a smaller --model, --batch-size or number of --workers\n"
 
 app = typer.Typer(
@@ -75,35 +75,35 @@ def root(
         raise typer.Exit(2)
     try:
         os.getcwd()
-    except FileNotFoundError as error:  # libraries end the process without a word of it
+    except FileNotFoundError as error:  # libraries would end the process without a message
         raise UsageError("the working folder is not there any more: go to another one (cd)") from error
     make_do()
 
 
 def main() -> Never:
     """Run the command line and exit."""
-    if sys.stderr is None:  # closed by whoever started us: no other file may get its number, nor its messages
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+    if sys.stderr is None:  # closed by the parent: no other file may get its number, and so the messages
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open to the end
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # of names that the terminal has no letters for
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that the terminal lacks
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # the remarks of libraries to programmers are nothing for people
+        warnings.simplefilter("ignore")  # libraries warn programmers, not users
     try:
         for number in SIGNALS:
             signal.signal(number, stop_at_once)
         code = run(sys.argv[1:])
-    except Stopped as stop:  # before `run` catches it, or after
-        code = _tell(stop)
+    except Stopped as stop:  # outside of `run`
+        code = _report_stop(stop)
     for number in SIGNALS:
         signal.signal(number, exit_at_once)
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line; gives the exit code. Whatever goes wrong is one line on stderr, and here alone."""
+    """Run the command line, and return the exit code. Prints every error, as one line on stderr."""
     try:
         code = app(arguments, prog_name="dinoclassify", standalone_mode=False) or 0
-        with writing_to_stdout():  # what Typer has printed
+        with writing_to_stdout():  # what Typer printed
             return code
     except typer.TyperException as error:
         say(explain(error))
@@ -112,30 +112,30 @@ def run(arguments: list[str]) -> int:
         log.debug("%s", error, exc_info=error)
         say(str(error))
         if isinstance(error, WorkerError):
-            hush()  # torch's half-made DataLoader complains
+            hush()  # torch's DataLoader complains when it is torn down early
         return error.exit_code
-    except (OutputClosedError, SystemExit):  # Typer exits, and with 1, when it finds stdout closed
-        # Python flushes stdout on its way out, and must find somebody there.
+    except (OutputClosedError, SystemExit):  # Typer exits with 1 if stdout is closed
+        # Python flushes stdout when it exits, and must not find it closed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Stopped as stop:
-        return _tell(stop)
+        return _report_stop(stop)
     except Exception as error:
-        if stopped:  # in the middle of an import, which then failed for that reason
-            return _tell(stopped[0])
-        return _report(error)
+        if stopped:  # a signal came during an import, which failed for that reason
+            return _report_stop(stopped[0])
+        return _report_unexpected(error)
 
 
-def _tell(stop: Stopped) -> int:
-    """Say once what has ended the run; gives the exit code."""
+def _report_stop(stop: Stopped) -> int:
+    """Say once which signal ended the run. Returns the exit code."""
     if not stop.is_said:
-        say(str(stop))  # a run that had begun to write has said it, with more, and hushed
+        say(str(stop))  # a run that writes rows says it itself
         stop.is_said = True
     return stop.exit_code
 
 
-def _report(error: Exception) -> int:
-    """Say what nobody has foreseen; gives the exit code."""
+def _report_unexpected(error: Exception) -> int:
+    """Explain an error that the program does not raise itself. Returns the exit code."""
     if log.isEnabledFor(logging.DEBUG):
         log.debug("%s", error, exc_info=error)
     if _lacks_folder(error):
@@ -143,18 +143,18 @@ def _report(error: Exception) -> int:
     elif _lacks_processes(error):
         say("no more processes or threads may be started: allow more (ulimit -u, or --pids-limit of the container)")
         hush()
-    elif isinstance(error, ImportError | SystemError):  # the latter of a C extension that found no memory
+    elif isinstance(error, ImportError | SystemError):  # C extensions raise SystemError without memory
         say(f"a library cannot be loaded: {error}; install dinoclassify again, or let it have more memory")
     elif _lacks_memory(error):
-        os.write(2, _NO_MEMORY)  # what else prints takes some
-        hush()  # libraries that are half imported complain on the way out
+        os.write(2, _NO_MEMORY)  # printing in another way takes memory
+        hush()  # half-imported libraries complain at exit
     else:
         say(f"internal error: {error or type(error).__name__}; --debug shows where")
     return 1
 
 
 def _lacks_folder(error: Exception) -> bool:
-    """Whether it is about temporary files: there is no folder for them, or that is full or read-only."""
+    """Whether the folder for temporary files is missing, full or read-only."""
     if not isinstance(error, OSError):
         return False
     folder = temporary_folder()
@@ -164,11 +164,11 @@ def _lacks_folder(error: Exception) -> bool:
 
 
 def _lacks_processes(error: Exception) -> bool:
-    """Whether it is what Python says when the system refuses a process, or a thread."""
+    """Whether the system refused to start a process or a thread."""
     return isinstance(error, BlockingIOError) or "can't start new thread" in str(error)
 
 
 def _lacks_memory(error: Exception) -> bool:
-    """Whether memory was refused to Python, or to a library in C++: torch and OpenVINO have no type for it."""
+    """Whether there was no memory for Python, or for a C++ library, which raises a RuntimeError."""
     in_words = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY_IN_WORDS)
     return isinstance(error, MemoryError) or in_words or (isinstance(error, OSError) and error.errno == errno.ENOMEM)

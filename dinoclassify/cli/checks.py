@@ -1,10 +1,12 @@
-"""What commands that read rows have in common: the name of the file, and what is wrong with images."""
+"""Checks and warnings that several commands share."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from dinoclassify.cli.runs.inputs import DASH
+import typer
+
+from dinoclassify.cli.options import DASH
 from dinoclassify.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,22 +18,37 @@ log = logging.getLogger("dinoclassify")
 _MOST_WARNINGS = 20
 
 
-def required(results: str | None) -> str:
-    """The file of rows that was named.
+def reject_options(context: typer.Context, parameters: Collection[str], why: str) -> None:
+    """Refuse options and arguments that would have no effect.
 
     Raises:
-        UsageError: none was.
+        UsageError: one of them stands on the command line.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in parameters and source is not None and source.name == "COMMANDLINE":
+            name = parameter.opts[0]
+            raise UsageError(f"{why}: leave out {name if name.startswith('-') else name.upper()}")
+
+
+def require_results(results: str | None) -> str:
+    """Return the name of the file of rows.
+
+    Raises:
+        UsageError: the command line names none.
     """
     if not results:
         raise UsageError("name a file that predict wrote, or - for its rows on stdin")
     return results
 
 
-def chosen(names: Sequence[str] | None, results: str, groups: "Groups | None" = None) -> "Only | None":
-    """The labels of ``--only``, if it is given; those of stdin are not known before its rows come.
+def select_labels(names: Sequence[str] | None, results: str, groups: "Groups | None" = None) -> "Only | None":
+    """Return the labels that ``--only`` selects, or None without that option.
+
+    The labels of rows on stdin are not known yet, so no name is refused for these.
 
     Raises:
-        UsageError: there are no such labels, or the rows cannot be read.
+        UsageError: a label or group is unknown, or the rows cannot be read.
     """
     from dinoclassify.results.only import choose
     from dinoclassify.results.reader import read_predictions
@@ -42,20 +59,20 @@ def chosen(names: Sequence[str] | None, results: str, groups: "Groups | None" = 
     return choose(names, {rank.index: rank.label for row in rows for rank in row.top}, groups)
 
 
-def warn_of_only(only: "Only | None") -> None:
-    """Say which names of ``--only`` no row had."""
+def warn_of_unmatched_labels(only: "Only | None") -> None:
+    """Warn of the names in ``--only`` that no row has."""
     if only is not None and (trouble := only.trouble()) is not None:
         log.warning("%s", trouble)
 
 
-def warn_of(message: str, troubles: int) -> None:
-    """Say what is wrong with an image, if it is one of the first; ``troubles`` counts those so far, and this one."""
+def warn_of_image(message: str, troubles: int) -> None:
+    """Warn of an image, if it is among the first; ``troubles`` counts the images in trouble, including this one."""
     if troubles <= _MOST_WARNINGS:
         log.warning("%s", message)
 
 
-def warn_of_all(troubles: int, *, gone: int, rows: int) -> None:
-    """Say how many troubles have not been said, and what may be wrong where all images are gone."""
+def warn_of_rest(troubles: int, *, gone: int, rows: int) -> None:
+    """Say how many warnings `warn_of_image` left out, and what may be wrong if all images are gone."""
     if troubles > _MOST_WARNINGS:
         log.warning("and so %s more", f"{troubles - _MOST_WARNINGS:,}")
     if rows and gone == rows:

@@ -1,4 +1,4 @@
-"""A command whose options can be set by environment variables, and what wrong usage of it prints."""
+"""Commands whose options environment variables can set, and the messages about wrong usage."""
 
 import os
 import re
@@ -16,13 +16,13 @@ from dinoclassify.messages import nearest
 from dinoclassify.storage.missing import home_of
 
 _PREFIX = "DINOCLASSIFY_"
-_ONE_DASH = re.compile(r"-([A-Za-z])(=|[a-z-]{2})")  # -model, which reads as -m odel; -o=FILE, which reads as -o =FILE
+_ONE_DASH = re.compile(r"-([A-Za-z])(=|[a-z-]{2})")  # -model is read as -m odel, -o=FILE as -o =FILE
 
 
 class Command(TyperCommand):
-    """Each option of a command has a variable: DINOCLASSIFY_PREDICT_TOP_K is --top-k of predict."""
+    """A command. Each option has an environment variable: DINOCLASSIFY_PREDICT_TOP_K sets --top-k of predict."""
 
-    def __init__(self, name: str, **settings: Any) -> None:  # as Typer calls it
+    def __init__(self, name: str, **settings: Any) -> None:  # Typer calls it so
         super().__init__(name, **settings)
         self._prefix = f"{_PREFIX}{name.upper()}_"
         self.options = {
@@ -36,15 +36,15 @@ class Command(TyperCommand):
         self.epilog = f"Each option can also be set by an environment variable: {option.envvar} sets {long}."
 
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
-        """Parse the command line, or print the help, and warn of variables that set nothing."""
+        """Parse the command line, or print the help; warn of variables that have no effect."""
         try:
-            with _told_in_full(context), writing_to_stdout():  # nothing but help is written here
+            with _with_variables(context), writing_to_stdout():  # only help is written here
                 self._check_dashes(args)
                 rest = super().parse_args(context, args)
                 self._check_values(context)
         except (typer.TyperException, UsageError) as error:
             if isinstance(error, typer.TyperException) and getattr(error, "ctx", None) is None:
-                error.ctx = context  # type: ignore[attr-defined]  # the parser does not tell it of every error
+                error.ctx = context  # type: ignore[attr-defined]  # the parser does not set it on every error
             self._warn_of_variables(context)
             raise
         if not context.params.get("quiet"):
@@ -53,7 +53,7 @@ class Command(TyperCommand):
 
     def invoke(self, context: Any) -> Any:
         """Run the command."""
-        with _told_in_full(context):
+        with _with_variables(context):
             return super().invoke(context)
 
     def _check_dashes(self, args: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ class Command(TyperCommand):
                 raise UsageError(f"{arg}: write a long option with two dashes: -{arg}")
 
     def _check_values(self, context: Any) -> None:
-        """Refuse the option that is a value where OUT of ``-o $OUT --resume`` is empty, and a ``~`` that was quoted."""
+        """Refuse a ``~`` that was quoted, and an option as a value: OUT was empty in ``-o $OUT --resume``."""
         known = {name for option in self.options.values() for name in (*option.opts, *option.secondary_opts)}
         for long, option in self.options.items():
             values = context.params.get(option.name)
@@ -76,9 +76,9 @@ class Command(TyperCommand):
                     raise UsageError(f"{long} {value}: the shell expands ~ only outside quotes; write {home}")
 
     def _warn_of_variables(self, context: Any) -> None:
-        """Name the variables that set nothing: misspelt ones, and those of before, which had no command in them.
+        """Warn of variables without effect: misspelt ones, and those of old versions, without a command's name.
 
-        Each is named by the command whose variables it is most like.
+        Only the command whose variables are most similar names a variable.
         """
         commands = getattr(getattr(context.parent, "command", None), "commands", {self.name: self}).values()
         ours = {str(option.envvar) for option in self.options.values()}
@@ -98,13 +98,13 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The commands; what stands in place of one is told apart."""
+    """The commands; explains an argument that is no command."""
 
     def resolve_command(self, context: Any, args: list[str]) -> Any:  # Typer's own types are private
-        """The command that is meant.
+        """Return the command.
 
         Raises:
-            UsageError: there is none of this name.
+            UsageError: there is no command of this name.
         """
         name = args[0]
         if name in self.commands:
@@ -117,14 +117,14 @@ class Group(TyperGroup):
         raise UsageError(_with_help(f"there is no command {name}{near}: choose {names}", context))
 
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
-        """Parse what stands before the command, or print the help or the version."""
+        """Parse the options before the command, or print the help or the version."""
         with writing_to_stdout():
             return super().parse_args(context, args)
 
 
 def explain(error: typer.TyperException) -> str:
-    """What is wrong with a command line: the thing, the reason, and where help is."""
-    context: Any = getattr(error, "ctx", None)  # Typer's own, a private type
+    """Return a message about a command line: the option, what is wrong with it, and where help is."""
+    context: Any = getattr(error, "ctx", None)  # its type is private to Typer
     command = context.command_path if context is not None else "dinoclassify"
     message = error.format_message()
     if isinstance(error, typer.BadParameter) and error.param is not None:
@@ -135,7 +135,7 @@ def explain(error: typer.TyperException) -> str:
 
 
 def _explain_early(option: str, context: Any) -> str:
-    """What is wrong with an option that stands before the command."""
+    """Return a message about an option before the command."""
     commands = context.command.commands.values() if context is not None else ()
     later = {name for command in commands for each in command.params for name in (*each.opts, *each.secondary_opts)}
     if option not in later and (near := nearest(option, ("--version", "--help"))):
@@ -144,34 +144,34 @@ def _explain_early(option: str, context: Any) -> str:
 
 
 def _with_help(message: str, context: Any) -> str:
-    """The message, and where help is."""
+    """Return the message, and where help is."""
     return f"{message.rstrip('.')}. See: {context.command_path if context is not None else 'dinoclassify'} --help"
 
 
 @contextmanager
-def _told_in_full(context: Any) -> Iterator[None]:
-    """Have an error name the variable that it is about, if any, and the help if it is about options."""
+def _with_variables(context: Any) -> Iterator[None]:
+    """Add to an error of the block the variable that set an option, and where help is if it is about options."""
     try:
         yield
     except (ModelError, UsageError) as error:
-        message = told = f"{error}{_variables_in(str(error), context)}"
+        message = full = f"{error}{_variables_in(str(error), context)}"
         if isinstance(error, UsageError) and _is_about_options(str(error), context):
-            told = _with_help(message, context)
-        if told == str(error):
+            full = _with_help(message, context)
+        if full == str(error):
             raise
-        raise type(error)(told) from error
+        raise type(error)(full) from error
 
 
 def _is_about_options(message: str, context: Any) -> bool:
-    """Whether a message is about the use of options and arguments, and not about what is in a file that they name.
+    """Whether a message is about the use of options and arguments, and not about the content of a file.
 
-    It is if it begins with what is to be named, or if what is wrong, before the first colon or semicolon, names an
-    option: behind it stands the cure, which may be an option as well. What is to be installed no help can tell.
+    It is if it begins with what to name, or if the problem, before the first colon or semicolon, names an option; the
+    cure behind it may name an option, too. The help does not say what to install.
     """
     parameters = [each for each in context.command.params if each.param_type_name == "option"]
     known = {name for option in parameters for name in (*option.opts, *option.secondary_opts)}
-    wrong = set(re.split(r"[\s;,=]+", re.split(r"[:;](?:\s|$)", message, maxsplit=1)[0]))
-    is_about = message.startswith(("name ", "unknown model ")) or not known.isdisjoint(wrong)
+    problem = set(re.split(r"[\s;,=]+", re.split(r"[:;](?:\s|$)", message, maxsplit=1)[0]))
+    is_about = message.startswith(("name ", "unknown model ")) or not known.isdisjoint(problem)
     return is_about and "pip install" not in message
 
 
@@ -181,7 +181,7 @@ def _explain_value(error: typer.BadParameter, option: Any, command: str) -> str:
         return f"{command.removeprefix('dinoclassify ')} needs {name} {option.metavar or ''}".rstrip()
     variable = _variable_of(option, error.ctx)
     thing = f"{name} (set by {variable})" if variable else name
-    problems: list[Any] = getattr(error.__cause__, "errors", list)()  # of pydantic, by which Typer checks values
+    problems: list[Any] = getattr(error.__cause__, "errors", list)()  # pydantic's: Typer checks values with it
     return f"{thing} {_reason(problems[0])}" if problems else f"{thing}: {error.message.rstrip('.')}"
 
 
@@ -205,20 +205,20 @@ def _reason(problem: Mapping[str, Any]) -> str:
 
 
 def _variables_in(message: str, context: Any) -> str:
-    """The variables, in brackets, whose options or values a message is about."""
+    """Return, in brackets, the variables that set the options and values in a message."""
     words = re.split(r"[\s:;,]+", message)
     names = {_variable_of(option, context): _long(option) for option in context.command.params}
-    found = [name for name, long in names.items() if name and (long in words or _is_word(os.environ[name], words))]
-    return f" ({' and '.join(f'{name}={os.environ[name]}' for name in found)} in the environment)" if found else ""
+    matches = [name for name, long in names.items() if name and (long in words or _is_word(os.environ[name], words))]
+    return f" ({' and '.join(f'{name}={os.environ[name]}' for name in matches)} in the environment)" if matches else ""
 
 
 def _is_word(value: str, words: Collection[str]) -> bool:
-    """Whether a value is among the words of a message; a number may be there by chance."""
+    """Whether a value is among the words of a message, and no number, which may be there by chance."""
     return value in words and not value.isdecimal()
 
 
 def _variable_of(option: Any, context: Any) -> str | None:
-    """The variable that has set an option, if one has."""
+    """Return the environment variable that set an option, or None."""
     source = context.get_parameter_source(option.name) if context is not None else None
     return str(option.envvar) if source is not None and source.name == "ENVIRONMENT" else None
 

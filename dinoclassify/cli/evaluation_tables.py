@@ -1,4 +1,4 @@
-"""What people see of an evaluation: tables, or JSON."""
+"""An evaluation as tables or as JSON."""
 
 import math
 from collections import Counter
@@ -11,31 +11,31 @@ from dinoclassify.results.evaluation.figures import Evaluation
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.types.share import Share
 
-_FEW = 20  # classes, of which all are shown
-_MATRIX = 12  # classes, whose confusion matrix fits a terminal
-_WORST = 10  # confusions and mistakes
-_THRESHOLDS = [step / 20 for step in range(20)]  # of the curve in JSON
+_FEW = 20  # classes to show
+_MATRIX = 12  # classes: a larger confusion matrix does not fit a terminal
+_WORST = 10  # confusions and mistakes to show
+_THRESHOLDS = [step / 20 for step in range(20)]  # points of the curve in JSON
 
 
 def show(evaluation: Evaluation) -> None:
-    """Tables for people: on a terminal boxed, in a pipe tab-separated with an empty line between."""
+    """Print tables: boxed on a terminal, tab-separated with an empty line between them in a pipe."""
     name = _naming(evaluation.labels)
     print_table(_headlines(evaluation), as_json=False)
     if evaluation.target_precision is not None:
         print_lines(["", _suggestion(evaluation.suggested, evaluation.target_precision)])
-    worst = sorted(evaluation.classes, key=lambda one: (one.f1, -one.images))
+    worst = sorted(evaluation.classes, key=lambda figures: (figures.f1, -figures.images))
     more = f"the worst {_FEW} of {len(worst):,}; --csv prints all" if len(worst) > _FEW else "worst first"
     _titled(
         f"Classes, {more}",
         [
             {
-                "class": name(one.index),
-                "pictures": one.images,
-                "precision": f"{one.precision:.4f}",
-                "recall": f"{one.recall:.4f}",
-                "F1": f"{one.f1:.4f}",
+                "class": name(figures.index),
+                "pictures": figures.images,
+                "precision": f"{figures.precision:.4f}",
+                "recall": f"{figures.recall:.4f}",
+                "F1": f"{figures.f1:.4f}",
             }
-            for one in worst[:_FEW]
+            for figures in worst[:_FEW]
         ],
     )
     if 1 < len({index for pair in evaluation.confusions for index in pair}) <= _MATRIX:
@@ -53,12 +53,12 @@ def show(evaluation: Evaluation) -> None:
         "Most confident mistakes",
         [
             {
-                "path": shown_path(one.path),
-                "true": "; ".join(map(name, one.truth)),
-                "predicted": name(one.predicted),
-                "score": f"{one.score:.4f}",
+                "path": shown_path(mistake.path),
+                "true": "; ".join(map(name, mistake.truth)),
+                "predicted": name(mistake.predicted),
+                "score": f"{mistake.score:.4f}",
             }
-            for one in evaluation.mistakes[:_WORST]
+            for mistake in evaluation.mistakes[:_WORST]
         ],
     )
 
@@ -68,15 +68,15 @@ def _headlines(evaluation: Evaluation) -> list[dict[str, object]]:
         between = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval is not None else None
         return {"figure": figure, "value": f"{value:.4f}", "95 %": between, "of": of or None}
 
-    def share(figure: str, found: Share) -> dict[str, object]:
-        return line(figure, found.value, found.interval, f"{found.right:,} of {found.total:,}")
+    def share_line(figure: str, share: Share) -> dict[str, object]:
+        return line(figure, share.value, share.interval, f"{share.right:,} of {share.total:,}")
 
     many = evaluation.multi_label
-    lines = [share("best label is right" if many else "top-1", evaluation.top1)]
+    lines = [share_line("best label is right" if many else "top-1", evaluation.top1)]
     if evaluation.top5 is not None:
-        lines.append(share("one of the best five is right" if many else "top-5", evaluation.top5))
+        lines.append(share_line("one of the best five is right" if many else "top-5", evaluation.top5))
     if many is not None:
-        lines.append(share("all labels are right", many.exact))
+        lines.append(share_line("all labels are right", many.exact))
         lines.append(line("mean average precision", many.mean_average_precision))
         lines.append(line("F1 of all answers", many.micro_f1))
     if evaluation.balanced_accuracy is not None:
@@ -90,7 +90,7 @@ def _suggestion(suggested: Threshold | None, target: float) -> str:
     if suggested is None:
         return f"No threshold makes {target:.1%} of the labels right."
     low, high = suggested.precision.interval
-    threshold = str(suggested.threshold).removesuffix(".0")  # all digits: scores may be close together
+    threshold = str(suggested.threshold).removesuffix(".0")  # with all digits: scores may be close together
     return (
         f"--threshold {threshold}: {suggested.precision.value:.2%} of the labels are right "
         f"({low:.2%} to {high:.2%}), {suggested.coverage:.2%} of the images get one."
@@ -98,7 +98,7 @@ def _suggestion(suggested: Threshold | None, target: float) -> str:
 
 
 def _matrix(evaluation: Evaluation, name: Callable[[int], str]) -> list[dict[str, object]]:
-    """A row for each true class, a column for each predicted one."""
+    """Return a row for each true class, with a column for each predicted one."""
     counts = evaluation.confusions
     shown = sorted({index for pair in counts for index in pair})
     return [
@@ -108,7 +108,7 @@ def _matrix(evaluation: Evaluation, name: Callable[[int], str]) -> list[dict[str
 
 
 def _naming(labels: Sequence[str]) -> Callable[[int], str]:
-    """A function from a class to its label, with its index behind if others have that label too."""
+    """Return a function from a class to its label, with the index behind it if several classes have that label."""
     count = Counter(labels)
     return lambda index: f"{labels[index]} ({index})" if count[labels[index]] > 1 else labels[index]
 
@@ -120,7 +120,7 @@ def _titled(title: str, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def as_json(evaluation: Evaluation) -> object:
-    """All figures, as JSON has them: null for what is not a number."""
+    """Return all figures for JSON, with null for what is not a finite number."""
     labels, many, suggested = evaluation.labels, evaluation.multi_label, evaluation.suggested
     content = {
         "top1": _share(evaluation.top1),
@@ -133,7 +133,7 @@ def as_json(evaluation: Evaluation) -> object:
         "multi_label": many and asdict(many) | {"exact": _share(many.exact)},
         "target_precision": evaluation.target_precision,
         "suggested": suggested and asdict(suggested) | {"precision": _share(suggested.precision)},
-        "classes": [asdict(one) for one in evaluation.classes],
+        "classes": [asdict(figures) for figures in evaluation.classes],
         "confusions": [
             {
                 "true": labels[truth],
@@ -146,16 +146,16 @@ def as_json(evaluation: Evaluation) -> object:
         ],
         "mistakes": [
             {
-                "path": shown_path(one.path),
-                "true": [labels[index] for index in one.truth],
-                "true_index": list(one.truth),
-                "predicted": labels[one.predicted],
-                "predicted_index": one.predicted,
-                "score": one.score,
+                "path": shown_path(mistake.path),
+                "true": [labels[index] for index in mistake.truth],
+                "true_index": list(mistake.truth),
+                "predicted": labels[mistake.predicted],
+                "predicted_index": mistake.predicted,
+                "score": mistake.score,
             }
-            for one in evaluation.mistakes
+            for mistake in evaluation.mistakes
         ],
-        "bins": [asdict(one) for one in evaluation.bins],
+        "bins": [asdict(bin_) for bin_ in evaluation.bins],
         "curve": [
             {"threshold": threshold, "coverage": point[0], "accuracy": point[1]}
             for threshold in _THRESHOLDS
@@ -165,10 +165,10 @@ def as_json(evaluation: Evaluation) -> object:
     return _finite(content)
 
 
-def _share(found: Share | None) -> dict[str, object] | None:
-    if found is None:
+def _share(share: Share | None) -> dict[str, object] | None:
+    if share is None:
         return None
-    return {"value": found.value, "interval": found.interval, "right": found.right, "total": found.total}
+    return {"value": share.value, "interval": share.interval, "right": share.right, "total": share.total}
 
 
 def _finite(value: object) -> object:

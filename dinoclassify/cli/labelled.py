@@ -1,9 +1,9 @@
-"""The options that say what is known of images -> what is known of them."""
+"""LABELLED_DIR or --labels-from -> images with their labels."""
 
 import logging
 from dataclasses import dataclass
 
-from dinoclassify.cli import options
+from dinoclassify.cli.option_groups import TruthOptions
 from dinoclassify.discovery.filters import Filters, InputSelector
 from dinoclassify.discovery.labelled import SEPARATOR, Labelled, LabelTable, read_folders, read_table
 from dinoclassify.discovery.roots import check_roots
@@ -14,15 +14,15 @@ log = logging.getLogger("dinoclassify")
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Images with their labels, the names of all classes, and where they are from."""
+    """Images with their labels, the names of all classes, and the folder or table they come from."""
 
     images: list[Labelled]
     classes: tuple[str, ...]
     source: str
 
 
-def read_truth(truth: options.TruthOptions) -> Truth:
-    """What is known of the images.
+def read_truth(truth: TruthOptions) -> Truth:
+    """Read the labelled images.
 
     Raises:
         UsageError, NoInputsError: see `discovery.labelled`.

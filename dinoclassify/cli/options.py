@@ -1,38 +1,28 @@
-"""The options, each defined once, as types for the parameters of commands; and the groups that commands share."""
+"""The options, each defined once, as types for the parameters of commands."""
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
-from functools import partial, wraps
-from typing import Annotated, Any, Literal, ParamSpec, TypedDict, TypeVar, cast
+from functools import partial
+from typing import Annotated, Literal
 
 import typer
 
 from dinoclassify.discovery import filters
-from dinoclassify.models.names import DEFAULT
-from dinoclassify.results.sidecars import formats
-from dinoclassify.timing import StageTimer
-from dinoclassify.types import source
-from dinoclassify.types.compute import RequestedPrecision, RuntimeName
 from dinoclassify.types.limit import Limit as RowLimit
 from dinoclassify.types.run_options import RunOptions
 from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
 
-P = ParamSpec("P")
-T = TypeVar("T")
+DASH = "-"  # stdin as an input, stdout as the output
+MOST = 100_000  # images in a batch, processes, labels in a row, thumbnails
 
-MOST = 100_000  # images in a batch, processes, labels in a row
-
-# The help would repeat for each option what is true of all: that a variable sets it too.
+# The epilog says once that an environment variable can set each option.
 _input = partial(typer.Option, show_envvar=False, rich_help_panel="Input")
 _model = partial(typer.Option, show_envvar=False, rich_help_panel="Model")
-_answer = partial(typer.Option, show_envvar=False, rich_help_panel="Answer")
+_prediction = partial(typer.Option, show_envvar=False, rich_help_panel="Prediction")
 _output = partial(typer.Option, show_envvar=False, rich_help_panel="Output")
 _run = partial(typer.Option, show_envvar=False, rich_help_panel="Run")
 
 
 def _number_or_auto(text: str) -> int | None:
-    """``auto`` -> None."""
+    """``auto`` -> None, ``8`` -> 8."""
     if text == "auto":
         return None
     if not text.isdecimal() or not 1 <= int(text) <= MOST:
@@ -82,22 +72,22 @@ FilesFrom = Annotated[
 ]
 Column = Annotated[
     str | None,
-    _input(metavar="NAME", help="The column of that table with the paths; or of tables in PATHS with images."),
+    _input(metavar="NAME", help="The column with the paths in that table; or with the images in tables in PATHS."),
 ]
 LabelledFolder = Annotated[
     str | None,
     typer.Argument(
         metavar="LABELLED_DIR",
-        help="A folder with one folder for each class; or that in which the paths of --labels-from begin.",
+        help="A folder with one folder for each class; or the base of relative paths in --labels-from.",
     ),
 ]
 LabelsFrom = Annotated[
     str | None, _input(metavar="TABLE", help="A .csv or .parquet table with an image and its label in each row.")
 ]
 LabelColumn = Annotated[
-    str | None, _input(metavar="NAME", help="The column of that table with the labels; label if not given.")
+    str | None, _input(metavar="NAME", help="The column with the labels in that table; by default label.")
 ]
-MultiLabel = Annotated[bool, _input("--multi-label", help="An image may have many labels, with ; between, or none.")]
+MultiLabel = Annotated[bool, _input("--multi-label", help="An image may have several labels, separated by ;, or none.")]
 Null = Annotated[bool, _input("--null", "-0", help="Lists are NUL-separated, as find -print0 writes them.")]
 ListInputs = Annotated[
     bool,
@@ -112,7 +102,7 @@ Exclude = Annotated[
 Hidden = Annotated[bool, _input("--hidden", help="Also take entries whose name starts with a dot.")]
 Follow = Annotated[bool, _input("--follow", help="Walk into symbolic links to folders.")]
 MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse images with more pixels.")]
-Timeout = Annotated[float, _input(min=0.1, metavar="SECONDS", help="Give an image up that takes longer.")]
+Timeout = Annotated[float, _input(min=0.1, metavar="SECONDS", help="Fail an image that takes longer.")]
 PrivateUrls = Annotated[
     bool,
     _input(
@@ -144,28 +134,30 @@ Workers = Annotated[
 ]
 Exact = Annotated[bool, _model("--exact", help='Decode and resize exactly as transformers with backend="pil" does.')]
 
-TopK = Annotated[int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels in each row.")]
+TopK = Annotated[int, _prediction("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels in each row.")]
 Threshold = Annotated[
-    float, _answer(parser=_share, metavar="P", help="A row whose best score is lower is marked uncertain.")
+    float, _prediction(parser=_share, metavar="P", help="A row whose best score is lower is marked uncertain.")
 ]
-Normalize = Annotated[bool, _answer("--normalize", help="Scale the features of each image to length 1.")]
-Dtype = Annotated[Literal["fp32", "fp16"], _answer(help="What the features are written in.")]
+Normalize = Annotated[bool, _prediction("--normalize", help="Scale the features of each image to length 1.")]
+Dtype = Annotated[Literal["fp32", "fp16"], _prediction(help="Number format of the features.")]
 Labels = Annotated[
-    str | None, _answer(metavar="FILE", help="Other names for the classes: one a line, or .csv, or .json.")
+    str | None, _prediction(metavar="FILE", help="Other names for the classes: one a line, or .csv, or .json.")
 ]
 
 ClassWeight = Annotated[
-    Literal["balanced", "none"], _answer(help="balanced: all classes count the same; none: all images do.")
+    Literal["balanced", "none"], _prediction(help="balanced: all classes count the same; none: all images do.")
 ]
-Seed = Annotated[int, _answer(min=0, max=2**32 - 1, metavar="N", help="Of the split into what is learned and judged.")]
+Seed = Annotated[
+    int, _prediction(min=0, max=2**32 - 1, metavar="N", help="Random seed for the cross-validation folds.")
+]
 ModelFolder = Annotated[str, _output("--output", "-o", metavar="DIR", help="Write the model to this folder.")]
-Force = Annotated[bool, _output("--force", help="Replace a model that is there.")]
+Force = Annotated[bool, _output("--force", help="Replace an existing model.")]
 Predictions = Annotated[
     str | None, _input(metavar="FILE", help="Take the rows of this file, which predict wrote; no model is run.")
 ]
 TargetPrecision = Annotated[
     float | None,
-    _answer(
+    _prediction(
         parser=_share, metavar="P", help="Suggest the --threshold from which on this share of the labels is right."
     ),
 ]
@@ -174,7 +166,7 @@ Plots = Annotated[
     str | None,
     _output(metavar="DIR", help="Draw the confusion matrix, reliability and thresholds into this folder."),
 ]
-PlotFormat = Annotated[Literal["png", "svg"], _output(help="What they are drawn as.")]
+PlotFormat = Annotated[Literal["png", "svg"], _output(help="File format of the plots.")]
 OutputFile = Annotated[
     str, _output("--output", "-o", metavar="FILE|-", help="Write to this file, complete or not at all; - is stdout.")
 ]
@@ -192,21 +184,21 @@ Format = Annotated[
     _output(
         "--format",
         "-f",
-        metavar="|".join(made.name for made in FORMATS),
-        help="By default as the suffix of FILE says; csv for stdout.",
+        metavar="|".join(each.name for each in FORMATS),
+        help="By default from the suffix of FILE; csv for stdout.",
     ),
 ]
 
 Fresh = Annotated[bool, _output("--fresh", help="Start over: discard the rows of an interrupted run.")]
 Resume = Annotated[
-    bool, _output("--resume", help="Go on with FILE: only what is new, has changed or was not done yet.")
+    bool, _output("--resume", help="Go on with FILE: only images that are new, changed or not done yet.")
 ]
 RetryFailed = Annotated[bool, _output("--retry-failed", help="With --resume: also redo the rows that failed.")]
 Prune = Annotated[bool, _output("--prune", help="With --resume: drop the rows of files that are certainly gone.")]
 MaxPrune = Annotated[
     RowLimit | None,
     _output(
-        parser=_row_limit, metavar="N|P%", help="With --prune: drop no more rows than this; half of them if not given."
+        parser=_row_limit, metavar="N|P%", help="With --prune: drop at most this many rows; by default half of them."
     ),
 ]
 ErrorsTo = Annotated[
@@ -217,26 +209,28 @@ FeatureFormat = Annotated[
     _output(
         "--format",
         "-f",
-        metavar="|".join(made.name for made in FEATURE_FORMATS),
-        help="By default as the suffix of FILE says; parquet for stdout.",
+        metavar="|".join(each.name for each in FEATURE_FORMATS),
+        help="By default from the suffix of FILE; parquet for stdout.",
     ),
 ]
 ExcelSafe = Annotated[bool, _output("--excel-safe", help="CSV in which a spreadsheet finds no formulas.")]
 
 Groups = Annotated[
     str | None,
-    _answer(metavar="FILE|everyday", help="Fold the classes into groups: a .csv of class and group, or `everyday`."),
+    _prediction(
+        metavar="FILE|everyday", help="Fold the classes into groups: a .csv of class and group, or `everyday`."
+    ),
 ]
 Results = Annotated[
     str | None, typer.Argument(metavar="RESULTS", help="A file that `predict` wrote, or - for its rows on stdin.")
 ]
-MinScore = Annotated[float, _answer(parser=_share, metavar="P", help="Count rows with a lower score as uncertain.")]
+MinScore = Annotated[float, _prediction(parser=_share, metavar="P", help="Count rows with a lower score as uncertain.")]
 Only = Annotated[
     list[str] | None,
-    _answer(metavar="LABEL|GROUP", help="Take only rows of this label or group, whatever the case; repeatable."),
+    _prediction(metavar="LABEL|GROUP", help="Take only rows of this label or group, whatever the case; repeatable."),
 ]
-Into = Annotated[str | None, _output(metavar="DIR", help="The folder in which the folders of the labels stand.")]
-Mode = Annotated[Literal["copy", "move", "symlink", "hardlink"], _output(help="What is done with the images.")]
+Into = Annotated[str | None, _output(metavar="DIR", help="The folder for the folders of the labels.")]
+Mode = Annotated[Literal["copy", "move", "symlink", "hardlink"], _output(help="What to do with the images.")]
 Layout = Annotated[
     str | None,
     _output(
@@ -269,7 +263,10 @@ UndoTo = Annotated[
     _run("--to", metavar="ROOT", help="With --undo: put images back only below this folder; for journals of others."),
 ]
 
-SidecarFormat = Annotated[formats.SidecarFormat, _output("--format", "-f", help="What the sidecars are.")]
+SidecarFormat = Annotated[
+    Literal["xmp", "txt", "json"],
+    _output("--format", "-f", help="File format of the sidecars."),
+]
 Naming = Annotated[Literal["full", "stem"], _output(help="full: x.jpg has x.jpg.xmp; stem: it has x.xmp.")]
 SidecarsInto = Annotated[
     str | None, _output(metavar="DIR", help="Write sidecars below this folder, rather than beside the images.")
@@ -278,27 +275,29 @@ Prefix = Annotated[
     str, _output(metavar="WORD", help="The root of our labels in the tree of keywords: dino has dino|tench.")
 ]
 Remove = Annotated[bool, _run("--remove", help="Take our labels out of the sidecars of these images.")]
-MostLabels = Annotated[int, _answer("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels of an image, at most.")]
-LeastScore = Annotated[float, _answer(parser=_share, metavar="P", help="Leave out labels with a lower score.")]
+MostLabels = Annotated[
+    int, _prediction("--top-k", "-k", min=1, max=MOST, metavar="N", help="At most this many labels of an image.")
+]
+LeastScore = Annotated[float, _prediction(parser=_share, metavar="P", help="Leave out labels with a lower score.")]
 
 Parts = Annotated[
     list[str] | None,
     typer.Argument(metavar="PARTS", help="Files that `predict` wrote, folders of such, or quoted globs."),
 ]
 AllowGaps = Annotated[
-    bool, _input("--allow-gaps", help="Merge what there is: parts may be missing, or not have seen the same inputs.")
+    bool, _input("--allow-gaps", help="Merge these parts even if others are missing, or have seen other inputs.")
 ]
 AllowDuplicates = Annotated[
-    bool, _input("--allow-duplicates", help="Several parts may have a path: the rows of the last one count.")
+    bool, _input("--allow-duplicates", help="Several parts may have rows of one path: those of the last part count.")
 ]
 
 Page = Annotated[str, _output("--output", "-o", metavar="FILE", help="Write the page to this file.")]
 Thumbnails = Annotated[
     int, _output(min=0, max=MOST, metavar="N", help="Embed the N most certain images of each label.")
 ]
-Link = Annotated[bool, _output("--link", help="Show all other images from where they lie, if they are there.")]
+Link = Annotated[bool, _output("--link", help="Show all other images, too, from their own files.")]
 
-Watch = Annotated[bool, _run("--watch", help="Go on, and label what comes into the folders, until it is stopped.")]
+Watch = Annotated[bool, _run("--watch", help="Keep running, and label images that arrive in the folders.")]
 StatusFile = Annotated[
     str | None,
     _run("--status", metavar="FILE", help="With --watch: keep a JSON file with its state, for monitoring."),
@@ -307,7 +306,7 @@ StatusFile = Annotated[
 Engine = Annotated[Literal["local", "ray"], _run(help="local: this machine; ray: all machines of a Ray cluster.")]
 RayAddress = Annotated[
     str | None,
-    _run(metavar="ADDRESS", help="Of the cluster: auto, or HOST:PORT; by default one is started here."),
+    _run(metavar="ADDRESS", help="Address of the cluster: auto or HOST:PORT; by default one is started here."),
 ]
 Gpus = Annotated[
     float | None,
@@ -315,7 +314,7 @@ Gpus = Annotated[
         "--gpus-per-replica",
         min=0,
         metavar="N",
-        help="With ray: of each copy of the model, 0.5 for two on one; auto.",
+        help="With ray: GPUs for each copy of the model; 0.5 puts two copies on one GPU.",
     ),
 ]
 
@@ -327,161 +326,10 @@ MaxFailures = Annotated[
     ),
 ]
 Strict = Annotated[bool, _run("--strict", help="Stop at the first row that fails: --max-failures 0.")]
-Progress = Annotated[bool | None, _run("--progress/--no-progress", help="By default a bar if stderr is a terminal.")]
+Progress = Annotated[
+    bool | None, _run("--progress/--no-progress", help="Show a progress bar; by default if stderr is a terminal.")
+]
 Quiet = Annotated[bool, _run("--quiet", "-q", help="No summary, no warnings.")]
 Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used and done, and where the time went.")]
 Debug = Annotated[bool, _run("--debug", help="Show tracebacks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_envvar=False)]
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Which images."""
-
-    paths: Paths = None
-    files_from: FilesFrom = None
-    column: Column = None
-    null: Null = False
-    include: Include = None
-    exclude: Exclude = None
-    hidden: Hidden = False
-    follow: Follow = False
-    private_urls: PrivateUrls = False
-    shard: Shard = None
-    limit: Limit = None
-
-
-@dataclass(frozen=True, slots=True)
-class TruthOptions:
-    """What is known of images."""
-
-    folder: LabelledFolder = None
-    labels_from: LabelsFrom = None
-    column: Column = None
-    label_column: LabelColumn = None
-    multi_label: MultiLabel = False
-
-
-class ModelArguments(TypedDict):
-    """The arguments of `Classifier` and `Encoder` that are options."""
-
-    revision: str | None
-    offline: bool
-    device: str
-    precision: PrecisionName
-    runtime: Runtime
-    compiled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """Which model, and where it runs."""
-
-    model: Model = DEFAULT
-    revision: Revision = None
-    offline: Offline = False
-    device: Device = "auto"
-    precision: PrecisionName = "auto"
-    runtime: Runtime = "auto"
-    compiled: Compile = False
-
-    def arguments(self) -> ModelArguments:
-        """All but the name, as `Classifier` and `Encoder` take them."""
-        return {
-            "revision": self.revision,
-            "offline": self.offline,
-            "device": self.device,
-            "precision": self.precision,
-            "runtime": self.runtime,
-            "compiled": self.compiled,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceOptions:
-    """How images go through the model."""
-
-    max_pixels: MaxPixels = source.MAX_PIXELS
-    timeout: Timeout = source.TIMEOUT
-    batch_size: BatchSize = None
-    workers: Workers = None
-    exact: Exact = False
-
-    def run_options(
-        self, timer: StageTimer, stop: Callable[[], bool], *, live: bool = False, private_urls: bool = False
-    ) -> RunOptions:
-        """These options, with a timer and a way to stop the run, as a model takes them."""
-        return RunOptions(
-            batch_size=self.batch_size,
-            workers=self.workers,
-            exact=self.exact,
-            max_pixels=self.max_pixels,
-            timeout=self.timeout,
-            private_urls=private_urls,
-            live=live,
-            timer=timer,
-            stop=stop,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class OutputOptions:
-    """What becomes of the rows that are there, and of those that fail."""
-
-    resume: Resume = False
-    fresh: Fresh = False
-    retry_failed: RetryFailed = False
-    prune: Prune = False
-    max_prune: MaxPrune = None
-    errors_to: ErrorsTo = None
-    wait: Wait = False
-    max_failures: MaxFailures = None
-    strict: Strict = False
-
-    @property
-    def failure_limit(self) -> RowLimit | None:
-        """How many rows may fail."""
-        return RowLimit("0 (--strict)", count=0) if self.strict else self.max_failures
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """Where the work is done."""
-
-    engine: Engine = "local"
-    ray_address: RayAddress = None
-    gpus: Gpus = None
-
-
-@dataclass(frozen=True, slots=True)
-class Messages:
-    """What is said."""
-
-    progress: Progress = None
-    quiet: Quiet = False
-    verbose: Verbose = False
-    debug: Debug = False
-
-
-def grouped(command: Callable[P, T]) -> Callable[..., T]:
-    """The command as Typer takes it: each parameter that is a group gives way to one for each of its options."""
-    signature = inspect.signature(command)
-    groups = {name: cast(type, given.annotation) for name, given in signature.parameters.items()}
-    groups = {name: kind for name, kind in groups.items() if is_dataclass(kind)}
-
-    @wraps(command)
-    def with_groups(**values: Any) -> T:  # as Typer calls it
-        for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
-        return cast(Callable[..., T], command)(**values)
-
-    flat: list[inspect.Parameter] = []
-    for name, given in signature.parameters.items():
-        if name in groups:
-            flat += inspect.signature(groups[name]).parameters.values()
-        else:
-            flat.append(given)
-    with_groups.__dict__["__signature__"] = signature.replace(
-        parameters=[option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in flat]
-    )
-    return with_groups

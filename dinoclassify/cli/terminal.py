@@ -1,4 +1,4 @@
-"""What people see: messages on stderr, tables on stdout."""
+"""Messages on stderr, and tables on stdout."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Never
 
-from dinoclassify.cli.options import Messages
+from dinoclassify.cli.option_groups import Messages
 from dinoclassify.errors import OutputClosedError, OutputError
 from dinoclassify.messages import printable
 from dinoclassify.writers.formats.columns import Value
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(r"[\d.,]*")
 
-COUNTER = "count inputs"  # the thread that looks at the inputs a second time: it says nothing
+COUNTER = "count inputs"  # the thread that counts the inputs: it logs nothing
 
-_bars: "list[tqdm[Never]]" = []  # the one that is shown, if any
+_bars: "list[tqdm[Never]]" = []  # the bar on the screen, if any
 
 
 def say(message: str) -> None:
-    """Print one line on stderr. Names from outside cannot break the line or steer the terminal."""
+    """Print one line on stderr. Control characters in file names cannot break the line or steer the terminal."""
     line = f"dinoclassify: {printable(message)}"
     if _bars:
-        _bars[0].write(line, file=sys.stderr)  # above it
-    else:  # not by tqdm, whose import takes memory that may be what there is none of
+        _bars[0].write(line, file=sys.stderr)  # above the bar
+    else:  # not by tqdm: the message may be that there is no memory, which its import takes
         print(line, file=sys.stderr)
 
 
 @contextmanager
 def progress_bar() -> "Iterator[tqdm[Never]]":
-    """A bar on stderr, with messages above it."""
+    """Show a bar on stderr, with messages above it."""
     from tqdm import tqdm
 
     with tqdm(unit=" images", dynamic_ncols=True) as bar:
@@ -48,14 +48,14 @@ def progress_bar() -> "Iterator[tqdm[Never]]":
 
 
 def hush() -> None:
-    """Discard what is printed from now on: queues that are torn down in the middle of a run print tracebacks."""
+    """Discard all later output on stderr: queues that are torn down in the middle of a run print tracebacks."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     os.close(nothing)
 
 
 class StderrHandler(logging.Handler):
-    """Prints log records as messages, or the traceback that they bring."""
+    """Prints log records as messages, or their traceback if they have one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
@@ -68,7 +68,7 @@ class StderrHandler(logging.Handler):
 
 
 def set_up_log(messages: Messages) -> None:
-    """Have the rooms' log printed: warnings, and more or less on demand."""
+    """Print the log: warnings, and more or less on demand."""
     log = logging.getLogger("dinoclassify")
     log.handlers = [StderrHandler()]
     log.propagate = False
@@ -82,7 +82,7 @@ def set_up_log(messages: Messages) -> None:
 
 @contextmanager
 def writing_to_stdout() -> Iterator[None]:
-    """Write out what the block has printed, and raise what goes wrong with that as the errors of an output."""
+    """Flush what the block printed. Raises OutputClosedError if the reader has gone, OutputError for other errors."""
     try:
         yield
         if sys.stdout is not None:
@@ -107,7 +107,7 @@ def print_csv(names: Sequence[str], rows: Sequence[Mapping[str, Value]]) -> None
     if sys.stdout is None:
         raise OutputError("stdout is closed")
     for values in (names, *([row[name] for name in names] for row in rows)):
-        sys.stdout.buffer.write(join(values))  # which is UTF-8, whatever the terminal has
+        sys.stdout.buffer.write(join(values))  # always UTF-8, whatever the encoding of the terminal
 
 
 @writing_to_stdout()

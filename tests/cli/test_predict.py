@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from dinoclassify.cli import run
-from dinoclassify.cli.runs.tally import Tally
+from dinoclassify.writers.tally import Tally
 from tests.conftest import PHOTOS, Cli, by_fork
 from tests.helpers.checkpoints import LABELS
 from tests.helpers.crash import nothing_is_left_of, size_of

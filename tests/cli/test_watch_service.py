@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from dinoclassify.cli import run
-from dinoclassify.cli.runs.heartbeat import notify
 from dinoclassify.discovery import watch
 from dinoclassify.discovery.seen import Seen, SeenFile
 from dinoclassify.errors import OutputError, UsageError
@@ -23,6 +22,7 @@ from dinoclassify.storage.lock import locked
 from dinoclassify.types.prediction import Label, Prediction
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.formats import open_format
+from dinoclassify.writers.heartbeat import notify
 from dinoclassify.writers.rotated_file import RotatedFile
 from tests.conftest import PHOTOS
 from tests.helpers.drop_folder import HEADER, drop, start, wait_for
@@ -500,7 +500,7 @@ def test_a_status_that_cannot_be_written_is_no_reason_to_stop(
     def fail(*_: object, **__: object) -> None:
         raise OutputError("cannot write status.json: No space left on device")
 
-    monkeypatch.setattr("dinoclassify.cli.runs.heartbeat.replacing", fail)
+    monkeypatch.setattr("dinoclassify.writers.heartbeat.replacing", fail)
     drop("one.jpg")
     assert run(f"{COMMAND} --status status.json --limit 1".split()) == 0
     assert capsys.readouterr().err.count("cannot write status.json") == 1

@@ -73,7 +73,7 @@ def test_a_full_disk_leaves_whole_lines_and_can_be_resumed(here: Path, tiny: str
 PAUSED = """
 import os, sys, time
 from dinoclassify import cli
-from dinoclassify.cli.runs.tally import Tally
+from dinoclassify.writers.tally import Tally
 real = Tally.add
 
 def add(tally, row):

@@ -27,7 +27,7 @@ ROOT = os.geteuid() == 0
 SCRIPT = f"""
 import sys
 from dinoclassify.discovery import watch
-from dinoclassify.cli.runs import heartbeat
+from dinoclassify.writers import heartbeat
 from dinoclassify.cli import main
 from dinoclassify.writers import rotated_file
 for module in (watching, heartbeat, rotated_file):

@@ -72,7 +72,7 @@ def count_kills(script: str, *arguments: str, timeout: float) -> int:
 _END = """
 import os, signal, sys
 from dinoclassify import cli
-from dinoclassify.cli.runs.tally import Tally
+from dinoclassify.writers.tally import Tally
 from dinoclassify.writers import chunks
 
 kind, rows, piece = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

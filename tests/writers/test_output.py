@@ -17,8 +17,6 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from dinoclassify.cli.options import OutputOptions
-from dinoclassify.cli.runs.to_file import owned
 from dinoclassify.errors import LockedError, OutputError, PruneError, UsageError
 from dinoclassify.results.reader import read_predictions
 from dinoclassify.storage.lock import locked
@@ -33,7 +31,7 @@ from dinoclassify.writers.output import Output, UpdateOptions
 from dinoclassify.writers.output_file import OutputFile
 from dinoclassify.writers.output_folder import OutputFolder
 from dinoclassify.writers.staging import published, stage_of
-from dinoclassify.writers.target import Target
+from dinoclassify.writers.target import Target, exclusive
 from tests.helpers.crash import in_small_process, killed_at
 
 KINDS = {
@@ -123,12 +121,10 @@ def run(
     row_format = open_format(next(made for kind, made in KINDS.items() if name.endswith(kind.removeprefix("STORE"))), 1)
     update = UpdateOptions(**options)
     target = Target(name, FORMATS[0], in_parts=name.endswith("/"))
-    file, kind = (name, OutputFolder) if target.in_parts else (target.kept_in or name, OutputFile)
+    file, kind = (name, OutputFolder) if target.in_parts else (target.local_file or name, OutputFile)
     with (
-        owned(target, OutputOptions(resume=update.resume, fresh=update.fresh)),
-        closing(
-            Output.open(kind(file, row_format, batch_size=batch_size), row_format.lines, fingerprint, update)
-        ) as output,
+        exclusive(target, resume=update.resume, fresh=update.fresh),
+        closing(Output(kind(file, row_format, batch_size=batch_size), row_format.lines, fingerprint, update)) as output,
     ):
         for number, source in enumerate(
             output.pending(map(Source, paths), lambda source, change, _: changes.append((source.path, change)))
@@ -474,20 +470,20 @@ def test_the_lock_of_an_object_is_held_after_it_is_sent() -> None:
 @pytest.mark.parametrize("kind", [OBJECT, "STORE/folder/"])
 def test_a_run_waits_for_another_that_writes_the_same_object(kind: str) -> None:
     name, waiting, done = in_store(kind), threading.Event(), []
-    target, upkeep = Target(name, FORMATS[0], in_parts=name.endswith("/")), OutputOptions(wait=True)
+    target = Target(name, FORMATS[0], in_parts=name.endswith("/"))
 
     def write() -> None:
-        if target.kept_in is not None:
-            Path(target.kept_in).write_text("rows")
+        if target.local_file is not None:
+            Path(target.local_file).write_text("rows")
 
     def write_later() -> None:
         waiting.set()
-        with owned(target, upkeep):
+        with exclusive(target, wait=True):
             write()
             done.append(True)
 
     later = threading.Thread(target=write_later)
-    with owned(target, upkeep):
+    with exclusive(target, wait=True):
         later.start()
         waiting.wait()
         time.sleep(0.2)

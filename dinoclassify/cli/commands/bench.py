@@ -9,21 +9,27 @@ from typing import Annotated
 import typer
 
 from dinoclassify.cli import options
+from dinoclassify.cli.option_groups import Messages
 from dinoclassify.cli.terminal import print_json, print_lines, print_table, set_up_log
 from dinoclassify.discovery.discover import discover
 from dinoclassify.errors import NoInputsError
 from dinoclassify.models.names import DEFAULT
 
 Images = Annotated[
-    list[str] | None, typer.Argument(metavar="PATHS", help="Images, folders or globs; made up if not given.")
+    list[str] | None, typer.Argument(metavar="PATHS", help="Images, folders or globs; by default synthetic images.")
 ]
-Limit = Annotated[int, typer.Option(min=1, metavar="N", help="Take, or make, N images.", show_envvar=False)]
+Limit = Annotated[int, typer.Option(min=1, metavar="N", help="Number of images.", show_envvar=False)]
 Megapixels = Annotated[
-    float, typer.Option(min=0.01, max=100, metavar="M", help="The size of those made up.", show_envvar=False)
+    float, typer.Option(min=0.01, max=100, metavar="M", help="Size of the synthetic images.", show_envvar=False)
 ]
-Rounds = Annotated[int, typer.Option(min=1, max=100, metavar="N", help="How often each is run.", show_envvar=False)]
+Rounds = Annotated[int, typer.Option(min=1, max=100, metavar="N", help="How often to run each.", show_envvar=False)]
 RandomWeights = Annotated[
-    bool, typer.Option("--random-weights", help="The model's architecture alone: no download.", show_envvar=False)
+    bool,
+    typer.Option(
+        "--random-weights",
+        help="Use random weights: no download.",
+        show_envvar=False,
+    ),
 ]
 
 
@@ -46,7 +52,7 @@ def bench(
     Runs dinoclassify in each runtime and precision of this machine, the transformers pipeline, and what limits them,
     in turn on the same images with the same weights, and says which stage is the bottleneck. Takes minutes.
     """
-    set_up_log(options.Messages(quiet=quiet, verbose=not quiet, debug=debug))
+    set_up_log(Messages(quiet=quiet, verbose=not quiet, debug=debug))
     from dinoclassify.diagnostics.bench import measure
     from dinoclassify.diagnostics.synthetic import make_images, save_random
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 Model = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", metavar="NAME|./DIR", help="Whether this model is on this machine.", show_envvar=False
+        "--model", "-m", metavar="NAME|./DIR", help="Check whether this model is on this machine.", show_envvar=False
     ),
 ]
 Output = Annotated[
     str | None,
     typer.Option(
-        "--output", "-o", metavar="FILE|DIR", help="Whether this can be written; the working folder if not given.",
+        "--output", "-o", metavar="FILE|DIR", help="Check whether this can be written; by default the working folder.",
         show_envvar=False,
     ),
 ]  # fmt: skip
@@ -33,7 +33,7 @@ def doctor(model: Model = None, output: Output = None, as_json: options.AsJson =
     """Show what this machine has and lacks.
 
     Versions, devices, decoders, the model, places to write to and limits, each with a verdict, and with the cure for
-    what is missing. Exit code 0: nothing stands in the way of a run; 1: a problem does.
+    what is missing. Exit code 0: a run can start; 1: a problem prevents it.
     """
     from dinoclassify.diagnostics.doctor import examine
 
@@ -50,7 +50,7 @@ def doctor(model: Model = None, output: Output = None, as_json: options.AsJson =
 
 @writing_to_stdout()
 def _print_for_people(findings: "Sequence[Finding]") -> None:
-    """Print a table that 80 columns have room for: a cure stands below what it is for."""
+    """Print a table that fits 80 columns, with each cure below its finding."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

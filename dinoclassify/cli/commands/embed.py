@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dinoclassify.cli import options
-from dinoclassify.cli.runs.inputs import DASH
+from dinoclassify.cli import option_groups, options
+from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.request import Request, check_run
-from dinoclassify.cli.runs.to_file import Job, write_rows
+from dinoclassify.cli.runs.to_file import write_rows
 from dinoclassify.cli.terminal import set_up_log
+from dinoclassify.job import Job
 from dinoclassify.writers.formats import FEATURE_FORMATS, choose_format
 from dinoclassify.writers.target import Target
 
@@ -17,29 +18,29 @@ if TYPE_CHECKING:
     from dinoclassify.types.embedding import Embedding
 
 
-@options.grouped
+@option_groups.expand_groups
 def embed(
     context: typer.Context,
     *,
-    inputs: options.Inputs,
-    model: options.ModelOptions,
-    passing: options.InferenceOptions,
+    inputs: option_groups.Inputs,
+    model: option_groups.ModelOptions,
+    inference: option_groups.InferenceOptions,
     normalize: options.Normalize = False,
     dtype: options.Dtype = "fp32",
     output: options.OutputFile = DASH,
     output_format: options.FeatureFormat = None,
-    upkeep: options.OutputOptions,
-    messages: options.Messages,
+    output_options: option_groups.OutputOptions,
+    messages: option_groups.Messages,
 ) -> int:
     """Write the features of images.
 
-    They are what the head of the classifier takes: for DINOv2 the class token and the mean of the patch tokens. A
-    backbone without a head has them too. One row for each input, in order, as `predict` writes them.
+    Features are the input of the classifier's head: for DINOv2 the class token and the mean of the patch tokens. A
+    backbone without a head has them, too. Writes one row for each input, in order, as `predict` does.
     """
     set_up_log(messages)
     file = None if output in (DASH, "") else output
     target = Target(file, choose_format(file, output_format, FEATURE_FORMATS))
-    request = Request(inputs, passing, target, upkeep, messages, context.params)
+    request = Request(inputs, inference, target, output_options, messages, context.params)
     check_run(request)
 
     def open_job() -> "Job[Embedding]":
@@ -51,7 +52,7 @@ def embed(
         return Job(
             model=encoder,
             infer=partial(encoder.embed_batches, normalized=normalize, dtype=dtype),
-            row_format=open_features(target.chosen.name, encoder.width, DTYPES[dtype]),
+            row_format=open_features(target.file_format.name, encoder.width, DTYPES[dtype]),
             settings={"normalize": normalize, "dtype": dtype},
             outputs={"features": encoder.width},
         )

@@ -1,51 +1,52 @@
 """`dinoclassify evaluate`."""
 
 from dataclasses import asdict, fields
-from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
 
 from dinoclassify.cli import options
-from dinoclassify.cli.given import reject_options
+from dinoclassify.cli.checks import reject_options
 from dinoclassify.cli.labelled import Truth, read_truth
+from dinoclassify.cli.option_groups import InferenceOptions, Messages, ModelOptions, TruthOptions, expand_groups
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
-from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
+from dinoclassify.cli.runs.summary import SOME_FAILED, describe_counts, summarize
 from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
 from dinoclassify.discovery.path_list import listed_source
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
+from dinoclassify.writers.tally import Tally
 
 if TYPE_CHECKING:
     from dinoclassify.labels.groups import Groups
     from dinoclassify.results.evaluation.figures import Evaluation, LabelledPrediction
 
-_RANKS = 5  # labels of an image that are asked for
+_RANKS = 5  # labels to predict for an image, for top-5 accuracy
 
 
-@options.grouped
+@expand_groups
 def evaluate(
     context: typer.Context,
     *,
-    truth: options.TruthOptions,
+    truth: TruthOptions,
     predictions: options.Predictions = None,
-    model: options.ModelOptions,
-    passing: options.InferenceOptions,
+    model: ModelOptions,
+    inference: InferenceOptions,
     groups: options.Groups = None,
     target_precision: options.TargetPrecision = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
     plots: options.Plots = None,
     plot_format: options.PlotFormat = "png",
-    messages: options.Messages,
+    messages: Messages,
 ) -> int:
     """Measure how good a model is.
 
-    Labels images of which the class is known, or takes the rows that `predict` has written, and prints accuracy,
-    calibration, each class, what is confused, and the worst mistakes. Classes are named as the model names them, or
-    by index or, for ImageNet, by WordNet id (n01440764); with --groups by group as well.
+    Labels images whose class is known, or takes the rows that `predict` wrote, and prints accuracy, calibration, each
+    class, confusions and the worst mistakes. A class is named as in the model, by its index or, for ImageNet, by its
+    WordNet id (n01440764); with --groups, also by its group.
     """
     set_up_log(messages)
     if as_json and as_csv:
@@ -54,35 +55,35 @@ def evaluate(
         raise UsageError("--groups adds up scores of classes that exclude each other: leave out --multi-label")
     if predictions is not None:
         reject_options(
-            context, [field.name for field in (*fields(model), *fields(passing))], "--predictions runs no model"
+            context, [field.name for field in (*fields(model), *fields(inference))], "--predictions runs no model"
         )
     if plots is None:
         reject_options(context, ["plot_format"], "nothing is drawn without --plots")
-    known = read_truth(truth)
+    labelled = read_truth(truth)
     if plots is not None:
         from dinoclassify.results.evaluation.plots import make_folder
 
         make_folder(plots)
     from dinoclassify.labels.groups import read_groups
 
-    wanted = read_groups(groups) if groups is not None else None
+    group_table = read_groups(groups) if groups is not None else None
     tally = Tally(None)
+    many = truth.multi_label
     if predictions is not None:
-        many = truth.multi_label
-        answers, labels = _read(predictions, known, wanted, tally, multi_label=many)
+        rows, labels = _read(predictions, labelled, group_table, tally, multi_label=many)
     else:
-        answers, labels, many = _predict(known, model, passing, wanted, messages, tally, multi_label=truth.multi_label)
+        rows, labels, many = _predict(labelled, model, inference, group_table, messages, tally, multi_label=many)
     from dinoclassify.results.evaluation.evaluate import evaluate as judge
 
-    evaluation = judge(answers, labels, multi_label=many, target_precision=target_precision)
+    evaluation = judge(rows, labels, multi_label=many, target_precision=target_precision)
     _print(evaluation, as_json=as_json, as_csv=as_csv)
     if plots is not None and evaluation.top1.total:
         from dinoclassify.results.evaluation.plots import write_plots
 
         write_plots(plots, evaluation, plot_format)
     if not messages.quiet:
-        rows = f"{count_of(tally.total, 'row')} of {predictions}: {tally.counts()}"
-        done = tally.summary() if predictions is None else rows
+        counts = f"{count_of(tally.total, 'row')} of {predictions}: {describe_counts(tally)}"
+        done = summarize(tally) if predictions is None else counts
         say(done + (f" -> {plots}" if plots is not None else ""))
     return SOME_FAILED if evaluation.failed else 0
 
@@ -94,34 +95,34 @@ def _print(evaluation: "Evaluation", *, as_json: bool, as_csv: bool) -> None:
     if as_json:
         print_json(evaluation_tables.as_json(evaluation))
     elif as_csv:
-        print_csv([field.name for field in fields(ClassFigures)], [asdict(one) for one in evaluation.classes])
+        print_csv([field.name for field in fields(ClassFigures)], [asdict(figures) for figures in evaluation.classes])
     else:
         evaluation_tables.show(evaluation)
 
 
 def _read(
-    predictions: str, known: Truth, groups: "Groups | None", tally: Tally, *, multi_label: bool
+    predictions: str, labelled: Truth, groups: "Groups | None", tally: Tally, *, multi_label: bool
 ) -> "tuple[list[LabelledPrediction], list[str]]":
-    """The predictions of a file, and the names of the classes."""
+    """Read a file of predictions. Returns its labelled rows, and the names of the classes."""
     from dinoclassify.results.evaluation.saved_predictions import match_to_truth
 
-    answers, labels = match_to_truth(predictions, known.images, known.classes, groups, multi_label=multi_label)
-    for row, _ in answers:
+    rows, labels = match_to_truth(predictions, labelled.images, labelled.classes, groups, multi_label=multi_label)
+    for row, _ in rows:
         tally.add(row)
-    return answers, labels
+    return rows, labels
 
 
 def _predict(
-    known: Truth,
-    model: options.ModelOptions,
-    passing: options.InferenceOptions,
+    labelled: Truth,
+    model: ModelOptions,
+    inference: InferenceOptions,
     groups: "Groups | None",
-    messages: options.Messages,
+    messages: Messages,
     tally: Tally,
     *,
     multi_label: bool,
 ) -> "tuple[list[LabelledPrediction], list[str], bool]":
-    """Predictions for all images, the names of the classes, and whether an image may have many."""
+    """Predict all images. Returns labelled rows, the names of the classes, and whether an image may have several."""
     check_addresses()
     from dinoclassify.classifier import Classifier
     from dinoclassify.labels.groups import match_groups
@@ -132,19 +133,18 @@ def _predict(
     if multi_label and not classifier.multi_label:
         raise UsageError(f"{classifier.model} gives one label an image: leave out --multi-label")
     if groups is None:
-        classes = match_classes(known.classes, classifier.labels, classifier.model)
+        classes = match_classes(labelled.classes, classifier.labels, classifier.model)
     else:
-        classes = match_groups(known.classes, groups, classifier.classes, classifier.model)
-    sources = [listed_source(image.path) for image in known.images]
+        classes = match_groups(labelled.classes, groups, classifier.classes, classifier.model)
+    sources = [listed_source(image.path) for image in labelled.images]
     ranks = len(classifier.labels) if classifier.multi_label else min(_RANKS, len(classifier.labels))
     stages = StageTimer()
-    answers: list[LabelledPrediction] = []
+    rows: list[LabelledPrediction] = []
     with report_interruption(tally) as stop, stages.measure("write"):
-        run = passing.run_options(stages, stop)
-        rows = classifier.classify_batches(classifier.decoded(sources, run), top_k=ranks, options=run)
-        shown = with_progress(rows, tally, messages, partial(iter, sources))
-        for row, image in zip(shown, known.images, strict=False):  # fewer rows if it is stopped
+        predictions = classifier.predict(sources, top_k=ranks, **inference.arguments(stages, stop))
+        predictions = with_progress(predictions, messages, total=lambda: len(sources))
+        for row, image in zip(predictions, labelled.images, strict=False):  # fewer rows after a signal
             tally.add(row)
-            answers.append((row, tuple(classes[label] for label in image.labels)))
-    log_stages(stages, classifier, exact=passing.exact)
-    return answers, list(classifier.labels if groups is None else groups.names), classifier.multi_label
+            rows.append((row, tuple(classes[label] for label in image.labels)))
+    log_stages(stages, classifier, exact=inference.exact)
+    return rows, list(classifier.labels if groups is None else groups.names), classifier.multi_label

@@ -1,27 +1,27 @@
 """`dinoclassify merge`."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import nullcontext
 from functools import partial
 
 from dinoclassify.cli import options
-from dinoclassify.cli.runs.inputs import DASH
-from dinoclassify.cli.runs.progress import wants_bar
+from dinoclassify.cli.option_groups import Messages, expand_groups
+from dinoclassify.cli.options import DASH
+from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.runs.signals import ending_with_reader
-from dinoclassify.cli.runs.tally import Tally
-from dinoclassify.cli.runs.to_file import owned
-from dinoclassify.cli.terminal import progress_bar, say, set_up_log
+from dinoclassify.cli.runs.summary import describe_counts
+from dinoclassify.cli.terminal import say, set_up_log
 from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of
-from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats import choose_format
 from dinoclassify.writers.stream import check_output
-from dinoclassify.writers.target import Target, files_of
+from dinoclassify.writers.tally import Tally
+from dinoclassify.writers.target import Target, exclusive, output_files
 
 
-@options.grouped
+@expand_groups
 def merge(
     *,
     parts: options.Parts = None,
@@ -31,19 +31,19 @@ def merge(
     output_format: options.Format = None,
     excel_safe: options.ExcelSafe = False,
     wait: options.Wait = False,
-    messages: options.Messages,
+    messages: Messages,
 ) -> int:
     """Make one file of parts.
 
-    What runs with `--shard 1/N` to `--shard N/N` wrote becomes what a single run would have written, row by row. All
-    parts have to be there, made by the same model with the same options and of the same inputs. Files that are no
-    shards are put one behind the other. The exit code is 0 also if rows failed: the runs that made them have said so.
+    The files of runs with `--shard 1/N` to `--shard N/N` become what a single run would have written, row by row. All
+    parts must be there, and come from the same model, the same options and the same inputs. Files that are not shards
+    are put one after the other. The exit code is 0 even if rows failed: the runs that wrote them reported it.
     """
     set_up_log(messages)
     file = None if output in (DASH, "") else output
     target = Target(file, choose_format(file, output_format, excel_safe=excel_safe))
     if target.url is None:
-        check_output(file, target.chosen)
+        check_output(file, target.file_format)
     from dinoclassify.results.merge.merge import merge as merge_parts
     from dinoclassify.results.merge.parts import find_parts
 
@@ -52,56 +52,45 @@ def merge(
         raise UsageError("name the parts: files that predict wrote")
     if file is not None:
         _check_new_file(file, [*names, *(parts or ())])
-    kept_in = target.kept_in
-    upkeep = options.OutputOptions(wait=wait, fresh=kept_in is not None and _is_merged(kept_in))
-    with owned(target, upkeep), ending_with_reader() if file is None else nullcontext():
+    local_file = target.local_file
+    fresh = local_file is not None and _is_merged(local_file)
+    with exclusive(target, wait=wait, fresh=fresh), ending_with_reader() if file is None else nullcontext():
         merged = merge_parts(
             names,
-            kept_in or file,
-            target.chosen.name,
+            local_file or file,
+            target.file_format.name,
             allow_gaps=allow_gaps,
             allow_duplicates=allow_duplicates,
-            progress=partial(_with_bar, messages),
+            watch=partial(with_progress, messages=messages),
         )
     if not messages.quiet:
         tally = Tally(None)
         tally.add_all(merged.statuses, merged.errors)
-        counts = count_of(tally.total, "image") + (f": {tally.counts()}" if tally.total else "")
+        counts = count_of(tally.total, "image") + (f": {describe_counts(tally)}" if tally.total else "")
         where = f" -> {file}" if file is not None else ""
         say(f"{counts} of {count_of(len(names), 'part')}{where}")
     return 0
 
 
 def _is_merged(file: str) -> bool:
-    """Whether a file is of an earlier merge: it can be made again, unlike the rows of any other run."""
+    """Whether an earlier merge wrote the file: it can be made again, unlike the rows of any other run."""
     from dinoclassify.results.reader import read_meta
 
     return "merged_from" in read_meta(file)
 
 
 def _check_new_file(file: str, parts: Collection[str]) -> None:
-    """Find out whether the output would change a part.
+    """Check that the output would change no part.
 
     Raises:
-        UsageError: it would.
+        UsageError: it would, or it has the suffix of an image.
     """
     path = os.path.realpath(file)
-    beside = files_of(file)
+    written = output_files(file)
     for part in parts:
-        if not beside.isdisjoint(files_of(part)):
+        if not written.isdisjoint(output_files(part)):
             raise UsageError(f"{file} would be written over a part: choose another name")
         if os.path.isdir(part) and path.startswith(f"{os.path.realpath(part)}/"):
             raise UsageError(f"{file} would be one of the parts in {part}: choose another folder")
     if has_image_suffix(file):
         raise UsageError(f"{file} has the suffix of an image: choose another name")
-
-
-def _with_bar(messages: options.Messages, rows: Iterator[Prediction]) -> Iterator[Prediction]:
-    """The same rows, with a bar on stderr if it is wanted."""
-    if not wants_bar(messages):
-        yield from rows
-        return
-    with progress_bar() as bar:
-        for row in rows:
-            yield row
-            bar.update()

@@ -7,7 +7,7 @@ from dinoclassify.cli.terminal import print_table
 def models(as_json: options.AsJson = False) -> None:
     """List the named models.
 
-    With the accuracy on ImageNet-1k that their authors report, and where those lie that are on this machine.
+    Shows the accuracy on ImageNet-1k that their authors report, and the folder of each model on this machine.
     """
     from dinoclassify.models.hub import cached_snapshot
     from dinoclassify.models.names import BUILTIN, KNOWN, find_flaw, is_builtin_installed

@@ -7,34 +7,36 @@ from functools import partial
 
 import typer
 
-from dinoclassify.cli import options
-from dinoclassify.cli.given import reject_options
-from dinoclassify.cli.runs.inputs import DASH, print_inputs
+from dinoclassify.cli import option_groups, options
+from dinoclassify.cli.checks import reject_options
+from dinoclassify.cli.options import DASH
+from dinoclassify.cli.runs.inputs import print_inputs
 from dinoclassify.cli.runs.request import Request, check_run
-from dinoclassify.cli.runs.to_file import Job, write_rows
+from dinoclassify.cli.runs.to_file import write_rows
 from dinoclassify.cli.runs.to_folder import check_parts, write_parts
 from dinoclassify.cli.runs.watch import check_watch, watch_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.errors import UsageError
+from dinoclassify.job import Job
 from dinoclassify.labels.groups import Groups, read_groups
 from dinoclassify.labels.label_file import read_labels
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats import choose_format, open_format
 from dinoclassify.writers.target import Target
 
-_OF_ROWS = frozenset(
+_ROW_OPTIONS = frozenset(
     {"output", "output_format", "resume", "fresh", "retry_failed", "prune", "max_prune", "errors_to", "watch", "status"}
 )
 
 
-@options.grouped
+@option_groups.expand_groups
 def predict(
     context: typer.Context,
     *,
-    inputs: options.Inputs,
+    inputs: option_groups.Inputs,
     list_inputs: options.ListInputs = False,
-    model: options.ModelOptions,
-    passing: options.InferenceOptions,
+    model: option_groups.ModelOptions,
+    inference: option_groups.InferenceOptions,
     top_k: options.TopK = 1,
     threshold: options.Threshold = 0.0,
     labels: options.Labels = None,
@@ -42,11 +44,11 @@ def predict(
     output: options.RowsTo = DASH,
     output_format: options.Format = None,
     excel_safe: options.ExcelSafe = False,
-    upkeep: options.OutputOptions,
+    output_options: option_groups.OutputOptions,
     watch: options.Watch = False,
     status: options.StatusFile = None,
-    cluster: options.EngineOptions,
-    messages: options.Messages,
+    engine: option_groups.EngineOptions,
+    messages: option_groups.Messages,
 ) -> int:
     """Label images.
 
@@ -55,34 +57,35 @@ def predict(
     """
     set_up_log(messages)
     if list_inputs:
-        reject_options(context, _OF_ROWS, "--list prints the inputs, and writes no rows")
+        reject_options(context, _ROW_OPTIONS, "--list prints the inputs, and writes no rows")
         print_inputs(inputs, quiet=messages.quiet)
         return 0
     target = _target(output, output_format, excel_safe=excel_safe)
-    request = Request(inputs, passing, target, upkeep, messages, context.params, [*filter(None, (labels, groups))])
+    tables = [name for name in (labels, groups) if name]
+    request = Request(inputs, inference, target, output_options, messages, context.params, tables)
     check_run(request)
-    check_parts(request, cluster)
+    check_parts(request, engine)
     if watch:
         check_watch(request, status)
     elif status is not None:
         raise UsageError("--status goes with --watch")
 
     names = read_labels(labels) if labels is not None else None
-    folds = read_groups(groups) if groups is not None else None
-    known = folds.names if folds is not None else names
-    most = min(top_k, len(known)) if known else top_k
-    open_format(target.chosen.name, most)  # which may not hold as many: found out before the model is opened
+    group_table = read_groups(groups) if groups is not None else None
+    classes = group_table.names if group_table is not None else names
+    ranks = min(top_k, len(classes)) if classes else top_k
+    open_format(target.file_format.name, ranks)  # raises, before the model is opened, if it cannot hold so many
 
-    open_job = partial(_open_job, model, names, folds, top_k, threshold, target.chosen.name)
+    open_job = partial(_open_job, model, names, group_table, top_k, threshold, target.file_format.name)
     if watch:
         return watch_rows(open_job, request, status)
-    if cluster.engine == "ray":
-        return write_parts(open_job, request, cluster)
+    if engine.engine == "ray":
+        return write_parts(open_job, request, engine)
     return write_rows(open_job, request)
 
 
 def _target(output: str, output_format: str | None, *, excel_safe: bool) -> Target:
-    """Where rows go: what exists as a folder, or is named like one, is a folder of parts."""
+    """Return where rows go. A name that ends in / or is that of a folder means a folder of parts."""
     file = None if output in (DASH, "") else output
     in_parts = file is not None and (file.endswith("/") or os.path.isdir(file))
     chosen = choose_format(file, output_format or ("parquet" if in_parts else None), excel_safe=excel_safe)
@@ -90,14 +93,14 @@ def _target(output: str, output_format: str | None, *, excel_safe: bool) -> Targ
 
 
 def _open_job(
-    model: options.ModelOptions,
+    model: option_groups.ModelOptions,
     names: list[str] | None,
     groups: Groups | None,
     top_k: int,
     threshold: float,
     format_name: str,
 ) -> Job[Prediction]:
-    """Open the classifier. There may be fewer classes than ``top_k``."""
+    """Open the classifier. Rows have ``top_k`` labels, or as many as there are classes."""
     from dinoclassify.classifier import Classifier
 
     classifier = Classifier(model.model, labels=names, groups=groups, **model.arguments())

@@ -1,24 +1,26 @@
 """`dinoclassify report`."""
 
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 
 from dinoclassify.cli import options
-from dinoclassify.cli.checks import required
-from dinoclassify.cli.runs.inputs import DASH
-from dinoclassify.cli.runs.progress import wants_bar
-from dinoclassify.cli.terminal import progress_bar, say, set_up_log
+from dinoclassify.cli.checks import require_results
+from dinoclassify.cli.option_groups import Messages, expand_groups
+from dinoclassify.cli.options import DASH
+from dinoclassify.cli.runs.progress import with_progress
+from dinoclassify.cli.terminal import say, set_up_log
 from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.stream import check_place
-from dinoclassify.writers.target import files_of
+from dinoclassify.writers.target import output_files
+
+_UNITS = ("kB", "MB", "GB")
 
 
-@options.grouped
+@expand_groups
 def report(
     *,
     results: options.Results = None,
@@ -26,7 +28,7 @@ def report(
     groups: options.Groups = None,
     thumbnails: options.Thumbnails = 6,
     link: options.Link = False,
-    messages: options.Messages,
+    messages: Messages,
 ) -> int:
     """Make a page of results.
 
@@ -35,12 +37,12 @@ def report(
     keyboard alone, on a phone, in light and dark.
     """
     set_up_log(messages)
-    results = required(results)
+    results = require_results(results)
     if not output:
         raise UsageError("name a file with --output")
     if output != DASH:
         check_place(output)
-    if output != DASH and os.path.realpath(output) in {*files_of(results), os.path.realpath(groups or results)}:
+    if output != DASH and os.path.realpath(output) in {*output_files(results), os.path.realpath(groups or results)}:
         raise UsageError(f"{output} would be written over an input: choose another name")
     if has_image_suffix(output):
         raise UsageError(f"{output} has the suffix of an image: choose another name")
@@ -59,7 +61,7 @@ def report(
         thumbnails=thumbnails,
         link=link,
         find=file_finder(results),
-        progress=partial(_with_bar, messages),
+        watch=lambda thumbnails, count: with_progress(thumbnails, messages, total=lambda: count),
     )
     if not messages.quiet:
         done = f"{count_of(written.rows, 'row')}, {count_of(written.thumbnails, 'thumbnail')}"
@@ -69,7 +71,7 @@ def report(
 
 
 def _naming(name: str) -> Callable[[Prediction], str]:
-    """A function that gives the best group of a row that has a label."""
+    """Return a function from a row that has a label to its best group."""
     from dinoclassify.labels.groups import fold_ranks, group_finder, read_groups
 
     groups = read_groups(name)
@@ -77,13 +79,11 @@ def _naming(name: str) -> Callable[[Prediction], str]:
     return lambda row: fold_ranks(row, groups.names, group_of).top[0].label
 
 
-def _with_bar(messages: options.Messages, thumbnails: Iterator[bytes | None], count: int) -> Iterator[bytes | None]:
-    """The same thumbnails, with a bar on stderr if it is wanted."""
-    if not wants_bar(messages):
-        yield from thumbnails
-        return
-    with progress_bar() as bar:
-        bar.total = count
-        for thumbnail in thumbnails:
-            yield thumbnail
-            bar.update()
+def _in_units(size: int) -> str:
+    """Return a number of bytes as text: ``1.5 MB``."""
+    number = size / 1000
+    for unit in _UNITS:
+        if number < 1000 or unit == _UNITS[-1]:
+            break
+        number /= 1000
+    return f"{number:.1f} {unit}"

@@ -4,21 +4,20 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import typer
 
-from dinoclassify.cli import options
-from dinoclassify.cli.checks import chosen, required, warn_of, warn_of_all, warn_of_only
-from dinoclassify.cli.given import reject_options
-from dinoclassify.cli.runs.inputs import DASH
-from dinoclassify.cli.runs.progress import wants_bar
+from dinoclassify.cli import checks, options
+from dinoclassify.cli.option_groups import Messages, expand_groups
+from dinoclassify.cli.options import DASH
+from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.runs.signals import Stopped, finishing_batches
-from dinoclassify.cli.runs.tally import SOME_FAILED
-from dinoclassify.cli.terminal import hush, print_lines, progress_bar, say, set_up_log
+from dinoclassify.cli.runs.summary import SOME_FAILED
+from dinoclassify.cli.terminal import hush, print_lines, say, set_up_log
 from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.messages import join_words, printable
 from dinoclassify.storage.lock import locked
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dinoclassify")
 
-_WITH_UNDO = {"undo", "to", "dry_run", "wait", "quiet", "verbose", "debug"}
-_WORDS = {
+_UNDO_OPTIONS = {"undo", "to", "dry_run", "wait", "quiet", "verbose", "debug"}
+_OUTCOMES = {  # outcome -> what the summary calls it
     "companions": "companions",
     "there": "there already",
     "moved": "moved before",
@@ -51,13 +50,17 @@ _WORDS = {
     "back": "back at their old places",
     "error": "could not be sorted",
 }
-_ONE = {"companions": "companion", "along": "row of companions", "shared": "companion of several images left alone"}
-_PAST = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
+_SINGULAR = {
+    "companions": "companion",
+    "along": "row of companions",
+    "shared": "companion of several images left alone",
+}
+_DONE = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "linked"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The mode and the folder of a run, and how many results of each sort, and companions, it has had so far."""
+    """What to do with images and where they go, with the counts of outcomes and of companions so far."""
 
     mode: options.Mode
     into: str
@@ -66,8 +69,8 @@ class _Run:
 
     @property
     def journal(self) -> str:
-        """The name of the journal."""
-        from dinoclassify.results.sort.journal import JOURNAL_NAME
+        """The path of the journal."""
+        from dinoclassify.results.sort.journal import NAME
 
         return os.path.join(self.into, JOURNAL_NAME)
 
@@ -78,24 +81,24 @@ class _Run:
 
     @property
     def has_done(self) -> bool:
-        """Whether there is something to take back."""
+        """Whether there is something for --undo to take back."""
         return bool(self.counts["done"] or self.counts["companions"])
 
     def summary(self) -> str:
-        """The counts in a line."""
-        words = {"done": _PAST[self.mode]} | _WORDS
-        counts = [(self.counts[done], done, many) for done, many in words.items() if self.counts[done]]
-        parts = [f"{count:,} {_ONE.get(done, many) if count == 1 else many}" for count, done, many in counts]
+        """Return the counts in a line."""
+        names = {"done": _DONE[self.mode]} | _OUTCOMES
+        counts = [(self.counts[done], done, many) for done, many in names.items() if self.counts[done]]
+        parts = [f"{count:,} {_SINGULAR.get(done, many) if count == 1 else many}" for count, done, many in counts]
         return ", ".join(parts) or "nothing to do"
 
     def last_line(self, *, is_signed: bool) -> str:
-        """The last line of the run; ``is_signed``: the journal is known as the user's own."""
+        """Return the last line of the run; ``is_signed``: whether the journal is signed."""
         root = "" if is_signed else " --to ROOT"
         cure = f"; --undo {self.journal}{root} takes it back" if self.has_done and not self.dry_run else ""
         return f"{'would do: ' if self.dry_run else ''}{self.summary()} -> {self.into}{cure}"
 
 
-@options.grouped
+@expand_groups
 def sort(
     context: typer.Context,
     *,
@@ -114,64 +117,63 @@ def sort(
     undo: options.Undo = None,
     to: options.UndoTo = None,
     wait: options.Wait = False,
-    messages: options.Messages,
+    messages: Messages,
 ) -> int:
     """Put images into one folder for each label.
 
-    Copies, moves or links them. What is done is written to DIR/undo-journal.jsonl before it is done, and --undo takes
-    it back. An image never takes the place of another: of two with one name, the second has digits of its content's
-    SHA-256 behind it.
+    Copies, moves or links them. Each step is first written to DIR/undo-journal.jsonl, and --undo takes all steps back.
+    No image replaces another: if two have one name, the second gets digits of its content's SHA-256 behind it.
     """
     set_up_log(messages)
     if undo is not None:
-        others = {parameter.name or "" for parameter in context.command.params} - _WITH_UNDO
-        reject_options(context, others, "--undo takes all back that its journal has")
+        others = {parameter.name or "" for parameter in context.command.params} - _UNDO_OPTIONS
+        checks.reject_options(context, others, "--undo takes all back that its journal has")
         return _undo(undo, to, dry_run=dry_run, wait=wait, quiet=messages.quiet)
-    reject_options(context, ["to"], "--to goes with --undo; --into names the folder to sort into")
-    name = required(results)
+    checks.reject_options(context, ["to"], "--to goes with --undo; --into names the folder to sort into")
+    name = checks.require_results(results)
     if not into:
         raise UsageError("name a folder with --into")
     from dinoclassify.results.image_file import file_finder
     from dinoclassify.results.sort.sort import BATCH, open_sorted_folder
     from dinoclassify.results.sort.targets import SortOptions, grouped_by
 
-    parsed_layout, known_groups = _layout(context, layout, mode, groups)
-    wanted = _chosen(only, name, known_groups, failed_to)
-    sort_options = SortOptions(
-        layout=parsed_layout,
-        groups_of=grouped_by(known_groups),
-        min_score=min_score,
-        uncertain_to=uncertain_to,
-        failed_to=failed_to,
-        only=wanted,
-        find=file_finder(name),
-        with_companions=with_companions,
-    )
+    parsed_layout, grouped, group_table = _layout(context, layout, mode, groups)
+    selected = _select_labels(only, name, group_table, failed_to)
+    find = file_finder(name)
+    rules = Rules(parsed_layout, grouped, min_score, uncertain_to, failed_to, selected, find, with_companions)
     rows, is_stream = _readable_rows(name), name == DASH
-    shots = _count_shots(name, sort_options) if with_companions and not is_stream else None
+    shots = count_shots(latest_predictions(name), rules.find) if with_companions and not is_stream else None
+    new_folders = [] if dry_run else make_folder(into)
     work = _Run(mode, into, dry_run)
-    with open_sorted_folder(into, mode, dry_run=dry_run, resume=resume, wait=wait) as folder:
-        _follow(folder.sort(rows, sort_options, batch=1 if is_stream else BATCH, shots=shots), work, messages)
-    warn_of_only(wanted)
-    warn_of_all(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
+    try:
+        with nullcontext() if dry_run else locked(work.journal, wait=wait):
+            folder = SortedFolder(into, mode, made=new_folders, dry_run=dry_run, resume=resume)
+            _follow(folder.sort(rows, rules, batch=1 if is_stream else BATCH, shots=shots), work, messages)
+    finally:
+        if not os.path.exists(work.journal):
+            remove_folders(new_folders)  # nothing was put into them
+    checks.warn_of_unmatched_labels(selected)
+    checks.warn_of_rest(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
     if not messages.quiet:
         say(work.last_line(is_signed=folder.is_signed))
     return SOME_FAILED if work.troubles else 0
 
 
-def _chosen(only: Sequence[str] | None, name: str, groups: "Groups | None", failed_to: str | None) -> "Only | None":
-    """The labels and groups whose images are sorted; None for all.
+def _select_labels(
+    only: Sequence[str] | None, name: str, groups: "Groups | None", failed_to: str | None
+) -> "Only | None":
+    """Return the labels and groups whose images are sorted; None for all.
 
     Raises:
-        UsageError: a label is unknown; or there is a folder for failed images, which have no label.
+        UsageError: a name is unknown, or there is a folder for failed images, which have no label.
     """
     if only and failed_to is not None:
         raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
-    return chosen(only, name, groups)
+    return checks.select_labels(only, name, groups)
 
 
 def _readable_rows(name: str) -> "Iterator[Prediction]":
-    """The last row of each image. The first row is read at once, so that an unreadable file is reported at once."""
+    """Return the last row of each image. Raises at once if the file cannot be read, not with the first row."""
     from dinoclassify.results.reader import latest_predictions
 
     rows = latest_predictions(name)
@@ -189,39 +191,40 @@ def _count_shots(name: str, sort_options: "SortOptions") -> dict[str, int]:
 
 def _layout(
     context: typer.Context, template: str | None, mode: str, groups: str | None
-) -> "tuple[Layout, Groups | None]":
-    """Where images go, and the groups if the layout uses them."""
-    from dinoclassify.labels.groups import read_groups
+) -> "tuple[Layout, Grouped, Groups | None]":
+    """Return the layout, a function that groups a row, and the groups if the layout uses them."""
+    from dinoclassify.labels.groups import group_finder, grouped, read_groups
     from dinoclassify.results.sort.layout import parse_layout
 
-    known = read_groups(groups) if groups is not None else None
-    layout = parse_layout(template if template is not None else "{label}/{name}" if known is None else "{group}/{name}")
+    group_table = read_groups(groups) if groups is not None else None
+    default = "{label}/{name}" if group_table is None else "{group}/{name}"
+    layout = parse_layout(template if template is not None else default)
     if mode == "move" and layout.uses("rank"):
         raise UsageError("{rank} gives an image many places, and --mode move only one: copy or link")
     if not layout.uses("group"):
-        reject_options(context, ["groups"], f"there is no {{group}} in --layout {template}")
-    return layout, known if layout.uses("group") else None
+        checks.reject_options(context, ["groups"], f"there is no {{group}} in --layout {template}")
+    if group_table is None or not layout.uses("group"):
+        return layout, ungrouped, None
+    group_of = group_finder(group_table)
+    return layout, lambda row: grouped(row, group_table.names, group_of), group_table
 
 
-def _follow(results: "Iterator[SortResult]", work: _Run, messages: options.Messages) -> None:
-    """Count and report the results, until the last or until a signal stops the run."""
+def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: Messages) -> None:
+    """Sort images until all are done or a signal comes; count and report the outcomes."""
 
     def report(why: object) -> None:
         say(f"{why}: {work.summary()}" + ("" if work.dry_run else "; --resume goes on, --undo takes it back"))
 
-    def report_stop(why: Stopped) -> None:
+    def report_signal(why: Stopped) -> None:
         report(why)
-        hush()  # what else the signal would print
+        hush()  # no other message about the signal
 
     try:
-        with finishing_batches(report_stop) as stop, ExitStack() as bars:
-            bar = bars.enter_context(progress_bar()) if wants_bar(messages) and not work.dry_run else None
-            for result in results:
-                work.counts[result.done] += 1
-                work.counts["companions"] += len(result.companions)
-                _report(result, work)
-                if bar is not None:
-                    bar.update()
+        with finishing_batches(report_signal) as stop:
+            for outcome in outcomes if work.dry_run else with_progress(outcomes, messages):
+                work.counts[outcome.done] += 1
+                work.counts["companions"] += len(outcome.companions)
+                _report(outcome, work)
                 if stop():
                     break
     except DinoclassifyError:
@@ -230,13 +233,12 @@ def _follow(results: "Iterator[SortResult]", work: _Run, messages: options.Messa
         raise
 
 
-def _report(result: "SortResult", work: _Run) -> None:
-    """Warn, print or log one line about a result, and in a dry run one for each companion."""
-    target = os.path.join(work.into, result.target)
-    if result.why:
-        warn_of(f"{result.path} {result.why}", work.troubles)
-    elif work.dry_run and result.done == "done":
-        print_lines([printable(f"{work.mode} {result.path} -> {target}")])
+def _report(outcome: "SortResult", work: _Run) -> None:
+    target = os.path.join(work.into, outcome.target)
+    if outcome.why:
+        checks.warn_of_image(f"{outcome.path} {outcome.why}", work.troubles)
+    elif work.dry_run and outcome.done == "done":
+        print_lines([printable(f"{work.mode} {outcome.path} -> {target}")])
     else:
         log.info("%s: %s %s", result.path, result.done, target if result.target else "")
     for name, place in result.companions if work.dry_run else ():
@@ -245,9 +247,9 @@ def _report(result: "SortResult", work: _Run) -> None:
 
 
 def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
-    """Take back what a journal has; returns the exit code."""
-    from dinoclassify.results.sort.folders import own_folders, remove_empty
-    from dinoclassify.results.sort.journal import find_journal, read_journal
+    """Take back what a journal records. Returns the exit code."""
+    from dinoclassify.results.sort.journal import journal_of, read_journal
+    from dinoclassify.results.sort.made_folders import own_folders, remove_folders
     from dinoclassify.results.sort.signing import read_key
     from dinoclassify.results.sort.undo import undo_all
 
@@ -255,7 +257,7 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
     if to is not None and not os.path.isdir(to):
         raise UsageError(f"--to {to}: there is no such folder")
     left = done = 0
-    lost: dict[str, str] = {}  # attributes that could not be restored, with the folder of the first image
+    lost: dict[str, str] = {}  # property that could not be restored -> folder of its first image
     with nullcontext() if dry_run else locked(path, wait=wait):
         key = read_key()
         journal = read_journal(path, key)
@@ -266,13 +268,13 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
             left, done = left + (undone.why is not None), done + (undone.why is None)
             lost = {attribute: os.path.dirname(undone.source) for attribute in undone.lost} | lost
             if undone.why is not None:
-                warn_of(f"{undone.target} is left as it is: {undone.why}", left)
+                checks.warn_of_image(f"{undone.target} is left as it is: {undone.why}", left)
             elif dry_run:
                 _show(undone)
     if not left and not dry_run:
         remove_empty(own_folders(path, journal.entries))
     _warn_of_losses(lost, is_own=journal.is_own)
-    warn_of_all(left, gone=0, rows=0)
+    checks.warn_of_rest(left, gone=0, rows=0)
     if not quiet:
         which = "" if dry_run else f", which stay in {path}"
         say(f"{'would do: ' if dry_run else ''}{done:,} taken back" + (f", {left:,} left{which}" if left else ""))
@@ -280,24 +282,26 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
 
 
 def _warn_of_losses(lost: Mapping[str, str], *, is_own: bool) -> None:
+    from dinoclassify.results.sort.attributes import listed
+
     by_reason: dict[tuple[str, str], list[str]] = {}
-    for attribute, folder in lost.items():
-        by_reason.setdefault((folder, _why_lost(attribute, is_own=is_own)), []).append(attribute)
-    for (folder, why), attributes in by_reason.items():
-        log.warning("%s: the %s that images had could not be restored: %s", folder, join_words(attributes), why)
+    for name, folder in lost.items():
+        by_reason.setdefault((folder, _why_lost(name, is_own=is_own)), []).append(name)
+    for (folder, why), names in by_reason.items():
+        log.warning("%s: the %s that images had could not be restored: %s", folder, listed(names), why)
 
 
-def _why_lost(attribute: str, *, is_own: bool) -> str:
-    if attribute != "exact times" and not is_own:
+def _why_lost(name: str, *, is_own: bool) -> str:
+    if name != "exact times" and not is_own:
         return "a journal that is not known to be yours gives no file another owner, nor others more access"
-    return "only root may do that" if attribute == "owners" and os.geteuid() else "its file system does not keep them"
+    return "only root may do that" if name == "owners" and os.geteuid() else "its file system does not keep them"
 
 
 def _refuse_or_warn(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:
-    """Show what a journal that is not the user's own would take back; without ``--to`` or ``--dry-run`` refuse it.
+    """Show what a journal of somebody else would do, before it is done.
 
     Raises:
-        UsageError: it is refused.
+        UsageError: no folder limits it.
     """
     from dinoclassify.results.sort.undo import undo_all
 

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dinoclassify.cli import options
-from dinoclassify.cli.checks import chosen, required, warn_of, warn_of_all, warn_of_only
-from dinoclassify.cli.given import reject_options
+from dinoclassify.cli import checks, options
+from dinoclassify.cli.option_groups import Messages, expand_groups
 from dinoclassify.cli.runs.progress import with_progress
-from dinoclassify.cli.runs.tally import SOME_FAILED, Tally
+from dinoclassify.cli.runs.summary import SOME_FAILED
 from dinoclassify.cli.terminal import print_lines, say, set_up_log
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of, printable
 from dinoclassify.types.prediction import Prediction
-from dinoclassify.writers.target import files_of
+from dinoclassify.writers.tally import Tally
+from dinoclassify.writers.target import output_files
 
 if TYPE_CHECKING:
     from dinoclassify.results.sidecars.tag import TagResult
 
-_SAID = {  # action -> what the summary calls it
+_ACTIONS = {  # action -> what the summary calls it
     "change": "changed",
     "remove": "freed of our labels",
     "delete": "deleted",
@@ -31,7 +31,7 @@ _SAID = {  # action -> what the summary calls it
 }
 
 
-@options.grouped
+@expand_groups
 def tag(
     context: typer.Context,
     *,
@@ -45,87 +45,86 @@ def tag(
     only: options.Only = None,
     remove: options.Remove = False,
     dry_run: options.DryRun = False,
-    messages: options.Messages,
+    messages: Messages,
 ) -> int:
     """Write the labels into sidecar files beside the images.
 
-    XMP sidecars are read by digiKam, darktable and Lightroom. A sidecar that is there keeps all that is not ours: other
+    digiKam, darktable and Lightroom read XMP sidecars. An existing sidecar keeps everything that is not ours: other
     keywords, settings, the way it is written. A second run changes nothing; `--remove` takes our labels out again. The
     images themselves are never written.
     """
     set_up_log(messages)
-    results = required(results)
+    results = checks.require_results(results)
     if sidecar_format != "xmp":
-        reject_options(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
+        checks.reject_options(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
     if remove:
-        reject_options(context, ["top_k", "min_score"], "--remove takes all our labels out")
-    from dinoclassify.results.image_file import file_finder
-    from dinoclassify.results.reader import latest_predictions
-    from dinoclassify.results.sidecars.tag import TagOptions
+        checks.reject_options(context, ["top_k", "min_score"], "--remove takes all our labels out")
+    from dinoclassify.results.reader import file_finder, latest_predictions
+    from dinoclassify.results.sidecars.tag import Plan
     from dinoclassify.results.sidecars.tag import tag as write_sidecars
 
-    wanted = chosen(only, results)
-    tag_options = TagOptions(
-        format=sidecar_format,
+    selected = checks.select_labels(only, results)
+    plan = Plan(
+        made=sidecar_format,
         naming=naming,
         into=into,
         prefix=prefix,
         top_k=top_k,
         min_score=min_score,
-        only=wanted,
+        only=selected,
         remove=remove,
         dry_run=dry_run,
-        spared=frozenset(files_of(results)),
+        spared=frozenset(output_files(results)),
         find=file_finder(results),
     )
     tally = Tally(None)
-    rows = _counted(_with_ranks(latest_predictions(results), top_k), tally)
-    outcomes = write_sidecars(rows if dry_run else with_progress(rows, tally, messages, None), tag_options)
-    counts, troubles = _tell(outcomes, dry_run=dry_run)
-    warn_of_only(wanted)
+    rows = _counted(_check_ranks(latest_predictions(results), top_k), tally)
+    outcomes = write_sidecars(rows if dry_run else with_progress(rows, messages), plan)
+    counts, troubles = _report(outcomes, dry_run=dry_run)
+    checks.warn_of_unmatched_labels(selected)
     if not messages.quiet:
         say(_summary(tally.total, counts, troubles, dry_run=dry_run))
     return SOME_FAILED if troubles else 0
 
 
-def _tell(outcomes: "Iterator[TagResult]", *, dry_run: bool) -> tuple[Counter[str], Counter[str]]:
-    """Say what is done or would be, and count the actions and the troubles."""
+def _report(outcomes: "Iterator[TagResult]", *, dry_run: bool) -> tuple[Counter[str], Counter[str]]:
+    """Print what a dry run would do and what went wrong. Returns the counts of actions and of troubles."""
     counts: Counter[str] = Counter()
     troubles: Counter[str] = Counter()
     for outcome in outcomes:
         counts[outcome.action] += 1
         if outcome.trouble is not None:
             troubles[outcome.trouble] += 1
-            warn_of(outcome.message, troubles.total())
+            checks.warn_of_image(outcome.message, troubles.total())
         elif dry_run and outcome.action not in ("keep", "shared", "nothing", "other"):
             print_lines([f"{outcome.action} {printable(outcome.sidecar)}"])
-    warn_of_all(troubles.total(), gone=troubles["gone"], rows=counts.total())
+    checks.warn_of_rest(troubles.total(), gone=troubles["gone"], rows=counts.total())
     return counts, troubles
 
 
 def _summary(rows: int, counts: Counter[str], troubles: Counter[str], *, dry_run: bool) -> str:
     written = f"{count_of(counts['write'], 'sidecar')} {'would be ' if dry_run else ''}written"
-    said = _SAID | ({"keep": "as it was"} if counts["keep"] == 1 else {})
-    others = [f"{counts[action]:,} {words}" for action, words in said.items() if counts[action]]
+    words = _ACTIONS | ({"keep": "as it was"} if counts["keep"] == 1 else {})
+    others = [f"{counts[action]:,} {text}" for action, text in words.items() if counts[action]]
     if troubles:
         kinds = ", ".join(f"{count:,} {trouble}" for trouble, count in troubles.most_common())
         others.append(f"{count_of(troubles.total(), 'image')} left alone ({kinds})")
     return ", ".join([f"{count_of(rows, 'row')}: {written}", *others])
 
 
-def _with_ranks(rows: Iterator[Prediction], top_k: int) -> Iterator[Prediction]:
-    """The same rows, which all have as many labels as the first that has any.
+def _check_ranks(rows: Iterator[Prediction], top_k: int) -> Iterator[Prediction]:
+    """Yield the same rows, after a check that the first row with labels has ``top_k``: all have the same number.
 
     Raises:
-        UsageError: these are too few.
+        UsageError: it has fewer.
     """
-    is_known = False
+    is_checked = False
     for row in rows:
-        if not is_known and 0 < len(row.top) < top_k:
+        if not is_checked and 0 < len(row.top) < top_k:
             raise UsageError(
                 f"--top-k {top_k}: the rows have {len(row.top)}; ask for no more, or predict with -k {top_k}"
             )
-        is_known = is_known or bool(row.top)
+        is_checked = is_checked or bool(row.top)
         yield row
 
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 from dinoclassify.cli import options
 from dinoclassify.cli.labelled import read_truth
+from dinoclassify.cli.option_groups import InferenceOptions, Messages, ModelOptions, TruthOptions, expand_groups
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
-from dinoclassify.cli.runs.tally import Tally
+from dinoclassify.cli.runs.summary import summarize
 from dinoclassify.cli.terminal import print_table, say, set_up_log
 from dinoclassify.discovery.labelled import count_classes
 from dinoclassify.messages import count_of
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.share import wilson
-from dinoclassify.types.source import Source
+from dinoclassify.writers.tally import Tally
 
 if TYPE_CHECKING:
     from dinoclassify.discovery.labelled import Labelled
@@ -29,37 +30,37 @@ log = logging.getLogger("dinoclassify")
 _GO_ON = "; their features are kept, the same command goes on"
 
 
-@options.grouped
+@expand_groups
 def train(
     *,
-    truth: options.TruthOptions,
-    model: options.ModelOptions,
-    passing: options.InferenceOptions,
+    truth: TruthOptions,
+    model: ModelOptions,
+    inference: InferenceOptions,
     class_weight: options.ClassWeight = "balanced",
     seed: options.Seed = 0,
     output: options.ModelFolder,
     force: options.Force = False,
     wait: options.Wait = False,
-    messages: options.Messages,
+    messages: Messages,
 ) -> None:
     """Train a classifier of your own.
 
     Embeds labelled images, once, and trains a linear head on their features, on the CPU and in seconds. The result
-    is a folder that `predict --model ./DIR` and transformers take. Prints how the head does on images that were held
-    out, and how the nearest class mean and the nearest neighbours do.
+    is a folder that `predict --model ./DIR` and transformers take. Prints the accuracy of the head on held-out images,
+    beside that of the nearest class mean and of the nearest neighbours.
     """
     set_up_log(messages)
     from dinoclassify.storage.lock import locked
     from dinoclassify.training.model_folder import check_model_folder
 
-    walked = truth.folder if truth.labels_from is None else None
-    check = partial(check_model_folder, output, force=force, images=walked)
-    check()
-    known = read_truth(truth)
-    classes, multi_label = known.classes, truth.multi_label
-    count_classes(known.images, classes, multi_label=multi_label)
+    image_folder = truth.folder if truth.labels_from is None else None
+    check_folder = partial(check_model_folder, output, force=force, images=image_folder)
+    check_folder()
+    labelled = read_truth(truth)
+    classes, multi_label = labelled.classes, truth.multi_label
+    count_classes(labelled.images, classes, multi_label=multi_label)
     with locked(output.rstrip("/"), wait=wait):
-        check()  # another run may have written it
+        check_folder()  # again: another run may have written it
         check_addresses()
         from dinoclassify.encoder import Encoder
         from dinoclassify.training.head import train_head
@@ -69,8 +70,8 @@ def train(
         encoder = Encoder(model.model, **model.arguments())
         log_model(encoder.info)
         tally = Tally(None)
-        features, images = _embed(encoder, known.images, passing, messages, tally)
-        embedded = tally.summary()
+        features, images = _embed(encoder, labelled.images, inference, messages, tally)
+        embedded = summarize(tally)
         counts = count_classes(images, classes, multi_label=multi_label)
         labels = [image.labels for image in images]
         started = time.monotonic()
@@ -78,14 +79,14 @@ def train(
         log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
         card = write_card(
             encoder.base,
-            TrainingData(known.source, len(images), counts, tally.errors),
+            Data(labelled.source, len(images), counts, tally.errors),
             trained,
             settings={"class weight": class_weight, "seed": seed, "features": encoder.precision},
             multi_label=multi_label,
         )
         save_classifier(output, encoder.base, trained.head, classes, card, multi_label=multi_label)
     if not messages.quiet:
-        print_table([_line(held) for held in trained.holdout], as_json=False)
+        print_table([_score_line(score) for score in trained.held], as_json=False)
         if trained.warning:
             say(trained.warning)
         say(f"{embedded}; {count_of(len(classes), 'class')} -> {output}")
@@ -94,11 +95,11 @@ def train(
 def _embed(
     encoder: "Encoder",
     images: "Sequence[Labelled]",
-    passing: options.InferenceOptions,
-    messages: options.Messages,
+    inference: InferenceOptions,
+    messages: Messages,
     tally: Tally,
 ) -> "tuple[Features, list[Labelled]]":
-    """The features of those images that can be read, and those images."""
+    """Return the features of the images that can be read, and these images."""
     import numpy as np
 
     from dinoclassify.training.feature_cache import embed_once
@@ -109,8 +110,8 @@ def _embed(
 
     def embeddings(stop: Callable[[], bool]) -> "Iterator[Embedding]":
         paths = [image.path for image in images]
-        for number, embedding, kept in embed_once(encoder, paths, passing.run_options(stages, stop)):
-            if kept:
+        for number, embedding, is_kept in embed_once(encoder, paths, inference.arguments(stages, stop)):
+            if is_kept:
                 tally.keep(embedding.status, None)
             else:
                 tally.add(embedding)
@@ -119,20 +120,19 @@ def _embed(
             yield embedding
 
     with report_interruption(tally, lambda: _GO_ON) as stop, stages.measure("write"):
-        look = partial(map, Source, [image.path for image in images])
-        for embedding in with_progress(embeddings(stop), tally, messages, look):
+        for embedding in with_progress(embeddings(stop), messages, total=lambda: len(images)):
             if embedding.failure is not None:
                 log.warning("%s is left out: %s", embedding.path, embedding.failure.message)
     if tally.made:
-        log_stages(stages, encoder, exact=passing.exact)
-    return features[usable], [image for image, good in zip(images, usable, strict=True) if good]
+        log_stages(stages, encoder, exact=inference.exact)
+    return features[usable], [image for image, is_usable in zip(images, usable, strict=True) if is_usable]
 
 
-def _line(held: "HoldoutScore") -> dict[str, object]:
-    low, high = wilson(held.right, held.judged)
+def _score_line(score: "HoldoutScore") -> dict[str, object]:
+    low, high = wilson(score.right, score.judged)
     return {
-        "held out": held.method,
-        "accuracy": f"{held.right / held.judged:.4f}",
+        "held out": score.method,
+        "accuracy": f"{score.right / score.judged:.4f}",
         "95 %": f"{low:.4f} to {high:.4f}",
-        "mean F1": f"{held.f1:.4f}",
+        "mean F1": f"{score.f1:.4f}",
     }

@@ -1,4 +1,4 @@
-"""What is said of a run while it goes on: what it uses, how far it is, where its time went, and why it ended early."""
+"""What a run says while it goes on: its model, a progress bar, where its time went, and why it ended early."""
 
 import logging
 import sys
@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from dinoclassify.cli import options
+from dinoclassify.cli.option_groups import Messages
 from dinoclassify.cli.runs.signals import finishing_batches
-from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
 from dinoclassify.errors import OutputClosedError
 from dinoclassify.messages import count_of
 from dinoclassify.timing import StageTimer
-from dinoclassify.types.source import Source
+from dinoclassify.writers.tally import Tally
 
 if TYPE_CHECKING:
     from dinoclassify.loaded_model import LoadedModel
@@ -24,30 +23,30 @@ log = logging.getLogger("dinoclassify")
 
 T = TypeVar("T")
 
-_COUNTING = 1.0  # seconds that the end of a bar waits for its total
+_COUNTING = 1.0  # seconds to wait for the total when the last item is done
 
 
 def log_model(model: "ModelInfo") -> None:
-    """Say what has been opened."""
+    """Log the model that was opened."""
     name = f"{model.name} at {model.revision}" if model.revision else model.name
     log.info("%s on %s in %s by %s", name, model.device, model.precision, model.runtime)
 
 
 def log_stages(stages: StageTimer, model: "LoadedModel", *, exact: bool) -> None:
-    """Say where the time went, and what would help."""
+    """Log where the time went, and what would make the run faster."""
     log.info("%s; to be faster: %s", stages.summary(), model.advice(stages, exact=exact))
 
 
 @contextmanager
-def report_interruption(tally: Tally, kept: Callable[[], str] = str) -> Iterator[Callable[[], bool]]:
-    """`finishing_batches`; when the run ends early, say how far it was, and where its rows, if any, are ``kept``."""
+def report_interruption(tally: Tally, resume_hint: Callable[[], str] = str) -> Iterator[Callable[[], bool]]:
+    """Run the block inside `finishing_batches`; if it ends early, say how far it came and how to go on."""
 
-    def tell(why: object) -> None:
-        say(f"{why} after {count_of(tally.made, 'image')}{kept() if tally.has_rows else ''}")
+    def report(why: object) -> None:
+        say(f"{why} after {count_of(tally.made, 'image')}{resume_hint() if tally.has_rows else ''}")
         hush()
 
     try:
-        with finishing_batches(tell) as stop:
+        with finishing_batches(report) as stop:
             yield stop
     except OutputClosedError:
         hush()
@@ -55,28 +54,36 @@ def report_interruption(tally: Tally, kept: Callable[[], str] = str) -> Iterator
 
 
 def with_progress(
-    rows: Iterator[T], tally: Tally, messages: options.Messages, look: Callable[[], Iterator[Source]] | None
+    items: Iterator[T],
+    messages: Messages,
+    *,
+    done: Callable[[], int] | None = None,
+    total: Callable[[], int] | None = None,
 ) -> Iterator[T]:
-    """Show a bar on stderr, if it is wanted; its end comes from a second look at the inputs, beside the first."""
-    return _with_bar(rows, tally, look) if wants_bar(messages) else rows
+    """Return the same items; if a bar is wanted, it moves on after the caller has dealt with each.
+
+    Args:
+        items: what the run makes.
+        messages: whether a bar is wanted; by default it is if stderr is a terminal.
+        done: returns how many images are done; by default one for each item.
+        total: counts all images, in a thread of its own.
+    """
+    is_wanted = sys.stderr.isatty() and not messages.quiet if messages.progress is None else messages.progress
+    return _with_bar(items, done, total) if is_wanted else items
 
 
-def wants_bar(messages: options.Messages) -> bool:
-    """Whether a bar is to be shown: by default if stderr is a terminal."""
-    return sys.stderr.isatty() and not messages.quiet if messages.progress is None else messages.progress
-
-
-def _with_bar(rows: Iterator[T], tally: Tally, look: Callable[[], Iterator[Source]] | None) -> Iterator[T]:
+def _with_bar(items: Iterator[T], done: Callable[[], int] | None, total: Callable[[], int] | None) -> Iterator[T]:
     with progress_bar() as bar:
 
         def count() -> None:
-            with suppress(Exception):  # the first look reports what is wrong
-                bar.total = sum(1 for _ in look()) if look is not None else None
+            with suppress(Exception):  # the run itself reports what is wrong with its inputs
+                bar.total = total() if total is not None else None
 
         counter = threading.Thread(target=count, name=COUNTER, daemon=True)
         counter.start()
-        for row in rows:
-            yield row
-            bar.update(tally.total - bar.n)  # rows that were kept are counted too
+        for item in items:
+            yield item
+            bar.update(done() - bar.n if done is not None else 1)
         counter.join(_COUNTING)
-        bar.update(tally.total - bar.n)
+        if done is not None:  # rows that were kept are counted too
+            bar.update(done() - bar.n)

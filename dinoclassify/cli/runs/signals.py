@@ -1,4 +1,4 @@
-"""What ends a run before its time: SIGINT, SIGTERM, and a reader of stdout that goes away.
+"""What ends a run early: SIGINT, SIGTERM, and a reader of stdout that goes away.
 
 While rows are written the first signal ends the run after the batches under way, the second at once.
 """
@@ -20,13 +20,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 4.0  # seconds for the batches under way
 _POLL = 0.5  # seconds between two looks at stdout
 
-stopped: "list[Stopped]" = []  # what `stop_at_once` has raised
+stopped: "list[Stopped]" = []  # raised by `stop_at_once`
 
-_CLEAR_LINE = b"\r\x1b[K"  # of the bar
+_CLEAR_LINE = b"\r\x1b[K"  # removes the bar
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end. ``is_said``: whether the user has been told."""
+    """A signal ends the run. ``is_said``: whether the user has seen the message."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -35,9 +35,9 @@ class Stopped(BaseException):
 
 
 def stop_at_once(number: int, frame: FrameType | None) -> Never:
-    """The handler for all the time in which no rows are written: there is nothing to finish."""
+    """Handle a signal while no rows are written: there is nothing to finish."""
     signal.signal(number, signal.SIG_DFL)
-    if _is_importing(frame):  # libraries swallow what is raised then, or C++ code aborts
+    if _is_importing(frame):  # libraries swallow the exception, or C++ code aborts
         exit_at_once(number, frame)
     stop = Stopped(number)
     stopped.append(stop)
@@ -47,7 +47,7 @@ def stop_at_once(number: int, frame: FrameType | None) -> Never:
             os._exit(stop.exit_code)
         exit_at_once(number, frame)
 
-    _after_grace(end)  # should a library swallow what is raised here
+    _after_grace(end)  # in case a library swallows the exception
     raise stop
 
 
@@ -65,50 +65,54 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def finishing_batches(last_words: Callable[[Stopped], None], *, usual: bool = False) -> Iterator[Callable[[], bool]]:
-    """A function that says whether a signal has asked the run to end. If one has, the block ends with `Stopped`.
+    """Yield a function that returns whether a signal has come. If one has, `Stopped` is raised after the block.
 
-    When the batches under way take longer than `GRACE`, or another signal comes, the process ends without waiting for
-    them: what it has written is whole at any time. ``last_words`` are said in every case but the last. Where it is
-    ``usual`` that a signal ends the run, the exit code is then 0 all the same.
+    If the batches under way take longer than `GRACE` seconds, or a second signal comes, the process ends at once; what
+    it has written is whole at any time.
+
+    Args:
+        last_words: called with the reason before the run ends, except after a second signal.
+        usual: whether signals are how the run usually ends: then the exit code after `GRACE` is 0.
     """
-    asked: list[Stopped] = []
-    words = threading.Lock()  # held by the thread that says the last words
+    stops: list[Stopped] = []
+    words = threading.Lock()  # held by the thread that calls `last_words`
 
     def finish(number: int, _: FrameType | None) -> None:
-        if asked:
+        if stops:
             os._exit(128 + number)
-        asked.append(Stopped(number))
+        stops.append(Stopped(number))
         _after_grace(end)
         message = b"dinoclassify: stopping after the batches under way; again to stop at once\n"
-        with suppress(OSError):  # by itself: what else prints may be in the middle of it
+        with suppress(OSError):  # not by `print`, which the signal may have interrupted
             os.write(2, (_CLEAR_LINE if os.isatty(2) else b"") + message)
 
     def end() -> None:
         try:
             if words.acquire(timeout=GRACE):
-                last_words(asked[0])
+                last_words(stops[0])
         finally:
-            os._exit(0 if usual else asked[0].exit_code)
+            os._exit(0 if usual else stops[0].exit_code)
 
     before = {number: signal.signal(number, finish) for number in SIGNALS}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(stops)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if asked:
+    if stops:
         words.acquire()
-        last_words(asked[0])
-        raise asked[0]
+        last_words(stops[0])
+        raise stops[0]
 
 
 @contextmanager
 def hanging_up() -> "Iterator[SimpleQueue[None]]":
-    """A queue that gets an item with each SIGHUP, as services take it: to reopen their output.
+    """Yield a queue that gets an item with each SIGHUP, which asks a service to reopen its output.
 
-    Where the terminal that began the run has gone, it is SIGTERM. Where it is ignored, as nohup has it, it stays so.
+    If the run has lost the terminal it was started in, SIGHUP acts as SIGTERM. If it is ignored, as under nohup, it
+    stays ignored.
     """
-    queue: SimpleQueue[None] = SimpleQueue()  # whose `put` may interrupt another
+    queue: SimpleQueue[None] = SimpleQueue()  # reentrant: a signal may interrupt its `put`
     in_terminal = _has_terminal()
 
     def hang_up(_number: int, _frame: FrameType | None) -> None:
@@ -136,7 +140,7 @@ def _has_terminal() -> bool:
 
 @contextmanager
 def ending_with_reader() -> Iterator[None]:
-    """End the process, quietly and with exit code 0, as soon as stdout is a pipe that nobody reads any more."""
+    """End the process with exit code 0 and no message as soon as stdout is a pipe that nobody reads any more."""
     over = threading.Event()
     stdout = select.poll()
     stdout.register(sys.stdout.fileno(), 0)
@@ -146,7 +150,7 @@ def ending_with_reader() -> Iterator[None]:
             if any(events & select.POLLERR for _, events in stdout.poll(0)):
                 os._exit(0)
 
-    thread = threading.Thread(target=look, name="look after stdout", daemon=True)
+    thread = threading.Thread(target=look, name="watch stdout", daemon=True)
     thread.start()
     try:
         yield

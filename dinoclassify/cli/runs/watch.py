@@ -1,4 +1,4 @@
-"""A run that does not end: images are labelled as they are dropped into folders."""
+"""A run that does not end: images are labelled as they arrive in folders."""
 
 import logging
 import os
@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from queue import Empty
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from dinoclassify.cli.runs.heartbeat import EVERY, Heartbeat, notify, utc
-from dinoclassify.cli.runs.inputs import DASH, find_inputs
+from dinoclassify.cli.options import DASH
+from dinoclassify.cli.runs.inputs import find_inputs
 from dinoclassify.cli.runs.progress import log_model, with_progress
 from dinoclassify.cli.runs.request import Request
-from dinoclassify.cli.runs.signals import Stopped, finishing_batches, hanging_up
-from dinoclassify.cli.runs.tally import Tally
-from dinoclassify.cli.runs.to_file import Job, all_made_with, run_metadata
+from dinoclassify.cli.runs.signals import Stopped, ending_with_reader, finishing_batches, hanging_up
+from dinoclassify.cli.runs.summary import describe_counts, exit_code
+from dinoclassify.cli.runs.to_file import run_fingerprint, run_metadata
 from dinoclassify.cli.terminal import hush, say
 from dinoclassify.discovery.archives import is_archive
 from dinoclassify.discovery.containers import is_file_name
@@ -25,6 +25,7 @@ from dinoclassify.discovery.filters import has_image_suffix, is_glob
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.discovery.watch import Watch
 from dinoclassify.errors import FailuresError, NoInputsError, OutputError, UsageError
+from dinoclassify.job import Job
 from dinoclassify.messages import count_of
 from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.lock import locked
@@ -33,35 +34,38 @@ from dinoclassify.storage.output_paths import OutputPaths, refuse_reserved
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.source import Source
-from dinoclassify.writers.formats.base import R, RowFormat
+from dinoclassify.writers.formats import R, RowFormat, refuse_reserved
+from dinoclassify.writers.heartbeat import EVERY, Heartbeat, notify, utc
 from dinoclassify.writers.stream import check_place
-from dinoclassify.writers.target import files_of
+from dinoclassify.writers.tally import Tally
+from dinoclassify.writers.target import output_files
 
 if TYPE_CHECKING:
-    from queue import SimpleQueue
-
-    from dinoclassify.cli.runs.watch_outputs import WatchOutput
     from dinoclassify.writers.provenance import Origin
+    from dinoclassify.writers.watch_output import WatchOutput
 
 log = logging.getLogger("dinoclassify")
 
+_POLL = 0.5  # seconds between two looks whether a signal has come
+
 
 def check_watch(request: Request, status: str | None) -> None:
-    """Find out what can be known before the work begins; `check_run` has seen to the rest.
+    """Check the options of a watch, as `check_run` checks the others.
 
     Raises:
-        UsageError, OutputError: it cannot be done so.
-        NoInputsError: a folder is away.
+        UsageError: options contradict each other, or an input is no folder of this machine.
+        OutputError: the status file cannot be written.
+        NoInputsError: a folder is missing.
     """
-    inputs, chosen = request.inputs, request.target.chosen
-    if request.target.url is not None or request.target.in_parts:
+    inputs, target, options = request.inputs, request.target, request.output_options
+    if target.url is not None or target.in_parts:
         raise UsageError("--watch adds lines to a file of this machine: name one with --output")
     if inputs.files_from is not None or inputs.column or inputs.null or DASH in (inputs.paths or ()):
         raise UsageError("--watch looks at folders, not at lists: a list on stdin is followed without it")
-    if request.upkeep.resume or request.upkeep.fresh:
+    if options.resume or options.fresh:
         raise UsageError("--watch always resumes FILE: leave out --resume, --fresh, --retry-failed and --prune")
-    if chosen.table:
-        raise UsageError(f"--watch adds lines to FILE: choose csv, tsv or jsonl, not {chosen.name}")
+    if target.file_format.table:
+        raise UsageError(f"--watch adds lines to FILE: choose csv, tsv or jsonl, not {target.file_format.name}")
     for path in inputs.paths or ():
         if not is_file_name(path) or is_archive(path):
             raise UsageError(f"--watch looks into folders of this machine, not into {path}")
@@ -76,51 +80,48 @@ def _check_status(status: str, request: Request) -> None:
         raise UsageError(f"--status {status}: that is no regular file; name one, new or not")
     check_place(status)
     refuse_reserved(status)
-    target, upkeep = request.target, request.upkeep
-    others = files_of(target.file) | {OutputPaths.resolved(target.file).seen} if target.file is not None else set()
-    named = (upkeep.errors_to, *request.tables, *(request.inputs.paths or ()))
+    output = request.target.file
+    others = output_files(output) | {os.path.realpath(output) + SEEN} if output is not None else set()
+    named = (request.output_options.errors_to, *request.tables, *(request.inputs.paths or ()))
     others |= {os.path.realpath(name) for name in named if name}
     if os.path.realpath(status) in others or has_image_suffix(status):
         raise UsageError(f"--status {status} would be written over another file of this run: choose another name")
 
 
 def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | None) -> int:
-    """Write a row for each image that is there or comes; gives the exit code. A signal is the usual end.
+    """Write a row for each image that exists or arrives, until a signal comes. Returns the exit code.
 
-    Args:
-        open_job: opens the model.
-        request: what is asked for.
-        status: the file for monitoring, if any.
+    ``status`` is the file for monitoring, if any.
     """
-    target, upkeep = request.target, request.upkeep
-    tally = Tally(upkeep.failure_limit)
+    path, wait = request.target.local_file, request.output_options.wait
+    tally = Tally(request.output_options.failure_limit)
     with (
         hanging_up() as hang_ups,
-        locked(target.kept_in, wait=upkeep.wait) if target.kept_in is not None else nullcontext(),
-        locked(status, wait=upkeep.wait) if status is not None else nullcontext(),
+        locked(path, wait=wait) if path is not None else nullcontext(),
+        locked(status, wait=wait) if status is not None else nullcontext(),
     ):
         try:
             check_addresses()
             job = open_job()
             log_model(job.model.info)
-            origin = job.origin() if request.target.is_kept else None
-            output = _output(job.row_format, origin, request)
+            origin = job.origin() if path is not None else None
+            output = _open_output(job.row_format, origin, request)
             with closing(output):
                 _watch(job, origin, request, output, tally, hang_ups, status)
         except Stopped as stop:
             if not tally.total:
-                log.info("%s", stop)  # before there was a row; else it is said
+                log.info("%s", stop)  # with rows, `_watch` has said it
             return 0
-    return tally.exit_code
+    return exit_code(tally)
 
 
-def _output(row_format: RowFormat[R], origin: "Origin[R] | None", request: Request) -> "WatchOutput[R]":
-    from dinoclassify.cli.runs.watch_outputs import FileOutput, StreamOutput
+def _open_output(row_format: RowFormat[R], origin: "Origin[R] | None", request: Request) -> "WatchOutput[R]":
+    from dinoclassify.writers.watch_output import FileOutput, StreamOutput
 
-    path = request.target.kept_in
+    path = request.target.local_file
     if path is None or origin is None:
-        return StreamOutput(request.target, row_format)
-    return FileOutput(path, row_format, all_made_with(origin, request))
+        return StreamOutput(request.target.file, row_format)
+    return FileOutput(path, row_format, run_fingerprint(origin, request))
 
 
 def _watch(
@@ -129,7 +130,7 @@ def _watch(
     request: Request,
     output: "WatchOutput[R]",
     tally: Tally,
-    hang_ups: "SimpleQueue[None]",
+    hang_ups: SimpleQueue[None],
     status: str | None,
 ) -> None:
     """Write a row for each image, until a signal or a limit ends it."""
@@ -137,43 +138,43 @@ def _watch(
     images = output.open(partial(Watch, partial(find_inputs, replace(inputs, limit=None)), _roots(request)), tally)
     heartbeat = Heartbeat(status, lambda: _state(images, output, tally, file))
 
-    def beat() -> None:
-        if images.is_idle:  # else the rows that come tell that all is well
+    def beat_if_idle() -> None:
+        if images.is_idle:  # otherwise each row beats
             heartbeat.beat()
 
     def finish(why: object = None) -> None:
         notify("STOPPING=1")
         try:
             if origin is not None:
-                now = replace(origin, model=job.model.info)
-                output.save(run_metadata(now, tally, request.parameters, timed=False))
+                origin_now = replace(origin, model=job.model.info)
+                output.save(run_metadata(origin_now, tally, request.parameters, timed=False))
         except OutputError as error:
             log.warning("%s", error)
         heartbeat.stop()
         if not request.messages.quiet:
             say(": ".join(str(part) for part in (why, _summary(tally, file)) if part is not None))
         if why is not None:
-            hush()  # queues that are torn down complain
+            hush()  # queues print tracebacks when they are torn down
 
     with (
         finishing_batches(finish, usual=True) as stop,
         warning_once(),
-        writing_paths(request.upkeep.errors_to, null=inputs.null) as note_failure,
+        writing_paths(request.output_options.errors_to, null=inputs.null) as note_failure,
     ):
         for path in output.failed:
             note_failure(path)
         log.info("watching %s", " ".join(inputs.paths or ()))
         heartbeat.start()
-        sources = images.sources(partial(_rest, output, hang_ups, beat), beat)
-        made = job.rows(
-            _limited(sources, images, inputs.limit), request.passing.run_options(StageTimer(), stop, live=True)
-        )
-        shown = with_progress(made, tally, request.messages, None)
-        rows = _recorded(shown, images, tally, note_failure, heartbeat)
+        sources = images.sources(partial(_rest, output, hang_ups, beat_if_idle), beat_if_idle)
+        sources = _take_new(sources, images, inputs.limit)
+        rows = job.rows(sources, **request.inference.arguments(StageTimer(), stop, live=True))
+        rows = with_progress(rows, request.messages, done=lambda: tally.total)
+        rows = _changed_rows(rows, images, tally, note_failure, heartbeat)
         try:
-            output.write(rows, partial(_wait, stop=stop, heartbeat=heartbeat))
+            with ending_with_reader() if file is None else nullcontext():
+                output.write(rows, partial(_wait, stop=stop, heartbeat=heartbeat))
             if not stop():
-                tally.judge()
+                tally.check_failures()
         except FailuresError:
             finish()
             raise
@@ -181,8 +182,8 @@ def _watch(
             finish()
 
 
-def _rest(output: "WatchOutput[R]", hang_ups: "SimpleQueue[None]", beat: Callable[[], None], seconds: float) -> None:
-    """Look after the output, at once when SIGHUP asks for it, and tell that all is well, until the next look."""
+def _rest(output: "WatchOutput[R]", hang_ups: SimpleQueue[None], beat: Callable[[], None], seconds: float) -> None:
+    """Wait until the next look at the folders; look after the output first, and again at each SIGHUP."""
     output.after_look()
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
@@ -192,8 +193,8 @@ def _rest(output: "WatchOutput[R]", hang_ups: "SimpleQueue[None]", beat: Callabl
             output.after_look()
 
 
-def _limited(sources: Iterator[Source], images: Watch, limit: int | None) -> Iterator[Source]:
-    """The first sources; those that are merely tried again do not count."""
+def _take_new(sources: Iterator[Source], images: Watch, limit: int | None) -> Iterator[Source]:
+    """Yield the sources up to the ``limit``; those that are only tried again do not count."""
     count = 0
     for source in sources:
         count += not images.is_retry(source.path)
@@ -202,10 +203,10 @@ def _limited(sources: Iterator[Source], images: Watch, limit: int | None) -> Ite
             return
 
 
-def _recorded(
+def _changed_rows(
     rows: Iterator[R], images: Watch, tally: Tally, note_failure: Callable[[str], None], heartbeat: Heartbeat
 ) -> Iterator[R]:
-    """The rows that say something new of their images; each counts when it has been written."""
+    """Yield the rows that differ from the last row of their image; count each after it has been written."""
     for row in rows:
         if images.is_news(row):
             yield row
@@ -214,14 +215,14 @@ def _recorded(
             if last is not None:
                 tally.drop(last.status, last.error_code, kept=last.earlier)
             if row.status == "failed":
-                _note(row.path, note_failure)
+                _note_failure(row.path, note_failure)
             tally.add(row)
         else:
             images.note(row)
         heartbeat.beat()
 
 
-def _note(path: str, note_failure: Callable[[str], None]) -> None:
+def _note_failure(path: str, note_failure: Callable[[str], None]) -> None:
     try:
         note_failure(path)
     except OutputError as error:  # FILE has the row
@@ -229,15 +230,16 @@ def _note(path: str, note_failure: Callable[[str], None]) -> None:
 
 
 def _wait(seconds: float, *, stop: Callable[[], bool], heartbeat: Heartbeat) -> bool:
+    """Wait, unless a signal comes. Returns whether to go on."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and not stop():
         heartbeat.beat()
-        time.sleep(min(left, 0.5))
+        time.sleep(min(left, _POLL))
     return not stop()
 
 
 def _state(images: Watch, output: "WatchOutput[R]", tally: Tally, file: str | None) -> dict[str, object]:
-    """What monitoring asks of a watch."""
+    """Return what the status file says besides the time and the process."""
     return {
         "output": file,
         **tally.snapshot(),
@@ -249,13 +251,13 @@ def _state(images: Watch, output: "WatchOutput[R]", tally: Tally, file: str | No
 
 
 def _summary(tally: Tally, output: str | None) -> str:
-    counts = f": {tally.counts()}" if tally.total else ""
+    counts = f": {describe_counts(tally)}" if tally.total else ""
     kept = f", {tally.kept:,} of them from before" if tally.kept else ""
     return f"{count_of(tally.total, 'image')}{counts}{kept}" + (f" -> {output}" if output is not None else "")
 
 
 def _roots(request: Request) -> list[str]:
-    """The folders that are looked into."""
+    """Return the folders that the watch looks into."""
     paths = request.inputs.paths or ()
     folders = (glob_folder(path) if is_pattern(path) else path for path in paths)
     return [folder for folder in dict.fromkeys(folders) if not os.path.isfile(folder)]
@@ -263,13 +265,13 @@ def _roots(request: Request) -> list[str]:
 
 @contextmanager
 def warning_once() -> Iterator[None]:
-    """Let what is wrong with the inputs be said once, and not with every look at them."""
-    said: set[str] = set()
+    """Log each warning about the inputs once, and not again with every look at them."""
+    messages: set[str] = set()
 
     def is_new(record: logging.LogRecord) -> bool:
-        message, before = record.getMessage(), len(said)
-        said.add(message)
-        return len(said) > before
+        message, count = record.getMessage(), len(messages)
+        messages.add(message)
+        return len(messages) > count
 
     logger = logging.getLogger("dinoclassify.discovery.discover")
     logger.addFilter(is_new)

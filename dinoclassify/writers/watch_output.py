@@ -1,14 +1,11 @@
-"""Where the rows of a watch go: to a stream, or to a file that other programs may rotate and people may edit."""
+"""The output of a watch: a stream, or a file that other programs may rotate and people may edit."""
 
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
-from dinoclassify.cli.runs.signals import ending_with_reader
-from dinoclassify.cli.runs.tally import Tally
 from dinoclassify.discovery.paths import absolute_path, is_relative_file
 from dinoclassify.discovery.seen import Seen, SeenFile, seen_in
 from dinoclassify.discovery.watch import Watch
@@ -21,7 +18,7 @@ from dinoclassify.writers.fingerprint import as_json, check_fingerprint, read_me
 from dinoclassify.writers.formats.base import R, RowFormat
 from dinoclassify.writers.rotated_file import RotatedFile
 from dinoclassify.writers.stream import stream_rows
-from dinoclassify.writers.target import Target
+from dinoclassify.writers.tally import Tally
 
 R_contra = TypeVar("R_contra", bound=Row, contravariant=True)
 
@@ -29,50 +26,49 @@ log = logging.getLogger("dinoclassify")
 
 
 class WatchOutput(Protocol[R_contra]):
-    """What a watch asks of its output."""
+    """The output of a watch."""
 
     @property
     def failed(self) -> Collection[str]:
-        """The images whose last row says that they failed, when the run begins."""
+        """The images that have a failed row when the run begins."""
 
     @property
     def trouble(self) -> str | None:
-        """What keeps rows from being written, if anything does."""
+        """What keeps rows from being written; None if nothing does."""
 
     def open(self, look: Callable[..., Watch], tally: Tally) -> Watch:
-        """The images to watch, with their last rows, which are counted. ``look`` makes them."""
+        """Return the images to watch, which ``look`` makes, and count their last rows."""
 
     def write(self, rows: Iterator[R_contra], wait: Callable[[float], bool], /) -> None:
-        """Write rows as they come; ``wait`` waits for so many seconds, and gives whether to go on."""
+        """Write rows as they come; ``wait`` waits for some seconds, and returns whether to go on."""
 
     def after_look(self) -> None:
-        """Do what is to be done after each look at the folders."""
+        """Look after the output; called after each look at the folders."""
 
     def save(self, meta: Mapping[str, object], /) -> None:
-        """Have all rows on the disk, and write the metadata of the run."""
+        """Flush all rows to the disk, and write the run metadata."""
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all files."""
 
 
 class StreamOutput(Generic[R]):
-    """Stdout, a device or a pipe: an image that has gone is a new one when it comes again."""
+    """Stdout, a device or a pipe: an image that disappears and comes again gets another row."""
 
     failed: Collection[str] = ()
     trouble: str | None = None
 
-    def __init__(self, target: Target, row_format: RowFormat[R]) -> None:
-        self._file, self._format = target.file, row_format
+    def __init__(self, file: str | None, row_format: RowFormat[R]) -> None:
+        self._file, self._format = file, row_format
 
-    def open(self, look: Callable[..., Watch], tally: Tally) -> Watch:  # noqa: ARG002 - nothing is there yet
+    def open(self, look: Callable[..., Watch], tally: Tally) -> Watch:  # noqa: ARG002 - there are no rows yet
         """See `WatchOutput`."""
         self._images = look()
         return self._images
 
     def write(self, rows: Iterator[R], _wait: Callable[[float], bool]) -> None:
         """See `WatchOutput`."""
-        with ending_with_reader() if self._file is None else nullcontext():
-            stream_rows(self._file, self._format, rows)
+        stream_rows(self._file, self._format, rows)
 
     def after_look(self) -> None:
         """See `WatchOutput`."""
@@ -86,24 +82,24 @@ class StreamOutput(Generic[R]):
 
 
 class FileOutput(Generic[R]):
-    """A file that grows by whole lines; ``FILE.seen`` beside it keeps which images have rows when it is rotated.
+    """A file that grows by whole lines. ``FILE.seen`` beside it remembers the rows that were rotated away.
 
     Args:
         path: the file.
-        row_format: what the rows are written in.
-        made_with: what they depend on.
+        row_format: how rows are written.
+        fingerprint: what the rows depend on, by name.
 
     Raises:
-        UsageError: it has rows that depend on something else, that cannot be read or whose relative paths begin in
-            another folder; it has an unfinished run; or `SeenFile` cannot be read.
+        UsageError: the file has rows with another fingerprint, that cannot be read, or with paths relative to another
+            folder; it has an unfinished run; or `SeenFile` cannot be read.
         OutputError: it cannot be written.
     """
 
-    def __init__(self, path: str, row_format: RowFormat[R], made_with: Mapping[str, object]) -> None:
-        self._made_with = made_with
+    def __init__(self, path: str, row_format: RowFormat[R], fingerprint: Mapping[str, object]) -> None:
+        self._fingerprint = fingerprint
         self._file = AppendFile(os.path.realpath(path), path, row_format.lines)
         self._is_described = self._check(path, row_format)
-        self._memory = SeenFile(made_with)
+        self._memory = SeenFile(fingerprint)
         before = self._memory.read(self._file.path)
         if before.keys() | self._memory.rotated.keys() and not os.path.exists(self._file.path):
             cure = f"to have them labelled again stop this run, remove {OutputPaths(self._file.path).seen}, and start"
@@ -115,9 +111,9 @@ class FileOutput(Generic[R]):
             raise UsageError(f"{path} has rows that cannot be read ({error}): name another --output") from error
         except OSError as error:
             raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
-        if not self._rows:  # it was rotated while no watch ran
+        if not self._rows:  # the file was rotated while no watch ran
             self._memory.rotated |= before
-        self._written: dict[str, Seen] = {}  # the last row, which the images may not know of yet
+        self._written: dict[str, Seen] = {}  # the last row, which `self._images` may not have yet
         self._rotated = RotatedFile(self._file, self._take_over)
         others = self._memory.rotated.keys() - self._rows.keys()
         old = [image for image in others if self._memory.rotated[image].status == "failed"]
@@ -140,10 +136,10 @@ class FileOutput(Generic[R]):
             if not self._is_described:
                 self._write_meta({})
         except OutputError as error:
-            if not self._is_described and not seen:  # a first start: somebody reads the error
+            if not self._is_described and not seen:  # on the first start somebody reads the error
                 raise
             log.warning("%s", error)
-            self._rotated.reread()  # before the first row; a full disk is waited for then
+            self._rotated.reread()  # before the first row, which waits while the disk is full
         self._rows, self._folder = {}, os.getcwd()
         return self._images
 
@@ -176,22 +172,26 @@ class FileOutput(Generic[R]):
         self._written = {image: last}
 
     def _check(self, path: str, row_format: RowFormat[R]) -> bool:
-        """See that rows may be added to the file; gives whether metadata say so already."""
-        paths, cure = OutputPaths(self._file.path), "name another --output"
-        if os.path.exists(paths.journal):
-            raise UsageError(f"{OutputPaths(path).journal} is of an interrupted run: finish that first, with --resume")
+        """Check that rows may be added to the file. Returns whether its metadata already say that."""
+        real, cure = self._file.path, "name another --output"
+        if os.path.exists(real + PARTIAL):
+            raise UsageError(f"{path}{PARTIAL} is of an interrupted run: finish that first, with --resume")
         self._folder = os.getcwd()
         if not os.path.exists(paths.output) or os.path.getsize(paths.output) <= len(row_format.lines.header()):
             return False
-        meta = read_meta(paths.meta, path, cure=cure)
-        check_fingerprint(meta["made_with"], path, as_json(self._made_with), option="--watch", cure=cure)
+        meta = read_meta(real + META, path, cure=cure)
+        check_fingerprint(meta["made_with"], path, as_json(self._fingerprint), option="--watch", cure=cure)
         self._folder = meta.get("working_folder") or self._folder
         return bool(meta.get("appended")) and self._folder == os.getcwd()
 
     def _read(self, known: Mapping[str, Seen]) -> tuple[dict[str, Seen], dict[str, str]]:
-        """The last row of each image in the file, by absolute path, and those that failed, as rows name them.
+        """Read the file.
 
-        ``known``: what was known of images, and may be more than stands in rows of those that could not be read.
+        Args:
+            known: what is remembered of images; rows of unreadable images lack the signature that this has.
+
+        Returns:
+            The last row of each image, by absolute path; and the paths of failed images as rows name them.
         """
         rows: dict[str, Seen] = {}
         failed: dict[str, str] = {}
@@ -208,7 +208,7 @@ class FileOutput(Generic[R]):
         return rows, failed
 
     def _take_over(self) -> None:
-        """Come to terms with another file. If it has no rows, it was begun after a rotation; else it was edited."""
+        """Go on with another file: an empty one after a rotation, or one with rows after somebody edited it."""
         seen = self._images.seen
         rows, _ = self._read(seen)
         if rows:
@@ -229,9 +229,9 @@ class FileOutput(Generic[R]):
 
     def _write_meta(self, meta: Mapping[str, object]) -> None:
         rest = {"adds_to_output": False, "appended": True, "working_folder": os.getcwd(), **meta}
-        write_meta(OutputPaths(self._file.path).meta, {"made_with": self._made_with, **rest})
+        write_meta(self._file.path + META, {"made_with": self._fingerprint, **rest})
 
 
-def _is_same(one: Seen, other: Seen | None) -> bool:
-    """Whether two rows say the same, whichever run has made them."""
-    return other is not None and replace(one, earlier=False) == replace(other, earlier=False)
+def _is_same(row: Seen, other: Seen | None) -> bool:
+    """Whether two rows say the same, whichever run made them."""
+    return other is not None and replace(row, earlier=False) == replace(other, earlier=False)

@@ -1,4 +1,4 @@
-"""What others see of a run that does not end: a file with its state, and messages for systemd (sd_notify)."""
+"""How monitoring sees a run that does not end: a status file, and messages for systemd (sd_notify)."""
 
 import json
 import logging
@@ -19,41 +19,41 @@ EVERY = 5.0  # seconds between two beats, at least
 
 
 class Heartbeat:
-    """Tells others that the run is well, every few seconds as long as `beat` is called. Any thread may call it.
+    """Reports every few seconds that the run is well, as long as `beat` is called. Any thread may call it.
 
     Args:
-        path: a file for monitoring, which is locked, and replaced as a whole with each beat; None for none.
-        describe: gives what stands in it beside the time and the process.
+        path: the status file, which the caller has locked; each beat replaces it as a whole. None for no file.
+        describe: returns the content of the status file besides the time and the process.
     """
 
     def __init__(self, path: str | None, describe: Callable[[], Mapping[str, object]]) -> None:
-        self._path = os.path.realpath(path) if path is not None else None  # a link stays one
+        self._path = os.path.realpath(path) if path is not None else None  # a link stays a link
         self._describe = describe
         self._lock = threading.Lock()
         self._next = 0.0
         self._is_over = self._has_failed = False
 
     def start(self) -> None:
-        """Tell that the run is ready."""
+        """Report that the run is ready."""
         notify("READY=1")
         self.beat()
 
     def beat(self) -> None:
-        """Tell that the run is well, unless that was told just now."""
+        """Report that the run is well, unless it did so less than `EVERY` seconds ago."""
         if time.monotonic() >= self._next and self._lock.acquire(blocking=False):
             try:
                 if not self._is_over:
-                    self._tell("watching")
+                    self._report("watching")
             finally:
                 self._lock.release()
 
     def stop(self) -> None:
-        """Tell that the run has ended."""
+        """Report that the run has ended."""
         with self._lock:
             self._is_over = True
-            self._tell("stopped")
+            self._report("stopped")
 
-    def _tell(self, state: str) -> None:
+    def _report(self, state: str) -> None:
         self._next = time.monotonic() + EVERY
         content = {"state": state, "time": utc(time.time()), "pid": os.getpid(), **self._describe()}
         notify(f"WATCHDOG=1\nSTATUS={content['rows']} rows, {content['failed']} failed, {content['waiting']} waiting")
@@ -63,19 +63,19 @@ class Heartbeat:
             with replacing(self._path) as file, as_output_errors(self._path):
                 file.write(json.dumps(content, indent=2).encode("ascii") + b"\n")
             self._has_failed = False
-        except OutputError as error:  # which is no reason to stop: the age of the file tells that something is wrong
+        except OutputError as error:  # go on: the age of the file shows that something is wrong
             if not self._has_failed:
                 log.warning("%s", error)
             self._has_failed = True
 
 
 def utc(seconds: float) -> str:
-    """A time as text, to the second: ``2026-11-29T22:06:11Z``."""
+    """Return a time in seconds since 1970 as text, such as ``2026-11-29T22:06:11Z``."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def notify(message: str) -> None:
-    """Send systemd, or who else has set ``NOTIFY_SOCKET``, a message; nothing happens where nobody listens."""
+    """Send a message to the socket in ``NOTIFY_SOCKET``, as systemd sets it; do nothing if nobody listens there."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
