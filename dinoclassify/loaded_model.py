@@ -2,9 +2,10 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 from PIL import Image
 
@@ -23,6 +24,8 @@ from dinoclassify.types.compute import Precision, RequestedPrecision, RuntimeNam
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.run_options import RunOptions
 from dinoclassify.types.source import Source
+from dinoclassify.writers.formats.base import R, RowFormat
+from dinoclassify.writers.provenance import Origin
 
 Input = str | os.PathLike[str] | Image.Image | bytes  # a path, a folder or a glob; an image; an encoded image
 Inputs = Input | Iterable[Input | Source]
@@ -162,3 +165,31 @@ def _sources(inputs: Inputs) -> Iterator[Source]:
             yield in_memory(item, number)
         else:
             yield from discover([os.fspath(item)])
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[R]):
+    """A model, and how its outputs become rows.
+
+    Attributes:
+        model: the opened model.
+        infer: turns batches of images into rows: `Classifier.classify_batches` or `Encoder.embed_batches`.
+        row_format: how rows are written.
+        settings: the options that the content of rows depends on, by name.
+        outputs: the number of labels or features of the model, under that name.
+    """
+
+    model: LoadedModel
+    infer: Callable[..., Iterator[R]]
+    row_format: RowFormat[R]
+    settings: Mapping[str, object]
+    outputs: Mapping[str, int]
+
+    def rows(self, sources: Iterable[Source], options: RunOptions) -> Iterator[R]:
+        """Yield one row for each source, in order."""
+        return self.infer(self.model.decoded(sources, options), options=options)
+
+    def origin(self) -> Origin[R]:
+        """Return what the rows come from. Reads all weights of a model without a revision, for their digest."""
+        weights = self.model.revision or self.model.digest()
+        return Origin(self.model.info, weights, self.row_format, self.settings, self.outputs)

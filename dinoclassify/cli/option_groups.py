@@ -11,9 +11,9 @@ from dinoclassify.models.names import DEFAULT
 from dinoclassify.timing import StageTimer
 from dinoclassify.types import source
 from dinoclassify.types.limit import Limit
+from dinoclassify.types.run_options import RunOptions
 
 if TYPE_CHECKING:
-    from dinoclassify.loaded_model import Run
     from dinoclassify.writers.output import UpdateOptions
 
 P = ParamSpec("P")
@@ -93,21 +93,21 @@ class InferenceOptions:
     workers: options.Workers = None
     exact: options.Exact = False
 
-    def arguments(
-        self, stages: StageTimer, stop: Callable[[], bool], *, live: bool = False, private_urls: bool = False
-    ) -> "Run":
-        """A run with a clock and a way to end it, as the methods of a model take it."""
-        return {
-            "live": live,
-            "stages": stages,
-            "stop": stop,
-            "max_pixels": self.max_pixels,
-            "timeout": self.timeout,
-            "private_urls": private_urls,
-            "batch_size": self.batch_size,
-            "workers": self.workers,
-            "exact": self.exact,
-        }
+    def run_options(
+        self, timer: StageTimer, stop: Callable[[], bool], *, live: bool = False, private_urls: bool = False
+    ) -> RunOptions:
+        """Return these options, with a timer and a way to stop the run, as a model takes them."""
+        return RunOptions(
+            batch_size=self.batch_size,
+            workers=self.workers,
+            exact=self.exact,
+            max_pixels=self.max_pixels,
+            timeout=self.timeout,
+            private_urls=private_urls,
+            live=live,
+            timer=timer,
+            stop=stop,
+        )
 
 
 @dataclass(frozen=True, slots=True)

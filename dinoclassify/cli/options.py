@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from dinoclassify.discovery import filters
+from dinoclassify.results.sidecars import formats
+from dinoclassify.types.compute import RequestedPrecision, RuntimeName
 from dinoclassify.types.limit import Limit as RowLimit
-from dinoclassify.types.run_options import RunOptions
 from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
 
 DASH = "-"  # stdin as an input, stdout as the output
@@ -264,7 +265,7 @@ UndoTo = Annotated[
 ]
 
 SidecarFormat = Annotated[
-    Literal["xmp", "txt", "json"],
+    formats.SidecarFormat,
     _output("--format", "-f", help="File format of the sidecars."),
 ]
 Naming = Annotated[Literal["full", "stem"], _output(help="full: x.jpg has x.jpg.xmp; stem: it has x.xmp.")]

@@ -17,47 +17,31 @@ import pickle
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from dinoclassify.cluster.chunk_source import ChunkQueue, Plan
-from dinoclassify.cluster.resources import ResourcePlan, gpus_of_replica, use_of_cluster
-from dinoclassify.cluster.transport import packed, pieces_of, unpacked
-from dinoclassify.decoding.loader import load_batches
-from dinoclassify.discovery.paths import is_relative_file
+from dinoclassify.cluster.chunk_source import ChunkQueue, ChunkSource
+from dinoclassify.cluster.resources import ResourcePlan, gpus_per_replica, plan_resources
+from dinoclassify.cluster.tasks import DecodeTask, Decoding, Replica, decode_chunk, describe_job
 from dinoclassify.errors import DinoclassifyError, UsageError
-from dinoclassify.job import Job
-from dinoclassify.system.environment import available_cpus
+from dinoclassify.loaded_model import Job
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.source import Source
 from dinoclassify.version import __version__
-from dinoclassify.writers.chunks import Chunk, ChunkResult, Piece, chunk_size, read_chunk, write_rows
-from dinoclassify.writers.formats import R
+from dinoclassify.writers.chunks import Chunk, ChunkResult, chunk_size
+from dinoclassify.writers.formats.base import R
 from dinoclassify.writers.provenance import Origin
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
-
-_DECODING, _ANSWERING = 2, 4  # chunks that are under way for each worker that decodes, and for each replica
-_DEATHS = 3  # of replicas in a row that die while they open the model: then the run ends
-_PATIENCE = 2.0  # seconds for what is planned in another thread to come to its end
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How images are decoded; see `decoding.loader.load_batches`."""
-
-    batch_size: int
-    exact: bool
-    max_pixels: int
-    timeout: float
-    private: bool = False
+_CHUNKS_PER_WORKER, _CHUNKS_PER_REPLICA = 2, 4  # unfinished ones
+_REPLICA_DEATHS = 3  # in a row, while they open the model, before the run ends
+_PLANNER_TIMEOUT = 2.0  # seconds to wait for the planning thread at the end
 
 
 def probe_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) -> Origin[R]:

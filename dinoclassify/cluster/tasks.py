@@ -4,47 +4,25 @@ import itertools
 import os
 import pickle
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol
+from typing import Generic
 
 import pyarrow as pa
 import torch
 
 from dinoclassify.cluster.transport import pack, pieces_of, unpack
-from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.discovery.paths import is_relative_file
 from dinoclassify.errors import UsageError
+from dinoclassify.loaded_model import Job
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.source import SequentialContainer, Source
 from dinoclassify.version import __version__
 from dinoclassify.writers.chunks import Chunk, Piece, read_chunk, write_rows
-from dinoclassify.writers.formats.base import R, RowFormat
+from dinoclassify.writers.formats.base import R
 from dinoclassify.writers.provenance import Origin
-
-if TYPE_CHECKING:
-    from dinoclassify.loaded_model import LoadedModel
-
-
-class Job(Protocol[R]):
-    """An opened model; see `cli.runs.to_file.Job`."""
-
-    @property
-    def model(self) -> "LoadedModel":
-        """The model."""
-
-    @property
-    def infer(self) -> Callable[[Iterable[Batch]], Iterator[R]]:
-        """Batches -> rows."""
-
-    @property
-    def row_format(self) -> RowFormat[R]:
-        """The format of the rows."""
-
-    def origin(self) -> Origin[R]:
-        """Return what the rows come from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from dinoclassify.errors import FailuresError, OutputError, UsageError
 from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.lock import lock_of, locked
 from dinoclassify.storage.missing import why_saved_again
+from dinoclassify.storage.output_paths import OutputPaths, journal_name, refuse_reserved
 from dinoclassify.storage.remote.object_store import filesystem, is_url
-from dinoclassify.writers.fingerprint import META, PARTIAL
-from dinoclassify.writers.formats import FORMATS, Format, refuse_reserved
+from dinoclassify.writers.formats import FORMATS, Format
 from dinoclassify.writers.staging import published, stage_of
 from dinoclassify.writers.stream import check_output
 
@@ -57,11 +57,9 @@ class Target:
     @property
     def journal(self) -> str | None:
         """The file or folder that holds finished rows until the output is complete."""
-        from dinoclassify.writers.output_file import journal_of
-
         if self.in_parts and self.file is not None:
-            return self.file.rstrip("/") + PARTIAL
-        return journal_of(self.lock_path) if self.lock_path is not None else None
+            return OutputPaths(self.file).journal
+        return journal_name(self.lock_path) if self.lock_path is not None else None
 
     def resume_hint(self) -> str:
         """Where the finished rows of an interrupted run are, as the end of a sentence; empty if there are none."""
@@ -95,8 +93,7 @@ def exclusive(target: Target, *, wait: bool = False, resume: bool = False, fresh
 
 def output_files(output: str) -> set[str]:
     """Return the paths of all files that a run may write for ``output``: itself, its lock, journal and metadata."""
-    path = os.path.realpath(output)
-    return {lock_of(output), *(path + ending for ending in ("", PARTIAL, META, PARTIAL + META))}
+    return {lock_of(output), *OutputPaths.resolved(output).files}
 
 
 def check_target(target: Target, inputs: Sequence[str]) -> None:
@@ -125,7 +122,7 @@ def check_errors_to(file: str, target: Target, inputs: Sequence[str]) -> None:
 
 def check_not_image_table(file: str) -> None:
     """Refuse, by a UsageError, to replace a table that no run wrote: it may hold images."""
-    if is_table(file) and os.path.exists(file) and not os.path.exists(file + META):
+    if is_table(file) and os.path.exists(file) and not os.path.exists(OutputPaths(file).meta):
         raise UsageError(f"{file} is a table that no run wrote, and may be an input: choose another name")
 
 

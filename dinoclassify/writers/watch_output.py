@@ -173,13 +173,13 @@ class FileOutput(Generic[R]):
 
     def _check(self, path: str, row_format: RowFormat[R]) -> bool:
         """Check that rows may be added to the file. Returns whether its metadata already say that."""
-        real, cure = self._file.path, "name another --output"
-        if os.path.exists(real + PARTIAL):
-            raise UsageError(f"{path}{PARTIAL} is of an interrupted run: finish that first, with --resume")
+        paths, cure = OutputPaths(self._file.path), "name another --output"
+        if os.path.exists(paths.journal):
+            raise UsageError(f"{OutputPaths(path).journal} is of an interrupted run: finish that first, with --resume")
         self._folder = os.getcwd()
         if not os.path.exists(paths.output) or os.path.getsize(paths.output) <= len(row_format.lines.header()):
             return False
-        meta = read_meta(real + META, path, cure=cure)
+        meta = read_meta(paths.meta, path, cure=cure)
         check_fingerprint(meta["made_with"], path, as_json(self._fingerprint), option="--watch", cure=cure)
         self._folder = meta.get("working_folder") or self._folder
         return bool(meta.get("appended")) and self._folder == os.getcwd()
@@ -229,7 +229,7 @@ class FileOutput(Generic[R]):
 
     def _write_meta(self, meta: Mapping[str, object]) -> None:
         rest = {"adds_to_output": False, "appended": True, "working_folder": os.getcwd(), **meta}
-        write_meta(self._file.path + META, {"made_with": self._fingerprint, **rest})
+        write_meta(OutputPaths(self._file.path).meta, {"made_with": self._fingerprint, **rest})
 
 
 def _is_same(row: Seen, other: Seen | None) -> bool:

@@ -124,7 +124,9 @@ def run(
     file, kind = (name, OutputFolder) if target.in_parts else (target.local_file or name, OutputFile)
     with (
         exclusive(target, resume=update.resume, fresh=update.fresh),
-        closing(Output(kind(file, row_format, batch_size=batch_size), row_format.lines, fingerprint, update)) as output,
+        closing(
+            Output.open(kind(file, row_format, batch_size=batch_size), row_format.lines, fingerprint, update)
+        ) as output,
     ):
         for number, source in enumerate(
             output.pending(map(Source, paths), lambda source, change, _: changes.append((source.path, change)))

@@ -10,11 +10,11 @@ from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.request import Request, check_run
 from dinoclassify.cli.runs.to_file import write_rows
 from dinoclassify.cli.terminal import set_up_log
-from dinoclassify.job import Job
 from dinoclassify.writers.formats import FEATURE_FORMATS, choose_format
 from dinoclassify.writers.target import Target
 
 if TYPE_CHECKING:
+    from dinoclassify.loaded_model import Job
     from dinoclassify.types.embedding import Embedding
 
 
@@ -45,6 +45,7 @@ def embed(
 
     def open_job() -> "Job[Embedding]":
         from dinoclassify.encoder import Encoder
+        from dinoclassify.loaded_model import Job
         from dinoclassify.types.embedding import DTYPES
         from dinoclassify.writers.formats.features import open_features
 

@@ -141,7 +141,8 @@ def _predict(
     stages = StageTimer()
     rows: list[LabelledPrediction] = []
     with report_interruption(tally) as stop, stages.measure("write"):
-        predictions = classifier.predict(sources, top_k=ranks, **inference.arguments(stages, stop))
+        run = inference.run_options(stages, stop)
+        predictions = classifier.classify_batches(classifier.decoded(sources, run), top_k=ranks, options=run)
         predictions = with_progress(predictions, messages, total=lambda: len(sources))
         for row, image in zip(predictions, labelled.images, strict=False):  # fewer rows after a signal
             tally.add(row)

@@ -61,7 +61,7 @@ def merge(
             target.file_format.name,
             allow_gaps=allow_gaps,
             allow_duplicates=allow_duplicates,
-            watch=partial(with_progress, messages=messages),
+            progress=partial(with_progress, messages=messages),
         )
     if not messages.quiet:
         tally = Tally(None)

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -17,7 +18,6 @@ from dinoclassify.cli.runs.to_folder import check_parts, write_parts
 from dinoclassify.cli.runs.watch import check_watch, watch_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.errors import UsageError
-from dinoclassify.job import Job
 from dinoclassify.labels.groups import Groups, read_groups
 from dinoclassify.labels.label_file import read_labels
 from dinoclassify.types.prediction import Prediction
@@ -27,6 +27,9 @@ from dinoclassify.writers.target import Target
 _ROW_OPTIONS = frozenset(
     {"output", "output_format", "resume", "fresh", "retry_failed", "prune", "max_prune", "errors_to", "watch", "status"}
 )
+
+if TYPE_CHECKING:
+    from dinoclassify.loaded_model import Job
 
 
 @option_groups.expand_groups
@@ -99,9 +102,10 @@ def _open_job(
     top_k: int,
     threshold: float,
     format_name: str,
-) -> Job[Prediction]:
+) -> "Job[Prediction]":
     """Open the classifier. Rows have ``top_k`` labels, or as many as there are classes."""
     from dinoclassify.classifier import Classifier
+    from dinoclassify.loaded_model import Job
 
     classifier = Classifier(model.model, labels=names, groups=groups, **model.arguments())
     ranks = min(top_k, len(classifier.labels))

@@ -17,8 +17,6 @@ from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.stream import check_place
 from dinoclassify.writers.target import output_files
 
-_UNITS = ("kB", "MB", "GB")
-
 
 @expand_groups
 def report(
@@ -61,7 +59,7 @@ def report(
         thumbnails=thumbnails,
         link=link,
         find=file_finder(results),
-        watch=lambda thumbnails, count: with_progress(thumbnails, messages, total=lambda: count),
+        progress=lambda thumbnails, count: with_progress(thumbnails, messages, total=lambda: count),
     )
     if not messages.quiet:
         done = f"{count_of(written.rows, 'row')}, {count_of(written.thumbnails, 'thumbnail')}"
@@ -77,13 +75,3 @@ def _naming(name: str) -> Callable[[Prediction], str]:
     groups = read_groups(name)
     group_of = group_finder(groups)
     return lambda row: fold_ranks(row, groups.names, group_of).top[0].label
-
-
-def _in_units(size: int) -> str:
-    """Return a number of bytes as text: ``1.5 MB``."""
-    number = size / 1000
-    for unit in _UNITS:
-        if number < 1000 or unit == _UNITS[-1]:
-            break
-        number /= 1000
-    return f"{number:.1f} {unit}"

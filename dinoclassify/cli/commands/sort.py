@@ -70,7 +70,7 @@ class _Run:
     @property
     def journal(self) -> str:
         """The path of the journal."""
-        from dinoclassify.results.sort.journal import NAME
+        from dinoclassify.results.sort.journal import JOURNAL_NAME
 
         return os.path.join(self.into, JOURNAL_NAME)
 
@@ -92,7 +92,7 @@ class _Run:
         return ", ".join(parts) or "nothing to do"
 
     def last_line(self, *, is_signed: bool) -> str:
-        """Return the last line of the run; ``is_signed``: whether the journal is signed."""
+        """The last line of the run; ``is_signed``: the journal is known as the user's own."""
         root = "" if is_signed else " --to ROOT"
         cure = f"; --undo {self.journal}{root} takes it back" if self.has_done and not self.dry_run else ""
         return f"{'would do: ' if self.dry_run else ''}{self.summary()} -> {self.into}{cure}"
@@ -137,21 +137,23 @@ def sort(
     from dinoclassify.results.sort.sort import BATCH, open_sorted_folder
     from dinoclassify.results.sort.targets import SortOptions, grouped_by
 
-    parsed_layout, grouped, group_table = _layout(context, layout, mode, groups)
+    parsed_layout, group_table = _layout(context, layout, mode, groups)
     selected = _select_labels(only, name, group_table, failed_to)
-    find = file_finder(name)
-    rules = Rules(parsed_layout, grouped, min_score, uncertain_to, failed_to, selected, find, with_companions)
+    sort_options = SortOptions(
+        layout=parsed_layout,
+        groups_of=grouped_by(group_table),
+        min_score=min_score,
+        uncertain_to=uncertain_to,
+        failed_to=failed_to,
+        only=selected,
+        find=file_finder(name),
+        with_companions=with_companions,
+    )
     rows, is_stream = _readable_rows(name), name == DASH
-    shots = count_shots(latest_predictions(name), rules.find) if with_companions and not is_stream else None
-    new_folders = [] if dry_run else make_folder(into)
+    shots = _count_shots(name, sort_options) if with_companions and not is_stream else None
     work = _Run(mode, into, dry_run)
-    try:
-        with nullcontext() if dry_run else locked(work.journal, wait=wait):
-            folder = SortedFolder(into, mode, made=new_folders, dry_run=dry_run, resume=resume)
-            _follow(folder.sort(rows, rules, batch=1 if is_stream else BATCH, shots=shots), work, messages)
-    finally:
-        if not os.path.exists(work.journal):
-            remove_folders(new_folders)  # nothing was put into them
+    with open_sorted_folder(into, mode, dry_run=dry_run, resume=resume, wait=wait) as folder:
+        _follow(folder.sort(rows, sort_options, batch=1 if is_stream else BATCH, shots=shots), work, messages)
     checks.warn_of_unmatched_labels(selected)
     checks.warn_of_rest(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
     if not messages.quiet:
@@ -162,10 +164,10 @@ def sort(
 def _select_labels(
     only: Sequence[str] | None, name: str, groups: "Groups | None", failed_to: str | None
 ) -> "Only | None":
-    """Return the labels and groups whose images are sorted; None for all.
+    """The labels and groups whose images are sorted; None for all.
 
     Raises:
-        UsageError: a name is unknown, or there is a folder for failed images, which have no label.
+        UsageError: a label is unknown; or there is a folder for failed images, which have no label.
     """
     if only and failed_to is not None:
         raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
@@ -173,7 +175,7 @@ def _select_labels(
 
 
 def _readable_rows(name: str) -> "Iterator[Prediction]":
-    """Return the last row of each image. Raises at once if the file cannot be read, not with the first row."""
+    """The last row of each image. The first row is read at once, so that an unreadable file is reported at once."""
     from dinoclassify.results.reader import latest_predictions
 
     rows = latest_predictions(name)
@@ -191,40 +193,38 @@ def _count_shots(name: str, sort_options: "SortOptions") -> dict[str, int]:
 
 def _layout(
     context: typer.Context, template: str | None, mode: str, groups: str | None
-) -> "tuple[Layout, Grouped, Groups | None]":
-    """Return the layout, a function that groups a row, and the groups if the layout uses them."""
-    from dinoclassify.labels.groups import group_finder, grouped, read_groups
+) -> "tuple[Layout, Groups | None]":
+    """Where images go, and the groups if the layout uses them."""
+    from dinoclassify.labels.groups import read_groups
     from dinoclassify.results.sort.layout import parse_layout
 
     group_table = read_groups(groups) if groups is not None else None
-    default = "{label}/{name}" if group_table is None else "{group}/{name}"
-    layout = parse_layout(template if template is not None else default)
+    layout = parse_layout(
+        template if template is not None else "{label}/{name}" if group_table is None else "{group}/{name}"
+    )
     if mode == "move" and layout.uses("rank"):
         raise UsageError("{rank} gives an image many places, and --mode move only one: copy or link")
     if not layout.uses("group"):
         checks.reject_options(context, ["groups"], f"there is no {{group}} in --layout {template}")
-    if group_table is None or not layout.uses("group"):
-        return layout, ungrouped, None
-    group_of = group_finder(group_table)
-    return layout, lambda row: grouped(row, group_table.names, group_of), group_table
+    return layout, group_table if layout.uses("group") else None
 
 
-def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: Messages) -> None:
-    """Sort images until all are done or a signal comes; count and report the outcomes."""
+def _follow(results: "Iterator[SortResult]", work: _Run, messages: Messages) -> None:
+    """Count and report the results, until the last or until a signal stops the run."""
 
     def report(why: object) -> None:
         say(f"{why}: {work.summary()}" + ("" if work.dry_run else "; --resume goes on, --undo takes it back"))
 
-    def report_signal(why: Stopped) -> None:
+    def report_stop(why: Stopped) -> None:
         report(why)
         hush()  # no other message about the signal
 
     try:
-        with finishing_batches(report_signal) as stop:
-            for outcome in outcomes if work.dry_run else with_progress(outcomes, messages):
-                work.counts[outcome.done] += 1
-                work.counts["companions"] += len(outcome.companions)
-                _report(outcome, work)
+        with finishing_batches(report_stop) as stop:
+            for result in results if work.dry_run else with_progress(results, messages):
+                work.counts[result.done] += 1
+                work.counts["companions"] += len(result.companions)
+                _report(result, work)
                 if stop():
                     break
     except DinoclassifyError:
@@ -233,12 +233,13 @@ def _follow(outcomes: "Iterator[SortResult]", work: _Run, messages: Messages) ->
         raise
 
 
-def _report(outcome: "SortResult", work: _Run) -> None:
-    target = os.path.join(work.into, outcome.target)
-    if outcome.why:
-        checks.warn_of_image(f"{outcome.path} {outcome.why}", work.troubles)
-    elif work.dry_run and outcome.done == "done":
-        print_lines([printable(f"{work.mode} {outcome.path} -> {target}")])
+def _report(result: "SortResult", work: _Run) -> None:
+    """Warn, print or log one line about a result, and in a dry run one for each companion."""
+    target = os.path.join(work.into, result.target)
+    if result.why:
+        checks.warn_of_image(f"{result.path} {result.why}", work.troubles)
+    elif work.dry_run and result.done == "done":
+        print_lines([printable(f"{work.mode} {result.path} -> {target}")])
     else:
         log.info("%s: %s %s", result.path, result.done, target if result.target else "")
     for name, place in result.companions if work.dry_run else ():
@@ -247,9 +248,9 @@ def _report(outcome: "SortResult", work: _Run) -> None:
 
 
 def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
-    """Take back what a journal records. Returns the exit code."""
-    from dinoclassify.results.sort.journal import journal_of, read_journal
-    from dinoclassify.results.sort.made_folders import own_folders, remove_folders
+    """Take back what a journal has; returns the exit code."""
+    from dinoclassify.results.sort.folders import own_folders, remove_empty
+    from dinoclassify.results.sort.journal import find_journal, read_journal
     from dinoclassify.results.sort.signing import read_key
     from dinoclassify.results.sort.undo import undo_all
 
@@ -257,7 +258,7 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
     if to is not None and not os.path.isdir(to):
         raise UsageError(f"--to {to}: there is no such folder")
     left = done = 0
-    lost: dict[str, str] = {}  # property that could not be restored -> folder of its first image
+    lost: dict[str, str] = {}  # attributes that could not be restored, with the folder of the first image
     with nullcontext() if dry_run else locked(path, wait=wait):
         key = read_key()
         journal = read_journal(path, key)
@@ -282,26 +283,24 @@ def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) 
 
 
 def _warn_of_losses(lost: Mapping[str, str], *, is_own: bool) -> None:
-    from dinoclassify.results.sort.attributes import listed
-
     by_reason: dict[tuple[str, str], list[str]] = {}
-    for name, folder in lost.items():
-        by_reason.setdefault((folder, _why_lost(name, is_own=is_own)), []).append(name)
-    for (folder, why), names in by_reason.items():
-        log.warning("%s: the %s that images had could not be restored: %s", folder, listed(names), why)
+    for attribute, folder in lost.items():
+        by_reason.setdefault((folder, _why_lost(attribute, is_own=is_own)), []).append(attribute)
+    for (folder, why), attributes in by_reason.items():
+        log.warning("%s: the %s that images had could not be restored: %s", folder, join_words(attributes), why)
 
 
-def _why_lost(name: str, *, is_own: bool) -> str:
-    if name != "exact times" and not is_own:
+def _why_lost(attribute: str, *, is_own: bool) -> str:
+    if attribute != "exact times" and not is_own:
         return "a journal that is not known to be yours gives no file another owner, nor others more access"
-    return "only root may do that" if name == "owners" and os.geteuid() else "its file system does not keep them"
+    return "only root may do that" if attribute == "owners" and os.geteuid() else "its file system does not keep them"
 
 
 def _refuse_or_warn(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:
-    """Show what a journal of somebody else would do, before it is done.
+    """Show what a journal that is not the user's own would take back; without ``--to`` or ``--dry-run`` refuse it.
 
     Raises:
-        UsageError: no folder limits it.
+        UsageError: it is refused.
     """
     from dinoclassify.results.sort.undo import undo_all
 

@@ -59,13 +59,14 @@ def tag(
         checks.reject_options(context, ["prefix"], f"--format {sidecar_format} has no tree of keywords")
     if remove:
         checks.reject_options(context, ["top_k", "min_score"], "--remove takes all our labels out")
-    from dinoclassify.results.reader import file_finder, latest_predictions
-    from dinoclassify.results.sidecars.tag import Plan
+    from dinoclassify.results.image_file import file_finder
+    from dinoclassify.results.reader import latest_predictions
+    from dinoclassify.results.sidecars.tag import TagOptions
     from dinoclassify.results.sidecars.tag import tag as write_sidecars
 
     selected = checks.select_labels(only, results)
-    plan = Plan(
-        made=sidecar_format,
+    tag_options = TagOptions(
+        format=sidecar_format,
         naming=naming,
         into=into,
         prefix=prefix,
@@ -79,7 +80,7 @@ def tag(
     )
     tally = Tally(None)
     rows = _counted(_check_ranks(latest_predictions(results), top_k), tally)
-    outcomes = write_sidecars(rows if dry_run else with_progress(rows, messages), plan)
+    outcomes = write_sidecars(rows if dry_run else with_progress(rows, messages), tag_options)
     counts, troubles = _report(outcomes, dry_run=dry_run)
     checks.warn_of_unmatched_labels(selected)
     if not messages.quiet:

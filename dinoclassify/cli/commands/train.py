@@ -79,14 +79,14 @@ def train(
         log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
         card = write_card(
             encoder.base,
-            Data(labelled.source, len(images), counts, tally.errors),
+            TrainingData(labelled.source, len(images), counts, tally.errors),
             trained,
             settings={"class weight": class_weight, "seed": seed, "features": encoder.precision},
             multi_label=multi_label,
         )
         save_classifier(output, encoder.base, trained.head, classes, card, multi_label=multi_label)
     if not messages.quiet:
-        print_table([_score_line(score) for score in trained.held], as_json=False)
+        print_table([_score_line(score) for score in trained.holdout], as_json=False)
         if trained.warning:
             say(trained.warning)
         say(f"{embedded}; {count_of(len(classes), 'class')} -> {output}")
@@ -110,7 +110,7 @@ def _embed(
 
     def embeddings(stop: Callable[[], bool]) -> "Iterator[Embedding]":
         paths = [image.path for image in images]
-        for number, embedding, is_kept in embed_once(encoder, paths, inference.arguments(stages, stop)):
+        for number, embedding, is_kept in embed_once(encoder, paths, inference.run_options(stages, stop)):
             if is_kept:
                 tally.keep(embedding.status, None)
             else:

@@ -16,26 +16,25 @@ from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.discovery.roots import check_disks
 from dinoclassify.discovery.shard_census import ShardCensus
 from dinoclassify.errors import NoInputsError
-from dinoclassify.job import Job
 from dinoclassify.storage.reader import with_signatures
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.run_options import RunOptions
 from dinoclassify.types.source import Source
-from dinoclassify.writers.formats import R
+from dinoclassify.writers.formats.base import R
 from dinoclassify.writers.stream import stream_rows
 from dinoclassify.writers.tally import Tally
 from dinoclassify.writers.target import Target
 
 if TYPE_CHECKING:
-    from dinoclassify.loaded_model import Run
+    from dinoclassify.loaded_model import Job
     from dinoclassify.writers.chunks import ChunkPlan
     from dinoclassify.writers.output import Change, Output
     from dinoclassify.writers.previous_rows import PreviousRow
     from dinoclassify.writers.provenance import Origin
 
 
-def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
+def write_rows(open_job: "Callable[[], Job[R]]", request: Request) -> int:
     """Write one row for each input, and metadata beside a file. Opens the model when there is an input for it.
 
     Returns the exit code.
@@ -64,7 +63,7 @@ def write_rows(open_job: Callable[[], Job[R]], request: Request) -> int:
             def rows() -> Iterator[R]:  # a function: a local variable would keep the workers alive after an error
                 on_input = partial(note_input, tally, note_failure)
                 pending = output.pending(sources, on_input) if output is not None else sources
-                predictions = job.rows(pending, **run_options(request, stages, stop))
+                predictions = job.rows(pending, run_options(request, stages, stop))
                 total = input_counter(inputs)
                 shown = with_progress(predictions, request.messages, done=lambda: tally.total, total=total)
                 return _counted(shown, tally, note_failure)
@@ -114,10 +113,10 @@ def check_still_there(disks: Mapping[int, str], target: Target) -> None:
         raise NoInputsError(f"{error} {target.file} stays as it was{target.resume_hint()}") from None
 
 
-def run_options(request: Request, stages: StageTimer, stop: Callable[[], bool]) -> "Run":
+def run_options(request: Request, timer: StageTimer, stop: Callable[[], bool]) -> RunOptions:
     """Return how the images go through the model."""
     inputs = request.inputs
-    return request.inference.arguments(stages, stop, live=is_live(inputs), private_urls=inputs.private_urls)
+    return request.inference.run_options(timer, stop, live=is_live(inputs), private_urls=inputs.private_urls)
 
 
 def open_output(origin: "Origin[R]", request: Request) -> "Output[R]":
@@ -137,7 +136,7 @@ def open_output(origin: "Origin[R]", request: Request) -> "Output[R]":
         place = OutputFolder(target.file or "", row_format, batch_size=batch_size)
     else:
         place = OutputFile(target.local_file or "", row_format, batch_size=batch_size)
-    return Output(place, row_format.lines, run_fingerprint(origin, request), request.output_options.update())
+    return Output.open(place, row_format.lines, run_fingerprint(origin, request), request.output_options.update())
 
 
 def run_fingerprint(origin: "Origin[R]", request: Request) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
+from typing import TYPE_CHECKING
 
 from dinoclassify.cli.option_groups import EngineOptions
 from dinoclassify.cli.runs.inputs import input_counter, require_inputs, search, selector_of
@@ -15,11 +16,14 @@ from dinoclassify.discovery.containers import expand_container
 from dinoclassify.discovery.filters import Filters, InputSelector, take_shard_and_limit
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.errors import UsageError
-from dinoclassify.job import Job
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.reader import with_signatures
 from dinoclassify.types.source import SequentialContainer, Source
-from dinoclassify.writers.formats import R
+from dinoclassify.writers.formats.base import R
 from dinoclassify.writers.tally import Tally
+
+if TYPE_CHECKING:
+    from dinoclassify.loaded_model import Job
 
 
 def check_parts(request: Request, engine: EngineOptions) -> None:
@@ -45,7 +49,7 @@ def check_parts(request: Request, engine: EngineOptions) -> None:
         raise UsageError("--workers is for this machine: with --engine ray the processors of the cluster say how many")
 
 
-def write_parts(open_job: Callable[[], Job[R]], request: Request, engine: EngineOptions) -> int:
+def write_parts(open_job: "Callable[[], Job[R]]", request: Request, engine: EngineOptions) -> int:
     """Write one row for each input; each replica opens the model. Returns the exit code."""
     from dinoclassify.cluster.connection import connected
     from dinoclassify.cluster.engine import completed_chunks, probe_model
@@ -64,7 +68,10 @@ def write_parts(open_job: Callable[[], Job[R]], request: Request, engine: Engine
         tally.start(output.statuses)
         batch_size = inference.batch_size or origin.model.batch_size
         plan = ChunkPlan(
-            work_of(folder), origin.row_format.lines, chunk_size(batch_size), retry_failed=options.retry_failed
+            OutputPaths(folder).journal,
+            origin.row_format.lines,
+            chunk_size(batch_size),
+            retry_failed=options.retry_failed,
         )
         with (
             closing(output),

@@ -25,7 +25,6 @@ from dinoclassify.discovery.filters import has_image_suffix, is_glob
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.discovery.watch import Watch
 from dinoclassify.errors import FailuresError, NoInputsError, OutputError, UsageError
-from dinoclassify.job import Job
 from dinoclassify.messages import count_of
 from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.lock import locked
@@ -34,13 +33,14 @@ from dinoclassify.storage.output_paths import OutputPaths, refuse_reserved
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.source import Source
-from dinoclassify.writers.formats import R, RowFormat, refuse_reserved
+from dinoclassify.writers.formats.base import R, RowFormat
 from dinoclassify.writers.heartbeat import EVERY, Heartbeat, notify, utc
 from dinoclassify.writers.stream import check_place
 from dinoclassify.writers.tally import Tally
 from dinoclassify.writers.target import output_files
 
 if TYPE_CHECKING:
+    from dinoclassify.loaded_model import Job
     from dinoclassify.writers.provenance import Origin
     from dinoclassify.writers.watch_output import WatchOutput
 
@@ -81,14 +81,14 @@ def _check_status(status: str, request: Request) -> None:
     check_place(status)
     refuse_reserved(status)
     output = request.target.file
-    others = output_files(output) | {os.path.realpath(output) + SEEN} if output is not None else set()
+    others = output_files(output) | {OutputPaths.resolved(output).seen} if output is not None else set()
     named = (request.output_options.errors_to, *request.tables, *(request.inputs.paths or ()))
     others |= {os.path.realpath(name) for name in named if name}
     if os.path.realpath(status) in others or has_image_suffix(status):
         raise UsageError(f"--status {status} would be written over another file of this run: choose another name")
 
 
-def watch_rows(open_job: Callable[[], Job[R]], request: Request, status: str | None) -> int:
+def watch_rows(open_job: "Callable[[], Job[R]]", request: Request, status: str | None) -> int:
     """Write a row for each image that exists or arrives, until a signal comes. Returns the exit code.
 
     ``status`` is the file for monitoring, if any.
@@ -125,7 +125,7 @@ def _open_output(row_format: RowFormat[R], origin: "Origin[R] | None", request: 
 
 
 def _watch(
-    job: Job[R],
+    job: "Job[R]",
     origin: "Origin[R] | None",
     request: Request,
     output: "WatchOutput[R]",
@@ -167,7 +167,7 @@ def _watch(
         heartbeat.start()
         sources = images.sources(partial(_rest, output, hang_ups, beat_if_idle), beat_if_idle)
         sources = _take_new(sources, images, inputs.limit)
-        rows = job.rows(sources, **request.inference.arguments(StageTimer(), stop, live=True))
+        rows = job.rows(sources, request.inference.run_options(StageTimer(), stop, live=True))
         rows = with_progress(rows, request.messages, done=lambda: tally.total)
         rows = _changed_rows(rows, images, tally, note_failure, heartbeat)
         try:
