@@ -32,7 +32,7 @@ from dinoclassify.cluster.resources import ResourcePlan, gpus_of_replica, use_of
 from dinoclassify.cluster.transport import packed, pieces_of, unpacked
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.decoding.worker import Batch
-from dinoclassify.discovery.paths import is_relative_file
+from dinoclassify.discovery.location import is_relative_file
 from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing

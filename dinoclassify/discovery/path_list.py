@@ -12,7 +12,8 @@ from dinoclassify.errors import UsageError
 from dinoclassify.storage.atomic import append, as_output_errors, close_checked, open_in_place
 from dinoclassify.storage.missing import why_unread
 from dinoclassify.storage.remote import object_store
-from dinoclassify.storage.remote.object_store import is_for_lists
+from dinoclassify.storage.remote.errors import failure
+from dinoclassify.storage.remote.url import is_for_lists, is_url
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
 
@@ -99,7 +100,7 @@ def list_line(path: str, output: str, *, null: bool) -> bytes:
 
 
 def _open(name: str, *, private: bool, seekable: bool = False) -> BinaryIO:
-    if object_store.is_url(name):
+    if is_url(name):
         return (object_store.open_file if seekable else object_store.open_stream)(name, private=private)
     # Not sys.stdin: Python aborts on its way out if a thread still waits for that.
     return open(0 if name == STDIN else name, "rb", closefd=name != STDIN)
@@ -173,7 +174,7 @@ def _reporting(name: str) -> Iterator[None]:
     except IsADirectoryError as error:
         raise UsageError(f"{name} is a folder, not a list: name it among PATHS") from error
     except OSError as error:
-        reason = object_store.failure(error).message if object_store.is_url(name) else why_unread(name, error)
+        reason = failure(error).message if is_url(name) else why_unread(name, error)
         raise UsageError(f"cannot read the list {name}: {reason}") from error
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from dinoclassify.discovery.paths import absolute_path
+from dinoclassify.discovery.location import absolute_path
 from dinoclassify.discovery.seen import Seen, seen_in
 from dinoclassify.storage.signature import Identity, folder_identity, same_signature
 from dinoclassify.types.prediction import Row

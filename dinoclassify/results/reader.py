@@ -16,14 +16,13 @@ from io import BufferedReader
 from itertools import chain
 from typing import Any
 
-from dinoclassify.discovery.containers import is_file_name
 from dinoclassify.discovery.filters import has_image_suffix
-from dinoclassify.discovery.path_list import STDIN
-from dinoclassify.discovery.paths import absolute_path
+from dinoclassify.discovery.location import STDIN, absolute_path, is_local_file
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.missing import why_missing
 from dinoclassify.storage.paths import file_shown_as
-from dinoclassify.storage.remote.object_store import download, is_url
+from dinoclassify.storage.remote.transfer import download
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.storage.signature import file_signature, same_signature
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import carried_meta
@@ -158,7 +157,7 @@ def why_stale(row: Prediction, image: str) -> str | None:
         row: any row.
         image: its path, see `file_finder`.
     """
-    if not is_file_name(image):
+    if not is_local_file(image):
         return _ELSEWHERE
     now = file_signature(image)
     if now == (None, None):

@@ -9,7 +9,8 @@ from io import BufferedReader, BytesIO, FileIO
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from dinoclassify.storage.remote.object_store import is_url, signatures
+from dinoclassify.storage.remote.object_store import signatures
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import ErrorCode, Failure
 from dinoclassify.types.source import ByteRange, Signature, Source

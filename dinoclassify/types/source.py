@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-# REMOVED
 from dinoclassify.types.prediction import Failure
 
 # The size in bytes and the mtime_ns of a file: both None where there is none. The time alone is None of an object of

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Literal
 
-from dinoclassify.discovery.containers import container_of, is_gone
-from dinoclassify.discovery.paths import absolute_path, is_relative_file
+from dinoclassify.discovery.existence import is_gone
+from dinoclassify.discovery.location import Location, absolute_path, is_relative_file
 from dinoclassify.errors import PruneError, UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.storage.reader import signature_of
-from dinoclassify.storage.remote.object_store import is_url
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.limit import Limit
 from dinoclassify.types.prediction import Status
 from dinoclassify.types.source import Source
@@ -257,10 +257,10 @@ class Output(Generic[R]):
 
         With the first source in it, and in each folder above it, the row goes that said why it could not be read.
         """
-        container = container_of(source.path)
+        container = Location.parse(source.path).container
         above = container or os.path.dirname(source.path.rstrip("/"))
         if above != before and self._previous.count:
-            if container is not None:
+            if container:
                 self._previous.drop_failed(container, signature_of(source)[1])
             for folder in _folders_above(container or source.path):
                 if before == folder or before.startswith(f"{folder}/"):

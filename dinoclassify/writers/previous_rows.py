@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, Literal
 
-from dinoclassify.discovery.paths import absolute_path, is_relative_file
+from dinoclassify.discovery.location import absolute_path, is_relative_file
 from dinoclassify.errors import OutputError
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.storage.reader import signature_of

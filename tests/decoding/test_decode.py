@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dinoclassify.decoding.decode import FORMATS, DecodedImage, decode, init_process
-from dinoclassify.discovery.archives import is_archive
+from dinoclassify.discovery.containers.archive import is_archive
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import MAX_PIXELS, Source
 from tests.conftest import PHOTOS, UNDO

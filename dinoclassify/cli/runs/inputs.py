@@ -10,8 +10,8 @@ from itertools import chain
 
 from dinoclassify.cli import options
 from dinoclassify.cli.terminal import say, writing_to_stdout
-from dinoclassify.discovery.containers import expand_container
 from dinoclassify.discovery.discover import find
+from dinoclassify.discovery.expand import expand_container
 from dinoclassify.discovery.filters import (
     Filters,
     InputSelector,
@@ -25,7 +25,7 @@ from dinoclassify.discovery.roots import check_roots
 from dinoclassify.discovery.shard_positions import PackedPositions
 from dinoclassify.errors import NoInputsError, OutputError, UsageError
 from dinoclassify.messages import count_of, printable
-from dinoclassify.storage.remote.object_store import is_url
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.source import SequentialContainer, Source
 
 DASH = "-"  # stdin as an input, stdout as the output

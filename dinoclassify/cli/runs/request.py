@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from dinoclassify.cli import options
 from dinoclassify.cli.runs.inputs import check_inputs, names_of
-from dinoclassify.discovery.archives import is_archive
+from dinoclassify.discovery.containers.archive import is_archive
+from dinoclassify.discovery.containers.table import is_table
 from dinoclassify.discovery.filters import has_image_suffix
-from dinoclassify.discovery.image_tables import is_table
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.lock import lock_of
 from dinoclassify.storage.missing import why_saved_again
-from dinoclassify.storage.remote.object_store import filesystem, is_url
+from dinoclassify.storage.remote.object_store import filesystem
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.writers.fingerprint import META, PARTIAL
 from dinoclassify.writers.formats import FORMATS, Format, refuse_reserved
 from dinoclassify.writers.staging import stage_of

@@ -20,7 +20,7 @@ from dinoclassify.discovery.roots import check_disks
 from dinoclassify.errors import FailuresError, NoInputsError
 from dinoclassify.storage.lock import locked
 from dinoclassify.storage.reader import with_signatures
-from dinoclassify.storage.remote.object_store import is_url
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.source import Source

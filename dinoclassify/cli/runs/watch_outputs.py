@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 from dinoclassify.cli.runs.request import Target
 from dinoclassify.cli.runs.signals import ending_with_reader
 from dinoclassify.cli.runs.tally import Tally
-from dinoclassify.discovery.paths import absolute_path, is_relative_file
+from dinoclassify.discovery.location import absolute_path, is_relative_file
 from dinoclassify.discovery.seen import SEEN, Seen, SeenFile, seen_in
 from dinoclassify.discovery.watch import Watch
 from dinoclassify.errors import OutputError, UsageError

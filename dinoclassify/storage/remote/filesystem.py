@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.atomic import replacing
-from dinoclassify.storage.remote.object_store import filesystem, os_errors
+from dinoclassify.storage.remote.errors import os_errors
+from dinoclassify.storage.remote.object_store import filesystem
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
