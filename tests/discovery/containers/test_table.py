@@ -379,7 +379,7 @@ def test_a_table_that_is_not_there_has_vanished(tmp_path: Path) -> None:
 def test_a_connection_that_is_lost_is_a_row() -> None:
     class Lost(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            if self.tell() > 20_000:
+            if self.tell() > 15_000:
                 raise TimeoutError("no answer")
             return super().read(size)
 
