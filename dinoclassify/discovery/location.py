@@ -86,6 +86,11 @@ def is_local_file(path: str) -> bool:
     return not is_url(path) and not locate_image(path).container
 
 
+def container_of(path: str) -> str:
+    """The archive or table of an image, by the text of its path; "" for an image in a file of its own."""
+    return Location.parse(path).container if MEMBER in path else ""
+
+
 def is_glob(path: str) -> bool:
     """Whether a path has wildcards."""
     return any(character in path for character in "*?[")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal
 
 from dinoclassify.discovery.existence import is_gone
-from dinoclassify.discovery.location import Location, absolute_path, is_relative_file
+from dinoclassify.discovery.location import absolute_path, container_of, is_relative_file
 from dinoclassify.errors import PruneError, UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.storage.reader import signature_of
@@ -257,7 +257,7 @@ class Output(Generic[R]):
 
         With the first source in it, and in each folder above it, the row goes that said why it could not be read.
         """
-        container = Location.parse(source.path).container
+        container = container_of(source.path)
         above = container or os.path.dirname(source.path.rstrip("/"))
         if above != before and self._previous.count:
             if container:
