@@ -128,9 +128,9 @@ class SeenFile:
             case [str(root), int(device), int(inode)]:
                 self.roots[root] = device, inode
             case [str(image), int(size), int(mtime_ns), status, code]:
-                rows[image] = Seen((size, mtime_ns), _status(status), _code(code), earlier=True)
+                rows[image] = _seen((size, mtime_ns), status, code)
             case [str(image), None, None, status, code]:
-                rows[image] = Seen((None, None), _status(status), _code(code), earlier=True)
+                rows[image] = _seen((None, None), status, code)
             case _:
                 raise ValueError("it holds something else")
 
@@ -149,16 +149,12 @@ def _values(image: str, last: Seen) -> list[object]:
     return [image, *last.signature, last.status, last.error_code]
 
 
-def _status(value: object) -> Status:
-    if value not in get_args(Status):
-        raise ValueError(f"{value} is no status")
-    return cast(Status, value)
-
-
-def _code(value: object) -> ErrorCode | None:
-    if value is not None and value not in get_args(ErrorCode):
-        raise ValueError(f"{value} is no error code")
-    return cast(ErrorCode | None, value)
+def _seen(signature: Signature, status: object, code: object) -> Seen:
+    if status not in get_args(Status):
+        raise ValueError(f"{status} is no status")
+    if code not in (None, *get_args(ErrorCode)):
+        raise ValueError(f"{code} is no error code")
+    return Seen(signature, cast(Status, status), cast(ErrorCode | None, code), earlier=True)
 
 
 def _line(content: object) -> bytes:

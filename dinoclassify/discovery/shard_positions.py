@@ -1,7 +1,7 @@
 """The positions of a shard's inputs among all inputs, as compact text: packed one by one, and unpacked lazily.
 
 Each number is stored as its distance from the previous one, in bytes of seven bits, of which the last has a clear high
-bit. These bytes are deflated and encoded in base64. A shard of 16 takes one byte a position, one of 1000 two.
+bit. These bytes are deflated and encoded in base64. One shard of 16 takes a byte for each position, one of 1000 two.
 """
 
 import base64

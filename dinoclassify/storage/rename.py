@@ -9,9 +9,9 @@ _NOREPLACE, _EXCHANGE = 1, 2  # of renameat2, from linux/fs.h
 _UNABLE = {errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.EMLINK}  # the system or file system cannot
 
 
-def exchange(one: str, other: str) -> bool:
+def exchange(first: str, second: str) -> bool:
     """Exchange two names atomically; False if the system or the file system cannot."""
-    return _renameat2(one, other, _EXCHANGE) == 0
+    return _renameat2(first, second, _EXCHANGE) == 0
 
 
 def rename_to_free(path: str, target: str) -> None:

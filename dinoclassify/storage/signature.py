@@ -74,14 +74,14 @@ def folder_identity(folder: str) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
-def same_signature(one: tuple[int | None, int | None], other: tuple[int | None, int | None]) -> bool:
+def same_signature(first: tuple[int | None, int | None], second: tuple[int | None, int | None]) -> bool:
     """Whether two signatures are equal. Times are compared as doubles, to which jq and other tools round them.
 
     Without a time, equal sizes do not count as equal.
     """
-    (size, mtime_ns), (other_size, other_mtime_ns) = one, other
+    (size, mtime_ns), (other_size, other_mtime_ns) = first, second
     if mtime_ns is None or other_mtime_ns is None:
-        return one == other == (None, None)
+        return first == second == (None, None)
     try:
         return size == other_size and float(mtime_ns) == float(other_mtime_ns)
     except OverflowError:  # a row may contain any number

@@ -88,23 +88,18 @@ class _CountingFile(io.RawIOBase):
         self._taken = 0
 
     def readable(self) -> bool:
-        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """Always true."""
         return True
 
     def tell(self) -> int:
-        """The position."""
         return self._file.tell()
 
     def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
-        """Set the position; gives the new one."""
         return self._file.seek(position, whence)
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes."""
         piece = self._file.read(size)
         self.count += len(piece)
         return piece

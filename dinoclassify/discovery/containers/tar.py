@@ -1,4 +1,4 @@
-"""The entries of a tar, plain or compressed: its headers, with damage told apart from the end."""
+"""The entries of a tar, plain or compressed: its headers, with damage distinguished from the end."""
 
 import io
 import os
@@ -207,11 +207,9 @@ class _Raw(io.RawIOBase):
         self._file = file
 
     def readable(self) -> bool:
-        """Always true."""
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
         try:
             piece, self._ahead = self._ahead or self._file.read(size), b""
         except Exception as error:
