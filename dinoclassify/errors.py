@@ -1,30 +1,30 @@
-"""The errors a user can meet, and the exit code of each.
+"""The errors that users can see, and the exit code of each.
 
     DinoclassifyError     1
-    ├── WorkerError       1   processes that decode cannot be started, or keep dying
+    ├── WorkerError       1   decoding processes cannot be started, or keep dying
     ├── UsageError        2   a wrong argument or option
-    ├── NoInputsError     4   PATHS name no image, or one of them is away
+    ├── NoInputsError     4   PATHS name no image, or one of them is missing
     ├── ModelError        5   the model could not be loaded, or does not fit the device
     ├── OutputError       6   the rows could not be written
-    ├── ProtectedError    7   stopped to protect the rows that are there
+    ├── ProtectedError    7   stopped to protect the existing rows
     │   ├── FailuresError 7   more images failed than --max-failures allows
     │   └── PruneError    7   --prune would drop more rows than --max-prune allows
     └── LockedError      11   another run writes the output
 
-An image that cannot be classified is no error: it is a row with status ``failed``. A run that writes such rows ends
-with exit code 3, unless --max-failures says how many are acceptable.
-Every message is one line that names the thing and the cure; the command line prints nothing else.
+An image that cannot be classified is not an error but a row with status ``failed``. A run that writes such rows ends
+with exit code 3, unless --max-failures accepts them.
+Every message is one line that names the problem and the cure; the command line prints nothing else.
 """
 
 
 class DinoclassifyError(Exception):
-    """Something went wrong that a person can understand and mend."""
+    """A problem that a user can understand and solve."""
 
     exit_code = 1
 
 
 class WorkerError(DinoclassifyError):
-    """The processes that decode cannot be started, or keep dying."""
+    """The decoding processes cannot be started, or keep dying."""
 
 
 class UsageError(DinoclassifyError):
@@ -34,7 +34,7 @@ class UsageError(DinoclassifyError):
 
 
 class NoInputsError(DinoclassifyError):
-    """There is nothing to classify."""
+    """There is nothing to classify, or an input is missing."""
 
     exit_code = 4
 
@@ -46,13 +46,13 @@ class ModelError(DinoclassifyError):
 
 
 class ProtectedError(DinoclassifyError):
-    """The run has stopped to protect the rows that are there. The output is as it was."""
+    """The run stopped to protect the existing rows. The output is unchanged."""
 
     exit_code = 7
 
 
 class FailuresError(ProtectedError):
-    """More images have failed than --max-failures allows."""
+    """More images failed than --max-failures allows."""
 
 
 class PruneError(ProtectedError):
@@ -60,11 +60,11 @@ class PruneError(ProtectedError):
 
 
 class OutputClosedError(Exception):
-    """The reader of stdout has gone, as `head` does when it has seen enough: the run ends quietly, with 0."""
+    """The reader of stdout closed it, as `head` does: the run ends quietly, with exit code 0."""
 
 
 class OutputError(DinoclassifyError):
-    """The rows cannot be written where they should go."""
+    """The rows cannot be written."""
 
     exit_code = 6
 

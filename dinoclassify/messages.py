@@ -1,22 +1,22 @@
-"""Wording that messages share: names in a line, counts, what was probably meant, text that is safe to print."""
+"""Wording that messages share: lists of names, counts, suggestions, and text that is safe to print."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error says first; its type where it says nothing."""
+    """The first line of an error's message; the name of its type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def name_some(names: Sequence[str], most: int = 5) -> str:
-    """Some names in a line: the first ones, and how many there are besides."""
+    """The first ``most`` names in one line, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def count_of(number: int, name: str) -> str:
-    """How many there are of what ``name`` calls one of: ``1 image``, ``2,000 images``."""
+    """A number and a noun in singular or plural: ``1 image``, ``2,000 images``."""
     ending = "" if number == 1 else "es" if name.endswith("s") else "s"
     return f"{number:,} {name}{ending}"
 
@@ -28,16 +28,16 @@ def join_words(words: Iterable[str]) -> str:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """` (did you mean ...?)` with the choice that is spelt most like ``name``; empty where none is."""
-    found = get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]}?)" if found else ""
+    """` (did you mean ...?)` with the choice most similar to ``name``; empty if none is similar."""
+    similar = get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return f" (did you mean {similar[0]}?)" if similar else ""
 
 
 def printable(text: str) -> str:
-    r"""The text on one line, without what would steer a terminal; bytes that are not UTF-8 appear as ``\xNN``."""
+    r"""The text on one line, with control characters escaped; bytes that are not UTF-8 appear as ``\xNN``."""
     return "".join(character if character.isprintable() else _escaped(character) for character in text)
 
 
 def _escaped(character: str) -> str:
-    is_byte = "\udc80" <= character <= "\udcff"  # as Python keeps it
+    is_byte = "\udc80" <= character <= "\udcff"  # a surrogate escape of Python
     return f"\\x{ord(character) & 0xFF:02x}" if is_byte else ascii(character)[1:-1]

@@ -1,4 +1,4 @@
-"""Which of the inputs that are found are taken: by pattern, by name, by a hash, by number."""
+"""Which inputs are taken: by pattern, by suffix, by a hash of the path, by number."""
 
 import hashlib
 import itertools
@@ -16,12 +16,12 @@ from dinoclassify.types.source import Source
 
 log = logging.getLogger(__name__)
 
-LINK = "link to a folder"  # what is passed over, beside suffixes
+LINK = "link to a folder"  # counted like a suffix
 _OTHER = "of other suffixes"
-_MOST_SUFFIXES = 1000  # that are counted by name: some programs number files there
+_MOST_SUFFIXES = 1000  # to count by name: some programs number files in the suffix
 _SHOWN_SUFFIXES = 5
 
-# What a folder walk takes. A path that is named, listed or matched by a glob is tried whatever its suffix.
+# The suffixes that a walk takes. A path that is named, listed or matched by a glob is tried whatever its suffix.
 # fmt: off
 IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
@@ -36,7 +36,7 @@ RAW_SUFFIXES = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One of ``count`` equal parts of the inputs, ``index`` from 1 to ``count``: chosen by a hash of the path."""
+    """Part ``index`` of ``count`` about equal parts of the inputs, numbered from 1 and chosen by a hash of the path."""
 
     index: int
     count: int
@@ -45,18 +45,18 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def __contains__(self, path: str) -> bool:
-        # The same on every machine, in every run and whatever the order.
+        # The same on every machine, in every run and in any order.
         digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
         return int.from_bytes(digest, "big") % self.count == self.index - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which of the inputs found are taken.
+    """Which inputs are taken.
 
     ``include`` and ``exclude`` are gitignore patterns. Inside a folder they are matched against the path below that
-    folder, elsewhere against the path as given. ``hidden`` and ``follow`` steer the walk only: take
-    entries whose name starts with a dot, enter symbolic links to folders. ``limit`` counts what the others leave.
+    folder, elsewhere against the path that the user wrote. ``hidden`` and ``follow`` concern walks only: take entries
+    whose name starts with a dot, enter symbolic links to folders. ``limit`` counts inputs after all other filters.
     """
 
     include: Sequence[str] = ()
@@ -68,12 +68,11 @@ class Filters:
 
 
 class InputSelector:
-    """The patterns, compiled once, and what else steers the search for inputs.
+    """The options of a search for inputs, with their patterns compiled once, and what the search notes on the way.
 
-    ``column`` is that of the tables among the inputs which has images. ``private``: see `storage.remote.web`.
-    ``passed_over`` counts, by suffix, the visible files that a walk finds and does not take for images, but for those
-    that the patterns leave out; each is logged. ``disks`` gets one folder on each device that is looked into, see
-    `discovery.roots.check_disks`.
+    ``column`` is the column of images in the tables among the inputs. ``private``: see `storage.remote.web`.
+    ``passed_over`` counts, by suffix, the visible files in a walk that are not images and not excluded by a pattern;
+    each is logged. ``disks`` gets one folder on each device searched, see `discovery.roots.check_disks`.
 
     Raises:
         UsageError: a pattern is not a gitignore pattern.
@@ -98,19 +97,19 @@ class InputSelector:
         self._exclude = _spec(filters.exclude)
 
     def take(self, path: str) -> bool:
-        """Whether a file is wanted. A folder, written with a slash at the end, is only ever excluded."""
+        """Whether the patterns take a file. A folder, written with a slash at the end, can only be excluded."""
         included = self._include is None or path.endswith("/") or self._include.match_file(path)
         return included and not self._exclude.match_file(path)
 
     def take_below(self, name: str, root: str) -> bool:
-        """Whether a walk of ``root``, a prefix or an archive, takes what is called ``name`` in it."""
+        """Whether the image ``name`` in ``root``, a prefix or an archive, is taken."""
         visible = self.hidden or not any(part.startswith(".") and part != ".." for part in name.split("/"))
         if visible and not has_image_suffix(name):
             self.pass_over(root, name)
         return visible and has_image_suffix(name) and self.take(name)
 
     def pass_over(self, root: str, name: str, *, kind: str | None = None) -> None:
-        """Count a file below ``root`` that is not an image by its suffix: under that, or as ``kind``."""
+        """Count and log a file below ``root`` that is not an image, under its suffix or as ``kind``."""
         if self._passed_over is None or not self.take(name):
             return
         kind = os.path.splitext(name)[1].lower() if kind is None else kind
@@ -120,17 +119,17 @@ class InputSelector:
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether a name is that of an image."""
+    """Whether the suffix of a name is that of an image."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def describe_passed_over(passed_over: Counter[str]) -> str:
-    """What was passed over, by suffix: ``12 passed over: 9 .psd, 3 without suffix``; empty if nothing was."""
+    """The message ``12 passed over: 9 .psd, 3 without suffix``; empty if no file was passed over."""
     return f"{passed_over.total():,} passed over: {describe_suffixes(passed_over)}" if passed_over else ""
 
 
 def describe_suffixes(passed_over: Counter[str]) -> str:
-    """The most common suffixes of what was passed over: ``9 .psd, 3 without suffix``."""
+    """The most common suffixes of the files passed over: ``9 .psd, 3 without suffix``."""
     most_common = passed_over.most_common(_SHOWN_SUFFIXES)
     shown = [f"{count:,} {kind or 'without suffix'}" for kind, count in most_common]
     if others := passed_over.total() - sum(count for _, count in most_common):
@@ -139,7 +138,7 @@ def describe_suffixes(passed_over: Counter[str]) -> str:
 
 
 def take_shard_and_limit(sources: Iterable[Source], filters: Filters) -> Iterator[Source]:
-    """Of all inputs those of the shard, each with its position among all; and of these as many as the limit says."""
+    """The inputs of the shard, each with its position among all inputs, up to the limit."""
     shard = filters.shard
     if shard is not None:
         numbered = (replace(source, position=position) for position, source in enumerate(sources))

@@ -1,4 +1,4 @@
-"""Images that a Python program has in memory -> sources, whose bytes go to the workers as those of files do."""
+"""Images in the memory of a Python program -> sources with their bytes."""
 
 import io
 
@@ -7,14 +7,14 @@ from PIL import Image, ImageOps
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
 
-# What TIFF stores as it is.
-_STORED_AS_IT_IS = frozenset({"1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "I;16", "F"})
+# The modes of Pillow that TIFF stores without conversion.
+_TIFF_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "I;16", "F"})
 
 
 def in_memory(image: Image.Image | bytes, number: int) -> Source:
-    """The source of an image, or of an encoded one (the bytes of a JPEG, say): input ``number``, from 0.
+    """The source of an image, decoded or encoded (the bytes of a JPEG, say): input ``number``, from 0.
 
-    It is called ``<image 3>``, which names no file. An image that cannot be loaded is a source that fails.
+    Its path is ``<image 3>``, which is not a file. An image that cannot be loaded becomes a source that fails.
     """
     name = f"<image {number}>"
     if isinstance(image, bytes):
@@ -27,15 +27,15 @@ def in_memory(image: Image.Image | bytes, number: int) -> Source:
 
 
 def _encode(image: Image.Image) -> bytes:
-    """The same pixels, upright and lossless: as an uncompressed TIFF, which is fast, where that holds all of them."""
+    """The same pixels, upright and lossless: an uncompressed TIFF, which is fast, or a PNG for a transparent colour."""
     upright = ImageOps.exif_transpose(image)
     transparent = upright.info.get("transparency")
     upright.info.clear()  # compression, colour profile and other settings of the file it came from
     content = io.BytesIO()
-    if transparent is not None:  # one colour is: the model's own processor may have a way with these
+    if transparent is not None:  # one colour is transparent: the model's own processor may treat it
         upright.save(content, "PNG", transparency=transparent, compress_level=1)
         return content.getvalue()
-    if upright.mode not in _STORED_AS_IT_IS:
+    if upright.mode not in _TIFF_MODES:
         upright = upright.convert("RGBA" if upright.mode in {"PA", "La", "RGBa"} else "RGB")
     upright.save(content, "TIFF")
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""What is known of images, for training and tests: from folders, one for each class, or from a table."""
+"""Images with known labels, for training and evaluation: from one folder for each class, or from a table."""
 
 import logging
 import os
@@ -16,13 +16,13 @@ from dinoclassify.storage.paths import shown_path
 
 log = logging.getLogger(__name__)
 
-LEAST = 2  # images of a class for training: one to learn from, one to judge by
+LEAST = 2  # images of a class for training: one to learn from, one to evaluate on
 SEPARATOR = ";"  # between the labels of an image that may have many
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An image and its labels: one or, where there may be many, any number."""
+    """An image and its labels: one, or with ``many`` any number."""
 
     path: str
     labels: tuple[str, ...]
@@ -38,11 +38,11 @@ class LabelTable:
 
 
 def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
-    """The images below ``root``, each of the class that the folder right below ``root`` is named after; all classes.
+    """The images below ``root``, labelled with the name of the folder directly below it; and all classes.
 
     Raises:
-        UsageError: ``root`` is no folder, or has none in it.
-        NoInputsError: there are no images, or ``root`` or a folder in it is away or cannot be listed.
+        UsageError: ``root`` is not a folder, or has no folders in it.
+        NoInputsError: there are no images, or ``root`` or a folder in it is missing or cannot be listed.
     """
     check_roots([root], InputSelector(Filters()))
     if not os.path.isdir(root):
@@ -67,13 +67,13 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
     """The images of a table, each once.
 
     Args:
-        table: its rows without a label are left out, unless there may be many.
-        folder: what paths that are not absolute begin in; the current folder if it is not given.
-        many: an image may have many labels, with semicolons between, or none.
+        table: the table. Rows without a label are left out, unless an image may have ``many``.
+        folder: the folder that relative paths start from, by default the current one.
+        many: an image may have many labels, separated by semicolons, or none.
 
     Raises:
-        UsageError: the table cannot be read, or says two things of one image.
-        NoInputsError: it has no rows.
+        UsageError: the table cannot be read, or has different labels for the same image.
+        NoInputsError: the table has no images with labels.
     """
     images: dict[str, Labelled] = {}
     unlabelled = 0
@@ -85,8 +85,8 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
         path = os.path.join(folder, name) if folder is not None else name
         known = images.setdefault(os.path.abspath(path), Labelled(path, labels))
         if known.labels != labels:
-            one, other = (SEPARATOR.join(some) or "nothing" for some in (known.labels, labels))
-            raise UsageError(f"{table.name} says two things of {path}, {one} and {other}: leave one out")
+            first, second = (SEPARATOR.join(each) or "nothing" for each in (known.labels, labels))
+            raise UsageError(f"{table.name} says two things of {path}, {first} and {second}: leave one out")
     if unlabelled:
         log.warning("%s rows of %s have no label and are left out", f"{unlabelled:,}", table.name)
     if not images:
@@ -95,15 +95,15 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
 
 
 def count_classes(images: Sequence[Labelled], classes: Sequence[str], *, multi_label: bool) -> dict[str, int]:
-    """How many images each class has, which must be enough to train on.
+    """The number of images of each class, checked to be enough for training.
 
     Raises:
-        UsageError: there is nothing to tell apart, or too little to learn a class from.
+        UsageError: there are fewer than two classes, or too few images of one, or too few without one.
     """
     if not classes:
         raise UsageError("no image has a label: there is nothing to train")
-    found = Counter(label for image in images for label in image.labels)
-    counts = {label: found[label] for label in classes}
+    counter = Counter(label for image in images for label in image.labels)
+    counts = {label: counter[label] for label in classes}
     if few := [f"{label} ({count})" for label, count in counts.items() if count < LEAST]:
         raise UsageError(
             f"each class needs {LEAST} images that can be read, too few has {name_some(few)}: add some or drop it"

@@ -1,4 +1,4 @@
-"""Lists of paths: text on stdin or in a file, NUL-separated or by line, and a column of a table; and new lists."""
+"""Lists of paths: reading them from stdin, a text file or a column of a table, and writing new ones."""
 
 import codecs
 import logging
@@ -12,27 +12,28 @@ from dinoclassify.errors import UsageError
 from dinoclassify.storage.atomic import append, as_output_errors, close_checked, open_in_place
 from dinoclassify.storage.missing import why_unread
 from dinoclassify.storage.remote import object_store
-from dinoclassify.storage.remote.object_store import is_for_lists
+from dinoclassify.storage.remote.errors import failure
+from dinoclassify.storage.remote.url import is_for_lists, is_url
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
 
 log = logging.getLogger(__name__)
 
 STDIN = "-"
-_LONGEST = 1 << 20  # bytes: no path is as long
+_LONGEST = 1 << 20  # bytes; no path is as long
 
 
 def listed_paths(name: str, column: str | None = None, *, null: bool = False, private: bool = False) -> Iterator[str]:
-    """The paths of a list, each as soon as it is complete.
+    """The paths of a list, each as soon as it is read.
 
     Args:
         name: ``-`` for stdin, a ``.csv`` or ``.parquet`` table, or any other file as text; each may be a URL.
-        column: the column of a table; ``path`` if not given.
-        null: text is NUL-separated. Otherwise one path a line; lines may end in CRLF, empty ones are skipped.
+        column: the column of a table, by default ``path``.
+        null: text is NUL-separated. Otherwise it has one path a line; lines may end in CRLF, empty ones are skipped.
         private: see `storage.remote.web`.
 
     Raises:
-        UsageError: the list cannot be read, or is not what its name says.
+        UsageError: the list cannot be read, or is not of the format that its name says.
     """
     if _suffix(name) in _TABLES:
         yield from (path for (path,) in table_rows(name, {"--column": column or "path"}, private=private) if path)
@@ -44,7 +45,7 @@ def listed_paths(name: str, column: str | None = None, *, null: bool = False, pr
 
 
 def listed_source(path: str) -> Source:
-    """What an entry of a list stands for. A URL whose scheme lists may not name is a failed input: nothing connects."""
+    """The source of an entry of a list. A URL of a scheme that lists may not name fails without a connection."""
     if is_for_lists(path):
         return Source(path)
     scheme = path.partition(":")[0].lower()
@@ -53,15 +54,15 @@ def listed_source(path: str) -> Source:
 
 
 def table_rows(name: str, columns: Mapping[str, str], *, private: bool = False) -> Iterator[tuple[str, ...]]:
-    """Some columns of a table, row by row, as text; empty where there is no value.
+    """The values of some columns of a table, row by row, as text; a missing value is empty.
 
     Args:
         name: a ``.csv`` or ``.parquet`` file.
-        columns: the names of the columns, each under the option that chooses it.
+        columns: the names of the columns, by the option that chooses each.
         private: see `storage.remote.web`.
 
     Raises:
-        UsageError: the table cannot be read, or is not what its name says, or lacks a column.
+        UsageError: the table cannot be read, is not of the format that its name says, or lacks a column.
     """
     if _suffix(name) not in _TABLES:
         raise UsageError(f"{name} is not a table: its name must end in {' or '.join(_TABLES)}")
@@ -72,10 +73,10 @@ def table_rows(name: str, columns: Mapping[str, str], *, private: bool = False) 
 
 @contextmanager
 def writing_paths(output: str | None, *, null: bool) -> Iterator[Callable[[str], None]]:
-    """A function that writes a path to a new list, as ``--files-from`` takes it; it does nothing if ``output`` is None.
+    """A function that writes a path to a new list for ``--files-from``; it does nothing if ``output`` is None.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the list cannot be written.
     """
     if output is None:
         yield lambda _: None
@@ -92,16 +93,16 @@ def writing_paths(output: str | None, *, null: bool) -> Iterator[Callable[[str],
 
 
 def list_line(path: str, output: str, *, null: bool) -> bytes:
-    """A path as it stands in the list ``output``, exactly, with its end."""
+    """The exact bytes of a path in the list ``output``, with its separator."""
     if not null and ("\n" in path or path.endswith("\r")):
         log.warning("%s breaks the list %s: use -0", path, output)
     return os.fsencode(path) + (b"\0" if null else b"\n")
 
 
 def _open(name: str, *, private: bool, seekable: bool = False) -> BinaryIO:
-    if object_store.is_url(name):
+    if is_url(name):
         return (object_store.open_file if seekable else object_store.open_stream)(name, private=private)
-    # Not sys.stdin: Python aborts on its way out if a thread still waits for that.
+    # Not sys.stdin: Python aborts at its end if a thread is still reading that.
     return open(0 if name == STDIN else name, "rb", closefd=name != STDIN)
 
 
@@ -117,7 +118,7 @@ def _text(stream: BinaryIO, *, null: bool) -> Iterator[str]:
 
 def _split_at_nul(stream: BinaryIO) -> Iterator[bytes]:
     rest = b""
-    while chunk := cast(BufferedReader, stream).read1():  # no more than there is, or a pipe would be waited for
+    while chunk := cast(BufferedReader, stream).read1():  # read() would block until a pipe has sent enough
         *complete, rest = (rest + chunk).split(b"\0")
         yield from complete
         if len(rest) > _LONGEST:
@@ -133,8 +134,8 @@ def _csv_rows(name: str, file: BinaryIO, columns: Mapping[str, str]) -> Iterator
             file,
             chunksize=10_000,
             dtype=object,  # text of any bytes
-            index_col=False,  # not even where lines have a comma too many
-            keep_default_na=False,  # an image may well be called NA
+            index_col=False,  # even if lines have an extra comma
+            keep_default_na=False,  # an image may be called NA
             encoding_errors="surrogateescape",
         ) as chunks:
             for chunk in chunks:
@@ -154,7 +155,7 @@ def _parquet_rows(name: str, file: BinaryIO, columns: Mapping[str, str]) -> Iter
             for batch in table.iter_batches(columns=list(dict.fromkeys(columns.values()))):
                 texts = [batch.column(column).cast(pa.string()).to_pylist() for column in columns.values()]
                 yield from (tuple(value or "" for value in values) for values in zip(*texts, strict=True))
-    except (pa.ArrowException, KeyError) as error:  # the latter of a column that is there twice
+    except (pa.ArrowException, KeyError) as error:  # KeyError: a column exists twice
         wanted = ", ".join(columns.values())
         raise UsageError(f"{name} is not a Parquet table with text in the column {wanted}: {error}") from error
 
@@ -173,7 +174,7 @@ def _reporting(name: str) -> Iterator[None]:
     except IsADirectoryError as error:
         raise UsageError(f"{name} is a folder, not a list: name it among PATHS") from error
     except OSError as error:
-        reason = object_store.failure(error).message if object_store.is_url(name) else why_unread(name, error)
+        reason = failure(error).message if is_url(name) else why_unread(name, error)
         raise UsageError(f"cannot read the list {name}: {reason}") from error
 
 

@@ -1,20 +1,18 @@
-"""PATHS before a run and after it: a root that is away would cost the rows of all that lies below it."""
+"""Checks of PATHS before and after a run: a missing root would cost the rows of all images below it."""
 
 import errno
 import logging
 import os
 from collections.abc import Mapping, Sequence
 
-from dinoclassify.discovery.archives import is_archive, split_key
-from dinoclassify.discovery.containers import is_in_store
-from dinoclassify.discovery.discover import glob_folder, is_pattern, matches
-from dinoclassify.discovery.filters import InputSelector, has_image_suffix, is_glob
-from dinoclassify.discovery.image_tables import is_table
-from dinoclassify.discovery.path_list import STDIN
+from dinoclassify.discovery.filters import InputSelector, has_image_suffix
+from dinoclassify.discovery.glob import glob_folder, matches
+from dinoclassify.discovery.location import Kind, Location, is_glob, locate
+from dinoclassify.discovery.store import has_match
 from dinoclassify.errors import NoInputsError
 from dinoclassify.storage.missing import why_missing
-from dinoclassify.storage.remote.object_store import failure, is_url
-from dinoclassify.storage.remote.web import is_web
+from dinoclassify.storage.remote.errors import failure
+from dinoclassify.storage.remote.url import is_web
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +21,12 @@ _MOST_WORDS = 5  # in a name with blanks that was not quoted
 
 
 def check_roots(paths: Sequence[str], selector: InputSelector) -> None:
-    """See that each path is there: a folder that can be listed, a glob or a store prefix that has a first match.
+    """Check that each path exists: that a folder can be listed, and that a glob or a store prefix has a match.
 
-    A path with the suffix of an image, archive or table passes unseen: where it is away, it gets its row.
+    A path with the suffix of an image, archive or table is not checked: if it is missing, it gets its row.
 
     Raises:
-        NoInputsError: one is away; the message says which, why, and what to do.
+        NoInputsError: a path is missing; the message says which, why, and what to do.
         UsageError: the scheme of a URL is unknown, or needs a package that is not installed.
     """
     for number, path in enumerate(paths):
@@ -39,13 +37,13 @@ def check_roots(paths: Sequence[str], selector: InputSelector) -> None:
 
 
 def check_disks(disks: Mapping[int, str]) -> None:
-    """See that no disk went away since the search for inputs. It looks like a folder that has become empty.
+    """Check that no disk was unmounted since the search for inputs; its folder would look empty.
 
     Args:
-        disks: a folder on each device, as `InputSelector` notes them.
+        disks: a folder on each device, as `InputSelector` collects them.
 
     Raises:
-        NoInputsError: where a folder was, there is another device now.
+        NoInputsError: a folder is on another device now.
     """
     for device, folder in disks.items():
         if _device_at(folder) != device:
@@ -53,7 +51,7 @@ def check_disks(disks: Mapping[int, str]) -> None:
 
 
 def _device_at(folder: str) -> int | None:
-    """The device of a folder, or of what is left of the way to it; None if it does not answer."""
+    """The device of a folder, or of the nearest one above that exists; None if it does not answer."""
     while True:
         try:
             return os.stat(os.path.join(folder, ".")).st_dev  # the dot: an automounter mounts it again
@@ -64,28 +62,30 @@ def _device_at(folder: str) -> int | None:
 
 
 def _trouble(path: str, selector: InputSelector) -> str | None:
-    """Why a path is away, and the cure; None if it is there, or gets a row."""
-    if path == STDIN or is_web(path):
-        return None
-    if is_url(path):
-        return _trouble_in_store(path, selector)
-    if os.path.isdir(path):
-        return _trouble_in_folder(path)
-    if is_pattern(path):
-        errors: list[OSError] = []
-        return _no_match(path, errors) if next(matches(path, selector, errors.append), None) is None else None
-    return None if _gets_a_row(path) else _trouble_at(path)
+    """Why a path is missing, and the cure; None if it exists, or gets a row."""
+    match locate(path).kind:
+        case Kind.STDIN:
+            return None
+        case Kind.STORE:
+            return _trouble_in_store(path, selector)
+        case Kind.FOLDER:
+            return _trouble_in_folder(path)
+        case Kind.GLOB:
+            return _trouble_in_glob(path, selector)
+        case _:
+            return None if is_web(path) or _gets_a_row(path) else _trouble_at(path)
 
 
 def _gets_a_row(path: str) -> bool:
-    return has_image_suffix(path) or is_archive(path) or is_table(path) or split_key(path) is not None
+    """Whether the name of a path alone makes it an input, even if it is missing."""
+    return has_image_suffix(path) or Location.parse(path).kind in {Kind.ARCHIVE, Kind.TABLE, Kind.MEMBER}
 
 
 def _trouble_in_store(url: str, selector: InputSelector) -> str | None:
     if _gets_a_row(url) and not is_glob(url):
         return None
     try:
-        if is_in_store(url, selector):
+        if has_match(url, selector):
             return None
     except OSError as error:
         return f"{url} cannot be listed ({failure(error).message}): check its name and your access"
@@ -94,7 +94,7 @@ def _trouble_in_store(url: str, selector: InputSelector) -> str | None:
 
 def _trouble_in_folder(folder: str) -> str | None:
     try:
-        with os.scandir(os.path.join(folder, ".")) as entries:  # the dot: entries must be in reach, too
+        with os.scandir(os.path.join(folder, ".")) as entries:  # the dot: the folder must be searchable, too
             next(entries, None)
     except OSError as error:
         return _not_listed(folder, error)
@@ -105,8 +105,10 @@ def _not_listed(folder: str, error: OSError) -> str:
     return f"{folder} cannot be listed ({error.strerror}): let this user read it, or leave it out"
 
 
-def _no_match(pattern: str, errors: Sequence[OSError]) -> str:
-    """Why a glob matches nothing."""
+def _trouble_in_glob(pattern: str, selector: InputSelector) -> str | None:
+    errors: list[OSError] = []
+    if next(matches(pattern, selector, errors.append), None) is not None:
+        return None
     trouble = _not_listed(errors[0].filename, errors[0]) if errors else _trouble_at(glob_folder(pattern))
     return f"nothing matches {pattern}: {trouble or 'check the pattern'}"
 
@@ -123,7 +125,7 @@ def _trouble_at(path: str) -> str | None:
 
 
 def _unquoted_blank(paths: Sequence[str], number: int) -> str | None:
-    """What to say if the path, put together with its neighbours, is a name with blanks in it."""
+    """The message for a path that, joined with its neighbours, is an existing name with blanks; None if it is not."""
     for first in range(max(0, number - _MOST_WORDS), number + 1):
         for last in range(max(number, first + 1), min(len(paths), first + _MOST_WORDS)):
             whole = " ".join(paths[first : last + 1])

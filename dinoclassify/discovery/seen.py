@@ -1,7 +1,7 @@
-"""The last row of each image that a watch has seen: what need not be labelled again.
+"""The last row of each image that a watch has seen, so that it is not labelled again.
 
-Rows stand in the output. Since other programs may rotate that at any time, also while no watch runs, a file beside it
-keeps what they say in short.
+The rows are in the output. Other programs may rotate that at any time, also while no watch runs, so a file beside it
+keeps a summary of them.
 """
 
 import json
@@ -19,14 +19,14 @@ from dinoclassify.storage.signature import Identity
 from dinoclassify.types.prediction import ErrorCode, Row, Status
 from dinoclassify.types.source import Signature
 
-_END = b"\n"  # of what was rotated away
+_END = b"\n"  # ends the rows that were rotated away
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """The last row of an image.
 
-    ``signature`` is that of the file as it was read. ``earlier``: an earlier run has made the row.
+    ``signature`` is that of the file when it was read. ``earlier``: the row is from an earlier run.
     """
 
     signature: Signature
@@ -36,7 +36,7 @@ class Seen:
 
 
 def seen_in(row: Row, signature: Signature = (None, None), *, earlier: bool = False) -> Seen:
-    """What a row says of its image; ``signature`` is for one that could not be read, and so has none in its row."""
+    """The summary of a row; ``signature`` is for an image that could not be read, whose row has none."""
     if row.size is not None and row.mtime_ns is not None:
         signature = row.size, row.mtime_ns
     return Seen(signature, row.status, row.failure.code if row.failure is not None else None, earlier)
@@ -45,10 +45,10 @@ def seen_in(row: Row, signature: Signature = (None, None), *, earlier: bool = Fa
 class SeenFile:
     """The file beside an output: a line of JSON for each row, in the order in which rows are written.
 
-    What was rotated away stands before an empty line, what the output has behind it.
+    An empty line separates the rows that were rotated away from those in the output.
 
     Args:
-        made_with: what the rows depend on: those of another model are no rows of this one.
+        made_with: the fingerprint of the run; a file with another one is not used.
     """
 
     def __init__(self, made_with: Mapping[str, object]) -> None:
@@ -56,38 +56,38 @@ class SeenFile:
         self._path = ""
         self._descriptor: int | None = None
         self._lock = threading.Lock()  # one thread adds rows while another begins the file anew
-        self.rotated: dict[str, Seen] = {}  # the images whose rows are not in the output any more, by absolute path
-        self.roots: dict[str, Identity] = {}  # which folders the roots were when images were last in them
+        self.rotated: dict[str, Seen] = {}  # images whose rows were rotated away, by absolute path
+        self.roots: dict[str, Identity] = {}  # the identity of each root when images were last in it
 
     def read(self, output: str) -> dict[str, Seen]:
-        """Read the file; gives the last rows of images that were in the output, by absolute path.
+        """Read the file; gives the last rows in the output, by absolute path of the image.
 
         Raises:
-            UsageError: it cannot be read.
+            UsageError: the file cannot be read.
         """
         self._path = path = OutputPaths(output).seen
-        found: dict[str, Seen] = {}
+        rows: dict[str, Seen] = {}
         try:
             with open(path, "rb") as file:
                 if json.loads(file.readline()) == json.loads(_line(self._made_with)):
                     for line in file:
                         if line == _END:
-                            self.rotated, found = found, {}
-                        elif line.endswith(b"\n"):  # else a kill has torn it
-                            self._take(json.loads(line), found)
+                            self.rotated, rows = rows, {}
+                        elif line.endswith(b"\n"):  # a kill can tear the last line
+                            self._take(json.loads(line), rows)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, RecursionError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             cure = "remove it; images whose rows were rotated away are then labelled again"
             raise UsageError(f"cannot read {path} ({reason}): {cure}") from error
-        return found
+        return rows
 
     def replace(self, output: str, rows: Mapping[str, Seen]) -> None:
-        """Begin the file anew, with the last rows of images in the output. Who may read that may read it.
+        """Rewrite the file with the last rows of images in the output, whose permissions it gets.
 
         Raises:
-            OutputError: it cannot be written; it stays as it was, and is added to.
+            OutputError: the file cannot be written; it stays unchanged, and later rows are added to it.
         """
         self._path = path = OutputPaths(output).seen
         with self._lock:
@@ -104,15 +104,15 @@ class SeenFile:
                     self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def add(self, image: str, last: Seen) -> None:
-        """Add a row, which stands in the output already.
+        """Add a row that is already in the output.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         self._add(_values(image, last))
 
     def add_root(self, root: str, identity: Identity) -> None:
-        """Add which folder a root is now. Where it cannot be written it is not added."""
+        """Add the identity of a root; nothing is added if the file cannot be written."""
         with suppress(OutputError):
             self._add([root, *identity])
             self.roots[root] = identity
@@ -122,14 +122,14 @@ class SeenFile:
         with self._lock:
             self._close()
 
-    def _take(self, values: list[str | int | None], found: dict[str, Seen]) -> None:
+    def _take(self, values: list[str | int | None], rows: dict[str, Seen]) -> None:
         match values:
             case [str(root), int(device), int(inode)]:
                 self.roots[root] = device, inode
             case [str(image), int(size), int(mtime_ns), status, code]:
-                found[image] = Seen((size, mtime_ns), _status(status), _code(code), earlier=True)
+                rows[image] = _seen((size, mtime_ns), status, code)
             case [str(image), None, None, status, code]:
-                found[image] = Seen((None, None), _status(status), _code(code), earlier=True)
+                rows[image] = _seen((None, None), status, code)
             case _:
                 raise ValueError("it holds something else")
 
@@ -148,16 +148,12 @@ def _values(image: str, last: Seen) -> list[object]:
     return [image, *last.signature, last.status, last.error_code]
 
 
-def _status(value: object) -> Status:
-    if value not in get_args(Status):
-        raise ValueError(f"{value} is no status")
-    return cast(Status, value)
-
-
-def _code(value: object) -> ErrorCode | None:
-    if value is not None and value not in get_args(ErrorCode):
-        raise ValueError(f"{value} is no error code")
-    return cast(ErrorCode | None, value)
+def _seen(signature: Signature, status: object, code: object) -> Seen:
+    if status not in get_args(Status):
+        raise ValueError(f"{status} is no status")
+    if code not in (None, *get_args(ErrorCode)):
+        raise ValueError(f"{code} is no error code")
+    return Seen(signature, cast(Status, status), cast(ErrorCode | None, code), earlier=True)
 
 
 def _line(content: object) -> bytes:

@@ -1,7 +1,7 @@
-"""Ascending numbers in little room: packed as they come, unpacked as they are asked for.
+"""The positions of a shard's inputs among all inputs, as compact text: packed one by one, and unpacked lazily.
 
-Of each number there is its distance from the one before, seven bits to a byte, the last of which has a clear high bit;
-these bytes are deflated, and that is written in base64. Of one in 16 that is a byte each, of one in 1000 two.
+Each number is stored as its distance from the previous one, in bytes of seven bits, of which the last has a clear high
+bit. These bytes are deflated and encoded in base64. One shard of 16 takes a byte for each position, one of 1000 two.
 """
 
 import base64
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from itertools import chain
 
 _MOST_BITS = 63  # of a number
-_AT_ONCE = 1024  # letters of base64 that are unpacked together, to less than a megabyte
+_CHUNK = 1024  # letters of base64 to unpack at a time, to less than a megabyte
 
 
 class PackedPositions:
-    """Positions of inputs, each higher than the one before."""
+    """Ascending positions of inputs, packed as they are added."""
 
     def __init__(self) -> None:
         self._deflate = zlib.compressobj()
@@ -25,7 +25,7 @@ class PackedPositions:
         """Add a position.
 
         Raises:
-            ValueError: it is not higher than the last one.
+            ValueError: the position is not higher than the last one.
         """
         gap = position - self._next
         if gap < 0:
@@ -37,15 +37,15 @@ class PackedPositions:
         self._next = position + 1
 
     def packed(self) -> str:
-        """All positions so far, for `unpacked`."""
+        """The text of all positions so far."""
         return base64.b64encode(self._packed + self._deflate.copy().flush()).decode("ascii")
 
 
 def unpacked(text: str) -> Iterator[int]:
-    """The positions of which `PackedPositions` made this text.
+    """The positions in a text of `PackedPositions`, lazily.
 
     Raises:
-        ValueError: it made no such text.
+        ValueError: the text is damaged.
     """
     position, gap, bits = -1, 0, 0
     for byte in chain.from_iterable(_inflated(text)):
@@ -65,8 +65,8 @@ def unpacked(text: str) -> Iterator[int]:
 def _inflated(text: str) -> Iterator[bytes]:
     inflate = zlib.decompressobj()
     try:
-        for start in range(0, len(text), _AT_ONCE):
-            yield inflate.decompress(base64.b64decode(text[start : start + _AT_ONCE], validate=True))
+        for start in range(0, len(text), _CHUNK):
+            yield inflate.decompress(base64.b64decode(text[start : start + _CHUNK], validate=True))
         yield inflate.flush()
     except zlib.error as error:
         raise ValueError(str(error)) from error

@@ -1,6 +1,6 @@
-"""Folders into which images are dropped -> a stream of `Source` that does not end.
+"""Folders into which images are dropped -> an endless stream of `Source`.
 
-A folder is looked at again and again: that works on every file system, also where another machine writes.
+The folders are polled, which works on every file system, also when another machine writes to it.
 """
 
 import errno
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from dinoclassify.discovery.paths import absolute_path
+from dinoclassify.discovery.location import absolute_path
 from dinoclassify.discovery.seen import Seen, seen_in
 from dinoclassify.storage.signature import Identity, folder_identity, same_signature
 from dinoclassify.types.prediction import Row
@@ -20,16 +20,16 @@ from dinoclassify.types.source import Signature, Source
 
 log = logging.getLogger(__name__)
 
-PAUSE = 1.0  # seconds between two looks, at least
-SETTLED = 2.0  # seconds for which a file has not changed when it is taken for complete
-FIRST_RETRY, LAST_RETRY = 10.0, 3600.0  # seconds until an image is tried again, which double each time
-_IDLE = 4  # times as long as a look takes nothing is done after it: a large tree costs a fifth of a processor
+PAUSE = 1.0  # seconds between two polls, at least
+SETTLED = 2.0  # seconds without a change after which a file counts as complete
+FIRST_RETRY, LAST_RETRY = 10.0, 3600.0  # seconds until a failed image is tried again; they double each time
+_IDLE = 4  # rest this many times as long as a poll takes: a large tree uses a fifth of a processor
 _PASSING = frozenset({"unreadable", "timeout", "out_of_memory"})  # failures that may pass by themselves
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What a file is like: its size in bytes, and when its content, or anything about it, has changed last."""
+    """The state of a file: its size in bytes, and when its content, or anything about it, last changed."""
 
     size: int
     mtime_ns: int
@@ -42,9 +42,9 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Retry:
-    """When an image that has failed is tried again: after a pause in seconds, at a time of the monotonic clock.
+    """The next try of a failed image: ``pause`` seconds after the last one, ``at`` a time of the monotonic clock.
 
-    ``ctime_ns`` is that of the file when it was tried last, if that is known.
+    ``ctime_ns`` is that of the file at the last try, if known.
     """
 
     ctime_ns: int | None = None
@@ -57,15 +57,15 @@ class _UnreadableFolderError(PermissionError):
 
 
 class Watch:
-    """The images that are in some folders and those that come, each with its last row.
+    """The images in some folders, present and future, each with its last row.
 
-    One thread asks for `sources` while another tells of their rows, with `is_news` and `note`.
+    One thread iterates over `sources` while another reports their rows, with `is_news` and `note`.
 
     Args:
-        look: finds the images that are there now.
-        roots: the folders in which ``look`` looks.
-        seen: the last row of each image that has one, by absolute path; kept up to date.
-        identities: which folders the roots were when images were last in them, by absolute path; kept up to date.
+        look: finds the images in the folders now.
+        roots: the folders that ``look`` searches.
+        seen: the last row of each image that has one, by absolute path; updated.
+        identities: the identity of each root when images were last in it, by absolute path; updated.
     """
 
     def __init__(
@@ -77,32 +77,32 @@ class Watch:
     ) -> None:
         self._look, self._folder = look, os.getcwd()
         self._roots = {root: absolute_path(root, self._folder) for root in roots}
-        self._settling: dict[str, tuple[_State, float]] = {}  # what may not be complete, and since when it is so
-        self._given: dict[str, _State] = {}  # what has no row yet, as it was when it was given
-        self._retries: dict[str, _Retry] = {}  # of images that have failed in this run
-        self.unreachable: dict[str, str] = {}  # folders, and why what is in them cannot be looked at
-        self._present: set[str] | None = None  # the images that the last look has found; None before the first
-        self._finding: set[str] = set()  # those that this look has found so far
+        self._settling: dict[str, tuple[_State, float]] = {}  # files that may be incomplete, and the time of that state
+        self._pending: dict[str, _State] = {}  # images without a row yet, and their state when they were yielded
+        self._retries: dict[str, _Retry] = {}  # of images that failed in this run
+        self.unreachable: dict[str, str] = {}  # folders whose files cannot be looked at, and why
+        self._present: set[str] | None = None  # the images of the last poll; None before the first
+        self._finding: set[str] = set()  # the images of this poll so far
         self.seen = {} if seen is None else seen
         self.identities = {} if identities is None else identities
-        self.away: dict[str, str] = {}  # roots whose disk seems to be away, and what shows it
+        self.away: dict[str, str] = {}  # roots whose disk seems to be unmounted, and the evidence
 
     @property
     def waiting(self) -> int:
-        """How many images are to get a row: those that may not be complete, and those that are being labelled."""
-        return len(self._settling.keys() | self._given.keys())
+        """The number of images that will get a row: those that may be incomplete, and those being labelled."""
+        return len(self._settling.keys() | self._pending.keys())
 
     @property
     def is_idle(self) -> bool:
         """Whether no image is being labelled."""
-        return not self._given
+        return not self._pending
 
     def sources(self, rest: Callable[[float], None], beat: Callable[[], None] = lambda: None) -> Iterator[Source]:
-        """Each image that has no row as soon as it seems complete; and again if it changes, or may do better now.
+        """Each image without a row once it seems complete; and again if it changes, or if a failure may have passed.
 
         Args:
-            rest: called after each look at the folders, with the seconds until the next.
-            beat: called for each image in a look.
+            rest: called after each poll, with the seconds until the next.
+            beat: called for each image of a poll.
         """
         while True:
             started, busy = time.monotonic(), 0.0
@@ -117,16 +117,16 @@ class Watch:
         return absolute_path(path, self._folder)
 
     def is_news(self, row: Row) -> bool:
-        """Whether a row says something that the last row of its image does not. An image that has gone needs no row."""
+        """Whether a row differs from the last row of its image. An image that has vanished needs no row."""
         if row.failure is not None and row.failure.code == "vanished":
             return False
-        last, now = self.seen.get(self.key(row.path)), self.seen_in(row)
-        if last is None or (last.status, last.error_code) != (now.status, now.error_code):
+        last, new = self.seen.get(self.key(row.path)), self.seen_in(row)
+        if last is None or (last.status, last.error_code) != (new.status, new.error_code):
             return True
-        return not same_signature(last.signature, now.signature)
+        return not same_signature(last.signature, new.signature)
 
     def note(self, row: Row) -> None:
-        """Take a row that was written, or is no news, for the last one of its image."""
+        """Remember the last row of an image, which was written or is not news."""
         file = self.key(row.path)
         last = self.seen.get(file)
         if self.is_news(row):
@@ -136,23 +136,23 @@ class Watch:
         else:
             is_same = last is not None and last.error_code == row.failure.code and file in self._retries
             pause = min(2 * self._retries[file].pause, LAST_RETRY) if is_same else FIRST_RETRY
-            state = self._given.get(file)
+            state = self._pending.get(file)
             self._retries[file] = _Retry(state.ctime_ns if state else None, pause, time.monotonic() + pause)
-        self._given.pop(file, None)  # only now: a look in between must not give it again
+        self._pending.pop(file, None)  # at the end: a poll in between must not yield the image again
 
     def is_retry(self, path: str) -> bool:
-        """Whether an image that was given has a row already, and has not changed since."""
-        last, state = self.seen.get(self.key(path)), self._given.get(self.key(path))
+        """Whether a pending image has a row already, and has not changed since."""
+        last, state = self.seen.get(self.key(path)), self._pending.get(self.key(path))
         return last is not None and state is not None and same_signature(last.signature, state.signature)
 
     def forget_absent(self) -> list[Seen]:
-        """Forget the images that have gone, and give their last rows: if one comes again, it is a new one.
+        """Forget the images that are gone; gives their last rows. If one of them returns, it is a new image.
 
-        What is below a root that is away, or cannot be looked at, has not gone.
+        An image below an unmounted root or an unreachable folder is not gone.
         """
         if self._present is None:
             return []
-        present = self._present | self._finding | self._given.keys()
+        present = self._present | self._finding | self._pending.keys()
         hidden = tuple(os.path.join(self.key(path), "") for path in (*self.away, *self.unreachable))
         absent = [file for file in list(self.seen) if file not in present and not file.startswith(hidden)]
         for file in absent:
@@ -160,12 +160,12 @@ class Watch:
         return [self.seen.pop(file) for file in absent]
 
     def seen_in(self, row: Row) -> Seen:
-        """What a row says of its image, which was given."""
-        state = self._given.get(self.key(row.path))
+        """The summary of the row of a pending image."""
+        state = self._pending.get(self.key(row.path))
         return seen_in(row, state.signature if state is not None else (None, None))
 
     def _find(self, now: float, beat: Callable[[], None]) -> Iterator[Source]:
-        """Look once: give what seems complete, and note what may not be, what is out of reach, and which roots are."""
+        """Poll once: yield the complete images; note incomplete ones, unreachable folders and unmounted roots."""
         folders = {root: folder_identity(path) for root, path in self._roots.items()}
         settling: dict[str, tuple[_State, float]] = {}
         unreachable: dict[str, str] = {}
@@ -175,7 +175,7 @@ class Watch:
             file = self.key(source.path)
             try:
                 state = _state(file, ask_server=file in self._settling)
-            except OSError as error:  # it, or what is in it, may be there all the same
+            except OSError as error:  # the file, or the files in the folder, may exist all the same
                 folder = source.path if isinstance(error, _UnreadableFolderError) else os.path.dirname(source.path)
                 unreachable[folder] = error.strerror or str(error)
                 continue
@@ -188,7 +188,7 @@ class Watch:
             since = since if before == state else now
             if before is not None and now - since >= SETTLED:
                 self._settling.pop(file, None)
-                self._given[file] = state
+                self._pending[file] = state
                 yield source
             else:
                 settling[file] = state, since
@@ -196,14 +196,14 @@ class Watch:
         self._note_unreachable(unreachable)
         self._note_away(folders)
         if all(folder_identity(path) == folders[root] for root, path in self._roots.items()):
-            self._present = present  # else a disk has come or gone meanwhile, and some images were not found
+            self._present = present  # else a disk was mounted or unmounted meanwhile, and images may be missing
 
     def _needs_row(self, file: str, state: _State, now: float) -> bool:
-        """Whether an image has no row, or has changed since, or has failed in a way that may have passed.
+        """Whether an image has no row, or changed after its row, or failed in a way that may have passed.
 
-        It may also have passed with a change of mode or owner, which shows in ctime alone.
+        A change of mode or owner, which only ctime shows, may end a failure too.
         """
-        if file in self._given:
+        if file in self._pending:
             return False
         last = self.seen.get(file)
         if last is None or not same_signature(last.signature, state.signature):
@@ -215,13 +215,13 @@ class Watch:
         return is_touched or (last.error_code in _PASSING and now >= retry.at)
 
     def _note_unreachable(self, unreachable: dict[str, str]) -> None:
-        """Say once for each time that what is in a folder is out of reach; a root is told of elsewhere."""
+        """Warn once each time a folder becomes unreachable; for roots see `_note_away`."""
         for folder in unreachable.keys() - self.unreachable.keys():
             log.warning("cannot look at what is in %s: %s", folder or ".", unreachable[folder])
         self.unreachable = unreachable
 
     def _note_away(self, before: Mapping[str, Identity | None]) -> None:
-        """Find out which roots are away, and say so once for each time."""
+        """Find the roots that are unmounted, and warn once each time."""
         away = {root: why for root in self._roots if (why := self._why_away(root, before[root])) is not None}
         for root, why in away.items():
             if root not in self.away:
@@ -232,11 +232,11 @@ class Watch:
         self.away = away
 
     def _why_away(self, root: str, before: Identity | None) -> str | None:
-        """What shows that the disk of a root is away; None if nothing does.
+        """The evidence that the disk of a root is unmounted; None if there is none.
 
         Args:
             root: a root.
-            before: which folder it was when this look began.
+            before: its identity when this poll began.
         """
         path = self._roots[root]
         identity = folder_identity(path)
@@ -252,12 +252,12 @@ class Watch:
 
 
 def _state(path: str, *, ask_server: bool) -> _State | None:
-    """What a regular file is like; None of what is none, or is not there.
+    """The state of a regular file; None if it does not exist or is not a regular file.
 
-    ``ask_server``: open it, because a network file system asks its server only then.
+    ``ask_server``: open the file, because only then a network file system asks its server.
 
     Raises:
-        OSError: it is out of reach, or a folder, which is only found where it cannot be read.
+        OSError: the file is unreachable, or a folder; the search yields a folder only if it cannot be read.
     """
     try:
         status = os.stat(path)

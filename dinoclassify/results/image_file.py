@@ -4,11 +4,11 @@ import logging
 import os
 from collections.abc import Callable
 
-from dinoclassify.discovery.containers import is_file_name
+from dinoclassify.discovery.location import is_local_file
 from dinoclassify.discovery.path_list import STDIN
 from dinoclassify.results.reader import read_meta
 from dinoclassify.storage.paths import file_shown_as
-from dinoclassify.storage.remote.object_store import is_url
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.storage.signature import file_signature, same_signature
 from dinoclassify.types.prediction import Prediction
 
@@ -63,7 +63,7 @@ def why_stale(row: Prediction, image: str) -> str | None:
         row: any row.
         image: the path of its image, see `file_finder`.
     """
-    if not is_file_name(image):
+    if not is_local_file(image):
         return _NO_FILE
     signature = file_signature(image)
     if signature == (None, None):

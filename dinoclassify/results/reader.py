@@ -16,12 +16,12 @@ from itertools import chain
 from typing import Any
 
 from dinoclassify.discovery.filters import has_image_suffix
-from dinoclassify.discovery.path_list import STDIN
-from dinoclassify.discovery.paths import absolute_path
+from dinoclassify.discovery.location import STDIN, absolute_path
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.missing import why_missing
 from dinoclassify.storage.output_paths import META, OutputPaths
-from dinoclassify.storage.remote.object_store import download, is_url
+from dinoclassify.storage.remote.transfer import download
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import carried_meta
 from dinoclassify.writers.formats import MAGIC, TABLES, open_format

@@ -1,1 +1,1 @@
-"""Bytes read and written whole: on this machine, and in `remote` elsewhere."""
+"""Reading bytes and writing whole files: on this machine, and in object stores and on the web (`remote`)."""

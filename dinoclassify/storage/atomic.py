@@ -1,4 +1,4 @@
-"""Files that are written so that what is on the disk is whole, and what goes wrong is one line."""
+"""Writing files atomically, so that the disk only ever has whole files, and each error is one line."""
 
 import errno
 import fcntl
@@ -16,7 +16,7 @@ from typing import BinaryIO, Literal
 from dinoclassify.errors import OutputClosedError, OutputError
 from dinoclassify.storage.output_paths import output_of
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # what goes wrong with one file will with all others
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # errors that all files will have, not just this one
 
 _OPEN = re.compile(rf"/dev/(stdout|stderr)|/(?:dev|proc/self|proc/{os.getpid()})/fd/(\d+)")
 _STANDARD = {"stdout": 1, "stderr": 2}
@@ -25,36 +25,36 @@ _ACCESS_LIST = "system.posix_acl_access"
 
 
 def free_of_links(path: str) -> str:
-    """The absolute path of a file, with no links in it but itself."""
+    """The absolute path of a file with the links in its folder resolved; a link to the file itself stays."""
     folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder), name)
 
 
 def is_regular(output: str) -> bool:
-    """Whether ``output`` is a regular file, or will be: not a device, a pipe, a folder or a name for an open file."""
+    """Whether ``output`` is or will be a regular file: not a device, a pipe, a folder or a name of an open file."""
     if output.startswith(("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")):
         return False
     return os.path.isfile(output) or not os.path.exists(output)
 
 
 def descriptor_of(output: str) -> int | None:
-    """The number of the open file that ``output`` names, such as ``/dev/stdout``; None of any other name."""
-    found = _OPEN.fullmatch(output)
-    return None if found is None else _STANDARD[found[1]] if found[1] else int(found[2])
+    """The descriptor of the open file that ``output`` names, such as ``/dev/stdout``; None for any other name."""
+    match = _OPEN.fullmatch(output)
+    return None if match is None else _STANDARD[match[1]] if match[1] else int(match[2])
 
 
 def open_in_place(output: str, mode: Literal["ab", "wb"]) -> BinaryIO:
-    """Open an output that is written to in place. An open file is shared, and goes on where others have written.
+    """Open an output to write in place. The name of an open file shares its position with other writers.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the output cannot be opened.
     """
     descriptor = descriptor_of(output)
-    return open(output, mode) if descriptor is None else open(os.dup(descriptor), "wb")  # "ab" would move its end
+    return open(output, mode) if descriptor is None else open(os.dup(descriptor), "wb")  # "ab" would move the position
 
 
 def why_not_open(descriptor: int) -> str | None:
-    """What keeps an open file from being written to, and the cure; None if nothing does."""
+    """Why an open file cannot be written, and the cure; None if it can."""
     try:
         inherited = os.get_inheritable(descriptor)  # unlike files that this process has opened
         access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
@@ -66,17 +66,17 @@ def why_not_open(descriptor: int) -> str | None:
 
 
 def append(descriptor: int, line: bytes) -> None:
-    """Write a line at the end of a file: all of it or, of a regular file, nothing.
+    """Write a line at the end of a file. On an error nothing of it stays in a regular file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the line cannot be written.
     """
     rest = memoryview(line)
     try:
         while rest:
             try:
                 rest = rest[os.write(descriptor, rest) :]
-            except BlockingIOError:  # a pipe that another program has made so
+            except BlockingIOError:  # another program made the pipe non-blocking
                 select.select([], [descriptor], [])
     except OSError:
         written, size = len(line) - len(rest), os.fstat(descriptor).st_size
@@ -87,16 +87,16 @@ def append(descriptor: int, line: bytes) -> None:
 
 @contextmanager
 def replacing(path: str, *, rights_of: str | None = None) -> Iterator[BinaryIO]:
-    """A new file, which takes the name ``path`` when the block ends well; otherwise ``path`` stays as it was.
+    """A new file, which gets the name ``path`` if the block succeeds; otherwise ``path`` does not change.
 
-    Until then it has a name that nobody can guess, in the same folder. A link is replaced, not what it names.
+    Until then it has an unguessable name in the same folder. A link is replaced, not its target.
 
     Args:
-        path: the file; resolve it first where a link that a user named shall stay one.
-        rights_of: the file whose rights it gets; by default those of the file it replaces.
+        path: the file. Resolve it first if a link should stay one.
+        rights_of: the file whose permissions it gets, by default those of the file it replaces.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     path = os.path.abspath(path)
     temporary, model = temporary_name(path), rights_of or path
@@ -117,10 +117,10 @@ def replacing(path: str, *, rights_of: str | None = None) -> Iterator[BinaryIO]:
 
 
 def put_in_place(temporary: str, path: str) -> None:
-    """Give a file its final name, so that this outlives a power cut. It keeps the rights of the file it replaces.
+    """Give a file its final name, durably, with the permissions of the file it replaces.
 
     Raises:
-        OutputError: it cannot be done.
+        OutputError: the file cannot be renamed.
     """
     with as_output_errors(path):
         descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
@@ -133,9 +133,9 @@ def put_in_place(temporary: str, path: str) -> None:
 
 
 def keep_rights(path: str | int, descriptor: int) -> None:
-    """Give an open file the owner, group, mode and access list of ``path``, or of another, if that is a regular file.
+    """Give an open file the owner, group, mode and access list of ``path``, a name or descriptor of a regular file.
 
-    Only root may give files away: where the group cannot be kept, the new group may do no more than all others.
+    Only root may change owners. If the group cannot be kept, the new group gets no more rights than all others.
     """
     before = _regular_file(path)
     if before is None:
@@ -155,20 +155,20 @@ def keep_rights(path: str | int, descriptor: int) -> None:
 
 
 def temporary_name(path: str) -> str:
-    """A hidden name beside ``path``, short and impossible to guess, by which `sweep` knows it again."""
+    """A hidden name beside ``path``, short, unguessable, and recognised by `sweep`."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f"{temporary_prefix(name)}{secrets.token_hex(8)}{_TEMPORARY}")
 
 
 def temporary_prefix(path: str) -> str:
-    """How all names of `temporary_name` for a file begin, up to their first hyphen."""
+    """The common start of all names from `temporary_name` for a file, up to the first hyphen."""
     return f".{_tag(os.path.basename(path))}-"
 
 
 def sweep(path: str) -> None:
-    """Remove the temporaries that killed runs have left of ``path``, its journal and its metadata.
+    """Remove the temporary files that killed runs left of ``path``, its journal and its metadata.
 
-    Only who holds the lock of ``path`` may do so: otherwise they may be of a run that is still writing.
+    The caller must hold the lock of ``path``: otherwise the files may belong to a run that is still writing.
     """
     folder, name = os.path.split(os.path.realpath(path))
     prefix = temporary_prefix(name)
@@ -179,12 +179,12 @@ def sweep(path: str) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `temporary_name` may have made the name of a file."""
+    """Whether a name has the form of those from `temporary_name`."""
     return re.fullmatch(rf"\.[0-9a-f]{{8}}-[0-9a-f]{{16}}{re.escape(_TEMPORARY)}", name) is not None
 
 
 def _regular_file(path: str | int) -> os.stat_result | None:
-    """The status of a file; None if there is none, or something else, such as a link."""
+    """The status of a regular file; None if it does not exist or is something else, such as a link."""
     with suppress(FileNotFoundError):
         status = os.stat(path, follow_symlinks=False) if isinstance(path, str) else os.fstat(path)
         return status if stat.S_ISREG(status.st_mode) else None
@@ -192,12 +192,12 @@ def _regular_file(path: str | int) -> os.stat_result | None:
 
 
 def _tag(name: str) -> str:
-    """Eight digits that are the same for an output, its journal and their metadata."""
+    """Eight digits, the same for an output, its journal and their metadata."""
     return hashlib.blake2b(os.fsencode(output_of(name)), digest_size=4).hexdigest()
 
 
 def _create(path: str, *, private: bool) -> BinaryIO:
-    """A new file, which nobody else may read if it is ``private``. Never one that exists, nor what a link names."""
+    """A new file, readable only by its owner if ``private``. An existing file or a link is an error."""
 
     def opener(path: str, flags: int) -> int:
         return os.open(path, flags | os.O_NOFOLLOW, 0o600 if private else 0o666)
@@ -212,10 +212,10 @@ def _rename(temporary: str, path: str) -> None:
 
 
 def fsync_path(path: str) -> None:
-    """Have the content of a file, or the names in a folder, on the disk.
+    """Flush the content of a file, or the names in a folder, to the disk.
 
     Raises:
-        OSError: it cannot be put there.
+        OSError: that fails.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -226,7 +226,7 @@ def fsync_path(path: str) -> None:
 
 @contextmanager
 def close_checked(file: BinaryIO, name: str) -> Iterator[None]:
-    """Close the file in the end: what goes wrong with that counts, unless the block has failed already."""
+    """Close the file at the end. An error in closing is raised, unless the block itself failed."""
     try:
         yield
     except BaseException:
@@ -239,7 +239,7 @@ def close_checked(file: BinaryIO, name: str) -> Iterator[None]:
 
 @contextmanager
 def as_output_errors(name: str) -> Iterator[None]:
-    """Raise what goes wrong with the file ``name`` as the errors of an output."""
+    """Raise errors with the file ``name`` as an OutputError, or as an OutputClosedError for a closed pipe."""
     try:
         yield
     except BrokenPipeError as error:

@@ -1,8 +1,8 @@
-"""How many bytes of images from elsewhere the processes of a run may hold: one budget for all of them together.
+"""The memory budget for remote images: one for all processes of a run together.
 
-Half of it is common: whoever finds room in it takes some. The other half is for one image at a time, which its process
-waits for and which finds no room in the common half. So no image fails because of others, and the run always goes on:
-whoever has the other half waits for nobody.
+Half of it is common: any process takes room there while it lasts. The other half is reserved for one image at a time,
+which its process is waiting for and which found no room in the common half. So no image fails because of others, and
+the run always progresses: the holder of the reserved half waits for no other process.
 """
 
 import ctypes
@@ -13,8 +13,8 @@ from dinoclassify.storage.remote.web import check_size
 from dinoclassify.system import cgroups
 from dinoclassify.types.source import MOST_BYTES
 
-_MOST = 2 * MOST_BYTES  # bytes of a run, where there is memory enough
-_SHARE_OF_MEMORY = 4  # at most a quarter of it
+_MOST = 2 * MOST_BYTES  # bytes of a run, if there is enough memory
+_SHARE_OF_MEMORY = 4  # at most a quarter of the memory
 
 
 class NoRoomError(Exception):
@@ -22,10 +22,10 @@ class NoRoomError(Exception):
 
 
 class Share:
-    """What one process holds of the budget.
+    """The part of the budget that one process holds.
 
-    Each process writes its own numbers in shared memory, and reads those of all. Where it sees too much, it takes its
-    own back. There is no lock, which a process that is killed would hold for ever.
+    Each process writes its own numbers in shared memory and reads those of all. If the sum is too large, it undoes its
+    last step. There is no lock, because a killed process would hold it for ever.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Share:
         common: int,
         most: int,
     ) -> None:
-        self.most = most  # bytes of an image
+        self.most = most  # bytes of one image
         self._number = number
         self._held = held
         self._alone = alone
         self._common = common
 
     def take(self, size: int) -> bool:
-        """Hold ``size`` more bytes, if the common half has room for them; less than none are given back."""
+        """Take ``size`` more bytes if the common half has room; a negative size gives bytes back."""
         self._held[self._number] += size
         if size > 0 and sum(self._held) > self._common:
             self._held[self._number] -= size
@@ -52,7 +52,7 @@ class Share:
         return True
 
     def take_other_half(self) -> bool:
-        """Hold the other half, if nobody does."""
+        """Take the reserved half, if no process holds it."""
         self._alone[self._number] = 1
         if sum(self._alone) > 1:
             self._alone[self._number] = 0
@@ -60,27 +60,27 @@ class Share:
         return True
 
     def give_other_half_back(self) -> None:
-        """Let others have the other half."""
+        """Release the reserved half."""
         self._alone[self._number] = 0
 
     def clear(self) -> None:
-        """Give back what a process has left that is dead."""
+        """Release everything that a dead process held."""
         self._held[self._number] = self._alone[self._number] = 0
 
 
 class Room:
-    """The room of one image. One thread may use it; any may set ``awaited``: its process waits for the image."""
+    """The room of one image. One thread may use it; any may set ``awaited``: the process waits for the image."""
 
     def __init__(self, share: Share) -> None:
         self.awaited = False
-        self.refused = 0  # bytes for which there was no room, as far as that is known
+        self.refused = 0  # bytes that there was no room for, if known
         self._share = share
         self._size = 0
         self._alone = False
         self._is_sized = True
 
     def take(self, size: int) -> bool:
-        """Have room for ``size`` bytes altogether, if there is any."""
+        """Take room for ``size`` bytes in total; False if there is none."""
         more = size - self._size
         if self._alone or more <= 0:
             return True
@@ -94,10 +94,10 @@ class Room:
         return False
 
     def reserve(self, size: int | None) -> None:
-        """Have room for what is read: for all of it, if its size is known, else for what has come so far.
+        """Take room for an image: for its whole size if known, else for the bytes read so far; see `web.Reserve`.
 
         Raises:
-            OSError: with ``errno`` EFBIG, it is larger than any image may be.
+            OSError: with ``errno`` EFBIG, the image is larger than any image may be.
             NoRoomError: there is no room now.
         """
         self._is_sized = self._is_sized and size is not None
@@ -107,12 +107,12 @@ class Room:
             raise NoRoomError
 
     def keep(self, size: int) -> None:
-        """The image is here and has ``size`` bytes: give back what is more. It may have more than its store said."""
+        """Adjust the room to the ``size`` of the image that was read, which may exceed the size that its store said."""
         if not self._alone and self._share.take(size - self._size):
             self._size = size
 
     def give_back(self) -> None:
-        """The bytes are gone."""
+        """Release the room: the bytes are no longer in memory."""
         if self._alone:
             self._share.give_other_half_back()
         self._share.take(-self._size)
@@ -120,7 +120,7 @@ class Room:
 
 
 def shares(processes: int, most: int | None = None) -> list[Share]:
-    """The budget of a run, for its processes; ``most`` is in bytes, by default what the machine allows."""
+    """The shares of a run's processes; ``most`` is the budget in bytes, by default what the memory allows."""
     most = min(_MOST, memory() // _SHARE_OF_MEMORY) if most is None else most
     held, alone = RawArray(ctypes.c_int64, processes), RawArray(ctypes.c_int64, processes)
     largest = min(MOST_BYTES, most // 2)
@@ -128,7 +128,7 @@ def shares(processes: int, most: int | None = None) -> list[Share]:
 
 
 def memory() -> int:
-    """The bytes that this process may use: those of the machine, or fewer in a container."""
+    """The memory in bytes that this process may use: that of the machine, or less in a container."""
     limits = [] if (allowed := cgroups.read_limits().memory) is None else [allowed]
     if "SC_PHYS_PAGES" in os.sysconf_names:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -1,4 +1,4 @@
-"""What is costly to make is made once, and kept in folders under the user's cache directory."""
+"""Folders of costly files under the user's cache directory, each made once and reused."""
 
 import atexit
 import fcntl
@@ -21,36 +21,36 @@ from dinoclassify.system.environment import NO_HOME
 log = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
-_OF_A_RUN = re.compile(r"dinoclassify-[^.]+\.run")  # a folder among the temporary files
+_OF_A_RUN = re.compile(r"dinoclassify-[^.]+\.run")  # a temporary folder of a process
 
-Stamp = Mapping[str, str]  # what a folder is made with, such as the versions of libraries
+Stamp = Mapping[str, str]  # what the content of a folder depends on, such as the versions of libraries
 
-_of_this_process: dict[Path, Path] = {}  # where a folder belongs -> where it is, if it could not be kept there
-_complained: set[Path] = set()  # of which directories
+_of_this_process: dict[Path, Path] = {}  # folder in the cache -> the temporary one used instead
+_complained: set[Path] = set()  # directories that a warning was about
 
 
 def cache_root() -> Path:
-    """The directory under which everything is kept. It need not be there, nor be one that can be made."""
-    with suppress(RuntimeError):  # there is no home
+    """The directory of all cached folders. It may not exist, and it may be impossible to create."""
+    with suppress(RuntimeError):  # the user has no home
         if (root := user_cache_path("dinoclassify")).is_absolute():
             return root
     return Path(NO_HOME, ".cache", "dinoclassify")
 
 
 def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
-    """The folder that is kept under ``name`` and ``stamp``.
+    """The cached folder of ``name`` and ``stamp``.
 
-    It is made if it is not there or is not as it was written. Of several processes one makes it, while the others wait.
-    Where nothing can be kept, it is made for this process alone, among the temporary files.
+    It is made if it is missing or has changed. One process makes it while others wait. If the cache cannot be written,
+    it is made for this process alone, among the temporary files.
 
     Args:
-        name: its name in the cache.
-        stamp: what else it depends on.
-        make: writes the files into an empty folder; what it raises is passed on. It may be called again after an
+        name: the name in the cache.
+        stamp: what else the content depends on.
+        make: writes the files into an empty folder; its errors are raised here. It may be called again after an
             OSError.
 
     Raises:
-        OSError: it cannot be written among the temporary files either.
+        OSError: temporary files cannot be written either.
     """
     folder = _place(name, stamp)
     if folder in _of_this_process:
@@ -63,26 +63,26 @@ def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
             if not _is_intact(folder):
                 _make(folder, make, alone=alone)
         return folder
-    except OSError as error:  # a cache that is full, or may not be written
+    except OSError as error:  # the cache is full, or read-only
         _complain(folder.parent, error)
-        made = _folder_of_this_run()
+        temporary = _folder_of_this_run()
         try:
-            make(made)
+            make(temporary)
         except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _of_this_process[folder] = made
-        return made
+        _of_this_process[folder] = temporary
+        return temporary
 
 
 def find_kept(name: str, stamp: Stamp) -> Path | None:
-    """The folder that `kept_folder` would find, as it was written; None if it would have to be made."""
+    """The unchanged folder that `kept_folder` would return; None if it would have to be made."""
     folder = _place(name, stamp)
     return _of_this_process.get(folder) or (folder if _is_intact(folder) else None)
 
 
 def sha256(paths: Iterable[str | os.PathLike[str]]) -> str:
-    """One digest of the contents of some files, in the order given."""
+    """One digest of the contents of several files, in this order."""
     digest = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:
@@ -91,12 +91,12 @@ def sha256(paths: Iterable[str | os.PathLike[str]]) -> str:
 
 
 def _place(name: str, stamp: Stamp) -> Path:
-    made_with = hashlib.sha256(json.dumps(dict(stamp), sort_keys=True).encode()).hexdigest()
-    return cache_root() / f"{name}-{made_with[:8]}"
+    digest = hashlib.sha256(json.dumps(dict(stamp), sort_keys=True).encode()).hexdigest()
+    return cache_root() / f"{name}-{digest[:8]}"
 
 
 def _complain(root: Path, error: OSError) -> None:
-    """Warn, once, that nothing can be kept."""
+    """Warn once that nothing can be cached."""
     if root not in _complained:
         _complained.add(root)
         reason = error.strerror or error
@@ -108,7 +108,7 @@ def _complain(root: Path, error: OSError) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Keep other processes from making the folder, if its file system has locks; says whether it has."""
+    """Keep other processes from making the folder; yields whether that works, which needs a file system with locks."""
     try:
         descriptor: int | None = flocked(f"{folder}.lock", wait=True)
     except OSError as error:
@@ -123,34 +123,34 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def _make(folder: Path, make: Callable[[Path], None], *, alone: bool) -> None:
-    """Fill a folder beside it, and give that the name when it is whole."""
-    for left in folder.parent.glob(f"{folder.name}.*.new") if alone else ():  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".new", dir=folder.parent))
+    """Make a complete folder beside ``folder``, then rename it."""
+    for leftover in folder.parent.glob(f"{folder.name}.*.new") if alone else ():  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".new", dir=folder.parent))
     try:
-        make(made)
-        (made / _MANIFEST).write_text(json.dumps(_digests(made)), encoding="utf-8")
-        if alone or not _is_intact(folder):  # else another process was faster, and may be using it
+        make(new)
+        (new / _MANIFEST).write_text(json.dumps(_digests(new)), encoding="utf-8")
+        if alone or not _is_intact(folder):  # else another process was faster, and may be using its folder
             shutil.rmtree(folder, ignore_errors=True)
-            made.rename(folder)
+            new.rename(folder)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _folder_of_this_run() -> Path:
-    """A new folder among the temporary files, which is gone when this process has ended.
+    """A new temporary folder, which is removed when this process ends.
 
-    If it is killed the next process that needs such a folder removes it: a lock tells that nobody uses it any more.
+    If the process is killed, the next one that needs such a folder removes it: its lock is free then.
     """
     _sweep()
     while True:
         folder = Path(tempfile.mkdtemp(prefix="dinoclassify-", suffix=".run"))
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # for as long as this process lives
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # open until this process ends
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # another process, which is sweeping, was faster
+        except BlockingIOError:  # another process is removing it
             pass
-        except OSError:  # there are no locks, and so nobody sweeps
+        except OSError:  # without locks no process removes folders
             break
         else:
             if folder.exists():
@@ -161,7 +161,7 @@ def _folder_of_this_run() -> Path:
 
 
 def _sweep() -> None:
-    """Remove what killed processes of this user have left among the temporary files."""
+    """Remove the temporary folders that killed processes of this user left."""
     with suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
             if _OF_A_RUN.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():

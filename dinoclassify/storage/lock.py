@@ -1,8 +1,8 @@
-"""One run at a time writes a file.
+"""A lock for an output, so that only one run at a time writes it.
 
-The kernel locks a file beside it, and gives the lock back if the process dies. Some file systems have no such locks, or
-not for every host: there a claim stands for the lock, a second file that says which process has made it. Each run
-leaves its name in the one and then looks for the other, so that the two kinds of runs keep each other out as well.
+The kernel locks a file beside the output, and releases the lock if the process dies. Some file systems have no such
+locks, or not for every host. There a claim replaces the lock: a second file that names the process. Each run writes its
+name into the one file and then looks for the other, so that runs with a lock and runs with a claim exclude each other.
 """
 
 import errno
@@ -22,18 +22,18 @@ from dinoclassify.storage.atomic import as_output_errors, sweep
 
 log = logging.getLogger(__name__)
 
-NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})  # what flock says without locks
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})  # errors of flock without locks
 
-_LONGEST = 1024  # characters of what stands in a lock
-_POLL = 0.2  # seconds between two looks at a lock that is waited for
-_ENDING = 10.0  # seconds that the workers of a killed run may take to end: they share its lock
+_LONGEST = 1024  # characters to read of a lock
+_POLL = 0.2  # seconds between two tries to take a lock
+_ENDING = 10.0  # seconds for the workers of a killed run to end: they share its lock
 
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """The process that has a lock, if it is known, and the claim that is to be removed if it is dead.
+    """The process that holds a lock, if known, and the claim to remove if that process is dead.
 
-    ``dead``: it has ended, and the lock is still held by its workers.
+    ``dead``: the process has ended, but its workers still hold the lock.
     """
 
     process: str | None
@@ -46,18 +46,18 @@ class _Holder:
 
 
 def lock_of(path: str) -> str:
-    """The file that is locked while ``path`` is written: hidden beside it, under a name that nobody else gives."""
+    """The file to lock while ``path`` is written: a hidden file beside it, with a name that no other program uses."""
     folder, name = os.path.split(os.path.realpath(path))
     return os.path.join(folder, f".{name}.dinoclassify.lock")
 
 
 @contextmanager
 def locked(path: str, *, wait: bool) -> Iterator[None]:
-    """Keep other runs from writing ``path``, and remove what killed ones have left of it.
+    """Keep other runs from writing ``path``, and remove the temporary files that killed runs left.
 
     Raises:
-        LockedError: another run writes it; with ``wait`` it is waited for instead.
-        OutputError: the lock cannot be made.
+        LockedError: another run writes ``path``. With ``wait``, wait for it instead.
+        OutputError: the lock cannot be created.
     """
     name = lock_of(path)
     with ExitStack() as held:
@@ -76,17 +76,17 @@ def locked(path: str, *, wait: bool) -> Iterator[None]:
 
 
 def flocked(name: str, *, wait: bool) -> int:
-    """A descriptor of a file, which the kernel keeps locked until it is closed.
+    """A descriptor of a file, which stays locked until the descriptor is closed.
 
     Raises:
-        BlockingIOError: another process has it, and it is not to be waited for.
-        OSError: there are no locks, see `NO_LOCKS`; or the file cannot be opened.
+        BlockingIOError: another process holds the lock, and ``wait`` is false.
+        OSError: the file system has no locks, see `NO_LOCKS`, or the file cannot be opened.
     """
     while True:
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             _flock(descriptor, wait=wait)
-            with suppress(FileNotFoundError):  # it was removed meanwhile, and another may stand in its place
+            with suppress(FileNotFoundError):  # the file was removed meanwhile, and may have been replaced
                 if os.path.samestat(os.fstat(descriptor), os.lstat(name)):
                     return descriptor
         except BaseException:
@@ -98,12 +98,12 @@ def flocked(name: str, *, wait: bool) -> int:
 def _flock(descriptor: int, *, wait: bool) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except PermissionError as error:  # so says NFS of some systems
+    except PermissionError as error:  # NFS raises it on some systems
         raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK)) from error
 
 
 def _take_once_ended(name: str, held: ExitStack) -> _Holder | None:
-    """As `_take`, but wait until the workers of a killed run have ended: it may be started again at once."""
+    """Like `_take`, but wait for the workers of a killed run to end, since it may be restarted at once."""
     end = time.monotonic() + _ENDING
     while (holder := _take(name, held)) is not None and holder.dead and time.monotonic() < end:
         time.sleep(_POLL)
@@ -111,7 +111,7 @@ def _take_once_ended(name: str, held: ExitStack) -> _Holder | None:
 
 
 def _take(name: str, held: ExitStack) -> _Holder | None:
-    """Take the lock until ``held`` is closed; if that cannot be, say who has it."""
+    """Hold the lock until ``held`` is closed; gives the holder if another process has it."""
     claim = f"{name.removesuffix('.lock')}.claim"
     with ExitStack() as taken:
         try:
@@ -126,7 +126,7 @@ def _take(name: str, held: ExitStack) -> _Holder | None:
                 return holder
         else:
             taken.callback(os.close, descriptor)
-            taken.callback(_remove, name)  # while it is held; whoever waits for it sees that it has gone
+            taken.callback(_remove, name)  # while locked; waiting processes notice the removal
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n{socket.gethostname()}\n".encode(), 0)
             if os.path.lexists(claim):
@@ -138,17 +138,17 @@ def _take(name: str, held: ExitStack) -> _Holder | None:
 
 
 def _take_claim(name: str, claim: str, taken: ExitStack) -> _Holder | None:
-    """Claim what cannot be locked, unless a process, here or on another host, could lock it and may be alive."""
+    """Claim a file that cannot be locked here, unless a process elsewhere may be alive and hold the lock."""
     if (holder := _make_claim(claim, taken)) is not None:
         return holder
     if (record := _record(name)) is not None and not _is_dead(*record):
         return _Holder(_process_in(name), name)
-    _remove(name)  # nobody has it
+    _remove(name)  # no process holds it
     return None
 
 
 def _make_claim(claim: str, taken: ExitStack) -> _Holder | None:
-    """Make the claim, in place of one of this host whose process is dead."""
+    """Create the claim, replacing one of a dead process of this host; gives the holder if another process has it."""
     lock = SoftFileLock(claim, thread_local=False)
     try:
         lock.acquire(timeout=0)
@@ -159,13 +159,13 @@ def _make_claim(claim: str, taken: ExitStack) -> _Holder | None:
 
 
 def _process_in(name: str) -> str | None:
-    """The process that a lock or a claim names, for people."""
+    """The text that names the process of a lock or a claim."""
     record = _record(name)
     return f"process {record[0]} on {record[1]}" if record is not None else None
 
 
 def _record(name: str) -> tuple[int, str] | None:
-    """The number and the host of the process that a lock or a claim names; None if it names none."""
+    """The process number and host in a lock or a claim; None if it cannot be read."""
     try:
         with open(
             os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8", errors="replace"
@@ -177,18 +177,18 @@ def _record(name: str) -> tuple[int, str] | None:
 
 
 def _is_dead(number: int, host: str) -> bool:
-    """Whether a process of this host has ended; those of others nobody can see from here."""
+    """Whether a process of this host has ended; False for other hosts, whose processes cannot be seen."""
     if host != socket.gethostname():
         return False
     try:
         os.kill(number, 0)
     except ProcessLookupError:
         return True
-    except OSError:  # it is another user's
+    except OSError:  # the process belongs to another user
         return False
     try:
         with open(f"/proc/{number}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] == b"Z"  # what started it has not asked for it yet
+            return file.read().rpartition(b")")[2].split()[0] == b"Z"  # a zombie, not yet reaped
     except OSError:
         return False
 

@@ -1,4 +1,4 @@
-"""A name that a person wrote, and that is not there or is not what it should be: why, and what to do."""
+"""Messages about a name that a user wrote and that is missing or unsuitable: why, and what to do."""
 
 import codecs
 import difflib
@@ -11,15 +11,15 @@ from dinoclassify.errors import UsageError
 
 _CHECK_NAME = "check its name, or mount its disk"
 _LONGEST = 16 << 20  # bytes of a header
-_MOST_NAMES = 10_000  # in a folder, among which a similar name is looked for
+_MOST_NAMES = 10_000  # names in a folder to search for a similar one
 
 
 def why_missing(path: str, others: Sequence[str] = ()) -> str:
-    """Why a path is missing, and the cure, as the rest of a sentence that begins with the path.
+    """Why a path is missing, and the cure; the message completes a sentence that starts with the path.
 
     Args:
-        path: as it was written.
-        others: names of no file that may have been meant.
+        path: the path as the user wrote it.
+        others: names other than files that the user may have meant.
     """
     name = path.rstrip("/")
     if os.path.islink(name):
@@ -39,8 +39,8 @@ def why_unread(path: str, error: OSError, others: Sequence[str] = ()) -> str:
     """Why a file cannot be read, and the cure, as a sentence about "it".
 
     Args:
-        path: as it was written.
-        error: what opening it has raised.
+        path: the path as the user wrote it.
+        error: the error from opening it.
         others: see `why_missing`.
     """
     if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -52,7 +52,7 @@ def why_unread(path: str, error: OSError, others: Sequence[str] = ()) -> str:
 
 
 def why_no_folder(folder: str) -> str:
-    """Why there is no such folder to write to, and the cure; ``folder`` is an absolute path."""
+    """Why a folder to write to does not exist, and the cure; ``folder`` is an absolute path."""
     above, name = folder, ""
     while not os.path.lexists(above):
         above, name = os.path.split(above)
@@ -63,7 +63,7 @@ def why_no_folder(folder: str) -> str:
 
 
 def check_into(folder: str) -> None:
-    """See that ``--into`` names a folder, or that there may be one of this name.
+    """Check that ``--into`` names a folder, or a new one.
 
     Raises:
         UsageError: it does not.
@@ -75,9 +75,9 @@ def check_into(folder: str) -> None:
 
 
 def why_saved_again(name: str) -> str | None:
-    """What shows that another program, such as a spreadsheet, has saved a file of CSV; None if nothing does.
+    """The evidence that another program, such as a spreadsheet, saved a CSV file; None if there is none.
 
-    Its rows can be read, but none can be put beside them: ours have other bytes.
+    Its rows can be read, but no rows can be added: the bytes of ours differ.
     """
     try:
         with open(name, "rb") as file:
@@ -93,13 +93,13 @@ def why_saved_again(name: str) -> str | None:
 
 
 def home_of(path: str) -> str | None:
-    """What the shell would have made of a path with ``~`` in front; None where it has none, or there is a ``~``."""
+    """A path with its leading ``~`` expanded as a shell does; None without ``~``, or if a file has that name."""
     home = os.path.expanduser(path)
     return None if home == path or os.path.lexists(path.partition("/")[0]) else home
 
 
 def _cure(folder: str, name: str, others: Sequence[str]) -> str:
-    """What to do where ``folder`` does not have ``name``."""
+    """The cure if ``folder`` does not have ``name``."""
     if meant := difflib.get_close_matches(name, others, n=1):
         return f"did you mean {meant[0]}?"
     names = _names_in(folder)
@@ -119,6 +119,6 @@ def _names_in(folder: str) -> list[str] | None:
 
 
 def _similar(folder: str, name: str, names: Sequence[str]) -> str | None:
-    """The path of what is in ``folder`` and called nearly ``name``."""
+    """The path of an entry of ``folder`` with a name similar to ``name``; None if there is none."""
     similar = difflib.get_close_matches(name, names, n=1)
     return os.path.normpath(os.path.join(folder, similar[0])) if similar else None

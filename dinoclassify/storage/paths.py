@@ -1,4 +1,4 @@
-"""Paths as rows have them: valid Unicode to read, and beside it their exact bytes."""
+"""The paths in rows: valid Unicode for people, with the exact bytes beside it."""
 
 import base64
 import os
@@ -13,23 +13,23 @@ def shown_path(path: str) -> str:
 
 
 def file_shown_as(path: str) -> str:
-    """The path that `shown_path` has made this of: of a file that is there, or else of one whose name is not UTF-8."""
+    r"""The inverse of `shown_path`: the path itself if that file exists, else with ``\xNN`` as bytes again."""
     if os.path.lexists(path):
         return path
-    exact = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(path))
+    exact = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), os.fsencode(path))
     return os.fsdecode(exact)
 
 
 def exact_path(path: str) -> dict[str, object]:
-    """What stands beside a path in JSON so that `read_path` finds its bytes; nothing if it is UTF-8."""
+    """The JSON fields that keep the bytes of a path for `read_path`; none if the path is UTF-8."""
     return {} if _is_utf8(path) else {"path_b64": base64.b64encode(os.fsencode(path)).decode("ascii")}
 
 
 def read_path(row: Mapping[str, Any]) -> str:
-    """The path of a row, exactly if `exact_path` stands in it.
+    """The path of a row, exact if the row has the fields of `exact_path`.
 
     Raises:
-        KeyError, TypeError, ValueError: no row can look so.
+        KeyError, TypeError, ValueError: the row is not valid.
     """
     return os.fsdecode(base64.b64decode(row["path_b64"])) if "path_b64" in row else str(row["path"])
 

@@ -1,4 +1,4 @@
-"""A source -> its bytes, from a file, from within an archive, or from memory."""
+"""A source -> its bytes, from a local file, from an archive, or from memory."""
 
 import os
 import stat
@@ -9,7 +9,9 @@ from io import BufferedReader, BytesIO, FileIO
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from dinoclassify.storage.remote.object_store import is_url, signatures
+from dinoclassify.storage.byte_range import unpack
+from dinoclassify.storage.remote.object_store import signatures
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import ErrorCode, Failure
 from dinoclassify.types.source import ByteRange, Signature, Source
@@ -17,12 +19,12 @@ from dinoclassify.types.source import ByteRange, Signature, Source
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_ARCHIVES = 4  # that a process keeps open
-_ASKED = 256  # objects for which a store is asked at a time
+_ARCHIVES = 4  # archives that a process keeps open
+_ASKED = 256  # objects to ask a store about at a time
 
 
 class RefusedError(Exception):
-    """Ends the reading or decoding of an image with a code and a reason."""
+    """An image is not read or decoded, for a known reason."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -50,18 +52,18 @@ class _TimedFile(FileIO):
 
 
 class LocalImage(BufferedReader):
-    """An image in a file of its own, which is read as its decoder asks for it."""
+    """An image in a file of its own, read as its decoder asks for bytes."""
 
     raw: _TimedFile
 
     @property
     def seconds(self) -> float:
-        """How long it took the disk to give what was asked of it."""
+        """The seconds that reading took so far."""
         return self.raw.seconds
 
 
 class ImageBytes(BytesIO):
-    """An image that is in memory; ``seconds`` is how long it took to get it there."""
+    """An image in memory; ``seconds`` is how long reading it took."""
 
     def __init__(self, content: bytes, seconds: float = 0.0) -> None:
         super().__init__(content)
@@ -69,11 +71,11 @@ class ImageBytes(BytesIO):
 
 
 def open_image(source: Source) -> tuple[LocalImage | ImageBytes, Signature]:
-    """The bytes of an image, and what its size and time are.
+    """The image as an open file, and its signature.
 
     Raises:
-        RefusedError: there are none, for a reason that is known.
-        OSError, ValueError: they cannot be read.
+        RefusedError: the image cannot be read, for a known reason.
+        OSError, ValueError: the image cannot be read.
     """
     content = source.content
     if isinstance(content, Failure):
@@ -88,42 +90,40 @@ def open_image(source: Source) -> tuple[LocalImage | ImageBytes, Signature]:
 
 
 def with_signatures(sources: Iterable[Source], *, private: bool = False) -> Iterator[Source]:
-    """The same sources; objects that were not found in a listing have been asked for their signatures, side by side.
+    """The same sources, with signatures for remote objects that lack one; stores are asked concurrently.
 
     ``private``: see `storage.remote.web`.
     """
-    some: list[Source] = []
+    batch: list[Source] = []
     for source in sources:
-        some.append(source)
-        if len(some) == _ASKED or isinstance(source.content, bytes):  # of which not many are kept waiting
-            yield from _signed(some, private=private)
-            some = []
-    yield from _signed(some, private=private)
+        batch.append(source)
+        if len(batch) == _ASKED or isinstance(source.content, bytes):  # not to hold the bytes of many
+            yield from _signed(batch, private=private)
+            batch = []
+    yield from _signed(batch, private=private)
 
 
-def _signed(some: Sequence[Source], *, private: bool) -> Iterator[Source]:
-    unsigned = [source for source in some if source.signature is None and is_url(source.path)]
-    found = dict(zip(unsigned, signatures(unsigned, private=private), strict=True))
-    return (replace(source, signature=found[source]) if source in found else source for source in some)
+def _signed(batch: Sequence[Source], *, private: bool) -> Iterator[Source]:
+    unsigned = [source for source in batch if source.signature is None and is_url(source.path)]
+    known = dict(zip(unsigned, signatures(unsigned, private=private), strict=True))
+    return (replace(source, signature=known[source]) if source in known else source for source in batch)
 
 
 def signature_of(source: Source, *, private: bool = False) -> Signature:
-    """The signature of a source; None where no file or object has its name. ``private``: see `with_signatures`."""
+    """The signature of a source; (None, None) if it does not exist. ``private``: see `storage.remote.web`."""
     if source.signature is not None:
         return source.signature
     return signatures([source], private=private)[0] if is_url(source.path) else file_signature(source.path)
 
 
-def _open_member(span: ByteRange, known: Signature | None) -> tuple[ImageBytes, Signature]:
-    from dinoclassify.storage.byte_range import unpack
-
+def _open_member(member: ByteRange, known: Signature | None) -> tuple[ImageBytes, Signature]:
     started = perf_counter()
-    archive = _archive(span.archive)
+    archive = _archive(member.archive)
     if known is not None and os.fstat(archive.fileno()).st_mtime_ns != known[1]:
         raise RefusedError("unreadable", "its archive has changed since the run began")
-    raw = os.pread(archive.fileno(), span.length, span.offset)
+    raw = os.pread(archive.fileno(), member.length, member.offset)
     seconds = perf_counter() - started
-    content = unpack(span, raw)
+    content = unpack(member, raw)
     if isinstance(content, Failure):
         raise RefusedError(content.code, content.message)
     return ImageBytes(content, seconds), known or (None, None)
@@ -135,7 +135,7 @@ def _archive(path: str) -> FileIO:
 
 
 def _open_regular(path: str) -> _TimedFile:
-    # Not to block on a FIFO, which opens at once for a reader that does not wait.
+    # O_NONBLOCK: opening a FIFO would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         mode = os.fstat(descriptor).st_mode

@@ -1,4 +1,4 @@
-"""Renames that Python has no function for: of two names at once, and only to a name that is free."""
+"""Renames that Python does not offer: exchange two names, and rename only to a free name."""
 
 import ctypes
 import errno
@@ -6,22 +6,22 @@ import os
 
 _AT_FDCWD = -100  # from linux/fcntl.h
 _NOREPLACE, _EXCHANGE = 1, 2  # of renameat2, from linux/fs.h
-_UNABLE = {errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.EMLINK}  # of a system, or a file system
+_UNABLE = {errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.EMLINK}  # the system or file system cannot
 
 
-def exchange(one: str, other: str) -> bool:
-    """Exchange two names at once, where the system and the file system can; gives whether it is done."""
-    return _renameat2(one, other, _EXCHANGE) == 0
+def exchange(first: str, second: str) -> bool:
+    """Exchange two names atomically; False if the system or the file system cannot."""
+    return _renameat2(first, second, _EXCHANGE) == 0
 
 
 def rename_to_free(path: str, target: str) -> None:
-    """Rename a file, unless there is something under that name: at once, where the system and the file system can.
+    """Rename a file, unless ``target`` exists: atomically if the system and the file system can.
 
-    Elsewhere it has both names for a moment.
+    Otherwise the file has both names for a moment.
 
     Raises:
-        FileExistsError: there is something.
-        OSError: it cannot be done; with ``EXDEV`` if ``target`` is on another file system.
+        FileExistsError: ``target`` exists.
+        OSError: the file cannot be renamed; with ``EXDEV`` if ``target`` is on another file system.
     """
     error = _renameat2(path, target, _NOREPLACE)
     if error in _UNABLE:
@@ -32,7 +32,7 @@ def rename_to_free(path: str, target: str) -> None:
                 raise
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from unable
-            os.rename(path, target)  # of file systems without links, and not safe from others who are as fast
+            os.rename(path, target)  # on file systems without links: not safe from a concurrent rename
         else:
             try:
                 os.unlink(path)
@@ -44,8 +44,8 @@ def rename_to_free(path: str, target: str) -> None:
 
 
 def _renameat2(path: str, target: str, flag: int) -> int:
-    """0, or the number of the error; `errno.ENOSYS` where there is no such function."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # of Linux
+    """0, or the number of the error; `errno.ENOSYS` on systems other than Linux."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return errno.ENOSYS
     done: int = rename(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(target), flag)

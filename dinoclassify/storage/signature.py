@@ -1,4 +1,4 @@
-"""Signatures: the size and time by which a file or an object is known to be unchanged."""
+"""Signatures: the size and time that show whether a file or an object has changed."""
 
 import email.utils
 import hashlib
@@ -13,25 +13,26 @@ from dinoclassify.types.source import Signature
 
 Identity = tuple[int, int]  # the device and inode of a folder
 
-_SIZES = ("size", "contentlength")  # what it is called, see `entry_signature`
-_TIMES = ("lastmodified", "mtime", "updated", "modified", "created")  # best first
-_TAGS = ("etag", "sha", "blobid")  # of which a store of Git objects has one of the last two
+# The names that stores use, in lower case without hyphens; the best first.
+_SIZES = ("size", "contentlength")
+_TIMES = ("lastmodified", "mtime", "updated", "modified", "created")
+_TAGS = ("etag", "sha", "blobid")  # the last two are those of Git objects
 _SECOND = 10**9  # in ns
-_LAST = 2**63 // _SECOND - 1  # in the year 2262: later ones cannot be written down in ns
+_LAST = 2**63 // _SECOND - 1  # in the year 2262: later times do not fit 64 bits of ns
 
 
 def entry_signature(entry: Mapping[str, Any]) -> Signature:
-    """What tells whether an object has changed: its size, and its time with a digest of its ETag for a fraction.
+    """The signature of an object: its size, and its time in ns with a digest of its ETag in place of the fraction.
 
-    So it is a true time to the second; without a time it is 1970 to the second, and None where there is no ETag either.
-    ``entry`` is what is said of the object, in whatever words: an entry of a listing, an answer of its own, or headers.
+    The time is true to the second. Without a time it is 1970, and without an ETag too it is None.
+    ``entry`` is the metadata of the object: an entry of a listing, a response, or headers.
     """
-    facts = {re.sub("[-_]", "", name).lower(): value for name, value in entry.items() if value is not None}
-    size = next((int(facts[name]) for name in _SIZES if name in facts), None)
+    values = {re.sub("[-_]", "", name).lower(): value for name, value in entry.items() if value is not None}
+    size = next((int(values[name]) for name in _SIZES if name in values), None)
     if size is None:
         return None, None
-    time = next((seconds(facts[name]) for name in _TIMES if name in facts), None)
-    tag = next((str(facts[name]).strip('"') for name in _TAGS if name in facts), "")
+    time = next((seconds(values[name]) for name in _TIMES if name in values), None)
+    tag = next((str(values[name]).strip('"') for name in _TAGS if name in values), "")
     if time is None and not tag:
         return size, None
     digest = hashlib.blake2b(tag.encode(), digest_size=8).digest()
@@ -39,7 +40,7 @@ def entry_signature(entry: Mapping[str, Any]) -> Signature:
 
 
 def seconds(time: object) -> int | None:
-    """A time as they write it: as such, as a number, or as text in the way of ISO 8601 or of HTTP."""
+    """A time in seconds, from a datetime, a number, or text in the format of ISO 8601 or HTTP; None if invalid."""
     if isinstance(time, int | float):
         return int(time)
     moment = time if isinstance(time, datetime) else _parsed(str(time))
@@ -56,7 +57,7 @@ def _parsed(time: str) -> datetime | None:
 
 
 def file_signature(path: str) -> Signature:
-    """What tells whether a file has changed; None where there is no such file."""
+    """The signature of a file; (None, None) if it does not exist."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -65,7 +66,7 @@ def file_signature(path: str) -> Signature:
 
 
 def folder_identity(folder: str) -> Identity | None:
-    """What tells whether a path still leads to the same folder; None where there is none, or it is out of reach."""
+    """The identity of a folder, which shows whether a path still leads to it; None if it cannot be reached."""
     try:
         status = os.stat(os.path.join(folder, ""))
     except OSError:
@@ -73,15 +74,15 @@ def folder_identity(folder: str) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
-def same_signature(one: tuple[int | None, int | None], other: tuple[int | None, int | None]) -> bool:
-    """Whether two signatures are equal, with times compared as doubles: jq and other tools round long numbers so.
+def same_signature(first: tuple[int | None, int | None], second: tuple[int | None, int | None]) -> bool:
+    """Whether two signatures are equal. Times are compared as doubles, to which jq and other tools round them.
 
-    Two sizes without a time show nothing.
+    Without a time, equal sizes do not count as equal.
     """
-    (size, mtime_ns), (other_size, other_mtime_ns) = one, other
+    (size, mtime_ns), (other_size, other_mtime_ns) = first, second
     if mtime_ns is None or other_mtime_ns is None:
-        return one == other == (None, None)
+        return first == second == (None, None)
     try:
         return size == other_size and float(mtime_ns) == float(other_mtime_ns)
-    except OverflowError:  # a row may hold any number
+    except OverflowError:  # a row may contain any number
         return False

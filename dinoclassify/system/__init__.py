@@ -1,1 +1,1 @@
-"""What the machine and its containers allow: processors, memory, processes, temporary files."""
+"""The limits of the machine and its containers: processors, memory, processes, temporary files."""

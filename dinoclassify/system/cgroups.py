@@ -1,4 +1,4 @@
-"""The limits that Linux sets to a container, or to a service: those of control groups, of either version."""
+"""The limits of a Linux container or service: those of control groups, version 1 or 2."""
 
 import os
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _ROOT = "/sys/fs/cgroup"
-_NONE = 1 << 60  # version 1 has no word for "no limit", but a number that no machine reaches
+_NONE = 1 << 60  # version 1 writes "no limit" as a number that no machine reaches
 
 
 @dataclass(frozen=True, slots=True)
 class CgroupLimits:
-    """What this process may have at most; None where nothing limits it.
+    """The limits of this process; None means no limit.
 
-    ``memory`` in bytes; ``cpus`` as a number of processors; ``processes`` with threads counted.
+    ``memory`` is in bytes, ``cpus`` a number of processors; ``processes`` includes threads.
     """
 
     memory: int | None = None
@@ -22,7 +22,7 @@ class CgroupLimits:
 
 
 def read_limits(root: str = _ROOT, groups: str = "/proc/self/cgroup") -> CgroupLimits:
-    """The tightest limits of the groups that this process is in; no limits where there are no groups."""
+    """The tightest limits of the control groups of this process; no limits without groups."""
     folders = list(_folders(root, groups))
     memory = [_number(folder, name) for folder in folders for name in ("memory.max", "memory.limit_in_bytes")]
     return CgroupLimits(
@@ -33,9 +33,9 @@ def read_limits(root: str = _ROOT, groups: str = "/proc/self/cgroup") -> CgroupL
 
 
 def _folders(root: str, groups: str) -> Iterator[str]:
-    """The folders of the groups of this process, and of the groups that these are in.
+    """The folders of the groups of this process, and of their parents.
 
-    In a container the paths may be those of its host, and only the folder that is mounted there can be read.
+    In a container the paths may be those of the host, and only the mounted folder can be read.
     """
     try:
         with open(groups, encoding="utf-8", errors="surrogateescape") as file:
@@ -45,7 +45,7 @@ def _folders(root: str, groups: str) -> Iterator[str]:
     for line in lines:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        base = os.path.join(root, controllers) if controllers else root  # version 2 names none
+        base = os.path.join(root, controllers) if controllers else root  # version 2 names no controllers
         while path not in ("", "/"):
             yield base + path
             path = os.path.dirname(path)
@@ -53,7 +53,7 @@ def _folders(root: str, groups: str) -> Iterator[str]:
 
 
 def _number(folder: str, name: str) -> int | None:
-    """The number in a file; None if there is none, or it means that there is no limit."""
+    """The limit in a file; None if the file has no number, or one that means no limit."""
     with suppress(OSError, ValueError), open(os.path.join(folder, name), encoding="ascii") as file:
         number = int(file.read())
         return number if number < _NONE else None
@@ -61,7 +61,7 @@ def _number(folder: str, name: str) -> int | None:
 
 
 def _cpu_share(folder: str) -> float | None:
-    """How many processors' time a group may use: version 2 has both numbers in one file."""
+    """The number of processors that a group may use; None if unlimited. Version 2 has both numbers in one file."""
     with suppress(OSError, ValueError), open(os.path.join(folder, "cpu.max"), encoding="ascii") as file:
         quota, period = file.read().split()
         return int(quota) / int(period)

@@ -1,4 +1,4 @@
-"""What libraries take for granted and a machine may lack: a home, temporary files, processors, room for threads."""
+"""Things that libraries expect and a machine may lack: a home, temporary files, processors, threads, addresses."""
 
 import math
 import os
@@ -9,31 +9,31 @@ from contextlib import suppress
 from dinoclassify.errors import ModelError
 from dinoclassify.system import cgroups
 
-NO_HOME = "/nonexistent"  # as Debian calls the home of a user who has none
+NO_HOME = "/nonexistent"  # Debian's home of users without one
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a folder in memory, which a container has even if all its disks are read-only
 
-LEAST_ADDRESSES = 1 << 30  # bytes, as `ulimit -v` limits them: with 0.95 GiB no run of `builtin` has succeeded
+LEAST_ADDRESSES = 1 << 30  # bytes, as `ulimit -v` limits them: with 0.95 GiB no run of `builtin` succeeded
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def make_do() -> None:
-    """Have libraries work where something is lacking, as far as they can; to be called before they are imported."""
-    if os.path.expanduser("~") == "~":  # they would make a folder of that name, or raise
+    """Set up replacements for a missing home, temporary folder or threads. Call it before importing libraries."""
+    if os.path.expanduser("~") == "~":  # libraries would create a folder of that name, or raise
         os.environ["HOME"] = NO_HOME
     if temporary_folder() is None:
         with suppress(OSError), tempfile.TemporaryFile(dir=SHARED_MEMORY):
             tempfile.tempdir = os.environ["TMPDIR"] = SHARED_MEMORY
     if few_processes():
-        for variable in _ONE_THREAD:  # these libraries end the process where a thread cannot be started
+        for variable in _ONE_THREAD:  # these libraries end the process if a thread cannot be started
             os.environ.setdefault(variable, "1")
 
 
 def check_addresses() -> None:
-    """See that large libraries can be loaded; to be called before they are imported.
+    """Check that there are enough addresses for large libraries. Call it before importing them.
 
     Raises:
-        ModelError: there are too few addresses for them: some would end the process, or wait for ever.
+        ModelError: there are too few: some libraries would end the process, or hang.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY and soft < LEAST_ADDRESSES:
@@ -42,7 +42,7 @@ def check_addresses() -> None:
 
 
 def temporary_folder() -> str | None:
-    """The folder for temporary files; None if nothing can be written to any of those that Python tries."""
+    """The folder for temporary files; None if none of those that Python tries can be written."""
     try:
         return tempfile.gettempdir()
     except FileNotFoundError:
@@ -50,7 +50,7 @@ def temporary_folder() -> str | None:
 
 
 def available_cpus() -> int:
-    """How many processors this process may use: those it may run on, or fewer where its container has less time."""
+    """The number of processors this process may run on, or fewer if its container limits their time."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = cgroups.read_limits().cpus
     return count if share is None else min(count, max(1, math.ceil(share)))
@@ -66,13 +66,13 @@ def default_workers(*, on_cpu: bool) -> int:
 
 
 def few_processes() -> bool:
-    """Whether so few processes may be started that libraries cannot have a thread for each processor."""
+    """Whether the limit of processes is too low for libraries to start a thread for each processor."""
     most = most_processes()
     return most is not None and most < 16 + 4 * (os.cpu_count() or 1)
 
 
 def most_processes() -> int | None:
-    """How many processes and threads this user, or container, may have; None if any number."""
+    """The number of processes and threads that this user or container may have; None if unlimited."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     limits = [cgroups.read_limits().processes, soft if soft != resource.RLIM_INFINITY else None]
     return min((limit for limit in limits if limit is not None), default=None)

@@ -1,1 +1,1 @@
-"""What flows between the rooms: plain, frozen data."""
+"""The plain, frozen data that flows between the packages."""

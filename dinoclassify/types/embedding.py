@@ -1,4 +1,4 @@
-"""The features of one image: a row as `Prediction` is one, with numbers in the place of labels."""
+"""The features of one image: a row like `Prediction`, with numbers in place of labels."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,9 +16,9 @@ DTYPES: dict[FeatureType, type[np.floating[Any]]] = {"fp32": np.float32, "fp16":
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """What the model makes of one input: features (one dimension), or a failure, never both.
+    """The result for one input: features (one dimension), or a failure, never both.
 
-    ``size`` (bytes) and ``mtime_ns`` are those of the file as it was read; None where it could not be opened.
+    ``size`` (bytes) and ``mtime_ns`` are those of the file that was read; None if it could not be opened.
     """
 
     path: str

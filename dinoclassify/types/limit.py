@@ -1,11 +1,11 @@
-"""A limit that users give as a number or as a percentage."""
+"""A limit that users write as a number or as a percentage."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A number of rows, or a share of all rows; ``text`` is how the user writes it."""
+    """A number of rows, or a share of all rows; ``text`` is what the user wrote."""
 
     text: str
     count: int | None = None

@@ -1,7 +1,4 @@
-"""The answer for one image, and the columns it is written in.
-
-This is the only place that knows the columns: every writer asks here.
-"""
+"""The result for one image: its labels, or why it failed."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -23,27 +20,27 @@ Status = Literal["ok", "uncertain", "failed"]
 
 
 class Row(Protocol):
-    """What every row has, whatever its answer is."""
+    """What predictions and embeddings have in common."""
 
     @property
     def path(self) -> str:
-        """The input, as it was found."""
+        """The path of the input."""
 
     @property
     def status(self) -> Status:
-        """What has become of it."""
+        """``ok``, ``uncertain`` or ``failed``."""
 
     @property
     def failure(self) -> "Failure | None":
-        """Why it failed, if it did."""
+        """Why the image failed; None if it did not."""
 
     @property
     def size(self) -> int | None:
-        """Of the file as it was read, in bytes."""
+        """The size in bytes of the file that was read."""
 
     @property
     def mtime_ns(self) -> int | None:
-        """Of the file as it was read."""
+        """The modification time of the file that was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One class of the answer: its name, its index and its probability in [0, 1]."""
+    """One predicted class: its name, its index and its probability in [0, 1]."""
 
     label: str
     index: int
@@ -70,9 +67,9 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer for one input: labels, best first, or a failure, never both.
+    """The result for one input: labels, best first, or a failure, never both.
 
-    ``size`` (bytes) and ``mtime_ns`` are those of the file as it was read; None where it could not be opened.
+    ``size`` (bytes) and ``mtime_ns`` are those of the file that was read; None if it could not be opened.
     """
 
     path: str

@@ -1,8 +1,7 @@
-"""What a checkpoint does to an image before the model sees it, as plain numbers, and the geometry of it.
+"""The preprocessing of a checkpoint, as plain numbers, and its geometry.
 
-Most image processors resize, crop and normalise: that is a `Preprocessing`, which decode follows in uint8 and the
-runtime finishes with one subtraction and one division on the model's device. One that does anything else stays what
-it is: `OpaqueProcessor`, run by the workers.
+Most image processors resize, crop and normalise. They become a `Preprocessing`: decoding resizes and crops in uint8,
+and the runtime normalises on the model's device. Any other processor becomes an `OpaqueProcessor`, run by the workers.
 """
 
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ PerChannel = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Where the model's input lies: in the image resized to ``resized``, the box of ``size`` at (top, left).
+    """The part of an image that the model sees: the box of ``size`` at (top, left) of the image resized to ``resized``.
 
-    The box may stick out of the resized image; what lies outside is black.
+    The box may extend beyond the resized image; the area outside is black.
     """
 
     resized: Size
@@ -29,7 +28,7 @@ class Window:
 
     @property
     def inside(self) -> bool:
-        """Whether the whole box lies in the image, so that resize and crop can be one step."""
+        """Whether the whole box is in the image, so that resize and crop can be one step."""
         height, width = self.resized
         return min(self.top, self.left) >= 0 and self.top + self.size[0] <= height and self.left + self.size[1] <= width
 
@@ -38,8 +37,8 @@ class Window:
 class Preprocessing:
     """Resize, centre crop, normalise: ``value = (pixel - mean) / std`` with pixels from 0 to 255.
 
-    ``resize`` is a size, or the length that the shorter side gets, or None. ``resample`` is Pillow's number of the
-    filter. ``on_white``: a colour that is marked as transparent becomes white, in the exact way too.
+    ``resize`` is a size, or the length of the shorter side, or None. ``resample`` is Pillow's number of the filter.
+    ``on_white``: a transparent colour becomes white, also in exact preprocessing.
     """
 
     resize: Size | int | None
@@ -51,13 +50,13 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
-        """What `dataclasses.asdict` and JSON have made lists of, as it was."""
+        """The preprocessing from the JSON of `dataclasses.asdict`, with lists turned back into tuples."""
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         return cls(**(fields | lists))
 
     @property
     def output_size(self) -> Size | None:
-        """The size that every image comes out at, or None if it depends on the image."""
+        """The size of every preprocessed image; None if it depends on the image."""
         return self.crop or (self.resize if isinstance(self.resize, tuple) else None)
 
     def window(self, height: int, width: int) -> Window:
@@ -83,7 +82,7 @@ class ImageProcessor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OpaqueProcessor:
-    """An image processor that is more than resize, crop and normalise: the workers run it, its floats are final."""
+    """An image processor that does more than resize, crop and normalise. The workers run it; its floats are final."""
 
     processor: ImageProcessor
     output_size: Size | None
@@ -91,11 +90,11 @@ class OpaqueProcessor:
     std: PerChannel = (1.0, 1.0, 1.0)
 
     def __call__(self, image: object) -> npt.NDArray[np.float32]:
-        """Run the processor on one upright RGB image (of Pillow's); gives 3 x H x W."""
+        """The preprocessed pixels (3 x H x W, float32) of one upright RGB image of Pillow."""
         pixels: npt.NDArray[np.float32] = self.processor(image, return_tensors="pt")["pixel_values"][0].float().numpy()
         return pixels
 
 
 def _centred(size: Size, box: Size) -> Size:
-    """The top left corner of ``box`` in the middle of ``image``; negative where the box is the larger."""
+    """The top left corner of ``box``, centred in an image of ``size``; negative where the box is larger."""
     return (size[0] - box[0]) // 2, (size[1] - box[1]) // 2

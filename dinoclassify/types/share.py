@@ -1,4 +1,4 @@
-"""How sure a measured share is."""
+"""A measured share and its confidence interval."""
 
 import math
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from math import sqrt
 
 Interval = tuple[float, float]  # 95 %
 
-_Z = 1.959964  # 95 % of a normal distribution lie as many standard deviations around its mean
+_Z = 1.959964  # standard deviations around the mean of a normal distribution that hold 95 % of it
 
 
 def wilson(right: int, total: int) -> Interval:
-    """The 95 % confidence interval of a share, after Wilson (1927); all of 0 to 1 where nothing was counted."""
+    """The 95 % confidence interval of a share, after Wilson (1927); 0 to 1 if ``total`` is 0."""
     if total == 0:
         return 0.0, 1.0
     share, spread = right / total, _Z * _Z / total
@@ -21,17 +21,17 @@ def wilson(right: int, total: int) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """So many of so many, with its 95 % confidence interval after Wilson."""
+    """``right`` of ``total``, with the 95 % confidence interval after Wilson."""
 
     right: int
     total: int
 
     @property
     def value(self) -> float:
-        """The share itself; NaN of nothing."""
+        """The share itself; NaN if ``total`` is 0."""
         return self.right / self.total if self.total else math.nan
 
     @property
     def interval(self) -> Interval:
-        """Where it would be, with 95 % confidence, of many more images."""
+        """The range that has, with 95 % confidence, the share among many more images."""
         return wilson(self.right, self.total)

@@ -1,28 +1,27 @@
-"""What an input is: its name, and where its bytes are if not in a file of that name."""
+"""An input: its path, and where its bytes are if not in a file of that name."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-# REMOVED
 from dinoclassify.types.prediction import Failure
 
-# The size in bytes and the mtime_ns of a file: both None where there is none. The time alone is None of an object of
-# which only its size is known: whether such a one has changed nobody can say.
+# The size in bytes and the mtime_ns of a file; both None if it does not exist. Only the time is None for an object of
+# known size but unknown time, which may have changed.
 Signature = tuple[int, int | None] | tuple[None, None]
 
-MEMBER = "!"  # stands between an archive and the name of an image in it: ``album.zip!summer/beach.jpg``
+MEMBER = "!"  # separates an archive from the name of an image in it: ``album.zip!summer/beach.jpg``
 MAX_PIXELS = 100_000_000  # of one image: 300 MB as RGB, in each worker
 TIMEOUT = 120.0  # seconds for one image
-MOST_BYTES = 512 << 20  # of one image that has to be in memory as it is, each time it is read
+MOST_BYTES = 512 << 20  # of one encoded image that is read into memory
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """An image that is a run of bytes in an archive, which can be read without what stands before it.
+    """An image in a range of bytes of an archive, which can be read by itself.
 
-    ``packing`` says what the ``length`` bytes from ``offset`` on are: the image itself (``plain``), or a member of a
-    zip with its local header (``stored``, ``deflated``). ``size`` is that of the image, in bytes; ``crc`` its CRC-32,
-    where the archive has one.
+    ``packing`` says what the ``length`` bytes from ``offset`` are: the image itself (``plain``), or a member of a zip
+    with its local header (``stored``, ``deflated``). ``size`` is the size of the image in bytes, ``crc`` its CRC-32 if
+    the archive has one.
     """
 
     archive: str
@@ -35,9 +34,9 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class SequentialContainer:
-    """Not one image but many: an archive or a table that is read from front to back.
+    """Many images: an archive or a table that is read from front to back.
 
-    ``column`` is that of a table which has the images.
+    ``column`` is the column of a table that has the images.
     """
 
     column: str | None = None
@@ -45,11 +44,11 @@ class SequentialContainer:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input, as found: the prefix the user typed is kept.
+    """One input. Its path keeps the prefix that the user typed.
 
-    ``content`` is where its bytes are, if not in a file or an object called ``path``; they themselves; or why there are
-    none. ``signature`` is the size and time that are known without asking again. ``position`` is its number among all
-    inputs, of which the run takes a part.
+    ``content`` is None for a file or an object called ``path``. Otherwise it is where the bytes are, or the bytes
+    themselves, or why there are none. ``signature`` is the size and time, if already known. ``position`` is its number
+    among all inputs, if the run takes a shard of them.
     """
 
     path: str
@@ -58,5 +57,5 @@ class Source:
     position: int | None = None
 
     def without_bytes(self) -> "Source":
-        """The same, but for bytes that it has with it."""
+        """The same source without the bytes of its image."""
         return replace(self, content=None) if isinstance(self.content, bytes) else self

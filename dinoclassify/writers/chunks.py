@@ -21,7 +21,7 @@ from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.storage.atomic import as_output_errors
 from dinoclassify.storage.remote.filesystem import names_in, open_place, read_file, write_file
-from dinoclassify.storage.remote.object_store import is_url
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, SequentialContainer, Signature, Source

@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Literal
 
-from dinoclassify.discovery.containers import container_of, is_gone
-from dinoclassify.discovery.paths import absolute_path
+from dinoclassify.discovery.existence import is_gone
+from dinoclassify.discovery.location import absolute_path, container_of
 from dinoclassify.errors import PruneError
 from dinoclassify.messages import count_of
 from dinoclassify.storage.reader import signature_of
-from dinoclassify.storage.remote.object_store import is_url
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.limit import Limit
 from dinoclassify.types.prediction import Status
 from dinoclassify.types.source import Source
@@ -223,7 +223,7 @@ class Output(Generic[R]):
         container = container_of(source.path)
         above = container or os.path.dirname(source.path.rstrip("/"))
         if above != before and self._previous.count:
-            if container is not None:
+            if container:
                 self._previous.drop_failed(container, signature_of(source)[1])
             for folder in _folders_above(container or source.path):
                 if before == folder or before.startswith(f"{folder}/"):

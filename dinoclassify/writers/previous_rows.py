@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, Literal
 
-from dinoclassify.discovery.paths import absolute_path, is_relative_file
+from dinoclassify.discovery.location import absolute_path, is_relative_file
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.storage.reader import signature_of
 from dinoclassify.storage.scratch_table import ScratchTable

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
-from dinoclassify.discovery.paths import absolute_path, is_relative_file
+from dinoclassify.discovery.location import absolute_path, is_relative_file
 from dinoclassify.discovery.seen import Seen, SeenFile, seen_in
 from dinoclassify.discovery.watch import Watch
 from dinoclassify.errors import OutputError, UsageError

@@ -18,7 +18,7 @@ from PIL import Image
 from dinoclassify.decoding.batch import DecodedImage
 from dinoclassify.decoding.decode import decode, init_process
 from dinoclassify.decoding.identify import FORMATS
-from dinoclassify.discovery.archives import is_archive
+from dinoclassify.discovery.containers.archive import is_archive
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import MAX_PIXELS, Source
 from tests.conftest import PHOTOS, UNDO

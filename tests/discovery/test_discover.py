@@ -15,14 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.discovery.containers import is_gone
 from dinoclassify.discovery.discover import discover, find
+from dinoclassify.discovery.existence import is_gone
 from dinoclassify.discovery.filters import Filters, InputSelector, Shard, describe_passed_over
 from dinoclassify.discovery.roots import check_disks, check_roots
 from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.storage.fetcher import is_elsewhere
 from dinoclassify.storage.reader import with_signatures
 from dinoclassify.storage.remote import object_store
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
 
@@ -185,7 +186,8 @@ def test_folders_may_lie_as_deep_as_the_system_lets_them(tree: Path) -> None:
 def test_an_unreadable_folder_is_an_input_of_its_own(shown_tree: Path) -> None:
     (shown_tree / "photos/2024").chmod(0)
     code = (
-        "from dinoclassify.discovery.discover import *; os.setuid(65534);print(*(s.path for s in discover(['photos'])))"
+        "import os; from dinoclassify.discovery.discover import *; os.setuid(65534);"
+        "print(*(s.path for s in discover(['photos'])))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.split() == ["photos/2024", *ALL[2:]]
@@ -342,11 +344,11 @@ def test_lists_reach_no_other_schemes_than_those_of_the_web_and_of_object_stores
     (source,) = with_signatures(discover([], files_from=str(tmp_path / name)))
     assert source.path == url
     assert not is_elsewhere(source)
-    if object_store.is_url(url):
+    if is_url(url):
         scheme = url.partition(":")[0].lower()
         message = f"lists may not name {scheme}:// URLs: name it on the command line"
         assert (source.content, source.signature) == (Failure("unreadable", message), (None, None))
-    assert not (object_store.is_url(url) and is_gone(url)), "--prune does not ask either"
+    assert not (is_url(url) and is_gone(url)), "--prune does not ask either"
 
 
 def test_lists_may_name_the_web_and_object_stores_and_have_their_patterns(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from s3fs import S3FileSystem
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from dinoclassify.discovery import containers
-from dinoclassify.storage.remote import web
+from dinoclassify.discovery import existence
+from dinoclassify.storage.remote import event_loop
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -116,8 +116,8 @@ def store_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
             monkeypatch.setenv(name, value)
         # Clients of the last server go once the environment names this one: until then another one could be opened.
         S3FileSystem.clear_instance_cache()
-        web._kept.clear()
-        containers._has_objects.cache_clear()
+        event_loop._resources.clear()
+        existence._has_objects.cache_clear()
         yield Store(faults)
 
 

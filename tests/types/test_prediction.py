@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinoclassify.discovery.paths import absolute_path
+from dinoclassify.discovery.location import absolute_path
 from dinoclassify.messages import printable
 from dinoclassify.types.prediction import Failure, Label, Prediction
 from dinoclassify.writers.formats.base import Lines

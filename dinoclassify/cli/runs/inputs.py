@@ -11,8 +11,8 @@ from itertools import chain
 from dinoclassify.cli.option_groups import Inputs
 from dinoclassify.cli.options import DASH
 from dinoclassify.cli.terminal import say, writing_to_stdout
-from dinoclassify.discovery.containers import expand_container
 from dinoclassify.discovery.discover import find
+from dinoclassify.discovery.expand import expand_container
 from dinoclassify.discovery.filters import (
     Filters,
     InputSelector,
@@ -25,7 +25,7 @@ from dinoclassify.discovery.roots import check_roots
 from dinoclassify.discovery.shard_census import ShardCensus
 from dinoclassify.errors import NoInputsError, OutputError, UsageError
 from dinoclassify.messages import count_of, printable
-from dinoclassify.storage.remote.object_store import is_url
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.source import SequentialContainer, Source
 
 

@@ -12,7 +12,7 @@ from dinoclassify.cli.runs.request import Request
 from dinoclassify.cli.runs.summary import exit_code, summarize
 from dinoclassify.cli.runs.to_file import check_still_there, finish, note_input, open_output
 from dinoclassify.cli.terminal import say
-from dinoclassify.discovery.containers import expand_container
+from dinoclassify.discovery.expand import expand_container
 from dinoclassify.discovery.filters import Filters, InputSelector, take_shard_and_limit
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.errors import UsageError

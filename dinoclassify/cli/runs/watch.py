@@ -18,10 +18,10 @@ from dinoclassify.cli.runs.signals import Stopped, ending_with_reader, finishing
 from dinoclassify.cli.runs.summary import describe_counts, exit_code
 from dinoclassify.cli.runs.to_file import run_fingerprint, run_metadata
 from dinoclassify.cli.terminal import hush, say
-from dinoclassify.discovery.archives import is_archive
-from dinoclassify.discovery.containers import is_file_name
-from dinoclassify.discovery.discover import glob_folder, is_pattern
-from dinoclassify.discovery.filters import has_image_suffix, is_glob
+from dinoclassify.discovery.containers.archive import is_archive
+from dinoclassify.discovery.filters import has_image_suffix
+from dinoclassify.discovery.glob import glob_folder
+from dinoclassify.discovery.location import Kind, is_glob, is_local_file, locate
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.discovery.watch import Watch
 from dinoclassify.errors import FailuresError, NoInputsError, OutputError, UsageError
@@ -67,7 +67,7 @@ def check_watch(request: Request, status: str | None) -> None:
     if target.file_format.table:
         raise UsageError(f"--watch adds lines to FILE: choose csv, tsv or jsonl, not {target.file_format.name}")
     for path in inputs.paths or ():
-        if not is_file_name(path) or is_archive(path):
+        if not is_local_file(path) or is_archive(path):
             raise UsageError(f"--watch looks into folders of this machine, not into {path}")
         if not os.path.exists(path) and not is_glob(path):
             raise NoInputsError(f"{path} {why_missing(path)}")
@@ -259,7 +259,7 @@ def _summary(tally: Tally, output: str | None) -> str:
 def _roots(request: Request) -> list[str]:
     """Return the folders that the watch looks into."""
     paths = request.inputs.paths or ()
-    folders = (glob_folder(path) if is_pattern(path) else path for path in paths)
+    folders = (glob_folder(path) if locate(path).kind is Kind.GLOB else path for path in paths)
     return [folder for folder in dict.fromkeys(folders) if not os.path.isfile(folder)]
 
 
@@ -273,7 +273,7 @@ def warning_once() -> Iterator[None]:
         messages.add(message)
         return len(messages) > count
 
-    logger = logging.getLogger("dinoclassify.discovery.discover")
+    logger = logging.getLogger("dinoclassify.discovery")
     logger.addFilter(is_new)
     try:
         yield

@@ -12,13 +12,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dinoclassify.discovery.filters import Shard, is_glob
+from dinoclassify.discovery.filters import Shard
+from dinoclassify.discovery.location import is_glob
 from dinoclassify.discovery.shard_positions import unpacked
 from dinoclassify.errors import UsageError
 from dinoclassify.results.reader import read_meta
 from dinoclassify.storage.missing import why_missing, why_saved_again
 from dinoclassify.storage.output_paths import META, PARTIAL, OutputPaths
-from dinoclassify.storage.remote.object_store import is_url
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.writers.fingerprint import describe_part, is_digest
 
 log = logging.getLogger(__name__)

@@ -1,1 +1,1 @@
-"""Bytes that are elsewhere: object stores, other file systems and the web."""
+"""Files in object stores, on other file systems and on the web."""

@@ -1,4 +1,4 @@
-"""Files of which each part has to be asked for, as those in object stores: asked for in blocks, or blocks ahead."""
+"""A remote object as a file, read in large blocks: seekable, or from front to back with blocks read ahead."""
 
 import io
 from collections import deque
@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-BLOCK = 4 << 20  # bytes that are asked for at a time
+BLOCK = 4 << 20  # bytes of a request
 
-_MOST = 16  # blocks in a single answer, however much is wanted at once
-_AHEAD = 4  # blocks in flight ahead of whoever reads from front to back
+_MOST = 16  # blocks in a single request, however large the read
+_AHEAD = 4  # blocks in flight ahead of the reader
 
-# (start, end) -> the bytes from there to there, when they come
+# (start, end) -> the future of the bytes from start to end
 Fetch: TypeAlias = Callable[[int, int], "Future[bytes]"]
 
 
 def seekable(fetch: Fetch, size: int) -> BinaryIO:
-    """A file of ``size`` bytes in which one may seek."""
-    return cast(BinaryIO, io.BufferedReader(_Ranges(fetch, size), BLOCK))  # which it is, if not by type
+    """A seekable file of ``size`` bytes."""
+    return cast(BinaryIO, io.BufferedReader(_Ranges(fetch, size), BLOCK))
 
 
 def streamed(fetch: Fetch, size: int) -> BinaryIO:
-    """A file of ``size`` bytes that is read from front to back; some blocks are in flight ahead of the reader."""
+    """A file of ``size`` bytes to read from front to back; a few blocks are in flight ahead of the reader."""
     return cast(BinaryIO, io.BufferedReader(_Parts(_blocks(fetch, size))))
 
 
 class _Ranges(io.RawIOBase):
-    """A file of which each read is asked for."""
+    """A file that makes a request for each read."""
 
     def __init__(self, fetch: Fetch, size: int) -> None:
         self._fetch, self._size, self._position = fetch, size, 0
@@ -60,7 +60,7 @@ class _Ranges(io.RawIOBase):
 
 
 class _Parts(io.RawIOBase):
-    """A file that is made of parts as they come, none of which is empty."""
+    """A file made of the bytes of an iterator, none of which are empty."""
 
     def __init__(self, parts: Generator[bytes, None, None]) -> None:
         self._parts, self._rest = parts, memoryview(b"")
@@ -83,21 +83,21 @@ class _Parts(io.RawIOBase):
 
 
 def _blocks(fetch: Fetch, size: int) -> Generator[bytes, None, None]:
-    spans = ((start, min(start + BLOCK, size)) for start in range(0, size, BLOCK))
-    asked = ((end - start, fetch(start, end)) for start, end in spans)
-    ahead = deque(islice(asked, _AHEAD))
+    ranges = ((start, min(start + BLOCK, size)) for start in range(0, size, BLOCK))
+    requests = ((end - start, fetch(start, end)) for start, end in ranges)
+    ahead = deque(islice(requests, _AHEAD))
     try:
         while ahead:
             block = _whole(*ahead.popleft())
-            ahead.extend(islice(asked, 1))
+            ahead.extend(islice(requests, 1))
             yield block
     finally:
-        for _, coming in ahead:
-            coming.cancel()
+        for _, future in ahead:
+            future.cancel()
 
 
-def _whole(size: int, coming: "Future[bytes]") -> bytes:
-    content = coming.result()
+def _whole(size: int, future: "Future[bytes]") -> bytes:
+    content = future.result()
     if len(content) != size:
         raise OSError("it has changed while it was read")
     return content

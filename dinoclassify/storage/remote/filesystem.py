@@ -1,4 +1,4 @@
-"""Files and folders on any file system that fsspec knows, this machine's among them: written at a stroke."""
+"""Files and folders on any file system that fsspec knows, also the local one; files are written atomically."""
 
 import os
 import shutil
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.atomic import replacing
-from dinoclassify.storage.remote.object_store import filesystem, os_errors
+from dinoclassify.storage.remote.errors import os_errors
+from dinoclassify.storage.remote.object_store import filesystem
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -18,26 +19,26 @@ if TYPE_CHECKING:
 def open_place(folder: str) -> "tuple[AbstractFileSystem, str]":
     """The file system of a folder, and its path there."""
     fs, path = filesystem(folder)
-    return fs, (os.path.realpath(path) if is_local(fs) else path.rstrip("/"))  # a link stays one
+    return fs, (os.path.realpath(path) if is_local(fs) else path.rstrip("/"))  # a link to the folder is kept
 
 
 def is_local(fs: "AbstractFileSystem") -> bool:
-    """Whether a file system is that of this machine."""
+    """Whether a file system is the local one."""
     return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
 @os_errors()
 def names_in(fs: "AbstractFileSystem", folder: str) -> list[str]:
-    """What is in a folder; nothing where there is none."""
+    """The names in a folder, sorted; none if the folder does not exist."""
     try:
-        found = fs.ls(folder, detail=False, refresh=True)
+        paths = fs.ls(folder, detail=False, refresh=True)
     except FileNotFoundError:
         return []
-    return sorted(name for name in (path.rstrip("/").rpartition("/")[2] for path in found if path != folder) if name)
+    return sorted(name for name in (path.rstrip("/").rpartition("/")[2] for path in paths if path != folder) if name)
 
 
 def read_file(fs: "AbstractFileSystem", path: str) -> bytes | None:
-    """The content of a file, if there is one."""
+    """The content of a file; None if the file does not exist."""
     try:
         with os_errors():
             content: bytes = fs.cat_file(path)
@@ -49,7 +50,7 @@ def read_file(fs: "AbstractFileSystem", path: str) -> bytes | None:
 
 
 def write_file(fs: "AbstractFileSystem", path: str, content: bytes) -> None:
-    """Write a file at a stroke."""
+    """Write a file atomically."""
     if is_local(fs):
         with writing_file(fs, path) as file:
             file.write(content)
@@ -60,7 +61,7 @@ def write_file(fs: "AbstractFileSystem", path: str, content: bytes) -> None:
 
 @contextmanager
 def writing_file(fs: "AbstractFileSystem", path: str) -> Iterator[BinaryIO]:
-    """A new file, which is there when it is closed."""
+    """A file to write, which gets its name when it is closed."""
     if is_local(fs):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with replacing(path) as file:
@@ -72,7 +73,7 @@ def writing_file(fs: "AbstractFileSystem", path: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def local_copy(fs: "AbstractFileSystem", path: str) -> Iterator[str]:
-    """The name of a file on this machine with that content."""
+    """The name of a local file with the content of ``path``; a copy is removed at the end."""
     if is_local(fs):
         yield path
     else:
@@ -84,7 +85,7 @@ def local_copy(fs: "AbstractFileSystem", path: str) -> Iterator[str]:
 
 @os_errors()
 def remove(fs: "AbstractFileSystem", work: str) -> None:
-    """Remove the work, first of all that which says that it is one."""
+    """Remove a work folder; first its metadata, so that half of it is not taken for a whole one."""
     with suppress(FileNotFoundError):
         fs.rm_file(f"{work}/meta.json")
     with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""The proxies of the web that the environment names, written as curl takes them."""
+"""The web proxies that the environment names, with the variables and forms that curl accepts."""
 
 import os
 from collections.abc import Iterator
@@ -9,37 +9,37 @@ from dinoclassify.errors import UsageError
 
 
 def proxy_of(url: str) -> str | None:
-    """The URL of the proxy through which a URL is asked for; None if there is none.
+    """The URL of the proxy for a URL; None if there is none.
 
     Raises:
-        UsageError: a variable of the environment names something else.
+        UsageError: the variable does not name a usable proxy.
     """
     name = proxy_variable(url)
     if name is None:
         return None
     value = os.environ[name]
     proxy = value if "://" in value else f"http://{value}"
-    if not _is_usable(proxy):  # it may have a password: it is not shown
+    if not _is_usable(proxy):  # it may contain a password, so the message does not show it
         raise UsageError(f"{name} names no proxy that can be used: write it as http://HOST:PORT, or unset it")
     return proxy
 
 
 def proxy_variable(url: str) -> str | None:
-    """The variable of the environment that names the proxy of a URL; None if there is none."""
+    """The environment variable that names the proxy for a URL; None if there is none."""
     scheme = url.partition(":")[0].lower()
     name = next((name for name in _variables(scheme) if os.environ.get(name)), None)
     if name is None:
         return None
     try:
         host = urlsplit(url).hostname or ""
-    except ValueError:  # it is no URL, which the request says
+    except ValueError:  # not a URL: the request reports it
         return None
     return None if proxy_bypass(host) else name
 
 
 def _variables(scheme: str) -> Iterator[str]:
     yield f"{scheme}_proxy"
-    if "REQUEST_METHOD" not in os.environ:  # a header named Proxy becomes HTTP_PROXY in a program of a web server
+    if "REQUEST_METHOD" not in os.environ:  # in a CGI program HTTP_PROXY is a header of the client
         yield f"{scheme.upper()}_PROXY"
     yield "all_proxy"
     yield "ALL_PROXY"

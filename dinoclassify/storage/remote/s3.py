@@ -1,4 +1,4 @@
-"""What of S3 is better asked of its API than of the file system that s3fs makes of it."""
+"""Direct calls of the S3 API where s3fs makes extra requests or holds whole listings."""
 
 import asyncio
 import io
@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dinoclassify.errors import UsageError
-from dinoclassify.storage.remote.web import CONNECTIONS, TRIES, Reserve, check_size, waits
+from dinoclassify.storage.remote.web import CONNECTIONS, TRIES, Reserve, backoff, check_size
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-PAGE = 1000  # objects in an answer, the most that S3 gives
+PAGE = 1000  # objects in a response, the most that S3 returns
 
-_PART = 1 << 18  # bytes of an object, at a time
+_PART = 1 << 18  # bytes of an object to read at a time
 
 
 def options() -> dict[str, Any]:
-    """Those of a file system of s3fs: botocore retries all that is worth it, but for a body that breaks off."""
+    """The options of an s3fs file system: botocore retries all that may succeed later, except an interrupted body."""
     from fsspec.config import conf
 
     ours = {"max_pool_connections": CONNECTIONS, "retries": {"mode": "standard", "total_max_attempts": TRIES}}
@@ -25,22 +25,22 @@ def options() -> dict[str, Any]:
 
 
 def head(fs: "AbstractFileSystem", url: str) -> Mapping[str, Any] | None:
-    """What S3 says of an object; None of a bucket.
+    """The metadata of an object; None for a bucket.
 
     Raises:
         FileNotFoundError: there is no such object.
     """
     bucket, key = _names(fs, url)
-    answer: Mapping[str, Any] | None = fs.call_s3("head_object", Bucket=bucket, Key=key) if key else None
-    return answer
+    response: Mapping[str, Any] | None = fs.call_s3("head_object", Bucket=bucket, Key=key) if key else None
+    return response
 
 
 def check_bucket(fs: "AbstractFileSystem", url: str) -> None:
-    """See that there is a bucket for an object.
+    """Check that the bucket of an object exists.
 
     Raises:
-        FileNotFoundError: there is none.
-        PermissionError: it is not for us, or we may not ask.
+        FileNotFoundError: there is no such bucket.
+        PermissionError: the bucket may not be used, or not be asked about.
         UsageError: the URL names no object.
     """
     bucket, key = _names(fs, url)
@@ -53,7 +53,7 @@ def check_bucket(fs: "AbstractFileSystem", url: str) -> None:
 
 
 def listing(fs: "AbstractFileSystem", folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The URLs of all objects below a folder, and what S3 says of them; no more than a page of them is held."""
+    """The URLs and metadata of all objects below a folder; only one page of them is in memory."""
     bucket, prefix = _names(fs, folder)
     before = folder.removesuffix(prefix)
     more: dict[str, str] = {}
@@ -70,24 +70,24 @@ def listing(fs: "AbstractFileSystem", folder: str) -> Iterator[tuple[str, Mappin
 async def get(
     fs: "AbstractFileSystem", url: str, start: int | None = None, end: int | None = None, reserve: Reserve = check_size
 ) -> tuple[bytes, Mapping[str, Any]]:
-    """The bytes of an object and what S3 says of it: with one request, where s3fs makes two.
+    """The bytes of an object, or of a range, and its metadata: one request, where s3fs makes two.
 
     Raises:
-        OSError: with ``errno`` EFBIG, it is too large for ``reserve``, see `storage.remote.web`.
+        OSError: with ``errno`` EFBIG, the object is too large for ``reserve``, see `storage.remote.web.Reserve`.
     """
     bucket, key = _names(fs, url)
-    wanted = {} if start is None or end is None else {"Range": f"bytes={start}-{end - 1}"}
-    pauses = waits()
+    byte_range = {} if start is None or end is None else {"Range": f"bytes={start}-{end - 1}"}
+    pauses = backoff()
     while True:
-        answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, **wanted)
-        async with answer["Body"] as body:
-            reserve(answer["ContentLength"])
+        response = await fs._call_s3("get_object", Bucket=bucket, Key=key, **byte_range)
+        async with response["Body"] as body:
+            reserve(response["ContentLength"])
             try:
-                with io.BytesIO() as content:  # of which there is no copy in the end, as there would be of all parts
+                with io.BytesIO() as content:  # joining the parts would need a copy
                     async for part in body.iter_chunks(_PART):
                         content.write(part)
-                    return content.getvalue(), answer
-            except Exception:  # it breaks off
+                    return content.getvalue(), response
+            except Exception:  # the body was interrupted
                 pause = next(pauses, None)
                 if pause is None:
                     raise
@@ -95,6 +95,6 @@ async def get(
 
 
 def _names(fs: "AbstractFileSystem", url: str) -> tuple[str, str]:
-    """Bucket and key. Of s3fs's own ways this one leaves the key as it is."""
+    """Bucket and key; this function of s3fs leaves the key unchanged."""
     bucket, key = fs._find_bucket_key(url.partition("://")[2].lstrip("/"))
     return bucket, key

@@ -1,22 +1,23 @@
-"""Inputs that are named by http and https URLs: with bounds on size, redirects and tries, and on whom they reach."""
+"""Reading http and https URLs, with limits on size, redirects and tries, and on the addresses that may be reached.
+
+``private`` arguments here and elsewhere allow addresses that are not public, and the proxy that the environment names.
+"""
 
 import asyncio
-import atexit
 import errno
 import functools
 import importlib.util
 import io
-import ipaddress
 import random
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import first_line
+from dinoclassify.storage.remote.addresses import is_private
+from dinoclassify.storage.remote.event_loop import keep_open
 from dinoclassify.storage.remote.proxies import proxy_of, proxy_variable
 from dinoclassify.storage.signature import seconds
 from dinoclassify.types.source import MOST_BYTES
@@ -26,67 +27,39 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientResponseError, ClientSession
     from yarl import URL
 
-TRIES = 5  # of what may do better the next time
+TRIES = 5  # of a request that may succeed later
 BACKOFF = 0.5  # seconds before the second try, at most; then 1, 2, 4
-CONNECTIONS = 64  # at the same time, to one store or to all web servers, of a process
+CONNECTIONS = 64  # of a process at the same time, to one store or to all web servers
 
-_REDIRECTS = 5
-_REDIRECTING = frozenset({301, 302, 303, 307, 308})  # the statuses that do
+_REDIRECTS = 5  # redirects to follow
+_REDIRECTING = frozenset({301, 302, 303, 307, 308})  # statuses
 _CONNECT = 10.0  # seconds to reach a server
-_SILENCE = 30.0  # seconds in which nothing comes from it
-_MOST_WAIT = 20.0  # seconds, whatever a server wishes with Retry-After
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# What `ipaddress` says of some of these depends on the version of Python.
-_NOT_PUBLIC = tuple(
-    map(
-        ipaddress.ip_network,
-        (
-            "0.0.0.0/8", "10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
-            "100.64.0.0/10",  # of providers; Alibaba's metadata
-            "168.63.129.16/32",  # Azure's wire server
-            "192.0.0.0/24",  # protocol assignments; Oracle's metadata
-            "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24",  # documentation
-            "192.88.99.0/24",  # 6to4 relays
-            "198.18.0.0/15",  # benchmarks
-            "224.0.0.0/4", "240.0.0.0/4",  # multicast, reserved
-            "::/3", "4000::/2", "8000::/1",  # all but 2000::/3, from which global addresses are given out
-            "2001::/23", "2001:db8::/32", "3fff::/20",  # protocol assignments with Teredo, documentation
-        ),
-    )
-)  # fmt: skip
-
-T = TypeVar("T")
-# Is told how many bytes will be held, None where the server does not say, and again as they come. Raises OSError where
-# they are too many.
+_SILENCE = 30.0  # seconds without data from a server
+_MOST_WAIT = 20.0  # seconds to wait at most, whatever Retry-After says
+# Called with the bytes to hold in memory: first with the size that the server states, or None, then with the bytes read
+# so far. Raises OSError if they are too many.
 Reserve = Callable[[int | None], None]
-_Made = tuple[AsyncGenerator[Any, None], "asyncio.Future[Any]"]
-_kept: dict[asyncio.AbstractEventLoop, dict[Hashable, _Made]] = {}
 
 
 class _PrivateAddressError(OSError):
-    """The name leads to a machine that is not on the internet."""
-
-
-def is_web(path: str) -> bool:
-    """Whether an input is named by an http or https URL."""
-    return path[:8].lower().startswith(("http://", "https://"))
+    """The address of a server is not public."""
 
 
 def require_aiohttp() -> None:
-    """See that such inputs can be read.
+    """Check that http and https URLs can be read.
 
     Raises:
-        UsageError: they cannot.
+        UsageError: aiohttp is not installed.
     """
     if importlib.util.find_spec("aiohttp") is None:
         raise UsageError("http:// and https:// need: pip install 'dinoclassify[cloud]'")
 
 
 def check_size(size: int | None, most: int | None = None) -> None:
-    """See that this many bytes can be held in memory.
+    """Check that ``size`` bytes may be held in memory.
 
     Raises:
-        OSError: with ``errno`` EFBIG, they are more than ``most``, or `MOST_BYTES`.
+        OSError: with ``errno`` EFBIG, they are more than ``most``, by default `MOST_BYTES`.
     """
     most = MOST_BYTES if most is None else most
     if size is not None and size > most:
@@ -101,91 +74,42 @@ async def get(
     end: int | None = None,
     reserve: Reserve = check_size,
 ) -> tuple[bytes, Mapping[str, str]]:
-    """The bytes behind a URL, or those from ``start`` to ``end``, and the headers that came with them.
+    """The bytes at a URL, all or from ``start`` to ``end``, and the headers of the response.
 
-    How long it may take altogether is for the caller to say.
+    There is no limit on the total time; the caller sets one.
 
     Args:
-        url: whose.
-        private: reach addresses that are not public, too, and by the proxy that the environment names.
-        start: of the range.
-        end: of the range; up to the end if None.
-        reserve: see `Reserve`. What it raises is raised here.
+        url: an http or https URL.
+        private: allow addresses that are not public, and the proxy that the environment names.
+        start: first byte of a range; None for all bytes.
+        end: end of the range; None for the rest.
+        reserve: see `Reserve`. Its errors are raised here.
 
     Raises:
-        FileNotFoundError: there is nothing under this URL.
-        PermissionError: it is not for us, or its address is private.
-        TimeoutError: nothing comes.
-        OSError: anything else. ``errno`` is EFBIG for what is larger than `MOST_BYTES`, and ESPIPE where a range is
-            asked for and the server gives all.
+        FileNotFoundError: the server has nothing at this URL.
+        PermissionError: the server denies access, or its address is private.
+        TimeoutError: the server does not answer.
+        OSError: anything else. ``errno`` is EFBIG if there are more than `MOST_BYTES`, and ESPIPE if the server sends
+            all bytes instead of a range.
     """
     content, headers = await _request("GET", url, _range(start, end), private=private, reserve=reserve)
     return content if start is None or end is None else content[: end - start], headers
 
 
 async def head(url: str, *, private: bool = False) -> Mapping[str, str]:
-    """The headers of what is behind a URL.
+    """The headers of a URL.
 
     Raises:
-        OSError: as those of `get`.
+        OSError: see `get`.
     """
     _, headers = await _request("HEAD", url, {}, private=private)
     return headers
 
 
-def is_private(address: str) -> bool:
-    """Whether an IP address is anything but a public one of a single machine."""
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):  # some stand for an IPv4 address
-        inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(ip.packed[-4:]) if ip in _NAT64 else None)
-        if inner is not None:
-            return is_private(str(inner))
-    return any(ip in network for network in _NOT_PUBLIC) or not ip.is_global
-
-
-def waits() -> Iterator[float]:
-    """The seconds to wait after each try that fails, but for the last one."""
+def backoff() -> Iterator[float]:
+    """The seconds to wait after each failed try but the last."""
     for tried in range(TRIES - 1):
-        yield BACKOFF * 2**tried * random.uniform(0.5, 1)  # noqa: S311 - so that many do not come back at once
-
-
-async def kept(key: Hashable, make: Callable[[], AsyncGenerator[T, None]]) -> T:
-    """What ``make`` yields, made once for the event loop that runs. It is closed when the loop is shut down."""
-    loop = asyncio.get_running_loop()
-    if loop not in _kept:
-        for closed in [other for other in _kept if other.is_closed()]:
-            del _kept[closed]
-    made = _kept.setdefault(loop, {})
-    if key not in made or _has_failed(made[key][1]):
-        generator = make()  # on which the loop calls `aclose` in the end
-        made[key] = generator, asyncio.ensure_future(anext(generator))
-    result: T = await asyncio.shield(made[key][1])  # of which others may be waiting, too
-    return result
-
-
-def _has_failed(making: "asyncio.Future[Any]") -> bool:
-    return making.done() and (making.cancelled() or making.exception() is not None)
-
-
-def begin(work: Coroutine[Any, Any, T]) -> "Future[T]":
-    """What a coroutine gives, for those who are not in an event loop: it runs in that of fsspec, in another thread."""
-    from fsspec.asyn import get_loop
-
-    _close_at_exit()
-    return asyncio.run_coroutine_threadsafe(work, get_loop())
-
-
-@functools.cache
-def _close_at_exit() -> None:
-    from fsspec import asyn
-
-    def close() -> None:
-        loop = asyn.loop[0]
-        if loop in _kept:
-            with suppress(TimeoutError):
-                asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=30)
-
-    atexit.register(close)
+        yield BACKOFF * 2**tried * random.uniform(0.5, 1)  # noqa: S311 - so that clients do not all return at once
 
 
 async def _request(
@@ -193,8 +117,8 @@ async def _request(
 ) -> tuple[bytes, Mapping[str, str]]:
     import aiohttp
 
-    session = await kept(("web", private), functools.partial(_session, private))
-    pauses = waits()
+    session = await keep_open(("web", private), functools.partial(_session, private))
+    pauses = backoff()
     while True:
         try:
             return await _try(session, method, url, headers, reserve)
@@ -219,7 +143,7 @@ async def _try(
 
 
 def _joined(url: "URL", location: str) -> str:
-    """Where a redirect leads to; if that is no URL of the web, the next request says so."""
+    """The target of a redirect. If it is not a URL of the web, the next request fails."""
     try:
         target = type(url)(location)
     except ValueError:
@@ -233,7 +157,7 @@ async def _body(response: "ClientResponse", reserve: Reserve) -> bytes:
     if response.method == "HEAD":
         return b""
     reserve(response.content_length)
-    with io.BytesIO() as content:  # which gives its bytes away without a copy
+    with io.BytesIO() as content:  # getvalue makes no copy of its bytes
         async for part in response.content.iter_any():
             reserve(content.tell() + len(part))
             content.write(part)
@@ -243,7 +167,7 @@ async def _body(response: "ClientResponse", reserve: Reserve) -> bytes:
 async def _session(private: bool) -> "AsyncGenerator[ClientSession, None]":
     import aiohttp
 
-    # A proxy goes wherever it is told, which cannot be seen from here. So there is none where addresses matter.
+    # The address that a proxy connects to cannot be checked, so there is no proxy unless all addresses are allowed.
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=CONNECTIONS, socket_factory=None if private else _public_socket),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE),
@@ -256,7 +180,7 @@ async def _session(private: bool) -> "AsyncGenerator[ClientSession, None]":
 
 
 def _public_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket for an address that getaddrinfo has given. This very address is then connected to."""
+    """A socket for an address from getaddrinfo; aiohttp connects to this very address."""
     family, kind, protocol, _, (host, *_) = address
     if is_private(host):
         raise _PrivateAddressError("its address is private: --allow-private-urls allows it")
@@ -292,7 +216,7 @@ def _asked_to_wait(error: Exception) -> float:
 
 
 def _as_os_error(error: Exception, unused: str | None) -> OSError:
-    """``unused``: the variable of a proxy that was not asked, because it may lead anywhere."""
+    """The error for a row; ``unused`` is the variable that names a proxy which was not used, see `_session`."""
     import aiohttp
 
     hint = f"; proxies, as {unused} names one, are used only with --allow-private-urls" if unused is not None else ""
@@ -305,7 +229,7 @@ def _as_os_error(error: Exception, unused: str | None) -> OSError:
         if isinstance(error.os_error, _PrivateAddressError):
             return PermissionError(str(error.os_error))
         return OSError(f"{first_line(error)}{hint}")
-    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):  # all that they say is the URL
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):  # their message is only the URL
         return OSError(f"not an http or https URL: {first_line(error)}")
     return OSError(first_line(error))
 
@@ -315,7 +239,7 @@ def _as_answered(error: "ClientResponseError") -> OSError:
     from aiohttp.http_exceptions import HttpProcessingError
 
     who = "proxy" if isinstance(error, ClientHttpProxyError) else "server"
-    if isinstance(error.__cause__, HttpProcessingError):  # which aiohttp gives the status of a refusal
+    if isinstance(error.__cause__, HttpProcessingError):  # aiohttp gives it the status of a refusal
         return OSError(f"its {who} does not speak HTTP ({error.message.partition(':')[0]})")
     kind = {404: FileNotFoundError, 410: FileNotFoundError, 401: PermissionError, 403: PermissionError}
     return kind.get(error.status, OSError)(f"its {who} answers {error.status} {error.message}".rstrip())

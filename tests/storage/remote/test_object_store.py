@@ -21,10 +21,11 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from s3fs import S3FileSystem
 
-from dinoclassify.discovery.containers import _has_objects, is_gone
 from dinoclassify.discovery.discover import discover
+from dinoclassify.discovery.existence import _has_objects, is_gone
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.storage.remote import block_file, object_store, s3, web
+from dinoclassify.storage.remote import block_file, object_store, s3, transfer, web
+from dinoclassify.storage.remote.url import is_url, is_web
 from dinoclassify.storage.signature import entry_signature
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Source
@@ -48,7 +49,7 @@ def write(url: str, content: bytes) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
-        object_store.upload(file.name, url)
+        transfer.upload(file.name, url)
 
 
 @pytest.fixture
@@ -356,18 +357,18 @@ def test_what_is_written_is_there(store: Store, tmp_path: Path) -> None:
     local, url = tmp_path / "rows.csv", "s3://bucket/out/rows of today.csv"
     local.write_bytes(b"path,status\n")
     assert not object_store.exists(url)
-    object_store.upload(str(local), url)
+    transfer.upload(str(local), url)
     assert store.get("out/rows of today.csv") == b"path,status\n"
     assert object_store.exists(url)
-    assert object_store.download(url, str(tmp_path / "back.csv"))
+    assert transfer.download(url, str(tmp_path / "back.csv"))
     assert (tmp_path / "back.csv").read_bytes() == b"path,status\n"
     write(url, b"")
-    assert object_store.download(url, str(tmp_path / "back.csv"))
+    assert transfer.download(url, str(tmp_path / "back.csv"))
     assert (tmp_path / "back.csv").read_bytes() == b""
     fs, path = object_store.filesystem(url)
     fs.rm_file(path)
     assert store.keys() == ["other"]
-    assert not object_store.download(url, str(tmp_path / "none.csv"))
+    assert not transfer.download(url, str(tmp_path / "none.csv"))
     assert not (tmp_path / "none.csv").exists()
 
 
@@ -375,10 +376,10 @@ def test_what_cannot_be_written_is_one_line(store: Store, tmp_path: Path) -> Non
     with pytest.raises(OutputError, match=r"^cannot write s3://nowhere/a.csv: The specified bucket does not exist$"):
         write("s3://nowhere/a.csv", b"")
     with pytest.raises(OutputError, match=r"^cannot write s3://bucket/a.csv: No such file or directory$"):
-        object_store.upload(str(tmp_path / "none"), "s3://bucket/a.csv")
+        transfer.upload(str(tmp_path / "none"), "s3://bucket/a.csv")
     store.faults.failing, store.faults.status = 99, "403 Forbidden"
     with pytest.raises(OutputError, match=r"^cannot read s3://bucket/a.csv: "):
-        object_store.download("s3://bucket/a.csv", str(tmp_path / "a.csv"))
+        transfer.download("s3://bucket/a.csv", str(tmp_path / "a.csv"))
     with pytest.raises(UsageError, match="can only be read"):
         write("https://example.org/a.csv", b"")
 
@@ -444,7 +445,7 @@ def test_a_store_that_waits_is_read_by_threads(memory: MemoryFileSystem, tmp_pat
     with pytest.raises(FileNotFoundError):
         next(object_store.objects("memory://nothing"))
     write("memory://out/a.csv", b"rows")
-    assert object_store.download("memory://out/a.csv", str(tmp_path / "a.csv"))
+    assert transfer.download("memory://out/a.csv", str(tmp_path / "a.csv"))
     assert (tmp_path / "a.csv").read_bytes() == b"rows"
 
 
@@ -477,13 +478,13 @@ def test_what_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("path", ["photos/a.jpg", "c:/a.jpg", "c://a.jpg", "a b://c", "://a", "/s3://a", "s3:/a"])
 def test_paths_are_no_urls(path: str) -> None:
-    assert not object_store.is_url(path)
+    assert not is_url(path)
 
 
 def test_urls_are() -> None:
-    assert all(map(object_store.is_url, ["s3://b/k", "HTTPS://a.org/b", "abfs://c@a/b", "file:///a"]))
-    assert web.is_web("HTTPS://a.org/b")
-    assert not web.is_web("s3://https://b")
+    assert all(map(is_url, ["s3://b/k", "HTTPS://a.org/b", "abfs://c@a/b", "file:///a"]))
+    assert is_web("HTTPS://a.org/b")
+    assert not is_web("s3://https://b")
 
 
 def test_a_run_ends_without_a_word(store: Store) -> None:

@@ -1,71 +1,68 @@
-"""The images in a table: a Parquet or Arrow file with a column of them, as Hugging Face datasets are stored.
+"""The images in a column of a table: a Parquet or Arrow file, as Hugging Face datasets are stored.
 
-Only that column is read, a row or a batch at a time. What is wrong with a table is one more input, which has its own
-path. A few kilobytes of Parquet can stand for gigabytes: sizes are compared with what was read before bytes are copied.
+Only that column is read, a row or a batch at a time. A broken table is one more source, under the path of the table.
+A few kilobytes of Parquet can decompress to gigabytes: sizes are checked before bytes are copied.
 """
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import repeat
 from typing import TYPE_CHECKING, BinaryIO
 
-from dinoclassify.discovery import table_sizes
-from dinoclassify.discovery.tar_headers import (
-    BOMB_RATIO,
-    BrokenError,
-)  # ... and so many times as large as what was read of it, is a bomb
+from dinoclassify.discovery.containers import table_sizes
+from dinoclassify.discovery.containers.base import BOMB_RATIO, BrokenError, Opener, refuse_size
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import first_line
-from dinoclassify.storage.remote import object_store
+from dinoclassify.storage.remote.errors import failure
 from dinoclassify.types.prediction import ErrorCode, Failure
-from dinoclassify.types.source import MEMBER, MOST_BYTES, Signature, Source
+from dinoclassify.types.source import MEMBER, Signature, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
 _SUFFIXES = (".parquet", ".arrow")
-_CACHE = "cache-"  # what `datasets` calls the Arrow files of its own that lie beside a data set
+_CACHE = "cache-"  # prefix of the Arrow files that `datasets` puts beside a data set
 
-_BOMB_BYTES = 64 << 20  # a table whose images are larger than this altogether, ...
-_MODEST = frozenset({"UNCOMPRESSED", "SNAPPY"})  # what Parquet is packed with; these never reach such a ratio
-_BUFFER = 1 << 20  # bytes of a Parquet file that are read at a time
+_BOMB_BYTES = 64 << 20  # images of more bytes in all, and more than `BOMB_RATIO` times what was read, are a bomb
+_MODEST = frozenset({"UNCOMPRESSED", "SNAPPY"})  # codecs of Parquet that never reach this ratio
+_BUFFER = 1 << 20  # bytes of a Parquet file to read at a time
 
-_FILE_MAGIC = b"ARROW1"  # of an Arrow file in the IPC file format; `datasets` writes the stream format
+_FILE_MAGIC = b"ARROW1"  # starts an Arrow file in the IPC file format; `datasets` writes the stream format
 _BOMB = Failure("too_large", f"the table becomes over {BOMB_RATIO} times as large as it is")
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 def is_table(path: str) -> bool:
-    """Whether a path is a table's, by its suffix."""
+    """Whether the suffix of a path is that of a table."""
     return path.lower().endswith(_SUFFIXES)
 
 
 def tables_in(folder: str) -> list[str]:
     """The tables in a folder and below it, by name, without hidden ones and the caches of `datasets`.
 
-    A folder that cannot be read is among them, and so gets a row.
+    A folder that cannot be read is in the list too, so that it gets a row.
     """
-    found: list[str] = []
-    for place, folders, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
+    paths: list[str] = []
+    for parent, folders, names in os.walk(folder, onerror=lambda error: paths.append(error.filename)):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found.extend(os.path.join(place, name) for name in names if _is_data(name))
-    return sorted(found, key=lambda path: path.split("/"))
+        paths.extend(os.path.join(parent, name) for name in names if _is_data(name))
+    return sorted(paths, key=lambda path: path.split("/"))
 
 
-def images(path: str, column: str, open_file: Callable[[str], BinaryIO], signature: Signature) -> Iterator[Source]:
-    """The images in a table, lazily and in order, each under the number of its row, from 0.
+def images(path: str, column: str, open_file: Opener, signature: Signature) -> Iterator[Source]:
+    """The images in a table, lazily and in order, each named by the number of its row, from 0.
 
     Args:
         path: the table, a file or a URL.
-        column: of bytes, or of structs with a field ``bytes``.
-        open_file: opens it; one may seek in what it gives.
-        signature: that of the table, whose time its images have.
+        column: a column of bytes, or of structs with a field ``bytes``.
+        open_file: opens the table as a seekable file.
+        signature: size and time of the table; its images have its time.
 
     Raises:
-        UsageError: the table has no such column, or it holds no images.
+        UsageError: the table has no such column, or the column holds no images.
     """
     try:
         with open_file(path) as opened, _CountingFile(opened) as file:
@@ -91,50 +88,45 @@ class _CountingFile(io.RawIOBase):
         self._taken = 0
 
     def readable(self) -> bool:
-        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """Always true."""
         return True
 
     def tell(self) -> int:
-        """The position in the file."""
         return self._file.tell()
 
     def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
-        """Change the position."""
         return self._file.seek(position, whence)
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes."""
         piece = self._file.read(size)
         self.count += len(piece)
         return piece
 
     @contextmanager
     def peeking(self) -> Iterator[None]:
-        """What is read meanwhile does not count, and the position stays."""
+        """Read without counting, and return to the same position."""
         count, position = self.count, self.tell()
         yield
         self.count = count
         self.seek(position)
 
     def is_bomb(self, size: int, read: int) -> bool:
-        """Whether ``size`` bytes are too many for the bytes ``read``."""
+        """Whether ``size`` unpacked bytes are too many for ``read`` packed ones."""
         return size > max(_BOMB_BYTES, BOMB_RATIO * read)
 
     def check(self, batch: table_sizes.Sizes) -> None:
-        """See that a batch may be unpacked.
+        """Check that a batch may be unpacked.
 
         Raises:
-            BrokenError: it would be too large.
+            BrokenError: the batch would be too large.
         """
         if self.is_bomb(batch.unpacked, batch.packed):
             raise BrokenError(Failure("too_large", f"{_BOMB.message}; what follows is not read"))
 
     def admits(self, content: "pa.Buffer | None") -> bool:
-        """Whether an image may be taken; it then counts for the next ones."""
+        """Whether an image may be read; if so, its size counts for the next ones."""
         total = self._taken + (0 if content is None else content.size)
         if self.is_bomb(total, self.count):
             return False
@@ -150,13 +142,11 @@ def _source(path: str, number: int, content: "pa.Buffer | Failure | None", mtime
     signature = size, mtime_ns
     if content is None or not size:
         return Source(key, Failure("vanished", "the row holds no image"), signature)
-    if size > MOST_BYTES:
-        return Source(key, Failure("too_large", f"{size:,} bytes, over {MOST_BYTES:,}"), signature)
-    return Source(key, content.to_pybytes(), signature)
+    return Source(key, refuse_size(size) or content.to_pybytes(), signature)
 
 
 def _contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
-    """The bytes in a column, row by row; None where there are none, a failure where they would be too large."""
+    """The bytes in a column, row by row: None for a row without bytes, a failure where they would be too large."""
     read = _parquet_contents if path.lower().endswith(".parquet") else _arrow_contents
     return read(path, column, file)
 
@@ -174,7 +164,7 @@ def _parquet_contents(path: str, column: str, file: _CountingFile) -> "Iterator[
 def _group_contents(
     table: "pq.ParquetFile", number: int, leaf: str, file: _CountingFile
 ) -> "Iterator[pa.Buffer | Failure | None]":
-    """The bytes in a row group. They are read one by one, because many rows may refer to the same large value."""
+    """The bytes in a row group, read one by one because many rows may refer to the same large value."""
     group = table.metadata.row_group(number)
     chunk = next(chunk for chunk in map(group.column, range(group.num_columns)) if chunk.path_in_schema == leaf)
     left = group.num_rows
@@ -191,7 +181,7 @@ def _group_contents(
 
 
 def _has_bomb(chunk: "pq.ColumnChunkMetaData", file: _CountingFile) -> bool:
-    """Whether a page of a column chunk would be too large. It would be unpacked as a whole."""
+    """Whether a page of a column chunk is a bomb. Arrow would unpack the page as a whole."""
     if chunk.compression in _MODEST:
         return False
     start = chunk.data_page_offset
@@ -219,14 +209,14 @@ def _arrow_contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa
         for batch in _checked(table, file) if is_stream else map(table.get_batch, range(table.num_record_batches)):
             for content in _buffers(batch.column(0)):
                 yield content if file.admits(content) else _BOMB
-    if is_stream:  # whose end Arrow takes for granted, if it comes between two batches
+    if is_stream:  # Arrow does not notice a stream that is cut between two batches
         file.seek(-len(_STREAM_END), os.SEEK_END)
         if file.read() != _STREAM_END:
             raise EOFError("the mark of its end is missing")
 
 
 def _checked(table: "pa.RecordBatchReader", file: _CountingFile) -> "Iterator[pa.RecordBatch]":
-    """The batches of a stream; the size of each is compared before Arrow unpacks it."""
+    """The batches of a stream; the size of each is checked before Arrow unpacks it."""
     while True:
         with file.peeking():
             file.check(table_sizes.next_batch(file))
@@ -237,10 +227,10 @@ def _checked(table: "pa.RecordBatchReader", file: _CountingFile) -> "Iterator[pa
 
 
 def _buffers(array: "pa.Array") -> "Iterator[pa.Buffer | None]":
-    """The bytes of each row, not copied; None where there are none."""
+    """The bytes of each row, without a copy; None for a row without bytes."""
     import pyarrow.compute as pc
 
-    array.validate()  # or damaged lengths would lead anywhere in memory, or end the process
+    array.validate()  # damaged lengths could point anywhere in memory, or crash the process
     values = pc.struct_field(array, "bytes") if _is_struct(array.type) else array
     values.validate(full=True)
     for value in values:
@@ -258,7 +248,7 @@ def _field(schema: "pa.Schema", path: str, column: str) -> "pa.Field":
 
 
 def _is_struct(kind: "pa.DataType") -> bool:
-    """Whether values of a type have images in their field ``bytes``."""
+    """Whether a type is a struct with images in its field ``bytes``."""
     import pyarrow as pa
 
     if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
@@ -275,7 +265,7 @@ def _is_binary(kind: "pa.DataType") -> bool:
 def _failure(error: Exception) -> Failure:
     if isinstance(error, BrokenError):
         return error.failure
-    if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):  # not of Arrow's own
-        return object_store.failure(error)
+    if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):  # not from Arrow itself
+        return failure(error)
     code: ErrorCode = "truncated" if isinstance(error, EOFError) else "decode_error"
     return Failure(code, f"the table is damaged or cut short: {first_line(error)}; what follows is not read")

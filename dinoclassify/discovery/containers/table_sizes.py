@@ -1,7 +1,6 @@
-"""What the pages of a Parquet file and the batches of an Arrow file become when unpacked: before Arrow allocates it.
+"""The unpacked sizes of Parquet pages and Arrow batches, known before Arrow allocates memory for them.
 
-The sizes are those that Arrow will go by, which stand with the data. What the footer of a Parquet file says of them may
-be something else.
+The sizes are read next to the data, where Arrow reads them. The footer of a Parquet file may state other sizes.
 
 Parquet: each page has a header (Thrift's compact protocol), https://parquet.apache.org/docs/file-format/.
 Arrow: each message has a prefix of 8 bytes, metadata (a flatbuffer) and a body of buffers; a packed buffer begins with
@@ -14,18 +13,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-_PAGE_HEADERS = (1 << 10, 64 << 10, 16 << 20)  # bytes that are tried for a header; Arrow takes none that is larger
-_BEHIND = 100  # bytes that Arrow reads behind the pages of some old files
+_PAGE_HEADERS = (1 << 10, 64 << 10, 16 << 20)  # bytes to try for a header; Arrow refuses larger ones
+_BEHIND = 100  # bytes that Arrow reads after the pages of some old files
 
 _CONTINUES = 0xFFFFFFFF
 _DICTIONARY, _RECORDS = 2, 3  # kinds of messages
 _MOST_METADATA = 64 << 20  # bytes
-_TAIL = struct.Struct("<I6s")  # of a file: the size of its footer, magic
-_BLOCK = struct.Struct("<qi4xq")  # of a footer: offset of a message, size of its metadata, size of its body
+_TAIL = struct.Struct("<I6s")  # end of a file: size of its footer, magic
+_BLOCK = struct.Struct("<qi4xq")  # in a footer: offset of a message, size of its metadata, size of its body
 
 
 class File(Protocol):
-    """A file in which one may seek."""
+    """A seekable file."""
 
     def read(self, size: int, /) -> bytes: ...  # noqa: D102
     def seek(self, position: int, whence: int = ..., /) -> int: ...  # noqa: D102
@@ -34,31 +33,31 @@ class File(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many bytes there are of a page or a batch, and how many they become."""
+    """The packed and unpacked sizes of a page or a batch, in bytes."""
 
     packed: int
     unpacked: int
 
 
 class _Thrift:
-    """Reads numbers of structs in Thrift's compact protocol."""
+    """Reads the integers of structs in Thrift's compact protocol."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
         self.at = 0
 
     def numbers(self) -> dict[int, int]:
-        """The fields of a struct that are integers, by their number; it is left behind."""
-        found: dict[int, int] = {}
+        """The integer fields of a struct, by field number; moves past the struct."""
+        fields: dict[int, int] = {}
         number = 0
         while head := self._byte():
             kind, step = head & 15, head >> 4
             number = number + step if step else self._signed()
             if kind in (4, 5, 6):
-                found[number] = self._signed()
+                fields[number] = self._signed()
             else:
                 self._skip(kind)
-        return found
+        return fields
 
     def _skip(self, kind: int) -> None:
         if kind in (1, 2):  # true and false
@@ -68,7 +67,7 @@ class _Thrift:
         elif kind in (3, 7):
             self.at += 1 if kind == 3 else 8
         elif kind == 8:  # bytes
-            length = self._varint()  # which moves on, too
+            length = self._varint()  # changes `at` too
             self.at += length
         elif kind in (9, 10):  # a list, a set
             head = self._byte()
@@ -100,7 +99,7 @@ class _Thrift:
 
 
 def pages(file: File, start: int, size: int) -> Iterator[Sizes]:
-    """The pages of a column chunk, which takes ``size`` bytes of a Parquet file.
+    """The sizes of the pages of a column chunk, which takes ``size`` bytes of a Parquet file.
 
     Raises:
         ValueError: a header is damaged.
@@ -115,7 +114,7 @@ def pages(file: File, start: int, size: int) -> Iterator[Sizes]:
 
 
 def _page(file: File, at: int, end: int) -> tuple[int, int, int]:
-    """The size of a page's header, and those of the page: unpacked, packed."""
+    """The size of a page's header, and the unpacked and packed sizes of the page."""
     for most in _PAGE_HEADERS:
         file.seek(at)
         header = _Thrift(file.read(min(most, end - at)))
@@ -129,7 +128,7 @@ def _page(file: File, at: int, end: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A table in a flatbuffer. Fields are asked for by their number in the schema of the format."""
+    """A table in a flatbuffer. Fields have the numbers of the format's schema."""
 
     content: bytes
     at: int
@@ -139,7 +138,7 @@ class _Table:
         return cls(content, struct.unpack_from("<I", content)[0])
 
     def find(self, number: int) -> int:
-        """Where a field is; 0 if the table has none."""
+        """The offset of a field; 0 if the table does not have it."""
         fields = self.at - struct.unpack_from("<i", self.content, self.at)[0]
         entry = 4 + 2 * number
         if fields < 0 or entry >= struct.unpack_from("<H", self.content, fields)[0]:
@@ -163,11 +162,11 @@ class _Table:
                 yield kind.unpack_from(self.content, at + 4 + index * kind.size)
 
 
-_BUFFER = struct.Struct("<qq")  # offset in the body and size, both as packed
+_BUFFER = struct.Struct("<qq")  # offset in the body and size, both packed
 
 
 def next_batch(file: File) -> Sizes:
-    """The next records of a stream, with the dictionaries before them, from where the file is."""
+    """The sizes of the next records of a stream, with the dictionaries before them, from the position of the file."""
     start = at = file.tell()
     packed = unpacked = 0
     kind = _DICTIONARY
@@ -178,27 +177,27 @@ def next_batch(file: File) -> Sizes:
 
 
 def batches(file: File) -> Iterator[Sizes]:
-    """All dictionaries and records of a file in the IPC file format, as its footer names them."""
+    """The sizes of all dictionaries and records that the footer of an IPC file lists."""
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - _TAIL.size))
     size, _ = _TAIL.unpack(file.read(_TAIL.size))
     file.seek(max(0, end - _TAIL.size - size))
     footer = _Table.root(file.read(min(size, _MOST_METADATA)))
-    for number in (_DICTIONARY, _RECORDS):  # by chance these are their numbers in the footer, too
+    for number in (_DICTIONARY, _RECORDS):  # these are also their field numbers in the footer
         for offset, metadata, body in footer.structs(number, _BLOCK):
             message = _message(file, offset)
             yield Sizes(metadata + body, message[2] if message is not None else 0)
 
 
 def _message(file: File, at: int) -> tuple[int, int, int] | None:
-    """The kind of a message, where it ends, and how many bytes its buffers become; None at the end."""
+    """The kind of a message, where it ends, and the unpacked size of its buffers; None at the end."""
     file.seek(at)
     prefix = file.read(8)
     if len(prefix) < 8:
         return None
     continues, size = struct.unpack("<II", prefix)
     start = at + 8
-    if continues != _CONTINUES:  # as before version 0.15
+    if continues != _CONTINUES:  # written before Arrow 0.15
         size, start = continues, at + 4
     if not 0 < size <= _MOST_METADATA:
         return None
@@ -219,4 +218,4 @@ def _unpacked(file: File, at: int, length: int) -> int:
         return 0
     file.seek(at)
     size: int = struct.unpack("<q", file.read(8))[0]
-    return length if size < 0 else size  # -1: it is as it is
+    return length if size < 0 else size  # -1: not packed

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dinoclassify.discovery import image_tables, table_sizes
-from dinoclassify.discovery.image_tables import images as images_of
-from dinoclassify.discovery.image_tables import is_table, tables_in
+from dinoclassify.discovery.containers import base, table_sizes
+from dinoclassify.discovery.containers import table as image_tables
+from dinoclassify.discovery.containers.table import images as images_of
+from dinoclassify.discovery.containers.table import is_table, tables_in
 from dinoclassify.errors import UsageError
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
@@ -92,7 +93,7 @@ def test_a_null_row_hides_what_lies_below_it(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(image_tables, "MOST_BYTES", 5)
+    monkeypatch.setattr(base, "MOST_BYTES", 5)
     sources = listed(written({"image": structs([b"123456", b"12345"])}, kind), kind)
     assert codes(sources) == ["too_large", "ok"]
     assert sources[0].signature == (6, 456)
@@ -378,7 +379,7 @@ def test_a_table_that_is_not_there_has_vanished(tmp_path: Path) -> None:
 def test_a_connection_that_is_lost_is_a_row() -> None:
     class Lost(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            if self.tell() > 20_000:
+            if self.tell() > 15_000:
                 raise TimeoutError("no answer")
             return super().read(size)
 

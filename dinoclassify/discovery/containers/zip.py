@@ -1,22 +1,37 @@
-"""The directory of a zip, read as a stream: memory is some 30 bytes for each of its members, however many it claims.
+"""The entries of a zip, from its directory, which is read as a stream: about 30 bytes of memory for each member.
 
-`zipfile` reads all of the directory and makes an object of about 500 bytes of each entry before it gives the first.
+`zipfile` reads the whole directory, and makes an object of about 500 bytes of each entry before it returns the first.
 """
 
 import os
+import stat
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
-from zipfile import BadZipFile
+from typing import BinaryIO, Literal, NamedTuple
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile
 
-from dinoclassify.discovery.tar_headers import NO_ARCHIVE, BrokenError, NoArchiveError
-from dinoclassify.storage.byte_range import CUT, MEMBER_MAGIC
+from dinoclassify.discovery.containers.base import (
+    NOT_AN_ARCHIVE,
+    ArchiveFormat,
+    BrokenError,
+    Entry,
+    NotAnArchiveError,
+    Wanted,
+    refuse_member,
+    tidy_name,
+)
+from dinoclassify.storage.byte_range import CUT, LOCAL_HEADER, MEMBER_MAGIC
 from dinoclassify.types.prediction import Failure
+from dinoclassify.types.source import ByteRange
 
 _MOST_DIRECTORY = 256 << 20  # bytes: two to four million members
 _MOST_COMMENT = 0xFFFF
-_PIECE = 1 << 20  # bytes of the directory that are read at a time
+_MOST_LOCAL_HEADER = LOCAL_HEADER.size + 2 * 0xFFFF
+_PIECE = 1 << 20  # bytes of the directory to read at a time
 _NEWEST = 63  # version of the format, times 10
+
+_ENCRYPTED, _UTF_8 = 1, 0x800  # flags of a member
+_PACKINGS: dict[int, Literal["stored", "deflated"]] = {ZIP_STORED: "stored", ZIP_DEFLATED: "deflated"}
 
 _END = struct.Struct("<4s8xLLH")  # magic, size and offset of the directory, length of the comment
 _END_MAGIC = b"PK\5\6"
@@ -29,13 +44,12 @@ _RECORD = struct.Struct("<4s2xBxHH4xLLLHHH4xLL")
 _RECORD_MAGIC = b"PK\1\2"
 _MOST_RECORD = _RECORD.size + 3 * 0xFFFF
 
-_UTF_8 = 0x800  # a flag
-_IN_EXTRA = 0xFFFFFFFF  # stands for a number that needs 64 bits
-_EXTRA_64 = 1  # the kind of the extra field that has those
+_IN_EXTRA = 0xFFFFFFFF  # stands for a number of 64 bits, which an extra field holds
+_EXTRA_64 = 1  # the kind of that extra field
 
 
 class ZipMember(NamedTuple):
-    """An entry of the directory. Sizes in bytes; ``mode`` is that of Unix, ``offset`` that of the local header."""
+    """An entry of the directory. Sizes are in bytes, ``mode`` is a Unix mode, ``offset`` is where the header starts."""
 
     name: str
     flags: int
@@ -48,12 +62,41 @@ class ZipMember(NamedTuple):
     room: int  # bytes up to the next member or the directory; 0 where two members start at the same place
 
 
+def zip_entries(path: str, file: BinaryIO, wanted: Wanted) -> Iterator[Entry]:
+    """The wanted members of a zip; for errors see `read_directory`."""
+    for info in read_directory(file):
+        name = tidy_name(info.name)
+        if name.endswith("/") or not wanted(name):
+            continue
+        content: ByteRange | Failure | None = _refuse(name, info)
+        if content is None:
+            length = min(info.room, _MOST_LOCAL_HEADER + info.packed_size)  # not what has been deleted behind it
+            content = ByteRange(path, info.offset, length, info.size, _PACKINGS[info.method], info.crc)
+        yield Entry(name, info.size, content)
+
+
+ZIP = ArchiveFormat((".zip", ".cbz"), zip_entries)
+
+
+def _refuse(name: str, info: ZipMember) -> Failure | None:
+    if info.flags & _ENCRYPTED:
+        return Failure("unreadable", "is encrypted")
+    if stat.S_ISLNK(info.mode):
+        return Failure("unreadable", "is a link in the archive")
+    if info.method not in _PACKINGS:
+        reason = f"is packed by the method {info.method} of zip, neither stored nor deflated"
+        return Failure("unsupported_format", reason)
+    if info.packed_size > info.room - LOCAL_HEADER.size:
+        return Failure("decode_error", "overlaps what follows it in the archive")
+    return refuse_member(name, max(info.size, info.packed_size))
+
+
 def read_directory(file: BinaryIO) -> Iterator[ZipMember]:
     """The members of a zip, in the order of its directory. The directory is read twice: the first time for offsets.
 
     Raises:
         BrokenError: the zip is cut short, or its directory is too large.
-        NoArchiveError: the file is no zip.
+        NotAnArchiveError: the file is not a zip.
         BadZipFile: the directory is damaged.
         OSError: the file cannot be read.
     """
@@ -75,7 +118,7 @@ def read_directory(file: BinaryIO) -> Iterator[ZipMember]:
 
 
 def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
-    """Where the directory starts, its size, and what has to be added to the offsets in it: other data may precede."""
+    """Where the directory starts, its size, and what to add to its offsets, since other data may precede the zip."""
     end = file.seek(0, os.SEEK_END)
     tail_start = max(0, end - _MOST_COMMENT - _END.size)
     file.seek(tail_start)
@@ -85,11 +128,11 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     if without_comment < 0 or tail[at : at + 4] != _END_MAGIC or tail[-2:] != b"\0\0":
         at = tail.rfind(_END_MAGIC)
     if at < 0 or at > without_comment:
-        raise BrokenError(CUT) if _begins_with_member(file) else NoArchiveError(NO_ARCHIVE)
+        raise BrokenError(CUT) if _begins_with_member(file) else NotAnArchiveError(NOT_AN_ARCHIVE)
     _, size, offset, _ = _END.unpack_from(tail, at)
     location = tail_start + at
-    if (found := _find_directory_64(file, location)) is not None:
-        location, size, offset = found
+    if (large := _find_directory_64(file, location)) is not None:
+        location, size, offset = large
     start: int = location - size
     if start < 0:
         raise BadZipFile("it says that its directory is larger than all of it")
@@ -97,7 +140,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
 
 
 def _find_directory_64(file: BinaryIO, location: int) -> tuple[int, int, int] | None:
-    """Of a zip64 where its directory ends, its size and its offset."""
+    """Where the directory of a zip64 ends, its size and its offset; None if the zip is not a zip64."""
     before = location - _LOCATOR.size - _END_64_SIZE
     if before < 0:
         return None
@@ -113,7 +156,7 @@ def _find_directory_64(file: BinaryIO, location: int) -> tuple[int, int, int] | 
 
 
 def _records(file: BinaryIO, start: int, size: int) -> Iterator[tuple[tuple[int, ...], bytes]]:
-    """The numbers of each entry, see `read_directory`, and its name."""
+    """The numbers and the raw name of each entry of the directory."""
     buffer, at, unread = b"", 0, size
     while unread or at < len(buffer):
         if unread and len(buffer) - at < _MOST_RECORD:
@@ -145,17 +188,17 @@ def _records(file: BinaryIO, start: int, size: int) -> Iterator[tuple[tuple[int,
 
 
 def _long_numbers(extra: bytes, *numbers: int) -> list[int]:
-    """The same numbers; those of 64 bits are from the extra fields, where they stand in this order."""
+    """The same numbers, with those of 64 bits taken from the extra fields, which hold them in this order."""
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
         if kind == _EXTRA_64:
             field = extra[at + 4 : at + 4 + length]
             longs = iter(struct.unpack(f"<{len(field) // 8}Q", field[: len(field) // 8 * 8]))
-            found = [next(longs, None) if number == _IN_EXTRA else number for number in numbers]
-            if None in found:
+            resolved = [next(longs, None) if number == _IN_EXTRA else number for number in numbers]
+            if None in resolved:
                 raise BadZipFile("an entry of its directory lacks a number of 64 bits")
-            return [number for number in found if number is not None]
+            return [number for number in resolved if number is not None]
         at += 4 + length
     return list(numbers)
 

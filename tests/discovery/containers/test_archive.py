@@ -23,8 +23,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dinoclassify.discovery import archives, tar_headers, zip_directory
-from dinoclassify.discovery.archives import is_archive, is_streamed, member, members, split_key
+from dinoclassify.discovery.containers import archive as archives
+from dinoclassify.discovery.containers import base
+from dinoclassify.discovery.containers import tar as tar_module
+from dinoclassify.discovery.containers import zip as zip_module
+from dinoclassify.discovery.containers.archive import is_archive, is_streamed, member, members
+from dinoclassify.discovery.location import Location
 from dinoclassify.storage.byte_range import unpack
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Source
@@ -170,7 +174,8 @@ def test_archives_are_known_by_their_suffix(path: str, archive: bool, near: bool
     ],
 )
 def test_a_key_is_split_at_the_first_archive(path: str, parts: tuple[str, str] | None) -> None:
-    assert split_key(path) == parts
+    location = Location.parse(path)
+    assert (location.container, location.name) == (parts or ("", ""))
 
 
 # What is read is what tarfile and zipfile read themselves.
@@ -407,7 +412,7 @@ def test_other_ways_to_pack_a_zip_are_not_supported(method: int) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_members_that_are_too_large_are_passed_over(monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
-    monkeypatch.setattr(archives, "MOST_BYTES", 5)
+    monkeypatch.setattr(base, "MOST_BYTES", 5)
     files = [("a.png", b"123456"), ("b.png", b"12345")]
     expected = [("!a.png", "too_large"), ("!b.png", "ok")]
     assert outcomes(tar(files), streamed=streamed) == expected
@@ -415,7 +420,7 @@ def test_members_that_are_too_large_are_passed_over(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_zip_s_member_that_would_take_much_to_read_little_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MOST_BYTES", 1000)
+    monkeypatch.setattr(base, "MOST_BYTES", 1000)
     content = fields(make_zip([("a.png", os.urandom(2000))]), 0, size=(24, "<I", 10))
     assert outcomes(content, "zip") == [("!a.png", "too_large")]
 
@@ -441,9 +446,9 @@ def test_zips_whose_members_overlap_are_no_bombs() -> None:
 
 @pytest.mark.parametrize("suffix", ["tar.gz", "tar.bz2", "tar.zst"])
 def test_a_bomb_ends_its_archive(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    monkeypatch.setattr(tar_headers, "BOMB_BYTES", 1 << 20)
+    monkeypatch.setattr(tar_module, "BOMB_BYTES", 1 << 20)
     plain = tar([("a.png", b"small"), ("b.png", bytes(50_000_000)), ("c.png", b"never read")])
-    monkeypatch.setattr(archives, "MOST_BYTES", 1000)
+    monkeypatch.setattr(base, "MOST_BYTES", 1000)
     assert outcomes(compress(plain, suffix), suffix) == [("!a.png", "ok"), ("!b.png", "too_large"), ("", "too_large")]
     (unwanted,) = listed(compress(plain, suffix), suffix, lambda name: name == "c.png")
     assert unwanted.path == f"a.{suffix}"
@@ -753,7 +758,7 @@ def test_long_comments_of_a_zip_s_members_are_passed_over() -> None:
 
 
 def test_a_zip_with_too_large_a_directory_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zip_directory, "_MOST_DIRECTORY", 6_000)
+    monkeypatch.setattr(zip_module, "_MOST_DIRECTORY", 6_000)
     assert {code for _, code in outcomes(directory(80), "zip")} == {"ok"}
     (source,) = listed(directory(90), "zip")
     message = "the archive's directory has 6,210 bytes, over 6,000"

@@ -1,0 +1,100 @@
+"""A location -> its images: one image, or those in an archive or a table, as a lazy stream of `Source`."""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from typing import BinaryIO
+
+from dinoclassify.discovery.containers import archive, table
+from dinoclassify.discovery.containers.base import Opener
+from dinoclassify.discovery.filters import InputSelector
+from dinoclassify.discovery.location import Kind, Location
+from dinoclassify.errors import UsageError
+from dinoclassify.storage.reader import signature_of
+from dinoclassify.storage.remote import object_store
+from dinoclassify.storage.remote.proxies import proxy_of
+from dinoclassify.storage.remote.url import is_url, is_web
+from dinoclassify.storage.remote.web import require_aiohttp
+from dinoclassify.types.source import MEMBER, SequentialContainer, Source
+
+
+def expand(location: Location, selector: InputSelector) -> Iterator[Source]:
+    """The images at a location that is not a folder's: an image, whatever its suffix, or all images in a container.
+
+    A container that is read from front to back is yielded whole, see `expand_container`.
+    """
+    path = location.path
+    if selector.column is not None:
+        if not table.is_table(path):
+            raise UsageError(f"--column goes with tables, .parquet or .arrow, and with --files-from, not with {path}")
+        if selector.take(path):
+            yield Source(path, SequentialContainer(selector.column))
+        return
+    match location.kind:
+        case Kind.ARCHIVE:
+            yield from _expand_archive(path, selector)
+        case Kind.MEMBER:
+            if selector.take(path):
+                yield find_member(location.container, location.name, selector)
+        case _ if selector.take(path):
+            if is_web(path):
+                require_aiohttp()
+                if selector.private:
+                    proxy_of(path)  # to report an unusable proxy now, and once
+            yield Source(path)
+
+
+def expand_container(source: Source, selector: InputSelector) -> Iterator[Source]:
+    """The images in a source whose content is a `SequentialContainer`; any other source itself."""
+    if not isinstance(source.content, SequentialContainer):
+        yield source
+        return
+    path, column, signature = source.path, source.content.column, signature_of(source, private=selector.private)
+    if column is not None:
+        yield from table.images(path, column, _opener(path, selector), signature)
+        return
+    opener = partial(object_store.open_stream, private=selector.private) if is_url(path) else _open
+    wanted = partial(selector.take_below, root=f"{path}{MEMBER}")
+    yield from archive.members(path, wanted, opener, signature, streamed=True)
+
+
+def expand_tables(folder: str, selector: InputSelector) -> Iterator[Source]:
+    """The tables in a folder, each as a container to read later.
+
+    Raises:
+        UsageError: there are none.
+    """
+    paths = table.tables_in(folder)
+    if not paths:
+        raise UsageError(f"--column: there are no .parquet or .arrow tables in {folder}")
+    for path in paths:
+        if selector.take(os.path.relpath(path, folder)):
+            yield Source(path, SequentialContainer(selector.column))
+
+
+def find_member(path: str, name: str, selector: InputSelector) -> Source:
+    """The image called ``name`` in the archive ``path``."""
+    signature = signature_of(Source(path), private=selector.private)
+    streamed = archive.is_streamed(path, remote=is_url(path))
+    return archive.member(path, name, _opener(path, selector), signature, streamed=streamed)
+
+
+def _expand_archive(path: str, selector: InputSelector) -> Iterator[Source]:
+    if not selector.take(f"{path}/"):
+        return
+    if archive.is_streamed(path, remote=is_url(path)):
+        yield Source(path, SequentialContainer())
+        return
+    wanted = partial(selector.take_below, root=f"{path}{MEMBER}")
+    signature = signature_of(Source(path), private=selector.private)
+    yield from archive.members(path, wanted, _opener(path, selector), signature, streamed=False)
+
+
+def _opener(path: str, selector: InputSelector) -> Opener:
+    return partial(object_store.open_file, private=selector.private) if is_url(path) else _open
+
+
+def _open(path: str) -> BinaryIO:
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would block
+        raise OSError(f"{path} is not a regular file")
+    return open(path, "rb")
