@@ -172,18 +172,18 @@ def run(
     from dinoclassify.cluster.tasks import Decoding
 
     facts = facts_of(model, gpus)
-    lines, size = facts.row_format.lines, facts.batch_size
+    lines, size = facts.row_format.lines, facts.model.batch_size
     place = OutputFolder(folder, facts.row_format, batch_size=size)
     kept: list[str] = []
     results: list[ChunkResult] = []
-    with closing(Output.open(place, lines, {"model": facts.model}, UpdateOptions(resume=resume))) as output:
+    with closing(Output.open(place, lines, {"model": facts.model.name}, UpdateOptions(resume=resume))) as output:
         plan = ChunkPlan(OutputPaths(folder).journal, lines, chunk_size(size), retry_failed=False)
         pending = output.pending(
             sources, lambda source, change, _: kept.append(source.path) if change == "kept" else None
         )
         for result in completed_chunks(
             open_job,
-            preprocessing or facts.preprocessing,
+            preprocessing or facts.model.preprocessing,
             plan.chunks(pending, lambda row: kept.append(row.path)),
             plan.work,
             Decoding(size, exact=False, max_pixels=MAX_PIXELS, timeout=timeout),
