@@ -13,7 +13,7 @@ import torch
 
 from dinoclassify.cluster.transport import pack, pieces_of, unpack
 from dinoclassify.decoding.loader import load_batches
-from dinoclassify.discovery.paths import is_relative_file
+from dinoclassify.discovery.location import is_relative_file
 from dinoclassify.errors import UsageError
 from dinoclassify.loaded_model import Job
 from dinoclassify.system.environment import available_cpus

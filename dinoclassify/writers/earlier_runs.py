@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias
 
-from dinoclassify.discovery.paths import is_relative_file
+from dinoclassify.discovery.location import is_relative_file
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.writers.fingerprint import START_OVER, check_fingerprint, is_appended

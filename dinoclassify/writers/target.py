@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from dinoclassify.discovery.archives import is_archive
+from dinoclassify.discovery.containers.archive import is_archive
+from dinoclassify.discovery.containers.table import is_table
 from dinoclassify.discovery.filters import has_image_suffix
-from dinoclassify.discovery.image_tables import is_table
 from dinoclassify.errors import FailuresError, OutputError, UsageError
 from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.lock import lock_of, locked
