@@ -79,15 +79,10 @@ class Report:
 
 
 def measure(name: str, files: Sequence[str], *, offline: bool, device: str, workers: int | None, rounds: int) -> Report:
-    """Measure all contestants that can run on this machine.
+    """Measure all contestants that can run on this machine, once in each round.
 
-    Args:
-        name: the model, see `models.open.open_model`.
-        files: the images. Undecodable ones are left out, because the transformers pipeline would stop at them.
-        offline: never use the network.
-        device: where to run, see `runtimes.pytorch.find_devices`.
-        workers: decoding processes; as many as `Classifier` starts if None.
-        rounds: how often each contestant runs.
+    Files that cannot be decoded are left out, because the transformers pipeline would stop at them. If ``workers`` is
+    None, there are as many decoding processes as `Classifier` starts.
 
     Raises:
         NoInputsError: no file can be decoded.

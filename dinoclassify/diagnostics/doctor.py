@@ -25,9 +25,8 @@ _IMPORT_TIMEOUT = 60.0  # seconds, for torch
 def examine(model: str | None = None, output: str | None = None) -> list[Finding]:
     """Check versions, devices, decoders, the model, places to write to, and limits. Problems come last.
 
-    Args:
-        model: the model that must be available; None for the default model, whose absence is no problem.
-        output: the file or folder that is to be written; None for the working folder.
+    ``model`` must be available; the default model may be absent. ``output`` is what is to be written; without it, the
+    working folder is checked.
 
     Raises:
         UsageError: ``model`` cannot be the name of a model.

@@ -37,12 +37,10 @@ _ByStem = Callable[[str], Mapping[str, Sequence[str]]]
 
 
 def companion_finder(moved: Mapping[str, Collection[str]] | None = None) -> FindCompanions:
-    """A function that gives the companions of an image.
+    """A function that gives the companions of an image, and raises OSError if its folder cannot be listed.
 
     If one of the images that share a stem is a RAW, they are one shot, and companions of each other. If none is,
     ``x.xmp`` goes along with each of these images that is copied or linked, and with none that is moved.
-
-    A folder is listed again only after eight others. The function raises OSError if it cannot be listed.
 
     Args:
         moved: the names of the images moved in this run, by their paths without suffix; None if images are not moved.
@@ -99,12 +97,7 @@ def _lister(*, links: bool) -> _ByStem:
 
 
 def shot_of(name: str, names: Sequence[str]) -> list[str]:
-    """The images of one shot: the image itself, and those that share its stem if one of them is a RAW.
-
-    Args:
-        name: of the image.
-        names: of all files that share its stem.
-    """
+    """The images of one shot: ``name`` and, if one of ``names``, which share its stem, is a RAW, all images of these."""
     images = list(filter(is_image, names))
     is_shot = name in images and any(map(is_raw, images))
     return images if is_shot else [name]

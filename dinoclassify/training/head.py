@@ -96,15 +96,9 @@ def train_head(
     class_weight: ClassWeight = "balanced",
     seed: int = 0,
 ) -> Trained:
-    """Train a head on labelled images.
+    """Train a head whose outputs are ``classes``, in this order, by `train_multi` or `train_single`.
 
-    Args:
-        features: images x features, float32.
-        labels: the labels of each image: one or, with ``multi_label``, any number.
-        classes: all labels, in the order of the head's outputs.
-        multi_label: as `train_multi` does, else `train_single`.
-        class_weight: see `train_single`.
-        seed: see `train_single`.
+    ``features`` is images x features; each image has one label or, with ``multi_label``, any number.
     """
     if multi_label:
         marks = np.array([[label in image_labels for label in classes] for image_labels in labels])
@@ -139,11 +133,8 @@ def train_multi(
 ) -> Trained:
     """Train a head on images of any number of classes: each class is a binary problem with a sigmoid of its own.
 
-    Args:
-        features: images x features, float32.
-        marks: images x classes; each class has at least two images, and at least two images lack it.
-        class_weight: see `train_single`.
-        seed: see `train_single`.
+    ``marks`` is images x classes; each class has at least two images, and at least two images lack it. The other
+    arguments are those of `train_single`.
     """
     problems = [column.astype(np.intp) for column in marks.T]
     fits = [_fit(features, classes, class_weight, seed) for classes in problems]

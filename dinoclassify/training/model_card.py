@@ -36,12 +36,7 @@ def write_card(
 ) -> str:
     """The model card, in Markdown, with the front matter that the Hub reads.
 
-    Args:
-        base: the model that computes the features.
-        data: what the head was trained on.
-        trained: the head and its held-out scores.
-        settings: other settings of the training, by name.
-        multi_label: an image may have many labels.
+    ``settings`` are other settings of the training, by name.
     """
     kind = "each class is a yes or no of its own" if multi_label else "one class an image"
     lines = [

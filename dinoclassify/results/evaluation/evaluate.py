@@ -20,14 +20,10 @@ def evaluate(
     multi_label: bool = False,
     target_precision: float | None = None,
 ) -> Evaluation:
-    """Compare predictions with the true classes of their images.
+    """Compare predictions with the true classes of their images; ``labels`` are the class names, by index.
 
-    Args:
-        predictions: each with the true class of its image; with ``multi_label`` each has the scores of all classes,
-            and its image any number of true classes.
-        labels: the class names, by index.
-        multi_label: an image may have many labels.
-        target_precision: the share of best labels that should be right; a threshold is suggested for it.
+    With ``multi_label`` an image has any number of true classes, and a prediction must have the scores of all classes.
+    For ``target_precision``, the share of best labels that should be right, a threshold is suggested.
 
     Raises:
         UsageError: ``multi_label``, and a prediction lacks scores.

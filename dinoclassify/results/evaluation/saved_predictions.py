@@ -31,12 +31,9 @@ def match_to_truth(
 ) -> tuple[list[LabelledPrediction], list[str]]:
     """The rows of the labelled images with their true classes, and the names of the classes, by index.
 
-    Args:
-        name: the file of rows, see `read_predictions`.
-        images: the labelled images. A row belongs to an image if their absolute paths are equal.
-        classes: all labels of the images.
-        groups: fold labels and rows into these groups; rows may be folded already.
-        multi_label: rows have the scores of all classes, so a label that none of them has is an error.
+    A row belongs to an image if their absolute paths are equal. With ``groups``, labels and rows are folded into these;
+    rows may be folded already. With ``multi_label``, rows have the scores of all classes, so a label that none of them
+    has is an error.
 
     Raises:
         UsageError: see `read_predictions`; or no row belongs to an image, or a label is not a class.

@@ -65,14 +65,11 @@ def merge(
 ) -> Merged:
     """Write the rows of all parts: rows of shards in the order of their inputs, others in the order of the parts.
 
-    Args:
-        names: the parts, see `results.merge.parts.find_parts`.
-        output: a regular file, written whole or not at all, which ``predict --resume`` can continue; or a device, a
-            pipe or, if None, stdout, to which rows are streamed.
-        format_name: see `writers.formats.open_format`.
-        allow_gaps: merge even if parts are missing or did not see the same inputs.
-        allow_duplicates: where several parts have rows of a path, take those of the last part.
-        progress: wraps the rows as they are written, and yields the same rows.
+    If ``output`` is a regular file, it is written whole or not at all, and ``predict --resume`` can continue it. To a
+    device, a pipe or, if it is None, stdout, rows are streamed. ``progress`` wraps the rows as they are written.
+
+    ``allow_gaps``: parts may be missing, or may not have seen the same inputs. ``allow_duplicates``: where several
+    parts have rows of a path, those of the last part are taken.
 
     Raises:
         UsageError: the parts do not belong together, cannot be read, or have changed since they were written.

@@ -58,11 +58,7 @@ class ShardPart(Part):
     positions: str
 
     def unpack_positions(self) -> Iterator[int]:
-        """The positions, ascending.
-
-        Raises:
-            UsageError: they are damaged.
-        """
+        """The positions, ascending; raises UsageError if they are damaged."""
         try:
             yield from unpacked(self.positions)
         except ValueError as error:
@@ -92,10 +88,7 @@ def find_parts(names: Iterable[str]) -> list[str]:
 def read_parts(names: Iterable[str], *, allow_gaps: bool, allow_duplicates: bool) -> list[Part]:
     """Read the metadata of all parts, and check that they belong together.
 
-    Args:
-        names: their files or folders.
-        allow_gaps: allow missing parts, and parts that saw different inputs.
-        allow_duplicates: allow two parts of the same shard.
+    ``allow_gaps`` allows missing parts and parts that saw different inputs, ``allow_duplicates`` two of a shard.
 
     Raises:
         UsageError: they do not belong together, a part is not finished, or its metadata cannot be read.
@@ -117,11 +110,7 @@ def unfinished_files(name: str) -> list[str]:
 
 
 def refuse_or_warn(trouble: str, cure: str, *, allowed: bool) -> None:
-    """Log the trouble as a warning if it is allowed.
-
-    Raises:
-        UsageError: it is not allowed.
-    """
+    """Log the trouble as a warning if it is ``allowed``; otherwise raise a UsageError with its cure."""
     if not allowed:
         raise UsageError(f"{trouble}: {cure}")
     log.warning("%s", trouble)

@@ -40,14 +40,10 @@ def as_columns(
     thumbnails: Sequence[int],
     most: int,
 ) -> dict[str, object]:
-    """The data that the page's script reads.
+    """The data that the page's script reads; the indices of rows stand for them.
 
-    Args:
-        rows: all rows; elsewhere their indices stand for them.
-        group: returns the group of a row that has a label; None for no groups.
-        links: the URLs of images, by row.
-        thumbnails: the rows with an embedded image.
-        most: how many images the page shows of a label.
+    ``group`` returns the group of a row that has a label, ``links`` are URLs of images, ``thumbnails`` the rows with
+    an embedded image. The page shows up to ``most`` images of a label.
     """
     folders, labels, groups, errors = _Table(), _Table(), _Table(), _Table()
     parts = [_split(visible(shown_path(row.path))) for row in rows]

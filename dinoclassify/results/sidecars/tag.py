@@ -37,12 +37,9 @@ class TagOptions:
         into: the folder below which sidecars are written; None for beside the images.
         prefix: the root of our labels in a tree of keywords.
         top_k: the most labels of an image.
-        min_score: labels with a lower score are left out.
         only: the labels that are written; other rows keep their sidecars. None for all.
         remove: remove our labels rather than write them.
-        dry_run: only say what would be done.
         spared: paths, free of links, that are never written although they are named like sidecars.
-        find: gives the image of a row, see `results.image_file.file_finder`.
 
     Raises:
         UsageError: ``prefix`` has an empty word, or ``into`` is not a folder.
@@ -133,12 +130,7 @@ def sidecar_of(image: str, options: TagOptions, *, named: str | None = None) -> 
 
 
 def _tag(job: Job, options: TagOptions, claims: Claims) -> Action:
-    """Update one sidecar; returns what was done.
-
-    Raises:
-        _LeaveAlone: it was left alone.
-        OutputError: the disk is full.
-    """
+    """Update one sidecar, and return what was done; raises OutputError if the disk is full."""
     row, image, sidecar = job.row, job.image, job.sidecar
     if row.status == "failed" and not options.remove:
         return "nothing"

@@ -13,11 +13,7 @@ _COARSEST = 2_000_000_000  # ns; FAT stores even seconds only
 
 
 def rights_of(path: str) -> Rights:
-    """The mode, owner and group of a file.
-
-    Raises:
-        OSError: there is no such file.
-    """
+    """The mode, owner and group of a file; raises OSError if there is none."""
     status = os.lstat(path)
     return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
@@ -25,13 +21,8 @@ def rights_of(path: str) -> Rights:
 def restore(path: str, signature: Signature, rights: Rights | None, *, is_own: bool = True) -> None:
     """Give a file its earlier time and rights, as far as this user and the file system can; links stay as they are.
 
-    A file that was edited since keeps its time.
-
-    Args:
-        path: of the file.
-        signature: its earlier signature.
-        rights: its earlier rights; None if they are not known.
-        is_own: this user recorded them; otherwise the file keeps its owner, and its mode only gets stricter.
+    A file that was edited since keeps its time. Unless ``is_own``, others recorded its rights: then it keeps its owner,
+    and its mode only gets stricter.
     """
     with suppress(OSError):
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

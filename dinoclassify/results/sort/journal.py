@@ -81,9 +81,7 @@ def find_journal(name: str) -> str:
 def read_journal(path: str, key: bytes | None = None) -> Journal:
     """The entries of a journal, without an unfinished last line; none if the file does not exist.
 
-    Args:
-        path: of the journal.
-        key: of this user, see `results.sort.signing`; without it a journal is not the user's own.
+    Without the key of this user, see `results.sort.signing`, a journal is not the user's own.
 
     Raises:
         UsageError: the file cannot be read, or is not a journal.
@@ -103,13 +101,9 @@ def read_journal(path: str, key: bytes | None = None) -> Journal:
 
 
 def append_entries(path: str, entries: Sequence[Entry], *, key: bytes | None = None, sync: bool = True) -> None:
-    """Add entries to a journal, which is made if it does not exist.
+    """Add entries to a journal, which is made if it does not exist; ``sync`` forces them onto the disk.
 
-    Args:
-        path: of the journal.
-        entries: the new ones.
-        key: signs them; the journal stays the user's own only if all its entries are signed.
-        sync: force them onto the disk.
+    The journal stays the user's own only if a ``key`` signs all of its entries.
 
     Raises:
         OutputError: they cannot be written.

@@ -56,7 +56,7 @@ class SortedFolder:
     Args:
         folder: its path.
         mode: how images get there.
-        new_folders: folders that were made for it, see `results.sort.folders.make_folder`.
+        new_folders: folders that were made for it, see `make_folder`.
         dry_run: say what would be done, and do nothing.
         resume: go on after a run that did not finish.
 
@@ -95,13 +95,9 @@ class SortedFolder:
     ) -> Iterator[SortResult]:
         """Put each image at its target, or beside it under a free name; yields a result for each target.
 
-        A run that did not finish is repaired first. This run is complete with its last result.
-
-        Args:
-            rows: of the images.
-            options: which images are sorted, and where each goes.
-            batch: rows whose plans the journal gets at once, before the first of their images is touched.
-            shots: how many rows each shot has, see `results.shot_rows.count_shots`; None if that is not known.
+        A run that did not finish is repaired first. This run is complete with its last result. The journal gets the
+        plans of ``batch`` rows at once, before the first of their images is touched. ``shots`` has how many rows each
+        shot has, see `results.companions.count_shots`; None if that is not known.
 
         Raises:
             OutputError: the journal cannot be written, or the disk is full.

@@ -44,7 +44,6 @@ class SortOptions:
         uncertain_to: the folder of uncertain images; None leaves them alone.
         failed_to: the folder of failed images; None leaves them alone.
         only: the labels and groups whose images are sorted; None for all.
-        find: gives the image of a row, see `results.image_file.file_finder`.
         with_companions: the companions of images go along, see `results.companions`.
 
     Raises:

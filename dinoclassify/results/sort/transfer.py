@@ -95,11 +95,7 @@ def same_content(path: str, other: str) -> bool:
 
 
 def identity(path: str) -> Identity:
-    """What tells a file from another that gets the same path later.
-
-    Raises:
-        OSError: there is no such file.
-    """
+    """What tells a file from another that gets the same path later; raises OSError if there is none."""
     status = os.lstat(path)
     return status.st_ino, status.st_ctime_ns
 

@@ -42,12 +42,8 @@ class KeptError(Exception):
 def repair(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry]:
     """Repair the transfers of a killed run, so that each image is complete and in one place.
 
-    Returns the moves whose image has since come back to its old place as another copy: both copies stay.
-
-    Args:
-        folder: of the journal.
-        entries: of the run.
-        is_own: this user wrote the journal; no image is removed because of a journal that others wrote.
+    Returns the moves whose image has since come back to its old place as another copy: both copies stay. ``is_own``:
+    this user wrote the journal in ``folder``; no image is removed because of a journal that others wrote.
 
     Raises:
         OutputError: a file cannot be repaired.
@@ -69,11 +65,7 @@ def repair(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry
 
 
 def _take_companions_back(folder: str, entries: Sequence[Entry]) -> None:
-    """Take companions back to their image if the run was killed between them and the image.
-
-    Raises:
-        OutputError: a companion cannot be taken back.
-    """
+    """Take companions back to their image if the run was killed between them and the image."""
     images = {entry.image for entry in entries if entry.image}
     transferred = {entry.temp_name for entry in entries if entry.temp_name in images and _is_made(entry, folder)}
     for entry in reversed(entries):
@@ -96,8 +88,8 @@ def undo_all(
 ) -> Iterator[UndoResult]:
     """Take all transfers back, last first; yields each that is taken back or left.
 
-    The journal keeps what is left, and is removed if that is nothing. Empty folders that runs have made are removed,
-    except the folder of the journal and its parents: see `results.sort.folders.own_folders`.
+    The journal ``path`` keeps what is left, and is removed if that is nothing. Empty folders that runs have made are
+    removed, except the folder of the journal and its parents: see `own_folders`.
 
     Args:
         path: of the journal.
@@ -145,11 +137,7 @@ def undo_all(
 
 
 def _check_places(entry: Entry, root: str, target: str, folder: str) -> None:
-    """Check that a transfer stays within two folders, whatever links its paths have.
-
-    Raises:
-        KeptError: it does not.
-    """
+    """Check that a transfer stays within two folders, whatever links its paths have; raises KeptError if not."""
     if not _is_below(entry.source, root):
         raise KeptError(f"{entry.source} is not below {root}")
     if not _is_below(target, folder):
@@ -167,11 +155,7 @@ def _is_below(path: str, folder: str) -> bool:
 def take_back(entry: Entry, target: str, *, is_own: bool = True, dry_run: bool = False) -> bool:
     """Take a transfer back, however far it got; returns whether there was anything to do.
 
-    Args:
-        entry: of the journal, for a transfer.
-        target: the path of the file now.
-        is_own: this user wrote the journal, see `results.sort.attributes.restore`.
-        dry_run: only say whether there is anything to do.
+    ``target`` is the path of the file now; ``is_own``: this user wrote the journal, see `attributes.restore`.
 
     Raises:
         KeptError: taking it back would lose something.
