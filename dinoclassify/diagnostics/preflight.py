@@ -68,9 +68,7 @@ def _temporary() -> Finding:
     folder = temporary_folder()
     if folder is None:
         return Finding("problem", "place", "temporary", "no folder that can be written to", "set TMPDIR to one")
-    free = shutil.disk_usage(folder).free
-    cure = "make room there, or set TMPDIR to another folder" if free < _ROOM else None
-    return Finding.advise("place", "temporary", f"{folder}, {_gib(free)} free", cure)
+    return _room("temporary", folder, "make room there, or set TMPDIR to another folder")
 
 
 def _output(output: str | None) -> Iterator[Finding]:
@@ -89,10 +87,13 @@ def _output(output: str | None) -> Iterator[Finding]:
         cure = "let this user write there" if output else "fine for rows on stdout; ask about another with --output"
         yield Finding("problem" if output else "advice", "place", "output", _with_reason(folder, reason), cure)
         return
-    free = shutil.disk_usage(folder).free
-    room = "make room there" if free < _ROOM else None
-    yield Finding.advise("place", "output", f"{folder}, {_gib(free)} free", room)
+    yield _room("output", folder, "make room there")
     yield _locks(folder)
+
+
+def _room(name: str, folder: str, cure: str) -> Finding:
+    free = shutil.disk_usage(folder).free
+    return Finding.advise("place", name, f"{folder}, {_gib(free)} free", cure if free < _ROOM else None)
 
 
 def _output_elsewhere(output: str) -> Finding:
@@ -109,7 +110,6 @@ def _output_elsewhere(output: str) -> Finding:
 
 
 def _locks(folder: str) -> Finding:
-    """Whether files in a folder can be locked."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".dinoclassify-doctor-") as file:
             os.close(flocked(file.name, wait=False))

@@ -48,10 +48,7 @@ def choose(names: Sequence[str], labels: Mapping[int, str], groups: Groups | Non
     """
     if not all(map(str.strip, names)):
         raise UsageError("--only: name a label or a group")
-    known, are_all = (
-        dict.fromkeys(labels.values()),
-        False,
-    )  # labels of the rows first: a user is more likely to mean them
+    known, are_all = dict.fromkeys(labels.values()), False  # of the rows first: a user is more likely to mean them
     everyday, is_imagenet = read_groups(EVERYDAY).names, are_imagenets(labels)
     for more, fits in (
         ((*groups.names, *groups.classes) if groups is not None else (), groups is not None),

@@ -62,11 +62,12 @@ def write_card(
 
 
 def _front_matter(base: ImageEncoder) -> list[str]:
+    is_hub_id = base.folder is not None and base.revision is not None
     front = {
         "license": licence(base),
         "library_name": "transformers",
         "pipeline_tag": "image-classification",
-        **({"base_model": base.name} if _is_hub_id(base) else {}),
+        **({"base_model": base.name} if is_hub_id else {}),
         "tags": ["image-classification", "dinoclassify"],
     }
     return ["---", *(f"{name}: {json.dumps(value)}" for name, value in front.items()), "---"]
@@ -125,10 +126,6 @@ def licence(base: ImageEncoder) -> str:
             name = match[1].strip("'\"").lower() if match else ""
             return name if _LICENCE.fullmatch(name) else "unknown"
     return "unknown"
-
-
-def _is_hub_id(base: ImageEncoder) -> bool:
-    return base.folder is not None and base.revision is not None
 
 
 def _revision(base: ImageEncoder) -> str:

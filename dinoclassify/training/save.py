@@ -57,7 +57,6 @@ def _classifier(base: ImageEncoder, head: Head, labels: Sequence[str], *, multi_
 
 
 def _save_processor(base: ImageEncoder, folder: str) -> None:
-    """Copy the image processor of the base."""
     if base.folder is None:
         builtin.save_processor(folder)
         return

@@ -7,7 +7,7 @@ import numpy as np
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import printable
-from dinoclassify.results.evaluation.figures import Evaluation
+from dinoclassify.results.evaluation.evaluate import Evaluation
 from dinoclassify.storage.atomic import as_output_errors, replacing
 
 try:

@@ -10,7 +10,7 @@ from dinoclassify.labels.groups import Groups, fold_ranks, group_finder, match_g
 from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels
 from dinoclassify.labels.matching import match_classes
 from dinoclassify.messages import name_some
-from dinoclassify.results.evaluation.figures import LabelledPrediction
+from dinoclassify.results.evaluation.evaluate import LabelledPrediction
 from dinoclassify.results.image_file import file_finder
 from dinoclassify.results.reader import read_predictions
 from dinoclassify.types.prediction import Prediction
@@ -22,12 +22,7 @@ _MOST_CLASSES = 1_000_000
 
 
 def match_to_truth(
-    name: str,
-    images: Sequence[Labelled],
-    classes: Sequence[str],
-    groups: Groups | None = None,
-    *,
-    multi_label: bool,
+    name: str, images: Sequence[Labelled], classes: Sequence[str], groups: Groups | None = None, *, multi_label: bool
 ) -> tuple[list[LabelledPrediction], list[str]]:
     """The rows of the labelled images with their true classes, and the names of the classes, by index.
 

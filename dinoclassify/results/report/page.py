@@ -21,7 +21,7 @@ from jinja2 import Environment, StrictUndefined
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.results.image_file import FindFile, current_file, why_stale
-from dinoclassify.results.report.data import as_columns, as_json, url_of, visible
+from dinoclassify.results.report.data import STATUSES, as_columns, as_json, url_of, visible
 from dinoclassify.results.report.provenance import provenance
 from dinoclassify.storage.atomic import as_output_errors, close_checked, is_regular, open_in_place, replacing
 from dinoclassify.types.prediction import Prediction
@@ -36,10 +36,6 @@ Progress = Callable[[Thumbnails, int], Thumbnails]
 _SCRIPTS = ("page.js", "overview.js", "images.js", "events.js")  # concatenated in this order
 _SHOWN = 6  # linked images of a label, if none is embedded
 _SOURCES = {False: "data:", True: "data: file: 'self'"}  # allowed image sources, by whether images are linked
-
-
-def _no_progress(thumbnails: Thumbnails, _: int) -> Thumbnails:
-    return thumbnails
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,7 @@ def write_page(
     thumbnails: int = _SHOWN,
     link: bool = False,
     find: FindFile = current_file,
-    progress: Progress = _no_progress,
+    progress: Progress = lambda thumbnails, _: thumbnails,
 ) -> WrittenPage:
     """Write the page of all rows; the same rows, images and metadata give the same bytes.
 
@@ -159,14 +155,8 @@ def _links(rows: Sequence[Prediction], images: Mapping[int, str], folder: str) -
 def _figures(rows: Sequence[Prediction]) -> list[tuple[str, str]]:
     statuses = Counter(row.status for row in rows)
     labels = {(row.label, row.index) for row in rows if row.top}
-    numbers = {
-        "images": len(rows),
-        "ok": statuses["ok"],
-        "uncertain": statuses["uncertain"],
-        "failed": statuses["failed"],
-        "labels": len(labels),
-    }
-    return [(name, f"{number:,}") for name, number in numbers.items()]
+    by_status = [(status, statuses[status]) for status in STATUSES]
+    return [(name, f"{number:,}") for name, number in (("images", len(rows)), *by_status, ("labels", len(labels)))]
 
 
 def _render(
@@ -221,5 +211,4 @@ def _hash(text: str) -> str:
 
 
 def _asset(name: str) -> str:
-    """The text of a file of this package."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -12,11 +12,10 @@ from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.results.companions import shot_finder
 from dinoclassify.results.image_file import FindFile, current_file, why_stale
 from dinoclassify.results.only import Only
-from dinoclassify.results.sidecars.claims import Claims
 from dinoclassify.results.sidecars.formats import SidecarFormat, update_of
 from dinoclassify.results.sidecars.formats.base import SidecarContent, SidecarError, one_line
 from dinoclassify.results.sidecars.leftovers import leftover_remover
-from dinoclassify.results.sidecars.shots import Job, one_for_each_shot
+from dinoclassify.results.sidecars.shots import Claims, Job, one_for_each_shot
 from dinoclassify.storage.atomic import FULL, as_output_errors, free_of_links, replacing
 from dinoclassify.storage.missing import check_into
 from dinoclassify.storage.paths import file_shown_as
@@ -213,7 +212,9 @@ def _put(sidecar: str, content: bytes | None) -> None:
             if os.path.exists(sidecar) and not os.access(sidecar, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # a rename would replace it nevertheless
             if content is None:
-                _delete(sidecar)
+                os.unlink(os.path.realpath(sidecar))
+                if os.path.islink(sidecar):
+                    os.unlink(sidecar)
                 return
             os.makedirs(os.path.dirname(sidecar) or ".", exist_ok=True)
         with replacing(os.path.realpath(sidecar)) as file, as_output_errors(sidecar):
@@ -233,9 +234,3 @@ def _remove_emptied(path: str, options: TagOptions) -> None:
         while folder.startswith(top):
             os.rmdir(folder)
             folder = os.path.dirname(folder)
-
-
-def _delete(sidecar: str) -> None:
-    os.unlink(os.path.realpath(sidecar))
-    if os.path.islink(sidecar):
-        os.unlink(sidecar)

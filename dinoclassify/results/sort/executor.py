@@ -25,12 +25,8 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 class Executor:
     """Carries plans out. Its methods raise OutputError if the disk is full or the journal cannot be written.
 
-    Args:
-        folder: absolute path of the folder into which images are sorted.
-        mode: how files get there.
-        key: signs the entries of the journal; None leaves them unsigned.
-        new_folders: folders made for the run; they enter the journal with the first plan.
-        moved: sources of moved files; each file moved here is added.
+    ``folder`` is an absolute path. ``key`` signs the entries of the journal, if there is one. ``new_folders`` were made
+    for the run, and enter the journal with the first plan. The source of each file moved here is added to ``moved``.
     """
 
     def __init__(

@@ -23,12 +23,8 @@ from dinoclassify.types.source import Signature
 class Planner:
     """Plans what to do with each row, and gives no target to two images.
 
-    Args:
-        folder: absolute path of the folder into which images are sorted.
-        mode: how files get there.
-        options: which images are sorted, and where each goes.
-        moved: sources of the files that were moved; the executor adds to it.
-        interrupted: images that an unfinished run moved; some of their companions may still be at their old places.
+    ``folder`` is an absolute path. ``moved`` are the sources of the files that were moved; the executor adds to it.
+    ``interrupted`` are images that an unfinished run moved; some of their companions may still be at their old places.
     """
 
     def __init__(
@@ -138,7 +134,7 @@ class Planner:
             return False
 
     def _companions(self, source: str) -> list[str]:
-        """The names of the files that go along with an image and with no other; raises OSError if none can be listed."""
+        """The names of the files that go along with this image only; raises OSError if the folder cannot be read."""
         paths = [os.path.join(os.path.dirname(source), name) for name in self._find_companions(source).names]
         free = [path for path in paths if path not in self.leaving and self.leaders.get(path, source) == source]
         return [os.path.basename(path) for path in free if os.path.lexists(path)]

@@ -13,7 +13,6 @@ from functools import partial
 
 from dinoclassify.errors import OutputError
 from dinoclassify.results.sort.attributes import lost, restore
-from dinoclassify.results.sort.folders import remove_empty
 from dinoclassify.results.sort.journal import Entry, append_entries, replace_entries, valid_entries
 from dinoclassify.results.sort.transfer import TRANSFERS, identity, move, remove, same_content
 from dinoclassify.storage.atomic import as_output_errors
@@ -89,14 +88,8 @@ def undo_all(
     """Take all transfers back, last first; yields each that is taken back or left.
 
     The journal ``path`` keeps what is left, and is removed if that is nothing. Empty folders that runs have made are
-    removed, except the folder of the journal and its parents: see `own_folders`.
-
-    Args:
-        path: of the journal.
-        entries: of the journal.
-        key: signs new entries; None if the journal is not the user's own.
-        root: a folder; leave transfers from outside it, and to outside the folder of the journal.
-        dry_run: only say what would be taken back.
+    removed, except the folder of the journal and its parents: see `own_folders`. ``key`` signs new entries; None if the
+    journal is not the user's own. With ``root``, transfers from outside it, and to outside the journal's folder, stay.
 
     Raises:
         OutputError: the journal cannot be written.
@@ -134,6 +127,19 @@ def undo_all(
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
         replace_entries(path, [*left[::-1], Entry("end")] if is_left else [], key=key)
+
+
+def own_folders(journal: str, entries: Sequence[Entry]) -> list[str]:
+    """The folder of a journal and its parents, as far as runs have made them, outermost first."""
+    made = [entry.target for entry in entries if entry.event == "mkdir" and os.path.isabs(entry.target)]
+    return [folder for folder in made if f"{os.path.dirname(journal)}/".startswith(f"{folder}/")]
+
+
+def remove_empty(folders: Sequence[str]) -> None:
+    """Remove folders that are empty, last first."""
+    for path in reversed(folders):
+        with suppress(OSError):  # it is not empty, or is gone
+            os.rmdir(path)
 
 
 def _check_places(entry: Entry, root: str, target: str, folder: str) -> None:

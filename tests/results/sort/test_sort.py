@@ -20,14 +20,13 @@ from hypothesis import strategies as st
 from dinoclassify.cli import run
 from dinoclassify.errors import UsageError
 from dinoclassify.results.sort import transfer
-from dinoclassify.results.sort.folders import make_folder, own_folders, remove_empty
 from dinoclassify.results.sort.journal import JOURNAL_NAME, read_journal
 from dinoclassify.results.sort.layout import folder_namer, parse_layout, safe_name
 from dinoclassify.results.sort.plans import SortResult
-from dinoclassify.results.sort.sort import SortedFolder
+from dinoclassify.results.sort.sort import SortedFolder, make_folder
 from dinoclassify.results.sort.targets import SortOptions
 from dinoclassify.results.sort.transfer import Mode
-from dinoclassify.results.sort.undo import undo_all
+from dinoclassify.results.sort.undo import own_folders, remove_empty, undo_all
 from dinoclassify.storage import rename
 from dinoclassify.types.prediction import Failure, Label, Prediction
 from dinoclassify.writers.formats import open_format

@@ -55,7 +55,6 @@ def _rank(label: Label) -> dict[str, str | float | int]:
 
 
 def _members(text: str) -> list[_Member]:
-    """The members of a JSON object, given as text."""
     decoder, members = json.JSONDecoder(), []
     place = _after_space(text, 0) + 1
     while text[start := _after_space(text, place)] != "}":
@@ -86,7 +85,6 @@ def _with(text: str, members: list[_Member], place: int | None, value: object) -
 
 
 def _without(text: str, members: list[_Member], place: int) -> str:
-    """The text without our member; there are others."""
     if place:
         return text[: members[place - 1].stop] + text[members[place].stop :]
     return text[: members[0].start] + text[members[1].start :]

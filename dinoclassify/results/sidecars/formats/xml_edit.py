@@ -78,9 +78,6 @@ def parse(content: bytes) -> Element:
     def begin(name: str, attributes: dict[str, str]) -> None:
         stack.append(_OpenElement(name, attributes, parser.CurrentByteIndex, [], []))
 
-    def read(text: str) -> None:
-        stack[-1].texts.append(text)
-
     def end(_name: str) -> None:
         element = stack.pop()
         stack[-1].children.append(_closed(content, element, parser.CurrentByteIndex))
@@ -88,7 +85,7 @@ def parse(content: bytes) -> Element:
     parser.XmlDeclHandler = declare
     parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler = begin
-    parser.CharacterDataHandler = read
+    parser.CharacterDataHandler = lambda text: stack[-1].texts.append(text)
     parser.EndElementHandler = end
     try:
         parser.Parse(content, True)
