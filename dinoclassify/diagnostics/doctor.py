@@ -20,6 +20,7 @@ from dinoclassify.models.names import DEFAULT, ModelName, find_flaw, is_builtin_
 from dinoclassify.version import __version__
 
 _IMPORT_TIMEOUT = 60.0  # seconds, for torch
+_INSTALL_AGAIN = "pip install --force-reinstall dinoclassify"
 
 
 def examine(model: str | None = None, output: str | None = None) -> list[Finding]:
@@ -52,7 +53,7 @@ def _safely(topic: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
     try:
         yield from check()
     except Exception as error:  # whatever a broken library may raise
-        yield Finding("problem", topic, "doctor", f"{type(error).__name__}: {first_line(error)}", _install_again())
+        yield Finding("problem", topic, "doctor", f"{type(error).__name__}: {first_line(error)}", _INSTALL_AGAIN)
 
 
 def _versions() -> Iterator[Finding]:
@@ -62,7 +63,7 @@ def _versions() -> Iterator[Finding]:
         try:
             yield Finding("ok", "version", package, version(package))
         except PackageNotFoundError:
-            yield Finding("problem", "version", package, "missing", _install_again())
+            yield Finding("problem", "version", package, "missing", _INSTALL_AGAIN)
 
 
 def _devices() -> Iterator[Finding]:
@@ -79,7 +80,7 @@ def _devices() -> Iterator[Finding]:
     if result.returncode != 0:
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
         reason = lines[-1] if lines else f"exit code {result.returncode}"
-        memory = f"{_install_again()}, or allow more memory and processes"
+        memory = f"{_INSTALL_AGAIN}, or allow more memory and processes"
         yield Finding("problem", "device", "torch", f"cannot be imported: {reason}", memory)
         return
     lists = json.loads(result.stdout)
@@ -149,7 +150,3 @@ def _hub_model(name: str, hub_id: str, *, required: bool) -> Finding:
 
 def _install(extra: str) -> str:
     return f"pip install 'dinoclassify[{extra}]'"
-
-
-def _install_again() -> str:
-    return "pip install --force-reinstall dinoclassify"

@@ -32,7 +32,7 @@ def check_places(output: str | None) -> Iterator[Finding]:
     root = cache_root()
     reason = _why_unwritable(_nearest(root))
     cure = "every run prepares its model again: set XDG_CACHE_HOME to a folder that can be written" if reason else None
-    yield Finding.advise("place", "cache", _with_reason(str(root), reason), cure)
+    yield Finding.advise("place", "cache", f"{root}: {reason}" if reason else str(root), cure)
     yield _temporary()
     yield from _output(output)
     if os.path.isdir(SHARED_MEMORY):
@@ -85,7 +85,7 @@ def _output(output: str | None) -> Iterator[Finding]:
         return
     if reason := _why_unwritable(folder):
         cure = "let this user write there" if output else "fine for rows on stdout; ask about another with --output"
-        yield Finding("problem" if output else "advice", "place", "output", _with_reason(folder, reason), cure)
+        yield Finding("problem" if output else "advice", "place", "output", f"{folder}: {reason}", cure)
         return
     yield _room("output", folder, "make room there")
     yield _locks(folder)
@@ -143,10 +143,6 @@ def _sized(name: str, size: int, limited_by: str, thresholds: tuple[int, int]) -
     verdict: Verdict = "problem" if size < needed else "advice" if size < good else "ok"
     advice = f"{'allow more' if limited_by else 'use a machine with more'}: {_gib(good)} at least"
     return Finding(verdict, "limit", name, _gib(size) + limited_by, None if verdict == "ok" else advice)
-
-
-def _with_reason(folder: str, reason: str | None) -> str:
-    return folder if reason is None else f"{folder}: {reason}"
 
 
 def _gib(size: int) -> str:

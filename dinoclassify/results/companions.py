@@ -33,7 +33,6 @@ class Companions:
 
 
 FindCompanions = Callable[[str], Companions]
-_ByStem = Callable[[str], Mapping[str, Sequence[str]]]
 
 
 def companion_finder(moved: Mapping[str, Collection[str]] | None = None) -> FindCompanions:
@@ -80,7 +79,7 @@ def shot_finder() -> Callable[[str], bool]:
     return is_of_shot
 
 
-def _lister(*, links: bool) -> _ByStem:
+def _lister(*, links: bool) -> Callable[[str], Mapping[str, Sequence[str]]]:
     """A function that gives the names of images and possible companions in a folder, by their stems."""
 
     @lru_cache(_FOLDERS)

@@ -113,11 +113,8 @@ def train_single(
 ) -> Trained:
     """Train a head on images of one class each. The same arguments give the same head.
 
-    Args:
-        features: images x features, float32.
-        classes: the class of each image, from 0; each class has at least two images.
-        class_weight: ``balanced`` weighs all classes the same, ``none`` all images.
-        seed: random seed for the folds.
+    ``features`` is images x features. ``classes`` has the class of each image, from 0, and each at least two images.
+    ``balanced`` weighs all classes the same, ``none`` all images; ``seed`` is for the folds.
     """
     head, strength, predictions = _fit(features, classes, class_weight, seed)
     return Trained(head, (strength,), tuple(_score(method, classes, each) for method, each in predictions.items()))

@@ -38,9 +38,19 @@ def write_card(
 
     ``settings`` are other settings of the training, by name.
     """
+    is_hub_id = base.folder is not None and base.revision is not None
+    front = {
+        "license": licence(base),
+        "library_name": "transformers",
+        "pipeline_tag": "image-classification",
+        **({"base_model": base.name} if is_hub_id else {}),
+        "tags": ["image-classification", "dinoclassify"],
+    }
     kind = "each class is a yes or no of its own" if multi_label else "one class an image"
     lines = [
-        *_front_matter(base),
+        "---",
+        *(f"{name}: {json.dumps(value)}" for name, value in front.items()),
+        "---",
         "",
         f"# {count_of(len(data.counts), 'class')} on {_code(base.name)}",
         "",
@@ -61,18 +71,6 @@ def write_card(
     return "\n".join(lines)
 
 
-def _front_matter(base: ImageEncoder) -> list[str]:
-    is_hub_id = base.folder is not None and base.revision is not None
-    front = {
-        "license": licence(base),
-        "library_name": "transformers",
-        "pipeline_tag": "image-classification",
-        **({"base_model": base.name} if is_hub_id else {}),
-        "tags": ["image-classification", "dinoclassify"],
-    }
-    return ["---", *(f"{name}: {json.dumps(value)}" for name, value in front.items()), "---"]
-
-
 def _data(data: TrainingData) -> list[str]:
     left_out = "None had to be left out."
     if data.failed:
@@ -88,18 +86,16 @@ def _data(data: TrainingData) -> list[str]:
 
 
 def _held_out(trained: Trained) -> list[str]:
+    scores = [
+        [held.method, f"{held.right / held.judged:.2%}", f"{held.judged:,}", f"{held.f1:.4f}"]
+        for held in trained.holdout
+    ]
     return [
         "## On images that were held out",
         "",
         "Each was judged by a head that had not seen it, and that was trained like this one.",
         "",
-        *_table(
-            ["", "right", "of", "mean F1"],
-            [
-                [held.method, f"{held.right / held.judged:.2%}", f"{held.judged:,}", f"{held.f1:.4f}"]
-                for held in trained.holdout
-            ],
-        ),
+        *_table(["", "right", "of", "mean F1"], scores),
         "",
         "The regularisation was chosen on the same images, so these figures are a little kind to the linear head:",
         "`dinoclassify evaluate` measures it on others.",

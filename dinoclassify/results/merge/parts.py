@@ -75,13 +75,15 @@ def find_parts(names: Iterable[str]) -> list[str]:
     """
     parts: list[str] = []
     for name in names:
+        found, trouble = [name], ""
         if is_glob(name) and not is_url(name) and not os.path.lexists(name):
-            parts += _not_empty(sorted(glob.glob(name, recursive=True)), f"nothing matches {name}: check the pattern")
+            found, trouble = sorted(glob.glob(name, recursive=True)), f"nothing matches {name}: check the pattern"
         elif os.path.isdir(name) and not read_meta(name):
             cure = f"name files of rows, as predict {name} -o labels.csv writes them"
-            parts += _not_empty(_parts_in(name), f"{name} has no rows that predict wrote: {cure}")
-        else:
-            parts.append(name)
+            found, trouble = _parts_in(name), f"{name} has no rows that predict wrote: {cure}"
+        if not found:
+            raise UsageError(trouble)
+        parts += found
     return [name for name in parts if not name.endswith(META)]
 
 
@@ -114,12 +116,6 @@ def refuse_or_warn(trouble: str, cure: str, *, allowed: bool) -> None:
     if not allowed:
         raise UsageError(f"{trouble}: {cure}")
     log.warning("%s", trouble)
-
-
-def _not_empty(parts: list[str], message: str) -> list[str]:
-    if not parts:
-        raise UsageError(message)
-    return parts
 
 
 def _parts_in(folder: str) -> list[str]:

@@ -61,16 +61,10 @@ def write_page(
 ) -> WrittenPage:
     """Write the page of all rows; the same rows, images and metadata give the same bytes.
 
-    Args:
-        output: a file, written whole or not at all; `STDOUT`; or a device or a pipe.
-        rows: read to the end before anything is written.
-        title: the title of the page.
-        meta: the run metadata of the rows; empty if there is none.
-        group: returns the group of a row that has a label; None for no groups.
-        thumbnails: how many images of each label are embedded, by descending score.
-        link: show the other images by links to their files.
-        find: returns the image path of a row, see `results.image_file.file_finder`.
-        progress: wraps the thumbnails as they are made, given their number, and yields the same thumbnails.
+    ``output`` is a file, written whole or not at all; `STDOUT`; or a device or a pipe. ``rows`` are read to the end
+    before anything is written, and ``meta`` is their run metadata, empty if there is none. ``group`` returns the group
+    of a row that has a label. Of each label, the ``thumbnails`` images with the highest scores are embedded; ``link``
+    shows the others by links to their files. ``progress`` wraps the thumbnails as they are made, given their number.
 
     Raises:
         UsageError: the page would overwrite one of the images.

@@ -61,7 +61,7 @@ def one_for_each_shot(
             yield job, True
             continue
         sidecar, image = os.path.realpath(job.sidecar), free_of_links(job.image)
-        if _rank(job) == _BEST:
+        if not any(_rank(job)):
             owner = claims.claim(sidecar, image)
             if (replaced := waiting.pop(sidecar, None)) is not None:
                 yield replaced, False
@@ -79,6 +79,3 @@ def one_for_each_shot(
 
 def _rank(job: Job) -> tuple[bool, bool]:
     return job.row.status != "ok", is_raw(job.image)
-
-
-_BEST = (False, False)

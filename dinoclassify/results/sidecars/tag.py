@@ -35,7 +35,6 @@ class TagOptions:
         naming: full: x.jpg has x.jpg.xmp; stem: it has x.xmp.
         into: the folder below which sidecars are written; None for beside the images.
         prefix: the root of our labels in a tree of keywords.
-        top_k: the most labels of an image.
         only: the labels that are written; other rows keep their sidecars. None for all.
         remove: remove our labels rather than write them.
         spared: paths, free of links, that are never written although they are named like sidecars.

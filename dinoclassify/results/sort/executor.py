@@ -9,10 +9,9 @@ from pathlib import PurePosixPath
 
 from dinoclassify.errors import OutputError
 from dinoclassify.messages import join_words
-from dinoclassify.results.sort.attributes import lost, rights_of
 from dinoclassify.results.sort.journal import JOURNAL_NAME, Entry, append_entries
 from dinoclassify.results.sort.plans import Done, File, Plan, SortResult
-from dinoclassify.results.sort.transfer import TRANSFERS, Mode, identity, unfinished_name
+from dinoclassify.results.sort.transfer import TRANSFERS, Mode, identity, lost, rights_of, unfinished_name
 from dinoclassify.results.sort.undo import KeptError, take_back
 from dinoclassify.storage.atomic import FULL
 from dinoclassify.storage.signature import file_signature

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from dinoclassify.errors import OutputError
-from dinoclassify.results.sort.attributes import lost, restore
 from dinoclassify.results.sort.journal import Entry, append_entries, replace_entries, valid_entries
-from dinoclassify.results.sort.transfer import TRANSFERS, identity, move, remove, same_content
+from dinoclassify.results.sort.transfer import TRANSFERS, identity, lost, move, remove, restore, same_content
 from dinoclassify.storage.atomic import as_output_errors
 from dinoclassify.storage.signature import file_signature
 
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 class UndoResult:
     """A transfer that was taken back, or the reason ``why`` it was left.
 
-    ``lost``: attributes of the image that could not be restored, see `results.sort.attributes.lost`.
+    ``lost``: attributes of the image that could not be restored, see `results.sort.transfer.lost`.
     """
 
     source: str
@@ -161,7 +160,7 @@ def _is_below(path: str, folder: str) -> bool:
 def take_back(entry: Entry, target: str, *, is_own: bool = True, dry_run: bool = False) -> bool:
     """Take a transfer back, however far it got; returns whether there was anything to do.
 
-    ``target`` is the path of the file now; ``is_own``: this user wrote the journal, see `attributes.restore`.
+    ``target`` is the path of the file now; ``is_own``: this user wrote the journal, see `transfer.restore`.
 
     Raises:
         KeptError: taking it back would lose something.

@@ -30,11 +30,6 @@ class Element:
     closing: int
     stop: int
 
-    @property
-    def closes_itself(self) -> bool:
-        """Whether the element is one tag, ``<x/>``."""
-        return self.opened == self.stop
-
 
 @dataclass(frozen=True, slots=True)
 class Edit:
@@ -101,7 +96,7 @@ def cut(content: bytes, element: Element) -> Edit:
 
 def append(content: bytes, element: Element, new: bytes) -> Edit:
     """An edit that inserts bytes right behind the last child of an element; they bring their own white space."""
-    if element.closes_itself:
+    if element.opened == element.stop:  # one tag, <x/>
         return Edit(element.stop - 2, element.stop, b">" + new + b"</" + written_name(content, element) + b">")
     place = element.children[-1].stop if element.children else element.opened
     return Edit(place, place, new)

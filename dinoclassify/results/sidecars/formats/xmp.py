@@ -105,11 +105,7 @@ class _Change:
 
 
 def update(old: bytes | None, content: SidecarContent) -> bytes | None:
-    """The file with the labels among its keywords; None if it would say nothing.
-
-    Raises:
-        SidecarError: ``old`` is not XMP in UTF-8.
-    """
+    """The file with the labels among its keywords; None if it would say nothing."""
     file = _read(_EMPTY if old is None else old)
     labels = [word.replace("|", "/") for word in words(content.labels)]  # a | would make a tree of keywords
     changes = {
