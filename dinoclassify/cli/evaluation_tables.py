@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from dinoclassify.cli.terminal import print_lines, print_table
 from dinoclassify.results.evaluation.calibration import Threshold
-from dinoclassify.results.evaluation.figures import Evaluation
+from dinoclassify.results.evaluation.evaluate import Evaluation
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.types.share import Share
 

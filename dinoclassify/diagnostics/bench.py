@@ -23,7 +23,6 @@ from dinoclassify.diagnostics.contestants import (
     count_flops,
     decode_only,
     decode_small_batches,
-    display_name,
     end_to_end,
     forward,
     matrix_products,
@@ -79,15 +78,10 @@ class Report:
 
 
 def measure(name: str, files: Sequence[str], *, offline: bool, device: str, workers: int | None, rounds: int) -> Report:
-    """Measure all contestants that can run on this machine.
+    """Measure all contestants that can run on this machine, once in each round.
 
-    Args:
-        name: the model, see `models.open.open_model`.
-        files: the images. Undecodable ones are left out, because the transformers pipeline would stop at them.
-        offline: never use the network.
-        device: where to run, see `runtimes.pytorch.find_devices`.
-        workers: decoding processes; as many as `Classifier` starts if None.
-        rounds: how often each contestant runs.
+    Files that cannot be decoded are left out, because the transformers pipeline would stop at them. If ``workers`` is
+    None, there are as many decoding processes as `Classifier` starts.
 
     Raises:
         NoInputsError: no file can be decoded.
@@ -106,7 +100,10 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
     contestants = [
         *pipelines(model, files, devices[0]),
         *_whole_runs(model, runtimes, files, workers, stages),
-        *_forward_passes(runtimes, pixels),
+        *(
+            Contestant(f"forward only, {_shown(runtime)}", "forward", runtime.precision, forward(runtime, pixels))
+            for runtime in runtimes
+        ),
         Contestant(f"decode only, {available_cpus()} workers", "limit", "-", decode_only(model, files)),
         *_matrix_products(runtimes, devices[0], flops),
     ]
@@ -145,24 +142,21 @@ def _whole_runs(
     """Dinoclassify with each runtime; ``stages`` measures the first one, the default."""
     for number, runtime in enumerate(runtimes):
         run = end_to_end(model, runtime, files, workers, stages if number == 0 else StageTimer())
-        yield Contestant(display_name(runtime), "end to end", runtime.precision, run)
+        yield Contestant(_shown(runtime), "end to end", runtime.precision, run)
     default = runtimes[0]
     run = end_to_end(model, default, files, workers, StageTimer(), live=True)
-    yield Contestant(f"a list on stdin, {display_name(default)}", "live", default.precision, run)
+    yield Contestant(f"a list on stdin, {_shown(default)}", "live", default.precision, run)
 
 
-def _forward_passes(runtimes: Sequence[Runtime], pixels: Tensor) -> Iterator[Contestant]:
-    for runtime in runtimes:
-        name = f"forward only, {display_name(runtime)}"
-        yield Contestant(name, "forward", runtime.precision, forward(runtime, pixels))
+def _shown(runtime: Runtime) -> str:
+    return f"{runtime.name} {runtime.precision}"
 
 
 def _matrix_products(runtimes: Sequence[Runtime], device: torch.device, flops: int) -> Iterator[Contestant]:
     """The upper limit of a forward pass: its matrix products alone, in each floating-point precision."""
     for precision in dict.fromkeys(runtime.precision for runtime in runtimes if runtime.precision != "int8"):
-        yield Contestant(
-            f"matrix products in {precision}", "limit", precision, matrix_products(precision, device, flops)
-        )
+        products = matrix_products(precision, device, flops)
+        yield Contestant(f"matrix products in {precision}", "limit", precision, products)
 
 
 def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -> tuple[list[str], Tensor]:
@@ -227,7 +221,6 @@ def _megapixels(files: Sequence[str]) -> float:
 
 
 def _machine(device: torch.device) -> str:
-    """The processor, GPU and versions, in one line."""
     cpu_info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ()
     models = (line.partition(":")[2].strip() for line in cpu_info if line.startswith("model name"))
     cpu = next(models, platform.processor() or platform.machine())

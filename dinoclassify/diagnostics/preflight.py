@@ -32,7 +32,7 @@ def check_places(output: str | None) -> Iterator[Finding]:
     root = cache_root()
     reason = _why_unwritable(_nearest(root))
     cure = "every run prepares its model again: set XDG_CACHE_HOME to a folder that can be written" if reason else None
-    yield Finding.advise("place", "cache", _with_reason(str(root), reason), cure)
+    yield Finding.advise("place", "cache", f"{root}: {reason}" if reason else str(root), cure)
     yield _temporary()
     yield from _output(output)
     if os.path.isdir(SHARED_MEMORY):
@@ -68,9 +68,7 @@ def _temporary() -> Finding:
     folder = temporary_folder()
     if folder is None:
         return Finding("problem", "place", "temporary", "no folder that can be written to", "set TMPDIR to one")
-    free = shutil.disk_usage(folder).free
-    cure = "make room there, or set TMPDIR to another folder" if free < _ROOM else None
-    return Finding.advise("place", "temporary", f"{folder}, {_gib(free)} free", cure)
+    return _room("temporary", folder, "make room there, or set TMPDIR to another folder")
 
 
 def _output(output: str | None) -> Iterator[Finding]:
@@ -87,12 +85,15 @@ def _output(output: str | None) -> Iterator[Finding]:
         return
     if reason := _why_unwritable(folder):
         cure = "let this user write there" if output else "fine for rows on stdout; ask about another with --output"
-        yield Finding("problem" if output else "advice", "place", "output", _with_reason(folder, reason), cure)
+        yield Finding("problem" if output else "advice", "place", "output", f"{folder}: {reason}", cure)
         return
-    free = shutil.disk_usage(folder).free
-    room = "make room there" if free < _ROOM else None
-    yield Finding.advise("place", "output", f"{folder}, {_gib(free)} free", room)
+    yield _room("output", folder, "make room there")
     yield _locks(folder)
+
+
+def _room(name: str, folder: str, cure: str) -> Finding:
+    free = shutil.disk_usage(folder).free
+    return Finding.advise("place", name, f"{folder}, {_gib(free)} free", cure if free < _ROOM else None)
 
 
 def _output_elsewhere(output: str) -> Finding:
@@ -109,7 +110,6 @@ def _output_elsewhere(output: str) -> Finding:
 
 
 def _locks(folder: str) -> Finding:
-    """Whether files in a folder can be locked."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".dinoclassify-doctor-") as file:
             os.close(flocked(file.name, wait=False))
@@ -143,10 +143,6 @@ def _sized(name: str, size: int, limited_by: str, thresholds: tuple[int, int]) -
     verdict: Verdict = "problem" if size < needed else "advice" if size < good else "ok"
     advice = f"{'allow more' if limited_by else 'use a machine with more'}: {_gib(good)} at least"
     return Finding(verdict, "limit", name, _gib(size) + limited_by, None if verdict == "ok" else advice)
-
-
-def _with_reason(folder: str, reason: str | None) -> str:
-    return folder if reason is None else f"{folder}: {reason}"
 
 
 def _gib(size: int) -> str:

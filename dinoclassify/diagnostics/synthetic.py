@@ -41,7 +41,10 @@ def save_random(name: str, folder: str) -> None:
                 size={"shortest_edge": 256}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
             ).save_pretrained(folder)
         elif model.kind == "folder":
-            _copy_settings(model.name, folder)
+            if flaw := find_flaw(model.name, weights=False):
+                raise ModelError(f"{model.name} {flaw}")
+            for path in settings_files(model.name):
+                shutil.copy(path, folder)
             read_labels(folder, name)  # raises ModelError unless it is a classifier
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         else:
@@ -79,10 +82,3 @@ def _dinov2(name: str) -> Any:  # an instance of one of two config classes
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
     )
-
-
-def _copy_settings(source: str, folder: str) -> None:
-    if flaw := find_flaw(source, weights=False):
-        raise ModelError(f"{source} {flaw}")
-    for path in settings_files(source):
-        shutil.copy(path, folder)

@@ -1,13 +1,16 @@
-"""The files that belong to an image: its RAW, its sidecars, the sound or the short film of a camera."""
+"""The files that belong to an image, such as its RAW and its sidecars, and the rows of the images of one shot."""
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from dinoclassify.discovery.filters import IMAGE_SUFFIXES, RAW_SUFFIXES
+from dinoclassify.results.image_file import FindFile
 from dinoclassify.results.sidecars.formats import FORMATS
+from dinoclassify.storage.atomic import free_of_links
+from dinoclassify.types.prediction import Prediction
 
 # .aae: edits of Apple Photos. .pp3: RawTherapee. .dop: DxO. .on1: ON1. .acr: Camera Raw. .thm .wav: a thumbnail and the
 # sound of a camera. .mov: a Live Photo. Google Takeout writes .json, as we do.
@@ -19,12 +22,9 @@ _FOLDERS = 8  # listings in memory
 
 @dataclass(frozen=True, slots=True)
 class Companions:
-    """Names of files in the folder of an image.
+    """Names of files in the folder of an image: ``names`` go along with it.
 
-    Args:
-        names: files that go along with the image.
-        shared: files that belong to other images as well, and so stay.
-        alike: these other images, which share the stem but are not of one shot.
+    ``shared`` belong as well to the images in ``alike``, which share the stem but are not of one shot, and so stay.
     """
 
     names: Sequence[str] = ()
@@ -33,16 +33,13 @@ class Companions:
 
 
 FindCompanions = Callable[[str], Companions]
-_ByStem = Callable[[str], Mapping[str, Sequence[str]]]
 
 
 def companion_finder(moved: Mapping[str, Collection[str]] | None = None) -> FindCompanions:
-    """A function that gives the companions of an image.
+    """A function that gives the companions of an image, and raises OSError if its folder cannot be listed.
 
     If one of the images that share a stem is a RAW, they are one shot, and companions of each other. If none is,
     ``x.xmp`` goes along with each of these images that is copied or linked, and with none that is moved.
-
-    A folder is listed again only after eight others. The function raises OSError if it cannot be listed.
 
     Args:
         moved: the names of the images moved in this run, by their paths without suffix; None if images are not moved.
@@ -82,7 +79,7 @@ def shot_finder() -> Callable[[str], bool]:
     return is_of_shot
 
 
-def _lister(*, links: bool) -> _ByStem:
+def _lister(*, links: bool) -> Callable[[str], Mapping[str, Sequence[str]]]:
     """A function that gives the names of images and possible companions in a folder, by their stems."""
 
     @lru_cache(_FOLDERS)
@@ -99,15 +96,39 @@ def _lister(*, links: bool) -> _ByStem:
 
 
 def shot_of(name: str, names: Sequence[str]) -> list[str]:
-    """The images of one shot: the image itself, and those that share its stem if one of them is a RAW.
-
-    Args:
-        name: of the image.
-        names: of all files that share its stem.
-    """
+    """The images of one shot: ``name`` itself, and all images of ``names``, which share its stem, if one is a RAW."""
     images = list(filter(is_image, names))
     is_shot = name in images and any(map(is_raw, images))
     return images if is_shot else [name]
+
+
+def count_shots(rows: Iterable[Prediction], find: FindFile) -> dict[str, int]:
+    """The number of rows of each stem that has several. The stems of all images are in memory meanwhile."""
+    counts = Counter(_stem(row, find) for row in rows)
+    return {stem: count for stem, count in counts.items() if count > 1}
+
+
+def together(
+    rows: Iterable[Prediction], counts: Mapping[str, int] | None, find: FindFile
+) -> Iterator[list[Prediction]]:
+    """The rows in groups: those of one stem together, in memory until the last of them comes.
+
+    The rows are those that `count_shots` counted; without ``counts`` each row is a group.
+    """
+    waiting: defaultdict[str, list[Prediction]] = defaultdict(list)
+    for row in rows:
+        stem = _stem(row, find) if counts else ""
+        if not counts or stem not in counts:
+            yield [row]
+            continue
+        waiting[stem].append(row)
+        if len(waiting[stem]) == counts[stem]:
+            yield waiting.pop(stem)
+    yield from waiting.values()  # the file has changed since it was counted
+
+
+def _stem(row: Prediction, find: FindFile) -> str:
+    return os.path.splitext(free_of_links(find(row)))[0]
 
 
 def is_raw(name: str) -> bool:

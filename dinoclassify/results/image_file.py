@@ -57,12 +57,7 @@ def file_finder(name: str) -> FindFile:
 
 
 def why_stale(row: Prediction, image: str) -> str | None:
-    """Why a row does not describe its image as the file is now, as the rest of a sentence; None if it does.
-
-    Args:
-        row: any row.
-        image: the path of its image, see `file_finder`.
-    """
+    """Why a row does not describe its image as the file is now, as the rest of a sentence; None if it does."""
     if not is_local_file(image):
         return _NO_FILE
     signature = file_signature(image)

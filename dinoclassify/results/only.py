@@ -12,14 +12,10 @@ from dinoclassify.messages import name_some
 
 @dataclass(slots=True)
 class Only:
-    """Names of labels or groups, as a user wrote them.
+    """Names of labels or groups, as a user wrote them; if ``are_known``, each was checked to be one.
 
     A name means a label as it is shown, in any case and with underscores for spaces, or one of its synonyms: ``tench``
     means ``tench, Tinca tinca``.
-
-    Args:
-        names: what the user wrote.
-        are_known: all labels and groups are known, so that each name is known to be one.
     """
 
     names: tuple[str, ...]
@@ -45,20 +41,14 @@ class Only:
 def choose(names: Sequence[str], labels: Mapping[int, str], groups: Groups | None) -> Only:
     """The selection of some labels and groups.
 
-    Args:
-        names: what the user wrote.
-        labels: of the rows, by index, as far as they are known.
-        groups: into which the labels of rows are folded; None without ``--groups``.
+    ``labels`` are those of the rows by index, as far as they are known, and ``groups`` those of ``--groups``, if given.
 
     Raises:
         UsageError: a name is empty; or all labels are known, and the name is none of them.
     """
     if not all(map(str.strip, names)):
         raise UsageError("--only: name a label or a group")
-    known, are_all = (
-        dict.fromkeys(labels.values()),
-        False,
-    )  # labels of the rows first: a user is more likely to mean them
+    known, are_all = dict.fromkeys(labels.values()), False  # of the rows first: a user is more likely to mean them
     everyday, is_imagenet = read_groups(EVERYDAY).names, are_imagenets(labels)
     for more, fits in (
         ((*groups.names, *groups.classes) if groups is not None else (), groups is not None),

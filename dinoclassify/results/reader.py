@@ -37,11 +37,8 @@ _LONGEST = 16 << 20  # bytes of a row, as a small compressed file may hold an en
 def read_predictions(name: str) -> Iterator[Prediction]:
     """All predictions of a file, in order; its format is known by its content.
 
-    Text may begin with a byte order mark and have lines that end in CRLF, as spreadsheets save it.
-
-    Args:
-        name: a file, a folder of parts, an object, a prefix of parts, or ``-`` for stdin, whose lines are read as they
-            come.
+    ``name`` is a file, a folder of parts, an object, a prefix of parts, or ``-`` for stdin, whose lines are read as
+    they come. Text may begin with a byte order mark and have lines that end in CRLF, as spreadsheets save it.
 
     Raises:
         UsageError: it cannot be read, or does not hold predictions.
@@ -75,9 +72,6 @@ def latest_predictions(name: str) -> Iterator[Prediction]:
     """The last prediction of each image: ``predict --watch`` adds a row when an image changes.
 
     Images are told apart by their absolute paths, which are all in memory. From stdin, all rows come unchanged.
-
-    Raises:
-        UsageError: see `read_predictions`.
     """
     if name == STDIN:
         yield from read_predictions(name)
@@ -107,11 +101,7 @@ def read_meta(name: str) -> dict[str, Any]:
 
 
 def _check_file(name: str) -> None:
-    """Check that a name may be a file of rows.
-
-    Raises:
-        UsageError: the name alone shows that it is something else.
-    """
+    """Check that a name may be a file of rows; raises UsageError if it shows that it is something else."""
     if os.path.isdir(name):
         raise UsageError(f"{name} is a folder: name the file of its rows, as predict {name} -o labels.csv writes it")
     if not os.path.exists(name):

@@ -96,15 +96,9 @@ def train_head(
     class_weight: ClassWeight = "balanced",
     seed: int = 0,
 ) -> Trained:
-    """Train a head on labelled images.
+    """Train a head whose outputs are ``classes``, in this order, by `train_multi` or `train_single`.
 
-    Args:
-        features: images x features, float32.
-        labels: the labels of each image: one or, with ``multi_label``, any number.
-        classes: all labels, in the order of the head's outputs.
-        multi_label: as `train_multi` does, else `train_single`.
-        class_weight: see `train_single`.
-        seed: see `train_single`.
+    ``features`` is images x features; each image has one label or, with ``multi_label``, any number.
     """
     if multi_label:
         marks = np.array([[label in image_labels for label in classes] for image_labels in labels])
@@ -119,66 +113,51 @@ def train_single(
 ) -> Trained:
     """Train a head on images of one class each. The same arguments give the same head.
 
-    Args:
-        features: images x features, float32.
-        classes: the class of each image, from 0; each class has at least two images.
-        class_weight: ``balanced`` weighs all classes the same, ``none`` all images.
-        seed: random seed for the folds.
+    ``features`` is images x features. ``classes`` has the class of each image, from 0, and each at least two images.
+    ``balanced`` weighs all classes the same, ``none`` all images; ``seed`` is for the folds.
     """
-    fit = _fit(features, classes, class_weight, seed)
-    scores = [_score(method, classes, predicted) for method, predicted in fit.predictions.items()]
-    return Trained(fit.head, (fit.strength,), tuple(scores))
+    head, strength, predictions = _fit(features, classes, class_weight, seed)
+    return Trained(head, (strength,), tuple(_score(method, classes, each) for method, each in predictions.items()))
 
 
 def train_multi(
-    features: Features,
-    marks: npt.NDArray[np.bool_],
-    *,
-    class_weight: ClassWeight = "balanced",
-    seed: int = 0,
+    features: Features, marks: npt.NDArray[np.bool_], *, class_weight: ClassWeight = "balanced", seed: int = 0
 ) -> Trained:
     """Train a head on images of any number of classes: each class is a binary problem with a sigmoid of its own.
 
-    Args:
-        features: images x features, float32.
-        marks: images x classes; each class has at least two images, and at least two images lack it.
-        class_weight: see `train_single`.
-        seed: see `train_single`.
+    ``marks`` is images x classes; each class has at least two images, and at least two images lack it. The other
+    arguments are those of `train_single`.
     """
     problems = [column.astype(np.intp) for column in marks.T]
-    fits = [_fit(features, classes, class_weight, seed) for classes in problems]
+    heads, strengths, predictions = zip(
+        *(_fit(features, classes, class_weight, seed) for classes in problems), strict=True
+    )
     # The softmax of two logits is the sigmoid of their difference.
-    weight = np.stack([fit.head.weight[1] - fit.head.weight[0] for fit in fits])
-    bias = np.array([fit.head.bias[1] - fit.head.bias[0] for fit in fits], np.float32)
+    weight = np.stack([head.weight[1] - head.weight[0] for head in heads])
+    bias = np.array([head.bias[1] - head.bias[0] for head in heads], np.float32)
     holdout = []
-    for method in fits[0].predictions:
-        scores = [
-            _score(method, classes, fit.predictions[method], f1_of=[1])
-            for classes, fit in zip(problems, fits, strict=True)
-        ]
+    for method in predictions[0]:
+        pairs = zip(problems, predictions, strict=True)
+        scores = [_score(method, classes, predicted[method], f1_of=[1]) for classes, predicted in pairs]
         right, judged = sum(score.right for score in scores), sum(score.judged for score in scores)
         holdout.append(HoldoutScore(method, right, judged, float(np.mean([score.f1 for score in scores]))))
-    return Trained(Head(weight, bias), tuple(fit.strength for fit in fits), tuple(holdout))
+    return Trained(Head(weight, bias), strengths, tuple(holdout))
 
 
 _Predictions = dict[str, Classes]  # method -> the predicted class of each held-out image; -1 where none is predicted
 
 
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    head: Head
-    strength: float
-    predictions: _Predictions
-
-
-def _fit(features: Features, classes: Classes, class_weight: ClassWeight, seed: int) -> _Fit:
+def _fit(
+    features: Features, classes: Classes, class_weight: ClassWeight, seed: int
+) -> tuple[Head, float, _Predictions]:
+    """A head, its inverse regularisation, and the predictions of all methods for the held-out images."""
     folds = _folds(classes, seed)
     balanced = class_weight == "balanced"
     with _one_thread_each(len(folds)):
         strength, predicted = _choose_strength(features, classes, folds, balanced=balanced)
         model = _model(strength, balanced=balanced).fit(features, classes)
         predictions = {"linear head": predicted} | _baselines(features, classes, folds)
-    return _Fit(_as_head(model), strength, predictions)
+    return _as_head(model), strength, predictions
 
 
 def _folds(classes: Classes, seed: int) -> list[Fold]:

@@ -36,16 +36,21 @@ def write_card(
 ) -> str:
     """The model card, in Markdown, with the front matter that the Hub reads.
 
-    Args:
-        base: the model that computes the features.
-        data: what the head was trained on.
-        trained: the head and its held-out scores.
-        settings: other settings of the training, by name.
-        multi_label: an image may have many labels.
+    ``settings`` are other settings of the training, by name.
     """
+    is_hub_id = base.folder is not None and base.revision is not None
+    front = {
+        "license": licence(base),
+        "library_name": "transformers",
+        "pipeline_tag": "image-classification",
+        **({"base_model": base.name} if is_hub_id else {}),
+        "tags": ["image-classification", "dinoclassify"],
+    }
     kind = "each class is a yes or no of its own" if multi_label else "one class an image"
     lines = [
-        *_front_matter(base),
+        "---",
+        *(f"{name}: {json.dumps(value)}" for name, value in front.items()),
+        "---",
         "",
         f"# {count_of(len(data.counts), 'class')} on {_code(base.name)}",
         "",
@@ -66,17 +71,6 @@ def write_card(
     return "\n".join(lines)
 
 
-def _front_matter(base: ImageEncoder) -> list[str]:
-    front = {
-        "license": licence(base),
-        "library_name": "transformers",
-        "pipeline_tag": "image-classification",
-        **({"base_model": base.name} if _is_hub_id(base) else {}),
-        "tags": ["image-classification", "dinoclassify"],
-    }
-    return ["---", *(f"{name}: {json.dumps(value)}" for name, value in front.items()), "---"]
-
-
 def _data(data: TrainingData) -> list[str]:
     left_out = "None had to be left out."
     if data.failed:
@@ -92,18 +86,16 @@ def _data(data: TrainingData) -> list[str]:
 
 
 def _held_out(trained: Trained) -> list[str]:
+    scores = [
+        [held.method, f"{held.right / held.judged:.2%}", f"{held.judged:,}", f"{held.f1:.4f}"]
+        for held in trained.holdout
+    ]
     return [
         "## On images that were held out",
         "",
         "Each was judged by a head that had not seen it, and that was trained like this one.",
         "",
-        *_table(
-            ["", "right", "of", "mean F1"],
-            [
-                [held.method, f"{held.right / held.judged:.2%}", f"{held.judged:,}", f"{held.f1:.4f}"]
-                for held in trained.holdout
-            ],
-        ),
+        *_table(["", "right", "of", "mean F1"], scores),
         "",
         "The regularisation was chosen on the same images, so these figures are a little kind to the linear head:",
         "`dinoclassify evaluate` measures it on others.",
@@ -130,10 +122,6 @@ def licence(base: ImageEncoder) -> str:
             name = match[1].strip("'\"").lower() if match else ""
             return name if _LICENCE.fullmatch(name) else "unknown"
     return "unknown"
-
-
-def _is_hub_id(base: ImageEncoder) -> bool:
-    return base.folder is not None and base.revision is not None
 
 
 def _revision(base: ImageEncoder) -> str:

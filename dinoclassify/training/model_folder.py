@@ -10,12 +10,9 @@ from dinoclassify.storage.atomic import as_output_errors
 
 
 def check_model_folder(folder: str, *, force: bool, images: str | None = None) -> None:
-    """Check that a model may be written to ``folder``, before the work begins.
+    """Check that a model may be written to ``folder``, before the work begins; ``force`` replaces one that exists.
 
-    Args:
-        folder: the model's folder.
-        force: replace a model that exists.
-        images: a folder of images that must not contain ``folder``, because its subfolders are classes.
+    ``folder`` must not be inside ``images``, whose subfolders are classes.
 
     Raises:
         UsageError: ``folder`` exists and may not be replaced, or is inside ``images``.

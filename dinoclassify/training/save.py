@@ -22,15 +22,9 @@ from dinoclassify.training.head import Head
 def save_classifier(
     folder: str, base: ImageEncoder, head: Head, labels: Sequence[str], card: str, *, multi_label: bool
 ) -> None:
-    """Save the base with a new head as a classifier. All of the folder is replaced, or nothing changes.
+    """Save the base with a new head as a classifier; ``card`` is its README in Markdown.
 
-    Args:
-        folder: the model's folder; a model in it is replaced.
-        base: the model that computes the features.
-        head: maps features to logits.
-        labels: the class names.
-        card: the model card, in Markdown.
-        multi_label: an image may have many labels.
+    All of the folder, and a model in it, is replaced, or nothing changes.
 
     Raises:
         ModelError: the base cannot have such a head.
@@ -63,7 +57,6 @@ def _classifier(base: ImageEncoder, head: Head, labels: Sequence[str], *, multi_
 
 
 def _save_processor(base: ImageEncoder, folder: str) -> None:
-    """Copy the image processor of the base."""
     if base.folder is None:
         builtin.save_processor(folder)
         return

@@ -21,7 +21,7 @@ from dinoclassify.writers.tally import Tally
 
 if TYPE_CHECKING:
     from dinoclassify.labels.groups import Groups
-    from dinoclassify.results.evaluation.figures import Evaluation, LabelledPrediction
+    from dinoclassify.results.evaluation.evaluate import Evaluation, LabelledPrediction
 
 _RANKS = 5  # labels to predict for an image, for top-5 accuracy
 
@@ -90,7 +90,7 @@ def evaluate(
 
 def _print(evaluation: "Evaluation", *, as_json: bool, as_csv: bool) -> None:
     from dinoclassify.cli import evaluation_tables
-    from dinoclassify.results.evaluation.figures import ClassFigures
+    from dinoclassify.results.evaluation.evaluate import ClassFigures
 
     if as_json:
         print_json(evaluation_tables.as_json(evaluation))

@@ -185,8 +185,8 @@ def _readable_rows(name: str) -> "Iterator[Prediction]":
 
 
 def _count_shots(name: str, sort_options: "SortOptions") -> dict[str, int]:
+    from dinoclassify.results.companions import count_shots
     from dinoclassify.results.reader import latest_predictions
-    from dinoclassify.results.shot_rows import count_shots
 
     return count_shots(latest_predictions(name), sort_options.find)
 
@@ -249,10 +249,9 @@ def _report(result: "SortResult", work: _Run) -> None:
 
 def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
     """Take back what a journal has; returns the exit code."""
-    from dinoclassify.results.sort.folders import own_folders, remove_empty
     from dinoclassify.results.sort.journal import find_journal, read_journal
     from dinoclassify.results.sort.signing import read_key
-    from dinoclassify.results.sort.undo import undo_all
+    from dinoclassify.results.sort.undo import own_folders, remove_empty, undo_all
 
     path = find_journal(name)
     if to is not None and not os.path.isdir(to):

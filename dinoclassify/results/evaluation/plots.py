@@ -7,7 +7,7 @@ import numpy as np
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import printable
-from dinoclassify.results.evaluation.figures import Evaluation
+from dinoclassify.results.evaluation.evaluate import Evaluation
 from dinoclassify.storage.atomic import as_output_errors, replacing
 
 try:
@@ -24,11 +24,7 @@ _DPI = 144
 
 
 def make_folder(folder: str) -> None:
-    """Create the folder for plots unless it exists, so that a bad path fails before the work begins.
-
-    Raises:
-        OutputError: it cannot be created or is not writable.
-    """
+    """Create the folder for plots unless it exists, so that a bad path is an OutputError before the work begins."""
     with as_output_errors(folder):
         os.makedirs(folder, exist_ok=True)
     if not os.access(folder, os.W_OK):

@@ -10,7 +10,7 @@ from dinoclassify.labels.groups import Groups, fold_ranks, group_finder, match_g
 from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels
 from dinoclassify.labels.matching import match_classes
 from dinoclassify.messages import name_some
-from dinoclassify.results.evaluation.figures import LabelledPrediction
+from dinoclassify.results.evaluation.evaluate import LabelledPrediction
 from dinoclassify.results.image_file import file_finder
 from dinoclassify.results.reader import read_predictions
 from dinoclassify.types.prediction import Prediction
@@ -22,21 +22,13 @@ _MOST_CLASSES = 1_000_000
 
 
 def match_to_truth(
-    name: str,
-    images: Sequence[Labelled],
-    classes: Sequence[str],
-    groups: Groups | None = None,
-    *,
-    multi_label: bool,
+    name: str, images: Sequence[Labelled], classes: Sequence[str], groups: Groups | None = None, *, multi_label: bool
 ) -> tuple[list[LabelledPrediction], list[str]]:
     """The rows of the labelled images with their true classes, and the names of the classes, by index.
 
-    Args:
-        name: the file of rows, see `read_predictions`.
-        images: the labelled images. A row belongs to an image if their absolute paths are equal.
-        classes: all labels of the images.
-        groups: fold labels and rows into these groups; rows may be folded already.
-        multi_label: rows have the scores of all classes, so a label that none of them has is an error.
+    A row belongs to an image if their absolute paths are equal. With ``groups``, labels and rows are folded into these;
+    rows may be folded already. With ``multi_label``, rows have the scores of all classes, so a label that none of them
+    has is an error.
 
     Raises:
         UsageError: see `read_predictions`; or no row belongs to an image, or a label is not a class.

@@ -65,14 +65,11 @@ def merge(
 ) -> Merged:
     """Write the rows of all parts: rows of shards in the order of their inputs, others in the order of the parts.
 
-    Args:
-        names: the parts, see `results.merge.parts.find_parts`.
-        output: a regular file, written whole or not at all, which ``predict --resume`` can continue; or a device, a
-            pipe or, if None, stdout, to which rows are streamed.
-        format_name: see `writers.formats.open_format`.
-        allow_gaps: merge even if parts are missing or did not see the same inputs.
-        allow_duplicates: where several parts have rows of a path, take those of the last part.
-        progress: wraps the rows as they are written, and yields the same rows.
+    If ``output`` is a regular file, it is written whole or not at all, and ``predict --resume`` can continue it. To a
+    device, a pipe or, if it is None, stdout, rows are streamed. ``progress`` wraps the rows as they are written.
+
+    ``allow_gaps``: parts may be missing, or may not have seen the same inputs. ``allow_duplicates``: where several
+    parts have rows of a path, those of the last part are taken.
 
     Raises:
         UsageError: the parts do not belong together, cannot be read, or have changed since they were written.
@@ -146,24 +143,22 @@ def _ranked(parts: Sequence[Part]) -> Iterator[tuple[int, Prediction]]:
     The rank is the number of the part, plus the number of all parts for a row with a position: such a row outranks one
     that another part kept from an earlier run. Otherwise later parts outrank earlier ones.
     """
-    readers = [(part, _rows(part)) for part in parts]
+    readers = [  # of what --watch wrote, only the last row of each image is read
+        (part, (latest_predictions if is_appended(part.meta) else read_predictions)(part.name)) for part in parts
+    ]
     for number, (part, rows) in enumerate(readers):
         for row in _unpositioned(part, rows):
             yield number, row
     numbered = enumerate(readers, start=len(parts))
     shards = [_positioned(part, rows, rank) for rank, (part, rows) in numbered if isinstance(part, ShardPart)]
-    _allow_open(_FILES * len(shards) + _OTHER_FILES)
+    files = _FILES * len(shards) + _OTHER_FILES
+    if raise_file_limit(files) < files:
+        raise UsageError(f"so many parts need {files:,} open files: allow them with ulimit -n {files}")
     for _, rank, row in heapq.merge(*shards, key=itemgetter(0)):
         yield rank, row
 
 
-def _rows(part: Part) -> Iterator[Prediction]:
-    """The rows of a part; if ``--watch`` wrote it, only the last row of each image."""
-    return (latest_predictions if is_appended(part.meta) else read_predictions)(part.name)
-
-
 def _unpositioned(part: Part, rows: Iterator[Prediction]) -> Iterator[Prediction]:
-    """The rows of a part that have no positions."""
     count = 0
     for row in islice(rows, part.unpositioned):
         count += 1
@@ -173,7 +168,6 @@ def _unpositioned(part: Part, rows: Iterator[Prediction]) -> Iterator[Prediction
 
 
 def _positioned(part: ShardPart, rows: Iterator[Prediction], rank: int) -> Iterator[tuple[int, int, Prediction]]:
-    """The position, rank and row of each remaining row of a part."""
     try:
         for position, row in zip(part.unpack_positions(), rows, strict=True):
             yield position, rank, row
@@ -183,12 +177,6 @@ def _positioned(part: ShardPart, rows: Iterator[Prediction], rank: int) -> Itera
 
 def _row_count_error(part: Part) -> UsageError:
     return UsageError(f"{part.name} has more or fewer rows than when it was written: make it again")
-
-
-def _allow_open(files: int) -> None:
-    """Have the system let so many files be open at once."""
-    if raise_file_limit(files) < files:
-        raise UsageError(f"so many parts need {files:,} open files: allow them with ulimit -n {files}")
 
 
 def _write(

@@ -58,11 +58,7 @@ class ShardPart(Part):
     positions: str
 
     def unpack_positions(self) -> Iterator[int]:
-        """The positions, ascending.
-
-        Raises:
-            UsageError: they are damaged.
-        """
+        """The positions, ascending; raises UsageError if they are damaged."""
         try:
             yield from unpacked(self.positions)
         except ValueError as error:
@@ -79,23 +75,22 @@ def find_parts(names: Iterable[str]) -> list[str]:
     """
     parts: list[str] = []
     for name in names:
+        found, trouble = [name], ""
         if is_glob(name) and not is_url(name) and not os.path.lexists(name):
-            parts += _not_empty(sorted(glob.glob(name, recursive=True)), f"nothing matches {name}: check the pattern")
+            found, trouble = sorted(glob.glob(name, recursive=True)), f"nothing matches {name}: check the pattern"
         elif os.path.isdir(name) and not read_meta(name):
             cure = f"name files of rows, as predict {name} -o labels.csv writes them"
-            parts += _not_empty(_parts_in(name), f"{name} has no rows that predict wrote: {cure}")
-        else:
-            parts.append(name)
+            found, trouble = _parts_in(name), f"{name} has no rows that predict wrote: {cure}"
+        if not found:
+            raise UsageError(trouble)
+        parts += found
     return [name for name in parts if not name.endswith(META)]
 
 
 def read_parts(names: Iterable[str], *, allow_gaps: bool, allow_duplicates: bool) -> list[Part]:
     """Read the metadata of all parts, and check that they belong together.
 
-    Args:
-        names: their files or folders.
-        allow_gaps: allow missing parts, and parts that saw different inputs.
-        allow_duplicates: allow two parts of the same shard.
+    ``allow_gaps`` allows missing parts and parts that saw different inputs, ``allow_duplicates`` two of a shard.
 
     Raises:
         UsageError: they do not belong together, a part is not finished, or its metadata cannot be read.
@@ -117,20 +112,10 @@ def unfinished_files(name: str) -> list[str]:
 
 
 def refuse_or_warn(trouble: str, cure: str, *, allowed: bool) -> None:
-    """Log the trouble as a warning if it is allowed.
-
-    Raises:
-        UsageError: it is not allowed.
-    """
+    """Log the trouble as a warning if it is ``allowed``; otherwise raise a UsageError with its cure."""
     if not allowed:
         raise UsageError(f"{trouble}: {cure}")
     log.warning("%s", trouble)
-
-
-def _not_empty(parts: list[str], message: str) -> list[str]:
-    if not parts:
-        raise UsageError(message)
-    return parts
 
 
 def _parts_in(folder: str) -> list[str]:

@@ -3,8 +3,9 @@
 import json
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from itertools import count
 from typing import get_args
 from urllib.parse import quote
 
@@ -22,17 +23,6 @@ _ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 
 
-@dataclass(slots=True)
-class _Table:
-    """Distinct values, numbered in order of appearance."""
-
-    numbers: dict[object, int] = field(default_factory=dict)
-
-    def number(self, value: object) -> int:
-        """The number of a value, which is added if it is new."""
-        return self.numbers.setdefault(value, len(self.numbers))
-
-
 def as_columns(
     rows: Sequence[Prediction],
     group: Callable[[Prediction], str] | None,
@@ -40,30 +30,26 @@ def as_columns(
     thumbnails: Sequence[int],
     most: int,
 ) -> dict[str, object]:
-    """The data that the page's script reads.
+    """The data that the page's script reads; the indices of rows stand for them.
 
-    Args:
-        rows: all rows; elsewhere their indices stand for them.
-        group: returns the group of a row that has a label; None for no groups.
-        links: the URLs of images, by row.
-        thumbnails: the rows with an embedded image.
-        most: how many images the page shows of a label.
+    ``group`` returns the group of a row that has a label, ``links`` are URLs of images, ``thumbnails`` the rows with
+    an embedded image. The page shows up to ``most`` images of a label.
     """
-    folders, labels, groups, errors = _Table(), _Table(), _Table(), _Table()
+    folders, labels, groups, errors = _numbers(), _numbers(), _numbers(), _numbers()
     parts = [_split(visible(shown_path(row.path))) for row in rows]
     shown = shown_labels(rows)
     return {
         "name": [name for _, name in parts],
-        "folder": [folders.number(folder) for folder, _ in parts],
+        "folder": [folders[folder] for folder, _ in parts],
         "status": "".join(str(STATUSES.index(row.status)) for row in rows),
-        "label": [labels.number(shown(row.top[0])) if row.top else -1 for row in rows],
+        "label": [labels[shown(row.top[0])] if row.top else -1 for row in rows],
         "score": [row.top[0].rounded_score if row.top else None for row in rows],
         "further": [_further(row.top[1:], labels, shown) for row in rows]
         if any(len(row.top) > 1 for row in rows)
         else None,
-        "group": [groups.number(visible(group(row))) if row.top else -1 for row in rows] if group is not None else None,
+        "group": [groups[visible(group(row))] if row.top else -1 for row in rows] if group is not None else None,
         "error": {
-            number: errors.number((row.failure.code, visible(row.failure.message)))
+            number: errors[row.failure.code, visible(row.failure.message)]
             for number, row in enumerate(rows)
             if row.failure is not None
         },
@@ -72,10 +58,10 @@ def as_columns(
         "links": dict(links),
         "thumbnails": list(thumbnails),
         "most": most,
-        "folders": list(folders.numbers),
-        "labels": list(labels.numbers),
-        "groups": list(groups.numbers),
-        "errors": list(errors.numbers),
+        "folders": list(folders),
+        "labels": list(labels),
+        "groups": list(groups),
+        "errors": list(errors),
     }
 
 
@@ -108,12 +94,17 @@ def url_of(image: str, folder: str) -> str | None:
     return quote(os.fsencode(os.path.relpath(image, folder))) if os.path.isfile(image) else None
 
 
+def _numbers() -> defaultdict[object, int]:
+    """A table that numbers each new value, from 0."""
+    return defaultdict(count().__next__)
+
+
 def _split(path: str) -> tuple[str, str]:
     """The folder, with its trailing slash, and the name."""
     start = path.rfind("/") + 1
     return path[:start], path[start:]
 
 
-def _further(ranks: Sequence[Label], labels: _Table, shown: Callable[[Label], str]) -> list[float]:
+def _further(ranks: Sequence[Label], labels: defaultdict[object, int], shown: Callable[[Label], str]) -> list[float]:
     """Label number and score of each rank, in one flat list."""
-    return [value for rank in ranks for value in (labels.number(shown(rank)), rank.rounded_score)]
+    return [value for rank in ranks for value in (labels[shown(rank)], rank.rounded_score)]

@@ -21,7 +21,7 @@ from jinja2 import Environment, StrictUndefined
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.results.image_file import FindFile, current_file, why_stale
-from dinoclassify.results.report.data import as_columns, as_json, url_of, visible
+from dinoclassify.results.report.data import STATUSES, as_columns, as_json, url_of, visible
 from dinoclassify.results.report.provenance import provenance
 from dinoclassify.storage.atomic import as_output_errors, close_checked, is_regular, open_in_place, replacing
 from dinoclassify.types.prediction import Prediction
@@ -36,10 +36,6 @@ Progress = Callable[[Thumbnails, int], Thumbnails]
 _SCRIPTS = ("page.js", "overview.js", "images.js", "events.js")  # concatenated in this order
 _SHOWN = 6  # linked images of a label, if none is embedded
 _SOURCES = {False: "data:", True: "data: file: 'self'"}  # allowed image sources, by whether images are linked
-
-
-def _no_progress(thumbnails: Thumbnails, _: int) -> Thumbnails:
-    return thumbnails
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +57,14 @@ def write_page(
     thumbnails: int = _SHOWN,
     link: bool = False,
     find: FindFile = current_file,
-    progress: Progress = _no_progress,
+    progress: Progress = lambda thumbnails, _: thumbnails,
 ) -> WrittenPage:
     """Write the page of all rows; the same rows, images and metadata give the same bytes.
 
-    Args:
-        output: a file, written whole or not at all; `STDOUT`; or a device or a pipe.
-        rows: read to the end before anything is written.
-        title: the title of the page.
-        meta: the run metadata of the rows; empty if there is none.
-        group: returns the group of a row that has a label; None for no groups.
-        thumbnails: how many images of each label are embedded, by descending score.
-        link: show the other images by links to their files.
-        find: returns the image path of a row, see `results.image_file.file_finder`.
-        progress: wraps the thumbnails as they are made, given their number, and yields the same thumbnails.
+    ``output`` is a file, written whole or not at all; `STDOUT`; or a device or a pipe. ``rows`` are read to the end
+    before anything is written, and ``meta`` is their run metadata, empty if there is none. ``group`` returns the group
+    of a row that has a label. Of each label, the ``thumbnails`` images with the highest scores are embedded; ``link``
+    shows the others by links to their files. ``progress`` wraps the thumbnails as they are made, given their number.
 
     Raises:
         UsageError: the page would overwrite one of the images.
@@ -159,14 +149,8 @@ def _links(rows: Sequence[Prediction], images: Mapping[int, str], folder: str) -
 def _figures(rows: Sequence[Prediction]) -> list[tuple[str, str]]:
     statuses = Counter(row.status for row in rows)
     labels = {(row.label, row.index) for row in rows if row.top}
-    numbers = {
-        "images": len(rows),
-        "ok": statuses["ok"],
-        "uncertain": statuses["uncertain"],
-        "failed": statuses["failed"],
-        "labels": len(labels),
-    }
-    return [(name, f"{number:,}") for name, number in numbers.items()]
+    by_status = [(status, statuses[status]) for status in STATUSES]
+    return [(name, f"{number:,}") for name, number in (("images", len(rows)), *by_status, ("labels", len(labels)))]
 
 
 def _render(
@@ -221,5 +205,4 @@ def _hash(text: str) -> str:
 
 
 def _asset(name: str) -> str:
-    """The text of a file of this package."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")

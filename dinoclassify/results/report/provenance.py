@@ -23,24 +23,19 @@ def provenance(meta: Mapping[str, object]) -> Provenance:
     """The facts in run metadata. Missing entries are left out, because older versions did not write all of them."""
     model = _mapping(meta, "model")
     speed = meta.get("images_per_second")
-    run = {
-        "created": _moment(meta),
-        "seconds": meta.get("seconds"),
-        "images per second": speed,
-        "rows kept of earlier runs": meta.get("kept") or None,
-    }
-    inference = {
-        "model": model.get("name"),
-        "revision": model.get("revision"),
-        "labels": model.get("labels"),
-        "device": meta.get("device"),
-        "precision": meta.get("precision"),
-        "runtime": meta.get("runtime"),
-        "preprocessing": model.get("preprocessing"),
-    }
     parts = {
-        "Run": run,
-        "Model": inference,
+        "Run": {
+            "created": _moment(meta),
+            "seconds": meta.get("seconds"),
+            "images per second": speed,
+            "rows kept of earlier runs": meta.get("kept") or None,
+        },
+        "Model": {
+            "model": model.get("name"),
+            **{name: model.get(name) for name in ("revision", "labels")},
+            **{name: meta.get(name) for name in ("device", "precision", "runtime")},
+            "preprocessing": model.get("preprocessing"),
+        },
         "Versions": _mapping(meta, "versions"),
         "Options": _mapping(meta, "options"),
     }

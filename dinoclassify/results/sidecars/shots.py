@@ -1,13 +1,41 @@
-"""The images of one shot, such as a RAW and its JPEG, share the sidecar ``x.xmp``: which of their rows decides."""
+"""Which image a sidecar belongs to, and which row decides on one that the images of a shot share, as ``x.xmp``."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from dinoclassify.results.companions import is_raw
-from dinoclassify.results.sidecars.claims import Claims
 from dinoclassify.storage.atomic import free_of_links
+from dinoclassify.storage.scratch_table import ScratchTable
 from dinoclassify.types.prediction import Prediction
+
+_TABLE = "CREATE TABLE claims (sidecar BLOB PRIMARY KEY, image BLOB) WITHOUT ROWID;"
+
+
+class Claims:
+    """The sidecars of a run; each belongs to the first image that claims it. All paths are free of links.
+
+    Raises:
+        OutputError: there is no folder for temporary files, or it is full; any method may raise it.
+    """
+
+    def __init__(self) -> None:
+        self._table = ScratchTable(_TABLE, "the names of the sidecars")
+
+    def claim(self, sidecar: str, image: str) -> str | None:
+        """Claim a sidecar; returns the image that claimed it before, maybe the same one, or None."""
+        claim = os.fsencode(sidecar), os.fsencode(image)
+        inserted = self._table.execute("INSERT OR IGNORE INTO claims VALUES (?, ?)", claim)
+        return None if inserted.rowcount else self.owner(sidecar)
+
+    def owner(self, sidecar: str) -> str | None:
+        """The image that claimed the sidecar; None if none did."""
+        row = self._table.first("SELECT image FROM claims WHERE sidecar = ?", (os.fsencode(sidecar),))
+        return None if row is None else os.fsdecode(row[0])
+
+    def close(self) -> None:
+        """Drop the table."""
+        self._table.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +61,7 @@ def one_for_each_shot(
             yield job, True
             continue
         sidecar, image = os.path.realpath(job.sidecar), free_of_links(job.image)
-        if _rank(job) == _BEST:
+        if not any(_rank(job)):
             owner = claims.claim(sidecar, image)
             if (replaced := waiting.pop(sidecar, None)) is not None:
                 yield replaced, False
@@ -51,6 +79,3 @@ def one_for_each_shot(
 
 def _rank(job: Job) -> tuple[bool, bool]:
     return job.row.status != "ok", is_raw(job.image)
-
-
-_BEST = (False, False)

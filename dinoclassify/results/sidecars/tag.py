@@ -12,11 +12,10 @@ from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.results.companions import shot_finder
 from dinoclassify.results.image_file import FindFile, current_file, why_stale
 from dinoclassify.results.only import Only
-from dinoclassify.results.sidecars.claims import Claims
 from dinoclassify.results.sidecars.formats import SidecarFormat, update_of
 from dinoclassify.results.sidecars.formats.base import SidecarContent, SidecarError, one_line
 from dinoclassify.results.sidecars.leftovers import leftover_remover
-from dinoclassify.results.sidecars.shots import Job, one_for_each_shot
+from dinoclassify.results.sidecars.shots import Claims, Job, one_for_each_shot
 from dinoclassify.storage.atomic import FULL, as_output_errors, free_of_links, replacing
 from dinoclassify.storage.missing import check_into
 from dinoclassify.storage.paths import file_shown_as
@@ -36,13 +35,9 @@ class TagOptions:
         naming: full: x.jpg has x.jpg.xmp; stem: it has x.xmp.
         into: the folder below which sidecars are written; None for beside the images.
         prefix: the root of our labels in a tree of keywords.
-        top_k: the most labels of an image.
-        min_score: labels with a lower score are left out.
         only: the labels that are written; other rows keep their sidecars. None for all.
         remove: remove our labels rather than write them.
-        dry_run: only say what would be done.
         spared: paths, free of links, that are never written although they are named like sidecars.
-        find: gives the image of a row, see `results.image_file.file_finder`.
 
     Raises:
         UsageError: ``prefix`` has an empty word, or ``into`` is not a folder.
@@ -133,12 +128,7 @@ def sidecar_of(image: str, options: TagOptions, *, named: str | None = None) -> 
 
 
 def _tag(job: Job, options: TagOptions, claims: Claims) -> Action:
-    """Update one sidecar; returns what was done.
-
-    Raises:
-        _LeaveAlone: it was left alone.
-        OutputError: the disk is full.
-    """
+    """Update one sidecar, and return what was done; raises OutputError if the disk is full."""
     row, image, sidecar = job.row, job.image, job.sidecar
     if row.status == "failed" and not options.remove:
         return "nothing"
@@ -221,7 +211,9 @@ def _put(sidecar: str, content: bytes | None) -> None:
             if os.path.exists(sidecar) and not os.access(sidecar, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # a rename would replace it nevertheless
             if content is None:
-                _delete(sidecar)
+                os.unlink(os.path.realpath(sidecar))
+                if os.path.islink(sidecar):
+                    os.unlink(sidecar)
                 return
             os.makedirs(os.path.dirname(sidecar) or ".", exist_ok=True)
         with replacing(os.path.realpath(sidecar)) as file, as_output_errors(sidecar):
@@ -241,9 +233,3 @@ def _remove_emptied(path: str, options: TagOptions) -> None:
         while folder.startswith(top):
             os.rmdir(folder)
             folder = os.path.dirname(folder)
-
-
-def _delete(sidecar: str) -> None:
-    os.unlink(os.path.realpath(sidecar))
-    if os.path.islink(sidecar):
-        os.unlink(sidecar)

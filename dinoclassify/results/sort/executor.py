@@ -9,10 +9,9 @@ from pathlib import PurePosixPath
 
 from dinoclassify.errors import OutputError
 from dinoclassify.messages import join_words
-from dinoclassify.results.sort.attributes import lost, rights_of
 from dinoclassify.results.sort.journal import JOURNAL_NAME, Entry, append_entries
 from dinoclassify.results.sort.plans import Done, File, Plan, SortResult
-from dinoclassify.results.sort.transfer import TRANSFERS, Mode, identity, unfinished_name
+from dinoclassify.results.sort.transfer import TRANSFERS, Mode, identity, lost, rights_of, unfinished_name
 from dinoclassify.results.sort.undo import KeptError, take_back
 from dinoclassify.storage.atomic import FULL
 from dinoclassify.storage.signature import file_signature
@@ -23,14 +22,10 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class Executor:
-    """Carries plans out.
+    """Carries plans out. Its methods raise OutputError if the disk is full or the journal cannot be written.
 
-    Args:
-        folder: absolute path of the folder into which images are sorted.
-        mode: how files get there.
-        key: signs the entries of the journal; None leaves them unsigned.
-        new_folders: folders made for the run; they enter the journal with the first plan.
-        moved: sources of moved files; each file moved here is added.
+    ``folder`` is an absolute path. ``key`` signs the entries of the journal, if there is one. ``new_folders`` were made
+    for the run, and enter the journal with the first plan. The source of each file moved here is added to ``moved``.
     """
 
     def __init__(
@@ -44,11 +39,7 @@ class Executor:
         self._has_warned = False  # of attributes that the file system does not keep
 
     def write_ahead(self, plans: Iterable[Plan]) -> bool:
-        """Write to the journal what plans will do; returns whether that is anything.
-
-        Raises:
-            OutputError: the journal cannot be written.
-        """
+        """Write to the journal what plans will do; returns whether that is anything."""
         plans = [plan for plan in plans if not plan.is_twin]
         if not plans:
             return False
@@ -60,19 +51,11 @@ class Executor:
         return True
 
     def end_run(self) -> None:
-        """Write to the journal that the run is complete.
-
-        Raises:
-            OutputError: the journal cannot be written.
-        """
+        """Write to the journal that the run is complete."""
         append_entries(self._journal, [Entry("end")], key=self._key)
 
     def execute(self, plan: Plan) -> SortResult | None:
-        """Carry out a plan that the journal has; None if one of its targets was taken meanwhile: plan it again.
-
-        Raises:
-            OutputError: the disk is full, or the journal cannot be written.
-        """
+        """Carry out a plan that the journal has; None if one of its targets was taken meanwhile: plan it again."""
         entries = {file.target: self._entries.pop(file.target) for file in plan.files}
         if changed := [file for file in plan.files if file_signature(file.source) != file.signature]:
             return self._leave(plan, entries, "changed", f"{_subject(changed[0], plan)}has changed just now")
@@ -138,11 +121,7 @@ class Executor:
             log.warning("%s does not keep the %s of images: --undo restores them", self._folder, join_words(words))
 
     def _why_not(self, plan: Plan, file: File, error: OSError) -> str:
-        """Why a file cannot be put into the folder, and the cure.
-
-        Raises:
-            OutputError: the disk is full.
-        """
+        """Why a file cannot be put into the folder, and the cure; raises OutputError if the disk is full."""
         why, target, subject = error.strerror or str(error), self._in_folder(file.target), _subject(file, plan)
         if self._mode == "move" and error.errno in _FORBIDDEN and os.access(os.path.dirname(target), os.W_OK | os.X_OK):
             cure = "let this user write there, or take another --mode"

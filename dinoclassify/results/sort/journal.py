@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dinoclassify.errors import UsageError
-from dinoclassify.results.sort.attributes import Rights
 from dinoclassify.results.sort.signing import code_of
-from dinoclassify.results.sort.transfer import Identity, Mode, is_unfinished
+from dinoclassify.results.sort.transfer import Identity, Mode, Rights, is_unfinished
 from dinoclassify.storage.atomic import append, as_output_errors, fsync_path, replacing
 from dinoclassify.types.source import Signature
 
@@ -67,11 +66,7 @@ class Journal:
 
 
 def find_journal(name: str) -> str:
-    """The real path of a journal, by its own name or the name of its folder.
-
-    Raises:
-        UsageError: there is no such journal.
-    """
+    """The real path of a journal, by its own name or the name of its folder; raises UsageError if there is none."""
     path = os.path.realpath(os.path.join(name, JOURNAL_NAME) if os.path.isdir(name) else name)
     if os.path.basename(path) != JOURNAL_NAME or not os.path.isfile(path):
         raise UsageError(f"there is no journal {path}: sort --into DIR writes DIR/{JOURNAL_NAME}")
@@ -81,9 +76,7 @@ def find_journal(name: str) -> str:
 def read_journal(path: str, key: bytes | None = None) -> Journal:
     """The entries of a journal, without an unfinished last line; none if the file does not exist.
 
-    Args:
-        path: of the journal.
-        key: of this user, see `results.sort.signing`; without it a journal is not the user's own.
+    Without the key of this user, see `results.sort.signing`, a journal is not the user's own.
 
     Raises:
         UsageError: the file cannot be read, or is not a journal.
@@ -103,13 +96,9 @@ def read_journal(path: str, key: bytes | None = None) -> Journal:
 
 
 def append_entries(path: str, entries: Sequence[Entry], *, key: bytes | None = None, sync: bool = True) -> None:
-    """Add entries to a journal, which is made if it does not exist.
+    """Add entries to a journal, which is made if it does not exist; ``sync`` forces them onto the disk.
 
-    Args:
-        path: of the journal.
-        entries: the new ones.
-        key: signs them; the journal stays the user's own only if all its entries are signed.
-        sync: force them onto the disk.
+    The journal stays the user's own only if a ``key`` signs all of its entries.
 
     Raises:
         OutputError: they cannot be written.
@@ -130,11 +119,7 @@ def append_entries(path: str, entries: Sequence[Entry], *, key: bytes | None = N
 
 
 def replace_entries(path: str, entries: Sequence[Entry], *, key: bytes | None = None) -> None:
-    """Replace the entries of a journal; without new ones the journal is removed.
-
-    Raises:
-        OutputError: the journal cannot be written.
-    """
+    """Replace the entries of a journal, which is removed if there are none; raises OutputError if it cannot be."""
     with as_output_errors(path):
         if not entries:
             os.unlink(path)

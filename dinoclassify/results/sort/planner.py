@@ -23,12 +23,8 @@ from dinoclassify.types.source import Signature
 class Planner:
     """Plans what to do with each row, and gives no target to two images.
 
-    Args:
-        folder: absolute path of the folder into which images are sorted.
-        mode: how files get there.
-        options: which images are sorted, and where each goes.
-        moved: sources of the files that were moved; the executor adds to it.
-        interrupted: images that an unfinished run moved; some of their companions may still be at their old places.
+    ``folder`` is an absolute path. ``moved`` are the sources of the files that were moved; the executor adds to it.
+    ``interrupted`` are images that an unfinished run moved; some of their companions may still be at their old places.
     """
 
     def __init__(
@@ -138,11 +134,7 @@ class Planner:
             return False
 
     def _companions(self, source: str) -> list[str]:
-        """The names of the files that go along with an image and with no other.
-
-        Raises:
-            OSError: the folder of the image cannot be listed.
-        """
+        """The names of the files that go along with this image only; raises OSError if the folder cannot be read."""
         paths = [os.path.join(os.path.dirname(source), name) for name in self._find_companions(source).names]
         free = [path for path in paths if path not in self.leaving and self.leaders.get(path, source) == source]
         return [os.path.basename(path) for path in free if os.path.lexists(path)]
@@ -161,11 +153,7 @@ class Planner:
     def _plan(
         self, path: str, source: str, signature: Signature, preferred: str, companions: Sequence[str]
     ) -> Plan | SortResult:
-        """A plan with the first target that is free for the image and its companions, or that has the same content.
-
-        Raises:
-            OSError: the image cannot be read.
-        """
+        """A plan with the first target that is free for the image and its companions, or that has the same content."""
         folder = os.path.dirname(source)
         others = [(other, file_signature(other)) for other in (os.path.join(folder, name) for name in companions)]
         for target, other_targets in candidate_targets(preferred, source, companions):

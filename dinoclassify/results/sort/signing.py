@@ -28,11 +28,7 @@ def read_key() -> bytes | None:
 
 
 def make_key() -> bytes:
-    """The key of this user on this machine, made if it does not exist.
-
-    Raises:
-        OSError: it cannot be made.
-    """
+    """The key of this user on this machine, made if it does not exist; raises OSError if it cannot be made."""
     if (existing := read_key()) is not None:
         return existing
     path = _key_file()

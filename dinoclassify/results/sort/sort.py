@@ -11,17 +11,18 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from dinoclassify.errors import UsageError
-from dinoclassify.results.shot_rows import together
+from dinoclassify.results.companions import together
 from dinoclassify.results.sort.executor import Executor
-from dinoclassify.results.sort.folders import make_folder, remove_empty
 from dinoclassify.results.sort.journal import JOURNAL_NAME, read_journal, unfinished_run, valid_entries
 from dinoclassify.results.sort.planner import Planner
 from dinoclassify.results.sort.plans import Plan, SortResult, Step
 from dinoclassify.results.sort.signing import make_key
 from dinoclassify.results.sort.targets import SortOptions
 from dinoclassify.results.sort.transfer import Mode, same_content
-from dinoclassify.results.sort.undo import repair
+from dinoclassify.results.sort.undo import remove_empty, repair
+from dinoclassify.storage.atomic import as_output_errors
 from dinoclassify.storage.lock import locked
+from dinoclassify.storage.missing import check_into
 from dinoclassify.types.prediction import Prediction
 
 log = logging.getLogger(__name__)
@@ -53,12 +54,7 @@ def open_sorted_folder(folder: str, mode: Mode, *, dry_run: bool, resume: bool, 
 class SortedFolder:
     """The folder into which images are sorted, with its journal.
 
-    Args:
-        folder: its path.
-        mode: how images get there.
-        new_folders: folders that were made for it, see `results.sort.folders.make_folder`.
-        dry_run: say what would be done, and do nothing.
-        resume: go on after a run that did not finish.
+    ``new_folders`` were made for it, see `make_folder`. ``resume`` goes on after a run that did not finish.
 
     Raises:
         UsageError: a run did not finish and ``resume`` is not set, or the journal cannot be read.
@@ -95,13 +91,9 @@ class SortedFolder:
     ) -> Iterator[SortResult]:
         """Put each image at its target, or beside it under a free name; yields a result for each target.
 
-        A run that did not finish is repaired first. This run is complete with its last result.
-
-        Args:
-            rows: of the images.
-            options: which images are sorted, and where each goes.
-            batch: rows whose plans the journal gets at once, before the first of their images is touched.
-            shots: how many rows each shot has, see `results.shot_rows.count_shots`; None if that is not known.
+        A run that did not finish is repaired first. This run is complete with its last result. The journal gets the
+        plans of ``batch`` rows at once, before the first of their images is touched. ``shots`` has how many rows each
+        shot has, see `results.companions.count_shots`; None if that is not known.
 
         Raises:
             OutputError: the journal cannot be written, or the disk is full.
@@ -193,3 +185,21 @@ def _signing_key() -> bytes | None:
         why = f"{error.filename or 'the state folder'}: {error.strerror or error}"
         log.warning("the journal cannot be signed (%s): --undo will need --to", why)
         return None
+
+
+def make_folder(folder: str) -> list[str]:
+    """Make a folder and its parents; returns the ones that were missing, outermost first.
+
+    Raises:
+        UsageError: ``folder`` is a file.
+        OutputError: it cannot be made.
+    """
+    check_into(folder)
+    missing: list[str] = []
+    path = os.path.realpath(folder)  # as in `find_journal`
+    while not os.path.lexists(path):
+        missing.insert(0, path)
+        path = os.path.dirname(path)
+    with as_output_errors(folder):
+        os.makedirs(folder, exist_ok=True)
+    return missing

@@ -41,10 +41,8 @@ class SortOptions:
         groups_of: gives the groups of a row, best first, each with the best of its labels. Scores and ranks are those
             of the groups. By default each label is a group.
         min_score: images with a lower score are uncertain.
-        uncertain_to: the folder of uncertain images; None leaves them alone.
-        failed_to: the folder of failed images; None leaves them alone.
+        uncertain_to, failed_to: the folders of uncertain and of failed images; None leaves them alone.
         only: the labels and groups whose images are sorted; None for all.
-        find: gives the image of a row, see `results.image_file.file_finder`.
         with_companions: the companions of images go along, see `results.companions`.
 
     Raises:

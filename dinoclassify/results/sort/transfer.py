@@ -1,7 +1,8 @@
 """One file -> its target, by a copy, a move or a link that never replaces another file.
 
 Whenever a run is killed, the target is complete or missing, and no file is lost. A copy has a temporary name, which is
-in the journal, until it is complete.
+in the journal, until it is complete. Some file systems do not keep the exact time, mode and owner of a file that is
+moved there: these attributes are restored when it is moved back.
 """
 
 import errno
@@ -10,18 +11,23 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Literal
 
 from dinoclassify.storage.atomic import fsync_path
 from dinoclassify.storage.rename import rename_to_free
+from dinoclassify.types.source import Signature
 
 Mode = Literal["copy", "move", "symlink", "hardlink"]
 Identity = tuple[int, int]  # inode and ctime_ns of a file
+Rights = tuple[int, int, int]  # mode, owner and group of a file
 
 _UNFINISHED = re.compile(r"\.dinoclassify-[0-9a-f]{16}\.new")
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+_ACCESS = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO  # the only bits of a mode that are restored: never setuid
+_COARSEST = 2_000_000_000  # ns; FAT stores even seconds only
 
 
 def copy(source: str, target: str, temp_name: str) -> None:
@@ -52,21 +58,11 @@ def move(source: str, target: str, temp_name: str, amend: Callable[[str], None] 
             raise
 
 
-def symlink(source: str, target: str, _temp_name: str) -> None:
-    """Make a symbolic link to a file."""
-    os.symlink(source, target)
-
-
-def hardlink(source: str, target: str, _temp_name: str) -> None:
-    """Give a file another name."""
-    os.link(os.path.realpath(source), target)
-
-
 TRANSFERS: Mapping[Mode, Callable[[str, str, str], None]] = {
     "copy": copy,
     "move": move,
-    "symlink": symlink,
-    "hardlink": hardlink,
+    "symlink": lambda source, target, _: os.symlink(source, target),
+    "hardlink": lambda source, target, _: os.link(os.path.realpath(source), target),
 }
 """Each takes a source, a target, and the name of an unfinished copy beside the target, see `unfinished_name`.
 
@@ -95,11 +91,7 @@ def same_content(path: str, other: str) -> bool:
 
 
 def identity(path: str) -> Identity:
-    """What tells a file from another that gets the same path later.
-
-    Raises:
-        OSError: there is no such file.
-    """
+    """What tells a file from another that gets the same path later; raises OSError if there is none."""
     status = os.lstat(path)
     return status.st_ino, status.st_ctime_ns
 
@@ -149,3 +141,64 @@ def _forget_cached(path: str) -> None:
     if hasattr(os, "posix_fadvise"):
         with open(path, "rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def rights_of(path: str) -> Rights:
+    """The mode, owner and group of a file; raises OSError if there is none."""
+    status = os.lstat(path)
+    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+
+
+def restore(path: str, signature: Signature, rights: Rights | None, *, is_own: bool = True) -> None:
+    """Give a file its earlier time and rights, as far as this user and the file system can; links stay as they are.
+
+    A file that was edited since keeps its time. Unless ``is_own``, others recorded its rights: then it keeps its owner,
+    and its mode only gets stricter.
+    """
+    with suppress(OSError):
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            _restore(file, signature, rights, is_own=is_own)
+        finally:
+            os.close(file)
+
+
+def _restore(file: int, signature: Signature, rights: Rights | None, *, is_own: bool) -> None:
+    status = os.fstat(file)
+    missing = _missing(status, signature, rights)
+    if not stat.S_ISREG(status.st_mode):
+        return
+    if rights is not None and "owners" in missing and is_own:
+        for owner in (rights[1], -1):  # only root may give files away
+            with suppress(OSError):
+                os.fchown(file, owner, rights[2])
+                break
+    if rights is not None and "modes" in missing:
+        with suppress(OSError):
+            os.fchmod(file, rights[0] & (_ACCESS if is_own else status.st_mode & _ACCESS))
+    if "exact times" in missing and signature[1] is not None:
+        with suppress(OSError):
+            os.utime(file, ns=(status.st_atime_ns, signature[1]))
+
+
+def lost(path: str, signature: Signature, rights: Rights | None) -> list[str]:
+    """Which attributes of a file are no longer what they were: ``exact times``, ``modes``, ``owners``."""
+    try:
+        return _missing(os.lstat(path), signature, rights)
+    except OSError:  # the file is gone
+        return []
+
+
+def _missing(status: os.stat_result, signature: Signature, rights: Rights | None) -> list[str]:
+    missing = ["exact times"] if _is_rounded(status, signature) else []
+    if rights is not None:
+        mode, *owner_and_group = rights
+        missing += ["modes"] if (status.st_mode ^ mode) & _ACCESS else []
+        missing += ["owners"] if [status.st_uid, status.st_gid] != owner_and_group else []
+    return missing
+
+
+def _is_rounded(status: os.stat_result, signature: Signature) -> bool:
+    """Whether the time of a file differs by so little that a file system must have rounded it."""
+    size, mtime_ns = signature
+    return mtime_ns is not None and status.st_size == size and 0 < abs(status.st_mtime_ns - mtime_ns) <= _COARSEST

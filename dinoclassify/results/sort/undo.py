@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from dinoclassify.errors import OutputError
-from dinoclassify.results.sort.attributes import lost, restore
-from dinoclassify.results.sort.folders import remove_empty
 from dinoclassify.results.sort.journal import Entry, append_entries, replace_entries, valid_entries
-from dinoclassify.results.sort.transfer import TRANSFERS, identity, move, remove, same_content
+from dinoclassify.results.sort.transfer import TRANSFERS, identity, lost, move, remove, restore, same_content
 from dinoclassify.storage.atomic import as_output_errors
 from dinoclassify.storage.signature import file_signature
 
@@ -26,7 +24,7 @@ log = logging.getLogger(__name__)
 class UndoResult:
     """A transfer that was taken back, or the reason ``why`` it was left.
 
-    ``lost``: attributes of the image that could not be restored, see `results.sort.attributes.lost`.
+    ``lost``: attributes of the image that could not be restored, see `results.sort.transfer.lost`.
     """
 
     source: str
@@ -42,12 +40,8 @@ class KeptError(Exception):
 def repair(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry]:
     """Repair the transfers of a killed run, so that each image is complete and in one place.
 
-    Returns the moves whose image has since come back to its old place as another copy: both copies stay.
-
-    Args:
-        folder: of the journal.
-        entries: of the run.
-        is_own: this user wrote the journal; no image is removed because of a journal that others wrote.
+    Returns the moves whose image has since come back to its old place as another copy: both copies stay. ``is_own``:
+    this user wrote the journal in ``folder``; no image is removed because of a journal that others wrote.
 
     Raises:
         OutputError: a file cannot be repaired.
@@ -69,11 +63,7 @@ def repair(folder: str, entries: Sequence[Entry], *, is_own: bool) -> list[Entry
 
 
 def _take_companions_back(folder: str, entries: Sequence[Entry]) -> None:
-    """Take companions back to their image if the run was killed between them and the image.
-
-    Raises:
-        OutputError: a companion cannot be taken back.
-    """
+    """Take companions back to their image if the run was killed between them and the image."""
     images = {entry.image for entry in entries if entry.image}
     transferred = {entry.temp_name for entry in entries if entry.temp_name in images and _is_made(entry, folder)}
     for entry in reversed(entries):
@@ -96,15 +86,9 @@ def undo_all(
 ) -> Iterator[UndoResult]:
     """Take all transfers back, last first; yields each that is taken back or left.
 
-    The journal keeps what is left, and is removed if that is nothing. Empty folders that runs have made are removed,
-    except the folder of the journal and its parents: see `results.sort.folders.own_folders`.
-
-    Args:
-        path: of the journal.
-        entries: of the journal.
-        key: signs new entries; None if the journal is not the user's own.
-        root: a folder; leave transfers from outside it, and to outside the folder of the journal.
-        dry_run: only say what would be taken back.
+    The journal ``path`` keeps what is left, and is removed if that is nothing. Empty folders that runs have made are
+    removed, except the folder of the journal and its parents: see `own_folders`. ``key`` signs new entries; None if the
+    journal is not the user's own. With ``root``, transfers from outside it, and to outside the journal's folder, stay.
 
     Raises:
         OutputError: the journal cannot be written.
@@ -144,12 +128,21 @@ def undo_all(
         replace_entries(path, [*left[::-1], Entry("end")] if is_left else [], key=key)
 
 
-def _check_places(entry: Entry, root: str, target: str, folder: str) -> None:
-    """Check that a transfer stays within two folders, whatever links its paths have.
+def own_folders(journal: str, entries: Sequence[Entry]) -> list[str]:
+    """The folder of a journal and its parents, as far as runs have made them, outermost first."""
+    made = [entry.target for entry in entries if entry.event == "mkdir" and os.path.isabs(entry.target)]
+    return [folder for folder in made if f"{os.path.dirname(journal)}/".startswith(f"{folder}/")]
 
-    Raises:
-        KeptError: it does not.
-    """
+
+def remove_empty(folders: Sequence[str]) -> None:
+    """Remove folders that are empty, last first."""
+    for path in reversed(folders):
+        with suppress(OSError):  # it is not empty, or is gone
+            os.rmdir(path)
+
+
+def _check_places(entry: Entry, root: str, target: str, folder: str) -> None:
+    """Check that a transfer stays within two folders, whatever links its paths have; raises KeptError if not."""
     if not _is_below(entry.source, root):
         raise KeptError(f"{entry.source} is not below {root}")
     if not _is_below(target, folder):
@@ -167,11 +160,7 @@ def _is_below(path: str, folder: str) -> bool:
 def take_back(entry: Entry, target: str, *, is_own: bool = True, dry_run: bool = False) -> bool:
     """Take a transfer back, however far it got; returns whether there was anything to do.
 
-    Args:
-        entry: of the journal, for a transfer.
-        target: the path of the file now.
-        is_own: this user wrote the journal, see `results.sort.attributes.restore`.
-        dry_run: only say whether there is anything to do.
+    ``target`` is the path of the file now; ``is_own``: this user wrote the journal, see `transfer.restore`.
 
     Raises:
         KeptError: taking it back would lose something.

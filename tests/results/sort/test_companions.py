@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 
 from dinoclassify.cli import run
-from dinoclassify.results.companions import companion_finder
+from dinoclassify.results.companions import companion_finder, count_shots, together
 from dinoclassify.results.image_file import current_file
-from dinoclassify.results.shot_rows import count_shots, together
-from dinoclassify.results.sort.folders import make_folder
 from dinoclassify.results.sort.journal import JOURNAL_NAME
 from dinoclassify.results.sort.layout import parse_layout
 from dinoclassify.results.sort.plans import SortResult
-from dinoclassify.results.sort.sort import SortedFolder
+from dinoclassify.results.sort.sort import SortedFolder, make_folder
 from dinoclassify.results.sort.targets import SortOptions, candidate_targets
 from dinoclassify.results.sort.transfer import TRANSFERS, Mode
 from dinoclassify.types.prediction import Failure, Label, Prediction

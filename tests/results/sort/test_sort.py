@@ -20,14 +20,13 @@ from hypothesis import strategies as st
 from dinoclassify.cli import run
 from dinoclassify.errors import UsageError
 from dinoclassify.results.sort import transfer
-from dinoclassify.results.sort.folders import make_folder, own_folders, remove_empty
 from dinoclassify.results.sort.journal import JOURNAL_NAME, read_journal
 from dinoclassify.results.sort.layout import folder_namer, parse_layout, safe_name
 from dinoclassify.results.sort.plans import SortResult
-from dinoclassify.results.sort.sort import SortedFolder
+from dinoclassify.results.sort.sort import SortedFolder, make_folder
 from dinoclassify.results.sort.targets import SortOptions
 from dinoclassify.results.sort.transfer import Mode
-from dinoclassify.results.sort.undo import undo_all
+from dinoclassify.results.sort.undo import own_folders, remove_empty, undo_all
 from dinoclassify.storage import rename
 from dinoclassify.types.prediction import Failure, Label, Prediction
 from dinoclassify.writers.formats import open_format
@@ -947,7 +946,7 @@ def test_a_journal_at_another_place_narrows_modes_and_tells_the_rest(
         "dinoclassify.results.sort.executor.rights_of", lambda path: (had, os.getuid() + 1, os.getgid())
     )
     given: list[object] = []
-    monkeypatch.setattr("dinoclassify.results.sort.attributes.os.fchown", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr("dinoclassify.results.sort.transfer.os.fchown", lambda *arguments: given.append(arguments))
     assert run(["sort", "labels.csv", "--into", "card", "--mode", "move", "-q"]) == 0
     os.chmod("card/dog/x.jpg", has)
     os.rename("card", "mounted")
@@ -987,7 +986,7 @@ def test_what_cannot_be_restored_is_said_once(
 ) -> None:
     write_rows("labels.csv", [row(image("x.jpg")), row(image("y.jpg"))])
     assert run(["sort", "labels.csv", "--into", f"{fat}/sorted", "--mode", "move", "-q"]) == 0
-    monkeypatch.setattr("dinoclassify.results.sort.attributes.os.fchmod", lambda *_: None)
+    monkeypatch.setattr("dinoclassify.results.sort.transfer.os.fchmod", lambda *_: None)
     capsys.readouterr()
     assert run(["sort", "--undo", f"{fat}/sorted"]) == 0
     assert capsys.readouterr().err == (

@@ -8,8 +8,6 @@ from dinoclassify.results.sidecars.formats.base import SidecarContent
 
 SidecarFormat = Literal["xmp", "txt", "json"]  # each the name of a module here and the suffix of its sidecars
 FORMATS: tuple[SidecarFormat, ...] = get_args(SidecarFormat)
-
-
 Update = Callable[[bytes | None, SidecarContent], bytes | None]
 
 

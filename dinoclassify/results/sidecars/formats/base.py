@@ -14,12 +14,10 @@ class SidecarError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SidecarContent:
-    """The labels that a sidecar should have; labels of earlier runs are removed.
+    """The labels that a sidecar should have, best first; labels of earlier runs are removed.
 
-    Args:
-        labels: best first.
-        ranks: all labels of the row, to be removed; empty if labels are written.
-        prefix: the root of our labels in a tree of keywords.
+    ``ranks`` are all labels of the row, to be removed; empty if labels are written. ``prefix`` is the root of our
+    labels in a tree of keywords.
     """
 
     labels: tuple[Label, ...]

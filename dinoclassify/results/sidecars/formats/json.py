@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 
 from dinoclassify.results.sidecars.formats.base import SidecarContent, SidecarError
-from dinoclassify.types.prediction import Label
 
 KEY = "dinoclassify"
 
@@ -25,12 +24,9 @@ class _Member:
 
 
 def update(old: bytes | None, content: SidecarContent) -> bytes | None:
-    """The file with the labels under our key; None if it would have no keys.
-
-    Raises:
-        SidecarError: ``old`` is not a JSON object, or has our key twice.
-    """
-    value = {"labels": [_rank(label) for label in content.labels]} if content.labels else None
+    """The file with the labels under our key; None if it would have no keys."""
+    ranks = [{"label": rank.label, "score": rank.rounded_score, "index": rank.index} for rank in content.labels]
+    value = {"labels": ranks} if ranks else None
     if old is None:
         return _encode(json.dumps({KEY: value}, indent=2, ensure_ascii=False) + "\n") if value is not None else None
     mark = codecs.BOM_UTF8 if old.startswith(codecs.BOM_UTF8) else b""
@@ -50,12 +46,7 @@ def update(old: bytes | None, content: SidecarContent) -> bytes | None:
     return mark + _encode(new)
 
 
-def _rank(label: Label) -> dict[str, str | float | int]:
-    return {"label": label.label, "score": label.rounded_score, "index": label.index}
-
-
 def _members(text: str) -> list[_Member]:
-    """The members of a JSON object, given as text."""
     decoder, members = json.JSONDecoder(), []
     place = _after_space(text, 0) + 1
     while text[start := _after_space(text, place)] != "}":
@@ -86,7 +77,6 @@ def _with(text: str, members: list[_Member], place: int | None, value: object) -
 
 
 def _without(text: str, members: list[_Member], place: int) -> str:
-    """The text without our member; there are others."""
     if place:
         return text[: members[place - 1].stop] + text[members[place].stop :]
     return text[: members[0].start] + text[members[1].start :]

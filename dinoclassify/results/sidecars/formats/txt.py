@@ -13,15 +13,11 @@ _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
 def update(old: bytes | None, content: SidecarContent) -> bytes | None:
-    """The file with a line for each label, and all other lines unchanged; None if it would be empty.
-
-    Raises:
-        SidecarError: ``old`` is not text.
-    """
+    """The file with a line for each label, and all other lines unchanged; None if it would be empty."""
     mark, lines = _read(old or b"")
     labels = [word.encode() for word in words(content.labels)]
     unwanted = {word.encode() for word in words(content.ranks)}.difference(labels)
-    remaining = [line for line in lines if _without_end(line) not in unwanted]
+    remaining = [line for line in lines if line.removesuffix(b"\n").removesuffix(b"\r") not in unwanted]
     present = {line.strip() for line in remaining}
     missing = [label for label in labels if label not in present]
     if len(remaining) == len(lines) and not missing:
@@ -45,7 +41,3 @@ def _read(content: bytes) -> tuple[bytes, list[bytes]]:
         raise SidecarError("is no text")
     mark = codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b""
     return mark, _LINE.findall(content, len(mark))
-
-
-def _without_end(line: bytes) -> bytes:
-    return line.removesuffix(b"\n").removesuffix(b"\r")

@@ -30,11 +30,6 @@ class Element:
     closing: int
     stop: int
 
-    @property
-    def closes_itself(self) -> bool:
-        """Whether the element is one tag, ``<x/>``."""
-        return self.opened == self.stop
-
 
 @dataclass(frozen=True, slots=True)
 class Edit:
@@ -78,9 +73,6 @@ def parse(content: bytes) -> Element:
     def begin(name: str, attributes: dict[str, str]) -> None:
         stack.append(_OpenElement(name, attributes, parser.CurrentByteIndex, [], []))
 
-    def read(text: str) -> None:
-        stack[-1].texts.append(text)
-
     def end(_name: str) -> None:
         element = stack.pop()
         stack[-1].children.append(_closed(content, element, parser.CurrentByteIndex))
@@ -88,7 +80,7 @@ def parse(content: bytes) -> Element:
     parser.XmlDeclHandler = declare
     parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler = begin
-    parser.CharacterDataHandler = read
+    parser.CharacterDataHandler = lambda text: stack[-1].texts.append(text)
     parser.EndElementHandler = end
     try:
         parser.Parse(content, True)
@@ -104,7 +96,7 @@ def cut(content: bytes, element: Element) -> Edit:
 
 def append(content: bytes, element: Element, new: bytes) -> Edit:
     """An edit that inserts bytes right behind the last child of an element; they bring their own white space."""
-    if element.closes_itself:
+    if element.opened == element.stop:  # one tag, <x/>
         return Edit(element.stop - 2, element.stop, b">" + new + b"</" + written_name(content, element) + b">")
     place = element.children[-1].stop if element.children else element.opened
     return Edit(place, place, new)

@@ -105,23 +105,18 @@ class _Change:
 
 
 def update(old: bytes | None, content: SidecarContent) -> bytes | None:
-    """The file with the labels among its keywords; None if it would say nothing.
-
-    Raises:
-        SidecarError: ``old`` is not XMP in UTF-8.
-    """
+    """The file with the labels among its keywords; None if it would say nothing."""
     file = _read(_EMPTY if old is None else old)
-    our_flat, our_tree = _ours(file)
     labels = [word.replace("|", "/") for word in words(content.labels)]  # a | would make a tree of keywords
     changes = {
-        **_changes(file, _FLAT, _OUR_FLAT, our_flat, labels),
-        **_changes(file, _TREE, _OUR_TREE, our_tree, [f"{content.prefix}|{label}" for label in labels]),
+        **_changes(file, _FLAT, _OUR_FLAT, labels),
+        **_changes(file, _TREE, _OUR_TREE, [f"{content.prefix}|{label}" for label in labels]),
     }
     if not changes:
         return old
     has_our_description = _our_description(file) is not None
     new = _read(splice(file.content, _edits(file, changes)))  # also checks that the new content is XMP
-    is_empty = not any(_says_something(description) for description in new.descriptions)
+    is_empty = all(_says_nothing_else(each) and not each.children for each in new.descriptions)
     return None if is_empty and (new.toolkit == TOOLKIT or not has_our_description) else new.content
 
 
@@ -149,17 +144,10 @@ def _lists(descriptions: Iterable[Element], wanted: _Property) -> list[_List]:
     return lists
 
 
-def _ours(file: _File) -> tuple[frozenset[str], frozenset[str]]:
-    """Our keywords: the flat ones and the hierarchical ones."""
-    flat = frozenset(file.texts(_OUR_FLAT)).intersection(file.texts(_FLAT))
-    return flat, frozenset(file.texts(_OUR_TREE)).intersection(file.texts(_TREE))
-
-
-def _changes(
-    file: _File, keywords: _Property, record: _Property, ours: frozenset[str], labels: list[str]
-) -> dict[_Property, _Change]:
+def _changes(file: _File, keywords: _Property, record: _Property, labels: list[str]) -> dict[_Property, _Change]:
     """The changes of a list of keywords, and of the list that records ours among them; none if both are up to date."""
     present, recorded = file.texts(keywords), file.texts(record)
+    ours = frozenset(recorded).intersection(present)
     owned = [label for label in labels if label in ours or label not in present]
     changes = {
         keywords: _Change(ours.difference(labels), tuple(label for label in labels if label not in present)),
@@ -171,7 +159,6 @@ def _changes(
 
 
 def _edits(file: _File, changes: Mapping[_Property, _Change]) -> list[Edit]:
-    """The changes as edits of the bytes."""
     edits, removed, missing = [], set(), {}
     ours = _our_description(file)
     for changed, change in changes.items():
@@ -219,12 +206,7 @@ def _says_nothing_else(description: Element) -> bool:
     return set(description.attributes) <= {_ABOUT, "about"}
 
 
-def _says_something(description: Element) -> bool:
-    return bool(description.children) or not _says_nothing_else(description)
-
-
 def _append_items(content: bytes, keywords: _List, new: Iterable[str]) -> Edit:
-    """An edit that appends items, written like the present ones."""
     items = keywords.container.children
     if items:
         line, name = line_before(content, items[0]), written_name(content, items[0])
