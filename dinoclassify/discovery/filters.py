@@ -151,8 +151,3 @@ def _spec(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec:
         return pathspec.GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
         raise UsageError(f"not a gitignore pattern: {error}") from error
-
-
-def is_glob(path: str) -> bool:
-    """Whether a path has characters that stand for others."""
-    return any(character in path for character in "*?[")

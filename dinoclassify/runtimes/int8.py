@@ -35,12 +35,12 @@ from dinoclassify.runtimes.openvino import OpenVINORuntime
 from dinoclassify.runtimes.openvino_network import (
     converted,
     mostly_matrices,
+    no_telemetry,
     processor,
     read_network,
     save_network,
     versions,
 )
-from dinoclassify.runtimes.telemetry import no_telemetry
 from dinoclassify.storage.cache import Stamp, find_kept, kept_folder, sha256
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.types.compute import Precision

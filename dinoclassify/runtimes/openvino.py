@@ -14,8 +14,14 @@ from dinoclassify.errors import ModelError
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import PendingOutput, Runtime, UnconvertibleError, finite_rows, to_outputs
 from dinoclassify.runtimes.devices import cpu_has_bf16
-from dinoclassify.runtimes.openvino_network import converted, core, mostly_matrices, read_network, reason_of
-from dinoclassify.runtimes.telemetry import no_telemetry
+from dinoclassify.runtimes.openvino_network import (
+    converted,
+    core,
+    mostly_matrices,
+    no_telemetry,
+    read_network,
+    reason_of,
+)
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.types.compute import Precision, RequestedPrecision
 

@@ -25,11 +25,31 @@ from torch import Tensor, nn
 
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import UnconvertibleError
-from dinoclassify.runtimes.telemetry import no_telemetry
 from dinoclassify.storage.cache import Stamp, cache_root, kept_folder
-from dinoclassify.system.environment import temporary_folder
+from dinoclassify.system.environment import NO_HOME, temporary_folder
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.version import __version__
+
+_SILENCED_BY = {"CI": "true", "NNCF_CI": "true"}  # these variables disable their telemetry
+
+
+@contextmanager
+def no_telemetry() -> Iterator[None]:
+    """Disable telemetry in the block, for imports and calls."""
+    homeless = (
+        {"HOME": NO_HOME} if os.path.expanduser("~") == "~" else {}
+    )  # without a home they raise: they look there for consent
+    before = {name: os.environ.get(name) for name in (*_SILENCED_BY, *homeless)}
+    os.environ.update(_SILENCED_BY | homeless)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
 
 with no_telemetry():
     import openvino as ov

@@ -11,13 +11,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from dinoclassify.decoding.pinned_memory import empty_pinned
+from dinoclassify.decoding.shared_memory import empty_pinned
 from dinoclassify.errors import ModelError
 from dinoclassify.messages import first_line
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import PendingOutput, Runtime, finite_rows, to_outputs
-from dinoclassify.runtimes.devices import cpu_has_bf16, has_bf16
-from dinoclassify.runtimes.memory import TooLargeError, has_no_engine, is_out_of_memory, may_be_out_of_memory
+from dinoclassify.runtimes.devices import (
+    TooLargeError,
+    cpu_has_bf16,
+    has_bf16,
+    has_no_engine,
+    is_out_of_memory,
+    may_be_out_of_memory,
+)
 from dinoclassify.types.compute import Precision, RequestedPrecision
 
 log = logging.getLogger(__name__)

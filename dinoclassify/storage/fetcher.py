@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from dinoclassify.storage.budget import NoRoomError, Room, Share
-from dinoclassify.storage.byte_range import unpack
+from dinoclassify.storage.reader import unpack
 from dinoclassify.storage.remote.object_store import read
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.prediction import Failure

@@ -18,7 +18,7 @@ from dinoclassify.discovery.containers.base import (
     refuse_member,
     tidy_name,
 )
-from dinoclassify.storage.byte_range import CUT
+from dinoclassify.storage.reader import CUT
 from dinoclassify.storage.remote.errors import failure
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange

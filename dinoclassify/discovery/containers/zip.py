@@ -20,7 +20,7 @@ from dinoclassify.discovery.containers.base import (
     refuse_member,
     tidy_name,
 )
-from dinoclassify.storage.byte_range import CUT, LOCAL_HEADER, MEMBER_MAGIC
+from dinoclassify.storage.reader import CUT, LOCAL_HEADER, MEMBER_MAGIC
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange
 
