@@ -83,11 +83,7 @@ def open_list_pipe(
 
 @contextmanager
 def start_errors() -> Iterator[None]:
-    """Raise an error that keeps a process, or a thread for it, from starting as one line with a cure.
-
-    Raises:
-        WorkerError: it cannot be started.
-    """
+    """Raise an error that keeps a process, or a thread for it, from starting as a WorkerError: one line with a cure."""
     try:
         yield
     except (OSError, RuntimeError) as error:

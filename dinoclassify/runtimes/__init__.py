@@ -26,8 +26,7 @@ def choose_devices(
 ) -> list[torch.device]:
     """The devices that the model is to run on, one replica on each.
 
-    Raises:
-        UsageError: there is no such device, or the arguments do not go together.
+    Raises UsageError if there is no such device, or the arguments do not go together.
     """
     needs_openvino = runtime == "openvino" or precision == "int8"
     if needs_openvino and (runtime == "torch" or compiled or precision == "fp16"):
@@ -47,12 +46,9 @@ def open_runtime(
 ) -> Runtime:
     """The model in the requested runtime; ``auto`` is OpenVINO on a CPU where it is installed, else PyTorch.
 
-    No runtime computes in more threads than there are available processors: more would wait for one another.
-
-    Raises:
-        UsageError: the runtime is not installed.
-        ModelError: the model cannot be loaded, does not fit the device, has other classes than labels, or does not run
-            in the requested runtime.
+    No runtime computes in more threads than there are available processors: more would wait for one another. Raises
+    UsageError if the runtime is not installed, and ModelError if the model cannot be loaded, does not fit the device,
+    has other classes than labels, or does not run in the requested runtime.
     """
     if torch.get_num_threads() > available_cpus():  # torch does not know the limits of control groups
         torch.set_num_threads(available_cpus())

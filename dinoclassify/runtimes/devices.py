@@ -22,11 +22,7 @@ class TooLargeError(ModelError):
 
 
 def find_devices(name: str) -> list[torch.device]:
-    """``cpu``, ``cuda:N`` or ``mps`` -> that device; ``cuda`` -> all GPUs; ``auto`` -> the best of this machine.
-
-    Raises:
-        UsageError: there is no such device.
-    """
+    """``cpu``, ``cuda:N`` or ``mps`` -> that device, or a UsageError; ``cuda`` -> all GPUs; ``auto`` -> the best."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")

@@ -96,11 +96,7 @@ class Verdict:
 class Int8Runtime:
     """A classifier on the CPU in int8; in the precision of `auto` until that is ready, or if it is refused.
 
-    See `Runtime` for the call.
-
-    Raises:
-        UsageError: NNCF, which quantises, is not installed.
-        ModelError: see `OpenVINORuntime`.
+    See `Runtime` for the call. Raises UsageError if NNCF, which quantises, is not installed, and as `OpenVINORuntime`.
     """
 
     name = "openvino"
@@ -239,16 +235,9 @@ def _write(verdict: Verdict, folder: Path) -> None:
 
 
 def quantise(model: ImageModel, images: Tensor, folder: Path) -> None:
-    """Write the network of a model in int8 to a folder.
+    """Write the network of a model in int8 to an empty folder; ``images`` to quantise on are B x 3 x H x W.
 
-    Args:
-        model: the model.
-        images: the images to quantise on, B x 3 x H x W.
-        folder: an empty folder.
-
-    Raises:
-        UnconvertibleError: see `runtimes.openvino_network.converted`.
-        Exception: whatever NNCF raises for a model that it cannot quantise.
+    Raises UnconvertibleError, and whatever NNCF raises for a model that it cannot quantise.
     """
     started = perf_counter()
     log.warning("quantising %s to int8 on %d images, once: some 20 s", model.name, len(images))

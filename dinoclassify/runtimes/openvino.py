@@ -42,17 +42,12 @@ def open_model(model: ImageModel, _: Sequence[torch.device], precision: Requeste
 
 
 class OpenVINORuntime:
-    """A model on the CPU; see `Runtime` for the call.
+    """A model that takes images of one size, on the CPU; see `Runtime` for the call.
 
-    Args:
-        model: the model; it must take images of one size.
-        precision: ``fp32`` or ``bf16``; ``auto`` is bf16 where the CPU computes in it and the model is mostly
-            matrices, else fp32, for the reasons in `runtimes.pytorch`.
-        quantised: the folder of an int8 network to use in place of the converted one.
-
-    Raises:
-        UnconvertibleError: OpenVINO does not support this model, or lacks something on this machine.
-        ModelError: the model cannot be loaded.
+    The precision is ``fp32`` or ``bf16``; ``auto`` is bf16 where the CPU computes in it and the model is mostly
+    matrices, else fp32, for the reasons in `runtimes.pytorch`. ``quantised`` is the folder of an int8 network to use in
+    place of the converted one. Raises UnconvertibleError if OpenVINO does not support this model, or lacks something on
+    this machine, and ModelError if the model cannot be loaded.
     """
 
     name = "openvino"
@@ -114,12 +109,7 @@ class OpenVINORuntime:
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Raise OpenVINO's errors while it loads a model as our own.
-
-    Raises:
-        UnconvertibleError: another runtime may be able to load the model.
-        ModelError: there is not enough memory, whatever the runtime.
-    """
+    """Raise OpenVINO's errors in loading a model as our own: ModelError for lack of memory, else UnconvertibleError."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -130,11 +120,7 @@ def _loading(name: str) -> Iterator[None]:
 
 @contextmanager
 def _running(name: str) -> Iterator[None]:
-    """Raise OpenVINO's errors while it runs a model as our own: the images are not the cause.
-
-    Raises:
-        ModelError: the model cannot run, usually for lack of memory.
-    """
+    """Raise OpenVINO's errors while it runs a model as a ModelError: the images are not the cause."""
     try:
         yield
     except RuntimeError as error:

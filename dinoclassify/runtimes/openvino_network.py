@@ -87,11 +87,7 @@ def read_network(folder: Path) -> ov.Model:
 
 
 def save_network(network: ov.Model, folder: Path) -> None:
-    """Write a network to a folder, with its weights in full precision.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a network to a folder, with its weights in full precision; raises OSError."""
     try:
         ov.save_model(network, folder / _NETWORK, compress_to_fp16=False)
     except RuntimeError as error:
@@ -116,10 +112,8 @@ def versions() -> Stamp:
 def converted(model: ImageModel) -> Path:
     """The folder of the model's network, converted at first use. That a model cannot be converted is kept as well.
 
-    Raises:
-        UnconvertibleError: OpenVINO does not support the model, or gives other outputs than PyTorch, or there is no
-            room for the network.
-        ModelError: the model cannot be loaded.
+    Raises UnconvertibleError if OpenVINO does not support the model, or gives other outputs than PyTorch, or there is
+    no room for the network, and ModelError if the model cannot be loaded.
     """
     if model.preprocessing.output_size is None:
         raise UnconvertibleError(f"OpenVINO runs models with one input size, and {model.name} takes many")
@@ -182,9 +176,7 @@ class _Network(nn.Module):
 def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
     """The network, or the reason why OpenVINO cannot convert this model.
 
-    Raises:
-        UnconvertibleError: the conversion failed for another reason than the model, such as lack of memory.
-        ModelError: the model cannot be loaded.
+    Raises UnconvertibleError if it fails for another reason than the model, such as lack of memory.
     """
     started = perf_counter()
     size = model.preprocessing.output_size or ()

@@ -73,15 +73,9 @@ class TorchRuntime:
     for which the pending output waits. Outputs that are not finite are computed again in fp32, if there is memory for
     another model. When memory runs out, the batch size is halved for good and the same images are tried again.
 
-    Args:
-        model: the model.
-        device: the device it runs on.
-        precision: the precision; ``auto`` is the best for the device. If that is fp16 and too many outputs are not
-            finite, the runtime changes to a precision with a wider range.
-        compiled: compile the model with `torch.compile`. Batches are then padded to the size of the largest.
-
-    Raises:
-        ModelError: the model, or one image with it, does not fit the device.
+    The precision ``auto`` is the best for the device. If that is fp16 and too many outputs are not finite, the runtime
+    changes to a precision with a wider range. A model ``compiled`` with `torch.compile` gets batches padded to the size
+    of the largest. Raises ModelError if the model, or one image with it, does not fit the device.
     """
 
     name = "torch"
@@ -193,11 +187,7 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def _try_out(self) -> int:
-        """Run a black image through the model before the run; returns its number of outputs.
-
-        Raises:
-            ModelError: the model does not take its own preprocessing's images.
-        """
+        """Run a black image through the model before the run; returns its number of outputs."""
         height, width = self._model.preprocessing.output_size or (224, 224)
         try:
             return self._logits(self._module, torch.zeros((1, 3, height, width), dtype=torch.uint8)).shape[1]

@@ -77,12 +77,7 @@ class ImageBytes(BytesIO):
 
 
 def open_image(source: Source) -> tuple[LocalImage | ImageBytes, Signature]:
-    """The image as an open file, and its signature.
-
-    Raises:
-        RefusedError: the image cannot be read, for a known reason.
-        OSError, ValueError: the image cannot be read.
-    """
+    """The image as an open file, and its signature; raises RefusedError for a known reason, OSError or ValueError."""
     content = source.content
     if isinstance(content, Failure):
         raise RefusedError(content.code, content.message)
@@ -117,10 +112,7 @@ def unpack(member: ByteRange, raw: bytes) -> bytes | Failure:
 
 
 def with_signatures(sources: Iterable[Source], *, private: bool = False) -> Iterator[Source]:
-    """The same sources, with signatures for remote objects that lack one; stores are asked concurrently.
-
-    ``private``: see `storage.remote.web`.
-    """
+    """The same sources, with signatures for remote objects that lack one; stores are asked concurrently."""
     batch: list[Source] = []
     for source in sources:
         batch.append(source)

@@ -20,13 +20,9 @@ def exchange(first: str, second: str) -> bool:
 
 
 def rename_to_free(path: str, target: str) -> None:
-    """Rename a file, unless ``target`` exists: atomically if the system and the file system can.
+    """Rename a file, or raise FileExistsError: atomically if the system can, else it has both names for a moment.
 
-    Otherwise the file has both names for a moment.
-
-    Raises:
-        FileExistsError: ``target`` exists.
-        OSError: the file cannot be renamed; with ``EXDEV`` if ``target`` is on another file system.
+    Other errors are an OSError, with ``EXDEV`` if ``target`` is on another file system.
     """
     error = _renameat2(path, target, _NOREPLACE)
     if error in _UNABLE:
@@ -53,9 +49,7 @@ def replacing_folder(folder: str) -> Iterator[str]:
     """Yield a new folder, which takes the name ``folder`` when the block ends well; otherwise ``folder`` stays.
 
     Until then it stands beside ``folder``, under a name that nobody can guess. Only one process may do this at a time.
-
-    Raises:
-        OutputError: it cannot be written.
+    Raises OutputError if it cannot be written.
     """
     path = os.path.realpath(folder)  # a link stays one
     above, name = os.path.split(path)
@@ -79,10 +73,7 @@ def put_folder_in_place(new: str, path: str, aside: str) -> None:
     """Give the folder ``new`` the name ``path``. A folder of that name gets the name ``new``.
 
     Where the system cannot exchange two names, that folder is called ``aside`` for a moment, and is still so called
-    after a kill: then rename it back to ``path``, if nothing has that name.
-
-    Raises:
-        OSError: a folder cannot be renamed; ``path`` stays as it was.
+    after a kill: then rename it back to ``path``, if nothing has that name. After an OSError ``path`` is as it was.
     """
     fsync_path(new)
     if not os.path.lexists(path):

@@ -30,10 +30,9 @@ def make_do() -> None:
 
 
 def check_addresses() -> None:
-    """Check that there are enough addresses for large libraries. Call it before importing them.
+    """Raise ModelError if there are too few addresses for large libraries, which would end the process, or hang.
 
-    Raises:
-        ModelError: there are too few: some libraries would end the process, or hang.
+    Call it before importing them.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY and soft < LEAST_ADDRESSES:

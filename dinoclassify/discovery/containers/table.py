@@ -55,14 +55,8 @@ def tables_in(folder: str) -> list[str]:
 def images(path: str, column: str, open_file: Opener, signature: Signature) -> Iterator[Source]:
     """The images in a table, lazily and in order, each named by the number of its row, from 0.
 
-    Args:
-        path: the table, a file or a URL.
-        column: a column of bytes, or of structs with a field ``bytes``.
-        open_file: opens the table as a seekable file.
-        signature: size and time of the table; its images have its time.
-
-    Raises:
-        UsageError: the table has no such column, or the column holds no images.
+    The ``column`` is one of bytes, or of structs with a field ``bytes``; a UsageError says if it is not. ``open_file``
+    opens the table, a file or a URL, as a seekable file. The ``signature`` is that of the table; images have its time.
     """
     try:
         with open_file(path) as opened, _CountingFile(opened) as file:
@@ -117,11 +111,7 @@ class _CountingFile(io.RawIOBase):
         return size > max(_BOMB_BYTES, BOMB_RATIO * read)
 
     def check(self, batch: table_sizes.Sizes) -> None:
-        """Check that a batch may be unpacked.
-
-        Raises:
-            BrokenError: the batch would be too large.
-        """
+        """Raise BrokenError if a batch would be too large unpacked."""
         if self.is_bomb(batch.unpacked, batch.packed):
             raise BrokenError(Failure("too_large", f"{_BOMB.message}; what follows is not read"))
 

@@ -99,12 +99,7 @@ def remove(fs: "AbstractFileSystem", work: str) -> None:
 
 
 def check_output(url: str) -> None:
-    """Check, as far as possible before anything is written, that an object can be created.
-
-    Raises:
-        OutputError: it cannot.
-        UsageError: nothing can be written there.
-    """
+    """Check, as far as possible before anything is written, that an object can be created; raises OutputError."""
     fs, _ = filesystem(url)
     if is_s3(url):
         with _output_errors("write", url), suppress(PermissionError):  # some may write to a bucket but not look at it
@@ -112,24 +107,14 @@ def check_output(url: str) -> None:
 
 
 def upload(file: str, url: str) -> None:
-    """Make an object of a local file. On an error nothing changes.
-
-    Raises:
-        OutputError: the object cannot be written.
-        UsageError: nothing can be written there.
-    """
+    """Make an object of a local file. On an error, an OutputError, nothing changes."""
     fs, path = filesystem(url)
     with _output_errors("write", url):
         fs.put_file(file, path)
 
 
 def download(url: str, file: str) -> bool:
-    """Make a local file of an object; False if there is no such object.
-
-    Raises:
-        OutputError: the object cannot be read, or the file cannot be written.
-        UsageError: nothing can be read there.
-    """
+    """Make a local file of an object; False if there is no such object. Raises OutputError if one fails."""
     with _output_errors("read", url):
         try:
             stream = open_stream(url)

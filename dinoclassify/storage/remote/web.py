@@ -66,21 +66,13 @@ class _PrivateAddressError(OSError):
 
 
 def require_aiohttp() -> None:
-    """Check that http and https URLs can be read.
-
-    Raises:
-        UsageError: aiohttp is not installed.
-    """
+    """Raise UsageError if aiohttp, which reads http and https URLs, is not installed."""
     if importlib.util.find_spec("aiohttp") is None:
         raise UsageError("http:// and https:// need: pip install 'dinoclassify[cloud]'")
 
 
 def check_size(size: int | None, most: int | None = None) -> None:
-    """Check that ``size`` bytes may be held in memory.
-
-    Raises:
-        OSError: with ``errno`` EFBIG, they are more than ``most``, by default `MOST_BYTES`.
-    """
+    """Raise OSError with EFBIG if ``size`` bytes are more than ``most``, by default `MOST_BYTES`, to hold in memory."""
     most = MOST_BYTES if most is None else most
     if size is not None and size > most:
         raise OSError(errno.EFBIG, f"{size:,} bytes, over {most:,}")
@@ -96,32 +88,17 @@ async def get(
 ) -> tuple[bytes, Mapping[str, str]]:
     """The bytes at a URL, all or from ``start`` to ``end``, and the headers of the response.
 
-    There is no limit on the total time; the caller sets one.
-
-    Args:
-        url: an http or https URL.
-        private: allow addresses that are not public, and the proxy that the environment names.
-        start: first byte of a range; None for all bytes.
-        end: end of the range; None for the rest.
-        reserve: see `Reserve`. Its errors are raised here.
-
-    Raises:
-        FileNotFoundError: the server has nothing at this URL.
-        PermissionError: the server denies access, or its address is private.
-        TimeoutError: the server does not answer.
-        OSError: anything else. ``errno`` is EFBIG if there are more than `MOST_BYTES`, and ESPIPE if the server sends
-            all bytes instead of a range.
+    There is no limit on the total time; the caller sets one. Raises what ``reserve`` raises, FileNotFoundError,
+    PermissionError if the server denies access or its address is private, TimeoutError if it does not answer, and
+    OSError: with EFBIG if there are more than `MOST_BYTES`, with ESPIPE if the server sends all bytes instead of a
+    range.
     """
     content, headers = await _request("GET", url, _range(start, end), private=private, reserve=reserve)
     return content if start is None or end is None else content[: end - start], headers
 
 
 async def head(url: str, *, private: bool = False) -> Mapping[str, str]:
-    """The headers of a URL.
-
-    Raises:
-        OSError: see `get`.
-    """
+    """The headers of a URL; raises OSError like `get`."""
     _, headers = await _request("HEAD", url, {}, private=private)
     return headers
 
