@@ -101,7 +101,7 @@ def run_batches(batches: Iterable[Batch], runtime: Runtime, options: RunOptions)
         if batch.inputs:
             timer.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
             with timer.measure("forward"):
-                started.append((batch, runtime(batch.pixels) if len(batch.pixels) else _no_outputs))
+                started.append((batch, runtime(batch.pixels) if len(batch.pixels) else lambda: torch.empty(0, 0)))
         while len(started) > (runtime.ahead if batch.inputs else 0):
             yield finish()
     while started:
@@ -120,10 +120,6 @@ def fold_into_groups(probabilities: Tensor, *, group_of: Tensor, groups: int, mu
     if multi_label:
         return folded.scatter_reduce_(1, group_of.expand_as(probabilities), probabilities, "amax")
     return folded.index_add_(1, group_of, probabilities).clamp_(max=1)  # rounding may exceed it
-
-
-def _no_outputs() -> Tensor:
-    return torch.empty(0, 0)
 
 
 def _rank(probabilities: Tensor, labels: Sequence[str], top_k: int) -> list[tuple[Label, ...]]:

@@ -67,9 +67,8 @@ def open_list_pipe(
     outbox: SimpleQueue[list[Source] | None] = SimpleQueue()
 
     def send() -> None:
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, [signal.SIGPIPE]
-        )  # a dead reader raises an error, rather than end this process
+        # A dead reader raises an error, rather than end this process.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
         with writer, suppress(BrokenPipeError):
             while (sources := outbox.get()) is not None:
                 try:

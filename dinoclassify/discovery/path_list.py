@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 from typing import BinaryIO, cast
 
+from dinoclassify.discovery.location import STDIN
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.atomic import append, as_output_errors, close_checked, open_in_place
 from dinoclassify.storage.missing import why_unread
@@ -19,7 +20,6 @@ from dinoclassify.types.source import Source
 
 log = logging.getLogger(__name__)
 
-STDIN = "-"
 _LONGEST = 1 << 20  # bytes; no path is as long
 
 

@@ -36,9 +36,8 @@ _SILENCED_BY = {"CI": "true", "NNCF_CI": "true"}  # these variables disable thei
 @contextmanager
 def no_telemetry() -> Iterator[None]:
     """Disable telemetry in the block, for imports and calls."""
-    homeless = (
-        {"HOME": NO_HOME} if os.path.expanduser("~") == "~" else {}
-    )  # without a home they raise: they look there for consent
+    # Without a home they raise: they look there for consent.
+    homeless = {"HOME": NO_HOME} if os.path.expanduser("~") == "~" else {}
     before = {name: os.environ.get(name) for name in (*_SILENCED_BY, *homeless)}
     os.environ.update(_SILENCED_BY | homeless)
     try:

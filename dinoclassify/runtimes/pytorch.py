@@ -177,9 +177,8 @@ class TorchRuntime:
             else:
                 module = self._to_device(self._model.load(), wider)
         except TooLargeError:
-            log.warning(
-                "%s, and %s has no memory for %s beside it: try --precision %s", share, self._device, wider, wider
-            )
+            lack = f"{self._device} has no memory for {wider} beside it"
+            log.warning("%s, and %s: try --precision %s", share, lack, wider)
             return
         self._module = _compile(module) if self._compiled else module
         self.precision = wider

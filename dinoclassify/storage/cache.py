@@ -91,11 +91,9 @@ def _complain(root: Path, error: OSError) -> None:
     """Warn once that nothing can be cached."""
     if root not in _complained:
         _complained.add(root)
-        reason = error.strerror or error
+        trouble = f"nothing can be kept in {root} ({error.strerror or error})"
         cure = "set XDG_CACHE_HOME to a folder that can be written and has room"
-        log.warning(
-            "nothing can be kept in %s (%s), so that every run prepares its model again: %s", root, reason, cure
-        )
+        log.warning("%s, so that every run prepares its model again: %s", trouble, cure)
 
 
 @contextmanager

@@ -164,9 +164,8 @@ def _process_in(name: str) -> str | None:
 def _record(name: str) -> tuple[int, str] | None:
     """The process number and host in a lock or a claim; None if it cannot be read."""
     try:
-        with open(
-            os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8", errors="replace"
-        ) as file:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, encoding="utf-8", errors="replace") as file:
             number, host = file.read(_LONGEST).splitlines()[:2]
             return int(number), host
     except (OSError, ValueError):

@@ -58,9 +58,10 @@ def images(path: str, column: str, open_file: Opener, signature: Signature) -> I
     The ``column`` is one of bytes, or of structs with a field ``bytes``; a UsageError says if it is not. ``open_file``
     opens the table, a file or a URL, as a seekable file. The ``signature`` is that of the table; images have its time.
     """
+    contents = _parquet_contents if path.lower().endswith(".parquet") else _arrow_contents
     try:
         with open_file(path) as opened, _CountingFile(opened) as file:
-            for number, content in enumerate(_contents(path, column, file)):
+            for number, content in enumerate(contents(path, column, file)):
                 yield _source(path, number, content, signature[1])
     except UsageError:
         raise
@@ -135,13 +136,8 @@ def _source(path: str, number: int, content: "pa.Buffer | Failure | None", mtime
     return Source(key, refuse_size(size) or content.to_pybytes(), signature)
 
 
-def _contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
-    """The bytes in a column, row by row: None for a row without bytes, a failure where they would be too large."""
-    read = _parquet_contents if path.lower().endswith(".parquet") else _arrow_contents
-    return read(path, column, file)
-
-
 def _parquet_contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
+    """The bytes in a column, row by row: None for a row without bytes, a failure where they would be too large."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:

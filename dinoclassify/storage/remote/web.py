@@ -93,7 +93,8 @@ async def get(
     OSError: with EFBIG if there are more than `MOST_BYTES`, with ESPIPE if the server sends all bytes instead of a
     range.
     """
-    content, headers = await _request("GET", url, _range(start, end), private=private, reserve=reserve)
+    wanted = {} if start is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+    content, headers = await _request("GET", url, wanted, private=private, reserve=reserve)
     return content if start is None or end is None else content[: end - start], headers
 
 
@@ -192,12 +193,6 @@ def is_private(address: str) -> bool:
         if inner is not None:
             return is_private(str(inner))
     return any(ip in network for network in _NOT_PUBLIC) or not ip.is_global
-
-
-def _range(start: int | None, end: int | None) -> dict[str, str]:
-    if start is None:
-        return {}
-    return {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
 
 
 def _is_worth_a_retry(error: Exception) -> bool:
