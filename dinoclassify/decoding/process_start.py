@@ -55,9 +55,7 @@ class _LocklessEvent:
         self._value.value = True
 
 
-def open_list_pipe(
-    context: BaseContext,
-) -> "tuple[Connection[object, list[Source]], SimpleQueue[list[Source] | None]]":
+def open_list_pipe(context: BaseContext) -> "tuple[Connection[object, list[Source]], SimpleQueue[list[Source] | None]]":
     """The reading end of a pipe, for a process, and a queue whose lists a thread sends through the pipe.
 
     The queue never blocks, even when the pipe is full. The thread ends with None, or with the process. A list that

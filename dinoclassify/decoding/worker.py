@@ -61,13 +61,7 @@ class Worker:
     """
 
     def __init__(
-        self,
-        decode: Callable[[Source], DecodedImage],
-        *,
-        timeout: float,
-        private: bool,
-        share: Share,
-        pinned: bool,
+        self, decode: Callable[[Source], DecodedImage], *, timeout: float, private: bool, share: Share, pinned: bool
     ) -> None:
         self._decode, self._private, self._share = decode, private, share
         self._timeout = timeout

@@ -1,9 +1,16 @@
-"""The devices of this machine: which there are, whether they compute in bf16, whether their memory ran out."""
+"""The devices of this machine as torch sees them: which there are, how they compute, whether their memory ran out."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.messages import nearest
+
+_settings_lock = threading.RLock()  # held while settings of the process are changed
 
 # Words of errors when memory runs out. cuBLAS says that it is not initialised when its handle finds no memory.
 _OUT_OF_MEMORY = (
@@ -70,3 +77,32 @@ def may_be_out_of_memory(error: Exception) -> bool:
     if isinstance(error, TooLargeError) or is_out_of_memory(error):
         return True
     return has_no_engine(error) or has_no_engine(error.__cause__)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute in full float32 within the block: GPUs from Ampere on use TF32 for convolutions by default.
+
+    The settings belong to the process, and are restored when the block ends. One trace remains: torch's own first
+    choice of TF32 then counts as set by the program, as torch offers no way to return to its default.
+    """
+    cudnn: Any = torch.backends.cudnn  # torch does not type these settings
+    off: object
+    if hasattr(cudnn, "conv"):  # from torch 2.9 on, which refuses a mixture of both APIs
+        settings = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul]
+        name, off, inherited = "fp32_precision", "ieee", "none"
+    else:
+        settings = [cudnn, torch.backends.cuda.matmul]
+        name, off, inherited = "allow_tf32", False, None
+    with _settings_lock:
+        before = [getattr(setting, name) for setting in settings]
+        try:
+            for setting in settings:
+                setattr(setting, name, off)
+            yield
+        finally:
+            for setting, value in zip(settings, before, strict=True):
+                if inherited is not None:
+                    setattr(setting, name, inherited)
+                if getattr(setting, name) != value:  # it was not inherited
+                    setattr(setting, name, value)

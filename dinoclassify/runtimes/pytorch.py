@@ -2,11 +2,10 @@
 
 import itertools
 import logging
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from dinoclassify.runtimes.devices import (
     has_no_engine,
     is_out_of_memory,
     may_be_out_of_memory,
+    without_tf32,
 )
 from dinoclassify.types.compute import Precision, RequestedPrecision
 
@@ -32,8 +32,6 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 JUDGED_FROM = 64  # images in fp16 before fp16 is judged
 MOST_OVERFLOWS = 0.05  # share of images whose outputs are computed twice; above it another precision is faster
-
-_settings_lock = threading.RLock()  # held while settings of the process are changed
 
 
 def open_model(
@@ -235,7 +233,7 @@ class TorchRuntime:
                 on_device = torch.cat([on_device, padding])
             values = (on_device.float() - self._mean) / self._std
             dtype = next(module.parameters()).dtype
-            with _without_tf32() if self._is_cuda and dtype == torch.float32 else nullcontext():
+            with without_tf32() if self._is_cuda and dtype == torch.float32 else nullcontext():
                 logits = cast(Tensor, module(pixel_values=values.to(dtype)).logits)
             return logits[: len(pixels)].float()
         except Exception as error:
@@ -277,32 +275,3 @@ def _choose_precision(device: torch.device, module: nn.Module) -> Precision:
 
 def _compile(module: nn.Module) -> nn.Module:
     return cast(nn.Module, torch.compile(module, dynamic=False))
-
-
-@contextmanager
-def _without_tf32() -> Iterator[None]:
-    """Compute in full float32 within the block: GPUs from Ampere on use TF32 for convolutions by default.
-
-    The settings belong to the process, and are restored when the block ends. One trace remains: torch's own first
-    choice of TF32 then counts as set by the program, as torch offers no way to return to its default.
-    """
-    cudnn: Any = torch.backends.cudnn  # torch does not type these settings
-    off: object
-    if hasattr(cudnn, "conv"):  # from torch 2.9 on, which refuses a mixture of both APIs
-        settings = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul]
-        name, off, inherited = "fp32_precision", "ieee", "none"
-    else:
-        settings = [cudnn, torch.backends.cuda.matmul]
-        name, off, inherited = "allow_tf32", False, None
-    with _settings_lock:
-        before = [getattr(setting, name) for setting in settings]
-        try:
-            for setting in settings:
-                setattr(setting, name, off)
-            yield
-        finally:
-            for setting, value in zip(settings, before, strict=True):
-                if inherited is not None:
-                    setattr(setting, name, inherited)
-                if getattr(setting, name) != value:  # it was not inherited
-                    setattr(setting, name, value)

@@ -79,12 +79,7 @@ def check_size(size: int | None, most: int | None = None) -> None:
 
 
 async def get(
-    url: str,
-    *,
-    private: bool = False,
-    start: int | None = None,
-    end: int | None = None,
-    reserve: Reserve = check_size,
+    url: str, *, private: bool = False, start: int | None = None, end: int | None = None, reserve: Reserve = check_size
 ) -> tuple[bytes, Mapping[str, str]]:
     """The bytes at a URL, all or from ``start`` to ``end``, and the headers of the response.
 
