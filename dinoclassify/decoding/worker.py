@@ -94,10 +94,7 @@ class Worker:
         self._outbox.put(sources)
 
     def receive(self) -> Batch:
-        """The batch of the first list that has none yet, whatever happens to the process.
-
-        Raises WorkerError if too many processes in a row have died, or no other can be started.
-        """
+        """The batch of the first list that has none yet; raises WorkerError if processes die again and again."""
         while (batch := self.receive_soon()) is None:
             pass
         return batch
@@ -178,10 +175,7 @@ class Worker:
             signal.signal(signal.SIGCHLD, handler)  # torch's own handler would raise in the middle of anything
 
     def _next_result(self, task: Task) -> Batch | None:
-        """The result of ``task``; None if it does not come within `LINGER` seconds.
-
-        Raises _LostError for a dead process.
-        """
+        """The result of ``task``; None if it does not come within `LINGER` seconds; raises _LostError."""
         self._awaited = True
         try:
             result = next(self._results)

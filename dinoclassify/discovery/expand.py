@@ -19,10 +19,7 @@ from dinoclassify.types.source import MEMBER, SequentialContainer, Source
 
 
 def expand(location: Location, selector: InputSelector) -> Iterator[Source]:
-    """The images at a location that is not a folder's: an image, whatever its suffix, or all images in a container.
-
-    A container that is read from front to back is yielded whole, see `expand_container`.
-    """
+    """The images at a location that is no folder; a container that is read from front to back is yielded whole."""
     path = location.path
     if selector.column is not None:
         if not table.is_table(path):

@@ -34,10 +34,7 @@ def check_roots(paths: Sequence[str], selector: InputSelector) -> None:
 
 
 def check_disks(disks: Mapping[int, str]) -> None:
-    """Raise NoInputsError if a disk was unmounted since the search for inputs: its folder would look empty.
-
-    ``disks`` has a folder on each device, as `InputSelector` collects them.
-    """
+    """Raise NoInputsError if a disk that `InputSelector` noted was unmounted since: its folder would look empty."""
     for device, folder in disks.items():
         if _device_at(folder) != device:
             raise NoInputsError(f"{folder} went away during the run; is its disk mounted?")

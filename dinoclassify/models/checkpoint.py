@@ -58,10 +58,7 @@ def read_preprocessing(folder: str, name: str) -> Preprocessing | OpaqueProcesso
 
 
 def load_weights(folder: str, name: str) -> nn.Module:
-    """The model, in float32, in eval mode and on the CPU.
-
-    Raises ModelError if the weights cannot be read, do not fit, or lack a trained head.
-    """
+    """The model, in float32, in eval mode and on the CPU; raises ModelError without whole and trained weights."""
     module, info = _load(folder, name)
     if unfit := sorted(str(key[0]) for key in info["mismatched_keys"]):
         raise ModelError(

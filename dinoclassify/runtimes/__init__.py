@@ -24,10 +24,7 @@ _OPTIONAL = {"openvino": ("OpenVINO", "dinoclassify.runtimes.openvino")}
 def choose_devices(
     runtime: RuntimeName, device: str, precision: RequestedPrecision, *, compiled: bool
 ) -> list[torch.device]:
-    """The devices that the model is to run on, one replica on each.
-
-    Raises UsageError if there is no such device, or the arguments do not go together.
-    """
+    """The devices that the model is to run on, one replica on each; raises UsageError for options that do not fit."""
     needs_openvino = runtime == "openvino" or precision == "int8"
     if needs_openvino and (runtime == "torch" or compiled or precision == "fp16"):
         raise UsageError("fp16 and --compile go with --runtime torch, int8 with --runtime openvino")

@@ -65,13 +65,10 @@ _VERDICT = "verdict.json"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of a check: on ``same`` of ``of`` images int8 gave the label of the reference precision.
-
-    ``of`` is 0 if int8 was no faster, and its labels were not checked.
-    """
+    """The result of a check: on ``same`` of ``of`` images int8 gave the label of the reference precision."""
 
     same: int
-    of: int
+    of: int  # 0 if int8 was no faster, and its labels were not checked
     reference: str
 
     @property

@@ -173,10 +173,7 @@ class _Network(nn.Module):
 
 
 def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
-    """The network, or the reason why OpenVINO cannot convert this model.
-
-    Raises UnconvertibleError if it fails for another reason than the model, such as lack of memory.
-    """
+    """The network, or the reason why the model cannot be converted; UnconvertibleError if it is not the model."""
     started = perf_counter()
     size = model.preprocessing.output_size or ()
     module = _Network(model)

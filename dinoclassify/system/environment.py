@@ -30,10 +30,7 @@ def make_do() -> None:
 
 
 def check_addresses() -> None:
-    """Raise ModelError if there are too few addresses for large libraries, which would end the process, or hang.
-
-    Call it before importing them.
-    """
+    """Raise ModelError if there are too few addresses for large libraries. Call it before importing them."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY and soft < LEAST_ADDRESSES:
         allowed, least = f"{soft / 2**30:.2f} GiB", f"{LEAST_ADDRESSES / 2**30:g} GiB"

@@ -46,10 +46,7 @@ def filesystem(url: str) -> "tuple[AbstractFileSystem, str]":
 
 
 def stat_object(url: str) -> Source | None:
-    """The object at a URL, with its signature; None if it does not exist. A web server is not asked.
-
-    Raises OSError if the store cannot be asked.
-    """
+    """The object at a URL, with its signature; None if there is none. Raises OSError. A web server is not asked."""
     if is_web(url):
         require_aiohttp()
         return Source(url)
@@ -65,10 +62,7 @@ def stat_object(url: str) -> Source | None:
 
 
 def objects(prefix: str) -> Iterator[Source]:
-    """All objects below a prefix, lazily and in the order of the store, each with its signature.
-
-    Raises OSError if the store cannot be listed, or not to the end.
-    """
+    """All objects below a prefix with their signatures, lazily, in the order of the store; raises OSError."""
     fs, path = filesystem(prefix)
     below = prefix if prefix.endswith("/") else f"{prefix}/"
     entries = s3.listing(fs, below) if is_s3(prefix) else _listing(fs, path, path, below)

@@ -32,10 +32,7 @@ def head(fs: "AbstractFileSystem", url: str) -> Mapping[str, Any] | None:
 
 
 def check_bucket(fs: "AbstractFileSystem", url: str) -> None:
-    """Check that the bucket of an object exists.
-
-    Raises FileNotFoundError if it does not, PermissionError if it may not be asked about, UsageError without a key.
-    """
+    """Check that the bucket of an object exists; raises FileNotFoundError, PermissionError or UsageError."""
     bucket, key = _names(fs, url)
     if not key:
         raise UsageError(f"{url} is no object: name one in a bucket, such as s3://{bucket or 'bucket'}/labels.parquet")
