@@ -171,12 +171,9 @@ def _sources(inputs: Inputs) -> Iterator[Source]:
 class Job(Generic[R]):
     """A model, and how its outputs become rows.
 
-    Attributes:
-        model: the opened model.
-        infer: turns batches of images into rows: `Classifier.classify_batches` or `Encoder.embed_batches`.
-        row_format: how rows are written.
-        settings: the options that the content of rows depends on, by name.
-        outputs: the number of labels or features of the model, under that name.
+    ``infer`` turns batches of images into rows: `Classifier.classify_batches` or `Encoder.embed_batches`. ``settings``
+    has the options that the content of rows depends on, by name; ``outputs`` the number of labels or features of the
+    model, under that name.
     """
 
     model: LoadedModel

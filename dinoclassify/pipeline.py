@@ -30,14 +30,9 @@ def classify(
 ) -> Iterator[Prediction]:
     """One prediction for every input of every batch, in order, failures included.
 
-    Args:
-        batches: what the loader yields.
-        runtime: pixels -> probabilities.
-        labels: the name of each class, by index; of each group, if classes are folded into groups.
-        top_k: the number of labels in a prediction, at most all of them.
-        threshold: a best score below it makes a prediction ``uncertain``.
-        fold: probabilities of the classes -> of the groups; see `fold_into_groups`.
-        options: see `run_batches`.
+    ``labels`` has the name of each class, by index, or of each group, if ``fold`` turns the probabilities of classes
+    from the ``runtime`` into those of groups, as `fold_into_groups` does. A prediction has ``top_k`` labels; a best
+    score below the threshold makes it ``uncertain``. ``options``: see `run_batches`.
     """
     options = options or RunOptions()
     for batch, probabilities in run_batches(batches, runtime, options):
@@ -62,14 +57,9 @@ def embed(
     dtype: torch.dtype = torch.float32,
     options: RunOptions | None = None,
 ) -> Iterator[Embedding]:
-    """One embedding for every input of every batch, in order, failures included.
+    """One embedding for every input of every batch, in order, failures included; see `run_batches`.
 
-    Args:
-        batches: what the loader yields.
-        runtime: pixels -> features.
-        normalized: scale each row of features to length 1.
-        dtype: the type of the features: float32 or float16.
-        options: see `run_batches`.
+    If ``normalized``, each row of features is scaled to length 1; ``dtype`` is float32 or float16.
     """
     for batch, features in run_batches(batches, runtime, options or RunOptions()):
         converted = (normalize(features) if normalized and len(features) else features).to(dtype)
@@ -84,13 +74,10 @@ def embed(
 
 
 def run_batches(batches: Iterable[Batch], runtime: Runtime, options: RunOptions) -> Iterator[tuple[Batch, Tensor]]:
-    """Each batch with the runtime's outputs for its pixels, in order.
+    """Each batch with the runtime's outputs for its pixels, in order; ``options`` gives ``timer`` and ``stop``.
 
-    Args:
-        batches: what the loader yields. Its errors are raised after the outputs of the batches before them. On a batch
-            without inputs there is time: all started batches are finished.
-        runtime: pixels -> outputs.
-        options: gives ``timer`` and ``stop``.
+    Errors of ``batches`` are raised after the outputs of the batches before them. On a batch without inputs there is
+    time: all started batches are finished.
     """
     started: deque[tuple[Batch, PendingOutput]] = deque()
     timer = options.timer
@@ -114,7 +101,7 @@ def run_batches(batches: Iterable[Batch], runtime: Runtime, options: RunOptions)
         if batch.inputs:
             timer.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
             with timer.measure("forward"):
-                started.append((batch, runtime(batch.pixels) if len(batch.pixels) else _no_outputs))
+                started.append((batch, runtime(batch.pixels) if len(batch.pixels) else lambda: torch.empty(0, 0)))
         while len(started) > (runtime.ahead if batch.inputs else 0):
             yield finish()
     while started:
@@ -126,20 +113,13 @@ def run_batches(batches: Iterable[Batch], runtime: Runtime, options: RunOptions)
 def fold_into_groups(probabilities: Tensor, *, group_of: Tensor, groups: int, multi_label: bool) -> Tensor:
     """Probabilities, B x classes -> B x groups: the sum over the classes of a group, at most 1.
 
-    Args:
-        probabilities: B x classes.
-        group_of: the index of the group of each class.
-        groups: the number of groups.
-        multi_label: the classes do not exclude each other: take the largest instead of the sum, which may exceed 1.
+    ``group_of`` has the index of the group of each class. If ``multi_label``, the classes do not exclude each other,
+    and their sum may exceed 1: take the largest instead.
     """
     folded = torch.zeros(len(probabilities), groups)
     if multi_label:
         return folded.scatter_reduce_(1, group_of.expand_as(probabilities), probabilities, "amax")
     return folded.index_add_(1, group_of, probabilities).clamp_(max=1)  # rounding may exceed it
-
-
-def _no_outputs() -> Tensor:
-    return torch.empty(0, 0)
 
 
 def _rank(probabilities: Tensor, labels: Sequence[str], top_k: int) -> list[tuple[Label, ...]]:

@@ -106,15 +106,8 @@ def advice(
 ) -> str:
     """What would make a run faster that spends most of its time in ``stage``, leaving out what has been tried.
 
-    Args:
-        stage: the bottleneck.
-        runtime: the runtime in use.
-        precision: the precision in use.
-        exact: images are decoded exactly.
-        int8: int8 may help: the model gives labels, and int8 was neither refused nor slower.
-        openvino: OpenVINO is installed; it was not chosen, or does not run this model.
-        workers: the number of processes that decode.
-        processors: the number of processors.
+    ``int8`` may help if the model gives labels, and int8 was neither refused nor slower. ``openvino`` is installed, but
+    was not chosen or does not run this model. ``workers`` is the number of processes that decode.
     """
     if stage == "forward" and runtime == "torch" and precision == "fp16":
         return "try --compile, a larger --batch-size or a smaller --model"

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from dinoclassify.decoding.batch import Batch
-from dinoclassify.decoding.pinned_memory import empty
+from dinoclassify.decoding.shared_memory import empty
 from dinoclassify.writers.chunks import Piece
 
 

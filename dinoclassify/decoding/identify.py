@@ -45,11 +45,7 @@ _READABLE = ".zip .cbz .tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.zst .tzst"  # archi
 
 
 def identify(stream: LocalImage | ImageBytes) -> Image.Image:
-    """Open an image, reading no more than its header.
-
-    Raises:
-        RefusedError: this is no image, or none of a supported format.
-    """
+    """Open an image, reading no more than its header; raises RefusedError for other files, with the reason."""
     if (name := raw_format(stream)) is not None:
         raise RefusedError("unsupported_format", f"{name}: not supported yet")
     try:

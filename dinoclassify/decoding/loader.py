@@ -18,7 +18,7 @@ from dinoclassify.decoding.decode import decode
 from dinoclassify.decoding.worker import LINGER, Worker, watchdog
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.budget import shares
-from dinoclassify.system.open_files import raise_file_limit
+from dinoclassify.system.environment import raise_file_limit
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.source import TIMEOUT, Source
 
@@ -44,13 +44,10 @@ def load_batches(
     The workers read images that are not on this machine ahead. A worker that dies or hangs is replaced, and costs at
     most the image it was decoding; see `decoding.worker`.
 
-    For most arguments see `types.run_options.RunOptions`, for ``pinned`` see `decoding.pinned_memory`. If the
+    For most arguments see `types.run_options.RunOptions`, for ``pinned`` see `decoding.shared_memory.empty`. If the
     preprocessing gives images of different sizes, each is a batch of its own. If ``live``, sources come over time: a
     batch may be short where a worker would be idle, and `NOTHING_CAME` or `NOT_READY` stands for one that is not ready.
-
-    Raises:
-        UsageError: the workers need more open files than the system allows.
-        WorkerError: workers cannot be started, or keep dying.
+    Raises UsageError for too few open files, WorkerError if workers cannot start, or keep dying.
     """
     if preprocessing.output_size is None:
         batch_size = 1
@@ -69,11 +66,7 @@ def load_batches(
 
 
 def _allow_open_files(workers: int) -> None:
-    """Raise the limit of open files, where it must be, for so many workers.
-
-    Raises:
-        UsageError: the system does not allow so many.
-    """
+    """Raise the limit of open files if it is too low for the workers; raises UsageError if the system forbids it."""
     needed = len(os.listdir("/dev/fd")) + _FILES * workers + _SPARE_FILES
     if (allowed := raise_file_limit(needed)) < needed:
         raise UsageError(

@@ -16,10 +16,9 @@ PREFETCH = 2  # lists that a process has at a time
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """A list of sources to decode, or a piece of one.
+    """A list of sources to decode, or a piece of one; ``alone`` marks an image that has already ended a process.
 
-    ``alone`` marks an image that has already ended a process. ``verdict`` is the result of an image that is given up:
-    such a task is not sent to a process.
+    ``verdict`` is the result of an image that is given up: such a task is not sent to a process.
     """
 
     sources: list[Source]

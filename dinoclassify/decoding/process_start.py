@@ -55,9 +55,7 @@ class _LocklessEvent:
         self._value.value = True
 
 
-def open_list_pipe(
-    context: BaseContext,
-) -> "tuple[Connection[object, list[Source]], SimpleQueue[list[Source] | None]]":
+def open_list_pipe(context: BaseContext) -> "tuple[Connection[object, list[Source]], SimpleQueue[list[Source] | None]]":
     """The reading end of a pipe, for a process, and a queue whose lists a thread sends through the pipe.
 
     The queue never blocks, even when the pipe is full. The thread ends with None, or with the process. A list that
@@ -67,9 +65,8 @@ def open_list_pipe(
     outbox: SimpleQueue[list[Source] | None] = SimpleQueue()
 
     def send() -> None:
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, [signal.SIGPIPE]
-        )  # a dead reader raises an error, rather than end this process
+        # A dead reader raises an error, rather than end this process.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
         with writer, suppress(BrokenPipeError):
             while (sources := outbox.get()) is not None:
                 try:
@@ -83,11 +80,7 @@ def open_list_pipe(
 
 @contextmanager
 def start_errors() -> Iterator[None]:
-    """Raise an error that keeps a process, or a thread for it, from starting as one line with a cure.
-
-    Raises:
-        WorkerError: it cannot be started.
-    """
+    """Raise an error that keeps a process, or a thread for it, from starting as a WorkerError: one line with a cure."""
     try:
         yield
     except (OSError, RuntimeError) as error:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from dinoclassify.decoding.batch import DecodedImage, Pixels
-from dinoclassify.decoding.pinned_memory import empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,7 @@ class ResultBuffer:
         self._descriptors = [duplicate.detach() for duplicate in duplicates]
 
     def write(self, turn: int, pixels: Pixels, items: Sequence[DecodedImage]) -> ResultHeader:
-        """Write the result number ``turn``.
-
-        Raises:
-            OSError: there is not enough memory.
-        """
+        """Write the result number ``turn``; raises OSError if there is not enough memory."""
         descriptor = self._descriptors[turn % len(self._descriptors)]
         pickled = pickle.dumps(items)
         _write(descriptor, pixels.reshape(-1).view(np.uint8).data, 0)
@@ -59,7 +54,7 @@ class ResultBuffer:
         return ResultHeader(pixels.shape, pixels.dtype.name, len(pickled))
 
     def read(self, turn: int, written: ResultHeader, *, pinned: bool) -> tuple[Tensor, list[DecodedImage]]:
-        """A copy of the result number ``turn``: pixels, N x 3 x H x W, and items; see `pinned_memory.empty`."""
+        """A copy of the result number ``turn``: pixels, N x 3 x H x W, and items; see `empty`."""
         descriptor = self._descriptors[turn % len(self._descriptors)]
         pixels = empty(written.shape, getattr(torch, written.dtype), pinned=pinned)
         pickled = bytearray(written.items)
@@ -67,6 +62,21 @@ class ResultBuffer:
         _read(descriptor, memoryview(pickled), pixels.nbytes)
         items: list[DecodedImage] = pickle.loads(pickled)  # noqa: S301 - this program has written it
         return pixels, items
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool) -> Tensor:
+    """An uninitialised tensor; if ``pinned`` in memory from and to which CUDA copies while the processor goes on."""
+    return empty_pinned(shape, dtype) if pinned else torch.empty(shape, dtype=dtype)
+
+
+def empty_pinned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor in pinned memory; in ordinary memory, which is slower, where none can be pinned."""
+    try:
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        return torch.empty(shape, dtype=dtype)
 
 
 def _nameless_file() -> int:

@@ -53,27 +53,15 @@ _LOOKS = 10  # at a process, within the time limit of an image
 
 
 class Worker:
-    """Decodes the lists of sources that it is sent, in order, in a process of its own.
+    """Decodes the lists of sources that it is sent, in order, in a process of its own, or raises WorkerError.
 
-    Args:
-        decode: called for each source, in the process.
-        timeout: seconds that an image may take to decode, and as many to read if it is not on this machine.
-        private: see `storage.remote.web`.
-        share: the part of the run's memory budget that the process may hold.
-        pinned: give pixels in memory from which CUDA copies by itself.
-
-    Raises:
-        WorkerError: no process can be started.
+    ``decode`` is called for each source, in the process. An image may take ``timeout`` seconds to decode, and as many
+    to read if it is not on this machine. ``share`` is the part of the run's memory budget that the process may hold. If
+    ``pinned``, pixels are in memory from which CUDA copies by itself. ``private``: see `storage.remote.web`.
     """
 
     def __init__(
-        self,
-        decode: Callable[[Source], DecodedImage],
-        *,
-        timeout: float,
-        private: bool,
-        share: Share,
-        pinned: bool,
+        self, decode: Callable[[Source], DecodedImage], *, timeout: float, private: bool, share: Share, pinned: bool
     ) -> None:
         self._decode, self._private, self._share = decode, private, share
         self._timeout = timeout
@@ -106,11 +94,7 @@ class Worker:
         self._outbox.put(sources)
 
     def receive(self) -> Batch:
-        """The batch of the first list that has none yet, whatever happens to the process.
-
-        Raises:
-            WorkerError: too many processes in a row have died, or no other can be started.
-        """
+        """The batch of the first list that has none yet; raises WorkerError if processes die again and again."""
         while (batch := self.receive_soon()) is None:
             pass
         return batch
@@ -191,11 +175,7 @@ class Worker:
             signal.signal(signal.SIGCHLD, handler)  # torch's own handler would raise in the middle of anything
 
     def _next_result(self, task: Task) -> Batch | None:
-        """The result of ``task``; None if it does not come within `LINGER` seconds.
-
-        Raises:
-            _LostError: the process is dead.
-        """
+        """The result of ``task``; None if it does not come within `LINGER` seconds; raises _LostError."""
         self._awaited = True
         try:
             result = next(self._results)

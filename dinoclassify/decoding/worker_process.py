@@ -61,14 +61,9 @@ class Result:
 class DecodeDataset(Dataset[Result]):
     """Decodes lists of sources, in the process.
 
-    Args:
-        decode: called for each source.
-        lists: brings the lists, in order; whatever index a DataLoader asks for, it gets the next one.
-        results: receives the results.
-        progress: notes which image is being decoded.
-        timeout: seconds that an image may take to read.
-        private: see `storage.remote.web`.
-        share: see `Fetcher`.
+    ``lists`` brings the lists, in order; whatever index a DataLoader asks for, it gets the next one. ``results``
+    receives the results, and ``progress`` notes which image is being decoded. An image may take ``timeout`` seconds to
+    read. ``private``: see `storage.remote.web`; ``share``: see `Fetcher`.
     """
 
     decode: Callable[[Source], DecodedImage]
@@ -145,11 +140,7 @@ def as_is(result: Any) -> Any:  # typed as a DataLoader collates: from a list
 
 
 def init_worker(_: int, *, tied: bool = True) -> None:
-    """Prepare the process.
-
-    Args:
-        tied: end the process at the moment when the thread that started it ends.
-    """
+    """Prepare the process; if ``tied``, it ends at the moment when the thread that started it ends."""
     gc.freeze()  # this process has a copy of the main one's garbage; collecting it might end other processes
     # Signals often reach the whole process group. Only the main process answers them, and ends its workers. If it is
     # killed, they end by themselves: at once if they are tied, else within seconds.

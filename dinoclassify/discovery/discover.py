@@ -57,11 +57,7 @@ def find(
     column: str | None = None,
     null: bool = False,
 ) -> Iterator[Source]:
-    """The inputs of `discover` before the shard and the limit; a container that is read in order is one source still.
-
-    Raises:
-        UsageError: see `discover`.
-    """
+    """The inputs of `discover` before shard and limit; a container that is read in order is still one source."""
     if null and files_from is None and STDIN not in (paths := list(paths)):
         raise UsageError("-0 goes with a list: - for stdin, or --files-from")
     listed: Iterator[str] = iter(())

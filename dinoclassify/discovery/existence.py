@@ -41,11 +41,7 @@ def is_gone(path: str) -> bool:
 
 
 def _exists(place: str) -> bool:
-    """Whether a file or object of this name exists; False for a folder.
-
-    Raises:
-        OSError: the disk or the store does not answer.
-    """
+    """Whether a file or object of this name exists, which is not a folder; raises OSError if nothing answers."""
     if is_url(place):
         return is_web(place) or object_store.exists(place)
     try:

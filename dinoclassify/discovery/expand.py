@@ -19,10 +19,7 @@ from dinoclassify.types.source import MEMBER, SequentialContainer, Source
 
 
 def expand(location: Location, selector: InputSelector) -> Iterator[Source]:
-    """The images at a location that is not a folder's: an image, whatever its suffix, or all images in a container.
-
-    A container that is read from front to back is yielded whole, see `expand_container`.
-    """
+    """The images at a location that is no folder; a container that is read from front to back is yielded whole."""
     path = location.path
     if selector.column is not None:
         if not table.is_table(path):
@@ -59,11 +56,7 @@ def expand_container(source: Source, selector: InputSelector) -> Iterator[Source
 
 
 def expand_tables(folder: str, selector: InputSelector) -> Iterator[Source]:
-    """The tables in a folder, each as a container to read later.
-
-    Raises:
-        UsageError: there are none.
-    """
+    """The tables in a folder, each as a container to read later; raises UsageError if there are none."""
     paths = table.tables_in(folder)
     if not paths:
         raise UsageError(f"--column: there are no .parquet or .arrow tables in {folder}")

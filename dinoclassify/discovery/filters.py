@@ -72,10 +72,8 @@ class InputSelector:
 
     ``column`` is the column of images in the tables among the inputs. ``private``: see `storage.remote.web`.
     ``passed_over`` counts, by suffix, the visible files in a walk that are not images and not excluded by a pattern;
-    each is logged. ``disks`` gets one folder on each device searched, see `discovery.roots.check_disks`.
-
-    Raises:
-        UsageError: a pattern is not a gitignore pattern.
+    each is logged. ``disks`` gets one folder on each device searched, see `discovery.roots.check_disks`. Raises
+    UsageError for a pattern that is not a gitignore pattern.
     """
 
     def __init__(
@@ -151,8 +149,3 @@ def _spec(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec:
         return pathspec.GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
         raise UsageError(f"not a gitignore pattern: {error}") from error
-
-
-def is_glob(path: str) -> bool:
-    """Whether a path has characters that stand for others."""
-    return any(character in path for character in "*?[")

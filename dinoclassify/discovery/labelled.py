@@ -40,9 +40,7 @@ class LabelTable:
 def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
     """The images below ``root``, labelled with the name of the folder directly below it; and all classes.
 
-    Raises:
-        UsageError: ``root`` is not a folder, or has no folders in it.
-        NoInputsError: there are no images, or ``root`` or a folder in it is missing or cannot be listed.
+    Raises UsageError or NoInputsError if ``root`` or a folder in it is missing, cannot be listed, or has no images.
     """
     check_roots([root], InputSelector(Filters()))
     if not os.path.isdir(root):
@@ -64,16 +62,10 @@ def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
 
 
 def read_table(table: LabelTable, folder: str | None = None, *, many: bool = False) -> list[Labelled]:
-    """The images of a table, each once.
+    """The images of a table, each once. Relative paths start from ``folder``, by default the current one.
 
-    Args:
-        table: the table. Rows without a label are left out, unless an image may have ``many``.
-        folder: the folder that relative paths start from, by default the current one.
-        many: an image may have many labels, separated by semicolons, or none.
-
-    Raises:
-        UsageError: the table cannot be read, or has different labels for the same image.
-        NoInputsError: the table has no images with labels.
+    With ``many`` an image may have many labels, separated by semicolons, or none; otherwise rows without a label are
+    left out. Raises UsageError if the table has different labels for an image, and NoInputsError if it has no images.
     """
     images: dict[str, Labelled] = {}
     unlabelled = 0
@@ -95,11 +87,7 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
 
 
 def count_classes(images: Sequence[Labelled], classes: Sequence[str], *, multi_label: bool) -> dict[str, int]:
-    """The number of images of each class, checked to be enough for training.
-
-    Raises:
-        UsageError: there are fewer than two classes, or too few images of one, or too few without one.
-    """
+    """The number of images of each class; raises UsageError if they are too few to train on."""
     if not classes:
         raise UsageError("no image has a label: there is nothing to train")
     counter = Counter(label for image in images for label in image.labels)

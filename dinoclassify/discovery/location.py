@@ -99,12 +99,8 @@ def is_glob(path: str) -> bool:
 def absolute_path(path: str, folder: str) -> str:
     """The absolute path of an input: ``a/b.jpg``, ``./a/b.jpg`` and ``$PWD/a/b.jpg`` give the same.
 
-    A URL stays as it is, and so does the name of an image in an archive. Symbolic links are not resolved: two links to
-    one file are two inputs.
-
-    Args:
-        path: a path from a user or a row.
-        folder: the folder that relative paths start from.
+    Relative paths start from ``folder``. A URL stays as it is, and so does the name of an image in an archive. Symbolic
+    links are not resolved: two links to one file are two inputs.
     """
     if is_url(path):
         return path

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 from typing import BinaryIO, cast
 
+from dinoclassify.discovery.location import STDIN
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.atomic import append, as_output_errors, close_checked, open_in_place
 from dinoclassify.storage.missing import why_unread
@@ -19,21 +20,15 @@ from dinoclassify.types.source import Source
 
 log = logging.getLogger(__name__)
 
-STDIN = "-"
 _LONGEST = 1 << 20  # bytes; no path is as long
 
 
 def listed_paths(name: str, column: str | None = None, *, null: bool = False, private: bool = False) -> Iterator[str]:
-    """The paths of a list, each as soon as it is read.
+    """The paths of a list, each as soon as it is read; raises UsageError if it cannot be read or has another format.
 
-    Args:
-        name: ``-`` for stdin, a ``.csv`` or ``.parquet`` table, or any other file as text; each may be a URL.
-        column: the column of a table, by default ``path``.
-        null: text is NUL-separated. Otherwise it has one path a line; lines may end in CRLF, empty ones are skipped.
-        private: see `storage.remote.web`.
-
-    Raises:
-        UsageError: the list cannot be read, or is not of the format that its name says.
+    ``name`` is ``-`` for stdin, a ``.csv`` or ``.parquet`` table with the paths in ``column``, by default ``path``, or
+    any other file as text; each may be a URL. Text has one path a line, which may end in CRLF, or with ``null`` is
+    NUL-separated; empty paths are skipped. ``private``: see `storage.remote.web`.
     """
     if _suffix(name) in _TABLES:
         yield from (path for (path,) in table_rows(name, {"--column": column or "path"}, private=private) if path)
@@ -54,15 +49,10 @@ def listed_source(path: str) -> Source:
 
 
 def table_rows(name: str, columns: Mapping[str, str], *, private: bool = False) -> Iterator[tuple[str, ...]]:
-    """The values of some columns of a table, row by row, as text; a missing value is empty.
+    """The values of some columns of a ``.csv`` or ``.parquet`` table, row by row, as text; a missing value is empty.
 
-    Args:
-        name: a ``.csv`` or ``.parquet`` file.
-        columns: the names of the columns, by the option that chooses each.
-        private: see `storage.remote.web`.
-
-    Raises:
-        UsageError: the table cannot be read, is not of the format that its name says, or lacks a column.
+    ``columns`` has the names of the columns by the option that chooses each. Raises UsageError if the table cannot be
+    read or lacks a column.
     """
     if _suffix(name) not in _TABLES:
         raise UsageError(f"{name} is not a table: its name must end in {' or '.join(_TABLES)}")
@@ -73,11 +63,7 @@ def table_rows(name: str, columns: Mapping[str, str], *, private: bool = False) 
 
 @contextmanager
 def writing_paths(output: str | None, *, null: bool) -> Iterator[Callable[[str], None]]:
-    """A function that writes a path to a new list for ``--files-from``; it does nothing if ``output`` is None.
-
-    Raises:
-        OutputError: the list cannot be written.
-    """
+    """A function that writes a path to a new list for ``--files-from``; it does nothing if ``output`` is None."""
     if output is None:
         yield lambda _: None
         return

@@ -23,11 +23,8 @@ _MOST_WORDS = 5  # in a name with blanks that was not quoted
 def check_roots(paths: Sequence[str], selector: InputSelector) -> None:
     """Check that each path exists: that a folder can be listed, and that a glob or a store prefix has a match.
 
-    A path with the suffix of an image, archive or table is not checked: if it is missing, it gets its row.
-
-    Raises:
-        NoInputsError: a path is missing; the message says which, why, and what to do.
-        UsageError: the scheme of a URL is unknown, or needs a package that is not installed.
+    A path with the suffix of an image, archive or table is not checked: if it is missing, it gets its row. Raises
+    NoInputsError, which says what is missing, why, and what to do.
     """
     for number, path in enumerate(paths):
         if (trouble := _trouble(path, selector)) is not None:
@@ -37,14 +34,7 @@ def check_roots(paths: Sequence[str], selector: InputSelector) -> None:
 
 
 def check_disks(disks: Mapping[int, str]) -> None:
-    """Check that no disk was unmounted since the search for inputs; its folder would look empty.
-
-    Args:
-        disks: a folder on each device, as `InputSelector` collects them.
-
-    Raises:
-        NoInputsError: a folder is on another device now.
-    """
+    """Raise NoInputsError if a disk that `InputSelector` noted was unmounted since: its folder would look empty."""
     for device, folder in disks.items():
         if _device_at(folder) != device:
             raise NoInputsError(f"{folder} went away during the run; is its disk mounted?")

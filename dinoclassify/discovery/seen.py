@@ -24,10 +24,7 @@ _END = b"\n"  # ends the rows that were rotated away
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The last row of an image.
-
-    ``signature`` is that of the file when it was read. ``earlier``: the row is from an earlier run.
-    """
+    """The last row of an image, ``earlier`` if it is from an earlier run, with the signature of the file as read."""
 
     signature: Signature
     status: Status
@@ -45,10 +42,8 @@ def seen_in(row: Row, signature: Signature = (None, None), *, earlier: bool = Fa
 class SeenFile:
     """The file beside an output: a line of JSON for each row, in the order in which rows are written.
 
-    An empty line separates the rows that were rotated away from those in the output.
-
-    Args:
-        made_with: the fingerprint of the run; a file with another one is not used.
+    An empty line separates the rows that were rotated away from those in the output. ``made_with`` is the fingerprint
+    of the run: a file with another one is not used.
     """
 
     def __init__(self, made_with: Mapping[str, object]) -> None:
@@ -60,11 +55,7 @@ class SeenFile:
         self.roots: dict[str, Identity] = {}  # the identity of each root when images were last in it
 
     def read(self, output: str) -> dict[str, Seen]:
-        """Read the file; gives the last rows in the output, by absolute path of the image.
-
-        Raises:
-            UsageError: the file cannot be read.
-        """
+        """Read the file, or raise a UsageError; gives the last rows in the output, by absolute path of the image."""
         self._path = path = OutputPaths(output).seen
         rows: dict[str, Seen] = {}
         try:
@@ -86,8 +77,7 @@ class SeenFile:
     def replace(self, output: str, rows: Mapping[str, Seen]) -> None:
         """Rewrite the file with the last rows of images in the output, whose permissions it gets.
 
-        Raises:
-            OutputError: the file cannot be written; it stays unchanged, and later rows are added to it.
+        After an OutputError it is unchanged, and later rows are added to it.
         """
         self._path = path = OutputPaths(output).seen
         with self._lock:
@@ -104,11 +94,7 @@ class SeenFile:
                     self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def add(self, image: str, last: Seen) -> None:
-        """Add a row that is already in the output.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
+        """Add a row that is already in the output; raises OutputError if the file cannot be written."""
         self._add(_values(image, last))
 
     def add_root(self, root: str, identity: Identity) -> None:

@@ -6,8 +6,11 @@ bit. These bytes are deflated and encoded in base64. One shard of 16 takes a byt
 
 import base64
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
+
+from dinoclassify.discovery.filters import Shard
+from dinoclassify.types.source import Source
 
 _MOST_BITS = 63  # of a number
 _CHUNK = 1024  # letters of base64 to unpack at a time, to less than a megabyte
@@ -22,11 +25,7 @@ class PackedPositions:
         self._next = 0
 
     def add(self, position: int) -> None:
-        """Add a position.
-
-        Raises:
-            ValueError: the position is not higher than the last one.
-        """
+        """Add a position; raises ValueError if it is not higher than the last one."""
         gap = position - self._next
         if gap < 0:
             raise ValueError(f"{position} comes after {self._next - 1}")
@@ -41,12 +40,40 @@ class PackedPositions:
         return base64.b64encode(self._packed + self._deflate.copy().flush()).decode("ascii")
 
 
-def unpacked(text: str) -> Iterator[int]:
-    """The positions in a text of `PackedPositions`, lazily.
+class ShardCensus:
+    """Counts all ``inputs`` of a run, and records the positions of those in the shard: `merge` needs both."""
 
-    Raises:
-        ValueError: the text is damaged.
-    """
+    def __init__(self, shard: Shard) -> None:
+        self.inputs = 0
+        self._shard = shard
+        self._positions = PackedPositions()
+
+    def count(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """Yield the same sources: all inputs."""
+        for source in sources:
+            self.inputs += 1
+            yield source
+
+    def record(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """Yield the same sources: those of the shard."""
+        for source in sources:
+            if source.position is not None:
+                self._positions.add(source.position)
+            yield source
+
+    def metadata(self, kept_before: int) -> dict[str, object]:
+        """Return the entry for the run metadata of a file that begins with ``kept_before`` rows of other inputs."""
+        return {
+            "index": self._shard.index,
+            "count": self._shard.count,
+            "inputs": self.inputs,
+            "kept_before": kept_before,
+            "positions": self._positions.packed(),
+        }
+
+
+def unpacked(text: str) -> Iterator[int]:
+    """The positions in a text of `PackedPositions`, lazily; raises ValueError if the text is damaged."""
     position, gap, bits = -1, 0, 0
     for byte in chain.from_iterable(_inflated(text)):
         gap |= (byte & 0x7F) << bits

@@ -26,12 +26,7 @@ def expand_url(url: str, selector: InputSelector) -> Iterator[Source]:
 
 
 def has_match(url: str, selector: InputSelector) -> bool:
-    """Whether a URL names an object, or a prefix or glob with at least one object.
-
-    Raises:
-        OSError: the store cannot be asked.
-        UsageError: the scheme of the URL is unknown, or needs a package that is not installed.
-    """
+    """Whether a URL names an object, or a prefix or glob with objects; raises OSError if the store cannot be asked."""
     return _is_object(url) or any(True for _ in _below(url)) or any(True for _ in _matches(url, selector))
 
 

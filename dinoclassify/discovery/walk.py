@@ -54,10 +54,7 @@ def walk(folder: str, selector: InputSelector) -> Iterator[str]:
 
 
 def _names(folder: str, below: str, selector: InputSelector, root: str) -> list[str]:
-    """The images and subfolders of a folder, sorted. They are plain names: a million of them take little memory.
-
-    ``below`` is the path of the folder from ``root``, where the walk began.
-    """
+    """The images and subfolders of a folder, sorted. They are plain names: a million of them take little memory."""
     names: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -42,10 +42,7 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Retry:
-    """The next try of a failed image: ``pause`` seconds after the last one, ``at`` a time of the monotonic clock.
-
-    ``ctime_ns`` is that of the file at the last try, if known.
-    """
+    """The next try of a failed image: ``pause`` seconds after the last one, ``at`` a time of the monotonic clock."""
 
     ctime_ns: int | None = None
     pause: float = 0.0
@@ -57,15 +54,11 @@ class _UnreadableFolderError(PermissionError):
 
 
 class Watch:
-    """The images in some folders, present and future, each with its last row.
+    """The images that ``look`` finds in the folders ``roots`` now and later, each with its last row.
 
-    One thread iterates over `sources` while another reports their rows, with `is_news` and `note`.
-
-    Args:
-        look: finds the images in the folders now.
-        roots: the folders that ``look`` searches.
-        seen: the last row of each image that has one, by absolute path; updated.
-        identities: the identity of each root when images were last in it, by absolute path; updated.
+    One thread iterates over `sources` while another reports their rows, with `is_news` and `note`. ``seen`` has the
+    last row of each image that has one, ``identities`` the identity of each root when images were last in it, both by
+    absolute path; both are updated.
     """
 
     def __init__(
@@ -100,9 +93,7 @@ class Watch:
     def sources(self, rest: Callable[[float], None], beat: Callable[[], None] = lambda: None) -> Iterator[Source]:
         """Each image without a row once it seems complete; and again if it changes, or if a failure may have passed.
 
-        Args:
-            rest: called after each poll, with the seconds until the next.
-            beat: called for each image of a poll.
+        ``rest`` is called after each poll, with the seconds until the next, ``beat`` for each image of a poll.
         """
         while True:
             started, busy = time.monotonic(), 0.0
@@ -199,10 +190,7 @@ class Watch:
             self._present = present  # else a disk was mounted or unmounted meanwhile, and images may be missing
 
     def _needs_row(self, file: str, state: _State, now: float) -> bool:
-        """Whether an image has no row, or changed after its row, or failed in a way that may have passed.
-
-        A change of mode or owner, which only ctime shows, may end a failure too.
-        """
+        """Whether an image has no row, or changed after its row, or failed in a way that may have passed."""
         if file in self._pending:
             return False
         last = self.seen.get(file)
@@ -232,12 +220,7 @@ class Watch:
         self.away = away
 
     def _why_away(self, root: str, before: Identity | None) -> str | None:
-        """The evidence that the disk of a root is unmounted; None if there is none.
-
-        Args:
-            root: a root.
-            before: its identity when this poll began.
-        """
+        """The evidence that the disk of a root is unmounted; ``before`` is its identity when this poll began."""
         path = self._roots[root]
         identity = folder_identity(path)
         if identity is None:
@@ -254,10 +237,8 @@ class Watch:
 def _state(path: str, *, ask_server: bool) -> _State | None:
     """The state of a regular file; None if it does not exist or is not a regular file.
 
-    ``ask_server``: open the file, because only then a network file system asks its server.
-
-    Raises:
-        OSError: the file is unreachable, or a folder; the search yields a folder only if it cannot be read.
+    ``ask_server``: open the file, because only then a network file system asks its server. Raises OSError if the file
+    is unreachable, or a folder: the search yields a folder only if it cannot be read.
     """
     try:
         status = os.stat(path)

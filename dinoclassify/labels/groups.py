@@ -24,12 +24,9 @@ _KEYS = ("wnid", "index", "label")  # columns that name a class; the first one p
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """A file of groups.
+    """A file of groups: the name of each, by index, of which the last is `OTHER`.
 
-    Attributes:
-        names: the name of each group, by index; the last is `OTHER`.
-        classes: the index of the group of each class, by the name of the class in the file.
-        source: the file, for messages.
+    ``classes`` has the index of the group of each class, by the name of the class in the file, which is ``source``.
     """
 
     names: tuple[str, ...]
@@ -38,13 +35,9 @@ class Groups:
 
 
 def read_groups(name: str) -> Groups:
-    """Read a file of groups, or the built-in one.
+    """Read the groups ``everyday``, or a CSV file with a column ``group`` and one of ``wnid``, ``index``, ``label``.
 
-    Args:
-        name: ``everyday``; or a CSV file with a column ``group`` and one of ``wnid``, ``index``, ``label``.
-
-    Raises:
-        UsageError: the file cannot be read, or puts a class into two groups.
+    Raises UsageError if the file cannot be read, or puts a class into two groups.
     """
     own = resources.files("dinoclassify.labels").joinpath("everyday_groups.csv")
     try:
@@ -65,16 +58,10 @@ def read_groups(name: str) -> Groups:
 
 
 def group_classes(groups: Groups, labels: Sequence[str], model: str, *, all_known: bool = True) -> list[int]:
-    """The group of each class of a model, by their indices.
+    """The group of each class of a model, by their indices; for ``all_known`` see `labels.matching.match_classes`.
 
-    Args:
-        groups: see `read_groups`.
-        labels: the names of the classes, by index.
-        model: the model that has these classes, for messages.
-        all_known: see `labels.matching.match_classes`.
-
-    Raises:
-        UsageError: a class in the file is not among these, or is in two groups.
+    ``labels`` has the names of the classes, by index. Raises UsageError if a class in the file is not among these, or
+    is in two groups.
     """
     indices = match_classes(groups.classes, labels, f"{model}, which {groups.source} groups", all_known=all_known)
     group_of: dict[int, int] = {}
@@ -88,14 +75,8 @@ def group_classes(groups: Groups, labels: Sequence[str], model: str, *, all_know
 def match_groups(names: Sequence[str], groups: Groups, labels: Sequence[str], model: str) -> dict[str, int]:
     """The index of the group that each name means: the name of a group, or of a class in it.
 
-    Args:
-        names: what people wrote.
-        groups: see `read_groups`.
-        labels: the names of the classes, by index; empty where it is unknown.
-        model: the model that has these classes, for messages.
-
-    Raises:
-        UsageError: a name means no group, or several.
+    ``labels`` has the names of the classes, by index; empty where it is unknown. Raises UsageError if a name means no
+    group, or several.
     """
     known = {plain(name): group for name, group in groups.classes.items()}
     known |= {plain(name): index for index, name in enumerate(groups.names)}
@@ -108,10 +89,9 @@ def match_groups(names: Sequence[str], groups: Groups, labels: Sequence[str], mo
 
 
 def group_finder(groups: Groups) -> Callable[[Label], int]:
-    """A function from a label in a row to the index of its group.
+    """A function from a label in a row, which may be a group already, to the index of its group.
 
-    Rows of ``predict --groups`` have groups for labels already. The function raises what `group_classes` raises, where
-    the classes are ImageNet's.
+    The function raises what `group_classes` raises, where the classes are ImageNet's.
     """
     by_group_name = {plain(name): index for index, name in enumerate(groups.names)}
     classes = {plain(name): group for name, group in groups.classes.items()}

@@ -10,13 +10,10 @@ from dinoclassify.storage.missing import why_unread
 
 
 def read_labels(path: str) -> list[str]:
-    """The class names in a file, by index.
+    """The class names in a file, by index; raises UsageError for one that cannot be read or has another form.
 
     ``.json``: a list, or an object from index to name as in a model's ``id2label``. ``.csv``: the column ``label``, in
     the order of the column ``index`` if there is one. Anything else: one name a line.
-
-    Raises:
-        UsageError: the file cannot be read, has another form than its suffix says, or an empty name.
     """
     readers = {".json": _from_json, ".csv": _from_csv}
     names: dict[int, str] = {}

@@ -17,15 +17,9 @@ def match_classes(names: Iterable[str], labels: Sequence[str], model: str, *, al
     - an index, unless some label is a number itself
     - one of the words of a label with commas (``tench`` of ``tench, Tinca tinca``)
 
-    Args:
-        names: what people wrote.
-        labels: the name of each class, by index; empty where it is unknown.
-        model: the model that has these classes, for messages.
-        all_known: whether ``labels`` holds all classes of the model. If not, names that match none are left out, and
-            one word of a label does not count as its name: an unknown class may have that name.
-
-    Raises:
-        UsageError: a name means several classes or, if all classes are known, none.
+    ``labels`` has the name of each class, by index; empty where it is unknown. If not ``all_known``, names that match
+    none are left out, and one word of a label does not count as its name: an unknown class may have that name. Raises
+    UsageError if a name means several classes or, if all classes are known, none.
     """
     readings = _readings(labels)[: None if all_known else -1]
     matches: dict[str, int] = {}

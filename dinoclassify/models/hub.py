@@ -28,11 +28,7 @@ def cached_snapshot(hub_id: str, revision: str | None = None) -> str | None:
 
 
 def snapshot(hub_id: str, revision: str | None, *, offline: bool) -> str:
-    """The folder of a repository: from the cache if it is complete there, else downloaded.
-
-    Raises:
-        ModelError: it is not complete in the cache, and cannot or may not be fetched.
-    """
+    """The folder of a repository: from the cache if it is complete there, else downloaded, or a ModelError."""
     elsewhere = "use --model builtin, or --model ./DIR for a folder with a model in it"
     if os.path.isdir(hub_id):
         log.warning("using the hub's %s; for the folder of that name write ./%s", hub_id, hub_id)

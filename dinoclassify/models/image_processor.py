@@ -25,8 +25,7 @@ CONVNEXT_WHOLE = 384  # from this size up ConvNeXT uses the whole image, below i
 def read_processor(processor: ImageProcessor) -> Preprocessing | OpaqueProcessor:
     """The preprocessing of ``processor``: plain numbers, if they give the same pixels.
 
-    Raises:
-        ValueError: the processor fails, or does not give one image of three channels for one image.
+    Raises ValueError if it fails, or does not give one image of three channels for one image.
     """
     opaque = OpaqueProcessor(processor, output_size=None)
     probes = [_noise(301, 211), _noise(97, 143), _noise(40, 400)]

@@ -54,13 +54,10 @@ class ModelName:
 
 
 def resolve(name: str) -> ModelName:
-    """The model that a user means by ``name``, without the network.
+    """The model that a user means by ``name``, without the network; raises UsageError if it is no name of a model.
 
     A folder starts like a path (``./x``, ``../x``, ``/x``, ``~/x``), or exists and cannot be a hub id. ``owner/name``
     always means a hub model, even if a folder of that name exists: else any folder could pose as a known model.
-
-    Raises:
-        UsageError: it is no name of a model.
     """
     if name == BUILTIN:
         return ModelName("builtin", name)

@@ -28,14 +28,9 @@ from dinoclassify.version import __version__
 def open_model(name: str, *, revision: str | None = None, offline: bool = False) -> ImageClassifier:
     """Find a classifier and read everything but its weights.
 
-    Args:
-        name: see `models.names.resolve`.
-        revision: a commit, tag or branch of a hub model; ``main`` if not given.
-        offline: never use the network; otherwise it is used for files that are not in the cache.
-
-    Raises:
-        UsageError: ``name`` is no name of a model, or a model that is not on the Hub has a ``revision``.
-        ModelError: there is no such model, or it cannot be used.
+    ``name``: see `models.names.resolve`. ``revision`` is a commit, tag or branch of a hub model, by default ``main``;
+    with another model it is a UsageError. Unless ``offline``, the network is used for files that are not in the cache.
+    Raises ModelError if there is no such model, or it cannot be used.
     """
     place = _find(name, revision, offline=offline)
     settings = _read_settings(place, labelled=True)
@@ -51,11 +46,7 @@ def open_model(name: str, *, revision: str | None = None, offline: bool = False)
 
 
 def open_encoder(name: str, *, revision: str | None = None, offline: bool = False) -> ImageEncoder:
-    """Find a classifier or a bare backbone, for the features that its head takes. Otherwise as `open_model`.
-
-    Raises:
-        UsageError, ModelError: as `open_model`.
-    """
+    """Find a classifier or a bare backbone, for the features that its head takes. Otherwise as `open_model`."""
     place = _find(name, revision, offline=offline)
     preprocessing = _read_settings(place, labelled=False).preprocessing
     return ImageEncoder(

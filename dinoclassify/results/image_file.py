@@ -4,8 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from dinoclassify.discovery.location import is_local_file
-from dinoclassify.discovery.path_list import STDIN
+from dinoclassify.discovery.location import STDIN, is_local_file
 from dinoclassify.results.reader import read_meta
 from dinoclassify.storage.paths import file_shown_as
 from dinoclassify.storage.remote.url import is_url

@@ -20,7 +20,7 @@ from dinoclassify.discovery.location import STDIN, absolute_path
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.missing import why_missing
 from dinoclassify.storage.output_paths import META, OutputPaths
-from dinoclassify.storage.remote.transfer import download
+from dinoclassify.storage.remote.filesystem import download
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import carried_meta

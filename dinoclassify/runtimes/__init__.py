@@ -24,11 +24,7 @@ _OPTIONAL = {"openvino": ("OpenVINO", "dinoclassify.runtimes.openvino")}
 def choose_devices(
     runtime: RuntimeName, device: str, precision: RequestedPrecision, *, compiled: bool
 ) -> list[torch.device]:
-    """The devices that the model is to run on, one replica on each.
-
-    Raises:
-        UsageError: there is no such device, or the arguments do not go together.
-    """
+    """The devices that the model is to run on, one replica on each; raises UsageError for options that do not fit."""
     needs_openvino = runtime == "openvino" or precision == "int8"
     if needs_openvino and (runtime == "torch" or compiled or precision == "fp16"):
         raise UsageError("fp16 and --compile go with --runtime torch, int8 with --runtime openvino")
@@ -47,12 +43,9 @@ def open_runtime(
 ) -> Runtime:
     """The model in the requested runtime; ``auto`` is OpenVINO on a CPU where it is installed, else PyTorch.
 
-    No runtime computes in more threads than there are available processors: more would wait for one another.
-
-    Raises:
-        UsageError: the runtime is not installed.
-        ModelError: the model cannot be loaded, does not fit the device, has other classes than labels, or does not run
-            in the requested runtime.
+    No runtime computes in more threads than there are available processors: more would wait for one another. Raises
+    UsageError if the runtime is not installed, and ModelError if the model cannot be loaded, does not fit the device,
+    has other classes than labels, or does not run in the requested runtime.
     """
     if torch.get_num_threads() > available_cpus():  # torch does not know the limits of control groups
         torch.set_num_threads(available_cpus())

@@ -35,12 +35,12 @@ from dinoclassify.runtimes.openvino import OpenVINORuntime
 from dinoclassify.runtimes.openvino_network import (
     converted,
     mostly_matrices,
+    no_telemetry,
     processor,
     read_network,
     save_network,
     versions,
 )
-from dinoclassify.runtimes.telemetry import no_telemetry
 from dinoclassify.storage.cache import Stamp, find_kept, kept_folder, sha256
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.types.compute import Precision
@@ -65,13 +65,10 @@ _VERDICT = "verdict.json"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of a check: on ``same`` of ``of`` images int8 gave the label of the reference precision.
-
-    ``of`` is 0 if int8 was no faster, and its labels were not checked.
-    """
+    """The result of a check: on ``same`` of ``of`` images int8 gave the label of the reference precision."""
 
     same: int
-    of: int
+    of: int  # 0 if int8 was no faster, and its labels were not checked
     reference: str
 
     @property
@@ -96,11 +93,7 @@ class Verdict:
 class Int8Runtime:
     """A classifier on the CPU in int8; in the precision of `auto` until that is ready, or if it is refused.
 
-    See `Runtime` for the call.
-
-    Raises:
-        UsageError: NNCF, which quantises, is not installed.
-        ModelError: see `OpenVINORuntime`.
+    See `Runtime` for the call. Raises UsageError if NNCF, which quantises, is not installed, and as `OpenVINORuntime`.
     """
 
     name = "openvino"
@@ -239,16 +232,9 @@ def _write(verdict: Verdict, folder: Path) -> None:
 
 
 def quantise(model: ImageModel, images: Tensor, folder: Path) -> None:
-    """Write the network of a model in int8 to a folder.
+    """Write the network of a model in int8 to an empty folder; ``images`` to quantise on are B x 3 x H x W.
 
-    Args:
-        model: the model.
-        images: the images to quantise on, B x 3 x H x W.
-        folder: an empty folder.
-
-    Raises:
-        UnconvertibleError: see `runtimes.openvino_network.converted`.
-        Exception: whatever NNCF raises for a model that it cannot quantise.
+    Raises UnconvertibleError, and whatever NNCF raises for a model that it cannot quantise.
     """
     started = perf_counter()
     log.warning("quantising %s to int8 on %d images, once: some 20 s", model.name, len(images))

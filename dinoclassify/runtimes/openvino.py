@@ -14,8 +14,14 @@ from dinoclassify.errors import ModelError
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import PendingOutput, Runtime, UnconvertibleError, finite_rows, to_outputs
 from dinoclassify.runtimes.devices import cpu_has_bf16
-from dinoclassify.runtimes.openvino_network import converted, core, mostly_matrices, read_network, reason_of
-from dinoclassify.runtimes.telemetry import no_telemetry
+from dinoclassify.runtimes.openvino_network import (
+    converted,
+    core,
+    mostly_matrices,
+    no_telemetry,
+    read_network,
+    reason_of,
+)
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.types.compute import Precision, RequestedPrecision
 
@@ -36,17 +42,12 @@ def open_model(model: ImageModel, _: Sequence[torch.device], precision: Requeste
 
 
 class OpenVINORuntime:
-    """A model on the CPU; see `Runtime` for the call.
+    """A model that takes images of one size, on the CPU; see `Runtime` for the call.
 
-    Args:
-        model: the model; it must take images of one size.
-        precision: ``fp32`` or ``bf16``; ``auto`` is bf16 where the CPU computes in it and the model is mostly
-            matrices, else fp32, for the reasons in `runtimes.pytorch`.
-        quantised: the folder of an int8 network to use in place of the converted one.
-
-    Raises:
-        UnconvertibleError: OpenVINO does not support this model, or lacks something on this machine.
-        ModelError: the model cannot be loaded.
+    The precision is ``fp32`` or ``bf16``; ``auto`` is bf16 where the CPU computes in it and the model is mostly
+    matrices, else fp32, for the reasons in `runtimes.pytorch`. ``quantised`` is the folder of an int8 network to use in
+    place of the converted one. Raises UnconvertibleError if OpenVINO does not support this model, or lacks something on
+    this machine, and ModelError if the model cannot be loaded.
     """
 
     name = "openvino"
@@ -108,12 +109,7 @@ class OpenVINORuntime:
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Raise OpenVINO's errors while it loads a model as our own.
-
-    Raises:
-        UnconvertibleError: another runtime may be able to load the model.
-        ModelError: there is not enough memory, whatever the runtime.
-    """
+    """Raise OpenVINO's errors in loading a model as our own: ModelError for lack of memory, else UnconvertibleError."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -124,11 +120,7 @@ def _loading(name: str) -> Iterator[None]:
 
 @contextmanager
 def _running(name: str) -> Iterator[None]:
-    """Raise OpenVINO's errors while it runs a model as our own: the images are not the cause.
-
-    Raises:
-        ModelError: the model cannot run, usually for lack of memory.
-    """
+    """Raise OpenVINO's errors while it runs a model as a ModelError: the images are not the cause."""
     try:
         yield
     except RuntimeError as error:

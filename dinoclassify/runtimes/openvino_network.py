@@ -25,11 +25,30 @@ from torch import Tensor, nn
 
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import UnconvertibleError
-from dinoclassify.runtimes.telemetry import no_telemetry
 from dinoclassify.storage.cache import Stamp, cache_root, kept_folder
-from dinoclassify.system.environment import temporary_folder
+from dinoclassify.system.environment import NO_HOME, temporary_folder
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.version import __version__
+
+_SILENCED_BY = {"CI": "true", "NNCF_CI": "true"}  # these variables disable their telemetry
+
+
+@contextmanager
+def no_telemetry() -> Iterator[None]:
+    """Disable telemetry in the block, for imports and calls."""
+    # Without a home they raise: they look there for consent.
+    homeless = {"HOME": NO_HOME} if os.path.expanduser("~") == "~" else {}
+    before = {name: os.environ.get(name) for name in (*_SILENCED_BY, *homeless)}
+    os.environ.update(_SILENCED_BY | homeless)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
 
 with no_telemetry():
     import openvino as ov
@@ -67,11 +86,7 @@ def read_network(folder: Path) -> ov.Model:
 
 
 def save_network(network: ov.Model, folder: Path) -> None:
-    """Write a network to a folder, with its weights in full precision.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a network to a folder, with its weights in full precision; raises OSError."""
     try:
         ov.save_model(network, folder / _NETWORK, compress_to_fp16=False)
     except RuntimeError as error:
@@ -96,10 +111,8 @@ def versions() -> Stamp:
 def converted(model: ImageModel) -> Path:
     """The folder of the model's network, converted at first use. That a model cannot be converted is kept as well.
 
-    Raises:
-        UnconvertibleError: OpenVINO does not support the model, or gives other outputs than PyTorch, or there is no
-            room for the network.
-        ModelError: the model cannot be loaded.
+    Raises UnconvertibleError if OpenVINO does not support the model, or gives other outputs than PyTorch, or there is
+    no room for the network, and ModelError if the model cannot be loaded.
     """
     if model.preprocessing.output_size is None:
         raise UnconvertibleError(f"OpenVINO runs models with one input size, and {model.name} takes many")
@@ -160,12 +173,7 @@ class _Network(nn.Module):
 
 
 def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
-    """The network, or the reason why OpenVINO cannot convert this model.
-
-    Raises:
-        UnconvertibleError: the conversion failed for another reason than the model, such as lack of memory.
-        ModelError: the model cannot be loaded.
-    """
+    """The network, or the reason why the model cannot be converted; UnconvertibleError if it is not the model."""
     started = perf_counter()
     size = model.preprocessing.output_size or ()
     module = _Network(model)

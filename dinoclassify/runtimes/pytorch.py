@@ -2,22 +2,28 @@
 
 import itertools
 import logging
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from dinoclassify.decoding.pinned_memory import empty_pinned
+from dinoclassify.decoding.shared_memory import empty_pinned
 from dinoclassify.errors import ModelError
 from dinoclassify.messages import first_line
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import PendingOutput, Runtime, finite_rows, to_outputs
-from dinoclassify.runtimes.devices import cpu_has_bf16, has_bf16
-from dinoclassify.runtimes.memory import TooLargeError, has_no_engine, is_out_of_memory, may_be_out_of_memory
+from dinoclassify.runtimes.devices import (
+    TooLargeError,
+    cpu_has_bf16,
+    has_bf16,
+    has_no_engine,
+    is_out_of_memory,
+    may_be_out_of_memory,
+    without_tf32,
+)
 from dinoclassify.types.compute import Precision, RequestedPrecision
 
 log = logging.getLogger(__name__)
@@ -26,8 +32,6 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 JUDGED_FROM = 64  # images in fp16 before fp16 is judged
 MOST_OVERFLOWS = 0.05  # share of images whose outputs are computed twice; above it another precision is faster
-
-_settings_lock = threading.RLock()  # held while settings of the process are changed
 
 
 def open_model(
@@ -67,15 +71,9 @@ class TorchRuntime:
     for which the pending output waits. Outputs that are not finite are computed again in fp32, if there is memory for
     another model. When memory runs out, the batch size is halved for good and the same images are tried again.
 
-    Args:
-        model: the model.
-        device: the device it runs on.
-        precision: the precision; ``auto`` is the best for the device. If that is fp16 and too many outputs are not
-            finite, the runtime changes to a precision with a wider range.
-        compiled: compile the model with `torch.compile`. Batches are then padded to the size of the largest.
-
-    Raises:
-        ModelError: the model, or one image with it, does not fit the device.
+    The precision ``auto`` is the best for the device. If that is fp16 and too many outputs are not finite, the runtime
+    changes to a precision with a wider range. A model ``compiled`` with `torch.compile` gets batches padded to the size
+    of the largest. Raises ModelError if the model, or one image with it, does not fit the device.
     """
 
     name = "torch"
@@ -177,9 +175,8 @@ class TorchRuntime:
             else:
                 module = self._to_device(self._model.load(), wider)
         except TooLargeError:
-            log.warning(
-                "%s, and %s has no memory for %s beside it: try --precision %s", share, self._device, wider, wider
-            )
+            lack = f"{self._device} has no memory for {wider} beside it"
+            log.warning("%s, and %s: try --precision %s", share, lack, wider)
             return
         self._module = _compile(module) if self._compiled else module
         self.precision = wider
@@ -187,11 +184,7 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def _try_out(self) -> int:
-        """Run a black image through the model before the run; returns its number of outputs.
-
-        Raises:
-            ModelError: the model does not take its own preprocessing's images.
-        """
+        """Run a black image through the model before the run; returns its number of outputs."""
         height, width = self._model.preprocessing.output_size or (224, 224)
         try:
             return self._logits(self._module, torch.zeros((1, 3, height, width), dtype=torch.uint8)).shape[1]
@@ -240,7 +233,7 @@ class TorchRuntime:
                 on_device = torch.cat([on_device, padding])
             values = (on_device.float() - self._mean) / self._std
             dtype = next(module.parameters()).dtype
-            with _without_tf32() if self._is_cuda and dtype == torch.float32 else nullcontext():
+            with without_tf32() if self._is_cuda and dtype == torch.float32 else nullcontext():
                 logits = cast(Tensor, module(pixel_values=values.to(dtype)).logits)
             return logits[: len(pixels)].float()
         except Exception as error:
@@ -282,32 +275,3 @@ def _choose_precision(device: torch.device, module: nn.Module) -> Precision:
 
 def _compile(module: nn.Module) -> nn.Module:
     return cast(nn.Module, torch.compile(module, dynamic=False))
-
-
-@contextmanager
-def _without_tf32() -> Iterator[None]:
-    """Compute in full float32 within the block: GPUs from Ampere on use TF32 for convolutions by default.
-
-    The settings belong to the process, and are restored when the block ends. One trace remains: torch's own first
-    choice of TF32 then counts as set by the program, as torch offers no way to return to its default.
-    """
-    cudnn: Any = torch.backends.cudnn  # torch does not type these settings
-    off: object
-    if hasattr(cudnn, "conv"):  # from torch 2.9 on, which refuses a mixture of both APIs
-        settings = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul]
-        name, off, inherited = "fp32_precision", "ieee", "none"
-    else:
-        settings = [cudnn, torch.backends.cuda.matmul]
-        name, off, inherited = "allow_tf32", False, None
-    with _settings_lock:
-        before = [getattr(setting, name) for setting in settings]
-        try:
-            for setting in settings:
-                setattr(setting, name, off)
-            yield
-        finally:
-            for setting, value in zip(settings, before, strict=True):
-                if inherited is not None:
-                    setattr(setting, name, inherited)
-                if getattr(setting, name) != value:  # it was not inherited
-                    setattr(setting, name, value)

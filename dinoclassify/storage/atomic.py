@@ -44,11 +44,7 @@ def descriptor_of(output: str) -> int | None:
 
 
 def open_in_place(output: str, mode: Literal["ab", "wb"]) -> BinaryIO:
-    """Open an output to write in place. The name of an open file shares its position with other writers.
-
-    Raises:
-        OSError: the output cannot be opened.
-    """
+    """Open an output to write in place. The name of an open file shares its position with other writers."""
     descriptor = descriptor_of(output)
     return open(output, mode) if descriptor is None else open(os.dup(descriptor), "wb")  # "ab" would move the position
 
@@ -66,11 +62,7 @@ def why_not_open(descriptor: int) -> str | None:
 
 
 def append(descriptor: int, line: bytes) -> None:
-    """Write a line at the end of a file. On an error nothing of it stays in a regular file.
-
-    Raises:
-        OSError: the line cannot be written.
-    """
+    """Write a line at the end of a file, or raise OSError: then nothing of it stays in a regular file."""
     rest = memoryview(line)
     try:
         while rest:
@@ -89,14 +81,9 @@ def append(descriptor: int, line: bytes) -> None:
 def replacing(path: str, *, rights_of: str | None = None) -> Iterator[BinaryIO]:
     """A new file, which gets the name ``path`` if the block succeeds; otherwise ``path`` does not change.
 
-    Until then it has an unguessable name in the same folder. A link is replaced, not its target.
-
-    Args:
-        path: the file. Resolve it first if a link should stay one.
-        rights_of: the file whose permissions it gets, by default those of the file it replaces.
-
-    Raises:
-        OutputError: the file cannot be written.
+    Until then it has an unguessable name in the same folder. A link is replaced, not its target: resolve ``path`` first
+    if a link should stay one. It gets the permissions of ``rights_of``, by default those of the file it replaces.
+    Raises OutputError if it cannot be written.
     """
     path = os.path.abspath(path)
     temporary, model = temporary_name(path), rights_of or path
@@ -117,11 +104,7 @@ def replacing(path: str, *, rights_of: str | None = None) -> Iterator[BinaryIO]:
 
 
 def put_in_place(temporary: str, path: str) -> None:
-    """Give a file its final name, durably, with the permissions of the file it replaces.
-
-    Raises:
-        OutputError: the file cannot be renamed.
-    """
+    """Give a file its final name, durably, with the permissions of the file it replaces; raises OutputError."""
     with as_output_errors(path):
         descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
         try:
@@ -212,11 +195,7 @@ def _rename(temporary: str, path: str) -> None:
 
 
 def fsync_path(path: str) -> None:
-    """Flush the content of a file, or the names in a folder, to the disk.
-
-    Raises:
-        OSError: that fails.
-    """
+    """Flush the content of a file, or the names in a folder, to the disk; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

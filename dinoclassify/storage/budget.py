@@ -96,9 +96,7 @@ class Room:
     def reserve(self, size: int | None) -> None:
         """Take room for an image: for its whole size if known, else for the bytes read so far; see `web.Reserve`.
 
-        Raises:
-            OSError: with ``errno`` EFBIG, the image is larger than any image may be.
-            NoRoomError: there is no room now.
+        Raises NoRoomError if there is none now, and OSError with EFBIG if the image is larger than any may be.
         """
         self._is_sized = self._is_sized and size is not None
         check_size(size, self._share.most)

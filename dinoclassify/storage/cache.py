@@ -38,19 +38,11 @@ def cache_root() -> Path:
 
 
 def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
-    """The cached folder of ``name`` and ``stamp``.
+    """The cached folder of ``name`` and ``stamp``, what else its content depends on.
 
-    It is made if it is missing or has changed. One process makes it while others wait. If the cache cannot be written,
-    it is made for this process alone, among the temporary files.
-
-    Args:
-        name: the name in the cache.
-        stamp: what else the content depends on.
-        make: writes the files into an empty folder; its errors are raised here. It may be called again after an
-            OSError.
-
-    Raises:
-        OSError: temporary files cannot be written either.
+    If it is missing or has changed, ``make`` writes the files into an empty folder, while other processes wait. If the
+    cache cannot be written, ``make`` is called again for this process alone, with a temporary folder. Its errors are
+    raised here, and OSError if temporary files cannot be written either.
     """
     folder = _place(name, stamp)
     if folder in _of_this_process:
@@ -99,11 +91,9 @@ def _complain(root: Path, error: OSError) -> None:
     """Warn once that nothing can be cached."""
     if root not in _complained:
         _complained.add(root)
-        reason = error.strerror or error
+        trouble = f"nothing can be kept in {root} ({error.strerror or error})"
         cure = "set XDG_CACHE_HOME to a folder that can be written and has room"
-        log.warning(
-            "nothing can be kept in %s (%s), so that every run prepares its model again: %s", root, reason, cure
-        )
+        log.warning("%s, so that every run prepares its model again: %s", trouble, cure)
 
 
 @contextmanager
@@ -138,10 +128,7 @@ def _make(folder: Path, make: Callable[[Path], None], *, alone: bool) -> None:
 
 
 def _folder_of_this_run() -> Path:
-    """A new temporary folder, which is removed when this process ends.
-
-    If the process is killed, the next one that needs such a folder removes it: its lock is free then.
-    """
+    """A new temporary folder, removed when this process ends; if it is killed, by the next one that needs a folder."""
     _sweep()
     while True:
         folder = Path(tempfile.mkdtemp(prefix="dinoclassify-", suffix=".run"))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from dinoclassify.storage.budget import NoRoomError, Room, Share
-from dinoclassify.storage.byte_range import unpack
+from dinoclassify.storage.reader import unpack
 from dinoclassify.storage.remote.object_store import read
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.prediction import Failure
@@ -28,11 +28,9 @@ T = TypeVar("T")
 class Fetcher:
     """Reads remote images. A process has one, created after the fork.
 
-    Args:
-        timeout: seconds for one image.
-        private: see `storage.remote.web`.
-        beat: called repeatedly while an image is awaited, as long as the event loop runs.
-        share: the part of the run's memory budget that this process may hold.
+    ``timeout`` is in seconds, for one image. ``beat`` is called repeatedly while an image is awaited, as long as the
+    event loop runs. ``share`` is the part of the run's memory budget that this process may hold. ``private``: see
+    `storage.remote.web`.
     """
 
     def __init__(self, *, timeout: float, private: bool, beat: Callable[[], None], share: Share) -> None:

@@ -55,9 +55,7 @@ def lock_of(path: str) -> str:
 def locked(path: str, *, wait: bool) -> Iterator[None]:
     """Keep other runs from writing ``path``, and remove the temporary files that killed runs left.
 
-    Raises:
-        LockedError: another run writes ``path``. With ``wait``, wait for it instead.
-        OutputError: the lock cannot be created.
+    If another run writes it, ``wait`` for it or raise LockedError. Raises OutputError if the lock cannot be created.
     """
     name = lock_of(path)
     with ExitStack() as held:
@@ -78,9 +76,8 @@ def locked(path: str, *, wait: bool) -> Iterator[None]:
 def flocked(name: str, *, wait: bool) -> int:
     """A descriptor of a file, which stays locked until the descriptor is closed.
 
-    Raises:
-        BlockingIOError: another process holds the lock, and ``wait`` is false.
-        OSError: the file system has no locks, see `NO_LOCKS`, or the file cannot be opened.
+    Raises BlockingIOError if another process holds the lock, unless ``wait``, and OSError if the file system has no
+    locks, see `NO_LOCKS`, or the file cannot be opened.
     """
     while True:
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -167,9 +164,8 @@ def _process_in(name: str) -> str | None:
 def _record(name: str) -> tuple[int, str] | None:
     """The process number and host in a lock or a claim; None if it cannot be read."""
     try:
-        with open(
-            os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8", errors="replace"
-        ) as file:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, encoding="utf-8", errors="replace") as file:
             number, host = file.read(_LONGEST).splitlines()[:2]
             return int(number), host
     except (OSError, ValueError):

@@ -15,11 +15,9 @@ _MOST_NAMES = 10_000  # names in a folder to search for a similar one
 
 
 def why_missing(path: str, others: Sequence[str] = ()) -> str:
-    """Why a path is missing, and the cure; the message completes a sentence that starts with the path.
+    """Why a path is missing, and the cure; the message completes a sentence that starts with the path, as written.
 
-    Args:
-        path: the path as the user wrote it.
-        others: names other than files that the user may have meant.
+    ``others`` are names other than files that the user may have meant.
     """
     name = path.rstrip("/")
     if os.path.islink(name):
@@ -36,13 +34,7 @@ def why_missing(path: str, others: Sequence[str] = ()) -> str:
 
 
 def why_unread(path: str, error: OSError, others: Sequence[str] = ()) -> str:
-    """Why a file cannot be read, and the cure, as a sentence about "it".
-
-    Args:
-        path: the path as the user wrote it.
-        error: the error from opening it.
-        others: see `why_missing`.
-    """
+    """Why a file cannot be read, after the error from opening it, and the cure: a sentence about "it"."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return f"it {why_missing(path, others)}"
     if isinstance(error, IsADirectoryError):
@@ -63,11 +55,7 @@ def why_no_folder(folder: str) -> str:
 
 
 def check_into(folder: str) -> None:
-    """Check that ``--into`` names a folder, or a new one.
-
-    Raises:
-        UsageError: it does not.
-    """
+    """Raise UsageError unless ``--into`` names a folder, or a new one."""
     if not folder:
         raise UsageError("--into '': that is no name; name a folder, new or not")
     if os.path.exists(folder) and not os.path.isdir(folder):
@@ -75,10 +63,7 @@ def check_into(folder: str) -> None:
 
 
 def why_saved_again(name: str) -> str | None:
-    """The evidence that another program, such as a spreadsheet, saved a CSV file; None if there is none.
-
-    Its rows can be read, but no rows can be added: the bytes of ours differ.
-    """
+    """The evidence that another program, such as a spreadsheet, saved a CSV file: then no rows of ours can be added."""
     try:
         with open(name, "rb") as file:
             start = file.readline(_LONGEST)

@@ -67,11 +67,7 @@ def output_of(name: str) -> str:
 
 
 def refuse_reserved(output: str) -> None:
-    """Refuse an output whose name ends like that of a file beside an output.
-
-    Raises:
-        UsageError: it does.
-    """
+    """Raise UsageError for an output whose name ends like that of a file beside an output."""
     for ending, content in _RESERVED.items():
         if output.rstrip("/").endswith(ending):
             raise UsageError(f"{output}: the suffix {ending} is kept for {content} of an output; choose another name")

@@ -26,11 +26,7 @@ def exact_path(path: str) -> dict[str, object]:
 
 
 def read_path(row: Mapping[str, Any]) -> str:
-    """The path of a row, exact if the row has the fields of `exact_path`.
-
-    Raises:
-        KeyError, TypeError, ValueError: the row is not valid.
-    """
+    """The path of a row, exact if it has the fields of `exact_path`; KeyError, TypeError, ValueError for another."""
     return os.fsdecode(base64.b64decode(row["path_b64"])) if "path_b64" in row else str(row["path"])
 
 

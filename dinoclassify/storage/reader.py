@@ -2,6 +2,8 @@
 
 import os
 import stat
+import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -9,7 +11,7 @@ from io import BufferedReader, BytesIO, FileIO
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from dinoclassify.storage.byte_range import unpack
+from dinoclassify.messages import first_line
 from dinoclassify.storage.remote.object_store import signatures
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.storage.signature import file_signature
@@ -18,6 +20,10 @@ from dinoclassify.types.source import ByteRange, Signature, Source
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+CUT = Failure("truncated", "the archive ends too early: it has been cut short")
+MEMBER_MAGIC = b"PK\3\4"  # starts each member of a zip
+LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a member of a zip: magic, lengths of its name and of its extra fields
 
 _ARCHIVES = 4  # archives that a process keeps open
 _ASKED = 256  # objects to ask a store about at a time
@@ -71,12 +77,7 @@ class ImageBytes(BytesIO):
 
 
 def open_image(source: Source) -> tuple[LocalImage | ImageBytes, Signature]:
-    """The image as an open file, and its signature.
-
-    Raises:
-        RefusedError: the image cannot be read, for a known reason.
-        OSError, ValueError: the image cannot be read.
-    """
+    """The image as an open file, and its signature; raises RefusedError for a known reason, OSError or ValueError."""
     content = source.content
     if isinstance(content, Failure):
         raise RefusedError(content.code, content.message)
@@ -89,11 +90,29 @@ def open_image(source: Source) -> tuple[LocalImage | ImageBytes, Signature]:
     return file, (status.st_size, status.st_mtime_ns)
 
 
-def with_signatures(sources: Iterable[Source], *, private: bool = False) -> Iterator[Source]:
-    """The same sources, with signatures for remote objects that lack one; stores are asked concurrently.
+def unpack(member: ByteRange, raw: bytes) -> bytes | Failure:
+    """The encoded image of a member, from the ``raw`` bytes of its range; a failure if they are damaged."""
+    if len(raw) < member.length:
+        return CUT
+    if member.packing == "plain":
+        return raw
+    magic, name_length, extra_length = LOCAL_HEADER.unpack_from(raw)
+    if magic != MEMBER_MAGIC:
+        return Failure("decode_error", "its header in the archive is damaged")
+    packed = memoryview(raw)[LOCAL_HEADER.size + name_length + extra_length :]
+    try:
+        content = _inflate(packed, member.size) if member.packing == "deflated" else bytes(packed[: member.size])
+    except zlib.error as error:
+        return Failure("decode_error", f"its data in the archive are damaged: {first_line(error)}")
+    if len(content) > member.size:
+        return Failure("too_large", f"is larger than the {member.size:,} bytes that its archive says")
+    if len(content) < member.size or zlib.crc32(content) != member.crc:
+        return Failure("decode_error", "its data in the archive are damaged: wrong size or checksum")
+    return content
 
-    ``private``: see `storage.remote.web`.
-    """
+
+def with_signatures(sources: Iterable[Source], *, private: bool = False) -> Iterator[Source]:
+    """The same sources, with signatures for remote objects that lack one; stores are asked concurrently."""
     batch: list[Source] = []
     for source in sources:
         batch.append(source)
@@ -147,3 +166,8 @@ def _open_regular(path: str) -> _TimedFile:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _inflate(packed: memoryview, size: int) -> bytes:
+    """The inflated bytes; at most one more than ``size``, which shows that there are too many."""
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)

@@ -1,8 +1,13 @@
-"""Renames that Python does not offer: exchange two names, and rename only to a free name."""
+"""Renames that Python does not offer: exchange two names, take only a free name, replace a whole folder at once."""
 
 import ctypes
 import errno
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dinoclassify.storage.atomic import as_output_errors, fsync_path, sweep, temporary_name
 
 _AT_FDCWD = -100  # from linux/fcntl.h
 _NOREPLACE, _EXCHANGE = 1, 2  # of renameat2, from linux/fs.h
@@ -15,13 +20,9 @@ def exchange(first: str, second: str) -> bool:
 
 
 def rename_to_free(path: str, target: str) -> None:
-    """Rename a file, unless ``target`` exists: atomically if the system and the file system can.
+    """Rename a file, or raise FileExistsError: atomically if the system can, else it has both names for a moment.
 
-    Otherwise the file has both names for a moment.
-
-    Raises:
-        FileExistsError: ``target`` exists.
-        OSError: the file cannot be renamed; with ``EXDEV`` if ``target`` is on another file system.
+    Other errors are an OSError, with ``EXDEV`` if ``target`` is on another file system.
     """
     error = _renameat2(path, target, _NOREPLACE)
     if error in _UNABLE:
@@ -41,6 +42,49 @@ def rename_to_free(path: str, target: str) -> None:
                 raise
     elif error:
         raise OSError(error, os.strerror(error), path, None, target)
+
+
+@contextmanager
+def replacing_folder(folder: str) -> Iterator[str]:
+    """Yield a new folder, which takes the name ``folder`` when the block ends well; otherwise ``folder`` stays.
+
+    Until then it stands beside ``folder``, under a name that nobody can guess. Only one process may do this at a time.
+    Raises OutputError if it cannot be written.
+    """
+    path = os.path.realpath(folder)  # a link stays one
+    above, name = os.path.split(path)
+    temporary, aside = temporary_name(path), os.path.join(above, f".{name}.dinoclassify.old")
+    with as_output_errors(folder):
+        if os.path.lexists(aside) and not os.path.lexists(path):  # left by a killed run, like all that `sweep` removes
+            os.rename(aside, path)
+        shutil.rmtree(aside, ignore_errors=True)
+        sweep(path)
+        try:
+            os.mkdir(temporary)
+            yield temporary
+            for file in os.listdir(temporary):
+                fsync_path(os.path.join(temporary, file))
+            put_folder_in_place(temporary, path, aside)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # unfinished, or the replaced folder
+
+
+def put_folder_in_place(new: str, path: str, aside: str) -> None:
+    """Give the folder ``new`` the name ``path``. A folder of that name gets the name ``new``.
+
+    Where the system cannot exchange two names, that folder is called ``aside`` for a moment, and is still so called
+    after a kill: then rename it back to ``path``, if nothing has that name. After an OSError ``path`` is as it was.
+    """
+    fsync_path(new)
+    if not os.path.lexists(path):
+        os.rename(new, path)
+    elif not exchange(new, path):
+        os.rename(path, aside)
+        try:
+            os.rename(new, path)
+        finally:
+            os.rename(aside, new if os.path.lexists(path) else path)
+    fsync_path(os.path.dirname(path))
 
 
 def _renameat2(path: str, target: str, flag: int) -> int:

@@ -12,14 +12,10 @@ _SETUP = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
 
 
 class ScratchTable:
-    """A database for one run. Several threads may use it in turn.
+    """A database for one run, with the tables that ``script`` creates. Several threads may use it in turn.
 
-    Args:
-        script: the SQL that creates its tables.
-        content: what it holds, for messages.
-
-    Raises:
-        OutputError: the folder for temporary files is full; any method may raise it.
+    Any method raises OutputError if the folder for temporary files is full; ``content`` is what is kept, for the
+    message.
     """
 
     def __init__(self, script: str, content: str) -> None:

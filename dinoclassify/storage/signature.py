@@ -24,8 +24,8 @@ _LAST = 2**63 // _SECOND - 1  # in the year 2262: later times do not fit 64 bits
 def entry_signature(entry: Mapping[str, Any]) -> Signature:
     """The signature of an object: its size, and its time in ns with a digest of its ETag in place of the fraction.
 
-    The time is true to the second. Without a time it is 1970, and without an ETag too it is None.
-    ``entry`` is the metadata of the object: an entry of a listing, a response, or headers.
+    The time is true to the second. Without a time it is 1970, and without an ETag too it is None. ``entry`` is the
+    metadata of the object: an entry of a listing, a response, or headers.
     """
     values = {re.sub("[-_]", "", name).lower(): value for name, value in entry.items() if value is not None}
     size = next((int(values[name]) for name in _SIZES if name in values), None)

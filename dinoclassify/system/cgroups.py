@@ -11,14 +11,11 @@ _NONE = 1 << 60  # version 1 writes "no limit" as a number that no machine reach
 
 @dataclass(frozen=True, slots=True)
 class CgroupLimits:
-    """The limits of this process; None means no limit.
+    """The limits of this process; None means no limit."""
 
-    ``memory`` is in bytes, ``cpus`` a number of processors; ``processes`` includes threads.
-    """
-
-    memory: int | None = None
-    cpus: float | None = None
-    processes: int | None = None
+    memory: int | None = None  # bytes
+    cpus: float | None = None  # processors
+    processes: int | None = None  # with their threads
 
 
 def read_limits(root: str = _ROOT, groups: str = "/proc/self/cgroup") -> CgroupLimits:

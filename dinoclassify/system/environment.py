@@ -30,11 +30,7 @@ def make_do() -> None:
 
 
 def check_addresses() -> None:
-    """Check that there are enough addresses for large libraries. Call it before importing them.
-
-    Raises:
-        ModelError: there are too few: some libraries would end the process, or hang.
-    """
+    """Raise ModelError if there are too few addresses for large libraries. Call it before importing them."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY and soft < LEAST_ADDRESSES:
         allowed, least = f"{soft / 2**30:.2f} GiB", f"{LEAST_ADDRESSES / 2**30:g} GiB"
@@ -76,3 +72,17 @@ def most_processes() -> int | None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     limits = [cgroups.read_limits().processes, soft if soft != resource.RLIM_INFINITY else None]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def raise_file_limit(needed: int) -> int:
+    """Raise the limit of open files to ``needed``, if it is lower; gives ``needed``, or the lower limit that stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return needed
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        return hard
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except (ValueError, OSError):
+        return soft
+    return needed

@@ -15,7 +15,7 @@ from dinoclassify.models.checkpoint import silenced
 from dinoclassify.models.head import head_of, with_head
 from dinoclassify.models.image_model import ImageEncoder
 from dinoclassify.models.names import settings_files
-from dinoclassify.storage.atomic_folder import replacing_folder
+from dinoclassify.storage.rename import replacing_folder
 from dinoclassify.training.head import Head
 
 

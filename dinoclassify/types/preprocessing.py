@@ -70,7 +70,8 @@ class Preprocessing:
         else:
             resized = self.resize, int(self.resize * width / height)
         size = self.crop or resized
-        return Window(resized, *_centred(resized, size), size)
+        top, left = (resized[0] - size[0]) // 2, (resized[1] - size[1]) // 2  # negative where the box is larger
+        return Window(resized, top, left, size)
 
 
 class ImageProcessor(Protocol):
@@ -93,8 +94,3 @@ class OpaqueProcessor:
         """The preprocessed pixels (3 x H x W, float32) of one upright RGB image of Pillow."""
         pixels: npt.NDArray[np.float32] = self.processor(image, return_tensors="pt")["pixel_values"][0].float().numpy()
         return pixels
-
-
-def _centred(size: Size, box: Size) -> Size:
-    """The top left corner of ``box``, centred in an image of ``size``; negative where the box is larger."""
-    return (size[0] - box[0]) // 2, (size[1] - box[1]) // 2

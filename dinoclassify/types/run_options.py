@@ -28,7 +28,7 @@ class RunArguments(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How images are read, decoded and batched, and when the run stops.
+    """How images are read, decoded and batched, and when the run stops; a value out of range is a UsageError.
 
     Attributes:
         batch_size: images in one forward pass; None for the number that measured fastest in the runtime.
@@ -41,9 +41,6 @@ class RunOptions:
         live: inputs come over time; answer those that have come without waiting for a full batch.
         timer: measures the stages of the run.
         stop: called before each batch; once it returns True, batches already started are finished, and no others.
-
-    Raises:
-        UsageError: a value is out of range.
     """
 
     batch_size: int | None = None
@@ -66,12 +63,7 @@ class RunOptions:
 
     @classmethod
     def from_arguments(cls, **arguments: Unpack[RunArguments]) -> "RunOptions":
-        """The options that a caller names.
-
-        Raises:
-            TypeError: there is no argument of this name.
-            UsageError: a value is out of range.
-        """
+        """The options that a caller names; raises TypeError for another name, UsageError for a value out of range."""
         known = [option.name for option in fields(cls)]
         for name in arguments.keys() - set(known):
             raise TypeError(f"unexpected keyword argument {name!r}{nearest(name, [*known, *_OF_METHODS])}")

@@ -34,10 +34,7 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class SequentialContainer:
-    """Many images: an archive or a table that is read from front to back.
-
-    ``column`` is the column of a table that has the images.
-    """
+    """Many images: an archive that is read from front to back, or a table whose ``column`` has the images."""
 
     column: str | None = None
 

@@ -15,8 +15,8 @@ from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.atomic import as_output_errors
 from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.remote.errors import failure
+from dinoclassify.storage.remote.filesystem import check_output, download, upload
 from dinoclassify.storage.remote.object_store import stat_object
-from dinoclassify.storage.remote.transfer import check_output, download, upload
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.writers.fingerprint import write_meta
 

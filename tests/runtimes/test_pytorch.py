@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dinoclassify.decoding.pinned_memory import empty_pinned
-from dinoclassify.decoding.shared_memory import ResultBuffer
+from dinoclassify.decoding.shared_memory import ResultBuffer, empty_pinned
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models.image_model import ImageClassifier
 from dinoclassify.runtimes import open_runtime

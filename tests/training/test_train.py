@@ -25,8 +25,7 @@ from dinoclassify.cli import run
 from dinoclassify.cli.runs.signals import Stopped
 from dinoclassify.discovery.labelled import Labelled, LabelTable, read_folders, read_table
 from dinoclassify.models.image_model import ImageEncoder
-from dinoclassify.storage.atomic_folder import replacing_folder
-from dinoclassify.storage.rename import exchange
+from dinoclassify.storage.rename import exchange, replacing_folder
 from dinoclassify.training.head import Head, Trained, train_head, train_multi, train_single
 from dinoclassify.training.model_card import TrainingData, licence, write_card
 from dinoclassify.types.run_options import RunOptions
@@ -358,13 +357,13 @@ def test_a_write_that_fails_leaves_the_old_model(here: Path, train: Invoke, monk
     assert (code, err) == (6, "dinoclassify: cannot write model: I/O error: No space left on device\n")
     for broken in (
         "dinoclassify.training.save._save_processor",
-        "dinoclassify.storage.atomic_folder.fsync_path",
+        "dinoclassify.storage.rename.fsync_path",
         "os.rename",
     ):
         with monkeypatch.context() as patch:
             patch.setattr(broken, fail)
             if broken == "os.rename":  # where two names cannot be exchanged at once
-                patch.setattr("dinoclassify.storage.atomic_folder.exchange", lambda *_: False)
+                patch.setattr("dinoclassify.storage.rename.exchange", lambda *_: False)
             code, _, err = train("labelled", "-o", "model", "--force", "--seed", "1")
         assert (code, err) == (6, "dinoclassify: cannot write model: No space left on device\n")
         assert {path.name: path.read_bytes() for path in Path("model").iterdir()} == before
@@ -374,7 +373,7 @@ def test_a_write_that_fails_leaves_the_old_model(here: Path, train: Invoke, monk
 @pytest.mark.parametrize("moment", [1, 2, 3])
 def test_a_model_that_is_replaced_is_never_lost(here: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
     """Where two names cannot be exchanged at once: an end, and a kill, before each of the renames."""
-    monkeypatch.setattr("dinoclassify.storage.atomic_folder.exchange", lambda *_: False)
+    monkeypatch.setattr("dinoclassify.storage.rename.exchange", lambda *_: False)
     rename = os.rename
 
     def write(content: str) -> None:

@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from dinoclassify.errors import LockedError, OutputError, PruneError, UsageError
 from dinoclassify.results.reader import read_predictions
 from dinoclassify.storage.lock import locked
-from dinoclassify.storage.remote import transfer
+from dinoclassify.storage.remote import filesystem
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.limit import Limit
 from dinoclassify.types.prediction import Failure, Label, Prediction
@@ -515,7 +515,7 @@ def test_an_object_of_which_a_killed_run_has_read_only_a_part_is_read_anew(
             raise KeyboardInterrupt
         return real(url, file)
 
-    real = transfer.download
+    real = filesystem.download
     with monkeypatch.context() as patch:
         patch.setattr(staging, "download", download)
         with pytest.raises(KeyboardInterrupt):
@@ -590,7 +590,7 @@ def test_an_object_that_another_machine_writes_while_it_is_read_is_newer(monkeyp
             put("theirs")
         return found
 
-    real = transfer.download
+    real = filesystem.download
     monkeypatch.setattr(staging, "download", download)
     with pytest.raises(OutputError, match="was written by another machine during this run"):
         run(name, PATHS, resume=True)

@@ -155,7 +155,7 @@ def test_where_names_cannot_be_exchanged_the_old_folder_is_not_lost(
 ) -> None:
     folder = str(tmp_path / "labels")
     label(folder, images[:3], name="old")
-    monkeypatch.setattr("dinoclassify.storage.atomic_folder.exchange", lambda *_: False)
+    monkeypatch.setattr("dinoclassify.storage.rename.exchange", lambda *_: False)
     real, renamed = os.rename, list[str]()
 
     def rename(one: str, other: str) -> None:

@@ -22,7 +22,7 @@ from dinoclassify.discovery.filters import (
 )
 from dinoclassify.discovery.path_list import list_line
 from dinoclassify.discovery.roots import check_roots
-from dinoclassify.discovery.shard_census import ShardCensus
+from dinoclassify.discovery.shard_positions import ShardCensus
 from dinoclassify.errors import NoInputsError, OutputError, UsageError
 from dinoclassify.messages import count_of, printable
 from dinoclassify.storage.remote.url import is_url

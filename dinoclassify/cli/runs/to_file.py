@@ -14,7 +14,7 @@ from dinoclassify.cli.runs.summary import exit_code, summarize
 from dinoclassify.cli.terminal import say
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.discovery.roots import check_disks
-from dinoclassify.discovery.shard_census import ShardCensus
+from dinoclassify.discovery.shard_positions import ShardCensus
 from dinoclassify.errors import NoInputsError
 from dinoclassify.storage.reader import with_signatures
 from dinoclassify.system.environment import check_addresses

@@ -56,16 +56,11 @@ def is_streamed(path: str, *, remote: bool) -> bool:
 
 
 def members(path: str, wanted: Wanted, open_file: Opener, signature: Signature, *, streamed: bool) -> Iterator[Source]:
-    """The images in an archive, lazily and in the archive's own order.
+    """The images in an archive, a file or a URL, that are wanted by their name, lazily and in the archive's own order.
 
-    A file that cannot be opened, or is no archive, is yielded as a plain image: decoding it then says what is wrong.
-
-    Args:
-        path: the archive, a file or a URL.
-        wanted: whether a member is taken, by its name.
-        open_file: opens the archive. A streamed file needs only `read`.
-        signature: size and time of the archive; its members have its time.
-        streamed: the answer of `is_streamed`.
+    A file that cannot be opened, or is no archive, is yielded as a plain image: decoding it then says what is wrong. A
+    ``streamed`` archive, see `is_streamed`, needs only `read`. The ``signature`` is that of the archive; members have
+    its time.
     """
     archive = _Archive(path, open_file, signature, streamed)
     try:
@@ -116,11 +111,7 @@ def _by_name(entries: Iterator[Entry]) -> tuple[dict[str, Entry], Failure]:
 
 
 def _entries(archive: _Archive, wanted: Wanted) -> Iterator[Entry]:
-    """The wanted entries of an archive.
-
-    Raises:
-        BrokenError: the archive cannot be read, or not to its end.
-    """
+    """The wanted entries of an archive; raises BrokenError if it cannot be read, or not to its end."""
     kind = _format_of(archive.path) or TAR
     read = (archive.streamed and kind.stream) or kind.read
     try:

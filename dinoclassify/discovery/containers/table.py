@@ -55,18 +55,13 @@ def tables_in(folder: str) -> list[str]:
 def images(path: str, column: str, open_file: Opener, signature: Signature) -> Iterator[Source]:
     """The images in a table, lazily and in order, each named by the number of its row, from 0.
 
-    Args:
-        path: the table, a file or a URL.
-        column: a column of bytes, or of structs with a field ``bytes``.
-        open_file: opens the table as a seekable file.
-        signature: size and time of the table; its images have its time.
-
-    Raises:
-        UsageError: the table has no such column, or the column holds no images.
+    The ``column`` is one of bytes, or of structs with a field ``bytes``; a UsageError says if it is not. ``open_file``
+    opens the table, a file or a URL, as a seekable file. The ``signature`` is that of the table; images have its time.
     """
+    contents = _parquet_contents if path.lower().endswith(".parquet") else _arrow_contents
     try:
         with open_file(path) as opened, _CountingFile(opened) as file:
-            for number, content in enumerate(_contents(path, column, file)):
+            for number, content in enumerate(contents(path, column, file)):
                 yield _source(path, number, content, signature[1])
     except UsageError:
         raise
@@ -117,11 +112,7 @@ class _CountingFile(io.RawIOBase):
         return size > max(_BOMB_BYTES, BOMB_RATIO * read)
 
     def check(self, batch: table_sizes.Sizes) -> None:
-        """Check that a batch may be unpacked.
-
-        Raises:
-            BrokenError: the batch would be too large.
-        """
+        """Raise BrokenError if a batch would be too large unpacked."""
         if self.is_bomb(batch.unpacked, batch.packed):
             raise BrokenError(Failure("too_large", f"{_BOMB.message}; what follows is not read"))
 
@@ -145,13 +136,8 @@ def _source(path: str, number: int, content: "pa.Buffer | Failure | None", mtime
     return Source(key, refuse_size(size) or content.to_pybytes(), signature)
 
 
-def _contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
-    """The bytes in a column, row by row: None for a row without bytes, a failure where they would be too large."""
-    read = _parquet_contents if path.lower().endswith(".parquet") else _arrow_contents
-    return read(path, column, file)
-
-
 def _parquet_contents(path: str, column: str, file: _CountingFile) -> "Iterator[pa.Buffer | Failure | None]":
+    """The bytes in a column, row by row: None for a row without bytes, a failure where they would be too large."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:

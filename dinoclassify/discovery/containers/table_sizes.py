@@ -99,11 +99,7 @@ class _Thrift:
 
 
 def pages(file: File, start: int, size: int) -> Iterator[Sizes]:
-    """The sizes of the pages of a column chunk, which takes ``size`` bytes of a Parquet file.
-
-    Raises:
-        ValueError: a header is damaged.
-    """
+    """The sizes of the pages of a column chunk, ``size`` bytes of a Parquet file; raises ValueError if damaged."""
     at, end = start, start + size
     while at < end:
         header_size, unpacked, packed = _page(file, at, end + _BEHIND)

@@ -18,7 +18,7 @@ from dinoclassify.discovery.containers.base import (
     refuse_member,
     tidy_name,
 )
-from dinoclassify.storage.byte_range import CUT
+from dinoclassify.storage.reader import CUT
 from dinoclassify.storage.remote.errors import failure
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange
@@ -154,10 +154,7 @@ class Headers(tarfile.TarFile):
 
 
 class Stream(io.RawIOBase):
-    """A tar that is read from front to back, and decompressed if it starts like a compressed file.
-
-    Every error is a `BrokenError`.
-    """
+    """A tar that is read from front to back and decompressed if need be; every error is a `BrokenError`."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._raw = _Raw(file)

@@ -20,7 +20,7 @@ from dinoclassify.discovery.containers.base import (
     refuse_member,
     tidy_name,
 )
-from dinoclassify.storage.byte_range import CUT, LOCAL_HEADER, MEMBER_MAGIC
+from dinoclassify.storage.reader import CUT, LOCAL_HEADER, MEMBER_MAGIC
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange
 
@@ -94,11 +94,8 @@ def _refuse(name: str, info: ZipMember) -> Failure | None:
 def read_directory(file: BinaryIO) -> Iterator[ZipMember]:
     """The members of a zip, in the order of its directory. The directory is read twice: the first time for offsets.
 
-    Raises:
-        BrokenError: the zip is cut short, or its directory is too large.
-        NotAnArchiveError: the file is not a zip.
-        BadZipFile: the directory is damaged.
-        OSError: the file cannot be read.
+    Raises BrokenError for a zip that is cut short or has a huge directory, NotAnArchiveError for another file,
+    BadZipFile for a damaged directory, and OSError.
     """
     import numpy as np
 

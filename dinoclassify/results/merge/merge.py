@@ -22,7 +22,7 @@ from dinoclassify.storage.atomic import as_output_errors, is_regular, replacing
 from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.storage.scratch_table import ScratchTable
-from dinoclassify.system.open_files import raise_file_limit
+from dinoclassify.system.environment import raise_file_limit
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.fingerprint import is_appended, write_meta
 from dinoclassify.writers.formats import open_format

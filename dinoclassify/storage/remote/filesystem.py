@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.atomic import replacing
-from dinoclassify.storage.remote.errors import os_errors
-from dinoclassify.storage.remote.object_store import filesystem
+from dinoclassify.storage.remote import s3
+from dinoclassify.storage.remote.block_file import BLOCK
+from dinoclassify.storage.remote.errors import failure, os_errors
+from dinoclassify.storage.remote.object_store import filesystem, open_stream
+from dinoclassify.storage.remote.url import is_s3
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -93,3 +96,39 @@ def remove(fs: "AbstractFileSystem", work: str) -> None:
             shutil.rmtree(work)
         else:
             fs.rm(work, recursive=True)
+
+
+def check_output(url: str) -> None:
+    """Check, as far as possible before anything is written, that an object can be created; raises OutputError."""
+    fs, _ = filesystem(url)
+    if is_s3(url):
+        with _output_errors("write", url), suppress(PermissionError):  # some may write to a bucket but not look at it
+            s3.check_bucket(fs, url)
+
+
+def upload(file: str, url: str) -> None:
+    """Make an object of a local file. On an error, an OutputError, nothing changes."""
+    fs, path = filesystem(url)
+    with _output_errors("write", url):
+        fs.put_file(file, path)
+
+
+def download(url: str, file: str) -> bool:
+    """Make a local file of an object; False if there is no such object. Raises OutputError if one fails."""
+    with _output_errors("read", url):
+        try:
+            stream = open_stream(url)
+        except FileNotFoundError:
+            return False
+        with stream, replacing(file) as local:
+            shutil.copyfileobj(stream, local, BLOCK)
+    return True
+
+
+@contextmanager
+def _output_errors(verb: str, url: str) -> Iterator[None]:
+    try:
+        with os_errors():
+            yield
+    except OSError as error:
+        raise OutputError(f"cannot {verb} {url}: {failure(error).message}") from error

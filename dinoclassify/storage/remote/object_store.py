@@ -38,22 +38,15 @@ _alive: "dict[int, AbstractFileSystem]" = {}
 def filesystem(url: str) -> "tuple[AbstractFileSystem, str]":
     """The file system of a URL or of a local path, and the path in it.
 
-    Its options come from the store's own conventions: the environment, AWS's files, fsspec's configuration.
-
-    Raises:
-        UsageError: the scheme is unknown, or needs a package that is not installed.
+    Its options come from the store's own conventions: the environment, AWS's files, fsspec's configuration. Raises
+    UsageError, as the functions below, if the scheme is unknown or needs a package that is not installed.
     """
     fs = _open(url)
     return fs, _path(fs, url)
 
 
 def stat_object(url: str) -> Source | None:
-    """The object at a URL, with its signature; None if it does not exist. A web server is not asked.
-
-    Raises:
-        OSError: the store cannot be asked.
-        UsageError: the scheme is unknown, or needs a package that is not installed.
-    """
+    """The object at a URL, with its signature; None if there is none. Raises OSError. A web server is not asked."""
     if is_web(url):
         require_aiohttp()
         return Source(url)
@@ -69,12 +62,7 @@ def stat_object(url: str) -> Source | None:
 
 
 def objects(prefix: str) -> Iterator[Source]:
-    """All objects below a prefix, lazily and in the order of the store, each with its signature.
-
-    Raises:
-        OSError: the store cannot be listed, or not to the end.
-        UsageError: the scheme is unknown, or needs a package that is not installed.
-    """
+    """All objects below a prefix with their signatures, lazily, in the order of the store; raises OSError."""
     fs, path = filesystem(prefix)
     below = prefix if prefix.endswith("/") else f"{prefix}/"
     entries = s3.listing(fs, below) if is_s3(prefix) else _listing(fs, path, path, below)
@@ -100,27 +88,15 @@ def signatures(sources: Sequence[Source], *, private: bool = False) -> list[Sign
 
 
 def exists(url: str) -> bool:
-    """Whether there is an object at a URL.
-
-    Raises:
-        OSError: the store cannot be asked.
-    """
+    """Whether there is an object at a URL; raises OSError if the store cannot be asked."""
     return stat_object(url) is not None
 
 
 async def read(source: Source, *, private: bool = False, reserve: Reserve = check_size) -> Source:
-    """The source with its bytes and its signature, or with the failure to read it.
+    """The source, an object or a `ByteRange` of one, with its bytes and its signature, or with the failure to read it.
 
     The bytes of a member of an archive are still packed. A known signature stays: if the object has changed since then,
-    a later run sees the change too.
-
-    Args:
-        source: an object, or a `ByteRange` of one.
-        private: see `storage.remote.web`.
-        reserve: see `storage.remote.web.Reserve`.
-
-    Raises:
-        NoRoomError: from ``reserve``.
+    a later run sees the change too. Raises NoRoomError, from ``reserve``; see `storage.remote.web.Reserve`.
     """
     try:
         return await _read(source, private=private, reserve=reserve)
@@ -131,21 +107,13 @@ async def read(source: Source, *, private: bool = False, reserve: Reserve = chec
 
 
 def open_file(url: str, *, private: bool = False) -> BinaryIO:
-    """An object as a seekable file, read in blocks.
-
-    Raises:
-        OSError: the object cannot be read.
-    """
+    """An object as a seekable file, read in blocks; raises OSError."""
     fetch, size = _fetcher(url, private=private)
     return seekable(fetch, size)
 
 
 def open_stream(url: str, *, private: bool = False) -> BinaryIO:
-    """An object as a file to read from front to back, with the next blocks read ahead.
-
-    Raises:
-        OSError: the object cannot be read.
-    """
+    """An object as a file to read from front to back, with the next blocks read ahead; raises OSError."""
     try:
         fetch, size = _fetcher(url, private=private)
     except OSError as error:

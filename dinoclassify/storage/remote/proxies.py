@@ -9,11 +9,7 @@ from dinoclassify.errors import UsageError
 
 
 def proxy_of(url: str) -> str | None:
-    """The URL of the proxy for a URL; None if there is none.
-
-    Raises:
-        UsageError: the variable does not name a usable proxy.
-    """
+    """The URL of the proxy for a URL; None if there is none. Raises UsageError if the variable names no usable one."""
     name = proxy_variable(url)
     if name is None:
         return None

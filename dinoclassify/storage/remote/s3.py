@@ -25,24 +25,14 @@ def options() -> dict[str, Any]:
 
 
 def head(fs: "AbstractFileSystem", url: str) -> Mapping[str, Any] | None:
-    """The metadata of an object; None for a bucket.
-
-    Raises:
-        FileNotFoundError: there is no such object.
-    """
+    """The metadata of an object; None for a bucket. Raises FileNotFoundError if there is no such object."""
     bucket, key = _names(fs, url)
     response: Mapping[str, Any] | None = fs.call_s3("head_object", Bucket=bucket, Key=key) if key else None
     return response
 
 
 def check_bucket(fs: "AbstractFileSystem", url: str) -> None:
-    """Check that the bucket of an object exists.
-
-    Raises:
-        FileNotFoundError: there is no such bucket.
-        PermissionError: the bucket may not be used, or not be asked about.
-        UsageError: the URL names no object.
-    """
+    """Check that the bucket of an object exists; raises FileNotFoundError, PermissionError or UsageError."""
     bucket, key = _names(fs, url)
     if not key:
         raise UsageError(f"{url} is no object: name one in a bucket, such as s3://{bucket or 'bucket'}/labels.parquet")
@@ -72,8 +62,7 @@ async def get(
 ) -> tuple[bytes, Mapping[str, Any]]:
     """The bytes of an object, or of a range, and its metadata: one request, where s3fs makes two.
 
-    Raises:
-        OSError: with ``errno`` EFBIG, the object is too large for ``reserve``, see `storage.remote.web.Reserve`.
+    Raises OSError with EFBIG if the object is too large for ``reserve``, see `storage.remote.web.Reserve`.
     """
     bucket, key = _names(fs, url)
     byte_range = {} if start is None or end is None else {"Range": f"bytes={start}-{end - 1}"}

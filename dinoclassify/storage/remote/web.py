@@ -8,6 +8,7 @@ import errno
 import functools
 import importlib.util
 import io
+import ipaddress
 import random
 import socket
 import time
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import first_line
-from dinoclassify.storage.remote.addresses import is_private
 from dinoclassify.storage.remote.event_loop import keep_open
 from dinoclassify.storage.remote.proxies import proxy_of, proxy_variable
 from dinoclassify.storage.signature import seconds
@@ -36,6 +36,26 @@ _REDIRECTING = frozenset({301, 302, 303, 307, 308})  # statuses
 _CONNECT = 10.0  # seconds to reach a server
 _SILENCE = 30.0  # seconds without data from a server
 _MOST_WAIT = 20.0  # seconds to wait at most, whatever Retry-After says
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# For some of these the answer of `ipaddress` depends on the version of Python.
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "0.0.0.0/8", "10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
+            "100.64.0.0/10",  # shared by customers of a provider; Alibaba's metadata
+            "168.63.129.16/32",  # Azure's wire server
+            "192.0.0.0/24",  # protocol assignments; Oracle's metadata
+            "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24",  # documentation
+            "192.88.99.0/24",  # 6to4 relays
+            "198.18.0.0/15",  # benchmarks
+            "224.0.0.0/4", "240.0.0.0/4",  # multicast, reserved
+            "::/3", "4000::/2", "8000::/1",  # all but 2000::/3, from which global addresses are given out
+            "2001::/23", "2001:db8::/32", "3fff::/20",  # protocol assignments with Teredo, documentation
+        ),
+    )
+)  # fmt: skip
+
 # Called with the bytes to hold in memory: first with the size that the server states, or None, then with the bytes read
 # so far. Raises OSError if they are too many.
 Reserve = Callable[[int | None], None]
@@ -46,62 +66,35 @@ class _PrivateAddressError(OSError):
 
 
 def require_aiohttp() -> None:
-    """Check that http and https URLs can be read.
-
-    Raises:
-        UsageError: aiohttp is not installed.
-    """
+    """Raise UsageError if aiohttp, which reads http and https URLs, is not installed."""
     if importlib.util.find_spec("aiohttp") is None:
         raise UsageError("http:// and https:// need: pip install 'dinoclassify[cloud]'")
 
 
 def check_size(size: int | None, most: int | None = None) -> None:
-    """Check that ``size`` bytes may be held in memory.
-
-    Raises:
-        OSError: with ``errno`` EFBIG, they are more than ``most``, by default `MOST_BYTES`.
-    """
+    """Raise OSError with EFBIG if ``size`` bytes are more than ``most``, by default `MOST_BYTES`, to hold in memory."""
     most = MOST_BYTES if most is None else most
     if size is not None and size > most:
         raise OSError(errno.EFBIG, f"{size:,} bytes, over {most:,}")
 
 
 async def get(
-    url: str,
-    *,
-    private: bool = False,
-    start: int | None = None,
-    end: int | None = None,
-    reserve: Reserve = check_size,
+    url: str, *, private: bool = False, start: int | None = None, end: int | None = None, reserve: Reserve = check_size
 ) -> tuple[bytes, Mapping[str, str]]:
     """The bytes at a URL, all or from ``start`` to ``end``, and the headers of the response.
 
-    There is no limit on the total time; the caller sets one.
-
-    Args:
-        url: an http or https URL.
-        private: allow addresses that are not public, and the proxy that the environment names.
-        start: first byte of a range; None for all bytes.
-        end: end of the range; None for the rest.
-        reserve: see `Reserve`. Its errors are raised here.
-
-    Raises:
-        FileNotFoundError: the server has nothing at this URL.
-        PermissionError: the server denies access, or its address is private.
-        TimeoutError: the server does not answer.
-        OSError: anything else. ``errno`` is EFBIG if there are more than `MOST_BYTES`, and ESPIPE if the server sends
-            all bytes instead of a range.
+    There is no limit on the total time; the caller sets one. Raises what ``reserve`` raises, FileNotFoundError,
+    PermissionError if the server denies access or its address is private, TimeoutError if it does not answer, and
+    OSError: with EFBIG if there are more than `MOST_BYTES`, with ESPIPE if the server sends all bytes instead of a
+    range.
     """
-    content, headers = await _request("GET", url, _range(start, end), private=private, reserve=reserve)
+    wanted = {} if start is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+    content, headers = await _request("GET", url, wanted, private=private, reserve=reserve)
     return content if start is None or end is None else content[: end - start], headers
 
 
 async def head(url: str, *, private: bool = False) -> Mapping[str, str]:
-    """The headers of a URL.
-
-    Raises:
-        OSError: see `get`.
-    """
+    """The headers of a URL; raises OSError like `get`."""
     _, headers = await _request("HEAD", url, {}, private=private)
     return headers
 
@@ -187,10 +180,14 @@ def _public_socket(address: tuple[Any, ...]) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
-def _range(start: int | None, end: int | None) -> dict[str, str]:
-    if start is None:
-        return {}
-    return {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+def is_private(address: str) -> bool:
+    """Whether an IP address is anything but the public address of a single machine."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):  # some embed an IPv4 address
+        inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(ip.packed[-4:]) if ip in _NAT64 else None)
+        if inner is not None:
+            return is_private(str(inner))
+    return any(ip in network for network in _NOT_PUBLIC) or not ip.is_global
 
 
 def _is_worth_a_retry(error: Exception) -> bool:

@@ -29,7 +29,7 @@ from dinoclassify.discovery.containers import tar as tar_module
 from dinoclassify.discovery.containers import zip as zip_module
 from dinoclassify.discovery.containers.archive import is_archive, is_streamed, member, members
 from dinoclassify.discovery.location import Location
-from dinoclassify.storage.byte_range import unpack
+from dinoclassify.storage.reader import unpack
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Source
 from tests.helpers.memory import measured

@@ -24,7 +24,7 @@ from s3fs import S3FileSystem
 from dinoclassify.discovery.discover import discover
 from dinoclassify.discovery.existence import _has_objects, is_gone
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.storage.remote import block_file, object_store, s3, transfer, web
+from dinoclassify.storage.remote import block_file, filesystem, object_store, s3, web
 from dinoclassify.storage.remote.url import is_url, is_web
 from dinoclassify.storage.signature import entry_signature
 from dinoclassify.types.prediction import Failure
@@ -49,7 +49,7 @@ def write(url: str, content: bytes) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
-        transfer.upload(file.name, url)
+        filesystem.upload(file.name, url)
 
 
 @pytest.fixture
@@ -357,18 +357,18 @@ def test_what_is_written_is_there(store: Store, tmp_path: Path) -> None:
     local, url = tmp_path / "rows.csv", "s3://bucket/out/rows of today.csv"
     local.write_bytes(b"path,status\n")
     assert not object_store.exists(url)
-    transfer.upload(str(local), url)
+    filesystem.upload(str(local), url)
     assert store.get("out/rows of today.csv") == b"path,status\n"
     assert object_store.exists(url)
-    assert transfer.download(url, str(tmp_path / "back.csv"))
+    assert filesystem.download(url, str(tmp_path / "back.csv"))
     assert (tmp_path / "back.csv").read_bytes() == b"path,status\n"
     write(url, b"")
-    assert transfer.download(url, str(tmp_path / "back.csv"))
+    assert filesystem.download(url, str(tmp_path / "back.csv"))
     assert (tmp_path / "back.csv").read_bytes() == b""
     fs, path = object_store.filesystem(url)
     fs.rm_file(path)
     assert store.keys() == ["other"]
-    assert not transfer.download(url, str(tmp_path / "none.csv"))
+    assert not filesystem.download(url, str(tmp_path / "none.csv"))
     assert not (tmp_path / "none.csv").exists()
 
 
@@ -376,10 +376,10 @@ def test_what_cannot_be_written_is_one_line(store: Store, tmp_path: Path) -> Non
     with pytest.raises(OutputError, match=r"^cannot write s3://nowhere/a.csv: The specified bucket does not exist$"):
         write("s3://nowhere/a.csv", b"")
     with pytest.raises(OutputError, match=r"^cannot write s3://bucket/a.csv: No such file or directory$"):
-        transfer.upload(str(tmp_path / "none"), "s3://bucket/a.csv")
+        filesystem.upload(str(tmp_path / "none"), "s3://bucket/a.csv")
     store.faults.failing, store.faults.status = 99, "403 Forbidden"
     with pytest.raises(OutputError, match=r"^cannot read s3://bucket/a.csv: "):
-        transfer.download("s3://bucket/a.csv", str(tmp_path / "a.csv"))
+        filesystem.download("s3://bucket/a.csv", str(tmp_path / "a.csv"))
     with pytest.raises(UsageError, match="can only be read"):
         write("https://example.org/a.csv", b"")
 
@@ -445,7 +445,7 @@ def test_a_store_that_waits_is_read_by_threads(memory: MemoryFileSystem, tmp_pat
     with pytest.raises(FileNotFoundError):
         next(object_store.objects("memory://nothing"))
     write("memory://out/a.csv", b"rows")
-    assert transfer.download("memory://out/a.csv", str(tmp_path / "a.csv"))
+    assert filesystem.download("memory://out/a.csv", str(tmp_path / "a.csv"))
     assert (tmp_path / "a.csv").read_bytes() == b"rows"
 
 
