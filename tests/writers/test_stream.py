@@ -1,6 +1,7 @@
 """Names of open files, such as /dev/stdout: rows go to the file that is open, behind what others have written."""
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,13 +11,14 @@ import pytest
 
 from dinoclassify.cli import run
 from dinoclassify.discovery.path_list import writing_paths
-from dinoclassify.errors import OutputClosedError
+from dinoclassify.errors import OutputClosedError, OutputError, UsageError
 from dinoclassify.storage.atomic import descriptor_of
 from dinoclassify.types.prediction import Label, Prediction
 from dinoclassify.writers.fingerprint import write_meta
-from dinoclassify.writers.formats import open_format
-from dinoclassify.writers.stream import stream_rows
+from dinoclassify.writers.formats import choose_format, open_format
+from dinoclassify.writers.stream import check_output, stream_rows
 from tests.conftest import PHOTOS
+from tests.helpers.rows import ROWS, write_rows
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="/dev/fd is not there")
 
@@ -129,3 +131,46 @@ def test_names_of_open_files() -> None:
     assert list(map(descriptor_of, names)) == [1, 2, 7, 12, 3]
     others = ["/dev/null", "/dev/stdout.csv", "/proc/1/fd/3", "stdout", "/dev/fd/x", "/dev/fd/"]
     assert [name for name in others if descriptor_of(name) is not None] == []
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="there is no folder"):
+        check_output(str(tmp_path / "no" / "out.csv"), choose_format(None, "csv"))
+    with pytest.raises(OutputError, match="it is a folder"):
+        check_output(str(tmp_path), choose_format(None, "csv"))
+    with pytest.raises(
+        UsageError, match=r"--format xml: choose csv, tsv, jsonl, csv.gz, tsv.gz, jsonl.gz, parquet, sqlite"
+    ):
+        choose_format(None, "xml")
+    with pytest.raises(UsageError, match="sqlite needs a regular file"):
+        check_output("/dev/null", choose_format(None, "sqlite"))
+    with pytest.raises(UsageError, match="sqlite needs a regular file"):
+        check_output(None, choose_format(None, "sqlite"))
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("devices can be made by root alone")
+    write_rows(device, "csv")
+    assert stat.S_ISCHR(device.stat().st_mode)
+    assert os.listdir(tmp_path) == ["null"]
+
+
+@pytest.mark.parametrize("format_name", ["csv", "jsonl", "parquet"])
+def test_a_full_disk_is_an_output_error(format_name: str) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("/dev/full is not there")
+    with pytest.raises(OutputError, match="cannot write /dev/full: No space left on device"):
+        write_rows(Path("/dev/full"), format_name)
+
+
+def test_an_error_of_the_run_is_not_taken_for_one_of_the_output() -> None:
+    def broken() -> Iterator[Prediction]:
+        yield ROWS[0]
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        stream_rows(os.devnull, open_format("csv", 2), broken())
