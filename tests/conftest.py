@@ -77,6 +77,15 @@ def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses of a watch in this process are a twentieth of what they are elsewhere."""
+    from dinoclassify.discovery import watch
+
+    for name in ("PAUSE", "SETTLED"):
+        monkeypatch.setattr(watch, name, getattr(watch, name) / 20)
+
+
 @pytest.fixture(scope="session")
 def checkpoints() -> Callable[[str], Path]:
     """Family -> a folder with a tiny checkpoint of it, made at first need. Not to be changed."""

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dinoclassify.results.reader import read_predictions
 from tests.conftest import PHOTOS, START_METHOD, Cli
-from tests.end_to_end.test_resume import content, many
+from tests.helpers.resumed import content_of, make_images
 from tests.helpers.crash import nothing_is_left_of, size_of
 
 COMMAND = [sys.executable, "-m", "dinoclassify"]
@@ -52,7 +52,7 @@ def on_small_disk(script: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.csv", "out.db"])
 def test_a_full_disk_leaves_whole_lines_and_can_be_resumed(here: Path, tiny: str, cli: Cli, name: str) -> None:
-    many(here / "many", 700)
+    make_images(here / "many", 700)
     arguments = ["predict", "many", "-m", tiny, "-q", "-o"]
     assert cli(*arguments, f"whole-{name}").returncode == 3
     run = " ".join([*COMMAND, *arguments, f"disk/{name}"])
@@ -66,7 +66,7 @@ def test_a_full_disk_leaves_whole_lines_and_can_be_resumed(here: Path, tiny: str
     rows = Path(f"{name}.partial").read_bytes()
     assert rows.endswith(b"\n")
     assert rows.count(b"\n") > 100
-    assert content(name) == content(f"whole-{name}")
+    assert content_of(name) == content_of(f"whole-{name}")
 
 
 # Waits in the middle of the run until the disk has gone.
@@ -93,7 +93,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(("name", "path"), [("out.csv", "top/disk"), ("out.csv", "'top/*'"), ("parts/", "top")])
 def test_a_disk_that_goes_away_in_the_middle_of_a_run_costs_no_row(here: Path, tiny: str, name: str, path: str) -> None:
     require("unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt")
-    many(here / "many", 1500)
+    make_images(here / "many", 1500)
     Path("top/disk").mkdir(parents=True)
     Path("paused.py").write_text(PAUSED)
     run = " ".join([*COMMAND, "predict", path, "-m", tiny, "-q", "-o", name, "--batch-size", "4"])
@@ -114,7 +114,7 @@ def test_a_disk_that_goes_away_in_the_middle_of_a_run_costs_no_row(here: Path, t
 
 
 def test_stdout_on_a_full_disk_gets_whole_lines(here: Path, tiny: str) -> None:
-    many(here / "many", 700)
+    make_images(here / "many", 700)
     run = " ".join([*COMMAND, "predict", "many", "many", "-m", tiny, "-q"])
     done = on_small_disk(f"{run} > disk/out.csv; echo $?; cp disk/out.csv .")
     assert done.stderr == "dinoclassify: cannot write stdout: No space left on device\n"
