@@ -125,7 +125,7 @@ def test_output_may_be_a_pipe_or_a_device(here: Path, tiny: str) -> None:
 def test_the_metadata_name_the_commit_of_a_hub_model(
     here: Path, tiny: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.helpers.hub import COMMIT, SMALL, put_into_cache
+    from tests.helpers.models import COMMIT, SMALL, put_into_cache
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "hub"))
     put_into_cache(here / "hub", Path(tiny))

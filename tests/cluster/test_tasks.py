@@ -11,7 +11,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import MAX_PIXELS, SequentialContainer, Source
 from dinoclassify.writers.chunks import Chunk, Piece, write_chunk
-from tests.helpers.grey_levels import TINY
+from tests.helpers.levels import TINY
 
 pytest.importorskip("ray")
 

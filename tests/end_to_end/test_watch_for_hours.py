@@ -26,11 +26,10 @@ ROOT = os.geteuid() == 0
 
 SCRIPT = f"""
 import sys
-from dinoclassify.discovery import watch
-from dinoclassify.writers import heartbeat
 from dinoclassify.cli import main
-from dinoclassify.writers import rotated_file
-for module in (watching, heartbeat, rotated_file):
+from dinoclassify.discovery import watch
+from dinoclassify.writers import heartbeat, rotated_file
+for module in (watch, heartbeat, rotated_file):
     for name in ("FIRST_RETRY", "LAST_RETRY", "PAUSE", "SETTLED", "EVERY", "FIRST_PAUSE", "LAST_PAUSE"):
         if hasattr(module, name):
             setattr(module, name, getattr(module, name) / {SPEED})

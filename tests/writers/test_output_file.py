@@ -14,7 +14,7 @@ from dinoclassify.types.prediction import Label, Prediction
 from dinoclassify.writers.formats import open_format
 from dinoclassify.writers.output_file import OutputFile
 from dinoclassify.writers.stream import stream_rows
-from tests.helpers.rows import FORMAT_NAMES, ROWS, write_rows
+from tests.helpers.prediction_files import FORMAT_NAMES, ROWS, write_rows
 
 
 @pytest.mark.parametrize("format_name", FORMAT_NAMES)

@@ -18,7 +18,7 @@ from dinoclassify.writers.fingerprint import write_meta
 from dinoclassify.writers.formats import choose_format, open_format
 from dinoclassify.writers.stream import check_output, stream_rows
 from tests.conftest import PHOTOS
-from tests.helpers.rows import ROWS, write_rows
+from tests.helpers.prediction_files import ROWS, write_rows
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="/dev/fd is not there")
 

@@ -20,7 +20,7 @@ from dinoclassify.results.reader import read_predictions
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats import FEATURE_FORMATS, choose_format, open_format
 from dinoclassify.writers.formats.columns import columns, record
-from tests.helpers.rows import FORMAT_NAMES, ROWS, write_rows
+from tests.helpers.prediction_files import FORMAT_NAMES, ROWS, write_rows
 
 
 def test_parquet_columns_have_types(tmp_path: Path) -> None:
