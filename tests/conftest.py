@@ -95,7 +95,7 @@ def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def refuse_locks(monkeypatch: pytest.MonkeyPatch) -> Refuse:
-    """Have the file system answer every lock with an error; or with locks again."""
+    """Make the file system answer every lock with an error, or lock again."""
     real = fcntl.flock
 
     def refuse(number: int | None) -> None:

@@ -23,7 +23,7 @@ def invoke(capfd: pytest.CaptureFixture[str]) -> Invoke:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to stand in, with images good and bad."""
+    """A working folder with good and broken images in `photos`."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(PHOTOS, "photos")
     Path("photos/broken.jpg").write_bytes(Path("photos/coffee.jpg").read_bytes()[:9000])

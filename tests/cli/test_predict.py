@@ -98,7 +98,7 @@ def test_an_image_of_more_than_max_pixels_is_a_failed_row(here: Path, tiny: str,
 
 
 def test_a_run_without_images_leaves_the_old_output_as_it_was(here: Path, invoke: Invoke) -> None:
-    """The day the disk is not mounted must not cost yesterday's labels."""
+    """An unmounted disk must not cost the labels of yesterday."""
     Path("empty").mkdir()
     Path("out.csv").write_text("old")
     assert invoke("predict", "empty", "-o", "out.csv")[0] == 4

@@ -72,7 +72,7 @@ def contents() -> dict[str, bytes]:
 def test_a_missing_folder_ends_the_run_before_anything_is_changed(
     here: Path, tiny: str, invoke: Invoke, output: str, away: str
 ) -> None:
-    """The night the disk is not mounted must not cost yesterday's labels."""
+    """An unmounted disk must not cost the labels of yesterday."""
     shutil.copytree("photos", "album")
     Path("link").symlink_to("album")
     if output != "new.csv":
@@ -95,7 +95,7 @@ def test_an_empty_folder_beside_others_is_fine(here: Path, tiny: str, invoke: In
 
 
 def test_missing_files_and_members_of_archives_have_failed_rows(here: Path, tiny: str, invoke: Invoke) -> None:
-    """A file that is named by its suffix, a member of an archive, and whatever stands in a list."""
+    """Files named by their suffix, members of archives, and the entries of lists."""
     Path("list").write_text("gone\nfolder/\n")
     names = ["gone.JPG", "a.zip", "a.tar.gz", "a.zip!x", "b.zip!x.jpg", "t.parquet"]
     code, out, _ = invoke("predict", *names, "--files-from", "list", "-m", tiny)
@@ -129,7 +129,7 @@ def test_the_message_about_a_folder_without_images_says_what_is_in_it(here: Path
 
 
 def test_a_list_from_a_pipe_is_read_once(here: Path, tiny: str, invoke: Invoke) -> None:
-    """The bar's total comes from a second look at the inputs, which a pipe does not allow."""
+    """The total of the progress bar would need a second look at the inputs, which a pipe does not allow."""
     reader, writer = os.pipe()
     os.write(writer, b"photos/coffee.jpg\n" * 500)
     os.close(writer)

@@ -17,7 +17,7 @@ from tests.helpers.watching import WATCH
 
 pytestmark = pytest.mark.usefixtures("quick_watch")
 
-
+# So that a new file soon after SIGHUP is not due to the next poll.
 SLOW_AFTER_THE_FIRST_ROW = """
 note = watch.Watch.note
 

@@ -22,6 +22,6 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A cluster of two nodes, of which nothing may be killed."""
+    """A cluster of two nodes that tests share: do not kill any of its processes."""
     with cluster_of(2) as made:
         yield made

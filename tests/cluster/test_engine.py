@@ -38,7 +38,7 @@ pytest.importorskip("ray")
 def test_no_row_is_lost_or_written_twice_when_a_replica_and_then_a_node_die(
     gpus: int, tiny: str, image_paths: list[str], tmp_path: Path
 ) -> None:
-    """With ``gpus`` (in name only), no node is left that could take the place of the one that is lost."""
+    """With ``gpus`` (in name only), no other node can replace the one that is lost."""
     (loads := tmp_path / "loads").mkdir()
     folder = str(tmp_path / "labels")
     with cluster_of(2, num_gpus=gpus) as cluster:

@@ -17,7 +17,7 @@ pytest.importorskip("ray")
 
 
 def decoded(work: Path, chunk: Chunk, members: list[str], folder: Path) -> list[tuple[Piece, list[str]]]:
-    """What a task of the cluster makes of a chunk: its pieces, with the paths of their images."""
+    """The pieces that a task of the cluster makes of a chunk, with the paths of their images."""
     import pyarrow as pa
 
     from dinoclassify.cluster.tasks import DecodeTask, Decoding, decode_chunk

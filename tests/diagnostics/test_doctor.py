@@ -16,7 +16,7 @@ from tests.conftest import Refuse
 
 @pytest.fixture
 def no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have `doctor` not import torch, which takes seconds."""
+    """Keep `doctor` from importing torch, which takes seconds."""
     monkeypatch.setattr("dinoclassify.diagnostics.doctor._devices", lambda: iter(()))
 
 

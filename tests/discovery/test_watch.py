@@ -19,7 +19,7 @@ from dinoclassify.types.source import Source
 
 
 class Clock:
-    """Seconds that pass only while `watch` sleeps, when something is done to the folder."""
+    """A clock that only advances while `watch` sleeps; each sleep does the next of the steps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> None:
         self.now, self.steps = 0.0, list(steps)
@@ -34,7 +34,7 @@ class Clock:
 
 
 def sleep(seconds: float) -> None:
-    """As the clock has it."""
+    """Sleep as `Clock` does."""
     time.sleep(seconds)
 
 
@@ -46,13 +46,13 @@ Answer = Callable[[Source], Prediction]
 
 
 def label(source: Source) -> Prediction:
-    """A row of an image as it is now."""
+    """The row of an image as it is now."""
     size, mtime_ns = file_signature(source.path)
     return Prediction(source.path, "ok", (Label("cat", 281, 0.9),), size=size, mtime_ns=mtime_ns)
 
 
 def fail(code: ErrorCode) -> Answer:
-    """A function that gives failed rows."""
+    """Return a function that makes failed rows."""
 
     def failed(source: Source) -> Prediction:
         size, mtime_ns = file_signature(source.path)
@@ -64,7 +64,7 @@ def fail(code: ErrorCode) -> Answer:
 def rows_of(
     answer: Answer = label, seen: dict[str, Seen] | None = None, *, forget: bool = True
 ) -> list[tuple[str, str]]:
-    """What a watch that ends with its clock gives: the name and status of each row that is news."""
+    """The name and status of each row that is news, until the clock has no more steps."""
     images = watch.Watch(lambda: discover(["inbox"]), ["inbox"], seen)
     found: list[tuple[str, str]] = []
 

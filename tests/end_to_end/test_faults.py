@@ -32,7 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def require(*command: str) -> None:
-    """Skip the test if a command does not work here."""
+    """Skip the test where a command does not work."""
     try:
         done = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=20)
     except FileNotFoundError:
@@ -203,7 +203,7 @@ def test_what_may_not_be_read_is_a_failed_row_or_one_line(here: Path, tiny: str)
 
 
 def test_postscript_is_not_run(here: Path, tiny: str, cli: Cli) -> None:
-    """Pillow would hand EPS to Ghostscript."""
+    """Pillow would run Ghostscript for EPS."""
     Path("bin").mkdir()
     Path("bin/gs").write_text(f"#!/bin/sh\ntouch {here}/was-run\n")
     Path("bin/gs").chmod(0o755)
@@ -242,7 +242,7 @@ def test_files_that_change_during_the_run(here: Path, tiny: str) -> None:
 
 
 def test_a_run_ends_when_its_reader_is_closed_even_without_a_row_to_write(here: Path, tiny: str) -> None:
-    """Even where no row is due that could not be written."""
+    """Also while it waits for its list."""
     run = [*COMMAND, "predict", "-", "-m", tiny]
     with subprocess.Popen(
         run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
@@ -286,7 +286,7 @@ def test_too_little_memory_is_one_line(here: Path, tiny: str, gigabytes: float) 
 
 
 def memory_of_group(group: int) -> int:
-    """Bytes of memory of all processes of a group, but for files; shared pages counted once."""
+    """Bytes of memory of all processes of a group, without mapped files; shared pages count once."""
     total = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -302,7 +302,7 @@ def memory_of_group(group: int) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_long_run_with_kills_writes_the_same_file_in_flat_memory(here: Path, tiny: str) -> None:
-    """20,000 files; workers and the run itself are killed at random moments; memory is flat."""
+    """20,000 files; workers and the run itself are killed at random moments."""
     Path("many").mkdir()
     chance = random.Random(4)
     for number in range(20_000):
@@ -349,7 +349,7 @@ def test_a_long_run_with_kills_writes_the_same_file_in_flat_memory(here: Path, t
 
 
 def grown(name: str, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until some more rows are in the file; whether that was before the process ended."""
+    """Wait until the file has more rows; False if the process ends before."""
     before = size_of(name)
     while process.poll() is None:
         if size_of(name) > before + 30_000:

@@ -32,7 +32,7 @@ from tests.helpers.hostile_inputs import (
 
 
 def killed_runs(tiny: str) -> tuple[int, int]:
-    """kill -9 of the run, and of its processes that decode, until it is done."""
+    """A run that is killed, with its decoding processes, and resumed until it is done."""
     Path("list").write_text("".join(f"{path}\n" for path in sorted(PHOTOS.glob("*.jpg")) * 200))
     common = ("--files-from", "list", "-q", "--batch-size", "8", "-j", "2")
     assert run_predict(tiny, *common, "-o", "whole.csv").returncode == 0
@@ -61,7 +61,7 @@ def killed_runs(tiny: str) -> tuple[int, int]:
 
 
 def updates_killed(tiny: str) -> tuple[int, int]:
-    """kill -9 of an update of a finished output, of each kind, and the same command again."""
+    """Updates of a finished output of each kind, killed and resumed."""
     os.mkdir("many")
     for number in range(120):
         shutil.copy(PHOTOS / "coffee.jpg", f"many/{number:03}.jpg")
@@ -89,7 +89,7 @@ def updates_killed(tiny: str) -> tuple[int, int]:
 
 
 def too_many_failures(tiny: str) -> tuple[int, int]:
-    """Forty files that are not images, and a limit of five: no number of runs puts them into FILE."""
+    """Forty files that are no images, and a limit of five: the output never changes, however often it is resumed."""
     shutil.copytree(PHOTOS, "failing")
     assert run_predict(tiny, "failing", "-o", "kept.csv").returncode == 0
     before = Path("kept.csv").read_bytes()
@@ -103,7 +103,7 @@ def too_many_failures(tiny: str) -> tuple[int, int]:
 
 
 def planted_links(tiny: str) -> tuple[int, int]:
-    """Planted links, a list that names strange schemes, and a journal of a stranger: how many have opened."""
+    """Planted links, a list with strange URL schemes, and the journal of a stranger: how many had an effect."""
     opened = 0
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -139,7 +139,7 @@ def planted_links(tiny: str) -> tuple[int, int]:
 
 
 def databases_in_use(tiny: str) -> tuple[int, int]:
-    """Another program has the output open as a database, or died so: its changes must not get into new rows."""
+    """Another program has the output open as a database, or died meanwhile: its changes must not get into new rows."""
     tried = lost = 0
     for mode in ("wal", "delete"):
         name = f"in-use-{mode}.db"
@@ -172,7 +172,7 @@ os._exit(0)
 
 
 def shared_stdout(tiny: str) -> tuple[int, int]:
-    """Rows for /dev/stdout, and then those of other programs that the shell starts."""
+    """Rows written to /dev/stdout, followed by the output of another command of the shell."""
     command = f"{sys.executable} -m dinoclassify predict -m {tiny} {PHOTOS} -q -o /dev/stdout"
     subprocess.run(["bash", "-c", f"({command}; echo last,,,,,,,,) > shared.csv"], check=True, timeout=250)
     expected = {*map(str, PHOTOS.glob("*.jpg")), "last"}
@@ -180,7 +180,7 @@ def shared_stdout(tiny: str) -> tuple[int, int]:
 
 
 def shots_moved(tiny: str) -> tuple[int, int]:
-    """RAW, JPEG and sidecar of a shot, moved with kill -9 of the run, resumed, and taken back: what is torn or gone."""
+    """RAW, JPEG and sidecar of each shot, moved, killed, resumed and undone: none may be torn or lost."""
     for number in range(60):
         os.makedirs("shots", exist_ok=True)
         shutil.copy(PHOTOS / "coffee.jpg", f"shots/{number}.jpg")
@@ -210,7 +210,7 @@ def whole_shot(stem: Path) -> set[str]:
 
 
 def watched_and_resumed(tiny: str) -> tuple[int, int]:
-    """Images that change while they are watched; then an update of the same file: one row each, of what is there."""
+    """Images that change during a watch, then an update of the same file: one row for each, of its last content."""
     os.mkdir("watched")
     for number in range(12):
         shutil.copy(PHOTOS / "coffee.jpg", f"watched/{number:02}.jpg")
@@ -227,7 +227,7 @@ def watched_and_resumed(tiny: str) -> tuple[int, int]:
 
 
 def shots_renamed(tiny: str) -> tuple[int, int]:
-    """Images that are called otherwise in the sorted tree before --resume, and an image edited since: torn shots."""
+    """Images that are renamed in the sorted tree before --resume, and one that was edited: no torn shots."""
     os.makedirs("pairs")
     for number in range(10):
         shutil.copy(PHOTOS / "coffee.jpg", f"pairs/{number}.jpg")

@@ -32,7 +32,7 @@ MEMORY = 100 << 20  # bytes of each object store
 
 
 def make_images(folder: Path, count: int) -> list[str]:
-    """Images that are each another."""
+    """Make ``count`` different images; returns their paths."""
     folder.mkdir()
     random = np.random.default_rng(0)
     paths = [str(folder / f"{number:04}.jpg") for number in range(count)]
@@ -42,7 +42,7 @@ def make_images(folder: Path, count: int) -> list[str]:
 
 
 def job_opener(model: str, loads: Path | None = None, seconds: float = 0.0) -> Callable[[], Any]:
-    """A function for replicas, which take some time for each piece.
+    """Return a function that opens a job in a replica, which takes ``seconds`` for each piece.
 
     Each call is noted in the folder ``loads``. No piece is answered before there are as many as were asked for with
     `await_loads`.
@@ -68,14 +68,14 @@ def job_opener(model: str, loads: Path | None = None, seconds: float = 0.0) -> C
 
 
 def await_loads(loads: Path, count: int) -> None:
-    """Have replicas wait until the model was opened so many times."""
+    """Make replicas wait until the model was opened ``count`` times."""
     os.symlink(str(count), loads.with_name("next"))  # which is read whole or not at all
     os.replace(loads.with_name("next"), loads.with_name("awaited"))
 
 
 @contextmanager
 def cluster_of(nodes: int, **node: Any) -> Iterator[Any]:
-    """A cluster of so many nodes, and a head that only directs them; this process is connected to it."""
+    """A cluster of ``nodes`` workers and a head without processors; this process is connected to it."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -106,7 +106,7 @@ def cluster_of(nodes: int, **node: Any) -> Iterator[Any]:
 
 
 def by_value() -> None:
-    """Have what is of this module, which nodes cannot import, sent to them as it is."""
+    """Pickle this module by value, because nodes cannot import it."""
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -137,7 +137,7 @@ def run_on_cluster(
     preprocessing: OpaqueProcessor | None = None,
     resume: bool = False,
 ) -> tuple[list[ChunkResult], list[str]]:
-    """A whole run; gives what became of its pieces, and the inputs of which rows were kept."""
+    """A whole run; returns the results of its pieces, and the inputs whose rows were kept."""
     from dinoclassify.cluster.engine import completed_chunks
     from dinoclassify.cluster.tasks import Decoding
 
@@ -174,7 +174,7 @@ def rows_of(folder: str) -> bytes:
 
 
 def rows_here(model: str, paths: list[str]) -> bytes:
-    """The same rows by the local engine."""
+    """The rows that the local engine writes."""
     from dinoclassify.classifier import Classifier
 
     classifier = Classifier(model, runtime="torch", device="cpu")
@@ -182,7 +182,7 @@ def rows_here(model: str, paths: list[str]) -> bytes:
 
 
 def replicas() -> list[int]:
-    """The processes with a model, of the clusters of this process alone: others test clusters at the same time."""
+    """The processes with a model in the clusters of this process: other tests may have clusters at the same time."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     processes = {
         int(pid): (int(parent), args) for pid, parent, args in (row.split(None, 2) for row in listed.splitlines())
@@ -195,7 +195,7 @@ def replicas() -> list[int]:
 
 
 class HostileProcessor:
-    """A processor that does to the process what a bug in a decoder does, for images of certain widths."""
+    """A processor that crashes for images 11 pixels wide, and hangs for those 22 wide, as a bug in a decoder does."""
 
     def __call__(self, images: Any, *, return_tensors: str) -> Any:
         if images.width == 11:

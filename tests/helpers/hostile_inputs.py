@@ -35,7 +35,7 @@ def read_csv(path: str) -> list[dict[str, str]]:
 
 
 def count_lost(done: subprocess.CompletedProcess[bytes], path: str, expected: int) -> int:
-    """The rows that are lost: none, and nothing is on stderr but messages."""
+    """The number of lost rows of a run that must have ended well, with only messages on stderr."""
     assert done.returncode in {0, 3}, done.stderr
     assert b"Traceback" not in done.stderr
     assert all(line.startswith(b"dinoclassify: ") for line in done.stderr.splitlines())
@@ -45,7 +45,7 @@ def count_lost(done: subprocess.CompletedProcess[bytes], path: str, expected: in
 
 
 def hostile_images(tiny: str) -> tuple[int, int]:
-    """All of the collection, as find hands it over; what is decoded is what Pillow decodes."""
+    """All files of the collection, as `find -print0` lists them: the rows are ok where Pillow decodes the file."""
     folder = SHARED / "hostile" / "pillow"
     found = subprocess.run(["find", str(folder), "-type", "f", "-print0"], capture_output=True, check=True).stdout
     done = run_predict(tiny, "-", "-0", "-o", "hostile.csv", "--max-pixels", "178956970", stdin=found)
@@ -64,7 +64,7 @@ def hostile_images(tiny: str) -> tuple[int, int]:
 
 
 def hostile_tree(tiny: str) -> tuple[int, int]:
-    """A folder of names and things that are not images, the output among them."""
+    """A folder of strange names, links, pipes and sockets, which is also the folder of the output."""
     tree = Path("tree")
     (tree / "a" / "b").mkdir(parents=True)
     for name in NAMES:
@@ -83,7 +83,7 @@ def hostile_tree(tiny: str) -> tuple[int, int]:
 
 
 def roots_away(tiny: str) -> tuple[int, int]:
-    """A named folder, and a mount below one, that are away while a job runs at night."""
+    """A named folder, or a mount below one, that is missing while a nightly job runs."""
     for folder, names in (("album/mnt", "c*.jpg"), ("other", "rocket.jpg"), ("album", "*.jpg")):
         os.makedirs(folder, exist_ok=True)
         for path in PHOTOS.glob(names):
@@ -109,7 +109,7 @@ def rows_after(tiny: str, code: int, *arguments: str) -> list[dict[str, str]]:
 
 
 def spellings(tiny: str) -> tuple[int, int]:
-    """The same folder by three names, its rows through jq, which rounds times, and a look from another folder."""
+    """The same folder by three names, rows whose times jq has rounded, and commands run from another folder."""
     shutil.copytree(PHOTOS, "spelt")
     count = len(list(PHOTOS.glob("*.jpg")))
     lost = 0
@@ -128,7 +128,7 @@ def spellings(tiny: str) -> tuple[int, int]:
 
 
 def unreadable_folders(tiny: str) -> tuple[int, int]:
-    """Globs over folders that this user may not list: each has its row, and the rows below it stay with --prune."""
+    """Globs over folders that this user may not list: each has a row, and --prune keeps the rows below it."""
     command: tuple[str, ...] = ()
     if os.geteuid() == 0:  # who may read all, unless that is given up
         rights = "-dac_override,-dac_read_search"

@@ -36,7 +36,7 @@ def row_of(path: str, label: str = "fish", *, failed: bool = False) -> Predictio
 
 
 def label_all(folder: str, paths: list[str], format_name: str = "jsonl", name: str = "fish", **options: Any) -> None:
-    """A whole run."""
+    """A whole run that labels all images ``name``."""
     with closing(open_folder(folder, format_name, **options)) as output:
         for source in output.pending(map(Source, paths), lambda *_: None):
             output.write(row_of(source.path, name))
@@ -50,7 +50,7 @@ def plan_chunks(folder: str, *, batch_size: int = 2, retry_failed: bool = False)
 def write_chunks(
     plan: ChunkPlan[Prediction], chunks: Iterable[Chunk], make: Callable[[str], Prediction] = row_of
 ) -> None:
-    """Make the rows of chunks as processes on other machines do."""
+    """Write the rows of chunks as processes on other machines do."""
     for chunk in chunks:
         made = [make(source.path) for source in read_chunk(plan.work, chunk.name).sources]
         plan.add(write_rows(plan.work, Piece(chunk.name, 0, last=True), JSONL.lines, made).file)

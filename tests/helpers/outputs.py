@@ -71,7 +71,7 @@ def in_store(kind: str) -> str:
 
 
 def row(path: str, label: str = "fish") -> Prediction:
-    """What a model makes of a file; of one with ``?`` in it, a failure."""
+    """The row that a model would give a file: failed if the file has a ``?`` in it."""
     try:
         status, content = os.stat(path), Path(path).read_bytes()
     except FileNotFoundError:
@@ -92,7 +92,7 @@ def write_output(
     stop_after: int | None = None,
     **options: Any,
 ) -> Changes:
-    """A whole run; gives what became of each input. ``stop_after`` rows it ends as a signal ends it."""
+    """A whole run; returns what became of each input. A signal ends it after ``stop_after`` rows."""
     changes: Changes = []
     row_format = open_format(
         next(made for kind, made in KINDS.items() if output_name.endswith(kind.removeprefix("STORE"))), 1
@@ -130,13 +130,13 @@ def labels(output_name: str) -> dict[str, str | None]:
 
 
 def content(output_name: str) -> object:
-    """The bytes of an output; the rows of one whose bytes are never twice the same."""
+    """The bytes of an output; its rows if the bytes differ from run to run."""
     path = output_name.removeprefix("diskstore://")
     return Path(path).read_bytes() if os.path.isfile(path) and not path.endswith(".db") else rows(output_name)
 
 
 def leftovers() -> list[str]:
-    """What no finished run leaves."""
+    """The files that a finished run must not leave."""
     found = [os.path.join(folder, name) for folder, _, names in os.walk(".") for name in names]
     return [name for name in found if ".partial" in name or ".tmp" in name or "/outputs/" in name]
 
@@ -147,7 +147,7 @@ def change(path: str, text: str) -> None:
 
 
 def prepare(output_name: str, *, update: bool, changes: bool = True) -> list[str]:
-    """The inputs of a run: some are new, some have changed, some failed or are not named any more, one is gone."""
+    """Make an output; returns the inputs of the next run: new, changed, failed, left out or removed."""
     if not update:
         return PATHS
     if not changes:

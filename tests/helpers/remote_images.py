@@ -25,7 +25,7 @@ def jpeg(number: int) -> bytes:
 
 
 def grey_png(level: int) -> bytes:
-    """An image in as many bytes as that of any other level."""
+    """An image whose file has the same size for every level."""
     content = io.BytesIO()
     Image.new("L", (60, 60), level).save(content, "PNG", compress_level=0)
     return content.getvalue()
@@ -46,7 +46,7 @@ def pack_image(name: str, content: bytes) -> bytes:
 
 
 def fill_store(store: Store, count: int) -> list[str]:
-    """Put images into the store, and into a folder: the names of both."""
+    """Put images into the store and into a local folder; returns their names, which are the same in both."""
     Path("photos").mkdir()
     names = [f"photos/{number:05}.jpg" for number in range(count)]
     for number, name in enumerate(names):
@@ -61,12 +61,12 @@ def parse_table(content: str) -> list[dict[str, str]]:
 
 
 def rows_without_times(content: str) -> list[list[str]]:
-    """What a CSV says of images, wherever they are: no prefix of the store, no times."""
+    """The rows of a CSV without the prefix of the store and without times."""
     return [[row["path"].removeprefix("s3://bucket/"), *list(row.values())[1:-1]] for row in parse_table(content)]
 
 
 def images_read(store: Store) -> list[str]:
-    """The images that were asked for since the last call."""
+    """The images that were requested since the last call."""
     asked = [line.removeprefix(PHOTOS) for line in store.faults.asked if line.startswith(PHOTOS)]
     store.faults.asked.clear()
     return asked

@@ -13,7 +13,7 @@ Predict = Callable[..., tuple[int, str]]
 
 
 def content_of(name: str) -> object:
-    """The rows of a file: its bytes, but for tables, which carry the time and other metadata of the run."""
+    """The bytes of a file; the rows of a table, which also carries the time and other metadata of the run."""
     if name.endswith(".parquet"):
         return pq.read_table(name)
     if name.endswith(".db"):

@@ -16,6 +16,6 @@ def names_in(*paths: str) -> list[str]:
 
 
 def names_after_watch(limit: int, *more: str) -> list[str]:
-    """The names of the rows in the output after a watch that ends with so many images."""
+    """The names of the rows in the output after a watch that ends after ``limit`` new images."""
     assert run([*WATCH.split(), "--limit", str(limit), *more]) in {0, 3}
     return names_in("labels.csv")

@@ -14,13 +14,13 @@ from tests.helpers.outputs import KINDS, in_store, prepare_folder
 
 @pytest.fixture
 def eleven_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in a folder with the images of `PATHS`, which is also home to what outputs leave behind."""
+    """A working folder with the images of `PATHS`, where also the state of outputs in a store is kept."""
     prepare_folder(tmp_path, monkeypatch)
 
 
 @pytest.fixture(params=KINDS)
 def output_name(request: pytest.FixtureRequest) -> str:
-    """The name of an output of each kind, which is not there yet."""
+    """The name of an output of each kind, which does not exist yet."""
     return in_store(request.param)
 
 
@@ -33,7 +33,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["disk", "store"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The name of a folder that is not there yet."""
+    """The name of an output folder that does not exist yet."""
     if request.param == "disk":
         yield str(tmp_path / "labels")
         return

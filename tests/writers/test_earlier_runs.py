@@ -41,7 +41,7 @@ def test_a_resumed_run_that_replaces_an_output_still_replaces_it(output_name: st
 
 
 def test_an_interrupted_run_of_less_than_a_batch_is_not_resumed(output_name: str) -> None:
-    """Rows of less than a batch are made again, so that batches stay the same."""
+    """Rows of less than a batch are made again, so that the batches stay the same."""
     interrupt(output_name, PATHS, 3, batch_size=8)
     assert [change for _, change in write_output(output_name, PATHS, batch_size=8)] == ["new"] * 11
     assert leftovers() == []

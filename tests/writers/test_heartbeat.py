@@ -46,7 +46,7 @@ def test_a_status_file_that_is_a_symbolic_link_stays_one(inbox: Path) -> None:
 
 
 def test_two_watches_cannot_share_a_status_file(inbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Else the one that goes on would hide that the other has ended."""
+    """Otherwise the one that goes on would hide that the other has ended."""
     with locked("status.json", wait=False):
         assert run(f"{WATCH} --status status.json --limit 1".split()) == 11
     assert "another run is writing status.json (process " in capsys.readouterr().err

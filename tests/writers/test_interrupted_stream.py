@@ -29,7 +29,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def label_stream(images: int, *, stop_after: int | None = None, resume: bool = False) -> int:
-    """Label a stream of so many images; gives the number of pieces made. ``stop_after`` so many it is interrupted."""
+    """Label a stream of images; returns the number of pieces made. It is interrupted after ``stop_after`` pieces."""
     output = Output.open(OutputFolder(FOLDER, CSV, batch_size=2), CSV.lines, {"model": "m"}, UpdateOptions(resume))
     with closing(output):
         plan = ChunkPlan(OutputPaths(FOLDER).journal, CSV.lines, SIZE, retry_failed=False)
@@ -62,7 +62,7 @@ def member_paths(images: int) -> list[str]:
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_each_row_of_a_stream_is_written_once_after_an_interruption(finished: bool) -> None:
-    """Also where a finished folder has its rows already: a stream is read again by each run."""
+    """Also if a finished folder has its rows: each run reads a stream again."""
     if finished:
         assert label_stream(10) == 3
     assert label_stream(10, stop_after=2, resume=finished) == 2

@@ -75,7 +75,7 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_journal_is_cut_back_to_whole_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the rest is batched, and rounded, as it would have been."""
+    """Then the other images are in the same batches, with the same rounding, as without the interruption."""
     monkeypatch.chdir(tmp_path)
     predictions = [Prediction(f"{number}.jpg", "ok", (Label("x", 0, 0.5),)) for number in range(6)]
     output = OutputFile("out.csv", open_format("csv", 1), batch_size=4)

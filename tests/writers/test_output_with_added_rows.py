@@ -46,7 +46,7 @@ def test_the_last_row_of_an_image_counts_if_rows_were_added_at_the_end(name: str
 
 @pytest.mark.parametrize("name", ["file.csv", "file.jsonl"])
 def test_replaced_rows_are_not_counted(name: str) -> None:
-    """Those of failures that have passed, of files of the same size and time."""
+    """Rows of passed failures, of files with the same size and time."""
     change("0.jpg", "?")
     write_output(name, PATHS)
     change("0.jpg", "x")

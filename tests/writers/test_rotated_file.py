@@ -27,7 +27,7 @@ def never(_: float) -> bool:
 
 @pytest.fixture
 def begun() -> list[str]:
-    """A note for each new file."""
+    """One entry for each new file."""
     return []
 
 

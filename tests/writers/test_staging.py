@@ -32,7 +32,7 @@ def in_stage(output_name: str) -> list[str]:
 
 
 def put(text: str) -> None:
-    """Write the object, as another machine would."""
+    """Write the object as another machine would."""
     Path(in_store(OBJECT).removeprefix("diskstore://")).write_text(text)
 
 
@@ -113,7 +113,7 @@ def test_an_object_that_a_killed_run_downloaded_in_part_is_downloaded_again(
 def test_an_object_that_is_newer_than_the_interrupted_run_stays(
     update: bool, finished: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another machine has written it since; the rows of this one are not lost either."""
+    """Another machine wrote it after the interruption; the rows of this machine are kept aside."""
     name = in_store(OBJECT)
     if update:
         write_output(name, PATHS[:2])
@@ -203,7 +203,7 @@ def test_a_run_with_fresh_counts_as_newer_than_the_object_it_found(
 
 
 def test_a_downloaded_object_without_new_rows_is_removed_without_a_message(caplog: pytest.LogCaptureFixture) -> None:
-    """No row of this machine is among it."""
+    """It has no rows of this machine."""
     name = in_store(OBJECT)
     write_output(name, PATHS[:2])
     with suppress(ZeroDivisionError), published(name, stage_of(name), resume=True):

@@ -1,4 +1,4 @@
-"""Names of open files, such as /dev/stdout: rows go to the file that is open, behind what others have written."""
+"""Rows that are streamed to stdout, devices, pipes and open files such as /dev/fd/3."""
 
 import os
 import stat
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="/dev/fd i
 
 @pytest.fixture
 def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A file of one row, which can be merged."""
+    """A file of one row that `merge` accepts."""
     monkeypatch.chdir(tmp_path)
     with open("part.csv", "wb") as file:
         open_format("csv", 1).write(file, [Prediction(str(PHOTOS / "coffee.jpg"), "ok", (Label("cup", 1, 0.5),))], {})
@@ -35,7 +35,7 @@ def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def descriptor(part: str) -> Iterator[int]:
-    """A file that whoever started us has opened, and has written to."""
+    """An inherited descriptor of a file that has one line already."""
     descriptor = os.open("out", os.O_WRONLY | os.O_CREAT)
     os.set_inheritable(descriptor, True)
     os.write(descriptor, b"first\n")
@@ -44,7 +44,7 @@ def descriptor(part: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("folder", ["/dev/fd", "/proc/self/fd"])
-def test_rows_stand_between_what_others_write(descriptor: int, part: str, folder: str) -> None:
+def test_rows_are_written_after_what_others_have_written(descriptor: int, part: str, folder: str) -> None:
     if not os.path.exists(folder):
         pytest.skip(f"{folder} is not there")
     assert run(["merge", part, "-q", "-o", f"{folder}/{descriptor}"]) == 0
@@ -52,14 +52,14 @@ def test_rows_stand_between_what_others_write(descriptor: int, part: str, folder
     assert Path("out").read_text() == f"first\n{Path(part).read_text()}last\n"
 
 
-def test_a_page_stands_between_what_others_write(descriptor: int, part: str) -> None:
+def test_a_page_is_written_after_what_others_have_written(descriptor: int, part: str) -> None:
     assert run(["report", part, "-q", "--link", "-o", "page.html"]) == 0
     assert run(["report", part, "-q", "--link", "-o", f"/dev/fd/{descriptor}"]) == 0
     os.write(descriptor, b"last\n")
     assert Path("out").read_text() == f"first\n{Path('page.html').read_text()}last\n", "its links begin here too"
 
 
-def test_failed_paths_stand_between_what_others_write(descriptor: int) -> None:
+def test_failed_paths_are_written_between_what_others_write(descriptor: int) -> None:
     with writing_paths(f"/dev/fd/{descriptor}", null=False) as write:
         write("a.jpg")
         os.write(descriptor, b"in between\n")
@@ -69,7 +69,7 @@ def test_failed_paths_stand_between_what_others_write(descriptor: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "number"), [("/dev/stdout", 1), ("/dev/stderr", 2)])
-def test_the_shell_goes_on_behind_the_rows(part: str, name: str, number: int) -> None:
+def test_the_shell_writes_on_after_the_rows(part: str, name: str, number: int) -> None:
     command = f"({sys.executable} -m dinoclassify merge {part} -q -o {name}; echo last >&{number}) {number}> out"
     subprocess.run(["bash", "-c", command], check=True, timeout=60)
     assert Path("out").read_text() == f"{Path(part).read_text()}last\n"
@@ -84,7 +84,7 @@ def test_the_shell_goes_on_behind_the_rows(part: str, name: str, number: int) ->
         ["predict", ".", "-m", "./no-model", "-o", "out.csv", "--errors-to"],
     ],
 )
-def test_what_is_not_open_is_said_before_the_work_begins(
+def test_a_closed_descriptor_is_refused_before_the_work(
     part: str, option: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours = os.open("part.csv", os.O_RDWR)  # a file of this process, and not of whoever started it
@@ -95,7 +95,7 @@ def test_what_is_not_open_is_said_before_the_work_begins(
     os.close(ours)
 
 
-def test_what_is_open_for_reading_is_said(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_descriptor_that_is_only_open_for_reading_is_refused(part: str, capsys: pytest.CaptureFixture[str]) -> None:
     reader = os.open("part.csv", os.O_RDONLY)
     os.set_inheritable(reader, True)
     assert run(["merge", part, "-o", f"/dev/fd/{reader}"]) == 6
@@ -103,13 +103,15 @@ def test_what_is_open_for_reading_is_said(part: str, capsys: pytest.CaptureFixtu
     os.close(reader)
 
 
-def test_a_database_needs_a_file_under_any_name(descriptor: int, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sqlite_needs_a_regular_file_under_any_name(
+    descriptor: int, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("-", "/dev/stdout", f"/dev/fd/{descriptor}"):
         assert run(["merge", part, "-f", "sqlite", "-o", name]) == 2
         assert "--format sqlite needs a regular file: name one with --output" in capsys.readouterr().err
 
 
-def test_a_table_is_not_for_a_terminal_under_any_name(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parquet_is_refused_on_a_terminal_under_any_name(part: str, capsys: pytest.CaptureFixture[str]) -> None:
     terminal, program = os.openpty()
     os.set_inheritable(program, True)
     assert run(["merge", part, "-f", "parquet", "-o", f"/dev/fd/{program}"]) == 2
@@ -118,7 +120,7 @@ def test_a_table_is_not_for_a_terminal_under_any_name(part: str, capsys: pytest.
     os.close(terminal)
 
 
-def test_a_reader_that_has_gone_ends_the_run_quietly() -> None:
+def test_a_closed_reader_raises_output_closed() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with pytest.raises(OutputClosedError):
@@ -126,7 +128,7 @@ def test_a_reader_that_has_gone_ends_the_run_quietly() -> None:
     os.close(writer)
 
 
-def test_names_of_open_files() -> None:
+def test_names_of_open_files_give_their_descriptors() -> None:
     names = ["/dev/stdout", "/dev/stderr", "/dev/fd/7", "/proc/self/fd/12", f"/proc/{os.getpid()}/fd/3"]
     assert list(map(descriptor_of, names)) == [1, 2, 7, 12, 3]
     others = ["/dev/null", "/dev/stdout.csv", "/proc/1/fd/3", "stdout", "/dev/fd/x", "/dev/fd/"]

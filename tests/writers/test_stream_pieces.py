@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("small_parts")
 
 
 class Tar:
-    """A stream of many images, read as machines of a cluster read it."""
+    """A stream of images, read as the machines of a cluster read it."""
 
     def __init__(self, folder: str, path: str, **options: bool) -> None:
         self.kept: list[str] = []
@@ -25,12 +25,12 @@ class Tar:
 
     @property
     def done(self) -> tuple[int, ...]:
-        """The pieces that need not be made again."""
+        """The numbers of the pieces that are kept."""
         (chunk,) = self.chunks
         return read_chunk(self.plan.work, chunk.name).done
 
     def write(self, *numbers: int, last: int, failed: bool = False) -> None:
-        """Write pieces of one row each."""
+        """Write pieces of one row each; ``last`` is the number of the last one."""
         (chunk,) = self.chunks
         for number in numbers:
             rows = [row_of(f"{self._path}!{number}", f"{last} pieces", failed=failed)]

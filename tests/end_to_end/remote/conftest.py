@@ -12,7 +12,7 @@ from tests.helpers.servers import Page, Store, Web, store_server, web_server
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to stand in, which is home to what outputs leave behind."""
+    """An empty working folder, where also the state of outputs in a store is kept."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path

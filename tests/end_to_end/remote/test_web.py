@@ -73,7 +73,7 @@ def test_members_of_an_archive_without_a_time_are_read_again(predict: Predict, n
 
 
 class _Slow(dict[str, Page]):
-    """Pages of which one takes its time."""
+    """Pages of which one takes a minute."""
 
     def get(self, path: str, default: Page | None = None) -> Page | None:  # type: ignore[override]
         if path == "/5.jpg":

@@ -31,7 +31,7 @@ def test_the_failed_row_of_an_archive_goes_once_it_can_be_read(
 
 
 def test_the_failed_row_of_a_folder_goes_once_it_can_be_read(here: Path, predict: Predict) -> None:
-    """As where a disk is mounted late: else --strict would end every later run."""
+    """For instance if a disk is mounted late; otherwise --strict would end every later run."""
     Path("list.txt").write_text("album\n")
     assert predict("--files-from", "list.txt", "-o", "out.csv")[0] == 3
     Path("album").mkdir()

@@ -77,7 +77,7 @@ def test_an_update_labels_new_and_changed_images_and_prune_drops_removed_ones(
     ],
 )
 def test_an_interrupted_update_can_be_resumed(here: Path, predict: Predict, tiny: str, name: str, end: str) -> None:
-    """Every night in cron: its rows are kept, and the output is as if nothing had happened."""
+    """The finished rows are kept, and the output is the same as without the interruption."""
     common = ("--resume", *(("-f", "csv") if name.endswith("/") else ()), "-q")
     os.unlink("photos/text.png")
     for output in (name, f"whole-{name}"):

@@ -50,7 +50,7 @@ def test_sqlite_columns_have_types(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_an_unfinished_read_may_be_closed_by_another_thread(name: str, tmp_path: Path) -> None:
-    """Garbage is collected in any thread."""
+    """The garbage collector may run in any thread."""
     write_rows(tmp_path / "out", name)
     found = read_predictions(str(tmp_path / "out"))
     assert next(found) == ROWS[0]

@@ -57,7 +57,7 @@ def die(mode: str) -> None:
 
 @contextmanager
 def opened(*statements: str) -> Iterator[None]:
-    """A program that has the database open, and has done this."""
+    """Another program that has the database open, after it executed these statements."""
     with closing(sqlite3.connect("labels.db", isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -65,7 +65,7 @@ def opened(*statements: str) -> Iterator[None]:
 
 
 def recover(name: str) -> None:
-    """What messages tell to run."""
+    """Do what the message tells people to run."""
     with closing(sqlite3.connect(name)) as connection:
         assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
 
