@@ -1,6 +1,7 @@
 """Fixtures shared by the tests."""
 
 import atexit
+import fcntl
 import logging
 import os
 import shutil
@@ -49,6 +50,7 @@ UNDO = {  # EXIF orientation -> how an upright image is stored under it
 }
 
 Cli = Callable[..., subprocess.CompletedProcess[bytes]]
+Refuse = Callable[[int | None], None]  # an error number, or None for the file system as it is
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +77,52 @@ def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "inbox"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that nobody can write, root included; and a folder for temporary files."""
+    from dinoclassify.storage import cache
+
+    (tmp_path / "file").touch()
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(cache, "_of_this_process", {})
+    monkeypatch.setattr(cache, "_complained", set())
+    return tmp_path / "temporary"
+
+
+@pytest.fixture
+def refuse_locks(monkeypatch: pytest.MonkeyPatch) -> Refuse:
+    """Make the file system answer every lock with an error, or lock again."""
+    real = fcntl.flock
+
+    def refuse(number: int | None) -> None:
+        def flock(descriptor: int, operation: int) -> None:
+            if number is None:
+                return real(descriptor, operation)
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    return refuse
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses of a watch in this process are a twentieth of what they are elsewhere."""
+    from dinoclassify.discovery import watch
+
+    for name in ("PAUSE", "SETTLED"):
+        monkeypatch.setattr(watch, name, getattr(watch, name) / 20)
 
 
 @pytest.fixture(scope="session")

@@ -25,10 +25,10 @@ IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}  # each is a line of stderr
     "command",
     ["", "predict", "merge", "embed", "train", "evaluate", "sort", "tag", "report", "bench", "models", "doctor"],
 )
-def test_help_is_as_it_was_agreed_and_imports_nothing_heavy(
+def test_help_is_the_golden_text_and_imports_nothing_heavy(
     command: str, cli: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a change on purpose: `COLUMNS=100 dinoclassify COMMAND --help > tests/golden/help-COMMAND.txt`."""
+    """To update a text: `COLUMNS=100 dinoclassify COMMAND --help > tests/golden/help-COMMAND.txt`."""
     done = cli(*command.split(), "--help", env=IMPORTS | {"COLUMNS": "100", "TERM": "dumb"})
     assert done.returncode == 0
     assert done.stdout.decode() == (GOLDEN / f"help-{command or 'dinoclassify'}.txt").read_text()
@@ -38,14 +38,14 @@ def test_help_is_as_it_was_agreed_and_imports_nothing_heavy(
     assert capsys.readouterr().out == done.stdout.decode()
 
 
-def test_version(cli: Cli) -> None:
+def test_version_is_printed_without_heavy_imports(cli: Cli) -> None:
     done = cli("--version", env=IMPORTS)
     assert done.stdout.decode() == f"dinoclassify {dinoclassify.__version__}\n"
     assert_imports_are_light(done.stderr)
 
 
 def assert_imports_are_light(stderr: bytes) -> None:
-    """Nothing but imports is said, and none of them takes long."""
+    """Check that stderr has only import times, and none of a heavy package."""
     lines = stderr.decode().splitlines()
     assert [line for line in lines if not line.startswith("import time: ")] == []
     imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines}
@@ -60,7 +60,7 @@ def test_no_arguments_print_the_help(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "predict --help"])
-def test_help_to_a_closed_pipe_and_a_full_disk(arguments: str) -> None:
+def test_help_ends_quietly_on_a_closed_pipe_and_with_an_error_on_a_full_disk(arguments: str) -> None:
     command = f"{sys.executable} -m dinoclassify {arguments}"
     done = subprocess.run(["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
@@ -68,7 +68,7 @@ def test_help_to_a_closed_pipe_and_a_full_disk(arguments: str) -> None:
     assert (done.returncode, done.stderr) == (6, "dinoclassify: cannot write stdout: No space left on device\n")
 
 
-def test_tables_to_a_closed_pipe_and_a_full_disk() -> None:
+def test_tables_end_quietly_on_a_closed_pipe_and_with_an_error_on_a_full_disk() -> None:
     command = f"{sys.executable} -m dinoclassify models"
     done = subprocess.run(["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
@@ -77,7 +77,7 @@ def test_tables_to_a_closed_pipe_and_a_full_disk() -> None:
     assert (done.returncode, done.stderr) == (6, message)
 
 
-def test_models_in_a_pipe_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_prints_tab_separated_lines_in_a_pipe_and_json_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split("\t")[:2] == ["name", "model"]
@@ -87,13 +87,13 @@ def test_models_in_a_pipe_and_as_json(capsys: pytest.CaptureFixture[str]) -> Non
     assert names == ["small", "base", "large", "giant", "small-reg", "base-reg", "large-reg", "giant-reg", "builtin"]
 
 
-def test_models_shows_what_is_cached(
+def test_models_shows_which_models_are_on_this_machine(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     checkpoints: Callable[[str], Path],
 ) -> None:
-    from tests.models.test_models import put_into_cache
+    from tests.helpers.models import put_into_cache
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     snapshot = put_into_cache(tmp_path, checkpoints("dinov2"))
@@ -103,7 +103,9 @@ def test_models_shows_what_is_cached(
     assert cached["base"] is None
 
 
-def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_lists_versions_devices_and_missing_extras(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(["doctor", "--json"]) == 0
     findings = {(row["topic"], row["name"]): row for row in json.loads(capsys.readouterr().out)}
     assert findings["version", "dinoclassify"]["found"] == dinoclassify.__version__
@@ -118,7 +120,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     assert "builtin\tmissing\tpip install 'dinoclassify[offline]'" in out
 
 
-def test_tables_on_a_terminal_are_boxed_and_take_names_as_they_are(
+def test_tables_on_a_terminal_have_boxes_and_print_markup_in_names_as_it_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
@@ -128,7 +130,7 @@ def test_tables_on_a_terminal_are_boxed_and_take_names_as_they_are(
     assert "─" in out
 
 
-def test_a_signal_in_the_middle_of_an_import_is_a_signal(
+def test_an_error_of_an_import_that_a_signal_interrupted_is_reported_as_the_signal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dinoclassify.cli.runs import signals
@@ -149,7 +151,7 @@ def test_a_signal_in_the_middle_of_an_import_is_a_signal(
     "module", ["dinoclassify.cli", "pydantic", "typer.core", "dinoclassify.cli.commands.predict", "numpy", "torch"]
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_something_is_imported_is_one_line(module: str, number: signal.Signals, tiny: str) -> None:
+def test_a_signal_during_an_import_is_one_line(module: str, number: signal.Signals, tiny: str) -> None:
     code = """
 import os, sys
 class Interrupts:
@@ -169,8 +171,8 @@ main()
 
 
 @pytest.mark.parametrize("moment", [0.02, 0.05, 0.08, 0.11, 0.14, 0.17, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7])
-def test_an_early_interrupt_never_prints_a_traceback_of_ours(moment: float) -> None:
-    """Before our first line runs, Python itself is starting, and has its own answer."""
+def test_an_early_interrupt_prints_no_traceback_of_our_code(moment: float) -> None:
+    """Before our first line runs, Python itself is starting, and may print its own traceback."""
     command = [sys.executable, "-c", "from dinoclassify.__main__ import main; main()", "doctor"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         time.sleep(moment)
@@ -183,7 +185,7 @@ def test_an_early_interrupt_never_prints_a_traceback_of_ours(moment: float) -> N
         assert err == "dinoclassify: stopped by SIGINT\n"
 
 
-def test_a_signal_that_a_library_swallows_ends_the_process_all_the_same() -> None:
+def test_a_signal_ends_the_process_even_if_a_library_swallows_it() -> None:
     code = """
 import os, signal, time
 from dinoclassify.cli.runs import signals
@@ -203,5 +205,5 @@ time.sleep(60)
     ("number", "name", "text"),
     [(0, "image", "0 images"), (1, "image", "1 image"), (2000, "row", "2,000 rows"), (2, "class", "2 classes")],
 )
-def test_what_there_is_one_of_is_in_the_singular(number: int, name: str, text: str) -> None:
+def test_a_count_of_one_is_in_the_singular(number: int, name: str, text: str) -> None:
     assert count_of(number, name) == text

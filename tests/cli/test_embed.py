@@ -1,4 +1,4 @@
-"""The command `embed` as people use it: its formats, what is kept, and what it refuses."""
+"""The command `embed`: its formats, its updates, and what it refuses."""
 
 import errno
 import json
@@ -50,7 +50,7 @@ def embed(tiny: str, capfd: pytest.CaptureFixture[str]) -> Invoke:
 
 
 def load(name: str) -> tuple[Matrix, list[str], list[str]]:
-    """The features of a file, NaN where there are none, with paths and error codes, as other programs read it."""
+    """The features (NaN where there are none), paths and error codes of a file, as other programs read it."""
     if name.endswith(".npz"):
         with np.load(name) as archive:
             return archive["features"], archive["path"].tolist(), archive["error_code"].tolist()
@@ -93,7 +93,7 @@ def test_normalized_features_have_length_1(here: Path, embed: Invoke) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_run_goes_on_with_a_file(here: Path, embed: Invoke, name: str) -> None:
+def test_resume_keeps_the_features_of_a_file(here: Path, embed: Invoke, name: str) -> None:
     embed("photos/coffee.jpg", "photos/text.png", "-o", name)
     before = load(name)
     code, err = embed("photos", "-o", name, "--resume")
@@ -115,7 +115,7 @@ def test_a_run_goes_on_with_a_file(here: Path, embed: Invoke, name: str) -> None
         (["--exact"], "without exact: leave out --exact, or "),
     ],
 )
-def test_features_of_another_kind_are_refused(
+def test_features_made_with_other_options_are_refused(
     here: Path, embed: Invoke, name: str, arguments: list[str], why: str
 ) -> None:
     embed("photos/coffee.jpg", "-o", name)
@@ -125,7 +125,7 @@ def test_features_of_another_kind_are_refused(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_something_else_is_refused(here: Path, embed: Invoke, name: str) -> None:
+def test_a_file_without_features_is_refused(here: Path, embed: Invoke, name: str) -> None:
     embed("photos/coffee.jpg", "-o", name)
     for content in (b"", b"something else", Path(name).read_bytes()[:-40]):
         Path(name).write_bytes(content)
@@ -135,7 +135,7 @@ def test_a_file_that_is_something_else_is_refused(here: Path, embed: Invoke, nam
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_the_file_is_the_same(here: Path, tiny: str, cli: Cli, embed: Invoke) -> None:
+def test_a_killed_and_resumed_run_writes_the_same_file(here: Path, tiny: str, cli: Cli, embed: Invoke) -> None:
     listed = "\n".join(["photos/coffee.jpg", "photos/text.png", "photos/rocket.jpg", "photos/camera.jpg"] * 50)
     Path("list").write_text(listed)
     options = ["--files-from", "list", "--batch-size", "4", "-o"]
@@ -150,7 +150,7 @@ def test_killed_and_resumed_the_file_is_the_same(here: Path, tiny: str, cli: Cli
 
 
 @pytest.mark.slow
-def test_parquet_can_be_piped_and_other_formats_cannot(here: Path, tiny: str, cli: Cli) -> None:
+def test_only_parquet_features_can_be_piped(here: Path, tiny: str, cli: Cli) -> None:
     done = cli("embed", "photos/coffee.jpg", "-m", tiny)
     assert done.returncode == 0
     Path("piped.parquet").write_bytes(done.stdout)
@@ -173,7 +173,9 @@ def test_parquet_can_be_piped_and_other_formats_cannot(here: Path, tiny: str, cl
         ([], 2, "name images, folders or globs"),
     ],
 )
-def test_wrong_usage_is_one_line(here: Path, embed: Invoke, arguments: list[str], code: int, message: str) -> None:
+def test_wrong_options_of_embed_are_one_line(
+    here: Path, embed: Invoke, arguments: list[str], code: int, message: str
+) -> None:
     found, err = embed(*arguments, *([] if "-o" in arguments or "--resume" in arguments else ["-o", "out.npy"]))
     assert found == code
     assert message in err
@@ -181,7 +183,7 @@ def test_wrong_usage_is_one_line(here: Path, embed: Invoke, arguments: list[str]
 
 
 @pytest.mark.slow
-def test_a_backbone_is_embedded_that_predict_refuses(here: Path, tmp_path: Path, cli: Cli) -> None:
+def test_embed_takes_a_backbone_without_a_classifier(here: Path, tmp_path: Path, cli: Cli) -> None:
     from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
     torch.manual_seed(0)
@@ -216,7 +218,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_old_file(
     assert "; 1 kept in " in err
 
 
-def test_paths_and_messages_come_back_as_they_were(tmp_path: Path) -> None:
+def test_paths_and_errors_are_read_as_they_were_written(tmp_path: Path) -> None:
     rows = [
         Embedding('a, "b".jpg', np.arange(3, dtype=np.float32), None, 5, 7),
         Embedding("ü\n.jpg", None, Failure("truncated", "it ends too early"), None, None),

@@ -1,4 +1,4 @@
-"""What newcomers type wrong, and options that are set by the environment: each message says what to type instead."""
+"""What people type wrong, and options that are set by environment variables: each message says what to type instead."""
 
 import json
 from pathlib import Path
@@ -127,7 +127,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("line", "message"), MISTAKES)
-def test_a_mistake_is_one_line_that_says_what_to_type(
+def test_the_message_about_a_mistake_is_one_line_that_says_what_to_type(
     line: str, message: str, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run(line.split()) == 2
@@ -139,7 +139,7 @@ def test_a_mistake_is_one_line_that_says_what_to_type(
     assert [path.name for path in here.iterdir()] == ["photos"]
 
 
-def test_a_name_that_only_looks_like_an_option_or_home_is_taken(
+def test_a_file_name_that_looks_like_an_option_or_home_is_accepted_with_its_folder(
     here: Path, tiny: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["predict", "photos", "-m", tiny, "-o", "./--resume"]) == 0
@@ -175,7 +175,9 @@ def test_a_name_that_only_looks_like_an_option_or_home_is_taken(
         ("predict photos -o p.csv", "cannot lock p.csv: {here}/.p.csv.dinoclassify.lock is a link; remove it"),
     ],
 )
-def test_an_output_that_cannot_be(line: str, message: str, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_output_in_a_wrong_place_is_refused_with_the_cure(
+    line: str, message: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     for name in ("page", "q.partial"):
         (here / name).touch()
     (here / "r.csv.partial").mkdir()
@@ -198,7 +200,7 @@ def test_an_output_that_cannot_be(line: str, message: str, here: Path, capfd: py
         ),
     ],
 )
-def test_what_is_in_a_file_is_not_explained_by_the_help(
+def test_messages_about_file_contents_do_not_point_to_the_help(
     line: str, message: str, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("t.csv").write_text("a\nx\n")
@@ -206,7 +208,7 @@ def test_what_is_in_a_file_is_not_explained_by_the_help(
     assert capfd.readouterr().err.endswith(message)
 
 
-def test_a_dash_that_is_a_value_or_follows_two_dashes_is_left_alone(
+def test_a_name_with_a_dash_is_an_input_after_two_dashes(
     here: Path, tiny: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (here / "-model.jpg").symlink_to(PHOTOS / "coffee.jpg")
@@ -214,13 +216,13 @@ def test_a_dash_that_is_a_value_or_follows_two_dashes_is_left_alone(
     assert capfd.readouterr().out.splitlines()[1].startswith("-model.jpg,ok,")
 
 
-def test_shares_are_also_written_as_percentages(tiny: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_share_may_be_a_percentage(tiny: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["predict", "photos", "-m", tiny, "--threshold", "100%", "-o", "out.csv"]) == 0
     assert ",uncertain," in Path("out.csv").read_text()
     assert json.loads(Path("out.csv.meta.json").read_text())["options"]["threshold"] == 1.0
 
 
-def test_variables_of_one_command_leave_the_others_alone(
+def test_environment_variables_of_one_command_do_not_change_others(
     here: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DINOCLASSIFY_PREDICT_FORMAT", "jsonl")
@@ -234,10 +236,10 @@ def test_variables_of_one_command_leave_the_others_alone(
     assert Path("rows").read_bytes() == rows
 
 
-def test_variables_that_set_nothing_are_named_once(
+def test_environment_variables_without_effect_are_named_once(
     tiny: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The old ones were for all commands at once: jobs that rely on them must hear of it."""
+    """Variables of older versions applied to all commands: jobs that rely on them must be warned."""
     for name in ("TOP_K", "PREDICT_TOPK", "UNDO", "PREDICT_LIMIT"):
         monkeypatch.setenv(f"DINOCLASSIFY_{name}", "2")
     expected = (
@@ -254,7 +256,7 @@ def test_variables_that_set_nothing_are_named_once(
     assert capfd.readouterr().err.startswith(expected)  # it may be why
 
 
-def test_variables_of_a_misspelt_command_or_in_lower_case_are_named_by_the_command_that_is_meant(
+def test_misspelt_environment_variables_are_named_by_the_command_they_are_meant_for(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("DINOCLASSIFY_PREDIKT_TOP_K", "dinoclassify_predict_limit", "DINOCLASSIFY_SORT_MODE"):
@@ -288,7 +290,7 @@ def test_variables_of_a_misspelt_command_or_in_lower_case_are_named_by_the_comma
         ("TOP_K", "0", "--top-k (set by DINOCLASSIFY_PREDICT_TOP_K) 0: must be at least 1."),
     ],
 )
-def test_a_wrong_value_of_a_variable_is_told_with_its_name(
+def test_the_message_about_a_wrong_value_names_its_environment_variable(
     variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(f"DINOCLASSIFY_PREDICT_{variable}", value)
@@ -296,7 +298,7 @@ def test_a_wrong_value_of_a_variable_is_told_with_its_name(
     assert message in capfd.readouterr().err
 
 
-def test_a_working_folder_that_is_gone(
+def test_a_removed_working_folder_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     gone = tmp_path / "gone"

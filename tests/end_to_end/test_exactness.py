@@ -1,4 +1,4 @@
-"""The contract of --exact: the same pixels, and the same answers, as transformers itself."""
+"""The contract of --exact: the same pixels and the same predictions as transformers itself."""
 
 import shutil
 from collections.abc import Callable
@@ -26,7 +26,7 @@ IMAGES = sorted(map(str, [*PHOTOS.glob("*.jpg"), *(SHARED / "photos").glob("n0*[
 
 @pytest.fixture(scope="module")
 def odd_images(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Images of unusual shapes and modes, made from a photograph."""
+    """Images of unusual shapes and modes, made from one photo."""
     folder = tmp_path_factory.mktemp("odd")
     photo = Image.open(PHOTOS / "chelsea.jpg")
     made = {
@@ -51,7 +51,7 @@ def odd_images(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_pixels_are_those_of_the_processor(
+def test_pixels_are_the_same_as_those_of_the_transformers_processor(
     family: str, checkpoints: Callable[[str], Path], odd_images: list[str]
 ) -> None:
     folder = checkpoints(family)
@@ -67,7 +67,7 @@ def test_pixels_are_those_of_the_processor(
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6, msg=path)
 
 
-def test_a_processor_that_picks_the_nearest_pixels_is_followed_without_exact(
+def test_nearest_resampling_gives_the_same_pixels_even_without_exact(
     checkpoints: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = shutil.copytree(checkpoints("dinov2"), tmp_path / "nearest")
@@ -84,13 +84,13 @@ def test_a_processor_that_picks_the_nearest_pixels_is_followed_without_exact(
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "mobilevit"])
-def test_known_processors_are_read_as_numbers(family: str, checkpoints: Callable[[str], Path]) -> None:
+def test_settings_of_known_processors_are_understood(family: str, checkpoints: Callable[[str], Path]) -> None:
     preprocessing = open_model(str(checkpoints(family))).preprocessing
     assert not isinstance(preprocessing, OpaqueProcessor)
     assert decode(Source(IMAGES[0]), preprocessing).pixels.dtype == np.uint8  # type: ignore[union-attr]  # it is there
 
 
-def test_settings_that_are_not_understood_make_no_numbers(checkpoints: Callable[[str], Path]) -> None:
+def test_a_processor_with_unknown_settings_is_opaque(checkpoints: Callable[[str], Path]) -> None:
     def read(**settings: Any) -> Preprocessing | OpaqueProcessor:
         return read_processor(cast(ImageProcessor, hf.CLIPImageProcessorPil(do_center_crop=False, **settings)))
 
@@ -99,18 +99,20 @@ def test_settings_that_are_not_understood_make_no_numbers(checkpoints: Callable[
     assert isinstance(read(do_pad=True, pad_size={"height": 3000, "width": 3000}), OpaqueProcessor)
 
 
-def test_a_processor_of_an_unknown_kind_runs_as_it_is(checkpoints: Callable[[str], Path]) -> None:
+def test_a_processor_of_an_unknown_class_is_opaque(checkpoints: Callable[[str], Path]) -> None:
     preprocessing = open_model(str(checkpoints("mobilevit"))).preprocessing
     assert isinstance(preprocessing, OpaqueProcessor)
     assert preprocessing.output_size == (64, 64)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_answers_are_those_of_the_pipeline(family: str, checkpoints: Callable[[str], Path]) -> None:
+def test_predictions_are_the_same_as_those_of_the_transformers_pipeline(
+    family: str, checkpoints: Callable[[str], Path]
+) -> None:
     _assert_as_pipeline(checkpoints(family), IMAGES[:12], top_k=5, least_spread=0.01)
 
 
-def test_images_without_a_common_size_are_answered_one_by_one(
+def test_images_of_different_sizes_are_predicted_one_by_one(
     checkpoints: Callable[[str], Path], tmp_path: Path, odd_images: list[str]
 ) -> None:
     model = hf.AutoModelForImageClassification.from_pretrained(checkpoints("convnext"))

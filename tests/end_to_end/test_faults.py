@@ -18,8 +18,8 @@ from PIL import Image
 
 from dinoclassify.results.reader import read_predictions
 from tests.conftest import PHOTOS, START_METHOD, Cli
-from tests.end_to_end.test_resume import content, many
 from tests.helpers.crash import nothing_is_left_of, size_of
+from tests.helpers.resumed import content_of, make_images
 
 COMMAND = [sys.executable, "-m", "dinoclassify"]
 SMALL = 48  # KiB, of the disk that fills up
@@ -32,7 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def require(*command: str) -> None:
-    """Skip the test if a command does not work here."""
+    """Skip the test where a command does not work."""
     try:
         done = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=20)
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def on_small_disk(script: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.csv", "out.db"])
 def test_a_full_disk_leaves_whole_lines_and_can_be_resumed(here: Path, tiny: str, cli: Cli, name: str) -> None:
-    many(here / "many", 700)
+    make_images(here / "many", 700)
     arguments = ["predict", "many", "-m", tiny, "-q", "-o"]
     assert cli(*arguments, f"whole-{name}").returncode == 3
     run = " ".join([*COMMAND, *arguments, f"disk/{name}"])
@@ -66,7 +66,7 @@ def test_a_full_disk_leaves_whole_lines_and_can_be_resumed(here: Path, tiny: str
     rows = Path(f"{name}.partial").read_bytes()
     assert rows.endswith(b"\n")
     assert rows.count(b"\n") > 100
-    assert content(name) == content(f"whole-{name}")
+    assert content_of(name) == content_of(f"whole-{name}")
 
 
 # Waits in the middle of the run until the disk has gone.
@@ -91,9 +91,9 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "path"), [("out.csv", "top/disk"), ("out.csv", "'top/*'"), ("parts/", "top")])
-def test_a_disk_that_goes_away_in_the_middle_of_a_run_costs_no_row(here: Path, tiny: str, name: str, path: str) -> None:
+def test_no_row_is_lost_if_a_disk_is_unmounted_during_a_run(here: Path, tiny: str, name: str, path: str) -> None:
     require("unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt")
-    many(here / "many", 1500)
+    make_images(here / "many", 1500)
     Path("top/disk").mkdir(parents=True)
     Path("paused.py").write_text(PAUSED)
     run = " ".join([*COMMAND, "predict", path, "-m", tiny, "-q", "-o", name, "--batch-size", "4"])
@@ -114,7 +114,7 @@ def test_a_disk_that_goes_away_in_the_middle_of_a_run_costs_no_row(here: Path, t
 
 
 def test_stdout_on_a_full_disk_gets_whole_lines(here: Path, tiny: str) -> None:
-    many(here / "many", 700)
+    make_images(here / "many", 700)
     run = " ".join([*COMMAND, "predict", "many", "many", "-m", tiny, "-q"])
     done = on_small_disk(f"{run} > disk/out.csv; echo $?; cp disk/out.csv .")
     assert done.stderr == "dinoclassify: cannot write stdout: No space left on device\n"
@@ -123,7 +123,7 @@ def test_stdout_on_a_full_disk_gets_whole_lines(here: Path, tiny: str) -> None:
     assert Path("out.csv").stat().st_size > (SMALL - 5) * 1024
 
 
-def test_the_new_file_is_on_the_disk_before_the_old_one_goes(here: Path, tiny: str) -> None:
+def test_the_new_file_is_flushed_to_the_disk_before_the_old_one_is_replaced(here: Path, tiny: str) -> None:
     require("strace", "-o", "/dev/null")
     Path("out.csv").write_text("old")
     calls = "trace=fsync,rename,renameat,renameat2"
@@ -178,7 +178,7 @@ def test_a_disk_that_fails_leaves_the_old_file(here: Path, tiny: str, fault: str
     assert Path("out.csv").read_text().count("\n") == 11
 
 
-def test_what_may_not_be_read_is_a_row_or_said(here: Path, tiny: str) -> None:
+def test_what_may_not_be_read_is_a_failed_row_or_one_line(here: Path, tiny: str) -> None:
     run = [*COMMAND, "predict", "photos", "-m", tiny]
     if os.geteuid() == 0:  # root may read all, but for this
         run = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *run]
@@ -202,8 +202,8 @@ def test_what_may_not_be_read_is_a_row_or_said(here: Path, tiny: str) -> None:
     assert (done.returncode, done.stderr) == (6, f"dinoclassify: cannot write results/out.csv: {why}\n")
 
 
-def test_postscript_runs_nothing(here: Path, tiny: str, cli: Cli) -> None:
-    """Pillow would hand EPS to Ghostscript."""
+def test_postscript_is_not_run(here: Path, tiny: str, cli: Cli) -> None:
+    """Pillow would run Ghostscript for EPS."""
     Path("bin").mkdir()
     Path("bin/gs").write_text(f"#!/bin/sh\ntouch {here}/was-run\n")
     Path("bin/gs").chmod(0o755)
@@ -241,8 +241,8 @@ def test_files_that_change_during_the_run(here: Path, tiny: str) -> None:
     assert [row[5] for row in answers] == ["", "", "vanished", "", "vanished", "truncated"]
 
 
-def test_inference_stops_when_the_reader_goes(here: Path, tiny: str) -> None:
-    """Even where no row is due that could not be written."""
+def test_a_run_ends_when_its_reader_is_closed_even_without_a_row_to_write(here: Path, tiny: str) -> None:
+    """Also while it waits for its list."""
     run = [*COMMAND, "predict", "-", "-m", tiny]
     with subprocess.Popen(
         run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
@@ -266,7 +266,7 @@ ENDED_BY_C = {127, 130, -signal.SIGABRT, -signal.SIGSEGV}
 
 
 @pytest.mark.parametrize("gigabytes", [0.2, 0.6, 2.5])
-def test_little_memory_is_rows_or_one_line(here: Path, tiny: str, gigabytes: float) -> None:
+def test_too_little_memory_is_one_line(here: Path, tiny: str, gigabytes: float) -> None:
     require("prlimit", f"--as={8 << 30}")
     run = ["prlimit", f"--as={int(gigabytes * 2**30)}", *COMMAND, "predict", str(PHOTOS), "-m", tiny, "-q"]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # as users have it
@@ -286,7 +286,7 @@ def test_little_memory_is_rows_or_one_line(here: Path, tiny: str, gigabytes: flo
 
 
 def memory_of_group(group: int) -> int:
-    """Bytes of memory of all processes of a group, but for files; shared pages counted once."""
+    """Bytes of memory of all processes of a group, without mapped files; shared pages count once."""
     total = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -301,8 +301,8 @@ def memory_of_group(group: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_long_run_with_kills_is_the_undisturbed_one(here: Path, tiny: str) -> None:
-    """20,000 files; workers and the run itself are killed at random moments; memory is flat."""
+def test_a_long_run_with_kills_writes_the_same_file_in_flat_memory(here: Path, tiny: str) -> None:
+    """20,000 files; workers and the run itself are killed at random moments."""
     Path("many").mkdir()
     chance = random.Random(4)
     for number in range(20_000):
@@ -349,7 +349,7 @@ def test_a_long_run_with_kills_is_the_undisturbed_one(here: Path, tiny: str) -> 
 
 
 def grown(name: str, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until some more rows are in the file; whether that was before the process ended."""
+    """Wait until the file has more rows; False if the process ends before."""
     before = size_of(name)
     while process.poll() is None:
         if size_of(name) > before + 30_000:

@@ -1,4 +1,4 @@
-"""Locales that are not of UTF-8: rows have the bytes of names as they are, and whoever reads them finds the images."""
+"""Locales other than UTF-8: rows keep the bytes of names, and whoever reads them finds the images."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ NAME = "grün.jpg"
 
 @pytest.fixture(scope="session")
 def latin1(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a shell whose locale is of ISO 8859-1."""
+    """The environment of a shell with an ISO 8859-1 locale."""
     folder = tmp_path_factory.mktemp("locales")
     if shutil.which("localedef") is None:
         pytest.skip("localedef is not there")
@@ -42,7 +42,7 @@ def locale(request: pytest.FixtureRequest) -> dict[str, str]:
     return found
 
 
-def test_rows_of_a_shell_of_utf8_are_found_again(
+def test_rows_written_in_utf8_find_their_images_in_other_locales(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, locale: dict[str, str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -83,7 +83,7 @@ def test_rows_are_the_same_whatever_the_locale(
 
 
 @pytest.mark.parametrize("flags", [[], ["-E"], ["-X", "utf8=0"]])
-def test_python_begins_again_once_with_the_same_arguments(flags: list[str], latin1: dict[str, str]) -> None:
+def test_python_restarts_once_in_utf8_mode_with_the_same_arguments(flags: list[str], latin1: dict[str, str]) -> None:
     code = """
 import os, sys
 from dinoclassify.__main__ import restart_in_utf8_mode
@@ -101,7 +101,7 @@ print(sys.flags.utf8_mode, sys.flags.dev_mode, sys.warnoptions[-1], list(map(os.
     assert said == f"1 True error::UserWarning {[b'-c', NAME.encode(), bytes([103, 114, 0xFC, 110]), b'', b'-W']}"
 
 
-def test_where_all_is_utf8_nothing_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_does_not_restart_where_all_is_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
     from dinoclassify.__main__ import restart_in_utf8_mode
 
     monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("it began again"))

@@ -15,7 +15,7 @@ from dinoclassify.types.source import Source
 from dinoclassify.writers.formats import open_format
 from dinoclassify.writers.output import Output, UpdateOptions
 from dinoclassify.writers.output_file import OutputFile
-from tests.test_pipeline import LABELS, TINY, level_of
+from tests.helpers.levels import LABELS, TINY, level_of
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -71,8 +71,8 @@ def test_half_a_million_paths_are_discovered_lazily(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_of_very_many_images_takes_little_memory(tmp_path: Path) -> None:
-    """A name is all that is kept of an image: 300,000 of them take less than 40 MB, a million less than 130."""
+def test_a_folder_of_300_000_images_takes_little_memory(tmp_path: Path) -> None:
+    """Only the names are kept: 300,000 of them take less than 40 MB, a million less than 130."""
     for number in range(300_000):
         os.close(os.open(tmp_path / f"{number:07}.jpg", os.O_CREAT | os.O_WRONLY))
     before = resident()

@@ -1,4 +1,4 @@
-"""Two hours of `predict --watch`, of which a second passes in a 60th: all that can go wrong with a service, in turn."""
+"""Two hours of `predict --watch`, 60 times as fast: everything that can go wrong with a service, in turn."""
 
 import csv
 import json
@@ -26,11 +26,10 @@ ROOT = os.geteuid() == 0
 
 SCRIPT = f"""
 import sys
-from dinoclassify.discovery import watch
-from dinoclassify.writers import heartbeat
 from dinoclassify.cli import main
-from dinoclassify.writers import rotated_file
-for module in (watching, heartbeat, rotated_file):
+from dinoclassify.discovery import watch
+from dinoclassify.writers import heartbeat, rotated_file
+for module in (watch, heartbeat, rotated_file):
     for name in ("FIRST_RETRY", "LAST_RETRY", "PAUSE", "SETTLED", "EVERY", "FIRST_PAUSE", "LAST_PAUSE"):
         if hasattr(module, name):
             setattr(module, name, getattr(module, name) / {SPEED})
@@ -39,7 +38,7 @@ main()
 
 
 class Service:
-    """A watch that is started again whenever it has died, in a place with disks of its own where root may have them."""
+    """A watch that is started again whenever it has died; for root with disks of its own."""
 
     def __init__(self, place: "Place", model: str) -> None:
         self._enter, self.place = place.enter, place
@@ -90,7 +89,7 @@ def _seconds(text: object) -> float:
 
 
 class Place:
-    """Where the watch runs: for root a mount namespace, in which the output is on a small disk."""
+    """Where the watch runs: for root, a mount namespace in which the output is on a small disk."""
 
     def __init__(self, holder: subprocess.Popen[bytes] | None) -> None:
         self.enter: list[str] = []
@@ -107,7 +106,7 @@ class Place:
 
 @contextmanager
 def place() -> Iterator[Place]:
-    """For anybody but root, and where namespaces are not allowed, the output is on the usual disk."""
+    """A place with a small disk; the usual disk without root or where namespaces are not allowed."""
     command = f"mount -t tmpfs -o size={DISK}k tmpfs out && echo ready && exec sleep 1000"
     if not ROOT or not all(map(shutil.which, ("unshare", "nsenter", "setpriv"))):
         yield Place(None)
@@ -122,7 +121,7 @@ def place() -> Iterator[Place]:
 
 
 class Faults:
-    """What happens to the service, while images come."""
+    """Faults of the service while images arrive."""
 
     def __init__(self, service: Service) -> None:
         self.service, self.place, self.rotations = service, service.place, 0
@@ -134,7 +133,7 @@ class Faults:
         return self.place.output / "labels.csv"
 
     def drop(self, name: str) -> None:
-        """An image that appears whole, or takes the place of its earlier content."""
+        """Put an image into the inbox as a whole, or replace its earlier content."""
         self.images[name] += 1
         photo = self.chance.choice(sorted(PHOTOS.glob("*.jpg"))).read_bytes()
         Path(f".{name}").write_bytes(photo + bytes(self.images[name]))
@@ -267,7 +266,9 @@ class Faults:
 @pytest.mark.slow
 @pytest.mark.trust
 @pytest.mark.timeout(SECONDS + 400)
-def test_every_image_has_one_current_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: str) -> None:
+def test_every_image_has_one_current_row_after_all_faults_of_a_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("inbox", "out", "old", "empty"):
         os.mkdir(name)
@@ -309,12 +310,12 @@ def test_every_image_has_one_current_row(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def rows_with(name: str) -> list[str]:
-    """Where an image has rows."""
+    """The rotated outputs in which an image has rows."""
     return [path.name for path in sorted(Path("old").iterdir()) if f"inbox/{name}," in path.read_text()]
 
 
 def _rows(images: Counter[str]) -> dict[str, list[tuple[str, int, int]]]:
-    """The error code and signature in the rows of each image, in order, from all generations of the output."""
+    """The error code and signature in the rows of each image, in order, from all rotated outputs."""
     rows: dict[str, list[tuple[str, int, int]]] = {name: [] for name in images}
     for path in sorted(Path("old").iterdir()):
         with open(path, newline="") as file:

@@ -1,69 +1,79 @@
-"""The plan of a run that other processes work on: streams, of which an interrupted run has some pieces."""
+"""The chunks of a run in which other processes make the rows of a folder."""
 
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from dinoclassify.results.reader import read_predictions
-from dinoclassify.storage.output_paths import OutputPaths
-from dinoclassify.types.prediction import Label, Prediction
-from dinoclassify.types.source import SequentialContainer, Source
-from dinoclassify.writers import chunks
-from dinoclassify.writers.chunks import ChunkPlan, ChunkResult, Piece, write_rows
-from dinoclassify.writers.formats import open_format
-from dinoclassify.writers.output import Output, UpdateOptions
-from dinoclassify.writers.output_folder import OutputFolder
+from dinoclassify.errors import OutputError
+from dinoclassify.types.prediction import Failure
+from dinoclassify.types.source import ByteRange, SequentialContainer, Source
+from dinoclassify.writers.chunks import Piece, read_chunk, write_rows
+from dinoclassify.writers.manifest import read_manifest
+from tests.helpers.output_folders import JSONL, open_folder, plan_chunks, row_of, rows_in, write_chunks
 
-FOLDER, ARCHIVE = "labels/", "photos.tar"
-CSV = open_format("csv", 1)
-SIZE = 4  # images in a piece
+pytestmark = pytest.mark.usefixtures("small_parts")
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(chunks, "CHUNK", SIZE)
+def test_chunks_are_whole_batches_and_a_stream_is_a_chunk_of_its_own(folder: str, images: list[str]) -> None:
+    sources = [Source(path) for path in images]
+
+    def sizes(sources: list[Source], batch_size: int) -> list[int]:
+        return [len(chunk.sources) for chunk in plan_chunks(folder, batch_size=batch_size).chunks(sources, print)]
+
+    stream = Source("a.tar", SequentialContainer())
+    chunks = list(plan_chunks(folder).chunks([sources[0], stream, *sources[1:5]], print))
+    assert [list(chunk.sources) for chunk in chunks] == [sources[:1], [stream], sources[1:5]]
+    assert sizes(sources, 3) == [3, 3, 3, 1]
+    assert sizes(sources, 8) == [8, 2]
 
 
-def run(images: int, *, stop_after: int | None = None, resume: bool = False) -> int:
-    """Label a stream of so many images; gives the number of pieces made. ``stop_after`` so many it is interrupted."""
-    output = Output.open(OutputFolder(FOLDER, CSV, batch_size=2), CSV.lines, {"model": "m"}, UpdateOptions(resume))
-    with closing(output):
-        plan = ChunkPlan(OutputPaths(FOLDER).journal, CSV.lines, SIZE, retry_failed=False)
-        made = 0
-        for chunk in plan.chunks(
-            output.pending([Source(ARCHIVE, SequentialContainer())], lambda *_: None), on_row=lambda _: None
-        ):
-            for result in pieces(chunk, images):
-                if made == stop_after:
-                    return made
-                plan.add(result.file)
-                made += 1
-        output.finish(output.unnamed(plan.stream_paths()), {}, plan.rows())
-    return made
+def test_the_sources_of_a_chunk_are_read_as_they_were_written(folder: str) -> None:
+    sources = [
+        Source("a\udcff.jpg", signature=(1, 2), position=7),
+        Source("a.zip!b", ByteRange("a.zip", 1, 2, 3, "deflated", 4)),
+        Source("gone", Failure("vanished", "is gone")),
+        Source("a.tar", SequentialContainer(column="image"), signature=(None, None)),
+    ]
+    plan = plan_chunks(folder)
+    chunks = list(plan.chunks(sources, print))
+    assert [source for chunk in chunks for source in read_chunk(plan.work, chunk.name).sources] == sources
 
 
-def pieces(chunk: chunks.Chunk, images: int) -> Iterator[ChunkResult]:
-    numbers = [number for number in range(-(-images // SIZE)) if number not in chunk.done]
-    for number in numbers:
-        made = [
-            Prediction(path, "ok", (Label("fish", 1, 0.5),), size=1, mtime_ns=1)
-            for path in paths(images)[number * SIZE : (number + 1) * SIZE]
-        ]
-        yield write_rows(OutputPaths(FOLDER).journal, Piece(chunk.name, number, number == numbers[-1]), CSV.lines, made)
+def test_rows_of_chunks_are_in_the_order_of_the_inputs(folder: str, images: list[str]) -> None:
+    with closing(open_folder(folder)) as output:
+        plan = plan_chunks(folder)
+        chunks = list(plan.chunks(output.pending(map(Source, images), lambda *_: None), print))
+        write_chunks(plan, reversed(chunks))
+        write_chunks(plan, chunks[1:2])  # again, as when the process that did it has died
+        output.finish(output.unnamed(), {}, plan.rows())
+    assert rows_in(folder) == [(path, "fish") for path in images]
 
 
-def paths(images: int) -> list[str]:
-    return [f"{ARCHIVE}::{number}.jpg" for number in range(images)]
+def test_a_resumed_run_plans_only_the_chunks_without_rows(folder: str, images: list[str]) -> None:
+    output, plan = open_folder(folder), plan_chunks(folder)
+    chunks = list(plan.chunks(output.pending(map(Source, images), lambda *_: None), print))
+    write_chunks(plan, chunks[1:2])
+    with closing(open_folder(folder, resume=True)) as again:
+        plan = plan_chunks(folder)
+        chunks = list(plan.chunks(again.pending(map(Source, images), lambda *_: None), print))
+        paths = [source.path for chunk in chunks for source in chunk.sources]
+        assert paths == images[:4] + images[8:]
+        write_chunks(plan, chunks, lambda path: row_of(path, "bird"))
+        again.finish(again.unnamed(), {}, plan.rows())
+    assert rows_in(folder) == [(path, "fish" if path in images[4:8] else "bird") for path in images]
 
 
-@pytest.mark.parametrize("finished", [False, True])
-def test_a_stream_whose_run_was_interrupted_has_each_row_once(finished: bool) -> None:
-    """Also where a finished folder has its rows already: a stream is read again by each run."""
-    if finished:
-        assert run(10) == 3
-    assert run(10, stop_after=2, resume=finished) == 2
-    run(10, resume=True)
-    assert [row.path for row in read_predictions(FOLDER)] == paths(10)
+def test_a_run_with_missing_rows_cannot_finish(folder: str, images: list[str]) -> None:
+    output, plan = open_folder(folder), plan_chunks(folder)
+    pending = plan.chunks(output.pending(map(Source, images), lambda *_: None), print)
+    chunks = [next(pending)]
+    with pytest.raises(RuntimeError, match="not planned"):
+        output.finish(output.unnamed(), {}, plan.rows())
+    chunks += pending
+    write_chunks(plan, chunks[1:])
+    with pytest.raises(OutputError, match="lacks rows"):
+        output.finish(output.unnamed(), {}, plan.rows())
+    plan.add(write_rows(plan.work, Piece(chunks[0].name, 0, last=True), JSONL.lines, [row_of(images[0])]).file)
+    with pytest.raises(OutputError, match="has 1 row of 4 inputs"):
+        output.finish(output.unnamed(), {}, plan.rows())
+    assert read_manifest(folder) is None

@@ -21,7 +21,6 @@ from dinoclassify.writers.formats.sqlite import refuse_database_in_use
 from dinoclassify.writers.output_file import OutputFile
 
 ROWS = [Prediction(f"{number}.jpg", "ok", (Label("cat", 1, 0.75),), size=1, mtime_ns=2) for number in range(50)]
-
 # What a program that is killed leaves: changes in FILE-wal, or half of them in FILE and the rest in FILE-journal.
 _DIE = """
 import os, sqlite3, sys
@@ -58,7 +57,7 @@ def die(mode: str) -> None:
 
 @contextmanager
 def opened(*statements: str) -> Iterator[None]:
-    """A program that has the database open, and has done this."""
+    """Another program that has the database open, after it executed these statements."""
     with closing(sqlite3.connect("labels.db", isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -66,7 +65,7 @@ def opened(*statements: str) -> Iterator[None]:
 
 
 def recover(name: str) -> None:
-    """What messages tell to run."""
+    """Do what the message tells people to run."""
     with closing(sqlite3.connect(name)) as connection:
         assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
 
@@ -84,7 +83,7 @@ def is_sound() -> bool:
 
 
 @pytest.mark.parametrize("command", [["predict", "."], ["predict", ".", "--resume"], ["merge", "part.db"]])
-def test_a_database_that_is_open_is_refused_before_a_model_is_opened(
+def test_an_open_database_is_refused_before_the_model_is_loaded(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy("labels.db", "part.db")
@@ -101,7 +100,7 @@ def test_a_database_that_is_open_is_refused_before_a_model_is_opened(
 
 
 @pytest.mark.parametrize(("mode", "ending"), [("wal", "-wal"), ("delete", "-journal"), ("persist", "-journal")])
-def test_what_a_program_left_that_died_is_refused_until_it_is_recovered(mode: str, ending: str) -> None:
+def test_the_database_of_a_program_that_died_is_refused_until_it_is_recovered(mode: str, ending: str) -> None:
     die(mode)
     assert f"labels.db{ending} is of a program" in refused()
     recover("labels.db")
@@ -117,7 +116,7 @@ def test_what_a_program_left_that_died_is_refused_until_it_is_recovered(mode: st
         ("BEGIN EXCLUSIVE",),
     ],
 )
-def test_a_file_that_comes_into_use_during_the_run_stays_as_it_is(statements: tuple[str, ...]) -> None:
+def test_a_database_that_another_program_opens_during_the_run_stays_as_it_is(statements: tuple[str, ...]) -> None:
     with opened(*statements):
         with pytest.raises(OutputError, match=r"^cannot write labels.db: "):
             publish("labels.db")
@@ -127,7 +126,7 @@ def test_a_file_that_comes_into_use_during_the_run_stays_as_it_is(statements: tu
     assert is_sound()
 
 
-def test_a_merge_is_refused_too_when_the_file_comes_into_use() -> None:
+def test_merge_refuses_a_database_that_another_program_has_opened() -> None:
     os.rename("labels.db", "part.db")
     Path("part.db.meta.json").write_text('{"made_with": {"format": "sqlite", "top-k": 1}}')
     publish("labels.db")
@@ -138,7 +137,7 @@ def test_a_merge_is_refused_too_when_the_file_comes_into_use() -> None:
 
 
 @pytest.mark.parametrize("mode", ["truncate", "persist", "delete"])
-def test_a_journal_that_is_done_is_left_alone(mode: str) -> None:
+def test_a_finished_sqlite_journal_is_left_alone(mode: str) -> None:
     with opened(f"PRAGMA journal_mode = {mode}", "CREATE TABLE more (text)"):
         assert os.path.exists("labels.db-journal") == (mode != "delete")
         publish("labels.db")
@@ -146,7 +145,7 @@ def test_a_journal_that_is_done_is_left_alone(mode: str) -> None:
     assert is_sound()
 
 
-def test_a_link_is_followed_as_sqlite_does() -> None:
+def test_symbolic_links_are_followed_as_sqlite_follows_them() -> None:
     os.mkdir("links")
     os.symlink("../labels.db", "links/link.db")
     die("wal")
@@ -157,7 +156,7 @@ def test_a_link_is_followed_as_sqlite_does() -> None:
 
 @pytest.mark.parametrize("file", ["gone", "empty"])
 @pytest.mark.parametrize(("ending", "content"), [("-wal", b""), ("-wal", b"x"), ("-journal", b"x")])
-def test_changes_of_a_database_that_is_gone_are_named(file: str, ending: str, content: bytes) -> None:
+def test_the_changes_of_a_removed_database_are_named(file: str, ending: str, content: bytes) -> None:
     os.unlink("labels.db")
     if file == "empty":
         Path("labels.db").touch()

@@ -1,0 +1,80 @@
+"""The cache of converted models and other folders that are costly to make."""
+
+import errno
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dinoclassify.storage import cache
+from tests.conftest import Refuse
+
+
+def write_made(folder: Path) -> None:
+    (folder / "made").write_text("made")
+
+
+def test_a_warning_about_an_unwritable_cache_is_logged_once_with_the_cure(
+    no_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = cache.kept_folder("a", {}, write_made)
+    assert (first / "made").read_text() == "made"
+    assert first.parent == no_cache
+    assert cache.kept_folder("a", {}, write_made) == first
+    cache.kept_folder("b", {}, write_made)
+    (message,) = caplog.messages
+    assert message.startswith(f"nothing can be kept in {no_cache.parent}/file/dinoclassify (Not a directory), so that ")
+    assert "set XDG_CACHE_HOME to a folder" in message
+
+
+def test_temporary_folders_of_killed_runs_are_removed_and_those_of_others_stay(no_cache: Path) -> None:
+    code = """
+import sys, tempfile, time
+from dinoclassify.storage import cache
+tempfile.tempdir = sys.argv[1]
+print(cache.kept_folder(sys.argv[2], {}, lambda folder: None), flush=True)
+time.sleep(60)
+"""
+    others = no_cache / "dinoclassify-mine"
+    others.mkdir()
+
+    @contextmanager
+    def other(name: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+        command = [sys.executable, "-c", code, str(no_cache), name]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            yield process, Path(process.stdout.readline().strip())
+            process.kill()
+
+    with other("dead") as (process, left):
+        process.kill()
+        process.wait()
+        with other("alive") as (_, used):
+            assert not left.exists(), "swept by the second"
+            mine = cache.kept_folder("c", {}, write_made)
+            assert used.is_dir()
+            assert others.is_dir()
+            assert mine.is_dir()
+    cache.kept_folder("d", {}, write_made)
+    assert not used.exists()
+
+
+def test_the_cache_is_used_even_where_files_cannot_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuse_locks: Refuse, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    refuse_locks(errno.ENOLCK)
+    made = cache.kept_folder("a", {}, write_made)
+    assert made.parent == tmp_path / "dinoclassify"
+    assert cache.find_kept("a", {}) is not None
+
+    def slow(folder: Path) -> None:
+        write_made(folder)
+        shutil.copytree(made, cache.cache_root() / f"b-{made.name[-8:]}")  # another process is faster
+
+    assert (cache.kept_folder("b", {}, slow) / "made").exists()
+    assert caplog.messages == []
