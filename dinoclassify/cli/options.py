@@ -105,11 +105,7 @@ Follow = Annotated[bool, _input("--follow", help="Walk into symbolic links to fo
 MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse images with more pixels.")]
 Timeout = Annotated[float, _input(min=0.1, metavar="SECONDS", help="Fail an image that takes longer.")]
 PrivateUrls = Annotated[
-    bool,
-    _input(
-        "--allow-private-urls",
-        help="Also read web addresses in private networks and on this machine.",
-    ),
+    bool, _input("--allow-private-urls", help="Also read web addresses in private networks and on this machine.")
 ]
 Shard = Annotated[
     filters.Shard | None,
@@ -125,10 +121,7 @@ Offline = Annotated[bool, _model("--offline", help="Never ask the network.")]
 Device = Annotated[str, _model(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionName = Annotated[RequestedPrecision, _model(help="The model's arithmetic.")]
 Runtime = Annotated[RuntimeName, _model(help="What runs the model.")]
-Compile = Annotated[
-    bool,
-    _model("--compile", help="Compile the model with torch first: minutes, for long runs."),
-]
+Compile = Annotated[bool, _model("--compile", help="Compile the model with torch first: minutes, for long runs.")]
 BatchSize = Annotated[int | None, _model(parser=_number_or_auto, metavar="auto|N", help="Images in one forward pass.")]
 Workers = Annotated[
     int | None, _model("--workers", "-j", parser=_number_or_auto, metavar="auto|N", help="Processes that decode.")
@@ -164,8 +157,7 @@ TargetPrecision = Annotated[
 ]
 AsCsv = Annotated[bool, _output("--csv", help="Print the figures of each class as CSV.")]
 Plots = Annotated[
-    str | None,
-    _output(metavar="DIR", help="Draw the confusion matrix, reliability and thresholds into this folder."),
+    str | None, _output(metavar="DIR", help="Draw the confusion matrix, reliability and thresholds into this folder.")
 ]
 PlotFormat = Annotated[Literal["png", "svg"], _output(help="File format of the plots.")]
 OutputFile = Annotated[
@@ -248,8 +240,7 @@ WithCompanions = Annotated[
     ),
 ]
 UncertainTo = Annotated[
-    str | None,
-    _output(metavar="NAME", help="Put uncertain images into this folder of DIR; else they are left alone."),
+    str | None, _output(metavar="NAME", help="Put uncertain images into this folder of DIR; else they are left alone.")
 ]
 FailedTo = Annotated[
     str | None, _output(metavar="NAME", help="Put failed images into this folder of DIR; else they are left alone.")
@@ -264,10 +255,7 @@ UndoTo = Annotated[
     _run("--to", metavar="ROOT", help="With --undo: put images back only below this folder; for journals of others."),
 ]
 
-SidecarFormat = Annotated[
-    formats.SidecarFormat,
-    _output("--format", "-f", help="File format of the sidecars."),
-]
+SidecarFormat = Annotated[formats.SidecarFormat, _output("--format", "-f", help="File format of the sidecars.")]
 Naming = Annotated[Literal["full", "stem"], _output(help="full: x.jpg has x.jpg.xmp; stem: it has x.xmp.")]
 SidecarsInto = Annotated[
     str | None, _output(metavar="DIR", help="Write sidecars below this folder, rather than beside the images.")
@@ -300,8 +288,7 @@ Link = Annotated[bool, _output("--link", help="Show all other images, too, from 
 
 Watch = Annotated[bool, _run("--watch", help="Keep running, and label images that arrive in the folders.")]
 StatusFile = Annotated[
-    str | None,
-    _run("--status", metavar="FILE", help="With --watch: keep a JSON file with its state, for monitoring."),
+    str | None, _run("--status", metavar="FILE", help="With --watch: keep a JSON file with its state, for monitoring.")
 ]
 
 Engine = Annotated[Literal["local", "ray"], _run(help="local: this machine; ray: all machines of a Ray cluster.")]

@@ -86,11 +86,7 @@ class Output(Generic[R]):
 
     @classmethod
     def open(
-        cls,
-        destination: Destination[R],
-        lines: Lines[R],
-        fingerprint: Mapping[str, object],
-        options: UpdateOptions,
+        cls, destination: Destination[R], lines: Lines[R], fingerprint: Mapping[str, object], options: UpdateOptions
     ) -> "Output[R]":
         """Read what earlier runs left, and begin the journal or continue that of an interrupted run.
 
@@ -107,11 +103,7 @@ class Output(Generic[R]):
         fingerprint, folder = as_json(fingerprint), os.getcwd()
         destination.recover()
         earlier = read_earlier_runs(destination, lines, fingerprint, folder, resume=options.resume, fresh=options.fresh)
-        meta = {
-            "made_with": fingerprint,
-            "adds_to_output": earlier.finished is not None,
-            "working_folder": folder,
-        }
+        meta = {"made_with": fingerprint, "adds_to_output": earlier.finished is not None, "working_folder": folder}
         output = cls(destination, earlier, meta, options)
         if earlier.interrupted:
             destination.journal.resume()

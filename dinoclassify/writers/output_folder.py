@@ -19,14 +19,7 @@ from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import name_some
 from dinoclassify.storage.atomic import as_output_errors, is_temporary
 from dinoclassify.storage.atomic_folder import put_folder_in_place
-from dinoclassify.storage.remote.filesystem import (
-    is_local,
-    local_copy,
-    names_in,
-    open_place,
-    write_file,
-    writing_file,
-)
+from dinoclassify.storage.remote.filesystem import is_local, local_copy, names_in, open_place, write_file, writing_file
 from dinoclassify.writers.folder_journal import FolderJournal
 from dinoclassify.writers.formats import EXCEL, FORMATS
 from dinoclassify.writers.formats.base import R, RowFormat
