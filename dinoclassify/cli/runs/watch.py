@@ -16,7 +16,7 @@ from dinoclassify.cli.runs.progress import log_model, with_progress
 from dinoclassify.cli.runs.request import Request
 from dinoclassify.cli.runs.signals import Stopped, ending_with_reader, finishing_batches, hanging_up
 from dinoclassify.cli.runs.summary import describe_counts, exit_code
-from dinoclassify.cli.runs.to_file import run_fingerprint, run_metadata
+from dinoclassify.cli.runs.to_file import run_fingerprint
 from dinoclassify.cli.terminal import hush, say
 from dinoclassify.discovery.containers.archive import is_archive
 from dinoclassify.discovery.filters import has_image_suffix
@@ -143,6 +143,8 @@ def _watch(
             heartbeat.beat()
 
     def finish(why: object = None) -> None:
+        from dinoclassify.writers.provenance import run_metadata
+
         notify("STOPPING=1")
         try:
             if origin is not None:
