@@ -1,7 +1,8 @@
 """The options, each defined once, as types for the parameters of commands."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +11,7 @@ from dinoclassify.results.sidecars import formats
 from dinoclassify.types.compute import RequestedPrecision, RuntimeName
 from dinoclassify.types.limit import Limit as RowLimit
 from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
+from dinoclassify.writers.formats import Format as FileFormat
 
 DASH = "-"  # stdin as an input, stdout as the output
 MOST = 100_000  # images in a batch, processes, labels in a row, thumbnails
@@ -20,6 +22,12 @@ _model = partial(typer.Option, show_envvar=False, rich_help_panel="Model")
 _prediction = partial(typer.Option, show_envvar=False, rich_help_panel="Prediction")
 _output = partial(typer.Option, show_envvar=False, rich_help_panel="Output")
 _run = partial(typer.Option, show_envvar=False, rich_help_panel="Run")
+
+
+def _format_option(formats: Sequence[FileFormat]) -> Any:
+    names = [each.name for each in formats]
+    help_text = f"By default from the suffix of FILE; {names[0]} for stdout."
+    return _output("--format", "-f", metavar="|".join(names), help=help_text)
 
 
 def _number_or_auto(text: str) -> int | None:
@@ -128,9 +136,15 @@ Workers = Annotated[
 ]
 Exact = Annotated[bool, _model("--exact", help='Decode and resize exactly as transformers with backend="pil" does.')]
 
-TopK = Annotated[int, _prediction("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels in each row.")]
-Threshold = Annotated[
-    float, _prediction(parser=_share, metavar="P", help="A row whose best score is lower is marked uncertain.")
+_top_k = partial(_prediction, "--top-k", "-k", min=1, max=MOST, metavar="N")
+_score = partial(_prediction, parser=_share, metavar="P")
+TopK = Annotated[int, _top_k(help="Labels in each row.")]
+MostLabels = Annotated[int, _top_k(help="At most this many labels of an image.")]
+Threshold = Annotated[float, _score(help="A row whose best score is lower is marked uncertain.")]
+MinScore = Annotated[float, _score(help="Count rows with a lower score as uncertain.")]
+LeastScore = Annotated[float, _score(help="Leave out labels with a lower score.")]
+TargetPrecision = Annotated[
+    float | None, _score(help="Suggest the --threshold from which on this share of the labels is right.")
 ]
 Normalize = Annotated[bool, _prediction("--normalize", help="Scale the features of each image to length 1.")]
 Dtype = Annotated[Literal["fp32", "fp16"], _prediction(help="Number format of the features.")]
@@ -149,12 +163,6 @@ Force = Annotated[bool, _output("--force", help="Replace an existing model.")]
 Predictions = Annotated[
     str | None, _input(metavar="FILE", help="Take the rows of this file, which predict wrote; no model is run.")
 ]
-TargetPrecision = Annotated[
-    float | None,
-    _prediction(
-        parser=_share, metavar="P", help="Suggest the --threshold from which on this share of the labels is right."
-    ),
-]
 AsCsv = Annotated[bool, _output("--csv", help="Print the figures of each class as CSV.")]
 Plots = Annotated[
     str | None, _output(metavar="DIR", help="Draw the confusion matrix, reliability and thresholds into this folder.")
@@ -163,24 +171,9 @@ PlotFormat = Annotated[Literal["png", "svg"], _output(help="File format of the p
 OutputFile = Annotated[
     str, _output("--output", "-o", metavar="FILE|-", help="Write to this file, complete or not at all; - is stdout.")
 ]
-RowsTo = Annotated[
-    str,
-    _output(
-        "--output",
-        "-o",
-        metavar="FILE|DIR/|-",
-        help="Write to this file, or in parts to this folder, complete or not at all; - is stdout.",
-    ),
-]
-Format = Annotated[
-    str | None,
-    _output(
-        "--format",
-        "-f",
-        metavar="|".join(each.name for each in FORMATS),
-        help="By default from the suffix of FILE; csv for stdout.",
-    ),
-]
+_ROWS_TO = "Write to this file, or in parts to this folder, complete or not at all; - is stdout."
+RowsTo = Annotated[str, _output("--output", "-o", metavar="FILE|DIR/|-", help=_ROWS_TO)]
+Format = Annotated[str | None, _format_option(FORMATS)]
 
 Fresh = Annotated[bool, _output("--fresh", help="Start over: discard the rows of an interrupted run.")]
 Resume = Annotated[
@@ -197,15 +190,7 @@ MaxPrune = Annotated[
 ErrorsTo = Annotated[
     str | None, _output(metavar="FILE", help="Write the paths of failed rows, as a list for --files-from.")
 ]
-FeatureFormat = Annotated[
-    str | None,
-    _output(
-        "--format",
-        "-f",
-        metavar="|".join(each.name for each in FEATURE_FORMATS),
-        help="By default from the suffix of FILE; parquet for stdout.",
-    ),
-]
+FeatureFormat = Annotated[str | None, _format_option(FEATURE_FORMATS)]
 ExcelSafe = Annotated[bool, _output("--excel-safe", help="CSV in which a spreadsheet finds no formulas.")]
 
 Groups = Annotated[
@@ -217,7 +202,6 @@ Groups = Annotated[
 Results = Annotated[
     str | None, typer.Argument(metavar="RESULTS", help="A file that `predict` wrote, or - for its rows on stdin.")
 ]
-MinScore = Annotated[float, _prediction(parser=_share, metavar="P", help="Count rows with a lower score as uncertain.")]
 Only = Annotated[
     list[str] | None,
     _prediction(metavar="LABEL|GROUP", help="Take only rows of this label or group, whatever the case; repeatable."),
@@ -264,10 +248,6 @@ Prefix = Annotated[
     str, _output(metavar="WORD", help="The root of our labels in the tree of keywords: dino has dino|tench.")
 ]
 Remove = Annotated[bool, _run("--remove", help="Take our labels out of the sidecars of these images.")]
-MostLabels = Annotated[
-    int, _prediction("--top-k", "-k", min=1, max=MOST, metavar="N", help="At most this many labels of an image.")
-]
-LeastScore = Annotated[float, _prediction(parser=_share, metavar="P", help="Leave out labels with a lower score.")]
 
 Parts = Annotated[
     list[str] | None,

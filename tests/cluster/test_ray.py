@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dinoclassify.cluster.transport import pack, pieces_of, unpack
+from dinoclassify.cluster.tasks import pack, pieces_of, unpack
 from dinoclassify.decoding.batch import Batch, DecodedImage
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.storage.output_paths import OutputPaths

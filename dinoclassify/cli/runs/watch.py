@@ -89,10 +89,7 @@ def _check_status(status: str, request: Request) -> None:
 
 
 def watch_rows(open_job: "Callable[[], Job[R]]", request: Request, status: str | None) -> int:
-    """Write a row for each image that exists or arrives, until a signal comes. Returns the exit code.
-
-    ``status`` is the file for monitoring, if any.
-    """
+    """Write a row for each image that exists or arrives, until a signal comes. Returns the exit code."""
     path, wait = request.target.local_file, request.output_options.wait
     tally = Tally(request.output_options.failure_limit)
     with (
@@ -133,7 +130,6 @@ def _watch(
     hang_ups: SimpleQueue[None],
     status: str | None,
 ) -> None:
-    """Write a row for each image, until a signal or a limit ends it."""
     inputs, file = request.inputs, request.target.file
     images = output.open(partial(Watch, partial(find_inputs, replace(inputs, limit=None)), _roots(request)), tally)
     heartbeat = Heartbeat(status, lambda: _state(images, output, tally, file))
