@@ -19,11 +19,7 @@ _MOST_WARNINGS = 20
 
 
 def reject_options(context: typer.Context, parameters: Collection[str], why: str) -> None:
-    """Refuse options and arguments that would have no effect.
-
-    Raises:
-        UsageError: one of them stands on the command line.
-    """
+    """Raise UsageError if one of these options and arguments, which would have no effect, is on the command line."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name in parameters and source is not None and source.name == "COMMANDLINE":
@@ -32,11 +28,7 @@ def reject_options(context: typer.Context, parameters: Collection[str], why: str
 
 
 def require_results(results: str | None) -> str:
-    """Return the name of the file of rows.
-
-    Raises:
-        UsageError: the command line names none.
-    """
+    """Return the name of the file of rows. Raises UsageError if the command line has none."""
     if not results:
         raise UsageError("name a file that predict wrote, or - for its rows on stdin")
     return results

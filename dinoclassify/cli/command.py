@@ -101,11 +101,7 @@ class Group(TyperGroup):
     """The commands; explains an argument that is no command."""
 
     def resolve_command(self, context: Any, args: list[str]) -> Any:  # Typer's own types are private
-        """Return the command.
-
-        Raises:
-            UsageError: there is no command of this name.
-        """
+        """Return the command. Raises UsageError if there is none of this name."""
         name = args[0]
         if name in self.commands:
             return super().resolve_command(context, args)

@@ -22,11 +22,7 @@ class Truth:
 
 
 def read_truth(truth: TruthOptions) -> Truth:
-    """Read the labelled images.
-
-    Raises:
-        UsageError, NoInputsError: see `discovery.labelled`.
-    """
+    """Read the labelled images. Raises UsageError or NoInputsError, see `discovery.labelled`."""
     if truth.labels_from is None:
         if truth.folder is None:
             raise UsageError("name a folder with one folder for each class, or --labels-from a table")

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast
 
@@ -73,14 +73,9 @@ class ModelOptions:
 
     def arguments(self) -> ModelArguments:
         """Return all but the name, as keyword arguments of `Classifier` and `Encoder`."""
-        return {
-            "revision": self.revision,
-            "offline": self.offline,
-            "device": self.device,
-            "precision": self.precision,
-            "runtime": self.runtime,
-            "compiled": self.compiled,
-        }
+        arguments = asdict(self)
+        del arguments["model"]
+        return cast(ModelArguments, arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +92,7 @@ class InferenceOptions:
         self, timer: StageTimer, stop: Callable[[], bool], *, live: bool = False, private_urls: bool = False
     ) -> RunOptions:
         """Return these options, with a timer and a way to stop the run, as a model takes them."""
-        return RunOptions(
-            batch_size=self.batch_size,
-            workers=self.workers,
-            exact=self.exact,
-            max_pixels=self.max_pixels,
-            timeout=self.timeout,
-            private_urls=private_urls,
-            live=live,
-            timer=timer,
-            stop=stop,
-        )
+        return RunOptions(**asdict(self), private_urls=private_urls, live=live, timer=timer, stop=stop)
 
 
 @dataclass(frozen=True, slots=True)

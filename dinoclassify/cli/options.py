@@ -1,7 +1,8 @@
 """The options, each defined once, as types for the parameters of commands."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +11,7 @@ from dinoclassify.results.sidecars import formats
 from dinoclassify.types.compute import RequestedPrecision, RuntimeName
 from dinoclassify.types.limit import Limit as RowLimit
 from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
+from dinoclassify.writers.formats import Format as FileFormat
 
 DASH = "-"  # stdin as an input, stdout as the output
 MOST = 100_000  # images in a batch, processes, labels in a row, thumbnails
@@ -20,6 +22,12 @@ _model = partial(typer.Option, show_envvar=False, rich_help_panel="Model")
 _prediction = partial(typer.Option, show_envvar=False, rich_help_panel="Prediction")
 _output = partial(typer.Option, show_envvar=False, rich_help_panel="Output")
 _run = partial(typer.Option, show_envvar=False, rich_help_panel="Run")
+
+
+def _format_option(formats: Sequence[FileFormat]) -> Any:
+    names = [each.name for each in formats]
+    help_text = f"By default from the suffix of FILE; {names[0]} for stdout."
+    return _output("--format", "-f", metavar="|".join(names), help=help_text)
 
 
 def _number_or_auto(text: str) -> int | None:
@@ -105,11 +113,7 @@ Follow = Annotated[bool, _input("--follow", help="Walk into symbolic links to fo
 MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse images with more pixels.")]
 Timeout = Annotated[float, _input(min=0.1, metavar="SECONDS", help="Fail an image that takes longer.")]
 PrivateUrls = Annotated[
-    bool,
-    _input(
-        "--allow-private-urls",
-        help="Also read web addresses in private networks and on this machine.",
-    ),
+    bool, _input("--allow-private-urls", help="Also read web addresses in private networks and on this machine.")
 ]
 Shard = Annotated[
     filters.Shard | None,
@@ -125,19 +129,22 @@ Offline = Annotated[bool, _model("--offline", help="Never ask the network.")]
 Device = Annotated[str, _model(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionName = Annotated[RequestedPrecision, _model(help="The model's arithmetic.")]
 Runtime = Annotated[RuntimeName, _model(help="What runs the model.")]
-Compile = Annotated[
-    bool,
-    _model("--compile", help="Compile the model with torch first: minutes, for long runs."),
-]
+Compile = Annotated[bool, _model("--compile", help="Compile the model with torch first: minutes, for long runs.")]
 BatchSize = Annotated[int | None, _model(parser=_number_or_auto, metavar="auto|N", help="Images in one forward pass.")]
 Workers = Annotated[
     int | None, _model("--workers", "-j", parser=_number_or_auto, metavar="auto|N", help="Processes that decode.")
 ]
 Exact = Annotated[bool, _model("--exact", help='Decode and resize exactly as transformers with backend="pil" does.')]
 
-TopK = Annotated[int, _prediction("--top-k", "-k", min=1, max=MOST, metavar="N", help="Labels in each row.")]
-Threshold = Annotated[
-    float, _prediction(parser=_share, metavar="P", help="A row whose best score is lower is marked uncertain.")
+_top_k = partial(_prediction, "--top-k", "-k", min=1, max=MOST, metavar="N")
+_score = partial(_prediction, parser=_share, metavar="P")
+TopK = Annotated[int, _top_k(help="Labels in each row.")]
+MostLabels = Annotated[int, _top_k(help="At most this many labels of an image.")]
+Threshold = Annotated[float, _score(help="A row whose best score is lower is marked uncertain.")]
+MinScore = Annotated[float, _score(help="Count rows with a lower score as uncertain.")]
+LeastScore = Annotated[float, _score(help="Leave out labels with a lower score.")]
+TargetPrecision = Annotated[
+    float | None, _score(help="Suggest the --threshold from which on this share of the labels is right.")
 ]
 Normalize = Annotated[bool, _prediction("--normalize", help="Scale the features of each image to length 1.")]
 Dtype = Annotated[Literal["fp32", "fp16"], _prediction(help="Number format of the features.")]
@@ -156,39 +163,17 @@ Force = Annotated[bool, _output("--force", help="Replace an existing model.")]
 Predictions = Annotated[
     str | None, _input(metavar="FILE", help="Take the rows of this file, which predict wrote; no model is run.")
 ]
-TargetPrecision = Annotated[
-    float | None,
-    _prediction(
-        parser=_share, metavar="P", help="Suggest the --threshold from which on this share of the labels is right."
-    ),
-]
 AsCsv = Annotated[bool, _output("--csv", help="Print the figures of each class as CSV.")]
 Plots = Annotated[
-    str | None,
-    _output(metavar="DIR", help="Draw the confusion matrix, reliability and thresholds into this folder."),
+    str | None, _output(metavar="DIR", help="Draw the confusion matrix, reliability and thresholds into this folder.")
 ]
 PlotFormat = Annotated[Literal["png", "svg"], _output(help="File format of the plots.")]
 OutputFile = Annotated[
     str, _output("--output", "-o", metavar="FILE|-", help="Write to this file, complete or not at all; - is stdout.")
 ]
-RowsTo = Annotated[
-    str,
-    _output(
-        "--output",
-        "-o",
-        metavar="FILE|DIR/|-",
-        help="Write to this file, or in parts to this folder, complete or not at all; - is stdout.",
-    ),
-]
-Format = Annotated[
-    str | None,
-    _output(
-        "--format",
-        "-f",
-        metavar="|".join(each.name for each in FORMATS),
-        help="By default from the suffix of FILE; csv for stdout.",
-    ),
-]
+_ROWS_TO = "Write to this file, or in parts to this folder, complete or not at all; - is stdout."
+RowsTo = Annotated[str, _output("--output", "-o", metavar="FILE|DIR/|-", help=_ROWS_TO)]
+Format = Annotated[str | None, _format_option(FORMATS)]
 
 Fresh = Annotated[bool, _output("--fresh", help="Start over: discard the rows of an interrupted run.")]
 Resume = Annotated[
@@ -205,15 +190,7 @@ MaxPrune = Annotated[
 ErrorsTo = Annotated[
     str | None, _output(metavar="FILE", help="Write the paths of failed rows, as a list for --files-from.")
 ]
-FeatureFormat = Annotated[
-    str | None,
-    _output(
-        "--format",
-        "-f",
-        metavar="|".join(each.name for each in FEATURE_FORMATS),
-        help="By default from the suffix of FILE; parquet for stdout.",
-    ),
-]
+FeatureFormat = Annotated[str | None, _format_option(FEATURE_FORMATS)]
 ExcelSafe = Annotated[bool, _output("--excel-safe", help="CSV in which a spreadsheet finds no formulas.")]
 
 Groups = Annotated[
@@ -225,7 +202,6 @@ Groups = Annotated[
 Results = Annotated[
     str | None, typer.Argument(metavar="RESULTS", help="A file that `predict` wrote, or - for its rows on stdin.")
 ]
-MinScore = Annotated[float, _prediction(parser=_share, metavar="P", help="Count rows with a lower score as uncertain.")]
 Only = Annotated[
     list[str] | None,
     _prediction(metavar="LABEL|GROUP", help="Take only rows of this label or group, whatever the case; repeatable."),
@@ -248,8 +224,7 @@ WithCompanions = Annotated[
     ),
 ]
 UncertainTo = Annotated[
-    str | None,
-    _output(metavar="NAME", help="Put uncertain images into this folder of DIR; else they are left alone."),
+    str | None, _output(metavar="NAME", help="Put uncertain images into this folder of DIR; else they are left alone.")
 ]
 FailedTo = Annotated[
     str | None, _output(metavar="NAME", help="Put failed images into this folder of DIR; else they are left alone.")
@@ -264,10 +239,7 @@ UndoTo = Annotated[
     _run("--to", metavar="ROOT", help="With --undo: put images back only below this folder; for journals of others."),
 ]
 
-SidecarFormat = Annotated[
-    formats.SidecarFormat,
-    _output("--format", "-f", help="File format of the sidecars."),
-]
+SidecarFormat = Annotated[formats.SidecarFormat, _output("--format", "-f", help="File format of the sidecars.")]
 Naming = Annotated[Literal["full", "stem"], _output(help="full: x.jpg has x.jpg.xmp; stem: it has x.xmp.")]
 SidecarsInto = Annotated[
     str | None, _output(metavar="DIR", help="Write sidecars below this folder, rather than beside the images.")
@@ -276,10 +248,6 @@ Prefix = Annotated[
     str, _output(metavar="WORD", help="The root of our labels in the tree of keywords: dino has dino|tench.")
 ]
 Remove = Annotated[bool, _run("--remove", help="Take our labels out of the sidecars of these images.")]
-MostLabels = Annotated[
-    int, _prediction("--top-k", "-k", min=1, max=MOST, metavar="N", help="At most this many labels of an image.")
-]
-LeastScore = Annotated[float, _prediction(parser=_share, metavar="P", help="Leave out labels with a lower score.")]
 
 Parts = Annotated[
     list[str] | None,
@@ -300,8 +268,7 @@ Link = Annotated[bool, _output("--link", help="Show all other images, too, from 
 
 Watch = Annotated[bool, _run("--watch", help="Keep running, and label images that arrive in the folders.")]
 StatusFile = Annotated[
-    str | None,
-    _run("--status", metavar="FILE", help="With --watch: keep a JSON file with its state, for monitoring."),
+    str | None, _run("--status", metavar="FILE", help="With --watch: keep a JSON file with its state, for monitoring.")
 ]
 
 Engine = Annotated[Literal["local", "ray"], _run(help="local: this machine; ray: all machines of a Ray cluster.")]

@@ -47,12 +47,8 @@ _PLANNER_TIMEOUT = 2.0  # seconds to wait for the planning thread at the end
 def probe_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) -> Origin[R]:
     """Open the model where a replica would, and return what it is.
 
-    Args:
-        open_job: opens the model.
-        gpus: see `completed_chunks`.
-
     Raises:
-        DinoclassifyError: `open_job` raised it; or the nodes have another version of this program, or none.
+        DinoclassifyError: ``open_job`` raised it; or the nodes have another version of this program, or none.
     """
     plan_resources(gpus)  # raises where Ray would wait forever
     describe: Any = ray.remote(num_cpus=0, num_gpus=gpus_per_replica(gpus), max_retries=-1)(describe_job)
@@ -60,9 +56,9 @@ def probe_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) ->
         version: str
         origin: Origin[R]
         version, origin = ray.get(describe.remote(open_job, os.getcwd()))
-    here = __version__
-    if version != here:
-        raise UsageError(f"the nodes of the cluster have dinoclassify {version}, this one {here}: install the same")
+    if version != __version__:
+        versions = f"the nodes of the cluster have dinoclassify {version}, this one {__version__}"
+        raise UsageError(f"{versions}: install the same")
     return origin
 
 

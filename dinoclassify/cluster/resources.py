@@ -13,28 +13,17 @@ _CPUS = 2  # processors of a decoding worker where models run on processors too,
 
 @dataclass(frozen=True, slots=True)
 class ResourcePlan:
-    """The resources that a run uses.
+    """The resources that a run uses."""
 
-    Attributes:
-        workers: tasks that decode at the same time.
-        cpus_per_worker: processors of each.
-        replicas: copies of the model.
-        max_replicas: copies of the model when nodes join the cluster; None for any number.
-        replica_options: Ray's options for each copy.
-    """
-
-    workers: int
+    workers: int  # tasks that decode at the same time
     cpus_per_worker: int
-    replicas: int
-    max_replicas: int | None
-    replica_options: Mapping[str, Any]
+    replicas: int  # copies of the model
+    max_replicas: int | None  # when nodes join the cluster; None for any number
+    replica_options: Mapping[str, Any]  # Ray's, for each copy
 
 
 def plan_resources(gpus: float | None) -> ResourcePlan:
-    """Return what a run uses of the cluster in its present size.
-
-    Args:
-        gpus: see `cluster.engine.completed_chunks`.
+    """Return what a run uses of the cluster in its present size; for ``gpus`` see `gpus_per_replica`.
 
     Raises:
         UsageError: no node has room for a worker, or for a replica.

@@ -1,18 +1,23 @@
-"""What runs on the nodes of a cluster: decoding a chunk into pieces, and classifying a piece."""
+"""What runs on the nodes of a cluster: decoding a chunk into pieces, and classifying a piece.
+
+Arrow blocks carry the pieces from one process to another.
+"""
 
 import itertools
 import os
 import pickle
 import platform
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Generic
 
+import numpy as np
 import pyarrow as pa
 import torch
 
-from dinoclassify.cluster.transport import pack, pieces_of, unpack
+from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import load_batches
+from dinoclassify.decoding.shared_memory import empty
 from dinoclassify.discovery.location import is_relative_file
 from dinoclassify.errors import UsageError
 from dinoclassify.loaded_model import Job
@@ -27,7 +32,7 @@ from dinoclassify.writers.provenance import Origin
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How images are decoded; see `decoding.loader.load_batches`."""
+    """How images are decoded: arguments of `decoding.loader.load_batches`."""
 
     batch_size: int
     exact: bool
@@ -38,23 +43,14 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class DecodeTask:
-    """What decoding a chunk needs.
+    """What decoding a chunk needs."""
 
-    Attributes:
-        work: the folder of the plan.
-        folder: the working folder of the driver.
-        preprocessing: that of the model.
-        decoding: how images are decoded.
-        expand: yields the sources in a `SequentialContainer`.
-        piece_size: inputs in a piece.
-    """
-
-    work: str
-    folder: str
+    work: str  # the folder of the plan
+    folder: str  # the working folder of the driver
     preprocessing: Preprocessing | OpaqueProcessor
     decoding: Decoding
-    expand: Callable[[Source], Iterator[Source]]
-    piece_size: int
+    expand: Callable[[Source], Iterator[Source]]  # yields the sources in a `SequentialContainer`
+    piece_size: int  # inputs
 
 
 def describe_job(open_job: Callable[[], Job[R]], folder: str) -> tuple[str, Origin[R]]:
@@ -72,17 +68,7 @@ def decode_chunk(block: pa.Table, *, task: DecodeTask) -> Iterator[pa.Table]:
     (name,) = block["chunk"].to_pylist()
     chunk = read_chunk(task.work, name)
     _enter(task.folder, *(source.path for source in chunk.sources))
-    decoding = task.decoding
-    batches = load_batches(
-        _sources(chunk, task),
-        task.preprocessing,
-        batch_size=decoding.batch_size,
-        workers=1,
-        exact=decoding.exact,
-        max_pixels=decoding.max_pixels,
-        timeout=decoding.timeout,
-        private=decoding.private,
-    )
+    batches = load_batches(_sources(chunk, task), task.preprocessing, workers=1, **asdict(task.decoding))
     numbers = (number for number in itertools.count() if number not in chunk.done)
     pieces = pieces_of(batches, task.piece_size)
     piece = next(pieces, [])
@@ -132,3 +118,36 @@ def _enter(folder: str, *paths: str) -> None:
         if relative is not None:
             why = f"{platform.node()} cannot enter {folder}, in which {relative} begins ({error.strerror})"
             raise UsageError(f"{why}: name absolute paths, or share that folder with all machines") from error
+
+
+def pieces_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Yield lists of batches with ``size`` inputs each. Deterministic: a retried task must produce the same pieces."""
+    piece: list[Batch] = []
+    for batch in batches:
+        piece.append(batch)
+        if sum(len(batch.inputs) for batch in piece) >= size:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+def pack(piece: Piece, batches: Sequence[Batch]) -> pa.Table:
+    """Return a piece as a block: the bytes of the pixels, and everything else pickled."""
+    pixels = [batch.pixels.numpy() for batch in batches]
+    rest = [replace(batch, pixels=torch.empty(0)) for batch in batches]
+    shapes = [(array.shape, array.dtype.name) for array in pixels]
+    contents = [array.reshape(-1).view(np.uint8).data for array in pixels]
+    described = pickle.dumps((piece, rest, shapes))
+    return pa.table({"piece": [described], "pixels": pa.array([contents], pa.list_(pa.large_binary()))})
+
+
+def unpack(block: pa.Table, *, pinned: bool) -> tuple[Piece, list[Batch]]:
+    """Return the piece in a block that `pack` made; its pixels are in ``pinned`` memory if there is enough."""
+    piece, rest, shapes = pickle.loads(block["piece"][0].as_py())  # noqa: S301 - this program has written it
+    batches: list[Batch] = []
+    for batch, (shape, dtype), content in zip(rest, shapes, block["pixels"][0].values, strict=True):
+        pixels = empty(shape, getattr(torch, dtype), pinned=pinned)
+        np.copyto(pixels.numpy(), np.frombuffer(content.as_buffer(), dtype).reshape(shape))
+        batches.append(replace(batch, pixels=pixels))
+    return piece, batches

@@ -11,12 +11,9 @@ from dinoclassify.writers.formats.base import Lines, R, without_header
 
 
 class AppendFile(Generic[R]):
-    """A file of lines, which may exist already.
+    """A file of lines, which may exist already; messages call it ``name``.
 
-    Args:
-        path: the file.
-        name: its name in messages.
-        lines: the format of its rows.
+    Methods raise OutputError if it cannot be written, and KeyError, TypeError or ValueError if it has other rows.
     """
 
     def __init__(self, path: str, name: str, lines: Lines[R]) -> None:
@@ -27,11 +24,7 @@ class AppendFile(Generic[R]):
         self._end = 0  # bytes in the file after the last row
 
     def replace(self, rows: Iterable[bytes], *, rights_of: str) -> None:
-        """Write a new file of these rows, with the access rights of the file ``rights_of``.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Write a new file of these rows, with the access rights of the file ``rights_of``."""
         with replacing(self.path, rights_of=rights_of) as file:
             file.write(self._lines.header())
             file.writelines(rows)
@@ -42,10 +35,6 @@ class AppendFile(Generic[R]):
         Args:
             check_end: refuse a file that ends within quotes, as an edited file may.
             rights_of: the descriptor of a file whose access rights this file gets.
-
-        Raises:
-            OutputError: it cannot be written.
-            KeyError, TypeError, ValueError: it has other rows.
         """
         size = self._check_size(check_end=check_end) if os.path.exists(self.path) else 0
         with as_output_errors(self.name):
@@ -93,12 +82,7 @@ class AppendFile(Generic[R]):
         return os.path.samestat(ours, named) and ours.st_size == self._end
 
     def reopen(self) -> None:
-        """Continue with the file that has the name now; if none has, with a new one with the access rights of this one.
-
-        Raises:
-            OutputError: it cannot be written.
-            KeyError, TypeError, ValueError: it has other rows.
-        """
+        """Continue with the file that has the name now; if none has, with a new one with the same access rights."""
         old, self._descriptor = self._descriptor, None
         try:
             self.open(check_end=True, rights_of=None if os.path.lexists(self.path) else old)
@@ -121,22 +105,13 @@ class AppendFile(Generic[R]):
             self._descriptor = None
 
     def remove(self) -> None:
-        """Remove the file, if it exists.
-
-        Raises:
-            OutputError: it cannot be removed.
-        """
+        """Remove the file, if it exists."""
         with as_output_errors(self.name), suppress(FileNotFoundError):
             os.unlink(self.path)
 
     def rows(self) -> Iterator[R]:
-        """Yield all complete rows.
-
-        Raises:
-            OSError: it cannot be read.
-            KeyError, TypeError, ValueError: it has other rows.
-        """
-        yield from map(self._lines.parse, self.read_lines())
+        """Yield all complete rows. Raises OSError if the file cannot be read."""
+        return map(self._lines.parse, self.read_lines())
 
     def read_lines(self) -> Iterator[bytes]:
         """Yield all complete rows as lines, without the header."""

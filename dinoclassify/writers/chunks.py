@@ -5,6 +5,7 @@
     rows/000/000000123-DIGEST-00001-last   its last piece
 
 A chunk that is repeated because a process died has the same inputs, and a piece that is written twice the same rows.
+OutputError is raised for what cannot be written.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 256  # inputs, unless a batch is larger
 
-_GROUP = 1000  # chunks whose files share a folder
+_GROUP = 1000  # chunks whose files share a folder; a stream has its own
 _PIECE = re.compile(r"(\d{9,}-[0-9a-f]{16}|stream-[0-9a-f]{16})-(\d{5,})(-last)?")
 _STREAM = "stream-"  # starts the name of a chunk that is one stream
 _CONTENTS = {kind.__name__: kind for kind in (Failure, ByteRange, SequentialContainer)}
@@ -76,11 +77,7 @@ def chunk_size(batch_size: int) -> int:
 
 
 def read_chunk(work: str, name: str) -> Chunk:
-    """Return a chunk of the plan.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
+    """Return a chunk of the plan. Raises UsageError if this machine does not see it."""
     fs, path = open_place(work)
     content = read_file(fs, _file(path, "plan", name))
     if content is None:
@@ -90,11 +87,7 @@ def read_chunk(work: str, name: str) -> Chunk:
 
 
 def write_chunk(work: str, chunk: Chunk) -> None:
-    """Add a chunk to the plan.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """Add a chunk to the plan."""
     fs, path = open_place(work)
     plan = {"sources": list(map(_as_json, chunk.sources)), "done": chunk.done}
     with as_output_errors(work):
@@ -102,23 +95,14 @@ def write_chunk(work: str, chunk: Chunk) -> None:
 
 
 def write_rows(work: str, piece: Piece, lines: Lines[R], rows: Sequence[R]) -> ChunkResult:
-    """Write the rows of a piece, all or nothing.
-
-    Raises:
-        OutputError: they cannot be written.
-    """
+    """Write the rows of a piece, all or nothing."""
     fs, path = open_place(work)
     name = f"{_file(path, 'rows', piece.chunk)}-{piece.number:05}{'-last' if piece.last else ''}"
     with as_output_errors(work):
         write_file(fs, name, b"".join(map(lines.line, rows)))
-    failures = [(row.path, row.failure.code) for row in rows if row.failure is not None]
-    return ChunkResult(
-        piece,
-        name,
-        Counter(row.status for row in rows),
-        Counter(code for _, code in failures),
-        [path for path, _ in failures],
-    )
+    statuses = Counter[str](row.status for row in rows)
+    errors = Counter[str](row.failure.code for row in rows if row.failure is not None)
+    return ChunkResult(piece, name, statuses, errors, [row.path for row in rows if row.failure is not None])
 
 
 def piece_files(work: str) -> list[str]:
@@ -292,13 +276,9 @@ def _from_json(item: Mapping[str, Any]) -> Source:
     return Source(item["path"], content, signature, item["position"])
 
 
-def _group(chunk: str) -> str:
-    """Return the folder of a chunk's files: a thousand chunks share one, a stream has its own."""
-    return chunk if chunk.startswith(_STREAM) else f"{int(chunk.partition('-')[0]) // _GROUP:03}"
-
-
 def _file(work: str, kind: str, chunk: str) -> str:
-    return f"{work}/{kind}/{_group(chunk)}/{chunk}"
+    group = chunk if chunk.startswith(_STREAM) else f"{int(chunk.partition('-')[0]) // _GROUP:03}"
+    return f"{work}/{kind}/{group}/{chunk}"
 
 
 def _digest(content: bytes) -> str:

@@ -19,17 +19,11 @@ Destination: TypeAlias = OutputFile[R] | OutputFolder[R]
 
 @dataclass(frozen=True, slots=True)
 class EarlierRuns(Generic[R]):
-    """The rows of earlier runs.
+    """The rows of earlier runs."""
 
-    Attributes:
-        rows: finished rows, then those of the journal.
-        finished: the number of finished rows; None if this run starts a new output.
-        interrupted: whether this run continues the journal of an interrupted one.
-    """
-
-    rows: PreviousRows[R]
-    finished: int | None
-    interrupted: bool
+    rows: PreviousRows[R]  # finished rows, then those of the journal
+    finished: int | None  # number of finished rows; None if this run starts a new output
+    interrupted: bool  # whether this run continues the journal of an interrupted one
 
 
 def read_earlier_runs(
@@ -41,15 +35,9 @@ def read_earlier_runs(
     resume: bool,
     fresh: bool,
 ) -> EarlierRuns[R]:
-    """Read the rows that this run may keep.
+    """Read the rows that this run, in the working folder ``folder``, may keep: with ``resume`` all, otherwise none.
 
-    Args:
-        destination: the output and its journal.
-        lines: the format of a row in the journal.
-        fingerprint: that of this run.
-        folder: the working folder of this run.
-        resume: keep rows. Without it, rows of an interrupted run are an error.
-        fresh: ignore rows of an interrupted run.
+    ``fresh`` ignores the rows of an interrupted run, which are an error without it and ``resume``.
 
     Raises:
         UsageError: rows of an interrupted run would be lost, or rows to be kept have another fingerprint or cannot be
@@ -108,7 +96,6 @@ def _read_finished(
 
 
 def _read_journal(destination: Destination[R], meta: Mapping[str, Any], folder: str, rows: PreviousRows[R]) -> None:
-    """Add the rows of the journal."""
     journal, written_in = destination.journal, meta.get("working_folder", folder)
     with _readable(journal.name):
         for row in journal.rows():

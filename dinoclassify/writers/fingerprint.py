@@ -20,12 +20,7 @@ _COMMIT = 40  # digits of a revision on the Hub; other revisions are digests
 
 
 def read_meta(path: str, rows: str, *, cure: str = START_OVER) -> dict[str, Any]:
-    """Return the run metadata of a file of rows.
-
-    Args:
-        path: the file with the metadata.
-        rows: the name of the file of rows, for messages.
-        cure: the remedy, for messages.
+    """Return the run metadata in ``path``; the message of an error names the file of ``rows`` and the ``cure``.
 
     Raises:
         UsageError: they cannot be read.
@@ -51,11 +46,7 @@ def carried_meta(rows: str) -> dict[str, Any]:
 
 
 def write_meta(path: str, meta: Mapping[str, object], *, rights_of: str | None = None) -> None:
-    """Write run metadata whole, or change nothing. For ``rights_of`` see `storage.atomic.replacing`.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """Write run metadata whole, or change nothing and raise OutputError. For ``rights_of`` see `replacing`."""
     with replacing(path, rights_of=rights_of) as file, as_output_errors(path):
         file.write(json.dumps(meta, indent=2, default=str).encode("utf-8") + b"\n")
 
@@ -80,17 +71,11 @@ def check_fingerprint(
     option: str = "--resume",
     cure: str = START_OVER,
 ) -> None:
-    """Check that rows of an earlier run and of this run may stand in one output.
-
-    Args:
-        before: the fingerprint of the earlier run.
-        rows: the name of the file of its rows, for messages.
-        now: the fingerprint of this run.
-        option: the option that asks for those rows, for messages.
-        cure: the remedy besides matching options, for messages.
+    """Check that rows with the fingerprints ``before`` and ``now`` may stand in one output.
 
     Raises:
-        UsageError: the fingerprints differ. The message names the options that match the rows.
+        UsageError: the fingerprints differ. The message begins with the ``option`` that asks for the earlier ``rows``,
+            and names the options that match these, or the ``cure``.
     """
     differences = [name for name in now if before.get(name) != now[name]]
     if not differences:

@@ -21,9 +21,8 @@ EVERY = 5.0  # seconds between two beats, at least
 class Heartbeat:
     """Reports every few seconds that the run is well, as long as `beat` is called. Any thread may call it.
 
-    Args:
-        path: the status file, which the caller has locked; each beat replaces it as a whole. None for no file.
-        describe: returns the content of the status file besides the time and the process.
+    Each beat replaces the status file ``path``, if any, which the caller has locked. ``describe`` returns its content
+    besides the time and the process.
     """
 
     def __init__(self, path: str | None, describe: Callable[[], Mapping[str, object]]) -> None:

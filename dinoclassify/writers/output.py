@@ -36,44 +36,26 @@ _HALF = Limit("50%", share=0.5)
 
 @dataclass(frozen=True, slots=True)
 class UpdateOptions:
-    """What happens to the rows of earlier runs.
+    """What happens to the rows of earlier runs."""
 
-    Attributes:
-        resume: keep the rows of unchanged inputs.
-        fresh: discard the rows of an interrupted run.
-        retry_failed: with ``resume``, make failed rows again.
-        prune: with ``resume``, drop the rows of inputs that are certainly gone.
-        max_prune: the most rows that may be dropped; None for half of them.
-    """
-
-    resume: bool = False
-    fresh: bool = False
-    retry_failed: bool = False
-    prune: bool = False
-    max_prune: Limit | None = None
+    resume: bool = False  # keep the rows of unchanged inputs
+    fresh: bool = False  # discard the rows of an interrupted run
+    retry_failed: bool = False  # with `resume`, make failed rows again
+    prune: bool = False  # with `resume`, drop the rows of inputs that are certainly gone
+    max_prune: Limit | None = None  # the most rows that may be dropped; None for half of them
 
 
 @dataclass(frozen=True, slots=True)
 class Unnamed:
-    """The rows of earlier runs whose inputs this run was not given.
+    """The rows of earlier runs whose inputs this run was not given."""
 
-    Attributes:
-        numbers: the numbers of the rows that stay.
-        statuses: how many of these have each status.
-        pruned: how many rows are dropped.
-    """
-
-    numbers: Sequence[range]
-    statuses: Counter[str]
-    pruned: int
+    numbers: Sequence[range]  # of the rows that stay
+    statuses: Counter[str]  # of these
+    pruned: int  # rows that are dropped
 
 
 class Output(Generic[R]):
-    """The rows of earlier runs and of this one; `open` returns it.
-
-    Attributes:
-        statuses: the number of rows of earlier runs by status.
-    """
+    """The rows of earlier runs and of this one; `open` returns it. ``statuses`` counts those of earlier runs."""
 
     def __init__(
         self, destination: Destination[R], earlier: EarlierRuns[R], meta: Mapping[str, object], options: UpdateOptions
@@ -86,19 +68,11 @@ class Output(Generic[R]):
 
     @classmethod
     def open(
-        cls,
-        destination: Destination[R],
-        lines: Lines[R],
-        fingerprint: Mapping[str, object],
-        options: UpdateOptions,
+        cls, destination: Destination[R], lines: Lines[R], fingerprint: Mapping[str, object], options: UpdateOptions
     ) -> "Output[R]":
         """Read what earlier runs left, and begin the journal or continue that of an interrupted run.
 
-        Args:
-            destination: the output and its journal.
-            lines: the format of a row in the journal.
-            fingerprint: what the rows depend on, by name.
-            options: what happens to the rows of earlier runs.
+        ``lines`` is the format of a row in the journal, ``fingerprint`` what the rows depend on, by name.
 
         Raises:
             UsageError: see `read_earlier_runs`.
@@ -107,11 +81,7 @@ class Output(Generic[R]):
         fingerprint, folder = as_json(fingerprint), os.getcwd()
         destination.recover()
         earlier = read_earlier_runs(destination, lines, fingerprint, folder, resume=options.resume, fresh=options.fresh)
-        meta = {
-            "made_with": fingerprint,
-            "adds_to_output": earlier.finished is not None,
-            "working_folder": folder,
-        }
+        meta = {"made_with": fingerprint, "adds_to_output": earlier.finished is not None, "working_folder": folder}
         output = cls(destination, earlier, meta, options)
         if earlier.interrupted:
             destination.journal.resume()
@@ -175,12 +145,9 @@ class Output(Generic[R]):
     def finish(
         self, unnamed: Unnamed, meta: Mapping[str, object], new_lines: Iterator[Iterable[bytes]] | None = None
     ) -> None:
-        """Put the output in place.
+        """Put the output in place: the ``unnamed`` rows, then those of this run.
 
-        Args:
-            unnamed: the rows that precede those of this run.
-            meta: the run metadata.
-            new_lines: the lines of each pending input; None for the rows that `write` took.
+        ``new_lines`` are the lines of each pending input; None stands for the rows that `write` took.
 
         Raises:
             OutputError: it cannot be written.

@@ -1,28 +1,109 @@
-"""A file of finished rows: ``FILE``, and ``FILE.meta.json`` with what they depend on.
+"""A file of finished rows, and the journal with the rows of an unfinished run beside it.
+
+FILE                     the rows
+FILE.meta.json           what they depend on
+FILE.partial             the journal: rows as lines, in the format of FILE, or as JSON Lines if that is a table
+FILE.partial.meta.json   what these depend on
 
 The last step of a run records in the journal how FILE will look, puts FILE in place, removes the journal, and renames
 its metadata. A run that is killed between any two of these can be resumed.
 """
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Generic
 
+from dinoclassify.errors import UsageError
 from dinoclassify.storage.atomic import as_output_errors, put_in_place, replacing
-from dinoclassify.storage.output_paths import OutputPaths
-from dinoclassify.writers.file_journal import FileJournal
-from dinoclassify.writers.fingerprint import carried_meta, read_meta
-from dinoclassify.writers.formats.base import R, RowFormat
+from dinoclassify.storage.output_paths import OutputPaths, journal_name
+from dinoclassify.storage.signature import file_signature
+from dinoclassify.writers.append_file import AppendFile
+from dinoclassify.writers.fingerprint import carried_meta, read_meta, write_meta
+from dinoclassify.writers.formats.base import Lines, R, RowFormat
+
+
+class FileJournal(Generic[R]):
+    """The journal of the file ``output``.
+
+    An interrupted journal is cut back to whole batches of ``batch_size`` rows, so that a resumed run makes the same
+    batches.
+    """
+
+    def __init__(self, output: str, lines: Lines[R], *, batch_size: int) -> None:
+        self.name, self._paths = journal_name(output), OutputPaths.resolved(output)
+        self.path = self._paths.journal
+        self._file, self._lines = AppendFile(self.path, self.name, lines), lines
+        self._batch_size = batch_size
+
+    def recover(self) -> None:
+        """Remove the journal if a run was killed after it published the rows and before it did so."""
+        if os.path.exists(self._paths.journal_meta):
+            with suppress(UsageError):  # `meta` raises it if the journal is needed
+                published = read_meta(self._paths.journal_meta, self.name).get("published")
+                if published is not None and published == list(file_signature(self._paths.output)):
+                    self.finish()
+
+    def meta(self) -> dict[str, Any] | None:
+        """Return the metadata of the journal; None if there is no journal.
+
+        Raises:
+            UsageError: they cannot be read.
+        """
+        return read_meta(self._paths.journal_meta, self.name) if os.path.exists(self.path) else None
+
+    def rows(self) -> Iterator[R]:
+        """Yield the rows of whole batches. A resumed run makes the others again, in the same batches."""
+        rows = self._file.rows()
+        while len(batch := list(itertools.islice(rows, self._batch_size))) == self._batch_size:
+            yield from batch
+
+    def begin(self, meta: Mapping[str, object]) -> None:
+        """Start an empty journal. At no moment do the metadata stand beside rows of another run."""
+        self._file.remove()
+        write_meta(self._paths.journal_meta, meta, rights_of=self._paths.output)
+        self._file.replace((), rights_of=self._paths.output)
+        self._file.open()
+
+    def resume(self) -> None:
+        """Continue the journal of an interrupted run."""
+        self._file.replace(map(self._lines.line, self.rows()), rights_of=self._paths.output)
+        self._file.open()
+
+    def append(self, row: R) -> None:
+        """Add a row. It is in the file when this returns."""
+        self._file.append(row)
+
+    def appended(self) -> Iterator[bytes]:
+        """Yield the rows that this run added, as lines."""
+        return self._file.appended()
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield all rows, as lines."""
+        return self._file.read_lines()
+
+    def sync(self) -> None:
+        """Force all rows onto the disk."""
+        self._file.sync()
+
+    def announce(self, file: str, meta: Mapping[str, object]) -> None:
+        """Record that the output is finished once it is ``file``, for `recover`."""
+        published = {**meta, "published": file_signature(file)}
+        write_meta(self._paths.journal_meta, published, rights_of=self._paths.output)
+
+    def finish(self) -> None:
+        """Remove the journal and make its metadata those of the output."""
+        self._file.remove()
+        put_in_place(self._paths.journal_meta, self._paths.meta)
+
+    def close(self) -> None:
+        """Close the journal. It stays unless the output is finished."""
+        self._file.close()
 
 
 class OutputFile(Generic[R]):
-    """A file and its journal.
-
-    Args:
-        path: the regular file, which may be a link to one.
-        row_format: the format of its rows.
-        batch_size: see `FileJournal`.
-    """
+    """A regular file, which may be a link to one, and its journal. For ``batch_size`` see `FileJournal`."""
 
     def __init__(self, path: str, row_format: RowFormat[R], *, batch_size: int) -> None:
         self.name, self._paths, self._format = path, OutputPaths.resolved(path), row_format
@@ -53,11 +134,7 @@ class OutputFile(Generic[R]):
         return self._format.read(self._paths.output)
 
     def publish(self, lines: Iterable[bytes] | None, meta: Mapping[str, object]) -> None:
-        """Finish FILE.
-
-        Args:
-            lines: all its rows, as lines; None for the rows of the journal.
-            meta: its metadata.
+        """Finish FILE with these rows, as lines; None stands for the rows of the journal.
 
         Raises:
             OutputError: it cannot be written, or another program started to use it; the journal stays.

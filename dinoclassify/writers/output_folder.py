@@ -2,6 +2,8 @@
 
     FOLDER/part-00000.csv ...    the rows, in the order of the inputs
     FOLDER/_manifest.json        the names of the parts, and what the rows depend on
+    FOLDER.partial/meta.json     the journal, with the rows of an unfinished run: what they depend on
+    FOLDER.partial/rows/...      its pieces, see `writers.chunks`
 
 On this machine a new folder takes its name at once. In a store the new manifest takes effect at once, and parts have
 names that no other run uses: readers that follow the manifest see one run or the other. A run that is killed at any
@@ -12,40 +14,122 @@ import itertools
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic
 
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import name_some
 from dinoclassify.storage.atomic import as_output_errors, is_temporary
+from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.remote.filesystem import (
     is_local,
     local_copy,
     names_in,
     open_place,
+    read_file,
+    remove,
     write_file,
     writing_file,
 )
 from dinoclassify.storage.rename import put_folder_in_place
-from dinoclassify.writers.folder_journal import FolderJournal
+from dinoclassify.writers.chunks import Piece, chunk_size, next_number, piece_files, read_lines, write_rows
 from dinoclassify.writers.formats import EXCEL, FORMATS
-from dinoclassify.writers.formats.base import R, RowFormat
-from dinoclassify.writers.manifest import MANIFEST, dump, read_manifest
+from dinoclassify.writers.formats.base import Lines, R, RowFormat
+from dinoclassify.writers.manifest import MANIFEST, dump, parse, read_manifest
 
 PART = 100_000  # rows
 
 _SUFFIXES = {known.name: known.suffixes[0] for known in (*FORMATS, EXCEL) if not known.seeks}
 _OURS = re.compile(r"_manifest\.json|part-\d{5,}(-[0-9a-f]+)?(\.\w+)+")
+_JOURNAL_FILES = re.compile(r"meta\.json|plan|rows|new|old")
 _OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # file browsers create them
 
 
-class OutputFolder(Generic[R]):
-    """A folder and its journal.
+class FolderJournal(Generic[R]):
+    """The journal of a folder, a path or a URL: its rows in pieces of whole batches, which are written whole."""
 
-    Args:
-        folder: a path or a URL.
-        row_format: the format of the parts.
-        batch_size: see `FolderJournal`.
+    def __init__(self, folder: str, lines: Lines[R], *, batch_size: int) -> None:
+        self.name = OutputPaths(folder).journal
+        self._fs, self.path = open_place(self.name)
+        self._lines, self._batch_size = lines, batch_size
+        self.run = uuid.uuid4().hex  # identifies an interrupted run and those that resume it
+        self._session = uuid.uuid4().hex[:16]
+        self._meta: dict[str, Any] | None = None
+        self._buffer: list[R] = []  # rows that are not in a piece yet
+        self._pieces: list[str] = []  # files of the pieces of this run
+        self._first = 0  # the number of the first of these
+
+    def load(self) -> None:
+        """Read the metadata of the journal, if there is one. Raises UsageError if they cannot be read."""
+        content = read_file(self._fs, f"{self.path}/meta.json")
+        required = {"run", "made_with", "adds_to_output"}
+        self._meta = parse(content, f"{self.name}/meta.json", required) if content else None
+
+    def meta(self) -> dict[str, Any] | None:
+        """Return the metadata of the journal; None if there is no journal."""
+        return self._meta
+
+    def rows(self) -> Iterator[R]:
+        """Yield all rows."""
+        return map(self._lines.parse, self._read(piece_files(self.name)))
+
+    def begin(self, meta: Mapping[str, object]) -> None:
+        """Start an empty journal.
+
+        Raises:
+            OutputError: it cannot be written, or its folder has files of others.
+        """
+        with as_output_errors(self.name):
+            names = names_in(self._fs, self.path)
+            if others := [name for name in names if not (_JOURNAL_FILES.fullmatch(name) or is_temporary(name))]:
+                raise OutputError(f"{self.name} has {name_some(others)}, which no run wrote: choose another folder")
+            self.remove()
+            write_file(self._fs, f"{self.path}/meta.json", dump({"run": self.run, **meta}))
+
+    def resume(self) -> None:
+        """Continue the journal of an interrupted run."""
+        assert self._meta is not None  # noqa: S101 - there is a journal
+        self.run = self._meta["run"]
+        self._first = next_number(piece_files(self.name))
+
+    def append(self, row: R) -> None:
+        """Add a row. A kill loses at most the rows of one piece."""
+        self._buffer.append(row)
+        if len(self._buffer) == chunk_size(self._batch_size):
+            self._write_piece(len(self._buffer))
+
+    def appended(self) -> Iterator[bytes]:
+        """Yield the rows that this run added, as lines."""
+        self._write_piece(len(self._buffer))
+        return self._read(self._pieces)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield all rows, as lines."""
+        self._write_piece(len(self._buffer))
+        return self._read(piece_files(self.name))
+
+    def remove(self) -> None:
+        """Remove the journal."""
+        remove(self._fs, self.path)
+        self._meta = None
+
+    def close(self) -> None:
+        """Write the rows of whole batches that are not in a piece yet."""
+        self._write_piece(len(self._buffer) - len(self._buffer) % self._batch_size)
+
+    def _read(self, files: list[str]) -> Iterator[bytes]:
+        return read_lines(self.name, files, self._lines)
+
+    def _write_piece(self, rows: int) -> None:
+        if rows:
+            piece = Piece(f"{self._first + len(self._pieces):09}-{self._session}", 0, last=True)
+            self._pieces.append(write_rows(self.name, piece, self._lines, self._buffer[:rows]).file)
+            del self._buffer[:rows]
+
+
+class OutputFolder(Generic[R]):
+    """A folder, a path or a URL, and its journal. A piece of the journal has whole batches of ``batch_size`` rows.
 
     Raises:
         UsageError: the format cannot be written in parts, or the name is not one for a folder.
@@ -92,11 +176,7 @@ class OutputFolder(Generic[R]):
                 yield from self._format.read(file)
 
     def publish(self, lines: Iterable[bytes] | None, meta: Mapping[str, object]) -> None:
-        """Put the folder in place.
-
-        Args:
-            lines: all its rows, as lines; None for the rows of the journal.
-            meta: what they depend on.
+        """Put the folder in place with these rows, as lines; None stands for the rows of the journal.
 
         Raises:
             OutputError: it cannot be written, or the folder has files of others.

@@ -69,11 +69,8 @@ class PreviousRows(Generic[R]):
     """Rows in the order in which they are added, numbered from 0.
 
     Paths are compared in absolute form, so that ``photos/a.jpg`` finds the row of ``./photos/a.jpg``. A path that was
-    named several times has several rows; each can be claimed once.
-
-    Args:
-        lines: the format in which rows are stored.
-        folder: the working folder of this run.
+    named several times has several rows; each can be claimed once. Rows are stored in the format ``lines``; ``folder``
+    is the working folder of this run.
 
     Raises:
         OutputError: the folder for temporary files is full; any method may raise it.
@@ -87,24 +84,18 @@ class PreviousRows(Generic[R]):
         self.respelled = False  # whether the path of a row differs from that in its file
 
     def add(self, row: R, folder: str, *, replaces: Replaced) -> None:
-        """Add a row.
+        """Add a row of an earlier run, which replaces rows of the same file.
 
-        Args:
-            row: a row of an earlier run.
-            folder: the working folder of that run. If it is not that of this run, a relative path becomes absolute.
-            replaces: which rows of the same file it replaces.
+        If the working ``folder`` of that run is not that of this run, a relative path becomes absolute.
         """
         file = absolute_path(row.path, folder)
         if folder != self.folder and is_relative_file(row.path):
             row, self.respelled = _with_path(row, file), True
         mtime = _as_double(row.mtime_ns)
         file, path, failure = shown_path(file), shown_path(row.path), row.failure
-        values = (
-            *(self.count, file, path if path != file else None, row.size, mtime, row.status, failure and failure.code),
-            self._lines.line(row),
-        )
+        values = (self.count, file, path if path != file else None, row.size, mtime, row.status)
         self._table.execute(_REPLACE[replaces], {"file": file, "size": row.size, "mtime": mtime})
-        self._table.execute(_INSERT, values)
+        self._table.execute(_INSERT, (*values, failure and failure.code, self._lines.line(row)))
         self.count += 1
 
     def statuses(self) -> Counter[str]:

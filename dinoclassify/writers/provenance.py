@@ -11,6 +11,7 @@ from dinoclassify.models.info import ModelInfo
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.version import __version__
 from dinoclassify.writers.formats.base import R, RowFormat
+from dinoclassify.writers.tally import Tally
 
 _PACKAGES = ("torch", "transformers", "pillow", "numpy")
 _RUNTIME_PACKAGES = {"openvino": ("openvino",)}
@@ -24,21 +25,13 @@ def versions(runtime: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Origin(Generic[R]):
-    """What the rows of a run come from.
-
-    Attributes:
-        model: the model, and how it runs.
-        weights: its revision or, if it has none, a digest of its weights and settings.
-        row_format: the format of the rows.
-        settings: the options of the model that rows depend on, by name.
-        outputs: the number of labels or features, under that name.
-    """
+    """What the rows of a run come from."""
 
     model: ModelInfo
-    weights: str
+    weights: str  # the model's revision or, if it has none, a digest of its weights and settings
     row_format: RowFormat[R]
-    settings: Mapping[str, object]
-    outputs: Mapping[str, int]
+    settings: Mapping[str, object]  # the options of the model that rows depend on, by name
+    outputs: Mapping[str, int]  # the number of labels or features, under that name
 
 
 def fingerprint(origin: Origin[R], settings: Mapping[str, object]) -> dict[str, object]:
@@ -57,29 +50,12 @@ def fingerprint(origin: Origin[R], settings: Mapping[str, object]) -> dict[str, 
     }
 
 
-def describe(
-    origin: Origin[R],
-    *,
-    options: Mapping[str, object],
-    counts: Mapping[str, int],
-    errors: Mapping[str, int],
-    kept: int,
-    seconds: float | None,
-    opening: float | None,
+def run_metadata(
+    origin: Origin[R], tally: Tally, options: Mapping[str, object], *, timed: bool = True
 ) -> dict[str, object]:
-    """Return the run metadata, without what `writers.output` adds.
-
-    Args:
-        origin: what the rows come from.
-        options: the options of the run.
-        counts: rows by status.
-        errors: failed rows by error code.
-        kept: the number of rows of earlier runs.
-        seconds: the time that the other rows took, without opening the model; None if that is not meaningful.
-        opening: the seconds to open the model; None likewise.
-    """
+    """Return the run metadata, without what `writers.output` adds; with the speed of the run if it is ``timed``."""
     model, preprocessing = origin.model, origin.model.preprocessing
-    images = sum(counts.values()) - kept
+    seconds = tally.seconds if timed else None  # without opening the model
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": {
@@ -95,10 +71,10 @@ def describe(
         "runtime": model.runtime,
         "versions": {"python": platform.python_version()} | versions(model.runtime),
         "options": dict(options),
-        "counts": {status: counts.get(status, 0) for status in ("ok", "uncertain", "failed")},
-        "errors": dict(errors),
-        "kept": kept,
+        "counts": {status: tally.statuses[status] for status in ("ok", "uncertain", "failed")},
+        "errors": dict(tally.errors),
+        "kept": tally.kept,
         "seconds": round(seconds, 3) if seconds is not None else None,
-        "model_seconds": round(opening, 3) if opening is not None else None,
-        "images_per_second": round(images / seconds, 3) if seconds else None,
+        "model_seconds": round(tally.opening, 3) if timed else None,
+        "images_per_second": round(tally.made / seconds, 3) if seconds else None,
     }

@@ -20,14 +20,9 @@ FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0  # seconds between two attempts to write a r
 class RotatedFile(Generic[R]):
     """An open file of rows. If it is renamed, removed, truncated or edited, rows go to the file that has its name then.
 
-    An obstacle to writing, such as a full disk, is logged once; then rows wait until it is gone.
-
-    Attributes:
-        trouble: the present obstacle to writing, if any.
-
-    Args:
-        file: the open file.
-        on_rotation: called after another file was opened or created; again before the next row if it fails.
+    An obstacle to writing, such as a full disk, is logged once; then rows wait until it is gone. ``trouble`` is the
+    present one, if any. ``on_rotation`` is called after another file was opened or created; again before the next row
+    if it fails.
     """
 
     def __init__(self, file: AppendFile[R], on_rotation: Callable[[], None]) -> None:
@@ -42,11 +37,8 @@ class RotatedFile(Generic[R]):
     def append(self, row: R, wait: Callable[[float], bool], note: Callable[[R], None] = lambda _: None) -> bool:
         """Add a row as soon as possible. Returns True when it is in the file, False if the run ends first.
 
-        Args:
-            row: the row.
-            wait: waits for a number of seconds; returns whether to continue.
-            note: called with the row when it is in the file, before a rotation can be noticed. If it raises
-                OutputError, the row is removed again.
+        ``wait`` waits for a number of seconds and returns whether to continue. ``note`` is called with the row when it
+        is in the file, before a rotation can be noticed; if it raises OutputError, the row is removed again.
         """
 
         def write() -> None:

@@ -21,8 +21,7 @@ _ENOUGH = 100  # rows; a percentage limit is not applied to fewer while the run 
 class Tally:
     """Counts rows by status, by error code and by what became of earlier rows, and measures the time.
 
-    Args:
-        limit: how many rows of the output may fail; None for all.
+    ``limit``: how many rows of the output may fail; None for all.
     """
 
     def __init__(self, limit: Limit | None = None) -> None:
@@ -63,11 +62,7 @@ class Tally:
         return time.monotonic() - self._started
 
     def start(self, earlier: Mapping[str, int]) -> None:
-        """Restart the clock, now that the model is open.
-
-        Args:
-            earlier: the rows of earlier runs by status, which are part of the output.
-        """
+        """Restart the clock, now that the model is open. ``earlier``: rows of the output by status before this run."""
         self.opening, self._earlier, self._started = self.seconds, Counter(earlier), time.monotonic()
 
     def note_input(self, change: "Change", previous: "PreviousRow | None") -> None:
@@ -106,20 +101,11 @@ class Tally:
             }
 
     def add(self, row: Row) -> None:
-        """Count a row that this run made.
-
-        Raises:
-            FailuresError: too many rows have failed.
-        """
-        failure = row.failure
-        self.add_all({row.status: 1}, {failure.code: 1} if failure is not None else {})
+        """Count a row that this run made. Raises FailuresError if too many have failed."""
+        self.add_all({row.status: 1}, {row.failure.code: 1} if row.failure is not None else {})
 
     def add_all(self, statuses: Mapping[str, int], errors: Mapping[str, int]) -> None:
-        """Count rows that this run made, by status and by error code.
-
-        Raises:
-            FailuresError: too many rows have failed.
-        """
+        """Count rows that this run made, by status and by error code. Raises FailuresError if too many have failed."""
         with self._lock:
             self.statuses.update(statuses)
             self.errors.update(errors)
@@ -134,11 +120,7 @@ class Tally:
         self.changes.update({"not named": unnamed.statuses.total(), "pruned": unnamed.pruned})
 
     def check_failures(self) -> None:
-        """Compare the failed rows with the limit, when all rows of the output are known.
-
-        Raises:
-            FailuresError: too many rows have failed.
-        """
+        """Raise FailuresError if too many rows have failed, now that all rows of the output are known."""
         self._check_limit(self.statuses["failed"] + self._earlier["failed"], self.total + self._earlier.total())
 
     def _check_limit(self, failed: int, total: int) -> None:

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeAlias
 
 from dinoclassify.discovery.location import absolute_path, is_relative_file
 from dinoclassify.discovery.seen import Seen, SeenFile, seen_in
@@ -12,7 +12,6 @@ from dinoclassify.discovery.watch import Watch
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.storage.paths import file_shown_as
-from dinoclassify.types.prediction import Row
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.fingerprint import as_json, check_fingerprint, read_meta, write_meta
 from dinoclassify.writers.formats.base import R, RowFormat
@@ -20,74 +19,40 @@ from dinoclassify.writers.rotated_file import RotatedFile
 from dinoclassify.writers.stream import stream_rows
 from dinoclassify.writers.tally import Tally
 
-R_contra = TypeVar("R_contra", bound=Row, contravariant=True)
-
 log = logging.getLogger("dinoclassify")
-
-
-class WatchOutput(Protocol[R_contra]):
-    """The output of a watch."""
-
-    @property
-    def failed(self) -> Collection[str]:
-        """The images that have a failed row when the run begins."""
-
-    @property
-    def trouble(self) -> str | None:
-        """What keeps rows from being written; None if nothing does."""
-
-    def open(self, look: Callable[..., Watch], tally: Tally) -> Watch:
-        """Return the images to watch, which ``look`` makes, and count their last rows."""
-
-    def write(self, rows: Iterator[R_contra], wait: Callable[[float], bool], /) -> None:
-        """Write rows as they come; ``wait`` waits for some seconds, and returns whether to go on."""
-
-    def after_look(self) -> None:
-        """Look after the output; called after each look at the folders."""
-
-    def save(self, meta: Mapping[str, object], /) -> None:
-        """Flush all rows to the disk, and write the run metadata."""
-
-    def close(self) -> None:
-        """Close all files."""
 
 
 class StreamOutput(Generic[R]):
     """Stdout, a device or a pipe: an image that disappears and comes again gets another row."""
 
-    failed: Collection[str] = ()
-    trouble: str | None = None
+    failed: Collection[str] = ()  # images that have a failed row when the run begins
+    trouble: str | None = None  # what keeps rows from being written
 
     def __init__(self, file: str | None, row_format: RowFormat[R]) -> None:
         self._file, self._format = file, row_format
 
     def open(self, look: Callable[..., Watch], tally: Tally) -> Watch:  # noqa: ARG002 - there are no rows yet
-        """See `WatchOutput`."""
+        """See `FileOutput`."""
         self._images = look()
         return self._images
 
     def write(self, rows: Iterator[R], _wait: Callable[[float], bool]) -> None:
-        """See `WatchOutput`."""
+        """See `FileOutput`."""
         stream_rows(self._file, self._format, rows)
 
     def after_look(self) -> None:
-        """See `WatchOutput`."""
+        """See `FileOutput`."""
         self._images.forget_absent()
 
     def save(self, _meta: Mapping[str, object]) -> None:
-        """See `WatchOutput`."""
+        """See `FileOutput`."""
 
     def close(self) -> None:
-        """See `WatchOutput`."""
+        """See `FileOutput`."""
 
 
 class FileOutput(Generic[R]):
     """A file that grows by whole lines. ``FILE.seen`` beside it remembers the rows that were rotated away.
-
-    Args:
-        path: the file.
-        row_format: how rows are written.
-        fingerprint: what the rows depend on, by name.
 
     Raises:
         UsageError: the file has rows with another fingerprint, that cannot be read, or with paths relative to another
@@ -121,11 +86,11 @@ class FileOutput(Generic[R]):
 
     @property
     def trouble(self) -> str | None:
-        """See `WatchOutput`."""
+        """What keeps rows from being written; None if nothing does."""
         return self._rotated.trouble
 
     def open(self, look: Callable[..., Watch], tally: Tally) -> Watch:
-        """See `WatchOutput`."""
+        """Return the images to watch, which ``look`` makes, and count their last rows."""
         self._tally = tally
         seen = {**self._memory.rotated, **self._rows}
         for last in seen.values():
@@ -144,25 +109,25 @@ class FileOutput(Generic[R]):
         return self._images
 
     def write(self, rows: Iterator[R], wait: Callable[[float], bool]) -> None:
-        """See `WatchOutput`."""
+        """Write rows as they come; ``wait`` waits for some seconds, and returns whether to go on."""
         for row in rows:
             if not self._rotated.append(row, wait, self._note_written):
                 return
 
     def after_look(self) -> None:
-        """See `WatchOutput`."""
+        """Look after the output; called after each look at the folders."""
         for root, identity in self._images.identities.items():
             if self._memory.roots.get(root) != identity:
                 self._memory.add_root(root, identity)
         self._rotated.follow()
 
     def save(self, meta: Mapping[str, object]) -> None:
-        """See `WatchOutput`."""
+        """Flush all rows to the disk, and write the run metadata."""
         self._rotated.sync()
         self._write_meta(meta)
 
     def close(self) -> None:
-        """See `WatchOutput`."""
+        """Close all files."""
         self._rotated.close()
         self._memory.close()
 
@@ -185,13 +150,9 @@ class FileOutput(Generic[R]):
         return bool(meta.get("appended")) and self._folder == os.getcwd()
 
     def _read(self, known: Mapping[str, Seen]) -> tuple[dict[str, Seen], dict[str, str]]:
-        """Read the file.
+        """Return the last row of each image, by absolute path, and the paths of failed images as rows name them.
 
-        Args:
-            known: what is remembered of images; rows of unreadable images lack the signature that this has.
-
-        Returns:
-            The last row of each image, by absolute path; and the paths of failed images as rows name them.
+        ``known`` is what is remembered of images: rows of unreadable images lack the signature that this has.
         """
         rows: dict[str, Seen] = {}
         failed: dict[str, str] = {}
@@ -230,6 +191,9 @@ class FileOutput(Generic[R]):
     def _write_meta(self, meta: Mapping[str, object]) -> None:
         rest = {"adds_to_output": False, "appended": True, "working_folder": os.getcwd(), **meta}
         write_meta(OutputPaths(self._file.path).meta, {"made_with": self._fingerprint, **rest})
+
+
+WatchOutput: TypeAlias = StreamOutput[R] | FileOutput[R]
 
 
 def _is_same(row: Seen, other: Seen | None) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dinoclassify.cluster.transport import unpack
+from dinoclassify.cluster.tasks import unpack
 from dinoclassify.errors import UsageError
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import MAX_PIXELS, SequentialContainer, Source

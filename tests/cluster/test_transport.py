@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from dinoclassify.cluster.transport import pack, pieces_of, unpack
+from dinoclassify.cluster.tasks import pack, pieces_of, unpack
 from dinoclassify.decoding.batch import Batch, DecodedImage
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source

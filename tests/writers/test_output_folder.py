@@ -77,7 +77,7 @@ def test_the_old_folder_is_not_lost_where_folders_cannot_be_exchanged(
 ) -> None:
     folder = str(tmp_path / "labels")
     label_all(folder, images[:3], name="old")
-    monkeypatch.setattr("dinoclassify.storage.atomic_folder.exchange", lambda *_: False)
+    monkeypatch.setattr("dinoclassify.storage.rename.exchange", lambda *_: False)
     real, renamed = os.rename, list[str]()
 
     def rename(one: str, other: str) -> None:

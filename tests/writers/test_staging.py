@@ -12,7 +12,7 @@ import pytest
 
 from dinoclassify.errors import LockedError, OutputError, UsageError
 from dinoclassify.storage.lock import locked
-from dinoclassify.storage.remote import transfer
+from dinoclassify.storage.remote import filesystem
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers import staging
 from dinoclassify.writers.formats import FORMATS
@@ -99,7 +99,7 @@ def test_an_object_that_a_killed_run_downloaded_in_part_is_downloaded_again(
             raise KeyboardInterrupt
         return real(url, file)
 
-    real = transfer.download
+    real = filesystem.download
     with monkeypatch.context() as patch:
         patch.setattr(staging, "download", download)
         with pytest.raises(KeyboardInterrupt):
@@ -169,7 +169,7 @@ def test_an_object_that_another_machine_wrote_during_the_download_stays(monkeypa
             put("theirs")
         return found
 
-    real = transfer.download
+    real = filesystem.download
     monkeypatch.setattr(staging, "download", download)
     with pytest.raises(OutputError, match="was written by another machine during this run"):
         write_output(name, PATHS, resume=True)

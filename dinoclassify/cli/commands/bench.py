@@ -24,12 +24,7 @@ Megapixels = Annotated[
 ]
 Rounds = Annotated[int, typer.Option(min=1, max=100, metavar="N", help="How often to run each.", show_envvar=False)]
 RandomWeights = Annotated[
-    bool,
-    typer.Option(
-        "--random-weights",
-        help="Use random weights: no download.",
-        show_envvar=False,
-    ),
+    bool, typer.Option("--random-weights", help="Use random weights: no download.", show_envvar=False)
 ]
 
 

@@ -80,11 +80,7 @@ def _is_merged(file: str) -> bool:
 
 
 def _check_new_file(file: str, parts: Collection[str]) -> None:
-    """Check that the output would change no part.
-
-    Raises:
-        UsageError: it would, or it has the suffix of an image.
-    """
+    """Raise UsageError if the output would change a part, or has the suffix of an image."""
     path = os.path.realpath(file)
     written = output_files(file)
     for part in parts:

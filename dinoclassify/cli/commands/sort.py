@@ -24,11 +24,9 @@ from dinoclassify.storage.lock import locked
 
 if TYPE_CHECKING:
     from dinoclassify.labels.groups import Groups
-    from dinoclassify.results.only import Only
     from dinoclassify.results.sort.journal import Entry
     from dinoclassify.results.sort.layout import Layout
     from dinoclassify.results.sort.plans import SortResult
-    from dinoclassify.results.sort.targets import SortOptions
     from dinoclassify.results.sort.undo import UndoResult
     from dinoclassify.types.prediction import Prediction
 
@@ -68,13 +66,6 @@ class _Run:
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
-    def journal(self) -> str:
-        """The path of the journal."""
-        from dinoclassify.results.sort.journal import JOURNAL_NAME
-
-        return os.path.join(self.into, JOURNAL_NAME)
-
-    @property
     def troubles(self) -> int:
         """The number of images and companions that could not be sorted."""
         return sum(self.counts[done] for done in ("differs", "shared", "gone", "changed", "back", "error"))
@@ -93,8 +84,10 @@ class _Run:
 
     def last_line(self, *, is_signed: bool) -> str:
         """The last line of the run; ``is_signed``: the journal is known as the user's own."""
-        root = "" if is_signed else " --to ROOT"
-        cure = f"; --undo {self.journal}{root} takes it back" if self.has_done and not self.dry_run else ""
+        from dinoclassify.results.sort.journal import JOURNAL_NAME
+
+        undo = f"--undo {os.path.join(self.into, JOURNAL_NAME)}{'' if is_signed else ' --to ROOT'}"
+        cure = f"; {undo} takes it back" if self.has_done and not self.dry_run else ""
         return f"{'would do: ' if self.dry_run else ''}{self.summary()} -> {self.into}{cure}"
 
 
@@ -133,12 +126,16 @@ def sort(
     name = checks.require_results(results)
     if not into:
         raise UsageError("name a folder with --into")
+    from dinoclassify.results.companions import count_shots
     from dinoclassify.results.image_file import file_finder
+    from dinoclassify.results.reader import latest_predictions
     from dinoclassify.results.sort.sort import BATCH, open_sorted_folder
     from dinoclassify.results.sort.targets import SortOptions, grouped_by
 
     parsed_layout, group_table = _layout(context, layout, mode, groups)
-    selected = _select_labels(only, name, group_table, failed_to)
+    if only and failed_to is not None:
+        raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
+    selected = checks.select_labels(only, name, group_table)
     sort_options = SortOptions(
         layout=parsed_layout,
         groups_of=grouped_by(group_table),
@@ -150,7 +147,9 @@ def sort(
         with_companions=with_companions,
     )
     rows, is_stream = _readable_rows(name), name == DASH
-    shots = _count_shots(name, sort_options) if with_companions and not is_stream else None
+    shots = None
+    if with_companions and not is_stream:
+        shots = count_shots(latest_predictions(name), sort_options.find)
     work = _Run(mode, into, dry_run)
     with open_sorted_folder(into, mode, dry_run=dry_run, resume=resume, wait=wait) as folder:
         _follow(folder.sort(rows, sort_options, batch=1 if is_stream else BATCH, shots=shots), work, messages)
@@ -159,19 +158,6 @@ def sort(
     if not messages.quiet:
         say(work.last_line(is_signed=folder.is_signed))
     return SOME_FAILED if work.troubles else 0
-
-
-def _select_labels(
-    only: Sequence[str] | None, name: str, groups: "Groups | None", failed_to: str | None
-) -> "Only | None":
-    """The labels and groups whose images are sorted; None for all.
-
-    Raises:
-        UsageError: a label is unknown; or there is a folder for failed images, which have no label.
-    """
-    if only and failed_to is not None:
-        raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
-    return checks.select_labels(only, name, groups)
 
 
 def _readable_rows(name: str) -> "Iterator[Prediction]":
@@ -184,13 +170,6 @@ def _readable_rows(name: str) -> "Iterator[Prediction]":
     return chain([first] if (first := next(rows, None)) is not None else [], rows)
 
 
-def _count_shots(name: str, sort_options: "SortOptions") -> dict[str, int]:
-    from dinoclassify.results.companions import count_shots
-    from dinoclassify.results.reader import latest_predictions
-
-    return count_shots(latest_predictions(name), sort_options.find)
-
-
 def _layout(
     context: typer.Context, template: str | None, mode: str, groups: str | None
 ) -> "tuple[Layout, Groups | None]":
@@ -199,9 +178,8 @@ def _layout(
     from dinoclassify.results.sort.layout import parse_layout
 
     group_table = read_groups(groups) if groups is not None else None
-    layout = parse_layout(
-        template if template is not None else "{label}/{name}" if group_table is None else "{group}/{name}"
-    )
+    default = "{label}/{name}" if group_table is None else "{group}/{name}"
+    layout = parse_layout(template if template is not None else default)
     if mode == "move" and layout.uses("rank"):
         raise UsageError("{rank} gives an image many places, and --mode move only one: copy or link")
     if not layout.uses("group"):
@@ -296,11 +274,7 @@ def _why_lost(attribute: str, *, is_own: bool) -> str:
 
 
 def _refuse_or_warn(path: str, entries: "Sequence[Entry]", to: str | None, *, dry_run: bool, quiet: bool) -> None:
-    """Show what a journal that is not the user's own would take back; without ``--to`` or ``--dry-run`` refuse it.
-
-    Raises:
-        UsageError: it is refused.
-    """
+    """Show what a journal that is not the user's own would take back; without ``--to`` or ``--dry-run`` refuse it."""
     from dinoclassify.results.sort.undo import undo_all
 
     why = f"{path} is not known to be yours: it was moved, or written elsewhere or by an older version"

@@ -114,17 +114,12 @@ def _summary(rows: int, counts: Counter[str], troubles: Counter[str], *, dry_run
 
 
 def _check_ranks(rows: Iterator[Prediction], top_k: int) -> Iterator[Prediction]:
-    """Yield the same rows, after a check that the first row with labels has ``top_k``: all have the same number.
-
-    Raises:
-        UsageError: it has fewer.
-    """
+    """Yield the same rows, after a check that the first row with labels has ``top_k``: all have the same number."""
     is_checked = False
     for row in rows:
         if not is_checked and 0 < len(row.top) < top_k:
-            raise UsageError(
-                f"--top-k {top_k}: the rows have {len(row.top)}; ask for no more, or predict with -k {top_k}"
-            )
+            cure = f"ask for no more, or predict with -k {top_k}"
+            raise UsageError(f"--top-k {top_k}: the rows have {len(row.top)}; {cure}")
         is_checked = is_checked or bool(row.top)
         yield row
 

@@ -93,11 +93,7 @@ def train(
 
 
 def _embed(
-    encoder: "Encoder",
-    images: "Sequence[Labelled]",
-    inference: InferenceOptions,
-    messages: Messages,
-    tally: Tally,
+    encoder: "Encoder", images: "Sequence[Labelled]", inference: InferenceOptions, messages: Messages, tally: Tally
 ) -> "tuple[Features, list[Labelled]]":
     """Return the features of the images that can be read, and these images."""
     import numpy as np

@@ -5,7 +5,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 
 from dinoclassify.cli.option_groups import Inputs
@@ -30,11 +29,7 @@ from dinoclassify.types.source import SequentialContainer, Source
 
 
 def names_of(inputs: Inputs) -> list[str]:
-    """Return PATHS and the name of the list.
-
-    Raises:
-        UsageError: there are none.
-    """
+    """Return PATHS and the name of the list. Raises UsageError if there are none."""
     names = [*(inputs.paths or ()), *filter(None, [inputs.files_from])]
     if not names:
         raise UsageError("name images, folders or globs, - for a list on stdin, or --files-from a list")
@@ -51,12 +46,7 @@ def check_inputs(inputs: Inputs) -> None:
 
 
 def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
-    """Print the path of each input, exactly, in the order of a run.
-
-    Raises:
-        NoInputsError, UsageError: as in a run.
-        OutputError, OutputClosedError: stdout cannot be written.
-    """
+    """Print the path of each input, exactly, in the order of a run."""
     names = names_of(inputs)
     check_inputs(inputs)
     if sys.stdout is None:
@@ -74,7 +64,6 @@ def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
 
 
 def _shown(line: bytes) -> bytes:
-    """Return the line; for a terminal without control characters."""
     if not sys.stdout.isatty():
         return line
     return printable(os.fsdecode(line[:-1])).encode("utf-8") + line[-1:]
@@ -172,14 +161,14 @@ def input_counter(inputs: Inputs) -> Callable[[], int] | None:
 
     The function raises ValueError if it would have to read a whole archive.
     """
+
+    def count_inputs() -> int:
+        count = 0
+        for source in take_shard_and_limit(search(inputs, selector_of(inputs)), _filters(inputs)):
+            if isinstance(source.content, SequentialContainer):
+                raise ValueError(f"{source.path} has more than one")
+            count += 1
+        return count
+
     can_be_read_again = not is_live(inputs) and (inputs.files_from is None or os.path.isfile(inputs.files_from))
-    return partial(_count_inputs, inputs) if can_be_read_again else None
-
-
-def _count_inputs(inputs: Inputs) -> int:
-    count = 0
-    for source in take_shard_and_limit(search(inputs, selector_of(inputs)), _filters(inputs)):
-        if isinstance(source.content, SequentialContainer):
-            raise ValueError(f"{source.path} has more than one")
-        count += 1
-    return count
+    return count_inputs if can_be_read_again else None

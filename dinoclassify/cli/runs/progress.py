@@ -60,13 +60,10 @@ def with_progress(
     done: Callable[[], int] | None = None,
     total: Callable[[], int] | None = None,
 ) -> Iterator[T]:
-    """Return the same items; if a bar is wanted, it moves on after the caller has dealt with each.
+    """Return the same items; if ``messages`` want a bar, it moves on after the caller has dealt with each.
 
-    Args:
-        items: what the run makes.
-        messages: whether a bar is wanted; by default it is if stderr is a terminal.
-        done: returns how many images are done; by default one for each item.
-        total: counts all images, in a thread of its own.
+    ``done`` returns how many images are done, by default one for each item. ``total`` counts all images, in a thread of
+    its own.
     """
     is_wanted = sys.stderr.isatty() and not messages.quiet if messages.progress is None else messages.progress
     return _with_bar(items, done, total) if is_wanted else items

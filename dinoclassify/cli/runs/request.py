@@ -19,18 +19,15 @@ from dinoclassify.writers.target import (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The command line of a run, without the model and its options.
-
-    ``parameters`` are all options, for the metadata. ``tables`` are the files that the run reads besides the inputs.
-    """
+    """The command line of a run, without the model and its options."""
 
     inputs: Inputs
     inference: InferenceOptions
     target: Target
     output_options: OutputOptions
     messages: Messages
-    parameters: Mapping[str, object]
-    tables: Sequence[str] = ()
+    parameters: Mapping[str, object]  # all options, for the metadata
+    tables: Sequence[str] = ()  # files that the run reads besides the inputs
 
     def exclusive_output(self) -> AbstractContextManager[None]:
         """Keep other runs from writing the output, see `writers.target.exclusive`."""

@@ -19,7 +19,6 @@ from dinoclassify.errors import NoInputsError
 from dinoclassify.storage.reader import with_signatures
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
-from dinoclassify.types.run_options import RunOptions
 from dinoclassify.types.source import Source
 from dinoclassify.writers.formats.base import R
 from dinoclassify.writers.stream import stream_rows
@@ -63,7 +62,9 @@ def write_rows(open_job: "Callable[[], Job[R]]", request: Request) -> int:
             def rows() -> Iterator[R]:  # a function: a local variable would keep the workers alive after an error
                 on_input = partial(note_input, tally, note_failure)
                 pending = output.pending(sources, on_input) if output is not None else sources
-                predictions = job.rows(pending, run_options(request, stages, stop))
+                live, private = is_live(inputs), inputs.private_urls
+                run = request.inference.run_options(stages, stop, live=live, private_urls=private)
+                predictions = job.rows(pending, run)
                 total = input_counter(inputs)
                 shown = with_progress(predictions, request.messages, done=lambda: tally.total, total=total)
                 return _counted(shown, tally, note_failure)
@@ -93,6 +94,8 @@ def finish(
     plan: "ChunkPlan[R] | None" = None,
 ) -> None:
     """Put the output in place, unless too many rows failed or are gone. ``plan`` has the rows of other processes."""
+    from dinoclassify.writers.provenance import run_metadata
+
     unnamed = output.unnamed(plan.stream_paths() if plan is not None else ())
     tally.add_unnamed(unnamed)
     tally.check_failures()
@@ -102,29 +105,15 @@ def finish(
 
 
 def check_still_there(disks: Mapping[int, str], target: Target) -> None:
-    """Check that no disk went away during the run, see `check_disks`: its images would lose their rows.
-
-    Raises:
-        NoInputsError: a disk went away; the output stays as it was.
-    """
+    """Raise NoInputsError if a disk went away during the run, see `check_disks`: its images would lose their rows."""
     try:
         check_disks(disks)
     except NoInputsError as error:
         raise NoInputsError(f"{error} {target.file} stays as it was{target.resume_hint()}") from None
 
 
-def run_options(request: Request, timer: StageTimer, stop: Callable[[], bool]) -> RunOptions:
-    """Return how the images go through the model."""
-    inputs = request.inputs
-    return request.inference.run_options(timer, stop, live=is_live(inputs), private_urls=inputs.private_urls)
-
-
 def open_output(origin: "Origin[R]", request: Request) -> "Output[R]":
-    """Open the output of a run, with the rows that earlier runs left.
-
-    Raises:
-        UsageError, OutputError: see `writers.output.Output`.
-    """
+    """Open the output of a run, with the rows that earlier runs left; see `writers.output.Output.open`."""
     from dinoclassify.writers.output import Output
     from dinoclassify.writers.output_file import OutputFile
     from dinoclassify.writers.output_folder import OutputFolder
@@ -149,23 +138,6 @@ def run_fingerprint(origin: "Origin[R]", request: Request) -> dict[str, object]:
     if request.parameters.get("precision") == "int8":
         settings["precision"] = "int8"  # the run may start in another one, and switch when the network is ready
     return settings
-
-
-def run_metadata(
-    origin: "Origin[R]", tally: Tally, parameters: Mapping[str, object], *, timed: bool = True
-) -> dict[str, object]:
-    """Return the run metadata to write beside the finished rows, with their speed if they are ``timed``."""
-    from dinoclassify.writers.provenance import describe
-
-    return describe(
-        origin,
-        options=parameters,
-        counts=tally.statuses,
-        errors=tally.errors,
-        kept=tally.kept,
-        seconds=tally.seconds if timed else None,
-        opening=tally.opening if timed else None,
-    )
 
 
 def note_input(

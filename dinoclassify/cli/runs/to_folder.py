@@ -27,11 +27,7 @@ if TYPE_CHECKING:
 
 
 def check_parts(request: Request, engine: EngineOptions) -> None:
-    """Check the options of a folder of parts and of a cluster, as `check_run` checks the others.
-
-    Raises:
-        UsageError: options contradict each other.
-    """
+    """Raise UsageError if options of a folder of parts and of a cluster contradict others, see `check_run`."""
     target = request.target
     if engine.gpus is not None and engine.gpus > 1 and not engine.gpus.is_integer():
         raise UsageError(f"--gpus-per-replica {engine.gpus:g}: it is a part of one GPU, or a whole number of them")
@@ -67,12 +63,8 @@ def write_parts(open_job: "Callable[[], Job[R]]", request: Request, engine: Engi
         output = open_output(origin, request)
         tally.start(output.statuses)
         batch_size = inference.batch_size or origin.model.batch_size
-        plan = ChunkPlan(
-            OutputPaths(folder).journal,
-            origin.row_format.lines,
-            chunk_size(batch_size),
-            retry_failed=options.retry_failed,
-        )
+        work, lines = OutputPaths(folder).journal, origin.row_format.lines
+        plan = ChunkPlan(work, lines, chunk_size(batch_size), retry_failed=options.retry_failed)
         with (
             closing(output),
             report_interruption(tally, request.target.resume_hint) as stop,
@@ -84,16 +76,15 @@ def write_parts(open_job: "Callable[[], Job[R]]", request: Request, engine: Engi
                 open_job,
                 origin.model.preprocessing,
                 plan.chunks(pending, partial(_note_kept, tally, note_failure)),
-                plan.work,
+                work,
                 Decoding(batch_size, inference.exact, inference.max_pixels, inference.timeout, inputs.private_urls),
                 expand=partial(expand_container, selector=selector),
                 gpus=engine.gpus,
                 stop=stop,
             )
+            total = input_counter(inputs)
             with closing(results):
-                for result in with_progress(
-                    results, request.messages, done=lambda: tally.total, total=input_counter(inputs)
-                ):
+                for result in with_progress(results, request.messages, done=lambda: tally.total, total=total):
                     plan.add(result.file)
                     for path in result.failed:
                         note_failure(path)

@@ -16,7 +16,7 @@ from dinoclassify.cli.runs.progress import log_model, with_progress
 from dinoclassify.cli.runs.request import Request
 from dinoclassify.cli.runs.signals import Stopped, ending_with_reader, finishing_batches, hanging_up
 from dinoclassify.cli.runs.summary import describe_counts, exit_code
-from dinoclassify.cli.runs.to_file import run_fingerprint, run_metadata
+from dinoclassify.cli.runs.to_file import run_fingerprint
 from dinoclassify.cli.terminal import hush, say
 from dinoclassify.discovery.containers.archive import is_archive
 from dinoclassify.discovery.filters import has_image_suffix
@@ -89,10 +89,7 @@ def _check_status(status: str, request: Request) -> None:
 
 
 def watch_rows(open_job: "Callable[[], Job[R]]", request: Request, status: str | None) -> int:
-    """Write a row for each image that exists or arrives, until a signal comes. Returns the exit code.
-
-    ``status`` is the file for monitoring, if any.
-    """
+    """Write a row for each image that exists or arrives, until a signal comes. Returns the exit code."""
     path, wait = request.target.local_file, request.output_options.wait
     tally = Tally(request.output_options.failure_limit)
     with (
@@ -133,7 +130,6 @@ def _watch(
     hang_ups: SimpleQueue[None],
     status: str | None,
 ) -> None:
-    """Write a row for each image, until a signal or a limit ends it."""
     inputs, file = request.inputs, request.target.file
     images = output.open(partial(Watch, partial(find_inputs, replace(inputs, limit=None)), _roots(request)), tally)
     heartbeat = Heartbeat(status, lambda: _state(images, output, tally, file))
@@ -143,6 +139,8 @@ def _watch(
             heartbeat.beat()
 
     def finish(why: object = None) -> None:
+        from dinoclassify.writers.provenance import run_metadata
+
         notify("STOPPING=1")
         try:
             if origin is not None:

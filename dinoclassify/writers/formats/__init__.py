@@ -21,25 +21,15 @@ from dinoclassify.writers.formats.base import RowFormat
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What is known of a format without importing its module.
+    """What is known of a format without importing its module."""
 
-    Attributes:
-        name: its name for ``--format``.
-        suffixes: file names with these suffixes select it; the first is that of a part in a folder.
-        module: the module that implements it, in this package.
-        table: whether it is a `Table`; otherwise `Lines`.
-        seeks: whether writing it needs a regular file, because it is not written from front to back.
-        database: whether other programs may be using its files, see `RowFormat.refuse_in_use`.
-        magic: the first `MAGIC` bytes of its files; empty if these do not identify it.
-    """
-
-    name: str
-    suffixes: tuple[str, ...]
-    module: str
-    table: bool = False
-    seeks: bool = False
-    database: bool = False
-    magic: bytes = b""
+    name: str  # for --format
+    suffixes: tuple[str, ...]  # of file names that select it; the first is that of a part in a folder
+    module: str  # that implements it, in this package
+    table: bool = False  # whether it is a `Table`; otherwise `Lines`
+    seeks: bool = False  # whether writing it needs a regular file, because it is not written from front to back
+    database: bool = False  # whether other programs may be using its files, see `RowFormat.refuse_in_use`
+    magic: bytes = b""  # the first `MAGIC` bytes of its files; empty if these do not identify it
 
     def load(self) -> ModuleType:
         """Import the module of the format."""
@@ -88,11 +78,7 @@ def choose_format(
 
 
 def format_named(name: str, formats: Sequence[Format]) -> Format:
-    """Return the format called ``name``.
-
-    Raises:
-        UsageError: none of ``formats`` is called so.
-    """
+    """Return the format called ``name``. Raises UsageError if none of ``formats`` is called so."""
     chosen = next((known for known in formats if known.name == name), None)
     if chosen is None:
         names = [known.name for known in formats]

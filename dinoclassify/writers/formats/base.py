@@ -37,21 +37,13 @@ class Table(Protocol[R]):
 
 @dataclass(frozen=True, slots=True)
 class RowFormat(Generic[R]):
-    """A format, ready for rows of one shape.
+    """A format, ready for rows of one shape."""
 
-    Attributes:
-        name: the name of the format, see `writers.formats.FORMATS`.
-        lines: the format of the journal and, without a ``table``, of the output.
-        table: the format of the output.
-        refuse_in_use: raises OutputError if another program is using the file of that name.
-        read_meta: returns the run metadata stored in a file of this format, None if there is none.
-    """
-
-    name: str
-    lines: Lines[R]
-    table: Table[R] | None = None
-    refuse_in_use: Callable[[str], None] = lambda _: None
-    read_meta: Callable[[str], object] = lambda _: None
+    name: str  # see `writers.formats.FORMATS`
+    lines: Lines[R]  # the format of the journal and, without a `table`, of the output
+    table: Table[R] | None = None  # the format of the output
+    refuse_in_use: Callable[[str], None] = lambda _: None  # raises OutputError if another program uses that file
+    read_meta: Callable[[str], object] = lambda _: None  # returns the run metadata stored in a file, or None
 
     def write(self, file: BinaryIO, rows: Iterable[R], meta: Mapping[str, object]) -> None:
         """Write a whole file. ``meta``, the run metadata, is read after the last row."""

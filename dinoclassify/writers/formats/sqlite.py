@@ -22,11 +22,7 @@ _LOCK_TIMEOUT = 1.0  # seconds that another program may take to finish a change
 
 
 def open_format(name: str, top_k: int) -> RowFormat[Prediction]:
-    """Return the format for predictions with ``top_k`` ranks.
-
-    Raises:
-        UsageError: SQLite has too few columns for as many ranks.
-    """
+    """Return the format for predictions with ``top_k`` ranks."""
     return RowFormat(name, JSONLines(top_k), SQLiteTable(top_k), refuse_database_in_use, read_meta)
 
 

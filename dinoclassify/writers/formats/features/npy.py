@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dinoclassify.types.embedding import Embedding
 from dinoclassify.writers.formats.columns import Value, common
-from dinoclassify.writers.formats.features.columns import from_columns
+from dinoclassify.writers.formats.features import from_columns
 
 INDEX = ("path", "status", "error_code", "error", "size", "mtime_ns")
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from dinoclassify.types.embedding import Embedding
 from dinoclassify.writers.formats.columns import common
-from dinoclassify.writers.formats.features.columns import from_columns
+from dinoclassify.writers.formats.features import from_columns
 from dinoclassify.writers.formats.parquet import add_meta
 
 ROW_GROUP = 4096  # rows, some MB in memory
