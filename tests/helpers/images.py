@@ -1,4 +1,4 @@
-"""Files that pass for images, and small real ones."""
+"""Files that pass for images."""
 
 import os
 from pathlib import Path
