@@ -1,0 +1,95 @@
+"""`evaluate --predictions`: rows that `predict` wrote, instead of a model."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.helpers.checkpoints import LABELS
+from tests.helpers.invoke import Invoke
+
+
+@pytest.mark.parametrize("made", ["csv", "jsonl", "parquet", "db"])
+@pytest.mark.parametrize("ranks", [1, 5])
+def test_saved_rows_give_the_same_figures_as_the_model(
+    here: Path, tiny: str, invoke: Invoke, made: str, ranks: int
+) -> None:
+    (here / "test" / "n04485082" / "text.jpg").write_text("no image")
+    model = ("-m", tiny, "--runtime", "torch")
+    file = f"labels.{made}"
+    assert invoke("predict", "test", *model, "-o", file, "-k", ranks, "-q")[0] == 3
+    invoke("predict", "test", *model, "-o", "by-hand.csv", "-k", 5, "-q")
+    rows = pd.read_csv("by-hand.csv")
+    rows.loc[1, "label"] = LABELS[(LABELS.index(rows.label[1]) + 1) % 7]  # what is said to be true of it
+    rows.loc[rows.status == "failed", "label"] = LABELS[0]
+    rows[["path", "label"]].to_csv("truth.csv", index=False)
+    code, out, err = invoke("evaluate", "--labels-from", "truth.csv", "--predictions", file, "--json")
+    assert code == 3
+    assert err == f"dinoclassify: 6 rows of {file}: 5 ok, 1 failed (1 not_image)\n"
+    figures = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert (figures["top1"]["right"], figures["top1"]["total"], figures["failed"]) == (4, 5, 1)
+    (mistake,) = figures["mistakes"]
+    assert mistake == {
+        "path": rows.path[1],
+        "true": [rows.label[1]],
+        "true_index": [LABELS.index(rows.label[1])],
+        "predicted": pd.read_csv("by-hand.csv").label[1],
+        "predicted_index": rows["index"][1],
+        "score": pytest.approx(rows.score[1], abs=1e-6),
+    }
+    if ranks == 5:
+        ranked = rows[["index", *(f"index_{rank}" for rank in range(2, 6))]].to_numpy()
+        hits = [LABELS.index(label) in row for label, row in zip(rows.label, ranked, strict=True)]
+        assert figures["top5"]["right"] == sum(hits)
+    else:
+        assert figures["top5"] is None
+    from_model = json.loads(invoke("evaluate", "--labels-from", "truth.csv", *model, "--json")[1])
+    assert from_model["calibration_error"] == pytest.approx(figures["calibration_error"], abs=1e-5)
+    for figure in ("top1", "balanced_accuracy", "balanced_interval", "macro_f1", "failed", "classes", "confusions"):
+        assert from_model[figure] == figures[figure]
+
+
+def test_rows_and_images_without_a_match_are_reported(here: Path, invoke: Invoke) -> None:
+    header = "path,status,label,score,index,error_code,error,size,mtime_ns"
+    Path("labels.csv").write_text(f"{header}\na.jpg,ok,cat,0.9,0,,,1,1\nb.jpg,ok,dog,0.9,1,,,1,1\n")
+    Path("t.csv").write_text("path,label\n./a.jpg,CAT\nc.jpg,unicorn\n")
+    code, out, err = invoke("evaluate", "--labels-from", "t.csv", "--predictions", "labels.csv", "--json")
+    assert code == 0
+    top1 = json.loads(out)["top1"]
+    assert top1.pop("interval") == pytest.approx([0.2065, 1], abs=1e-4)
+    assert top1 == {"value": 1.0, "right": 1, "total": 1}
+    assert "1 images have no row in labels.csv" in err
+    assert "1 rows of labels.csv are of other images and left out" in err
+    assert "never predicted in labels.csv: unicorn" in err
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score": None},
+        {"score": "0.5"},
+        {"score": 7.5},
+        {"score": -1},
+        {"label": None},
+        {"label": 3},
+        {"index": "0"},
+        {"index": 1.5},
+        {"index": -1},
+        {"index": 10**12},
+        {"index": None},
+        {"error_code": "truncated"},
+        {"status": "good"},
+    ],
+)
+def test_damaged_rows_are_refused(here: Path, invoke: Invoke, changes: dict[str, object]) -> None:
+    row = {"path": "0.jpg", "status": "ok", "label": "a", "score": 0.5, "index": 0}
+    row |= dict.fromkeys(["error_code", "error", "size", "mtime_ns"])
+    Path("t.csv").write_text("path,label\n0.jpg,a\n")
+    command = ("evaluate", "--labels-from", "t.csv", "--predictions", "rows.jsonl")
+    Path("rows.jsonl").write_text(json.dumps(row) + "\n")
+    assert invoke(*command)[0] == 0
+    Path("rows.jsonl").write_text(json.dumps(row | changes) + "\n")
+    code, out, err = invoke(*command)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("dinoclassify: rows.jsonl ")
