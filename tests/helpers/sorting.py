@@ -5,15 +5,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dinoclassify.results.shot_rows import count_shots
-from dinoclassify.results.sort.folders import make_folder, own_folders, remove_empty
+from dinoclassify.results.companions import count_shots
 from dinoclassify.results.sort.journal import JOURNAL_NAME, read_journal
 from dinoclassify.results.sort.layout import parse_layout
 from dinoclassify.results.sort.plans import SortResult
-from dinoclassify.results.sort.sort import SortedFolder
+from dinoclassify.results.sort.sort import SortedFolder, make_folder
 from dinoclassify.results.sort.targets import SortOptions
 from dinoclassify.results.sort.transfer import Mode
-from dinoclassify.results.sort.undo import undo_all
+from dinoclassify.results.sort.undo import own_folders, remove_empty, undo_all
 from dinoclassify.types.prediction import Prediction
 from tests.helpers.images import image
 

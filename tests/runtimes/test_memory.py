@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dinoclassify.decoding.pinned_memory import empty_pinned
-from dinoclassify.decoding.shared_memory import ResultBuffer
+from dinoclassify.decoding.shared_memory import ResultBuffer, empty_pinned
 from dinoclassify.errors import ModelError
 from dinoclassify.runtimes.pytorch import TorchRuntime
 from tests.helpers.toy import Toy, bright, expected, random_pixels, runtime

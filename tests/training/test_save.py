@@ -8,8 +8,7 @@ import pytest
 from safetensors import SafetensorError
 
 from dinoclassify.cli.runs.signals import Stopped
-from dinoclassify.storage.atomic_folder import replacing_folder
-from dinoclassify.storage.rename import exchange
+from dinoclassify.storage.rename import exchange, replacing_folder
 from tests.helpers.invoke import Invoke
 from tests.helpers.trained import weights
 
@@ -56,13 +55,13 @@ def test_failed_write_keeps_the_old_model(here: Path, train: Invoke, monkeypatch
     assert (code, err) == (6, "dinoclassify: cannot write model: I/O error: No space left on device\n")
     for broken in (
         "dinoclassify.training.save._save_processor",
-        "dinoclassify.storage.atomic_folder.fsync_path",
+        "dinoclassify.storage.rename.fsync_path",
         "os.rename",
     ):
         with monkeypatch.context() as patch:
             patch.setattr(broken, fail)
             if broken == "os.rename":  # where two names cannot be exchanged at once
-                patch.setattr("dinoclassify.storage.atomic_folder.exchange", lambda *_: False)
+                patch.setattr("dinoclassify.storage.rename.exchange", lambda *_: False)
             code, _, err = train("labelled", "-o", "model", "--force", "--seed", "1")
         assert (code, err) == (6, "dinoclassify: cannot write model: No space left on device\n")
         assert {path.name: path.read_bytes() for path in Path("model").iterdir()} == before
@@ -72,7 +71,7 @@ def test_failed_write_keeps_the_old_model(here: Path, train: Invoke, monkeypatch
 @pytest.mark.parametrize("moment", [1, 2, 3])
 def test_model_survives_a_stop_or_kill_at_each_rename(here: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
     """Where two names cannot be exchanged at once: an end, and a kill, before each of the renames."""
-    monkeypatch.setattr("dinoclassify.storage.atomic_folder.exchange", lambda *_: False)
+    monkeypatch.setattr("dinoclassify.storage.rename.exchange", lambda *_: False)
     rename = os.rename
 
     def write(content: str) -> None:

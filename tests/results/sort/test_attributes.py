@@ -66,7 +66,7 @@ def test_moved_journal_only_narrows_modes_and_reports_the_rest(
         "dinoclassify.results.sort.executor.rights_of", lambda path: (had, os.getuid() + 1, os.getgid())
     )
     given: list[object] = []
-    monkeypatch.setattr("dinoclassify.results.sort.attributes.os.fchown", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr("dinoclassify.results.sort.transfer.os.fchown", lambda *arguments: given.append(arguments))
     assert run(["sort", "labels.csv", "--into", "card", "--mode", "move", "-q"]) == 0
     os.chmod("card/dog/x.jpg", has)
     os.rename("card", "mounted")
@@ -106,7 +106,7 @@ def test_attributes_that_cannot_be_restored_are_reported_once(
 ) -> None:
     write_rows("labels.csv", [row_of(image("x.jpg")), row_of(image("y.jpg"))])
     assert run(["sort", "labels.csv", "--into", f"{fat}/sorted", "--mode", "move", "-q"]) == 0
-    monkeypatch.setattr("dinoclassify.results.sort.attributes.os.fchmod", lambda *_: None)
+    monkeypatch.setattr("dinoclassify.results.sort.transfer.os.fchmod", lambda *_: None)
     capsys.readouterr()
     assert run(["sort", "--undo", f"{fat}/sorted"]) == 0
     assert capsys.readouterr().err == (

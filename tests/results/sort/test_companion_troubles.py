@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from dinoclassify.cli import run
-from dinoclassify.results.shot_rows import count_shots
-from dinoclassify.results.sort.folders import make_folder
+from dinoclassify.results.companions import count_shots
 from dinoclassify.results.sort.layout import parse_layout
-from dinoclassify.results.sort.sort import SortedFolder
+from dinoclassify.results.sort.sort import SortedFolder, make_folder
 from dinoclassify.results.sort.targets import SortOptions
 from dinoclassify.results.sort.transfer import TRANSFERS, Mode
 from dinoclassify.types.prediction import Failure, Prediction

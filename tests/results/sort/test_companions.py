@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from dinoclassify.cli import run
-from dinoclassify.results.companions import companion_finder
+from dinoclassify.results.companions import companion_finder, count_shots, together
 from dinoclassify.results.image_file import current_file
-from dinoclassify.results.shot_rows import count_shots, together
 from dinoclassify.results.sort.targets import candidate_targets
 from dinoclassify.results.sort.transfer import Mode
 from dinoclassify.types.prediction import Label

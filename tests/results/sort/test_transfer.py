@@ -8,9 +8,8 @@ import pytest
 
 from dinoclassify.cli import run
 from dinoclassify.results.sort import transfer
-from dinoclassify.results.sort.folders import make_folder
 from dinoclassify.results.sort.layout import parse_layout
-from dinoclassify.results.sort.sort import SortedFolder
+from dinoclassify.results.sort.sort import SortedFolder, make_folder
 from dinoclassify.results.sort.targets import SortOptions
 from dinoclassify.storage import rename
 from tests.helpers.images import image
