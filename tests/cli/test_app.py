@@ -93,7 +93,7 @@ def test_models_shows_what_is_cached(
     monkeypatch: pytest.MonkeyPatch,
     checkpoints: Callable[[str], Path],
 ) -> None:
-    from tests.models.test_models import put_into_cache
+    from tests.helpers.models import put_into_cache
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     snapshot = put_into_cache(tmp_path, checkpoints("dinov2"))

@@ -597,7 +597,7 @@ def test_hidden_and_follow(here: Path, tiny: str, invoke: Invoke) -> None:
 def test_the_sidecar_names_the_commit_of_a_hub_model(
     here: Path, tiny: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.models.test_models import COMMIT, SMALL, put_into_cache
+    from tests.helpers.models import COMMIT, SMALL, put_into_cache
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "hub"))
     put_into_cache(here / "hub", Path(tiny))

@@ -35,7 +35,7 @@ from dinoclassify.writers.output import Output, UpdateOptions
 from dinoclassify.writers.output_folder import OutputFolder
 from dinoclassify.writers.provenance import Origin
 from tests.conftest import ROOT, by_fork
-from tests.test_pipeline import TINY
+from tests.helpers.levels import TINY
 
 pytest.importorskip("ray")
 

@@ -54,3 +54,21 @@ def test_folders_lists_stores_and_globs_are_told_apart(tmp_path: Path, monkeypat
         "none.zip!b*.jpg": Kind.GLOB,
     }
     assert {path: locate(path).kind for path in kinds} == kinds
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("album.zip!dir/x.jpg", ("album.zip", "dir/x.jpg")),
+        ("s3://bucket/a.TAR.gz!x.jpg", ("s3://bucket/a.TAR.gz", "x.jpg")),
+        ("wow!/album.zip!x!.jpg", ("wow!/album.zip", "x!.jpg")),
+        ("a.tar!b.zip!x.jpg", ("a.tar", "b.zip!x.jpg")),
+        ("a.zip!two\nlines\0.jpg", ("a.zip", "two\nlines\0.jpg")),
+        ("wow!.jpg", None),
+        ("album.zip", None),
+        ("album.zip!", None),
+    ],
+)
+def test_a_key_is_split_at_the_first_archive(path: str, parts: tuple[str, str] | None) -> None:
+    location = Location.parse(path)
+    assert (location.container, location.name) == (parts or ("", ""))

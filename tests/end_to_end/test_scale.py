@@ -15,7 +15,7 @@ from dinoclassify.types.source import Source
 from dinoclassify.writers.formats import open_format
 from dinoclassify.writers.output import Output, UpdateOptions
 from dinoclassify.writers.output_file import OutputFile
-from tests.test_pipeline import LABELS, TINY, level_of
+from tests.helpers.levels import LABELS, TINY, level_of
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

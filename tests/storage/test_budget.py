@@ -3,7 +3,6 @@
 import errno
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,18 +10,10 @@ import pytest
 from dinoclassify.storage import budget
 from dinoclassify.storage.budget import NoRoomError, Room, Share, shares
 from dinoclassify.storage.fetcher import Fetcher
-from dinoclassify.storage.remote import web
 from dinoclassify.system.cgroups import CgroupLimits
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import MOST_BYTES, Source
-from tests.helpers.servers import Page, Web, web_server
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    monkeypatch.setattr(web, "BACKOFF", 0.01)
-    with web_server() as server:
-        yield server
+from tests.helpers.servers import Page, Web
 
 
 def fetch(share: Share, sources: list[Source], *, timeout: float = 20.0, seconds: float = 0.0) -> list[Source]:

@@ -1,0 +1,49 @@
+"""Files that go to a store and come back."""
+
+from pathlib import Path
+
+import pytest
+
+from dinoclassify.errors import OutputError, UsageError
+from dinoclassify.storage.remote import object_store, transfer
+from tests.helpers.objects import write
+from tests.helpers.servers import Store
+
+
+def test_what_is_written_is_there(store: Store, tmp_path: Path) -> None:
+    store.put("other", b"")
+    local, url = tmp_path / "rows.csv", "s3://bucket/out/rows of today.csv"
+    local.write_bytes(b"path,status\n")
+    assert not object_store.exists(url)
+    transfer.upload(str(local), url)
+    assert store.get("out/rows of today.csv") == b"path,status\n"
+    assert object_store.exists(url)
+    assert transfer.download(url, str(tmp_path / "back.csv"))
+    assert (tmp_path / "back.csv").read_bytes() == b"path,status\n"
+    write(url, b"")
+    assert transfer.download(url, str(tmp_path / "back.csv"))
+    assert (tmp_path / "back.csv").read_bytes() == b""
+    fs, path = object_store.filesystem(url)
+    fs.rm_file(path)
+    assert store.keys() == ["other"]
+    assert not transfer.download(url, str(tmp_path / "none.csv"))
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_what_cannot_be_written_is_one_line(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"^cannot write s3://nowhere/a.csv: The specified bucket does not exist$"):
+        write("s3://nowhere/a.csv", b"")
+    with pytest.raises(OutputError, match=r"^cannot write s3://bucket/a.csv: No such file or directory$"):
+        transfer.upload(str(tmp_path / "none"), "s3://bucket/a.csv")
+    store.faults.failing, store.faults.status = 99, "403 Forbidden"
+    with pytest.raises(OutputError, match=r"^cannot read s3://bucket/a.csv: "):
+        transfer.download("s3://bucket/a.csv", str(tmp_path / "a.csv"))
+    with pytest.raises(UsageError, match="can only be read"):
+        write("https://example.org/a.csv", b"")
+
+
+def test_a_write_is_tried_again(store: Store) -> None:
+    store.put("other", b"")
+    store.faults.failing = 1
+    write("s3://bucket/a.csv", b"rows")
+    assert store.get("a.csv") == b"rows"
