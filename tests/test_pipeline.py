@@ -23,7 +23,7 @@ from tests.helpers.levels import LABELS, TINY, Levels, level_of, load, run
 
 
 @pytest.mark.parametrize(("batch_size", "workers", "ahead"), [(1, 1, 0), (3, 2, 4), (8, 2, 2), (1000, 1, 0)])
-def test_every_input_gets_its_own_answer_in_order(greys: Path, batch_size: int, workers: int, ahead: int) -> None:
+def test_every_input_gets_its_own_prediction_in_order(greys: Path, batch_size: int, workers: int, ahead: int) -> None:
     paths = [str(greys / f"{level:03}.png") for level in (*range(0, 255, 5), 3, 3)]
     for position in (0, 7, 8, 20, 52):
         paths.insert(position, f"gone-{position}.png")
@@ -43,7 +43,7 @@ def test_every_input_gets_its_own_answer_in_order(greys: Path, batch_size: int, 
     batch_size=st.integers(1, 5),
     ahead=st.integers(0, 4),
 )
-def test_answers_are_never_mixed_up(levels: list[int | None], batch_size: int, ahead: int) -> None:
+def test_predictions_are_never_mixed_up(levels: list[int | None], batch_size: int, ahead: int) -> None:
     """The pipeline alone, on batches made here: None is an image that did not decode."""
     from dinoclassify.decoding.batch import DecodedImage
     from dinoclassify.types.prediction import Failure
@@ -66,7 +66,7 @@ def test_answers_are_never_mixed_up(levels: list[int | None], batch_size: int, a
         assert prediction.index == (None if code else level)
 
 
-def test_an_answer_that_is_no_number_is_a_failed_row(greys: Path) -> None:
+def test_a_score_that_is_not_a_number_is_a_failed_row(greys: Path) -> None:
     white, grey = run([str(greys / "255.png"), str(greys / "009.png")])
     assert white.failure is not None
     assert (white.status, white.label, white.failure.code) == ("failed", None, "nonfinite")
@@ -81,7 +81,7 @@ def test_a_low_score_is_uncertain_and_keeps_its_label(greys: Path) -> None:
         assert (prediction.status, prediction.label) == (status, "level 9")
 
 
-def test_top_k_is_ranked_and_at_most_all(greys: Path) -> None:
+def test_top_k_is_ranked_and_at_most_all_classes(greys: Path) -> None:
     batches = list(load([str(greys / "009.png")]))
     (prediction,) = classify(batches, level_of, LABELS, top_k=1000)
     assert len(prediction.top) == 256
@@ -90,7 +90,7 @@ def test_top_k_is_ranked_and_at_most_all(greys: Path) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_live_inputs_are_answered_as_they_come(greys: Path) -> None:
+def test_live_inputs_are_classified_as_they_come(greys: Path) -> None:
     """Each is asked for when the one before it has been answered: whoever waits for a full batch waits for ever."""
     paths = [str(greys / f"{level:03}.png") for level in range(5)]
     asked: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -106,7 +106,7 @@ def test_live_inputs_are_answered_as_they_come(greys: Path) -> None:
 
 
 @pytest.mark.parametrize(("live", "ahead"), [(False, 0), (True, 0), (False, 4)])
-def test_an_error_of_the_inputs_is_raised_after_the_answers(greys: Path, live: bool, ahead: int) -> None:
+def test_an_error_of_the_inputs_is_raised_after_the_predictions(greys: Path, live: bool, ahead: int) -> None:
     def sources() -> Iterator[Source]:
         yield from [Source(str(greys / "005.png"))] * 9
         raise UsageError("the list is odd")
@@ -118,24 +118,24 @@ def test_an_error_of_the_inputs_is_raised_after_the_answers(greys: Path, live: b
         next(predictions)
 
 
-def test_live_or_not_the_answers_are_the_same(greys: Path) -> None:
+def test_live_and_listed_inputs_give_the_same_predictions(greys: Path) -> None:
     sources = [Source(str(greys / f"{level:03}.png")) for level in range(50)]
     batches = load_batches(sources, TINY, batch_size=8, workers=2, exact=False, max_pixels=10_000, live=True)
     assert list(classify(batches, level_of, LABELS)) == list(classify(load(iter(sources)), level_of, LABELS))
 
 
-def test_no_inputs_no_predictions() -> None:
+def test_no_inputs_give_no_predictions() -> None:
     assert run([]) == []
 
 
-def test_only_failures_need_no_model() -> None:
+def test_failed_images_do_not_reach_the_model() -> None:
     runtime = Levels()
     predictions = list(classify(load(["gone.jpg"] * 5), runtime, LABELS))
     assert runtime.most_under_way == 0
     assert [prediction.status for prediction in predictions] == ["failed"] * 5
 
 
-def test_when_the_model_fails_nothing_behind_it_comes_out() -> None:
+def test_no_prediction_follows_a_failure_of_the_model() -> None:
     class Failing(Levels):
         def __call__(self, pixels: Tensor) -> PendingOutput:
             answer = super().__call__(pixels)
@@ -158,7 +158,7 @@ class Large(Levels):
         return lambda: torch.tensor([[7e4, 1.0], [torch.inf, 1.0], [3.0, 4.0]])[: len(pixels)]
 
 
-def test_features_that_are_none_or_too_large_are_failures() -> None:
+def test_features_that_are_not_finite_or_too_large_are_failures() -> None:
     images = [str(path) for path in sorted(PHOTOS.glob("*.jpg"))[:3]]
     large, none, good = embed(load(images), Large(), dtype=torch.float16)
     assert large.failure is not None

@@ -17,7 +17,7 @@ from tests.helpers.hostile import run
 from tests.helpers.levels import LABELS, TINY, Levels, load
 
 
-def test_discovery_is_never_far_ahead(greys: Path) -> None:
+def test_inputs_are_not_read_far_ahead(greys: Path) -> None:
     asked = 0
 
     def sources() -> Iterator[Source]:
@@ -33,7 +33,7 @@ def test_discovery_is_never_far_ahead(greys: Path) -> None:
     batches.close()  # type: ignore[attr-defined]  # it is a generator
 
 
-def test_pixels_are_uint8_and_the_last_batch_is_short(greys: Path) -> None:
+def test_pixels_are_uint8_and_the_last_batch_is_shorter(greys: Path) -> None:
     batches = list(load([str(greys / f"{level:03}.png") for level in range(10)]))
     assert [len(batch.pixels) for batch in batches] == [4, 4, 2]
     assert {batch.pixels.dtype for batch in batches} == {torch.uint8}
@@ -41,7 +41,7 @@ def test_pixels_are_uint8_and_the_last_batch_is_short(greys: Path) -> None:
     assert all(item.pixels is None for batch in batches for item in batch.inputs)
 
 
-def test_images_of_many_sizes_come_one_by_one() -> None:
+def test_images_of_many_sizes_come_in_batches_of_one() -> None:
     free = Preprocessing(resize=32, crop=None, resample=3, mean=(0.0,) * 3, std=(1.0,) * 3)
     paths = sorted(map(str, PHOTOS.glob("*.jpg")))
     batches = list(load(paths, preprocessing=free))
@@ -49,7 +49,7 @@ def test_images_of_many_sizes_come_one_by_one() -> None:
     assert len({batch.pixels.shape for batch in batches}) > 1
 
 
-def test_no_list_is_empty_and_an_idle_worker_gets_what_has_come(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_worker_gets_a_live_image_at_once(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many workers there are: an image that comes alone waits for none of them."""
     sent: list[tuple[int, bool]] = []
     send = Worker.send
@@ -72,7 +72,7 @@ def test_no_list_is_empty_and_an_idle_worker_gets_what_has_come(greys: Path, mon
     assert sent == [(1, True)] * 6
 
 
-def test_the_lists_of_a_busy_worker_are_full(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_worker_gets_full_batches(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for a list to fill, while it has another: full batches are what a runtime is fast with."""
     sent: list[int] = []
     send = Worker.send
@@ -87,7 +87,7 @@ def test_the_lists_of_a_busy_worker_are_full(greys: Path, monkeypatch: pytest.Mo
     assert {size for size in sent if size} == {4}
 
 
-def test_live_inputs_keep_the_runtime_as_busy_as_others(greys: Path) -> None:
+def test_live_inputs_keep_the_runtime_busy(greys: Path) -> None:
     sources = [Source(str(greys / f"{number % 250:03}.png")) for number in range(400)]
     batches = load_batches(sources, TINY, batch_size=4, workers=2, exact=False, max_pixels=10_000, live=True)
     predictions = list(classify(batches, runtime := Levels(ahead=2), LABELS))

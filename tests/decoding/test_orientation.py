@@ -60,7 +60,7 @@ def test_all_orientations_give_the_same_row(
     assert len({json.dumps(row["top"]) for row in rows}) == 1
 
 
-def test_the_model_would_tell_a_turned_image(turned: list[Path], tiny: str, tmp_path: Path) -> None:
+def test_the_model_would_notice_a_turned_image(turned: list[Path], tiny: str, tmp_path: Path) -> None:
     paths = []
     for path in turned:
         with Image.open(path) as image:

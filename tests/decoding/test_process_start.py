@@ -16,7 +16,7 @@ from tests.helpers.levels import run
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_workers_start_in_every_way(greys: Path, method: str) -> None:
+def test_workers_start_with_every_start_method(greys: Path, method: str) -> None:
     previous = multiprocessing.get_start_method()
     multiprocessing.set_start_method(method, force=True)
     try:
@@ -26,7 +26,7 @@ def test_workers_start_in_every_way(greys: Path, method: str) -> None:
     assert levels == list(range(7))
 
 
-def test_a_fork_safe_loader_starts_and_stops_again_and_again(greys: Path) -> None:
+def test_workers_start_and_stop_many_times(greys: Path) -> None:
     for _ in range(30):
         assert len(run([str(greys / "001.png")], workers=1)) == 1
 
@@ -41,7 +41,7 @@ def test_a_fork_safe_loader_starts_and_stops_again_and_again(greys: Path) -> Non
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
-def test_processes_are_forked_unless_the_program_has_chosen_otherwise(greys: Path, chosen: str, used: str) -> None:
+def test_processes_are_forked_unless_the_program_chose_another_method(greys: Path, chosen: str, used: str) -> None:
     """Python 3.14 has another default, `forkserver`, with which each process would import torch anew."""
     script = (
         "import multiprocessing, sys\n"
@@ -62,7 +62,7 @@ def test_processes_are_forked_unless_the_program_has_chosen_otherwise(greys: Pat
 
 
 @by_fork
-def test_processes_that_cannot_be_started_are_said(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_be_started_is_reported_with_a_cure(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
@@ -71,7 +71,7 @@ def test_processes_that_cannot_be_started_are_said(greys: Path, monkeypatch: pyt
         run([str(greys / "001.png")])
 
 
-def test_open_files_are_counted_first(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_workers_for_the_open_file_limit_are_refused(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"now": (64, 64)}
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits["now"])
     monkeypatch.setattr(resource, "setrlimit", lambda _, new: limits.update(now=new))
@@ -94,7 +94,7 @@ def test_open_files_are_counted_first(greys: Path, monkeypatch: pytest.MonkeyPat
     ],
     ids=["a small /dev/shm", "few open files", "no network", "no home and no cache"],
 )
-def test_poor_surroundings(limits: list[str], tiny: str, tmp_path: Path) -> None:
+def test_predict_works_in_a_restricted_environment(limits: list[str], tiny: str, tmp_path: Path) -> None:
     if shutil.which(limits[0]) is None or subprocess.run([*limits, "true"], capture_output=True).returncode:
         pytest.skip(f"{' '.join(limits[:3])} does not work here")
     paths = [str(path) for path in sorted(PHOTOS.glob("*.jpg"))] * 20
@@ -104,7 +104,7 @@ def test_poor_surroundings(limits: list[str], tiny: str, tmp_path: Path) -> None
     assert (tmp_path / "out.csv").read_text().count("\n") == 101
 
 
-def test_no_room_in_dev_shm_at_all_is_one_line(tiny: str) -> None:
+def test_a_full_dev_shm_is_reported_in_one_line(tiny: str) -> None:
     script = 'mount -t tmpfs -o size=16k tmpfs /dev/shm && exec "$@"'
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")

@@ -30,7 +30,7 @@ from tests.helpers.servers import Page, web_server
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_an_image_that_ends_its_process_is_a_row(images: Path, batch_size: int, workers: int) -> None:
+def test_an_image_that_kills_its_process_is_one_failed_row(images: Path, batch_size: int, workers: int) -> None:
     names = [f"{number:03}.png" for number in range(60)]
     for position, name in [(0, "segv-001"), (7, "kill-002"), (8, "segv-003"), (9, "leave-004"), (63, "segv-005")]:
         names.insert(position, f"{name}.png")
@@ -39,12 +39,12 @@ def test_an_image_that_ends_its_process_is_a_row(images: Path, batch_size: int, 
     check(run(paths, batch_size=batch_size, workers=workers), paths, crashed)
 
 
-def test_a_process_that_dies_with_a_lock_is_not_waited_for(images: Path) -> None:
+def test_a_process_that_dies_holding_a_lock_does_not_block_the_run(images: Path) -> None:
     paths = [str(images / name) for name in ("001.png", "002.png", "lock-003.png", "004.png", "005.png")]
     check(run(paths), paths, {"lock": "worker_crashed"})
 
 
-def test_an_image_is_tried_again_when_its_process_was_killed(images: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_image_is_retried_after_its_process_was_killed(images: Path, caplog: pytest.LogCaptureFixture) -> None:
     paths = [str(images / name) for name in ("001.png", "002.png", "once-003.png", "004.png", "once-005.png")]
     check(run(paths), paths, {})
     assert [record.getMessage() for record in caplog.records] == [
@@ -53,7 +53,7 @@ def test_an_image_is_tried_again_when_its_process_was_killed(images: Path, caplo
 
 
 @pytest.mark.parametrize("how", ["hang", "stop"])
-def test_an_image_that_takes_too_long_is_a_row(images: Path, how: str) -> None:
+def test_an_image_that_takes_too_long_is_a_timeout(images: Path, how: str) -> None:
     names = [*(f"{number:03}.png" for number in range(9)), f"{how}-001.png", "009.png", f"{how}-002.png", "010.png"]
     paths = [str(images / name) for name in names]
     started = time.monotonic()
@@ -65,7 +65,7 @@ def test_an_image_that_takes_too_long_is_a_row(images: Path, how: str) -> None:
     assert time.monotonic() - started < 60
 
 
-def test_batches_stay_as_they_were(images: Path) -> None:
+def test_crashes_do_not_change_the_batches(images: Path) -> None:
     """Scores may differ by rounding with the size of the batch: a death must not show in them."""
     paths = [str(images / f"{number:03}.png") for number in range(10)]
     paths[1] = str(images / "once-001.png")
@@ -74,7 +74,7 @@ def test_batches_stay_as_they_were(images: Path) -> None:
     assert [(len(batch.inputs), len(batch.pixels)) for batch in batches] == [(4, 4), (4, 3), (2, 2)]
 
 
-def test_workers_killed_at_random_cost_nothing(greys: Path) -> None:
+def test_randomly_killed_workers_lose_no_rows(greys: Path) -> None:
     paths = [str(greys / f"{number % 250:03}.png") for number in range(4000)]
     batches = load_batches(map(Source, paths), TINY, batch_size=16, workers=2, exact=False, max_pixels=10_000)
     predictions: list[Prediction] = []
@@ -102,7 +102,7 @@ def test_workers_killed_at_random_cost_nothing(greys: Path) -> None:
     assert killed >= 3
 
 
-def test_an_idle_process_that_is_stopped_is_replaced(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_stopped_while_idle_is_replaced(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinoclassify.decoding.worker.START", 3.0)
     paths = [str(greys / f"{number:03}.png") for number in range(40)]
     batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000, timeout=3)
@@ -115,7 +115,7 @@ def test_an_idle_process_that_is_stopped_is_replaced(greys: Path, monkeypatch: p
 
 
 @by_fork
-def test_a_process_that_hangs_at_its_start_is_replaced(
+def test_a_process_that_hangs_at_startup_is_replaced(
     greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hang_once(number: int, **options: bool) -> None:
@@ -130,7 +130,7 @@ def test_a_process_that_hangs_at_its_start_is_replaced(
     check(run(paths, workers=1, timeout=3), paths, {})
 
 
-def test_many_images_that_hang_do_not_end_the_run(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_hanging_images_do_not_end_the_run(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dinoclassify.decoding.worker.RESTARTS", 2)
     paths = [str(images / f"{name}.png") for name in ("001", *(f"hang-{number:03}" for number in range(4)), "002")]
     check(run(paths, workers=1, timeout=2), paths, {"hang": "timeout"})
@@ -143,7 +143,7 @@ class Unsendable(str):
         raise MemoryError
 
 
-def test_a_list_that_cannot_be_sent_fails_alone_and_shifts_no_rows(greys: Path) -> None:
+def test_a_list_that_cannot_be_sent_fails_alone(greys: Path) -> None:
     paths = [str(greys / f"{number:03}.png") for number in range(12)]
     sources = (Source(Unsendable(path) if number == 4 else path) for number, path in enumerate(paths))
     batches = load_batches(sources, TINY, batch_size=1, workers=2, exact=False, max_pixels=10_000)
@@ -155,7 +155,7 @@ def test_a_list_that_cannot_be_sent_fails_alone_and_shifts_no_rows(greys: Path) 
 
 @by_fork
 @pytest.mark.slow
-def test_time_in_which_all_is_stopped_does_not_count(images: Path) -> None:
+def test_time_while_the_run_is_stopped_does_not_count(images: Path) -> None:
     """Ctrl-Z, and an hour later fg."""
     script = (
         "import time\n"
@@ -181,7 +181,7 @@ def test_time_in_which_all_is_stopped_does_not_count(images: Path) -> None:
         assert process.wait(timeout=200) == 0
 
 
-def test_too_many_deaths_in_a_row_end_the_run(images: Path) -> None:
+def test_too_many_crashes_in_a_row_end_the_run(images: Path) -> None:
     paths = [str(images / "001.png")] * 8 + [str(images / f"segv-{n:03}.png") for n in range(RESTARTS)]
     batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000)
     predictions = classify(batches, level_of, LABELS)
@@ -191,7 +191,7 @@ def test_too_many_deaths_in_a_row_end_the_run(images: Path) -> None:
 
 
 @by_fork
-def test_no_memory_for_a_batch_is_said_in_its_rows(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_for_a_batch_fails_its_rows(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = np.stack
 
     def fail(arrays: list[np.ndarray], **options: object) -> np.ndarray:
@@ -205,7 +205,7 @@ def test_no_memory_for_a_batch_is_said_in_its_rows(greys: Path, monkeypatch: pyt
     assert [prediction.index for prediction in predictions[4:]] == [4, 5]
 
 
-def test_what_a_dead_process_held_of_the_budget_is_free_again(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_process_gives_back_its_memory_budget(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{'kill-' if number % 10 == 3 else ''}{number:03}.png" for number in range(40)]
     contents = {f"/{name}": Page((images / name).read_bytes()) for name in names}
     largest = max(len(page.content) for page in contents.values())
@@ -242,7 +242,7 @@ class Slow(dict[str, Page]):
 
 
 @by_fork
-def test_nobody_waits_for_what_a_dead_process_held(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_process_waits_for_the_budget_of_a_dead_one(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = (greys / "000.png").read_bytes()
     BUDGET[:] = shares(2, 2 * len(content))
     monkeypatch.setattr("dinoclassify.decoding.loader.decode", greedy)

@@ -26,9 +26,7 @@ from tests.helpers.servers import Page, web_server
 
 
 @by_fork
-def test_a_signal_to_all_processes_is_answered_by_one(
-    greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_main_process_answers_signals(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though one has only just begun, and has the handlers of the other."""
 
     def interrupted(number: int, **options: bool) -> None:
@@ -47,7 +45,7 @@ def test_a_signal_to_all_processes_is_answered_by_one(
         signal.signal(signal.SIGTERM, before)
 
 
-def test_nothing_is_left_of_lists_that_a_dead_process_has_not_read(images: Path) -> None:
+def test_threads_and_files_are_freed_when_a_run_is_closed_early(images: Path) -> None:
     """They may be larger than a pipe: a thread that waits for room in it ends with the process."""
     content = (images / "001.png").read_bytes() + bytes(1 << 18)
     threads = files = 0
@@ -65,7 +63,7 @@ def test_nothing_is_left_of_lists_that_a_dead_process_has_not_read(images: Path)
         time.sleep(0.05)
 
 
-def test_a_program_that_has_not_ignored_sigpipe_outlives_a_process_that_dies(greys: Path) -> None:
+def test_a_crash_does_not_end_a_program_that_dies_of_sigpipe(greys: Path) -> None:
     """As it is after ``signal(SIGPIPE, SIG_DFL)``: who writes to a process that is dead is ended."""
     script = (
         "import signal\n"
@@ -83,7 +81,7 @@ def test_a_program_that_has_not_ignored_sigpipe_outlives_a_process_that_dies(gre
     assert (done.returncode, done.stdout) == (0, b"8\n"), done.stderr
 
 
-def test_a_process_leaves_alone_what_is_garbage_of_the_one_that_started_it(images: Path) -> None:
+def test_garbage_collection_in_a_worker_does_not_end_another_run(images: Path) -> None:
     """It has a copy of all that: the processes of another run must not be killed, nor be told to end, by it."""
     paths = [str(images / f"{number:03}.png") for number in range(60)]
     gc.disable()
@@ -102,7 +100,7 @@ def test_a_process_leaves_alone_what_is_garbage_of_the_one_that_started_it(image
         gc.collect()
 
 
-def test_a_process_of_the_program_is_none_of_its_own(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_started_by_the_program_are_left_alone(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though another thread has begun it in the same moment."""
     others: list[multiprocessing.process.BaseProcess] = []
     loader = DataLoader.__iter__
@@ -124,7 +122,7 @@ def test_a_process_of_the_program_is_none_of_its_own(greys: Path, monkeypatch: p
             other.join()
 
 
-def test_a_run_goes_on_when_the_thread_that_began_it_ends(greys: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_survives_the_thread_that_started_it(greys: Path, caplog: pytest.LogCaptureFixture) -> None:
     paths = [str(greys / f"{number:03}.png") for number in range(40)]
     batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=2, exact=False, max_pixels=10_000)
     first: list[Batch] = []
@@ -137,7 +135,7 @@ def test_a_run_goes_on_when_the_thread_that_began_it_ends(greys: Path, caplog: p
     assert caplog.records == [], "no process was lost"
 
 
-def test_processes_of_a_thread_end_when_the_program_is_killed(greys: Path) -> None:
+def test_all_processes_end_at_once_when_the_program_is_killed(greys: Path) -> None:
     """All at once: none waits until those that were begun after it have ended, which hold its pipes open."""
     script = (
         "import os, queue, signal, sys, threading\n"
@@ -164,7 +162,7 @@ def test_processes_of_a_thread_end_when_the_program_is_killed(greys: Path) -> No
 
 
 @pytest.mark.parametrize(("method", "is_in_thread"), [("fork", True), ("spawn", False), ("forkserver", False)])
-def test_a_process_that_reads_ends_with_its_program(method: str, is_in_thread: bool) -> None:
+def test_a_process_waiting_for_a_server_ends_with_its_program(method: str, is_in_thread: bool) -> None:
     """Also in the middle of a read, and where it is not the program's main thread that has started it."""
     script = (
         "import multiprocessing, sys, threading\n"
@@ -197,7 +195,7 @@ def test_a_process_that_reads_ends_with_its_program(method: str, is_in_thread: b
             assert said == b"", "all that had stdout have ended"
 
 
-def test_a_program_ends_though_it_holds_rows_it_has_not_asked_for(greys: Path, tiny: str) -> None:
+def test_a_program_can_end_with_unread_rows(greys: Path, tiny: str) -> None:
     """Also where an error ends it, which keeps all that the program held."""
     script = (
         "import sys; from dinoclassify import Classifier;"
@@ -213,7 +211,7 @@ def test_a_program_ends_though_it_holds_rows_it_has_not_asked_for(greys: Path, t
     assert done.stderr.count("Traceback") == 1
 
 
-def test_the_end_of_a_process_that_a_program_has_forked_is_not_its_own(greys: Path, tiny: str) -> None:
+def test_the_exit_of_a_forked_child_does_not_end_the_run(greys: Path, tiny: str) -> None:
     script = (
         "import os, sys\n"
         "from dinoclassify import Classifier\n"
@@ -231,7 +229,7 @@ def test_the_end_of_a_process_that_a_program_has_forked_is_not_its_own(greys: Pa
 
 
 @by_fork
-def test_a_process_whose_parent_died_while_it_was_begun_ends() -> None:
+def test_a_process_whose_parent_died_during_startup_ends() -> None:
     reader, writer = os.pipe()
     if not (middle := os.fork()):
         process = multiprocessing.get_context("fork").Process(target=begin_late, args=(writer,))

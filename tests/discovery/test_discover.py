@@ -10,7 +10,7 @@ from dinoclassify.storage.remote import object_store
 from tests.helpers.picture_tree import ALL, found
 
 
-def test_named_paths_are_tried_whatever_they_are(tree: Path) -> None:
+def test_named_paths_are_always_tried(tree: Path) -> None:
     names = ["photos/notes.txt", "photos/.hidden.jpg", "nowhere.jpg", "photos/b.jpg", "photos/b.jpg", "-rf.jpg"]
     assert found(*names) == names
 
@@ -29,7 +29,7 @@ def test_the_command_line_may_name_any_scheme() -> None:
     assert [source.content for source in discover(["memory://scheme/a.jpg"])] == [None]
 
 
-def test_options_of_lists_need_a_list(tree: Path) -> None:
+def test_options_for_lists_need_a_list(tree: Path) -> None:
     with pytest.raises(UsageError, match=r"--column: there are no .parquet or .arrow tables in photos"):
         next(discover(["photos"], column="x"))
     with pytest.raises(UsageError, match=r"--column goes with tables, .parquet or .arrow, and with --files-from"):

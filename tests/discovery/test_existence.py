@@ -11,7 +11,7 @@ from dinoclassify.discovery.existence import is_gone
 from tests.helpers.picture_tree import ALL
 
 
-def test_a_file_is_gone_where_its_folder_lists_others(tree: Path) -> None:
+def test_a_file_is_gone_if_its_folder_lists_other_files(tree: Path) -> None:
     assert all(map(is_gone, ["photos/x.jpg", f"{tree}/photos/x.jpg", "x.jpg", "photos/2025/a/b.jpg", "gone/x.jpg"]))
     assert is_gone("photos/b.jpg/x.jpg"), "a file has taken the place of its folder"
     assert is_gone("photos/2024"), "which had a row while it could not be read"
@@ -21,13 +21,13 @@ def test_a_file_is_gone_where_its_folder_lists_others(tree: Path) -> None:
     assert is_gone("photos/b.jpg")
 
 
-def test_a_file_of_a_name_that_is_not_utf_8_is_found_as_its_row_shows_it(tree: Path) -> None:
+def test_a_name_that_is_not_utf8_is_found_as_its_row_shows_it(tree: Path) -> None:
     Path("photos/bad\udcff.jpg").touch()
     assert not is_gone("photos/bad\\xff.jpg")
     assert is_gone("photos/bad\\xfe.jpg")
 
 
-def test_a_file_is_not_certainly_gone_where_a_mount_may_be_away(tree: Path) -> None:
+def test_a_file_is_not_gone_if_a_mount_may_be_missing(tree: Path) -> None:
     Path("photos/mnt").mkdir()
     Path("photos/link").symlink_to("/nowhere/at/all")
     Path("photos/hidden").mkdir()
@@ -41,7 +41,7 @@ def test_a_file_is_not_certainly_gone_where_a_mount_may_be_away(tree: Path) -> N
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ELOOP])
 @pytest.mark.parametrize("call", ["lstat", "scandir"])
-def test_a_file_is_not_gone_where_the_system_gives_another_error(
+def test_a_file_is_not_gone_if_the_system_reports_another_error(
     tree: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
 ) -> None:
     def fail(*_: object) -> None:
@@ -56,7 +56,7 @@ def test_a_name_that_is_too_long_is_not_gone(tree: Path) -> None:
     assert not is_gone(f"photos/{'x' * 300}.jpg")
 
 
-def test_a_member_is_gone_where_its_archive_can_be_read_without_it(tree: Path) -> None:
+def test_a_member_is_gone_if_its_archive_can_be_read_without_it(tree: Path) -> None:
     for name in ("a.zip", "damaged.zip"):
         with zipfile.ZipFile(name, "w") as archive:
             archive.writestr("in.jpg", b"x")
@@ -71,6 +71,6 @@ def test_a_member_is_gone_where_its_archive_can_be_read_without_it(tree: Path) -
     assert not any(map(is_gone, kept))
 
 
-def test_nothing_is_gone_where_nobody_lists(tree: Path) -> None:
+def test_nothing_is_gone_where_nothing_can_be_listed(tree: Path) -> None:
     assert not is_gone("https://127.0.0.1:1/x.jpg")
     assert not is_gone("nosuch://x/y.jpg")

@@ -29,31 +29,31 @@ def test_include_and_exclude(tree: Path, include: list[str], exclude: list[str],
     assert found("photos", filters=Filters(include, exclude)) == expected
 
 
-def test_include_and_exclude_hold_for_named_paths_and_globs(tree: Path) -> None:
+def test_include_and_exclude_apply_to_named_paths_and_globs(tree: Path) -> None:
     filters = Filters(exclude=["*.PNG"])
     assert found("photos/a.PNG", "photos/b.jpg", "photos/[ab].*", filters=filters) == ["photos/b.jpg", "photos/b.jpg"]
 
 
-def test_shards_are_disjoint_complete_and_do_not_depend_on_order(tree: Path) -> None:
+def test_shards_are_disjoint_complete_and_independent_of_order(tree: Path) -> None:
     parts = [found("photos", filters=Filters(shard=Shard(index, 3))) for index in (1, 2, 3)]
     assert sorted(itertools.chain(*parts)) == ALL
     assert found(*reversed(ALL), filters=Filters(shard=Shard(1, 3))) == parts[0][::-1]
     assert "photos/b.jpg" in Shard(9, 16), "fixed for ever: a run may be repeated by a later version"
 
 
-def test_shards_are_about_equal() -> None:
+def test_shards_are_about_equally_large() -> None:
     names = [f"photos/{number:06}.jpg" for number in range(16_000)]
     counts = [sum(name in Shard(index, 16) for name in names) for index in range(1, 17)]
     assert min(counts) > 850
     assert max(counts) < 1150
 
 
-def test_limit_takes_the_first(tree: Path) -> None:
+def test_limit_takes_the_first_images(tree: Path) -> None:
     assert found("photos", filters=Filters(limit=2)) == ALL[:2]
     assert found("photos", filters=Filters(limit=10**30)) == ALL
 
 
-def test_what_is_passed_over_is_counted_by_suffix(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_skipped_files_are_counted_by_suffix(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("photos/x.PSD", "photos/2024/y.psd", "photos/README", "photos/.hidden.psd", "photos/z.zip"):
         Path(name).touch()
     Path("photos/link").symlink_to("2024")
@@ -75,7 +75,7 @@ def test_what_is_passed_over_is_counted_by_suffix(tree: Path, caplog: pytest.Log
     assert counted("photos", filters=Filters(hidden=True))[".psd"] == 3
 
 
-def test_suffixes_without_number_take_no_memory(tree: Path) -> None:
+def test_thousands_of_suffixes_take_little_memory(tree: Path) -> None:
     counter: Counter[str] = Counter()
     rules = InputSelector(Filters(), passed_over=counter)
     for number in range(3000):
@@ -83,7 +83,7 @@ def test_suffixes_without_number_take_no_memory(tree: Path) -> None:
     assert (len(counter), counter.total(), counter["of other suffixes"]) == (1001, 3000, 2000)
 
 
-def test_what_is_passed_over_is_said_in_a_line() -> None:
+def test_skipped_files_are_summed_up_in_one_line() -> None:
     assert describe_passed_over(Counter()) == ""
     assert describe_passed_over(Counter({"": 3, ".psd": 9})) == "12 passed over: 9 .psd, 3 without suffix"
     many = Counter({f".{letter}": 1000 - number for number, letter in enumerate("abcdefg")})

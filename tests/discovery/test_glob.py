@@ -28,7 +28,7 @@ from tests.helpers.picture_tree import ALL, found
         ("./photos/b*", ["./photos/b.jpg"]),
     ],
 )
-def test_globs(tree: Path, pattern: str, expected: list[str]) -> None:
+def test_globs_match_as_in_a_shell(tree: Path, pattern: str, expected: list[str]) -> None:
     assert sorted(found(pattern)) == sorted(expected)
     assert found(f"{tree}/{pattern}") == [f"{tree}/{path}" for path in found(pattern)]
 
@@ -37,13 +37,13 @@ def test_a_file_named_like_a_glob_is_that_file(tree: Path) -> None:
     assert found("photos/[1].jpg") == ["photos/[1].jpg"]
 
 
-def test_a_glob_without_matches_is_said(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_glob_without_matches_is_reported(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert found("photos/*.heic") == []
     assert caplog.messages == ["nothing matches photos/*.heic"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down to a user who may not read")
-def test_an_unreadable_folder_that_a_glob_has_to_list_is_an_input_of_its_own(shown_tree: Path) -> None:
+def test_an_unreadable_folder_in_a_glob_is_an_input_of_its_own(shown_tree: Path) -> None:
     (shown_tree / "photos/2024").chmod(0)
     below = ["photos/[1].jpg", "photos/b.jpg"]
     expected = {

@@ -21,12 +21,12 @@ from dinoclassify.discovery.location import Kind, Location, container_of, is_loc
         ("a.parquet!3", Kind.ROW, "a.parquet", "3"),
     ],
 )
-def test_the_text_of_a_path_shows_its_kind_and_container(path: str, kind: Kind, container: str, name: str) -> None:
+def test_a_path_is_parsed_into_kind_and_container(path: str, kind: Kind, container: str, name: str) -> None:
     assert Location.parse(path) == Location(path, kind, container, name)
     assert container_of(path) == container
 
 
-def test_a_file_that_exists_is_a_file_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_file_is_a_file_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert locate("a.zip!b.jpg").kind is Kind.MEMBER
     assert not is_local_file("a.zip!b.jpg")
@@ -69,6 +69,6 @@ def test_folders_lists_stores_and_globs_are_told_apart(tmp_path: Path, monkeypat
         ("album.zip!", None),
     ],
 )
-def test_a_key_is_split_at_the_first_archive(path: str, parts: tuple[str, str] | None) -> None:
+def test_a_path_is_split_at_its_first_archive(path: str, parts: tuple[str, str] | None) -> None:
     location = Location.parse(path)
     assert (location.container, location.name) == (parts or ("", ""))

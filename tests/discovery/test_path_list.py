@@ -32,7 +32,9 @@ from tests.helpers.picture_tree import found
         (b"", False, []),
     ],
 )
-def test_lists(tmp_path: Path, content: bytes, null: bool, expected: list[str]) -> None:
+def test_lists_of_paths_are_read_from_files_and_stdin(
+    tmp_path: Path, content: bytes, null: bool, expected: list[str]
+) -> None:
     (tmp_path / "list.txt").write_bytes(content)
     assert found(files_from=str(tmp_path / "list.txt"), null=null) == expected
     code = f"from dinoclassify.discovery.discover import *; print([s.path for s in discover(['-'], null={null})])"
@@ -40,7 +42,7 @@ def test_lists(tmp_path: Path, content: bytes, null: bool, expected: list[str]) 
     assert done.stdout.decode() == f"{expected}\n"
 
 
-def test_a_null_separated_list_read_by_line_is_told_apart(tmp_path: Path) -> None:
+def test_a_null_separated_list_without_0_is_refused_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"a.jpg\0b.jpg\0")
     with pytest.raises(UsageError, match="add -0"):
         found(files_from=str(tmp_path / "list"))
@@ -61,7 +63,7 @@ def test_a_list_on_stdin_streams() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_tables(tmp_path: Path, suffix: str) -> None:
+def test_paths_are_read_from_a_column_of_a_table(tmp_path: Path, suffix: str) -> None:
     import pandas as pd
 
     table = pd.DataFrame({"path": ["NA", "a,b.jpg", "007", 'q".jpg'], "other": ["1.jpg", "2.jpg", "", "4.jpg"]})
@@ -84,7 +86,7 @@ def test_tables(tmp_path: Path, suffix: str) -> None:
         (".", None, ". is a folder, not a list: name it among PATHS"),
     ],
 )
-def test_lists_that_cannot_be_read(
+def test_lists_that_cannot_be_read_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, column: str | None, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -111,7 +113,7 @@ def test_lists_that_cannot_be_read(
     ],
 )
 @pytest.mark.parametrize("name", ["list.txt", "list.csv"])
-def test_lists_reach_no_other_schemes_than_those_of_the_web_and_of_object_stores(
+def test_lists_cannot_name_other_url_schemes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, url: str
 ) -> None:
     monkeypatch.setattr(object_store, "_open", lambda url, *_: pytest.fail(f"connects to {url}"))
@@ -126,21 +128,21 @@ def test_lists_reach_no_other_schemes_than_those_of_the_web_and_of_object_stores
     assert not (is_url(url) and is_gone(url)), "--prune does not ask either"
 
 
-def test_lists_may_name_the_web_and_object_stores_and_have_their_patterns(tmp_path: Path) -> None:
+def test_lists_may_name_web_and_object_store_urls(tmp_path: Path) -> None:
     urls = ["https://a.org/a.jpg", "HTTP://a.org/a.jpg", "s3://b/a.jpg", "gs://b/a.jpg", "abfss://c@d/a.jpg"]
     (tmp_path / "list").write_text("\n".join([*urls, "ftp://a.org/a.png"]))
     sources = list(discover([], Filters(exclude=["*.png"]), files_from=str(tmp_path / "list")))
     assert sources == [Source(url) for url in urls]
 
 
-def test_a_comma_too_many_does_not_shift_the_columns(tmp_path: Path) -> None:
+def test_a_trailing_comma_does_not_shift_the_columns(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\na.jpg,cat,\nb.jpg,dog,\n")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas says that it leaves out what has no column
         assert found(files_from=str(tmp_path / "t.csv")) == ["a.jpg", "b.jpg"]
 
 
-def test_tables_of_any_bytes_and_of_no_text(tmp_path: Path) -> None:
+def test_tables_may_hold_any_bytes_but_must_hold_text(tmp_path: Path) -> None:
     import pandas as pd
 
     (tmp_path / "t.csv").write_bytes(b"path\nbad\xff.jpg\n")

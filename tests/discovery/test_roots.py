@@ -15,7 +15,7 @@ from dinoclassify.errors import NoInputsError
 from tests.helpers.picture_tree import away
 
 
-def test_where_a_disk_was_is_another_device_when_it_goes_away(tree: Path) -> None:
+def test_a_disk_that_is_unmounted_during_a_run_is_noticed(tree: Path) -> None:
     disks: dict[int, str] = {}
     rules = InputSelector(Filters(), disks=disks)
     assert list(find(["photos", "*.png", "photos/*.jpg", "gone.jpg"], rules))
@@ -28,7 +28,7 @@ def test_where_a_disk_was_is_another_device_when_it_goes_away(tree: Path) -> Non
             check_disks(gone)
 
 
-def test_what_is_there_or_gets_a_row_is_not_away(tree: Path) -> None:
+def test_existing_inputs_and_those_that_get_a_row_are_not_missing(tree: Path) -> None:
     Path("photos/link").symlink_to("2024")
     Path("photos/broken.jpg").symlink_to("gone")
     names = ["photos", "photos/", ".", "photos/link", "photos/link/", "photos/broken.jpg", "photos/notes.txt"]
@@ -64,7 +64,7 @@ def test_what_is_there_or_gets_a_row_is_not_away(tree: Path) -> None:
         ),
     ],
 )
-def test_a_root_that_is_away_is_named_with_the_reason_and_the_cure(
+def test_a_missing_input_is_named_with_the_reason_and_the_cure(
     tree: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str], message: str
 ) -> None:
     monkeypatch.setenv("HOME", "/home/me")
@@ -78,7 +78,7 @@ def test_a_root_that_is_away_is_named_with_the_reason_and_the_cure(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can step down to a user who may not read")
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
-def test_a_root_that_may_not_be_read_is_away(shown_tree: Path, mode: int) -> None:
+def test_an_input_without_read_permission_is_missing(shown_tree: Path, mode: int) -> None:
     code = (
         "import sys, os; from tests.helpers.picture_tree import away; os.setuid(65534);"
         "print(*map(away, ['photos', 'photos/*.jpg', 'photos/2024']), sep='\\n')"
@@ -99,7 +99,7 @@ def test_a_root_that_may_not_be_read_is_away(shown_tree: Path, mode: int) -> Non
     )
 
 
-def test_a_check_of_globs_ends_at_the_first_match(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checking_a_glob_stops_at_the_first_match(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     scandir = os.scandir
 
@@ -112,7 +112,7 @@ def test_a_check_of_globs_ends_at_the_first_match(tree: Path, monkeypatch: pytes
     assert read == ["photos/"] * 2  # for the folders in it, and for the files
 
 
-def test_a_list_that_is_named_as_an_image_is_pointed_out(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_list_named_as_an_image_is_pointed_out(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
     check_roots(["photos/notes.txt"], InputSelector(Filters()))
     check_roots(["photos", "photos/notes.txt"], InputSelector(Filters()))
     said = "photos/notes.txt is tried as an image: for a list of paths write --files-from photos/notes.txt"

@@ -8,7 +8,7 @@ from dinoclassify.discovery.existence import _has_objects, is_gone
 from tests.helpers.servers import Store
 
 
-def test_a_prefix_may_have_the_characters_of_a_glob(store: Store) -> None:
+def test_a_prefix_may_contain_glob_characters(store: Store) -> None:
     for key in ("album [2024]/a.jpg", "album [2024]/b/c.jpg", "album 2/d.jpg", "what?/e.jpg", "what!/f.jpg"):
         store.put(key, b"x")
 
@@ -22,7 +22,7 @@ def test_a_prefix_may_have_the_characters_of_a_glob(store: Store) -> None:
     assert sorted(found("s3://bucket/what*/*.jpg")) == ["what!/f.jpg", "what?/e.jpg"]
 
 
-def test_an_object_is_gone_where_the_store_says_so_and_lists_others(store: Store) -> None:
+def test_an_object_is_gone_if_the_store_lists_others_but_not_it(store: Store) -> None:
     _has_objects.cache_clear()
     store.put("photos/a.jpg", b"x")
     assert is_gone("s3://bucket/photos/b.jpg")
@@ -40,7 +40,7 @@ def test_an_object_is_gone_where_the_store_says_so_and_lists_others(store: Store
 
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "503 Slow Down", "500 Internal Server Error"])
-def test_no_object_is_gone_where_the_store_is_in_doubt(
+def test_no_object_is_gone_while_the_store_answers_with_errors(
     store: Store, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"retries": {"total_max_attempts": 1}}})

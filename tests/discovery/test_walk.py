@@ -12,23 +12,23 @@ from dinoclassify.discovery.filters import Filters
 from tests.helpers.picture_tree import ALL, found
 
 
-def test_a_folder_is_walked_by_name_to_the_bottom(tree: Path) -> None:
+def test_a_folder_is_walked_in_name_order_to_the_bottom(tree: Path) -> None:
     assert found("photos") == ALL
 
 
-def test_the_prefix_stays_as_it_was_typed(tree: Path) -> None:
+def test_the_folder_name_stays_as_it_was_typed(tree: Path) -> None:
     assert found("photos/") == ALL
     assert found("./photos/2024/") == ["./photos/2024/d.webp", "./photos/2024/raw/e.jpg"]
     assert found(str(tree / "photos/2024/raw")) == [str(tree / "photos/2024/raw/e.jpg")]
     assert "./photos/b.jpg" in found(".")
 
 
-def test_hidden_entries_on_demand(tree: Path) -> None:
+def test_hidden_files_are_found_only_on_request(tree: Path) -> None:
     hidden = set(found("photos", filters=Filters(hidden=True))) - set(ALL)
     assert hidden == {"photos/.hidden.jpg", "photos/.cache/c.jpg"}
 
 
-def test_links_to_folders_are_followed_on_demand_and_never_in_circles(
+def test_links_to_folders_are_followed_on_request_and_never_in_a_loop(
     tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tree / "photos/2024/loop").symlink_to(tree / "photos")
@@ -54,7 +54,7 @@ def test_a_link_to_itself_is_an_input(tree: Path) -> None:
     assert found("photos/s*.jpg/x") == []
 
 
-def test_folders_may_lie_as_deep_as_the_system_lets_them(tree: Path) -> None:
+def test_folders_may_be_nested_1200_deep(tree: Path) -> None:
     folders = ["/".join("d" * depth) for depth in range(1, 1200)]
     for folder in folders:
         os.mkdir(folder)

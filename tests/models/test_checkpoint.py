@@ -90,7 +90,7 @@ def test_code_is_never_run(copy: Path, tmp_path: Path, file: str, monkeypatch: p
         ),
     ],
 )
-def test_damaged_folders(copy: Path, spoil: Callable[[Path], object], message: str) -> None:
+def test_damaged_folders_are_refused_with_the_reason(copy: Path, spoil: Callable[[Path], object], message: str) -> None:
     spoil(copy)
     refused = refusal(copy)
     assert message in refused

@@ -23,7 +23,7 @@ def test_a_cached_model_starts_without_network(
     assert open_model("small", revision="main").load() is not None
 
 
-def test_a_hub_id_is_not_taken_from_a_folder(
+def test_a_hub_id_is_never_taken_for_a_folder(
     hub_cache: Path,
     checkpoints: Callable[[str], Path],
     tmp_path: Path,
@@ -39,7 +39,7 @@ def test_a_hub_id_is_not_taken_from_a_folder(
     assert "dinov2" in str(open_model("small").load())[:40].lower()
 
 
-def test_an_unreachable_hub_names_what_works_without(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_names_offline_alternatives(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     message = refusal("small")
@@ -47,17 +47,17 @@ def test_an_unreachable_hub_names_what_works_without(hub_cache: Path, monkeypatc
     assert "use --model builtin, or --model ./DIR" in message
 
 
-def test_offline(hub_cache: Path) -> None:
+def test_a_model_that_is_not_cached_is_refused_offline(hub_cache: Path) -> None:
     with pytest.raises(ModelError, match="at revision v2 is not in the cache, and may not be fetched offline"):
         open_model("small", revision="v2", offline=True)
 
 
-def test_a_half_downloaded_cache_is_no_model(hub_cache: Path, checkpoints: Callable[[str], Path]) -> None:
+def test_a_half_downloaded_model_is_refused(hub_cache: Path, checkpoints: Callable[[str], Path]) -> None:
     snapshot = put_into_cache(hub_cache, checkpoints("dinov2"))
     (snapshot / "model.safetensors").unlink()
     assert "is not whole in the cache" in refusal("small")
 
 
-def test_revisions_are_of_the_hub(copy: Path) -> None:
+def test_a_revision_needs_a_hub_model(copy: Path) -> None:
     with pytest.raises(UsageError, match="--revision goes with models of the hub"):
         open_model(str(copy), revision="main")

@@ -26,14 +26,18 @@ from tests.helpers.models import SMALL
         ("runs/1", ModelName("hub", "runs/1")),
     ],
 )
-def test_names(name: str, expected: ModelName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_names_are_resolved(
+    name: str, expected: ModelName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs/1/best").mkdir(parents=True)
     assert resolve(name) == expected
 
 
 @pytest.mark.parametrize("name", ["smal", "my-model", "", "a/b/c"])
-def test_names_that_are_none(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_model_names_are_refused_with_a_cure(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("my-model").mkdir()
     cure = "for the folder write ./my-model" if name == "my-model" else "a hub id has the form owner/name"

@@ -15,7 +15,7 @@ from dinoclassify.models.open import open_model
 from tests.helpers.checkpoints import LABELS, edit_json
 
 
-def test_a_whole_checkpoint(checkpoints: Callable[[str], Path]) -> None:
+def test_a_checkpoint_opens_with_its_labels(checkpoints: Callable[[str], Path]) -> None:
     model = open_model(str(checkpoints("dinov2")))
     assert model.labels == tuple(LABELS)
     assert (model.revision, model.multi_label) == (None, False)
@@ -24,17 +24,17 @@ def test_a_whole_checkpoint(checkpoints: Callable[[str], Path]) -> None:
     assert next(module.parameters()).dtype == torch.float32
 
 
-def test_a_label_that_is_no_text_is_mended(copy: Path) -> None:
+def test_a_label_that_is_not_valid_text_is_replaced(copy: Path) -> None:
     edit_json(copy / "config.json", id2label={str(n): "\ud83d" if n == 3 else f"label {n}" for n in range(7)})
     assert open_model(str(copy)).labels[3] == "?"
 
 
-def test_a_multi_label_model(copy: Path) -> None:
+def test_a_multi_label_model_is_recognised(copy: Path) -> None:
     edit_json(copy / "config.json", problem_type="multi_label_classification")
     assert open_model(str(copy)).multi_label
 
 
-def test_transformers_stays_quiet_and_as_it_was(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_transformers_logging_is_silenced_and_restored(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
     hf.utils.logging.set_verbosity_info()
     try:
         open_model(str(copy)).load()
@@ -62,7 +62,7 @@ def test_a_model_used_before_opens_without_transformers(copy: Path) -> None:
     assert run() == "7 (40, 40) True\n", "other settings are another model"
 
 
-def test_kept_settings_are_those_that_were_read(checkpoints: Callable[[str], Path]) -> None:
+def test_cached_settings_equal_those_first_read(checkpoints: Callable[[str], Path]) -> None:
     for family in ("dinov2", "convnext", "efficientnet", "mobilevit"):
         folder = str(checkpoints(family))
         first, second = open_model(folder), open_model(folder)

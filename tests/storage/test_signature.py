@@ -20,13 +20,13 @@ NO_TAG = 258269876  # a digest of nothing: the fraction of a time that goes with
         ({"type": "file"}, (None, None)),
     ],
 )
-def test_stores_say_it_in_many_words(entry: dict[str, object], expected: object) -> None:
+def test_size_and_time_are_read_from_every_store_s_entry(entry: dict[str, object], expected: object) -> None:
     found = entry_signature(entry)
     assert found[1] is None or found[1] % 10**9 == NO_TAG
     assert (found[0], found[1] and found[1] // 10**9 * 10**9) == expected
 
 
-def test_what_tells_the_content_stands_for_a_time() -> None:
+def test_a_content_hash_stands_in_for_the_time() -> None:
     tagged = [
         entry_signature({"size": 3, name: "1"}) for name in ("ETag", "sha", "blob_id")
     ]  # of the web, GitHub, a hub

@@ -50,12 +50,12 @@ from tests.helpers.archives import (
         ("tar", False, False, False),
     ],
 )
-def test_archives_are_known_by_their_suffix(path: str, archive: bool, near: bool, far: bool) -> None:
+def test_archives_are_recognised_by_their_suffix(path: str, archive: bool, near: bool, far: bool) -> None:
     assert is_archive(path) == archive
     assert (is_streamed(path, remote=False), is_streamed(path, remote=True)) == (near, far)
 
 
-def test_only_what_is_wanted_is_given() -> None:
+def test_only_wanted_members_are_listed() -> None:
     plain = tar(IMAGES)
     for content, suffix in ((plain, "tar"), (gzip.compress(plain), "tgz"), (make_zip(IMAGES), "zip")):
         asked: list[str] = []
@@ -69,7 +69,7 @@ def test_only_what_is_wanted_is_given() -> None:
         assert asked == [name for name, _ in IMAGES]
 
 
-def test_names_are_written_without_a_dot_before_them() -> None:
+def test_a_leading_dot_slash_is_left_out_of_names() -> None:
     names = ["./a.png", "././b.png", ".//c.png", ".hidden.png", "d/./e.png"]
     expected = [("!a.png", "ok"), ("!b.png", "ok"), ("!c.png", "ok"), ("!.hidden.png", "ok"), ("!d/./e.png", "ok")]
     assert outcomes(tar([(name, b"x") for name in names])) == expected
@@ -77,7 +77,7 @@ def test_names_are_written_without_a_dot_before_them() -> None:
 
 
 @pytest.mark.parametrize("name", ["../a.png", "a/../../b.png", "a/..", "..\\a.png"])
-def test_names_that_lead_out_of_the_archive_are_refused(name: str) -> None:
+def test_names_that_escape_the_archive_are_refused(name: str) -> None:
     files = [(name, b"x"), ("b.png", b"y")]
     expected = [(f"!{name}", "unreadable"), ("!b.png", "ok")]
     assert outcomes(tar(files)) == expected
@@ -86,7 +86,7 @@ def test_names_that_lead_out_of_the_archive_are_refused(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_each_of_several_members_of_one_name_has_its_row() -> None:
+def test_members_with_the_same_name_each_get_a_row() -> None:
     files = [("a.png", b"first"), ("a.png", b"second")]
     for content, suffix in ((tar(files), "tar"), (gzip.compress(tar(files)), "tgz"), (make_zip(files), "zip")):
         sources = listed(content, suffix)
@@ -95,7 +95,7 @@ def test_each_of_several_members_of_one_name_has_its_row() -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_members_that_are_too_large_are_passed_over(monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
+def test_members_over_the_size_limit_are_too_large(monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
     monkeypatch.setattr(base, "MOST_BYTES", 5)
     files = [("a.png", b"123456"), ("b.png", b"12345")]
     expected = [("!a.png", "too_large"), ("!b.png", "ok")]
@@ -103,7 +103,7 @@ def test_members_that_are_too_large_are_passed_over(monkeypatch: pytest.MonkeyPa
     assert outcomes(make_zip(files), "zip") == expected
 
 
-def test_bytes_that_are_missing_are_truncated() -> None:
+def test_a_member_with_missing_bytes_is_truncated() -> None:
     for content, suffix in ((tar(IMAGES), "tar"), (make_zip(IMAGES), "zip")):
         span = listed(content, suffix)[4].content
         assert isinstance(span, ByteRange)
@@ -115,7 +115,7 @@ def test_bytes_that_are_missing_are_truncated() -> None:
 
 
 @given(st.data())
-def test_no_damage_is_an_exception(data: st.DataObject) -> None:
+def test_no_damage_raises_an_exception(data: st.DataObject) -> None:
     suffix = data.draw(st.sampled_from(["tar", "zip", "tgz", "tar.zst"]))
     content = bytearray(FUZZED[suffix])
     for at in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=5)):
@@ -133,12 +133,12 @@ FUZZED = {
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tzst", "zip", "cbz"])
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0", image(), b"text\n" * 1000])
-def test_what_is_no_archive_is_tried_as_an_image(suffix: str, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_tried_as_an_image(suffix: str, content: bytes) -> None:
     assert listed(content, suffix) == [Source(f"a.{suffix}")]
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "zip"])
-def test_what_cannot_be_opened_is_tried_as_an_image(tmp_path: Path, suffix: str) -> None:
+def test_an_archive_that_cannot_be_opened_is_tried_as_an_image(tmp_path: Path, suffix: str) -> None:
     path = str(tmp_path / f"a.{suffix}")
     assert list(members(path, lambda _: True, open_local, (None, None), streamed=suffix == "tar.gz")) == [Source(path)]
     os.mkdir(path)
@@ -146,7 +146,7 @@ def test_what_cannot_be_opened_is_tried_as_an_image(tmp_path: Path, suffix: str)
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "zip"])
-def test_a_connection_that_is_lost_is_a_row(suffix: str) -> None:
+def test_a_lost_connection_gives_a_failed_row(suffix: str) -> None:
     class Lost(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell() > 100_000:
@@ -173,7 +173,7 @@ def test_a_member_is_found_by_its_name(suffix: str) -> None:
     assert one("dir/x.png") == missing
 
 
-def test_many_members_of_one_archive_are_found_with_one_reading(tmp_path: Path) -> None:
+def test_an_archive_is_opened_once_for_many_members(tmp_path: Path) -> None:
     opened: list[str] = []
     paths = [str(tmp_path / name) for name in ("a.tar", "b.zip")]
     Path(paths[0]).write_bytes(tar(IMAGES))
@@ -191,7 +191,7 @@ def test_many_members_of_one_archive_are_found_with_one_reading(tmp_path: Path) 
     assert isinstance(member(paths[0], "new.png", open_local, (3, 4), streamed=False).content, ByteRange)
 
 
-def test_a_member_of_an_archive_that_is_not_there_has_vanished(tmp_path: Path) -> None:
+def test_a_member_of_a_missing_archive_has_vanished(tmp_path: Path) -> None:
     for path in (str(tmp_path / "a.zip"), str(tmp_path / "a.tgz")):
         content = member(path, "a.png", open_local, (None, None), streamed=path.endswith("tgz")).content
         assert isinstance(content, Failure)
@@ -199,7 +199,7 @@ def test_a_member_of_an_archive_that_is_not_there_has_vanished(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("content", "code"), [(b"no archive", "unreadable"), (make_zip(IMAGES)[:1000], "truncated")])
-def test_a_member_of_an_archive_that_is_damaged_says_so(content: bytes, code: str) -> None:
+def test_a_member_of_a_damaged_archive_says_so(content: bytes, code: str) -> None:
     found = member("a.zip", "a.png", lambda _: io.BytesIO(content), (len(content), 0), streamed=False).content
     assert isinstance(found, Failure)
     assert found.code == code

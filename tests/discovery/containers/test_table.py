@@ -32,7 +32,7 @@ from tests.helpers.tables import IMAGES, KINDS, SIGNATURE, codes, listed, struct
         pa.array(IMAGES, pa.binary_view()),
     ],
 )
-def test_each_row_is_an_image_under_its_number(column: "pa.Array", kind: str) -> None:
+def test_each_row_is_an_image_named_by_its_number(column: "pa.Array", kind: str) -> None:
     content = written({"label": list(range(len(IMAGES))), "image": column}, kind)
     assert listed(content, kind) == [
         Source(f"a.{kind}!{number}", encoded, (len(encoded), 456)) for number, encoded in enumerate(IMAGES)
@@ -40,7 +40,7 @@ def test_each_row_is_an_image_under_its_number(column: "pa.Array", kind: str) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_without_an_image_have_their_rows(kind: str) -> None:
+def test_rows_without_an_image_fail_as_vanished(kind: str) -> None:
     contents = [b"first", None, b"", b"last"]
     path_only = pa.array([{"bytes": None, "path": "x.png"}], structs([]).type)
     for column in (structs(contents), pa.array(contents, pa.binary())):
@@ -52,7 +52,7 @@ def test_rows_without_an_image_have_their_rows(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_null_row_hides_what_lies_below_it(kind: str) -> None:
+def test_a_null_row_hides_the_bytes_below_it(kind: str) -> None:
     below = pa.array([b"seen", b"hidden"])
     column = pa.StructArray.from_arrays([below], ["bytes"], mask=pa.array([False, True]))
     assert codes(listed(written({"image": column}, kind), kind)) == ["ok", "vanished"]
@@ -81,7 +81,7 @@ def test_a_table_without_rows_has_no_images(kind: str) -> None:
         ("image.bytes", "has no column image.bytes; choose one with --column: image, label, odd"),
     ],
 )
-def test_a_column_that_holds_no_images_is_said(column: str, message: str, kind: str) -> None:
+def test_a_column_without_images_is_refused_with_the_choices(column: str, message: str, kind: str) -> None:
     content = written({"image": structs([b"x"]), "label": [1], "odd": [{"text": "x"}]}, kind)
     with pytest.raises(UsageError) as caught:
         listed(content, kind, column)
@@ -96,7 +96,7 @@ def test_columns_may_have_dots_in_their_names() -> None:
 
 
 @pytest.mark.parametrize("kind", ["stream.arrow", "file.arrow"])
-def test_packed_arrow_files_are_read(kind: str) -> None:
+def test_compressed_arrow_files_are_read(kind: str) -> None:
     table, stream = pa.table({"image": structs(IMAGES)}), io.BytesIO()
     new = pa.ipc.new_stream if kind.startswith("stream") else pa.ipc.new_file
     with new(stream, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
@@ -125,7 +125,7 @@ def large_table(path: Path, kind: str) -> Iterator[Callable[[str], BinaryIO]]:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "file.arrow"])
-def test_only_that_column_is_read_and_memory_stays_flat(tmp_path: Path, kind: str) -> None:
+def test_only_the_image_column_is_read_and_memory_stays_flat(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"
     with large_table(path, kind) as open_file:
         before, most = pa.total_allocated_bytes(), 0
@@ -137,14 +137,14 @@ def test_only_that_column_is_read_and_memory_stays_flat(tmp_path: Path, kind: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_come_while_the_table_is_still_read(tmp_path: Path, kind: str) -> None:
+def test_images_arrive_while_the_table_is_still_being_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"
     with large_table(path, kind) as open_file:
         assert next(images_of(str(path), "image", open_file, SIGNATURE)).path == f"{path}!0"
         assert open_file("").count < 8_000_000  # type: ignore[attr-defined]  # a Counted
 
 
-def test_of_a_stream_that_is_cut_short_the_rest_is_read() -> None:
+def test_rows_before_the_cut_of_a_stream_are_read() -> None:
     content = written({"image": structs(IMAGES)}, "stream.arrow")
     sources = listed(content[: len(content) // 2], "stream.arrow")
     assert 10 < len(sources) < 50
@@ -153,7 +153,7 @@ def test_of_a_stream_that_is_cut_short_the_rest_is_read() -> None:
     assert codes(sources[-1:]) == ["decode_error"]
 
 
-def test_a_stream_that_is_cut_between_two_batches_is_not_whole() -> None:
+def test_a_stream_cut_between_two_batches_is_truncated() -> None:
     content = written({"image": structs(IMAGES)}, "stream.arrow")
     sources = listed(content[:-8], "stream.arrow")
     assert [source.content for source in sources[:-1]] == IMAGES
@@ -162,7 +162,7 @@ def test_a_stream_that_is_cut_between_two_batches_is_not_whole() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("length", [0, 3, 20, 1000])
-def test_a_table_that_is_cut_short_is_one_row(kind: str, length: int) -> None:
+def test_a_truncated_table_gives_one_failed_row(kind: str, length: int) -> None:
     content = written({"image": structs(IMAGES)}, kind, rows=100)
     (source,) = listed(content[:length], kind)
     assert isinstance(source.content, Failure)
@@ -171,7 +171,7 @@ def test_a_table_that_is_cut_short_is_one_row(kind: str, length: int) -> None:
     assert "\n" not in source.content.message
 
 
-def test_of_a_damaged_parquet_table_the_rows_before_are_read() -> None:
+def test_rows_before_the_damage_in_parquet_are_read() -> None:
     stream = io.BytesIO()
     table = pa.table({"image": structs(IMAGES)})
     pq.write_table(table, stream, row_group_size=10, compression="none", use_dictionary=False)
@@ -184,7 +184,7 @@ def test_of_a_damaged_parquet_table_the_rows_before_are_read() -> None:
     assert (sources[-1].path, *codes(sources[-1:])) == ("a.parquet", "decode_error")
 
 
-def test_damaged_lengths_in_arrow_lead_nowhere() -> None:
+def test_damaged_lengths_in_arrow_are_a_decode_error() -> None:
     content = written({"image": pa.array([b"a" * 100, b"b" * 100])}, "stream.arrow")
     lengths = b"".join(number.to_bytes(4, "little") for number in (0, 100, 200))
     assert content.count(lengths) == 1
@@ -201,18 +201,18 @@ def test_damaged_counts_in_arrow_do_not_end_the_process() -> None:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
-def test_what_is_no_table_is_a_row(kind: str) -> None:
+def test_a_file_that_is_not_a_table_gives_one_failed_row(kind: str) -> None:
     assert codes(listed(b"\xff\xd8\xff\xe0" * 1000, kind)) == ["decode_error"]
 
 
-def test_a_table_that_is_not_there_has_vanished(tmp_path: Path) -> None:
+def test_a_missing_table_has_vanished(tmp_path: Path) -> None:
     for path, code in ((tmp_path / "a.parquet", "vanished"), (tmp_path, "unreadable")):
         (source,) = images_of(str(path), "image", io.FileIO, SIGNATURE)
         assert isinstance(source.content, Failure)
         assert (source.path, source.content.code) == (str(path), code)
 
 
-def test_a_connection_that_is_lost_is_a_row() -> None:
+def test_a_lost_connection_gives_a_failed_row() -> None:
     class Lost(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell() > 15_000:
@@ -228,11 +228,11 @@ def test_a_connection_that_is_lost_is_a_row() -> None:
 @pytest.mark.parametrize(
     ("path", "table"), [("a.parquet", True), ("A.ARROW", True), ("s3://b/a.parquet", True), ("a.csv", False)]
 )
-def test_tables_are_known_by_their_suffix(path: str, table: bool) -> None:
+def test_tables_are_recognised_by_their_suffix(path: str, table: bool) -> None:
     assert is_table(path) == table
 
 
-def test_the_tables_in_a_folder_come_by_name(tmp_path: Path) -> None:
+def test_tables_of_a_folder_are_sorted_by_name(tmp_path: Path) -> None:
     names = [
         "data/test-00000-of-00001.parquet",
         "data/train-00000-of-00002.parquet",
@@ -256,7 +256,7 @@ def test_the_tables_in_a_folder_come_by_name(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_that_cannot_be_read_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_listed_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").touch()
     (tmp_path / "closed").mkdir()
     scandir = os.scandir

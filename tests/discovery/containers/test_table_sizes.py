@@ -33,7 +33,7 @@ def repeated(value: bytes, rows: int) -> bytes:
     return stream.getvalue()
 
 
-def test_a_value_that_many_rows_refer_to_is_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_repeated_by_many_rows_is_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     content = repeated(bytes(1_000_000), 16)
     assert codes(listed(content, "parquet")) == ["ok"] * 16
     monkeypatch.setattr(image_tables, "_BOMB_BYTES", 3_500_000)
@@ -48,7 +48,7 @@ def test_a_value_that_many_rows_refer_to_is_a_bomb(monkeypatch: pytest.MonkeyPat
     assert codes(list(found)) == ["too_large"] * 15
 
 
-def test_what_the_footer_says_of_a_bomb_s_size_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_false_size_in_the_footer_does_not_hide_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     def number(value: int) -> bytes:
         """As Thrift writes it, in four bytes."""
         return bytes([value * 2 >> shift & 127 | (128 if shift < 21 else 0) for shift in (0, 7, 14, 21)])
@@ -63,7 +63,7 @@ def test_what_the_footer_says_of_a_bomb_s_size_does_not_count(monkeypatch: pytes
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 @pytest.mark.parametrize("packing", ["gzip", "zstd", "brotli", "lz4", "snappy", "none"])
-def test_pages_of_each_kind_are_looked_at(monkeypatch: pytest.MonkeyPatch, packing: str, version: str) -> None:
+def test_page_headers_of_every_kind_are_read(monkeypatch: pytest.MonkeyPatch, packing: str, version: str) -> None:
     looked: list[table_sizes.Sizes] = []
     looked_at = table_sizes.pages
 
@@ -84,7 +84,7 @@ def test_pages_of_each_kind_are_looked_at(monkeypatch: pytest.MonkeyPatch, packi
 
 
 @given(st.binary(max_size=200))
-def test_rubbish_in_place_of_a_page_ends(content: bytes) -> None:
+def test_garbage_in_place_of_a_page_does_not_hang(content: bytes) -> None:
     for most in (len(content), 1 << 40):
         try:
             for page in table_sizes.pages(io.BytesIO(content), 0, most):
@@ -95,7 +95,7 @@ def test_rubbish_in_place_of_a_page_ends(content: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["stream.arrow", "file.arrow"])
 @pytest.mark.parametrize("packing", ["zstd", "lz4"])
-def test_a_packed_batch_is_not_unpacked_if_it_is_a_bomb(
+def test_a_compressed_batch_that_is_a_bomb_is_not_unpacked(
     monkeypatch: pytest.MonkeyPatch, kind: str, packing: str
 ) -> None:
     small, large = pa.array([b"small"]), pa.array([bytes(4_000_000)])
@@ -116,7 +116,7 @@ def test_a_packed_batch_is_not_unpacked_if_it_is_a_bomb(
     assert sources[-1].path == f"a.{kind}"
 
 
-def test_views_of_one_value_are_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_views_of_one_value_are_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = pa.py_buffer(os.urandom(100_000))
     view = (100_000).to_bytes(4, "little") + buffer[:4].to_pybytes() + bytes(8)
     column = pa.Array.from_buffers(pa.binary_view(), 1000, [None, pa.py_buffer(view * 1000), buffer])
@@ -126,7 +126,7 @@ def test_views_of_one_value_are_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     assert codes(sources)[-1] == "too_large"
 
 
-def test_only_the_rows_of_a_bomb_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_rows_of_the_bomb_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_tables, "_BOMB_BYTES", 500_000)
     stream = io.BytesIO()
     table = pa.table({"image": structs([b"first", bytes(1_000_000), b"last"])})

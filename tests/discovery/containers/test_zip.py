@@ -34,7 +34,7 @@ def fields(archive: bytes, number: int, **values: tuple[int, str, int]) -> bytes
 
 @pytest.mark.parametrize("suffix", ["zip", "cbz"])
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_zips_give_what_zipfile_gives(suffix: str, method: int) -> None:
+def test_zips_are_read_as_zipfile_reads_them(suffix: str, method: int) -> None:
     content = make_zip([*IMAGES, ("folder/", b""), ("é.png", image(3)), ("empty.png", b"")], method)
     with zipfile.ZipFile(io.BytesIO(content)) as reference:
         expected = {info.filename: reference.read(info) for info in reference.infolist() if not info.is_dir()}
@@ -47,7 +47,7 @@ def test_zips_give_what_zipfile_gives(suffix: str, method: int) -> None:
     )
 
 
-def test_zips_that_were_streamed_have_their_sizes_behind_the_data() -> None:
+def test_streamed_zips_with_sizes_after_the_data_are_read() -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(Unseekable(stream), "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in IMAGES:
@@ -69,7 +69,7 @@ class Unseekable(io.RawIOBase):
         return self._stream.write(data)
 
 
-def test_a_zip_from_which_much_was_deleted_is_not_read_with_it() -> None:
+def test_the_gap_left_by_deleted_members_is_not_read() -> None:
     stream = io.BytesIO(make_zip([("a.png", image())]))
     with zipfile.ZipFile(stream, "a") as archive:
         archive.start_dir += 10_000_000
@@ -81,13 +81,13 @@ def test_a_zip_from_which_much_was_deleted_is_not_read_with_it() -> None:
     )
 
 
-def test_odd_names_in_zips_come_as_python_has_them() -> None:
+def test_odd_names_come_as_zipfile_gives_them() -> None:
     content = make_zip([("aaaa.png", b"x"), ("b\nb.png", b"y"), ("nul?x.png", b"z")])
     content = content.replace(b"aaaa.png", b"caf\x82.png").replace(b"nul?x.png", b"nul\0x.png")
     assert outcomes(content, "zip") == [("!café.png", "ok"), ("!b\nb.png", "ok"), ("!nul", "ok")]
 
 
-def test_links_in_zips_are_refused() -> None:
+def test_symbolic_links_are_refused() -> None:
     link = zipfile.ZipInfo("a.png")
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     assert outcomes(make_zip([(link, b"/etc/passwd")]), "zip") == [("!a.png", "unreadable")]
@@ -99,17 +99,17 @@ def test_encrypted_members_are_refused() -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_other_ways_to_pack_a_zip_are_not_supported(method: int) -> None:
+def test_other_compression_methods_are_not_supported(method: int) -> None:
     assert outcomes(make_zip([("a.png", image())], method), "zip") == [("!a.png", "unsupported_format")]
 
 
-def test_a_zip_s_member_that_would_take_much_to_read_little_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_member_with_huge_packed_data_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "MOST_BYTES", 1000)
     content = fields(make_zip([("a.png", os.urandom(2000))]), 0, size=(24, "<I", 10))
     assert outcomes(content, "zip") == [("!a.png", "too_large")]
 
 
-def test_a_zip_s_member_is_unpacked_no_further_than_it_says() -> None:
+def test_a_member_is_not_unpacked_beyond_its_stated_size() -> None:
     content = fields(make_zip([("a.png", bytes(50_000_000))], zipfile.ZIP_DEFLATED), 0, size=(24, "<I", 1000))
     (source,) = listed(content, "zip")
     most, result = measured(lambda: read(source, content))
@@ -117,7 +117,7 @@ def test_a_zip_s_member_is_unpacked_no_further_than_it_says() -> None:
     assert result == Failure("too_large", "is larger than the 1,000 bytes that its archive says")
 
 
-def test_zips_whose_members_overlap_are_no_bombs() -> None:
+def test_overlapping_members_are_refused() -> None:
     kernel = make_zip([("a.png", b"x" * 1000), ("b.png", b"y" * 1000), ("c.png", b"z" * 1000)])
     inside = kernel.index(b"PK\3\4", 1) - 500
     quoted = fields(kernel, 1, offset=(42, "<I", inside))
@@ -128,13 +128,13 @@ def test_zips_whose_members_overlap_are_no_bombs() -> None:
     assert outcomes(behind, "zip")[2] == ("!c.png", "decode_error")
 
 
-def test_a_zip_that_is_cut_short_is_one_row() -> None:
+def test_a_truncated_zip_gives_one_failed_row() -> None:
     content = make_zip(IMAGES)
     assert outcomes(content[: len(content) // 2], "zip") == [("", "truncated")]
     assert outcomes(content[:-10], "zip") == [("", "truncated")]
 
 
-def test_a_zip_whose_directory_is_damaged_is_one_row() -> None:
+def test_a_damaged_directory_gives_one_failed_row() -> None:
     content = make_zip(IMAGES)
     assert outcomes(content.replace(b"PK\1\2", b"PK\1\1", 1), "zip") == [("", "decode_error")]
     assert outcomes(fields(content, 3, version=(6, "<H", 99)), "zip") == [("", "decode_error")]
@@ -144,7 +144,7 @@ def test_a_zip_whose_directory_is_damaged_is_one_row() -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_damaged_members_of_a_zip_have_their_rows(method: int) -> None:
+def test_each_damaged_member_gets_a_failed_row(method: int) -> None:
     files = [("a.png", image(1)), ("b.png", image(2)), ("c.png", image(3))]
     content = bytearray(make_zip(files, method))
     header_of_b, data_of_c = content.index(b"b.png") - 30, content.index(b"c.png") + 40
@@ -153,7 +153,7 @@ def test_damaged_members_of_a_zip_have_their_rows(method: int) -> None:
     assert outcomes(bytes(content), "zip") == [("!a.png", "ok"), ("!b.png", "decode_error"), ("!c.png", "decode_error")]
 
 
-def test_a_member_that_deflates_to_less_than_it_says_is_damaged() -> None:
+def test_a_member_smaller_than_its_stated_size_is_damaged() -> None:
     packed = make_zip([("a.png", b"x" * 1000)], zipfile.ZIP_DEFLATED)
     span = listed(packed, "zip")[0].content
     assert isinstance(span, ByteRange)
@@ -183,7 +183,7 @@ def directory(entries: int, *, size: int | None = None, spread: int = 0) -> byte
     return content + end + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
 
 
-def test_a_zip_s_directory_is_read_as_a_stream() -> None:
+def test_the_directory_is_read_as_a_stream() -> None:
     content = directory(20_000)
     with zipfile.ZipFile(io.BytesIO(content)) as reference:
         expected = [(f"a.zip!{info.filename}", info.header_offset) for info in reference.infolist()]
@@ -201,12 +201,12 @@ def test_a_zip_s_directory_is_read_as_a_stream() -> None:
     assert most < 6_000_000, "three pieces of 1 MiB and 30 bytes a member"
 
 
-def test_long_comments_of_a_zip_s_members_are_passed_over() -> None:
+def test_long_member_comments_are_skipped() -> None:
     content = directory(40, spread=0xFFFF)
     assert outcomes(content, "zip") == [(f"!{number:07}.png", "ok") for number in range(40)]
 
 
-def test_a_zip_with_too_large_a_directory_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_is_too_large_gives_one_failed_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zip_module, "_MOST_DIRECTORY", 6_000)
     assert {code for _, code in outcomes(directory(80), "zip")} == {"ok"}
     (source,) = listed(directory(90), "zip")
@@ -215,11 +215,11 @@ def test_a_zip_with_too_large_a_directory_is_one_row(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("size", [0, 1, 46 * 5, 69 * 10 - 1, 69 * 10 + 1, 1 << 40, (1 << 64) - 1])
-def test_a_zip_s_directory_that_lies_about_its_size_is_one_row(size: int) -> None:
+def test_a_directory_with_a_wrong_size_gives_one_failed_row(size: int) -> None:
     assert outcomes(directory(10, size=size), "zip") == [("", "decode_error")]
 
 
-def test_a_member_of_a_zip_with_very_many_is_found_without_keeping_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_of_a_huge_zip_is_found_without_indexing_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "_MOST_INDEXED", 5)
     content = make_zip(IMAGES)
     archives._index.cache_clear()

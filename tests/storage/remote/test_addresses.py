@@ -11,7 +11,7 @@ from tests.helpers.web import failure
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "127.0.0.2"])
-def test_this_machine_is_not_asked(site: Web, host: str) -> None:
+def test_this_machine_is_not_contacted(site: Web, host: str) -> None:
     site.pages["/a.jpg"] = Page(b"secret")
     refused = failure(f"http://{host}:{site.port}/a.jpg", private=False)
     assert refused == Failure("unreadable", "its address is private: --allow-private-urls allows it")
@@ -19,7 +19,7 @@ def test_this_machine_is_not_asked(site: Web, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f000001", "0", "0177.0.0.1"])
-def test_nor_is_it_by_another_name(site: Web, host: str) -> None:
+def test_this_machine_is_not_contacted_under_another_spelling(site: Web, host: str) -> None:
     site.pages["/a.jpg"] = Page(b"secret")
     assert failure(f"http://{host}:{site.port}/a.jpg", private=False).code == "unreadable"
     assert not site.faults.asked
@@ -38,7 +38,7 @@ def test_nor_is_it_by_another_name(site: Web, host: str) -> None:
         "64:ff9b:1::808:808",
     ],
 )  # fmt: skip
-def test_addresses_that_are_private(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_addresses_are_recognised(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert addresses.is_private(address)
     for kind in (ipaddress.IPv4Address, ipaddress.IPv6Address):  # as if this version of Python knew nothing
         monkeypatch.setattr(kind, "is_global", True)
@@ -58,5 +58,5 @@ def test_addresses_that_are_private(address: str, monkeypatch: pytest.MonkeyPatc
         "100.128.0.1",
     ],
 )
-def test_addresses_that_are_public(address: str) -> None:
+def test_public_addresses_are_recognised(address: str) -> None:
     assert not addresses.is_private(address)

@@ -31,7 +31,7 @@ def test_a_file_is_read_in_blocks(site: Web, monkeypatch: pytest.MonkeyPatch) ->
         object_store.open_file(f"{site.url}/a.tar")
 
 
-def test_a_server_that_gives_no_parts_gives_a_stream_all_the_same(site: Web) -> None:
+def test_a_server_without_range_support_is_read_as_a_stream(site: Web) -> None:
     site.pages["/a.tar"] = Page(b"content", ranges=False)
     with object_store.open_stream(f"{site.url}/a.tar", private=True) as stream:
         assert stream.read() == b"content"
@@ -40,7 +40,7 @@ def test_a_server_that_gives_no_parts_gives_a_stream_all_the_same(site: Web) -> 
     assert caught.value.errno == errno.ESPIPE
 
 
-def test_a_zip_is_opened_where_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_zip_is_read_without_downloading_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(block_file, "BLOCK", 1000)
     content = random.Random(0).randbytes(50_000)
     packed = io.BytesIO()
@@ -57,7 +57,7 @@ def test_a_zip_is_opened_where_it_is(store: Store, monkeypatch: pytest.MonkeyPat
         object_store.open_file("s3://bucket/b.zip")
 
 
-def test_a_tar_is_read_with_blocks_in_flight(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_tar_is_read_with_several_blocks_in_flight(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(block_file, "BLOCK", 10_000)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
@@ -80,7 +80,7 @@ def test_a_tar_is_read_with_blocks_in_flight(store: Store, monkeypatch: pytest.M
         object_store.open_stream("s3://bucket/b.tar")
 
 
-def test_a_block_that_cannot_be_read_fails_the_stream(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_fails_if_a_block_cannot_be_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(block_file, "BLOCK", 1000)
     store.put("a.tar", bytes(10_000))
     with object_store.open_stream("s3://bucket/a.tar") as stream:

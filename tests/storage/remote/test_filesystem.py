@@ -10,13 +10,13 @@ from dinoclassify.errors import UsageError
 from dinoclassify.storage.remote import object_store
 
 
-def test_a_local_path_has_a_file_system_too(tmp_path: Path) -> None:
+def test_a_local_path_has_a_file_system(tmp_path: Path) -> None:
     fs, path = object_store.filesystem(str(tmp_path))
     assert fs.isdir(path)
     assert path == str(tmp_path)
 
 
-def test_what_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = importlib.import_module("fsspec.registry")  # of which fsspec itself has another
     for package, scheme in (("s3fs", "s3"), ("gcsfs", "gs")):
         monkeypatch.setitem(sys.modules, package, None)

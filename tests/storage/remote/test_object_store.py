@@ -25,7 +25,7 @@ ODD = [
 ]
 
 
-def test_a_prefix_is_a_folder_without_its_markers(store: Store) -> None:
+def test_folder_markers_are_not_listed(store: Store) -> None:
     for key in ("photos/", "photos/a.jpg", "photos/sub/", "photos/sub/b.jpg", "photos-old/c.jpg", "photos.jpg"):
         store.put(key, b"x")
     below = ["s3://bucket/photos/a.jpg", "s3://bucket/photos/sub/b.jpg"]
@@ -38,7 +38,7 @@ def test_a_prefix_is_a_folder_without_its_markers(store: Store) -> None:
         assert object_store.stat_object(name) is None
 
 
-def test_every_key_is_a_name_as_it_is(store: Store) -> None:
+def test_keys_with_odd_characters_are_read(store: Store) -> None:
     for key in ODD:
         store.put(key, key.encode())
     found = list(object_store.objects("s3://bucket/"))
@@ -49,7 +49,7 @@ def test_every_key_is_a_name_as_it_is(store: Store) -> None:
         assert result.content.decode() == result.path.removeprefix("s3://bucket/")
 
 
-def test_a_signature_is_a_true_time_and_the_same_whoever_is_asked(store: Store) -> None:
+def test_the_signature_is_the_same_from_listing_and_reading(store: Store) -> None:
     before = int(time.time())
     store.put("a.jpg", b"first")
     [listed] = object_store.objects("s3://bucket/")
@@ -72,7 +72,7 @@ def test_an_object_is_read_with_one_request(store: Store) -> None:
     assert store.faults.asked == ["GET /bucket/a.jpg"]
 
 
-def test_a_signature_that_is_known_stays(store: Store) -> None:
+def test_a_known_signature_is_kept(store: Store) -> None:
     store.put("a.jpg", b"first")
     found = list(object_store.objects("s3://bucket/"))
     store.put("a.jpg", b"other, longer")
@@ -81,13 +81,13 @@ def test_a_signature_that_is_known_stays(store: Store) -> None:
     assert result.signature == found[0].signature
 
 
-def test_what_is_not_there_has_vanished(store: Store) -> None:
+def test_a_missing_object_has_vanished(store: Store) -> None:
     store.put("a.jpg", b"x")
     assert failure(Source("s3://bucket/b.jpg")).code == "vanished"
     assert failure(Source("s3://nowhere/b.jpg")) == Failure("vanished", "The specified bucket does not exist")
 
 
-def test_what_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "MOST_BYTES", 10)
     store.put("a.jpg", b"12345678901")
     [found] = object_store.objects("s3://bucket/")
@@ -97,7 +97,7 @@ def test_what_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyP
     assert failure(Source("s3://bucket/a.jpg")) == Failure("too_large", "11 bytes, over 10")
 
 
-def test_a_member_of_an_archive_is_a_part_of_it(store: Store) -> None:
+def test_a_member_of_an_archive_is_read_by_its_byte_range(store: Store) -> None:
     store.put("a.tar", b"0123456789")
     member = Source("s3://bucket/a.tar!b.jpg", ByteRange("s3://bucket/a.tar", 3, 4, 4), (4, 1))
     beyond = Source("s3://bucket/a.tar!c.jpg", ByteRange("s3://bucket/a.tar", 8, 4, 4), (4, 1))
@@ -106,7 +106,7 @@ def test_a_member_of_an_archive_is_a_part_of_it(store: Store) -> None:
     assert results[1].content == Failure("truncated", "the archive ends before it does")
 
 
-def test_signatures_are_asked_for_side_by_side(store: Store) -> None:
+def test_signatures_are_requested_concurrently(store: Store) -> None:
     for number in range(20):
         store.put(f"{number}.jpg", b"x" * number)
     sources = [Source(f"s3://bucket/{number}.jpg") for number in range(21)]
@@ -117,7 +117,7 @@ def test_signatures_are_asked_for_side_by_side(store: Store) -> None:
     assert [size for size, _ in found] == [*range(20), None, 1]
 
 
-def test_a_store_that_waits_is_read_by_threads(memory: MemoryFileSystem, tmp_path: Path) -> None:
+def test_a_blocking_file_system_is_read_in_threads(memory: MemoryFileSystem, tmp_path: Path) -> None:
     for name in ("photos/b.jpg", "photos/sub/c.jpg", "photos/a.jpg", "other/d.jpg"):
         memory.pipe_file(name, name.encode())
     found = list(object_store.objects("memory://photos"))

@@ -9,7 +9,7 @@ from tests.helpers.servers import Page, Web
 from tests.helpers.web import failure, read
 
 
-def test_a_proxy_does_not_lead_around_that(site: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_not_a_way_to_private_addresses(site: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", site.url)
     monkeypatch.setenv("no_proxy", "")
     assert failure("http://127.0.0.2:1/a.jpg", private=False).message.startswith("its address is private")
@@ -28,7 +28,7 @@ def test_a_proxy_may_be_named_without_its_scheme(
     assert failure("http://far.invalid/a.jpg").message.startswith("Cannot connect to host far.invalid")
 
 
-def test_a_redirect_has_a_proxy_of_its_own(site: Web, monkeypatch: pytest.MonkeyPatch, no_proxy: None) -> None:
+def test_the_proxy_is_chosen_anew_after_a_redirect(site: Web, monkeypatch: pytest.MonkeyPatch, no_proxy: None) -> None:
     site.pages["/a.jpg"] = Page(status="302 Found", headers={"Location": "http://far.invalid/b.jpg"})
     site.pages["/b.jpg"] = Page(b"by the proxy")
     monkeypatch.setenv("http_proxy", f"127.0.0.1:{site.port}")
@@ -37,9 +37,7 @@ def test_a_redirect_has_a_proxy_of_its_own(site: Web, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("value", ["socks5://127.0.0.1:1", "https://proxy:1", "http://", ":80", "proxy:port", "[::1"])
-def test_what_names_no_proxy_is_told_by_its_variable(
-    monkeypatch: pytest.MonkeyPatch, no_proxy: None, value: str
-) -> None:
+def test_an_unusable_proxy_variable_is_named(monkeypatch: pytest.MonkeyPatch, no_proxy: None, value: str) -> None:
     monkeypatch.setenv("ALL_PROXY", value)
     with pytest.raises(UsageError) as caught:
         list(discover(["https://example.org/a.jpg"], private=True))
@@ -50,7 +48,7 @@ def test_what_names_no_proxy_is_told_by_its_variable(
     assert len(list(discover(["https://example.org/a.jpg", "https://[::1/a"], private=True))) == 2
 
 
-def test_a_proxy_that_is_not_used_is_named_where_it_may_be_missed(
+def test_an_unused_proxy_is_mentioned_if_a_host_cannot_be_reached(
     site: Web, monkeypatch: pytest.MonkeyPatch, no_proxy: None
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", site.url)

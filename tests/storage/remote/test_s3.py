@@ -18,7 +18,7 @@ from tests.helpers.objects import failure, paths, read
 from tests.helpers.servers import Store
 
 
-def test_a_prefix_is_listed_page_by_page_as_far_as_it_is_wanted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prefix_is_listed_page_by_page_on_demand(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "PAGE", 3)
     for number in range(8):
         store.put(f"photos/{number}.jpg", b"x")
@@ -29,7 +29,7 @@ def test_a_prefix_is_listed_page_by_page_as_far_as_it_is_wanted(store: Store, mo
     assert len(store.faults.asked) == 3
 
 
-def test_a_listing_that_breaks_off_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_that_fails_midway_raises(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "PAGE", 2)
     monkeypatch.setattr(s3, "TRIES", 2)
     for number in range(4):
@@ -44,7 +44,7 @@ def test_a_listing_that_breaks_off_says_so(store: Store, monkeypatch: pytest.Mon
         next(object_store.objects("s3://nowhere/photos/"))
 
 
-def test_what_is_forbidden_is_asked_for_once(store: Store) -> None:
+def test_a_forbidden_object_is_requested_once(store: Store) -> None:
     store.put("a.jpg", b"x")
     store.faults.failing, store.faults.status = 99, "403 Forbidden"
     assert failure(Source("s3://bucket/a.jpg")).code == "unreadable"
@@ -53,7 +53,7 @@ def test_what_is_forbidden_is_asked_for_once(store: Store) -> None:
         object_store.stat_object("s3://bucket/a.jpg")
 
 
-def test_without_credentials_nothing_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_reading_fails_with_the_reason(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     assert failure(Source("s3://bucket/a.jpg")) == Failure("unreadable", "Unable to locate credentials")
@@ -65,14 +65,14 @@ def test_without_credentials_nothing_is_read(store: Store, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("status", ["503 Slow Down", "500 Internal Server Error"])
-def test_what_may_do_better_is_tried_again(store: Store, status: str) -> None:
+def test_temporary_errors_are_retried(store: Store, status: str) -> None:
     store.put("a.jpg", b"content")
     store.faults.failing, store.faults.status = 1, status
     assert read(Source("s3://bucket/a.jpg"))[0].content == b"content"
     assert len(store.faults.asked) == 2
 
 
-def test_what_never_does_better_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lasting_errors_are_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "TRIES", 2)
     store.put("a.jpg", b"content")
     store.faults.failing = 99
@@ -80,7 +80,7 @@ def test_what_never_does_better_is_given_up(store: Store, monkeypatch: pytest.Mo
     assert len(store.faults.asked) == 2
 
 
-def test_a_body_that_breaks_off_is_asked_for_again(store: Store) -> None:
+def test_an_interrupted_download_is_retried(store: Store) -> None:
     store.put("a.jpg", bytes(100_000))
     store.faults.breaking = 2
     assert read(Source("s3://bucket/a.jpg"))[0].content == bytes(100_000)
@@ -91,7 +91,7 @@ def test_a_body_that_breaks_off_is_asked_for_again(store: Store) -> None:
     assert object_store.open_file("s3://bucket/a.jpg").read() == bytes(100_000)
 
 
-def test_no_object_is_lost_where_many_requests_fail(store: Store) -> None:
+def test_no_object_is_lost_when_many_requests_fail(store: Store) -> None:
     for number in range(200):
         store.put(f"{number:03}.jpg", str(number).encode())
     found = list(object_store.objects("s3://bucket/"))
@@ -109,7 +109,7 @@ def test_no_object_is_lost_where_many_requests_fail(store: Store) -> None:
     assert len(store.faults.asked) > 203
 
 
-def test_what_is_too_slow_is_said_to_be(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_too_slow_is_a_timeout(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "TRIES", 1)
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.2}})  # a user's own setting
     store.put("a.jpg", b"content")
@@ -117,7 +117,7 @@ def test_what_is_too_slow_is_said_to_be(store: Store, monkeypatch: pytest.Monkey
     assert failure(Source("s3://bucket/a.jpg")).code == "timeout"
 
 
-def test_nothing_listens_there(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+def test_an_unreachable_store_is_unreadable(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setattr(s3, "TRIES", 1)
     assert failure(Source("s3://bucket/a.jpg")).code == "unreadable"
@@ -126,7 +126,7 @@ def test_nothing_listens_there(monkeypatch: pytest.MonkeyPatch, store: Store) ->
 
 
 @by_fork
-def test_a_forked_process_reads_what_its_parent_has_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_process_can_read_after_its_parent_has(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[object] = []
     monkeypatch.setattr(S3FileSystem, "close_session", lambda *_: closed.append(1))  # kept by sessions from here on
     store.put("a.jpg", b"content")
@@ -153,7 +153,7 @@ def test_a_forked_process_reads_what_its_parent_has_read(store: Store, monkeypat
     assert object_store.stat_object("s3://bucket/a.jpg") is not None
 
 
-def test_a_run_ends_without_a_word(store: Store) -> None:
+def test_a_program_ends_without_warnings(store: Store) -> None:
     store.put("a.jpg", b"x")
     program = (
         "import asyncio; from dinoclassify.storage.remote import object_store;"

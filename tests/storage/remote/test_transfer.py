@@ -10,7 +10,7 @@ from tests.helpers.objects import write
 from tests.helpers.servers import Store
 
 
-def test_what_is_written_is_there(store: Store, tmp_path: Path) -> None:
+def test_an_uploaded_file_can_be_downloaded(store: Store, tmp_path: Path) -> None:
     store.put("other", b"")
     local, url = tmp_path / "rows.csv", "s3://bucket/out/rows of today.csv"
     local.write_bytes(b"path,status\n")
@@ -30,7 +30,7 @@ def test_what_is_written_is_there(store: Store, tmp_path: Path) -> None:
     assert not (tmp_path / "none.csv").exists()
 
 
-def test_what_cannot_be_written_is_one_line(store: Store, tmp_path: Path) -> None:
+def test_a_failed_write_is_reported_in_one_line(store: Store, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"^cannot write s3://nowhere/a.csv: The specified bucket does not exist$"):
         write("s3://nowhere/a.csv", b"")
     with pytest.raises(OutputError, match=r"^cannot write s3://bucket/a.csv: No such file or directory$"):
@@ -42,7 +42,7 @@ def test_what_cannot_be_written_is_one_line(store: Store, tmp_path: Path) -> Non
         write("https://example.org/a.csv", b"")
 
 
-def test_a_write_is_tried_again(store: Store) -> None:
+def test_a_failed_write_is_retried(store: Store) -> None:
     store.put("other", b"")
     store.faults.failing = 1
     write("s3://bucket/a.csv", b"rows")

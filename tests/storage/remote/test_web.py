@@ -34,13 +34,13 @@ def test_a_page_is_read_with_its_signature(site: Web) -> None:
     assert object_store.stat_object(result.path) == Source(result.path)
 
 
-def test_odd_names_are_found(site: Web) -> None:
+def test_urls_with_odd_characters_are_read(site: Web) -> None:
     site.pages["/a%20%C3%BC.jpg"] = Page(b"content")
     assert read(f"{site.url}/a ü.jpg").content == b"content"
     assert read(f"{site.url}/a%20%C3%BC.jpg#part").content == b"content"
 
 
-def test_a_server_is_told_who_asks(site: Web) -> None:
+def test_requests_name_the_program(site: Web) -> None:
     site.pages["/a.jpg"] = Page(b"content")
     read(f"{site.url}/a.jpg")
     assert site.faults.agents == {"dinoclassify/0.1.0"}
@@ -66,7 +66,7 @@ def test_a_redirect_to_a_private_address_is_not_followed(site: Web, monkeypatch:
         (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "its server answers 400 Bad Request"),
     ],
 )
-def test_what_does_not_speak_http_is_not_taken_for_a_refusal(said: bytes, message: str) -> None:
+def test_a_server_that_does_not_speak_http_is_said_to_be_one(said: bytes, message: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -92,7 +92,7 @@ def test_five_redirects_are_followed_and_no_more(site: Web) -> None:
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/a", "data:,x", "http://"])
-def test_a_redirect_leads_to_the_web_only(site: Web, target: str) -> None:
+def test_redirects_to_other_schemes_are_refused(site: Web, target: str) -> None:
     site.pages["/a.jpg"] = Page(status="302 Found", headers={"Location": target})
     refused = failure(f"{site.url}/a.jpg")
     assert refused.code == "unreadable"
@@ -101,14 +101,12 @@ def test_a_redirect_leads_to_the_web_only(site: Web, target: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://", "https://[::1/a", "http://a:port/"])
-def test_what_is_no_url_is_a_failure(url: str) -> None:
+def test_a_malformed_url_is_a_failure(url: str) -> None:
     assert failure(url).code == "unreadable"
 
 
 @pytest.mark.parametrize("sized", [True, False])
-def test_what_is_too_large_is_refused_before_it_is_here(
-    site: Web, monkeypatch: pytest.MonkeyPatch, sized: bool
-) -> None:
+def test_a_page_that_is_too_large_is_not_downloaded(site: Web, monkeypatch: pytest.MonkeyPatch, sized: bool) -> None:
     monkeypatch.setattr(web, "MOST_BYTES", 1_000_000)
     site.pages["/most.jpg"] = Page(bytes(1_000_000), sized=sized)
     site.pages["/more.jpg"] = Page(bytes(20_000_000), sized=sized)
@@ -127,7 +125,7 @@ def test_what_is_too_large_is_refused_before_it_is_here(
         ("418 Teapot", "unreadable", "its server answers 418 Teapot"),
     ],
 )
-def test_what_is_refused_is_asked_for_once(site: Web, status: str, code: str, message: str) -> None:
+def test_refusals_are_not_retried(site: Web, status: str, code: str, message: str) -> None:
     site.pages["/a.jpg"] = Page(status=status)
     refused = failure(f"{site.url}/a.jpg")
     assert (refused.code, refused.message) == (code, message)
@@ -135,7 +133,7 @@ def test_what_is_refused_is_asked_for_once(site: Web, status: str, code: str, me
 
 
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "503 Slow Down", "429 Too Many Requests"])
-def test_what_may_do_better_is_tried_again_some_times(site: Web, status: str) -> None:
+def test_temporary_errors_are_retried_a_few_times(site: Web, status: str) -> None:
     site.pages["/a.jpg"] = Page(b"content")
     site.faults.status, site.faults.failing = status, web.TRIES - 1
     assert read(f"{site.url}/a.jpg").content == b"content"
@@ -145,7 +143,7 @@ def test_what_may_do_better_is_tried_again_some_times(site: Web, status: str) ->
     assert len(site.faults.asked) == web.TRIES
 
 
-def test_a_server_that_asks_for_time_gets_some(site: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_after_is_obeyed_within_limits(site: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -170,7 +168,7 @@ def test_a_server_that_asks_for_time_gets_some(site: Web, monkeypatch: pytest.Mo
         assert least <= max(pauses) <= longest
 
 
-def test_a_body_that_breaks_off_is_asked_for_again(site: Web) -> None:
+def test_an_interrupted_download_is_retried(site: Web) -> None:
     site.pages["/a.jpg"] = Page(bytes(100_000))
     site.faults.breaking = 2
     assert read(f"{site.url}/a.jpg").content == bytes(100_000)
@@ -178,7 +176,7 @@ def test_a_body_that_breaks_off_is_asked_for_again(site: Web) -> None:
     assert failure(f"{site.url}/a.jpg").code == "unreadable"
 
 
-def test_a_server_that_is_silent_is_given_up(site: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_a_timeout(site: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "_SILENCE", 0.1)
     monkeypatch.setattr(web, "TRIES", 2)
     site.pages["/a.jpg"] = Page(b"content")
@@ -190,13 +188,13 @@ def test_a_server_that_is_silent_is_given_up(site: Web, monkeypatch: pytest.Monk
     assert len(site.faults.asked) == 2
 
 
-def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "BACKOFF", 0.01)
     assert failure("http://127.0.0.1:1/a.jpg").code == "unreadable"
     assert failure("http://nowhere.invalid/a.jpg").code == "unreadable"
 
 
-def test_a_member_of_an_archive_is_a_part_of_it(site: Web) -> None:
+def test_a_member_of_an_archive_is_read_by_its_byte_range(site: Web) -> None:
     site.pages["/a.tar"] = Page(b"0123456789")
     url = f"{site.url}/a.tar"
     assert read(f"{url}!b.jpg", ByteRange(url, 3, 4, 4)).content == b"3456"
@@ -205,7 +203,7 @@ def test_a_member_of_an_archive_is_a_part_of_it(site: Web) -> None:
     assert failure(f"{url}!b.jpg", ByteRange(url, 3, 4, 4)).message == "its server gives it only as a whole"
 
 
-def test_many_are_read_side_by_side(site: Web) -> None:
+def test_many_pages_are_read_concurrently(site: Web) -> None:
     site.pages["/a.jpg"] = Page(b"content")
     site.faults.delay = 1.0
 
@@ -216,7 +214,7 @@ def test_many_are_read_side_by_side(site: Web) -> None:
     assert site.faults.most >= 8
 
 
-def test_a_caller_who_gives_up_is_obeyed(site: Web) -> None:
+def test_a_read_can_be_cancelled(site: Web) -> None:
     site.pages["/a.jpg"] = Page(b"content")
     site.faults.delay = 0.5
 
@@ -229,7 +227,7 @@ def test_a_caller_who_gives_up_is_obeyed(site: Web) -> None:
     assert asyncio.run(give_up()).content == b"content"
 
 
-def test_a_run_ends_without_a_word(site: Web, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_program_ends_without_warnings(site: Web, caplog: pytest.LogCaptureFixture) -> None:
     site.pages["/a.jpg"] = Page(b"content")
     with caplog.at_level(logging.DEBUG, "asyncio"):
         read(f"{site.url}/a.jpg")
