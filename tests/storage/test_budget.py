@@ -124,7 +124,7 @@ def test_waiting_for_room_does_not_count_as_reading_time(site: Web) -> None:
         site.pages[f"/{number}.jpg"] = Page(bytes(100_000))
     share, *_ = shares(1, 200_000)
     sources = [Source(f"{site.url}/{number}.jpg") for number in range(12)]
-    found = fetch(share, sources, timeout=4, seconds=0.6)
+    found = fetch(share, sources, timeout=2, seconds=0.3)
     assert all(source.content == bytes(100_000) for source in found)
     assert len(site.faults.asked) < 36  # some were given up, and asked for again
     check_all_is_given_back(share)
