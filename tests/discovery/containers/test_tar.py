@@ -63,9 +63,12 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
         for number in range(300):
             archive.addfile(header(f"{number}.jpg", 100_000), io.BytesIO(os.urandom(100_000)))
-    list(members(path, lambda _: True, open_local, SIGNATURE, streamed=True))  # what is imported is not counted
-    most, count = measured(lambda: sum(1 for _ in members(path, lambda _: True, open_local, SIGNATURE, streamed=True)))
-    assert count == 300
+
+    def count() -> int:
+        return sum(1 for _ in members(path, lambda _: True, open_local, SIGNATURE, streamed=True))
+
+    most, counted = measured(count, below=2_000_000)  # what is imported counts the first time only
+    assert counted == 300
     assert most < 2_000_000
 
 
@@ -163,7 +166,7 @@ def test_a_small_file_that_compresses_well_is_not_a_bomb() -> None:
 def test_a_huge_header_is_not_read_into_memory() -> None:
     long_name = header("x", 50_000_000, tarfile.GNUTYPE_LONGNAME)
     content = tar([("a.png", b"x"), (long_name, b"n" * 50_000_000), ("b.png", b"x")])
-    most, rows = measured(lambda: outcomes(gzip.compress(content, 1), "tgz"))
+    most, rows = measured(lambda: outcomes(gzip.compress(content, 1), "tgz"), below=5_000_000)
     assert most < 5_000_000
     assert rows == [("!a.png", "ok"), ("", "decode_error")]
 
