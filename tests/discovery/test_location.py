@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.discovery.location import Kind, Location, container_of, is_local_file, locate, locate_image
+from dinoclassify.discovery.location import (
+    Kind,
+    Location,
+    absolute_path,
+    container_of,
+    is_local_file,
+    locate,
+    locate_image,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +80,18 @@ def test_folders_lists_stores_and_globs_are_told_apart(tmp_path: Path, monkeypat
 def test_a_path_is_split_at_its_first_archive(path: str, parts: tuple[str, str] | None) -> None:
     location = Location.parse(path)
     assert (location.container, location.name) == (parts or ("", ""))
+
+
+@pytest.mark.parametrize(
+    ("path", "absolute"),
+    [
+        ("./a//b/../c.jpg", "/here/a/c.jpg"),
+        ("/a/./c.jpg", "/a/c.jpg"),
+        ("../c.jpg", "/c.jpg"),
+        ("./b//a.zip!d//c.jpg", "/here/b/a.zip!d//c.jpg"),
+        ("a.zip!./../c.jpg", "/here/a.zip!./../c.jpg"),
+        ("s3://bucket/a//c.jpg", "s3://bucket/a//c.jpg"),
+    ],
+)
+def test_input_paths_are_made_absolute(path: str, absolute: str) -> None:
+    assert absolute_path(path, "/here") == absolute

@@ -18,8 +18,6 @@ from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Source
 
 SIGNATURE = (123, 456)
-
-
 STREAMED = {"tar.gz": True, "tgz": True, "tar.bz2": True, "tbz2": True, "tar.zst": True, "tzst": True, "tar": False}
 
 

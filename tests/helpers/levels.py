@@ -15,8 +15,6 @@ from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import Source
 
 TINY = Preprocessing(resize=(8, 8), crop=None, resample=0, mean=(0.0,) * 3, std=(1.0,) * 3)
-
-
 LABELS = [f"level {level}" for level in range(256)]
 
 

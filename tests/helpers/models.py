@@ -10,8 +10,6 @@ from dinoclassify.models.names import KNOWN
 from dinoclassify.models.open import open_model
 
 SMALL = KNOWN["small"].hub_id
-
-
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

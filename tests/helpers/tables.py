@@ -11,11 +11,7 @@ from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
 
 SIGNATURE = (123, 456)
-
-
 IMAGES = [b"image %d " % number * number for number in range(1, 60)]
-
-
 KINDS = ["parquet", "stream.arrow", "file.arrow"]
 
 

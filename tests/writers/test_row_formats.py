@@ -16,8 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinoclassify.discovery.location import absolute_path
-from dinoclassify.messages import printable
 from dinoclassify.types.prediction import Failure, Label, Prediction
 from dinoclassify.writers.formats.base import Lines
 from dinoclassify.writers.formats.columns import columns, json_object, record
@@ -185,21 +183,6 @@ def test_csv_is_written_byte_for_byte_as_documented() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("path", "absolute"),
-    [
-        ("./a//b/../c.jpg", "/here/a/c.jpg"),
-        ("/a/./c.jpg", "/a/c.jpg"),
-        ("../c.jpg", "/c.jpg"),
-        ("./b//a.zip!d//c.jpg", "/here/b/a.zip!d//c.jpg"),
-        ("a.zip!./../c.jpg", "/here/a.zip!./../c.jpg"),
-        ("s3://bucket/a//c.jpg", "s3://bucket/a//c.jpg"),
-    ],
-)
-def test_input_paths_are_made_absolute(path: str, absolute: str) -> None:
-    assert absolute_path(path, "/here") == absolute
-
-
 def test_names_of_real_files_survive(tmp_path: Path) -> None:
     names = [b"bad\xff\xfe.jpg", b"new\nline", b"cr\r", b"tab\t", b"\x1b[31m", b"=1+1.jpg", b"NA", b" x ", b"e\xcc\x81"]
     for name in names:
@@ -207,7 +190,3 @@ def test_names_of_real_files_survive(tmp_path: Path) -> None:
     rows = [json.loads(as_jsonl([Prediction(path, "ok")], 1)) for path in sorted(os.listdir(tmp_path))]
     back = [base64.b64decode(row["path_b64"]) if "path_b64" in row else row["path"].encode() for row in rows]
     assert sorted(back) == sorted(names)
-
-
-def test_text_for_a_terminal_is_escaped() -> None:
-    assert printable(os.fsdecode(b"\xff\xfe\n\x1b[31m.jpg") + "\ud800") == r"\xff\xfe\n\x1b[31m.jpg\ud800"
