@@ -44,7 +44,7 @@ def test_every_input_gets_its_own_prediction_in_order(greys: Path, batch_size: i
     ahead=st.integers(0, 4),
 )
 def test_predictions_are_never_mixed_up(levels: list[int | None], batch_size: int, ahead: int) -> None:
-    """The pipeline alone, on batches made here: None is an image that did not decode."""
+    """The pipeline alone, on batches made here; None stands for an image that failed to decode."""
     from dinoclassify.decoding.batch import DecodedImage
     from dinoclassify.types.prediction import Failure
 
@@ -91,7 +91,7 @@ def test_top_k_is_ranked_and_at_most_all_classes(greys: Path) -> None:
 
 
 def test_live_inputs_are_classified_as_they_come(greys: Path) -> None:
-    """Each is asked for when the one before it has been answered: whoever waits for a full batch waits for ever."""
+    """Each input comes only after the prediction of the one before: waiting for a full batch would wait for ever."""
     paths = [str(greys / f"{level:03}.png") for level in range(5)]
     asked: queue.SimpleQueue[str] = queue.SimpleQueue()
     batches = load_batches(
@@ -152,7 +152,7 @@ def test_no_prediction_follows_a_failure_of_the_model() -> None:
 
 
 class Large(Levels):
-    """A runtime whose features do not fit fp16, or are none."""
+    """A runtime whose features are too large for fp16, or not finite."""
 
     def __call__(self, pixels: Tensor) -> PendingOutput:
         return lambda: torch.tensor([[7e4, 1.0], [torch.inf, 1.0], [3.0, 4.0]])[: len(pixels)]

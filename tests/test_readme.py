@@ -1,4 +1,4 @@
-"""README says what is so: its commands run, and its tables are the program's."""
+"""README is true: its commands run, and its tables match the program."""
 
 import os
 import re
@@ -120,7 +120,7 @@ CRONTAB = [line for _, text in BLOCKS for line in text.splitlines() if re.match(
 
 
 def test_crontab_lines_have_no_bare_percent_sign() -> None:
-    """Cron makes a newline of it, and stdin of what follows."""
+    """Cron turns it into a newline, and passes what follows to standard input."""
     assert CRONTAB
     for line in CRONTAB:
         assert not re.search(r"(?<!\\)%", line), line

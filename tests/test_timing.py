@@ -11,7 +11,7 @@ from tests.conftest import PHOTOS
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, to be set."""
+    """The current time, which a test sets."""
     time = [0.0]
     monkeypatch.setattr(timing, "perf_counter", lambda: time[0])
     return time

@@ -1,4 +1,4 @@
-"""Pictures that end the process which decodes them; and after each test no process is left."""
+"""Images that crash the process decoding them, and a check that no process is left after a test."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tests.helpers.hostile import hostile
 
 @pytest.fixture
 def images(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of images n.png of level n, and of the same under names that `hostile` knows."""
+    """A folder of images n.png of grey level n, and links to them under the names that `hostile` reacts to."""
     monkeypatch.setattr("dinoclassify.decoding.loader.decode", hostile)
     for name in ("segv", "kill", "leave", "once", "hang", "stop", "lock", "collect"):
         for number in range(40):

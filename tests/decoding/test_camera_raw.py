@@ -22,7 +22,7 @@ Tags = Mapping[int, int | bytes]
 
 
 def tiff(tags: Tags, below: Sequence[Tags] = (), later: Sequence[Tags] = (), *, order: str = "<") -> bytes:
-    """A TIFF of 8 x 8 greys with these tags, other directories below it and others behind it."""
+    """An 8 x 8 grey TIFF with these tags, subdirectories (`below`) and further directories (`later`)."""
     first = {**GREY, 273: 8, **tags}
     pixels = bytes(range(64))
     at = 8 + len(pixels)

@@ -72,7 +72,7 @@ def test_the_fast_path_differs_only_by_rounding(
 def test_nearest_resampling_is_identical_in_the_fast_path(
     tmp_path: Path, photo: Image.Image, size: tuple[int, int]
 ) -> None:
-    """A JPEG that is scaled while it is decoded has averages of pixels, of which none is to be picked."""
+    """Scaling while decoding averages pixels, so JPEGs are not scaled for nearest resampling."""
     photo.resize(size, Image.Resampling.LANCZOS).save(tmp_path / "x.jpg", quality=95)
     for preprocessing in DINOV2, SQUARE, PADDED, UNRESIZED:
         nearest = replace(preprocessing, resample=Image.Resampling.NEAREST)
@@ -103,7 +103,7 @@ def test_large_jpegs_are_scaled_while_decoding(tmp_path: Path, photo: Image.Imag
 def test_jpegs_with_exif_orientation_are_scaled_and_turned(
     tmp_path: Path, photo: Image.Image, orientation: int
 ) -> None:
-    """2011 pixels do not divide by the scale: the odd ones lie on another side in each orientation."""
+    """2011 is not divisible by the scale: the odd pixels lie on another side in each orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     large = photo.resize((2011, 1203))
@@ -280,7 +280,7 @@ def test_a_jpeg_that_is_scaled_while_decoding_may_be_larger(tmp_path: Path, phot
 
 
 def test_a_very_long_image_is_not_resized_in_full(tmp_path: Path) -> None:
-    """256 x 2,560,000 pixels, were it resized in full as transformers does."""
+    """Resized in full, as transformers does, it would have 256 x 2,560,000 pixels."""
     Image.new("L", (10_000, 1)).save(tmp_path / "x.png")
     assert pixels(tmp_path / "x.png").shape == (3, 224, 224)
     assert failure(tmp_path / "x.png", exact=True)[0] == "too_large"
@@ -321,7 +321,7 @@ def test_broken_bytes_never_raise(
 
 
 def test_the_hostile_collection_gives_pillow_s_outcomes(shared_data: Path) -> None:
-    """In the formats that are decoded at all, what Pillow decodes is decoded and what it does not is a failure."""
+    """In supported formats, what Pillow decodes is decoded, and what it refuses is a failure."""
     folder = shared_data / "hostile" / "pillow"
     outcomes = [json.loads(line) for line in open_lines(shared_data / "hostile" / "pillow-outcomes.jsonl")]
     assert len(outcomes) == 1067

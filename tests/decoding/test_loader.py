@@ -1,4 +1,4 @@
-"""The loader: batches of pixels, no further ahead than need be, and live inputs at once."""
+"""The loader: batches of pixels, not far ahead, and live inputs at once."""
 
 import queue
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ def test_images_of_many_sizes_come_in_batches_of_one() -> None:
 
 
 def test_an_idle_worker_gets_a_live_image_at_once(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many workers there are: an image that comes alone waits for none of them."""
+    """However many workers there are, a single image does not wait for a batch to fill."""
     sent: list[tuple[int, bool]] = []
     send = Worker.send
 
@@ -73,7 +73,7 @@ def test_an_idle_worker_gets_a_live_image_at_once(greys: Path, monkeypatch: pyte
 
 
 def test_a_busy_worker_gets_full_batches(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It waits for a list to fill, while it has another: full batches are what a runtime is fast with."""
+    """While it still has work, the next list is filled up: runtimes are fastest on full batches."""
     sent: list[int] = []
     send = Worker.send
 

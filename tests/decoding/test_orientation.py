@@ -16,7 +16,7 @@ ORIENTATIONS = range(10)  # 0 and 9 are invalid, and mean upright
 
 @pytest.fixture(scope="module")
 def turned(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """One image, without loss, stored under each orientation: all look the same."""
+    """One image, stored losslessly under each orientation, so that all look the same."""
     folder = tmp_path_factory.mktemp("turned")
     image = Image.open(PHOTOS / "coffee.jpg").crop((0, 0, 301, 222))
     paths = []

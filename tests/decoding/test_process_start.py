@@ -1,4 +1,4 @@
-"""How processes that decode are begun, and what is said where they cannot be."""
+"""How decoding processes are started, and what is reported if they cannot be."""
 
 import multiprocessing
 import os
@@ -42,7 +42,7 @@ def test_workers_start_and_stop_many_times(greys: Path) -> None:
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 def test_processes_are_forked_unless_the_program_chose_another_method(greys: Path, chosen: str, used: str) -> None:
-    """Python 3.14 has another default, `forkserver`, with which each process would import torch anew."""
+    """Python 3.14 defaults to `forkserver`, with which each process would import torch again."""
     script = (
         "import multiprocessing, sys\n"
         "from dinoclassify.decoding.loader import load_batches\n"

@@ -1,4 +1,4 @@
-"""Processes that are killed, crash or hang: each costs at most the image it is at, and nothing is mixed up."""
+"""Workers that are killed, crash or hang: each costs at most one image, and no rows are mixed up."""
 
 import multiprocessing
 import os
@@ -66,7 +66,7 @@ def test_an_image_that_takes_too_long_is_a_timeout(images: Path, how: str) -> No
 
 
 def test_crashes_do_not_change_the_batches(images: Path) -> None:
-    """Scores may differ by rounding with the size of the batch: a death must not show in them."""
+    """Scores differ by rounding with the batch size: a crash must not show in them."""
     paths = [str(images / f"{number:03}.png") for number in range(10)]
     paths[1] = str(images / "once-001.png")
     paths[6] = str(images / "segv-006.png")
@@ -139,7 +139,7 @@ def test_many_hanging_images_do_not_end_the_run(images: Path, monkeypatch: pytes
 
 
 class Unsendable(str):
-    """A path for which there is no memory when it is sent."""
+    """A path that raises MemoryError when it is sent."""
 
     def __reduce__(self) -> str:
         raise MemoryError
@@ -222,7 +222,7 @@ def test_a_dead_process_gives_back_its_memory_budget(images: Path, monkeypatch: 
 
 
 def greedy(source: Source, **options: object) -> DecodedImage:
-    """`decode`, but a process that comes to a certain file takes all of the budget with it when it dies."""
+    """`decode`, but at a certain file the process takes the whole budget and dies."""
     if "grab" in source.path:
         for share in BUDGET[1:]:
             share.take(share.most)
@@ -235,7 +235,7 @@ BUDGET: list[Share] = []
 
 
 class Slow(dict[str, Page]):
-    """Pages of which the first takes its time."""
+    """Pages of which the first is slow."""
 
     def get(self, path: str, default: Page | None = None) -> Page | None:  # type: ignore[override]
         if path == "/000.png":

@@ -1,4 +1,4 @@
-"""Processes that decode: they end with their program, and harm nothing else of it."""
+"""Decoding processes end with their program, and harm nothing else of it."""
 
 import gc
 import itertools
@@ -27,7 +27,7 @@ from tests.helpers.servers import Page, web_server
 
 @by_fork
 def test_only_the_main_process_answers_signals(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though one has only just begun, and has the handlers of the other."""
+    """Even right after a fork, while the process still has the main one's handlers."""
 
     def interrupted(number: int, **options: bool) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -46,7 +46,7 @@ def test_only_the_main_process_answers_signals(greys: Path, tmp_path: Path, monk
 
 
 def test_threads_and_files_are_freed_when_a_run_is_closed_early(images: Path) -> None:
-    """They may be larger than a pipe: a thread that waits for room in it ends with the process."""
+    """Unread lists may fill the pipe: the thread that waits for room ends with the process."""
     content = (images / "001.png").read_bytes() + bytes(1 << 18)
     threads = files = 0
     for number in range(4):
@@ -64,7 +64,7 @@ def test_threads_and_files_are_freed_when_a_run_is_closed_early(images: Path) ->
 
 
 def test_a_crash_does_not_end_a_program_that_dies_of_sigpipe(greys: Path) -> None:
-    """As it is after ``signal(SIGPIPE, SIG_DFL)``: who writes to a process that is dead is ended."""
+    """After ``signal(SIGPIPE, SIG_DFL)``, writing to a dead process would end the program."""
     script = (
         "import signal\n"
         "from dinoclassify.decoding import loader\n"
@@ -82,7 +82,7 @@ def test_a_crash_does_not_end_a_program_that_dies_of_sigpipe(greys: Path) -> Non
 
 
 def test_garbage_collection_in_a_worker_does_not_end_another_run(images: Path) -> None:
-    """It has a copy of all that: the processes of another run must not be killed, nor be told to end, by it."""
+    """A forked worker has a copy of all garbage: collecting it must not end the workers of another run."""
     paths = [str(images / f"{number:03}.png") for number in range(60)]
     gc.disable()
     try:
@@ -101,7 +101,7 @@ def test_garbage_collection_in_a_worker_does_not_end_another_run(images: Path) -
 
 
 def test_processes_started_by_the_program_are_left_alone(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though another thread has begun it in the same moment."""
+    """Even if another thread starts them at the same moment."""
     others: list[multiprocessing.process.BaseProcess] = []
     loader = DataLoader.__iter__
 
@@ -136,7 +136,7 @@ def test_a_run_survives_the_thread_that_started_it(greys: Path, caplog: pytest.L
 
 
 def test_all_processes_end_at_once_when_the_program_is_killed(greys: Path, tmp_path: Path) -> None:
-    """All at once: none waits until those that were begun after it have ended, which hold its pipes open."""
+    """None waits for those started after it, which hold its pipes open."""
     script = (
         "import os, queue, signal, sys, threading, time\n"
         "from dinoclassify.decoding import worker_process\n"
@@ -166,7 +166,7 @@ def test_all_processes_end_at_once_when_the_program_is_killed(greys: Path, tmp_p
 
 @pytest.mark.parametrize(("method", "is_in_thread"), [("fork", True), ("spawn", False), ("forkserver", False)])
 def test_a_process_waiting_for_a_server_ends_with_its_program(method: str, is_in_thread: bool) -> None:
-    """Also in the middle of a read, and where it is not the program's main thread that has started it."""
+    """Even in the middle of a read, and if a thread other than the main one started it."""
     script = (
         "import multiprocessing, sys, threading\n"
         "from dinoclassify.decoding import worker_process\n"
@@ -201,7 +201,7 @@ def test_a_process_waiting_for_a_server_ends_with_its_program(method: str, is_in
 
 
 def test_a_program_can_end_with_unread_rows(greys: Path, tiny: str) -> None:
-    """Also where an error ends it, which keeps all that the program held."""
+    """Even if an error ends it: the traceback keeps all objects alive."""
     script = (
         "import sys; from dinoclassify import Classifier;"
         "rows = Classifier(sys.argv[1]).predict(sys.argv[2:], batch_size=8, workers=2);"

@@ -1,4 +1,4 @@
-"""Folders and stores of pictures to look for inputs in."""
+"""Folders and stores of images to look for inputs in."""
 
 import os
 import tempfile
@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.picture_tree import fill
+from tests.helpers.image_tree import fill
 from tests.helpers.servers import Store, store_server
 
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to stand in."""
+    """A folder of images, which becomes the current one."""
     return fill(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def shown_tree(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The same, which other users reach: pytest closes the folders above its own."""
+    """The same, readable by other users: pytest's own folders are not."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chmod(folder, 0o755)
         yield fill(Path(folder), monkeypatch)

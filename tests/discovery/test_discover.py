@@ -7,7 +7,7 @@ import pytest
 from dinoclassify.discovery.discover import discover
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.remote import object_store
-from tests.helpers.picture_tree import ALL, found
+from tests.helpers.image_tree import ALL, found
 
 
 def test_named_paths_are_always_tried(tree: Path) -> None:

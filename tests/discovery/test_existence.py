@@ -1,4 +1,4 @@
-"""Whether an input is gone for certain, so that its row may go."""
+"""Whether an input is certainly gone, so that its row may be removed."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dinoclassify.discovery.existence import is_gone
-from tests.helpers.picture_tree import ALL
+from tests.helpers.image_tree import ALL
 
 
 def test_a_file_is_gone_if_its_folder_lists_other_files(tree: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from dinoclassify.discovery.discover import find
 from dinoclassify.discovery.filters import Filters, InputSelector, Shard, describe_passed_over
-from tests.helpers.picture_tree import ALL, found
+from tests.helpers.image_tree import ALL, found
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.picture_tree import ALL, found
+from tests.helpers.image_tree import ALL, found
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_an_unreadable_folder_in_a_glob_is_an_input_of_its_own(shown_tree: Path)
     }
     code = (
         "import sys, os; from dinoclassify.discovery.filters import Filters;"
-        "from tests.helpers.picture_tree import found; os.setuid(65534);"
+        "from tests.helpers.image_tree import found; os.setuid(65534);"
         "print({pattern: found(pattern) for pattern in sys.argv[1:]},"
         "found('photos/**/*.jpg', filters=Filters(exclude=['2024/'])))"
     )

@@ -17,7 +17,7 @@ from dinoclassify.storage.remote import object_store
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
-from tests.helpers.picture_tree import found
+from tests.helpers.image_tree import found
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Roots that are away: named with the reason and the cure before a run begins."""
+"""Missing inputs: named with the reason and the cure before a run starts."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from dinoclassify.discovery.discover import find
 from dinoclassify.discovery.filters import Filters, InputSelector
 from dinoclassify.discovery.roots import check_disks, check_roots
 from dinoclassify.errors import NoInputsError
-from tests.helpers.picture_tree import away
+from tests.helpers.image_tree import away
 
 
 def test_a_disk_that_is_unmounted_during_a_run_is_noticed(tree: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_missing_input_is_named_with_the_reason_and_the_cure(
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
 def test_an_input_without_read_permission_is_missing(shown_tree: Path, mode: int) -> None:
     code = (
-        "import sys, os; from tests.helpers.picture_tree import away; os.setuid(65534);"
+        "import sys, os; from tests.helpers.image_tree import away; os.setuid(65534);"
         "print(*map(away, ['photos', 'photos/*.jpg', 'photos/2024']), sep='\\n')"
     )
     (shown_tree / "photos").chmod(mode)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dinoclassify.discovery.filters import Filters
-from tests.helpers.picture_tree import ALL, found
+from tests.helpers.image_tree import ALL, found
 
 
 def test_a_folder_is_walked_in_name_order_to_the_bottom(tree: Path) -> None:

@@ -80,7 +80,7 @@ def listed(
     streamed: bool | None = None,
     open_file: Callable[[str], BinaryIO] | None = None,
 ) -> list[Source]:
-    """What is in an archive of these bytes, which is called a.<suffix>."""
+    """The members of an archive of these bytes, named a.<suffix>."""
     streamed = STREAMED.get(suffix, False) if streamed is None else streamed
     opener = open_file or (lambda _: io.BytesIO(content))
     return list(members(f"a.{suffix}", wanted, opener, SIGNATURE, streamed=streamed))
@@ -95,7 +95,7 @@ def read(source: Source, archive: bytes) -> bytes | Failure:
 
 
 def outcomes(content: bytes, suffix: str = "tar", streamed: bool | None = None) -> list[tuple[str, str]]:
-    """Of each row its path below the archive, and its error code or ok."""
+    """For each row, its path below the archive, and its error code or ok."""
     sources = listed(content, suffix, streamed=streamed)
     results = [read(source, content) if source.content is not None else "as it is" for source in sources]
     codes = [

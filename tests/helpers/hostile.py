@@ -1,4 +1,4 @@
-"""A decoder that does to its process what one with a bug, or the system, may do to it."""
+"""A decoder that crashes, hangs or stops its process, and checks of what becomes of the rows."""
 
 import gc
 import os
@@ -17,7 +17,7 @@ from tests.helpers.levels import LABELS, TINY, level_of
 
 
 def hostile(source: Source, **options: object) -> DecodedImage:
-    """`decode`, but for files of certain names: what a decoder with a bug, or the system, may do to a process."""
+    """`decode`, but files with certain names do to the process what a buggy decoder, or the system, may do."""
     name = os.path.basename(source.path)
     if name.startswith("segv"):
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -65,7 +65,7 @@ def run(
 
 
 def check(predictions: list[Prediction], paths: list[str], codes: dict[str, str]) -> None:
-    """Every input has its own answer, but those whose names begin so have failed so."""
+    """Check that every input has its own prediction, or the error code given for the start of its name."""
     assert [prediction.path for prediction in predictions] == paths
     for prediction in predictions:
         assert prediction.size == os.path.getsize(prediction.path), "so that a later run knows it again"

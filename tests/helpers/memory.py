@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def measured(work: Callable[[], T], *, below: int = 0) -> tuple[int, T]:
-    """The most bytes that Python has for some work at a time, and what the work gives.
+    """The peak of Python's memory in bytes during some work, and what the work returns.
 
     It is done up to three times, and the least counts: threads that other tests have left may take some, too. Once it
     is ``below`` what a test allows, it need not be done again.

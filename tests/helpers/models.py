@@ -1,4 +1,4 @@
-"""A cache of the hub, and what is said of a model that is refused."""
+"""A hub cache with a model in it, and the message of a model that is refused."""
 
 import shutil
 from pathlib import Path

@@ -21,7 +21,7 @@ def structs(contents: Sequence[bytes | None], kind: "pa.DataType" = None) -> "pa
 
 
 def written(columns: dict[str, object], kind: str, rows: int = 10) -> bytes:
-    """A table as a file of this kind, of batches or groups of so many rows."""
+    """The table as a file of this kind, in batches or row groups of so many rows."""
     table, stream = pa.table(columns), io.BytesIO()
     if kind == "parquet":
         pq.write_table(table, stream, row_group_size=rows)

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def copy(checkpoints: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A checkpoint to spoil."""
+    """A copy of a checkpoint, to be damaged."""
     return Path(shutil.copytree(checkpoints("dinov2"), tmp_path / "model"))
 
 

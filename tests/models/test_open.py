@@ -1,4 +1,4 @@
-"""A model is opened: quickly, quietly, and as it was when it was opened first."""
+"""Opening a model: its labels, quiet logging, and the settings cached from the first time."""
 
 import logging
 import subprocess

@@ -32,7 +32,7 @@ def rights(path: str) -> tuple[int, int]:
 
 
 def other_group() -> int:
-    """A group that this user may give files to, and does not by default; skips the test if there is none."""
+    """A group other than the default that this user may give files to; skips the test if there is none."""
     groups = [1234] if os.geteuid() == 0 else [group for group in os.getgroups() if group != os.getegid()]
     if not groups:
         pytest.skip("this user is in one group only")
@@ -96,7 +96,7 @@ def test_the_unfinished_file_is_as_private_as_the_old_one() -> None:
 
 @pytest.mark.parametrize("name", ["out", "x" * 250])
 def test_a_planted_link_is_not_written_through(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Neither under the names of older versions, nor if one could guess the name."""
+    """Neither under the names that older versions used, nor if the random name were guessed."""
     Path("precious").write_text("precious")
     monkeypatch.setattr("secrets.token_hex", lambda size: "0" * 2 * size)
     if name == "out":
@@ -158,7 +158,7 @@ def test_the_partial_output_is_as_private_as_the_finished_one() -> None:
 
 
 def test_links_planted_beside_the_output_are_not_followed() -> None:
-    """The file itself may be a link, as its user has named it, and stays one."""
+    """The output itself may be a link, as the user named it, and stays one."""
     Path("real.csv").touch()
     Path("out.csv").symlink_to("real.csv")
     Path("precious").write_text("precious")

@@ -1,4 +1,4 @@
-"""The bytes of images from elsewhere that all processes of a run may hold at the same time."""
+"""The memory budget: bytes of remote images that all processes of a run may hold at once."""
 
 import errno
 import threading
@@ -17,7 +17,7 @@ from tests.helpers.servers import Page, Web
 
 
 def fetch(share: Share, sources: list[Source], *, timeout: float = 20.0, seconds: float = 0.0) -> list[Source]:
-    """What a process reads that takes so many ``seconds`` to decode an image."""
+    """Read the sources as a process that takes so many ``seconds`` to decode each image."""
     fetcher = Fetcher(timeout=timeout, private=True, beat=lambda: None, share=share)
     found = []
     for source in fetcher.fetched(sources, []):
@@ -27,7 +27,7 @@ def fetch(share: Share, sources: list[Source], *, timeout: float = 20.0, seconds
 
 
 def check_all_is_given_back(share: Share) -> None:
-    """At once: a process that has no more to do may be ended."""
+    """Nothing is held any more: a process with no work left may be killed at any time."""
     assert (sum(share._held), sum(share._alone)) == (0, 0)
 
 

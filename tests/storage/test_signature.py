@@ -1,4 +1,4 @@
-"""Size and time of an image, as each kind of store says them."""
+"""Size and time of an image, from the entry of any kind of store."""
 
 import pytest
 

@@ -22,7 +22,7 @@ from tests.helpers.tables import SIGNATURE, codes, listed, structs, written
 
 
 def repeated(value: bytes, rows: int) -> bytes:
-    """A Parquet table that holds a value once, to which each row refers."""
+    """A Parquet table of rows that all refer to one stored value."""
     stream = io.BytesIO()
     images = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([value], pa.binary()))
     column = pa.StructArray.from_arrays([images, pa.array(["x.png"] * rows)], ["bytes", "path"])
@@ -136,7 +136,7 @@ def test_only_the_rows_of_the_bomb_are_refused(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.slow
 def test_a_bomb_takes_little_memory(tmp_path: Path, tiny: str) -> None:
-    """120 MB that 16 rows refer to, and 60 MB that 1,000 do, in 4 kB each."""
+    """120 MB shared by 16 rows, and 60 MB shared by 1,000, packed into 4 kB each."""
     program = (
         "import sys; from dinoclassify.cli import run; code = run(sys.argv[1:]);"  # getrusage counts the parent, too
         "print(code, open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"

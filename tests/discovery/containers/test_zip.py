@@ -22,7 +22,7 @@ from tests.helpers.memory import measured
 
 
 def fields(archive: bytes, number: int, **values: tuple[int, str, int]) -> bytes:
-    """A zip whose entry of this number has other values in the central directory: each offset, format, value."""
+    """The zip with other values in the central directory entry of this number: each offset, format, value."""
     changed = bytearray(archive)
     at = -1
     for _ in range(number + 1):
@@ -166,7 +166,7 @@ def test_a_member_smaller_than_its_stated_size_is_damaged() -> None:
 
 
 def directory(entries: int, *, size: int | None = None, spread: int = 0) -> bytes:
-    """A zip64 of so many empty members, in which the directory says that it has another size."""
+    """A zip64 of so many empty members; `size` is the length that its directory claims."""
     members, records = io.BytesIO(), io.BytesIO()
     for number in range(entries):
         name = b"%07d.png" % number

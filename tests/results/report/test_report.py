@@ -84,7 +84,7 @@ def images(page: str) -> dict[int, Image.Image]:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to stand in."""
+    """A folder of images, which becomes the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""Private addresses: this machine and its network are not asked, by whatever name."""
+"""Private addresses: this machine and its network are not contacted, under any name."""
 
 import ipaddress
 

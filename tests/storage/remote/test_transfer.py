@@ -1,4 +1,4 @@
-"""Files that go to a store and come back."""
+"""Uploads to a store and downloads from it."""
 
 from pathlib import Path
 

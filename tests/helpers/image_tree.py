@@ -1,4 +1,4 @@
-"""A folder of pictures, and what is found in it."""
+"""A folder of images, and what is found in it."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ ALL = ["photos/2024/d.webp", "photos/2024/raw/e.jpg", "photos/[1].jpg", "photos/
 
 
 def away(*paths: str) -> str:
-    """Why one of these is away; empty if all are there, or get a row."""
+    """Why one of these inputs is refused as missing; empty if all exist or get a row."""
     try:
         check_roots(paths, InputSelector(Filters()))
     except NoInputsError as error:
