@@ -150,6 +150,15 @@ def tiny(checkpoints: Callable[[str], Path]) -> str:
     return str(checkpoints("dinov2"))
 
 
+@pytest.fixture(scope="session")
+def greys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 256 images, each grey of the level that its name says. Not to be changed."""
+    folder = tmp_path_factory.mktemp("greys")
+    for level in range(256):
+        Image.new("L", (9, 9), level).save(folder / f"{level:03}.png")
+    return folder
+
+
 @pytest.fixture
 def shared_data() -> Path:
     """The folder of data that is not part of the project."""

@@ -82,7 +82,7 @@ def test_the_builtin_model_has_features_too() -> None:
     assert np.linalg.norm(row.features.astype(np.float64)) == pytest.approx(1, abs=1e-3)
 
 
-def test_what_fails_is_a_row_in_its_place(tiny: str, tmp_path: Path) -> None:
+def test_failures_are_rows_in_their_place(tiny: str, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     paths = [IMAGES[0], str(tmp_path / "text.jpg"), str(tmp_path / "gone.jpg"), IMAGES[1]]
     rows = list(Encoder(tiny).embed(paths, batch_size=3))

@@ -22,7 +22,7 @@ from tests.conftest import PHOTOS
 from tests.helpers.checkpoints import LABELS, edit_json
 
 
-def test_paths_folders_and_globs(tiny: str) -> None:
+def test_paths_folders_and_globs_are_accepted(tiny: str) -> None:
     classifier = Classifier(tiny)
     by_folder = list(classifier.predict([PHOTOS]))
     assert list(classifier.predict([f"{PHOTOS}/*.jpg"])) == by_folder
@@ -31,7 +31,7 @@ def test_paths_folders_and_globs(tiny: str) -> None:
     assert {prediction.label for prediction in by_folder} <= set(LABELS)
 
 
-def test_what_a_classifier_says_of_itself(tiny: str) -> None:
+def test_a_classifier_describes_itself(tiny: str) -> None:
     classifier = Classifier(tiny, device="cpu", precision="fp32", labels=list("abcdefg"))
     assert (classifier.model, classifier.revision) == (tiny, None)
     assert (classifier.device, classifier.precision) == ("cpu", "fp32")
@@ -50,7 +50,7 @@ def test_failures_are_predictions(tiny: str) -> None:
     assert prediction.failure == dinoclassify.Failure("vanished", "no such file")
 
 
-def test_one_string_is_not_a_list_of_letters(tiny: str) -> None:
+def test_a_single_path_need_not_be_in_a_list(tiny: str) -> None:
     assert len(list(Classifier(tiny).predict(str(PHOTOS)))) == 5
     assert len(list(Classifier(tiny).predict(PHOTOS / "coffee.jpg"))) == 1
 
@@ -64,7 +64,7 @@ def test_multi_label_scores_do_not_add_up_to_one(checkpoints: Callable[[str], Pa
     assert sum(label.score for label in prediction.top) != pytest.approx(1, abs=0.01)
 
 
-def test_wrong_labels_are_refused(tiny: str) -> None:
+def test_labels_of_the_wrong_number_are_refused(tiny: str) -> None:
     with pytest.raises(UsageError, match="1 labels for the 7 classes"):
         Classifier(tiny, labels=["only one"])
 
@@ -77,7 +77,7 @@ def test_wrong_arguments_are_refused(tiny: str, options: dict[str, int]) -> None
         Classifier(tiny).predict([PHOTOS], **options)  # type: ignore[arg-type]  # each is an int, by its name
 
 
-def test_a_wrong_argument_is_named_alone(tiny: str) -> None:
+def test_an_error_names_only_the_wrong_argument(tiny: str) -> None:
     classifier = Classifier(tiny)
     with pytest.raises(UsageError, match=r"^threshold 40: must be from 0 to 1, such as 0\.4$"):
         classifier.predict(["a.jpg"], threshold=40)
@@ -97,7 +97,7 @@ def test_unknown_arguments_are_refused(tiny: str, options: dict[str, int]) -> No
             cast(Any, kind)(tiny, **options)
 
 
-def test_images_and_bytes_beside_paths_in_order(tiny: str, tmp_path: Path) -> None:
+def test_paths_images_and_bytes_may_be_mixed(tiny: str, tmp_path: Path) -> None:
     path = tmp_path / "coffee.png"
     with Image.open(PHOTOS / "coffee.jpg") as image:
         image.save(path)
@@ -126,7 +126,7 @@ def test_images_and_bytes_beside_paths_in_order(tiny: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
-def test_an_image_has_the_pixels_of_its_file(mode: str, exact: bool, tiny: str, tmp_path: Path) -> None:
+def test_an_image_in_memory_gives_the_pixels_of_its_file(mode: str, exact: bool, tiny: str, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     colours = Image.fromarray(generator.integers(0, 256, (60, 80, 4), np.uint8))
     image = colours.convert("L").convert(mode) if mode in {"I;16", "I", "F", "LA"} else colours.convert(mode)
@@ -138,7 +138,7 @@ def test_an_image_has_the_pixels_of_its_file(mode: str, exact: bool, tiny: str, 
     assert np.array_equal(given.pixels, read.pixels)  # type: ignore[arg-type]  # there are some
 
 
-def test_a_transparent_and_a_turned_image_are_those_of_their_files(tiny: str, tmp_path: Path) -> None:
+def test_transparent_and_turned_images_give_the_pixels_of_their_files(tiny: str, tmp_path: Path) -> None:
     preprocessing = open_model(tiny).preprocessing
     palette = Image.open(PHOTOS / "coffee.jpg").resize((60, 80)).quantize(16)
     palette.save(tmp_path / "palette.png", transparency=3)
@@ -154,7 +154,7 @@ def test_a_transparent_and_a_turned_image_are_those_of_their_files(tiny: str, tm
             assert np.array_equal(given.pixels, decode(Source(path), preprocessing, exact=exact).pixels)  # type: ignore[arg-type]  # there are some
 
 
-def test_an_image_is_answered_as_transformers_answers_it(tiny: str) -> None:
+def test_an_image_is_classified_as_by_transformers(tiny: str) -> None:
     from transformers import pipeline
 
     image = Image.open(PHOTOS / "chelsea.jpg")
@@ -165,7 +165,7 @@ def test_an_image_is_answered_as_transformers_answers_it(tiny: str) -> None:
     )
 
 
-def test_the_public_names_are_listed_and_there() -> None:
+def test_public_names_are_listed_and_exist() -> None:
     assert all(hasattr(dinoclassify, name) for name in dinoclassify.__all__)
     assert not hasattr(dinoclassify, "no_such_name")
 

@@ -1,6 +1,5 @@
 """Batches in, predictions out: one for each input, in order, each with its own answer."""
 
-import multiprocessing
 import os
 import queue
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from torch import Tensor
 
 from dinoclassify.decoding.batch import Batch
@@ -18,67 +16,14 @@ from dinoclassify.decoding.loader import load_batches
 from dinoclassify.errors import UsageError
 from dinoclassify.pipeline import classify, embed
 from dinoclassify.runtimes.base import PendingOutput
-from dinoclassify.types.compute import Precision
 from dinoclassify.types.prediction import Prediction
-from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import Source
 from tests.conftest import PHOTOS
-
-TINY = Preprocessing(resize=(8, 8), crop=None, resample=0, mean=(0.0,) * 3, std=(1.0,) * 3)
-LABELS = [f"level {level}" for level in range(256)]
-
-
-class Levels:
-    """A runtime that names an image's first grey: whose answer is whose can then be told."""
-
-    name, device, batch_size, outputs = "levels", "cpu", 4, 256
-    precision: Precision = "fp32"
-
-    def __init__(self, ahead: int = 0) -> None:
-        self.ahead = ahead
-        self.under_way = self.most_under_way = 0
-
-    def __call__(self, pixels: Tensor) -> PendingOutput:
-        self.under_way += 1
-        self.most_under_way = max(self.under_way, self.most_under_way)
-
-        def answer() -> Tensor:
-            self.under_way -= 1
-            scores = torch.full((len(pixels), 256), 0.001)
-            scores[torch.arange(len(pixels)), pixels[:, 0, 0, 0].long()] = 0.7
-            scores[pixels[:, 0, 0, 0] == 255] = torch.nan
-            return scores
-
-        return answer
-
-
-level_of = Levels()
-
-
-def load(
-    paths: list[str] | Iterator[Source], *, batch_size: int = 4, workers: int = 2, preprocessing: Preprocessing = TINY
-) -> Iterator[Batch]:
-    sources = map(Source, paths) if isinstance(paths, list) else paths
-    return load_batches(
-        sources, preprocessing, batch_size=batch_size, workers=workers, exact=False, max_pixels=1_000_000
-    )
-
-
-def run(paths: list[str], *, batch_size: int = 4, workers: int = 2, ahead: int = 0) -> list[Prediction]:
-    batches = load(paths, batch_size=batch_size, workers=workers)
-    return list(classify(batches, Levels(ahead), LABELS, top_k=2, threshold=0.5))
-
-
-@pytest.fixture(scope="module")
-def greys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("greys")
-    for level in range(256):
-        Image.new("L", (9, 9), level).save(folder / f"{level:03}.png")
-    return folder
+from tests.helpers.levels import LABELS, TINY, Levels, level_of, load, run
 
 
 @pytest.mark.parametrize(("batch_size", "workers", "ahead"), [(1, 1, 0), (3, 2, 4), (8, 2, 2), (1000, 1, 0)])
-def test_every_input_gets_its_own_answer_in_order(greys: Path, batch_size: int, workers: int, ahead: int) -> None:
+def test_every_input_gets_its_own_prediction_in_order(greys: Path, batch_size: int, workers: int, ahead: int) -> None:
     paths = [str(greys / f"{level:03}.png") for level in (*range(0, 255, 5), 3, 3)]
     for position in (0, 7, 8, 20, 52):
         paths.insert(position, f"gone-{position}.png")
@@ -98,8 +43,8 @@ def test_every_input_gets_its_own_answer_in_order(greys: Path, batch_size: int, 
     batch_size=st.integers(1, 5),
     ahead=st.integers(0, 4),
 )
-def test_answers_are_never_mixed_up(levels: list[int | None], batch_size: int, ahead: int) -> None:
-    """The pipeline alone, on batches made here: None is an image that did not decode."""
+def test_predictions_are_never_mixed_up(levels: list[int | None], batch_size: int, ahead: int) -> None:
+    """The pipeline alone, on batches made here; None stands for an image that failed to decode."""
     from dinoclassify.decoding.batch import DecodedImage
     from dinoclassify.types.prediction import Failure
 
@@ -121,7 +66,7 @@ def test_answers_are_never_mixed_up(levels: list[int | None], batch_size: int, a
         assert prediction.index == (None if code else level)
 
 
-def test_an_answer_that_is_no_number_is_a_failed_row(greys: Path) -> None:
+def test_a_score_that_is_not_a_number_is_a_failed_row(greys: Path) -> None:
     white, grey = run([str(greys / "255.png"), str(greys / "009.png")])
     assert white.failure is not None
     assert (white.status, white.label, white.failure.code) == ("failed", None, "nonfinite")
@@ -136,7 +81,7 @@ def test_a_low_score_is_uncertain_and_keeps_its_label(greys: Path) -> None:
         assert (prediction.status, prediction.label) == (status, "level 9")
 
 
-def test_top_k_is_ranked_and_at_most_all(greys: Path) -> None:
+def test_top_k_is_ranked_and_at_most_all_classes(greys: Path) -> None:
     batches = list(load([str(greys / "009.png")]))
     (prediction,) = classify(batches, level_of, LABELS, top_k=1000)
     assert len(prediction.top) == 256
@@ -145,8 +90,8 @@ def test_top_k_is_ranked_and_at_most_all(greys: Path) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_live_inputs_are_answered_as_they_come(greys: Path) -> None:
-    """Each is asked for when the one before it has been answered: whoever waits for a full batch waits for ever."""
+def test_live_inputs_are_classified_as_they_come(greys: Path) -> None:
+    """Each input comes only after the prediction of the one before: waiting for a full batch would wait for ever."""
     paths = [str(greys / f"{level:03}.png") for level in range(5)]
     asked: queue.SimpleQueue[str] = queue.SimpleQueue()
     batches = load_batches(
@@ -161,7 +106,7 @@ def test_live_inputs_are_answered_as_they_come(greys: Path) -> None:
 
 
 @pytest.mark.parametrize(("live", "ahead"), [(False, 0), (True, 0), (False, 4)])
-def test_an_error_of_the_inputs_is_raised_after_the_answers(greys: Path, live: bool, ahead: int) -> None:
+def test_an_error_of_the_inputs_is_raised_after_the_predictions(greys: Path, live: bool, ahead: int) -> None:
     def sources() -> Iterator[Source]:
         yield from [Source(str(greys / "005.png"))] * 9
         raise UsageError("the list is odd")
@@ -173,72 +118,24 @@ def test_an_error_of_the_inputs_is_raised_after_the_answers(greys: Path, live: b
         next(predictions)
 
 
-def test_live_or_not_the_answers_are_the_same(greys: Path) -> None:
+def test_live_and_listed_inputs_give_the_same_predictions(greys: Path) -> None:
     sources = [Source(str(greys / f"{level:03}.png")) for level in range(50)]
     batches = load_batches(sources, TINY, batch_size=8, workers=2, exact=False, max_pixels=10_000, live=True)
     assert list(classify(batches, level_of, LABELS)) == list(classify(load(iter(sources)), level_of, LABELS))
 
 
-def test_no_inputs_no_predictions() -> None:
+def test_no_inputs_give_no_predictions() -> None:
     assert run([]) == []
 
 
-def test_only_failures_need_no_model() -> None:
+def test_failed_images_do_not_reach_the_model() -> None:
     runtime = Levels()
     predictions = list(classify(load(["gone.jpg"] * 5), runtime, LABELS))
     assert runtime.most_under_way == 0
     assert [prediction.status for prediction in predictions] == ["failed"] * 5
 
 
-def test_discovery_is_never_far_ahead(greys: Path) -> None:
-    asked = 0
-
-    def sources() -> Iterator[Source]:
-        nonlocal asked
-        for _ in range(10_000):
-            asked += 1
-            yield Source(str(greys / "009.png"))
-
-    batches = load(sources(), batch_size=4, workers=2)
-    for number in range(1, 6):
-        next(batches)
-        assert asked <= 4 * (number + 2 * 2), "two batches a worker, and the one in hand"
-    batches.close()  # type: ignore[attr-defined]  # it is a generator
-
-
-def test_pixels_are_uint8_and_the_last_batch_is_short(greys: Path) -> None:
-    batches = list(load([str(greys / f"{level:03}.png") for level in range(10)]))
-    assert [len(batch.pixels) for batch in batches] == [4, 4, 2]
-    assert {batch.pixels.dtype for batch in batches} == {torch.uint8}
-    assert {batch.pixels.shape[1:] for batch in batches} == {(3, 8, 8)}
-    assert all(item.pixels is None for batch in batches for item in batch.inputs)
-
-
-def test_images_of_many_sizes_come_one_by_one() -> None:
-    free = Preprocessing(resize=32, crop=None, resample=3, mean=(0.0,) * 3, std=(1.0,) * 3)
-    paths = sorted(map(str, PHOTOS.glob("*.jpg")))
-    batches = list(load(paths, preprocessing=free))
-    assert [len(batch.pixels) for batch in batches] == [1] * 5
-    assert len({batch.pixels.shape for batch in batches}) > 1
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_workers_start_in_every_way(greys: Path, method: str) -> None:
-    previous = multiprocessing.get_start_method()
-    multiprocessing.set_start_method(method, force=True)
-    try:
-        levels = [prediction.index for prediction in run([str(greys / f"{n:03}.png") for n in range(7)])]
-    finally:
-        multiprocessing.set_start_method(previous, force=True)
-    assert levels == list(range(7))
-
-
-def test_a_fork_safe_loader_starts_and_stops_again_and_again(greys: Path) -> None:
-    for _ in range(30):
-        assert len(run([str(greys / "001.png")], workers=1)) == 1
-
-
-def test_when_the_model_fails_nothing_behind_it_comes_out() -> None:
+def test_no_prediction_follows_a_failure_of_the_model() -> None:
     class Failing(Levels):
         def __call__(self, pixels: Tensor) -> PendingOutput:
             answer = super().__call__(pixels)
@@ -255,13 +152,13 @@ def test_when_the_model_fails_nothing_behind_it_comes_out() -> None:
 
 
 class Large(Levels):
-    """A runtime whose features do not fit fp16, or are none."""
+    """A runtime whose features are too large for fp16, or not finite."""
 
     def __call__(self, pixels: Tensor) -> PendingOutput:
         return lambda: torch.tensor([[7e4, 1.0], [torch.inf, 1.0], [3.0, 4.0]])[: len(pixels)]
 
 
-def test_features_that_are_none_or_too_large_are_failures() -> None:
+def test_features_that_are_not_finite_or_too_large_are_failures() -> None:
     images = [str(path) for path in sorted(PHOTOS.glob("*.jpg"))[:3]]
     large, none, good = embed(load(images), Large(), dtype=torch.float16)
     assert large.failure is not None

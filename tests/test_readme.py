@@ -1,4 +1,4 @@
-"""README says what is so: its commands run, and its tables are the program's."""
+"""README is true: its commands run, and its tables match the program."""
 
 import os
 import re
@@ -120,20 +120,20 @@ CRONTAB = [line for _, text in BLOCKS for line in text.splitlines() if re.match(
 
 
 def test_crontab_lines_have_no_bare_percent_sign() -> None:
-    """Cron makes a newline of it, and stdin of what follows."""
+    """Cron turns it into a newline, and passes what follows to standard input."""
     assert CRONTAB
     for line in CRONTAB:
         assert not re.search(r"(?<!\\)%", line), line
 
 
-def test_the_models_are_those_of_the_program() -> None:
+def test_the_table_of_models_is_the_program_s() -> None:
     rows = {row[0].split("`")[1]: row for row in table("## Models")}
     assert list(rows) == [*KNOWN, "builtin"]
     for name, known in KNOWN.items():
         assert rows[name][1:] == [f"`{known.hub_id}`", f"{known.parameters} M", f"{known.top1} %"]
 
 
-def test_the_codes_are_those_of_the_program() -> None:
+def test_the_error_and_exit_codes_are_the_program_s() -> None:
     assert {row[0].strip("`") for row in table("### What happens to a bad file")} == set(ErrorCode.__args__)  # type: ignore[attr-defined]  # a Literal
     documented = {int(code) for row in table("### Exit codes") for code in row[0].split(", ")}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")]

@@ -11,7 +11,7 @@ from tests.conftest import PHOTOS
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, to be set."""
+    """The current time, which a test sets."""
     time = [0.0]
     monkeypatch.setattr(timing, "perf_counter", lambda: time[0])
     return time
@@ -32,7 +32,7 @@ def test_one_stage_is_charged_at_a_time(now: list[float]) -> None:
     assert clock.shares() == {"walk": 0.2, "read": 0, "decode": 0.4, "forward": 0, "write": 0.4}
 
 
-def test_the_wait_for_workers_is_shared_out_as_they_spent_it(now: list[float]) -> None:
+def test_waiting_for_workers_is_split_into_read_and_decode(now: list[float]) -> None:
     clock = StageTimer()
     with clock.measure("decode"):
         now[0] += 8
@@ -45,7 +45,7 @@ def test_the_wait_for_workers_is_shared_out_as_they_spent_it(now: list[float]) -
     )
 
 
-def test_the_wait_for_a_list_is_not_the_decoders_fault(now: list[float]) -> None:
+def test_waiting_for_a_path_list_is_not_charged_to_decoding(now: list[float]) -> None:
     clock = StageTimer()
 
     def items() -> Iterator[str]:
@@ -57,7 +57,7 @@ def test_the_wait_for_a_list_is_not_the_decoders_fault(now: list[float]) -> None
     assert clock.shares()["walk"] == 1
 
 
-def test_a_run_of_nothing_has_shares_too() -> None:
+def test_an_empty_run_has_shares() -> None:
     assert set(StageTimer().shares().values()) == {0.0}
 
 
@@ -70,7 +70,7 @@ def test_there_is_advice_for_every_stage() -> None:
     assert "--exact" in advice("decode", runtime="torch", precision="fp32", exact=True)
 
 
-def test_advice_leaves_out_what_was_tried() -> None:
+def test_advice_leaves_out_options_already_tried() -> None:
     refused = advice("forward", runtime="openvino", precision="bf16", int8=False)
     assert refused == "try a smaller --model"
     assert "openvino" not in advice("forward", runtime="torch", precision="fp32", openvino=True)
@@ -78,7 +78,7 @@ def test_advice_leaves_out_what_was_tried() -> None:
     assert "--workers" not in advice("decode", runtime="torch", precision="fp32", workers=4, processors=4)
 
 
-def test_a_model_knows_what_it_has_tried(tiny: str, now: list[float]) -> None:
+def test_a_model_knows_which_options_were_tried(tiny: str, now: list[float]) -> None:
     clock = StageTimer()
     with clock.measure("forward"):
         now[0] += 1

@@ -22,7 +22,7 @@ Tags = Mapping[int, int | bytes]
 
 
 def tiff(tags: Tags, below: Sequence[Tags] = (), later: Sequence[Tags] = (), *, order: str = "<") -> bytes:
-    """A TIFF of 8 x 8 greys with these tags, other directories below it and others behind it."""
+    """An 8 x 8 grey TIFF with these tags, subdirectories (`below`) and further directories (`later`)."""
     first = {**GREY, 273: 8, **tags}
     pixels = bytes(range(64))
     at = 8 + len(pixels)
@@ -77,7 +77,7 @@ def outcome(content: bytes) -> str:
         ({271: b"Canon\0", 0xC612: 0x0401}, [], [], "camera RAW (DNG)"),
     ],
 )
-def test_raw_is_told_by_its_tags(tags: Tags, below: list[Tags], later: list[Tags], name: str, order: str) -> None:
+def test_raw_is_recognised_by_its_tags(tags: Tags, below: list[Tags], later: list[Tags], name: str, order: str) -> None:
     content = tiff(tags, below, later, order=order)
     assert outcome(content) == f"unsupported_format: {name}: not supported yet"
 
@@ -92,7 +92,7 @@ def test_raw_is_told_by_its_tags(tags: Tags, below: list[Tags], later: list[Tags
         ({271: b"NIKON\0", 254: 2}, [], [SENSOR | {262: 1}]),
     ],
 )
-def test_other_tiffs_are_images(tags: Tags, below: list[Tags], later: list[Tags]) -> None:
+def test_other_tiffs_are_decoded(tags: Tags, below: list[Tags], later: list[Tags]) -> None:
     assert outcome(tiff(tags, below, later)) == "ok"
 
 
@@ -107,11 +107,11 @@ def test_other_tiffs_are_images(tags: Tags, below: list[Tags], later: list[Tags]
         (b"IIU\0\x18\0\0\0", "Panasonic RAW (RW2)"),
     ],
 )
-def test_raw_is_told_by_its_first_bytes(content: bytes, name: str) -> None:
+def test_raw_is_recognised_by_its_first_bytes(content: bytes, name: str) -> None:
     assert outcome(content + bytes(100)) == f"unsupported_format: {name}: not supported yet"
 
 
-def test_directories_that_lead_round_in_circles_end() -> None:
+def test_circular_directories_do_not_loop_forever() -> None:
     content = bytearray(tiff({271: b"NIKON\0"}, [], [{254: 1}]))
     start = struct.unpack("<I", content[4:8])[0]
     later = 8 + 64
@@ -121,7 +121,7 @@ def test_directories_that_lead_round_in_circles_end() -> None:
     assert raw_format(io.BytesIO(many)) is None
 
 
-def test_an_image_s_stream_stays_at_its_start(tmp_path: Path) -> None:
+def test_the_stream_is_left_at_its_start(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "x.tif")
     for content in ((tmp_path / "x.tif").read_bytes(), b"", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"\xff\xd8\xff"):
         stream = io.BytesIO(content)
@@ -129,7 +129,7 @@ def test_an_image_s_stream_stays_at_its_start(tmp_path: Path) -> None:
         assert stream.tell() == 0
 
 
-def test_files_of_cameras(shared_data: Path) -> None:
+def test_real_camera_files_are_recognised(shared_data: Path) -> None:
     folder = shared_data / "raw"
     failure = decode(Source(str(folder / "dc50.kdc")), SMALL).failure
     assert failure == Failure("unsupported_format", "Kodak RAW (KDC): not supported yet")

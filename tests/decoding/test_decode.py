@@ -57,7 +57,7 @@ def photo() -> Image.Image:
 
 @pytest.mark.parametrize("preprocessing", [DINOV2, SQUARE, PADDED, UNRESIZED])
 @pytest.mark.parametrize("size", [(1600, 1203), (1203, 1600), (640, 2000), (300, 300), (90, 31)])
-def test_the_fast_path_differs_by_rounding(
+def test_the_fast_path_differs_only_by_rounding(
     tmp_path: Path, photo: Image.Image, size: tuple[int, int], preprocessing: Preprocessing
 ) -> None:
     photo.resize(size, Image.Resampling.LANCZOS).save(tmp_path / "x.png")
@@ -69,10 +69,10 @@ def test_the_fast_path_differs_by_rounding(
 
 
 @pytest.mark.parametrize("size", [(4000, 3000), (1203, 1600), (1017, 765), (90, 31)])
-def test_the_nearest_pixels_are_the_same_in_the_fast_path(
+def test_nearest_resampling_is_identical_in_the_fast_path(
     tmp_path: Path, photo: Image.Image, size: tuple[int, int]
 ) -> None:
-    """A JPEG that is scaled while it is decoded has averages of pixels, of which none is to be picked."""
+    """Scaling while decoding averages pixels, so JPEGs are not scaled for nearest resampling."""
     photo.resize(size, Image.Resampling.LANCZOS).save(tmp_path / "x.jpg", quality=95)
     for preprocessing in DINOV2, SQUARE, PADDED, UNRESIZED:
         nearest = replace(preprocessing, resample=Image.Resampling.NEAREST)
@@ -100,8 +100,10 @@ def test_large_jpegs_are_scaled_while_decoding(tmp_path: Path, photo: Image.Imag
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turned_jpegs_are_scaled_and_turned(tmp_path: Path, photo: Image.Image, orientation: int) -> None:
-    """2011 pixels do not divide by the scale: the odd ones lie on another side in each orientation."""
+def test_jpegs_with_exif_orientation_are_scaled_and_turned(
+    tmp_path: Path, photo: Image.Image, orientation: int
+) -> None:
+    """2011 is not divisible by the scale: the odd pixels lie on another side in each orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     large = photo.resize((2011, 1203))
@@ -114,13 +116,15 @@ def test_turned_jpegs_are_scaled_and_turned(tmp_path: Path, photo: Image.Image, 
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "gif", "bmp", "tif", "avif", "ppm", "jpg"])
-def test_formats(tmp_path: Path, photo: Image.Image, suffix: str) -> None:
+def test_common_formats_are_decoded(tmp_path: Path, photo: Image.Image, suffix: str) -> None:
     photo.save(tmp_path / f"x.{suffix}")
     photo.save(tmp_path / "x.png")
     assert abs(pixels(tmp_path / f"x.{suffix}") - pixels(tmp_path / "x.png")).mean() < (8 if suffix == "gif" else 4)
 
 
-def test_heic(tmp_path: Path, photo: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heic_is_decoded_or_names_the_extra(
+    tmp_path: Path, photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
     heif.from_pillow(photo).save(tmp_path / "x.heic")
     photo.save(tmp_path / "x.png")
@@ -129,7 +133,7 @@ def test_heic(tmp_path: Path, photo: Image.Image, monkeypatch: pytest.MonkeyPatc
     assert failure(tmp_path / "x.heic") == ("unsupported_format", "HEIC needs: pip install 'dinoclassify[heif]'")
 
 
-def test_transparent_images_lie_on_white(tmp_path: Path, photo: Image.Image) -> None:
+def test_transparent_images_are_put_on_white(tmp_path: Path, photo: Image.Image) -> None:
     mask = Image.linear_gradient("L").resize(photo.size)
     red = photo.copy()
     red.putalpha(mask)
@@ -167,7 +171,7 @@ def test_16_bit_greys_keep_their_contrast(tmp_path: Path, photo: Image.Image) ->
         assert (pixels(tmp_path / "nan.tif") == 0).all()
 
 
-def test_only_the_first_frame_of_an_animation_counts(tmp_path: Path) -> None:
+def test_only_the_first_frame_of_an_animation_is_used(tmp_path: Path) -> None:
     first, second = Image.new("RGB", (300, 300), "red"), Image.new("RGB", (300, 300), "blue")
     for suffix in ("gif", "webp", "png"):
         first.save(tmp_path / f"x.{suffix}", save_all=True, append_images=[second], lossless=True)
@@ -185,7 +189,7 @@ def test_only_the_first_frame_of_an_animation_counts(tmp_path: Path) -> None:
         (b"\xff\x0a" + b"\0" * 30, "unsupported_format"),
     ],
 )
-def test_what_is_no_image(tmp_path: Path, content: bytes, code: str) -> None:
+def test_files_that_are_not_images_are_told_apart(tmp_path: Path, content: bytes, code: str) -> None:
     (tmp_path / "x.jpg").write_bytes(content)
     assert failure(tmp_path / "x.jpg")[0] == code
     assert decoded(tmp_path / "x.jpg").size == len(content)
@@ -200,7 +204,7 @@ def test_what_is_no_image(tmp_path: Path, content: bytes, code: str) -> None:
         (b"PK\3\4\x14\0", "a zip archive"),
     ],
 )
-def test_archives_that_cannot_be_read_name_those_that_can(tmp_path: Path, content: bytes, name: str) -> None:
+def test_unsupported_archives_name_the_supported_ones(tmp_path: Path, content: bytes, name: str) -> None:
     (tmp_path / "x.tar.xz").write_bytes(content)
     code, message = failure(tmp_path / "x.tar.xz")
     start, _, suffixes = message.partition(" are named ")
@@ -228,7 +232,9 @@ def test_truncated_files_fail(tmp_path: Path, photo: Image.Image, name: str, cod
     assert failure(tmp_path / name)[0] in codes
 
 
-def test_pillows_own_limit_does_not_count(photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillow_s_own_pixel_limit_is_not_used(
+    photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     photo.save(tmp_path / "x.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     monkeypatch.setattr(os, "dup2", lambda *_: None)
@@ -237,7 +243,7 @@ def test_pillows_own_limit_does_not_count(photo: Image.Image, tmp_path: Path, mo
         assert pixels(tmp_path / "x.png").shape == (3, 224, 224)
 
 
-def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_files_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert failure("gone.jpg") == ("vanished", "no such file")
     Path("link.jpg").symlink_to("gone")
@@ -254,13 +260,13 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert failure("x" * 300 + ".jpg")[0] == "unreadable"
 
 
-def test_pixels_are_counted_before_decoding(tmp_path: Path) -> None:
+def test_the_pixel_limit_is_checked_before_decoding(tmp_path: Path) -> None:
     Image.new("L", (300, 201)).save(tmp_path / "x.png")
     assert failure(tmp_path / "x.png", max_pixels=60_000) == ("too_large", "300 x 201 pixels, over 60000")
     assert decoded(tmp_path / "x.png", max_pixels=60_300).failure is None
 
 
-def test_a_jpeg_that_is_small_once_scaled_may_be_larger(tmp_path: Path, photo: Image.Image) -> None:
+def test_a_jpeg_that_is_scaled_while_decoding_may_be_larger(tmp_path: Path, photo: Image.Image) -> None:
     """2400 x 1600 pixels, a sixteenth of that when decoded for 256: allowed up to four times the limit."""
     photo.resize((2400, 1600)).save(tmp_path / "x.jpg")
     assert decoded(tmp_path / "x.jpg", max_pixels=960_000).failure is None
@@ -273,14 +279,14 @@ def test_a_jpeg_that_is_small_once_scaled_may_be_larger(tmp_path: Path, photo: I
     assert failure(tmp_path / "x.jpg", max_pixels=539_999) == ("too_large", message)
 
 
-def test_a_sliver_is_not_blown_up(tmp_path: Path) -> None:
-    """256 x 2,560,000 pixels, were it resized in full as transformers does."""
+def test_a_very_long_image_is_not_resized_in_full(tmp_path: Path) -> None:
+    """Resized in full, as transformers does, it would have 256 x 2,560,000 pixels."""
     Image.new("L", (10_000, 1)).save(tmp_path / "x.png")
     assert pixels(tmp_path / "x.png").shape == (3, 224, 224)
     assert failure(tmp_path / "x.png", exact=True)[0] == "too_large"
 
 
-def test_running_out_of_memory_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
@@ -288,7 +294,7 @@ def test_running_out_of_memory_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None
     assert failure(PHOTOS / "coffee.jpg")[0] == "out_of_memory"
 
 
-def test_garbage_in_exif_does_not_matter(tmp_path: Path, photo: Image.Image) -> None:
+def test_garbage_in_exif_is_ignored(tmp_path: Path, photo: Image.Image) -> None:
     photo.save(tmp_path / "x.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\xff\xff\xff\xff\0\0\0\x06")
     photo.save(tmp_path / "y.jpg")
     with warnings.catch_warnings():
@@ -314,8 +320,8 @@ def test_broken_bytes_never_raise(
     assert result.failure is None or "\n" not in result.failure.message
 
 
-def test_the_hostile_collection(shared_data: Path) -> None:
-    """In the formats that are decoded at all, what Pillow decodes is decoded and what it does not is a failure."""
+def test_the_hostile_collection_gives_pillow_s_outcomes(shared_data: Path) -> None:
+    """In supported formats, what Pillow decodes is decoded, and what it refuses is a failure."""
     folder = shared_data / "hostile" / "pillow"
     outcomes = [json.loads(line) for line in open_lines(shared_data / "hostile" / "pillow-outcomes.jsonl")]
     assert len(outcomes) == 1067

@@ -16,7 +16,7 @@ ORIENTATIONS = range(10)  # 0 and 9 are invalid, and mean upright
 
 @pytest.fixture(scope="module")
 def turned(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """One image, without loss, stored under each orientation: all look the same."""
+    """One image, stored losslessly under each orientation, so that all look the same."""
     folder = tmp_path_factory.mktemp("turned")
     image = Image.open(PHOTOS / "coffee.jpg").crop((0, 0, 301, 222))
     paths = []
@@ -60,7 +60,7 @@ def test_all_orientations_give_the_same_row(
     assert len({json.dumps(row["top"]) for row in rows}) == 1
 
 
-def test_the_model_would_tell_a_turned_image(turned: list[Path], tiny: str, tmp_path: Path) -> None:
+def test_the_model_would_notice_a_turned_image(turned: list[Path], tiny: str, tmp_path: Path) -> None:
     paths = []
     for path in turned:
         with Image.open(path) as image:

@@ -20,7 +20,7 @@ def names(tasks: list[Task]) -> list[str]:
     return ["".join(source.path for source in task.sources) for task in tasks]
 
 
-def test_a_list_becomes_a_batch_as_it_is() -> None:
+def test_a_list_becomes_one_batch() -> None:
     plan = Plan()
     plan.add(sources("a", "b"))
     part = decoded(plan.first)
@@ -40,7 +40,7 @@ def test_a_split_list_becomes_one_batch_in_order() -> None:
     assert (len(batches[0].pixels), batches[0].read_seconds, batches[0].decode_seconds) == (3, 3.0, 6.0)
 
 
-def test_an_image_that_is_given_up_is_not_sent_again_and_keeps_its_place() -> None:
+def test_a_given_up_image_keeps_its_place_and_is_not_sent_again() -> None:
     plan = Plan()
     plan.add(sources("a", "b"))
     verdict = DecodedImage(Source("b"), failure=Failure("timeout", "took longer than 1 s"))
@@ -54,13 +54,13 @@ def test_an_image_that_is_given_up_is_not_sent_again_and_keeps_its_place() -> No
     assert len(batch.pixels) == 1
 
 
-def test_an_image_alone_is_split_into_itself() -> None:
+def test_splitting_a_single_image_gives_the_image_alone() -> None:
     task = Task(sources("a"), ends_batch=False)
     (piece,) = task.split(0, None)
     assert (piece.sources, piece.ends_batch, piece.alone) == (task.sources, False, True)
 
 
-def test_a_worker_has_room_for_more_lists_where_their_images_are_elsewhere() -> None:
+def test_a_worker_takes_more_lists_of_remote_images() -> None:
     plan = Plan()
     for _ in range(PREFETCH):
         assert plan.has_room

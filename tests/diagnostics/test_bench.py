@@ -53,7 +53,7 @@ def test_bench_makes_images_and_prints_a_table(cli: Cli, tiny: str) -> None:
     assert "most of it in" in said
 
 
-def test_nothing_to_measure(tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_bench_without_images_is_refused(tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
     assert run(["bench", str(tmp_path / "broken.jpg"), "-m", tiny]) == 4
     assert run(["bench", str(tmp_path / "*.png"), "-m", tiny]) == 4
@@ -61,7 +61,7 @@ def test_nothing_to_measure(tiny: str, tmp_path: Path, capfd: pytest.CaptureFixt
     assert "--random-weights goes with small" in capfd.readouterr().err
 
 
-def test_images_are_made_at_the_size_asked_for(tmp_path: Path) -> None:
+def test_synthetic_images_have_the_requested_size(tmp_path: Path) -> None:
     (path,) = make_images(str(tmp_path), 1, 0.3)
     with Image.open(path) as image:
         assert image.width * image.height == pytest.approx(300_000, rel=0.01)
@@ -89,7 +89,7 @@ def test_int8_is_recommended_where_it_was_measured_to_be_faster(rate: float | No
     assert _int8_pays(contestants) == pays
 
 
-def test_int8_is_measured_on_images_of_the_bench_and_leaves_no_verdict(
+def test_int8_is_measured_on_the_bench_images_and_stores_no_verdict(
     tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("nncf", reason="the extra openvino is not installed")

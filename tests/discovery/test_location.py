@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.discovery.location import Kind, Location, container_of, is_local_file, locate, locate_image
+from dinoclassify.discovery.location import (
+    Kind,
+    Location,
+    absolute_path,
+    container_of,
+    is_local_file,
+    locate,
+    locate_image,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,12 +29,12 @@ from dinoclassify.discovery.location import Kind, Location, container_of, is_loc
         ("a.parquet!3", Kind.ROW, "a.parquet", "3"),
     ],
 )
-def test_the_text_of_a_path_shows_its_kind_and_container(path: str, kind: Kind, container: str, name: str) -> None:
+def test_a_path_is_parsed_into_kind_and_container(path: str, kind: Kind, container: str, name: str) -> None:
     assert Location.parse(path) == Location(path, kind, container, name)
     assert container_of(path) == container
 
 
-def test_a_file_that_exists_is_a_file_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_file_is_a_file_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert locate("a.zip!b.jpg").kind is Kind.MEMBER
     assert not is_local_file("a.zip!b.jpg")
@@ -54,3 +62,36 @@ def test_folders_lists_stores_and_globs_are_told_apart(tmp_path: Path, monkeypat
         "none.zip!b*.jpg": Kind.GLOB,
     }
     assert {path: locate(path).kind for path in kinds} == kinds
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("album.zip!dir/x.jpg", ("album.zip", "dir/x.jpg")),
+        ("s3://bucket/a.TAR.gz!x.jpg", ("s3://bucket/a.TAR.gz", "x.jpg")),
+        ("wow!/album.zip!x!.jpg", ("wow!/album.zip", "x!.jpg")),
+        ("a.tar!b.zip!x.jpg", ("a.tar", "b.zip!x.jpg")),
+        ("a.zip!two\nlines\0.jpg", ("a.zip", "two\nlines\0.jpg")),
+        ("wow!.jpg", None),
+        ("album.zip", None),
+        ("album.zip!", None),
+    ],
+)
+def test_a_path_is_split_at_its_first_archive(path: str, parts: tuple[str, str] | None) -> None:
+    location = Location.parse(path)
+    assert (location.container, location.name) == (parts or ("", ""))
+
+
+@pytest.mark.parametrize(
+    ("path", "absolute"),
+    [
+        ("./a//b/../c.jpg", "/here/a/c.jpg"),
+        ("/a/./c.jpg", "/a/c.jpg"),
+        ("../c.jpg", "/c.jpg"),
+        ("./b//a.zip!d//c.jpg", "/here/b/a.zip!d//c.jpg"),
+        ("a.zip!./../c.jpg", "/here/a.zip!./../c.jpg"),
+        ("s3://bucket/a//c.jpg", "s3://bucket/a//c.jpg"),
+    ],
+)
+def test_input_paths_are_made_absolute(path: str, absolute: str) -> None:
+    assert absolute_path(path, "/here") == absolute

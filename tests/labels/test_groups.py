@@ -90,7 +90,7 @@ def test_the_score_of_a_group_is_the_sum_of_its_classes(here: Path) -> None:
     assert groups.score > classes.score + 0.3, "four cats share what one has alone"
 
 
-def test_what_no_group_names_is_other(here: Path) -> None:
+def test_classes_without_a_group_become_other(here: Path) -> None:
     name = groups_file("tabby,cat", "Egyptian cat,cat")
     classifier = Classifier("builtin", groups=name)
     assert classifier.labels == ("cat", "other")
@@ -106,14 +106,14 @@ def test_what_no_group_names_is_other(here: Path) -> None:
         ("wnid,label,group", ["n07920052,whatever,drink", "n04485082,,thing"]),
     ],
 )
-def test_classes_by_label_index_and_wordnet_id(head: str, rows: list[str], here: Path) -> None:
+def test_groups_name_classes_by_label_index_or_wordnet_id(head: str, rows: list[str], here: Path) -> None:
     found = Classifier("builtin", groups=groups_file(*rows, head=head)).predict(
         [PHOTOS / "coffee.jpg", PHOTOS / "camera.jpg"]
     )
     assert [row.label for row in found] == ["drink", "thing"]
 
 
-def test_of_many_labels_a_group_has_the_best() -> None:
+def test_a_group_of_a_multi_label_model_has_its_best_score() -> None:
     probabilities = torch.tensor([[0.9, 0.8, 0.1], [0.1, 0.2, 0.3]])
     best = fold_into_groups(probabilities, group_of=torch.tensor([0, 0, 1]), groups=2, multi_label=True)
     torch.testing.assert_close(best, torch.tensor([[0.9, 0.1], [0.2, 0.3]]))
@@ -121,7 +121,7 @@ def test_of_many_labels_a_group_has_the_best() -> None:
     torch.testing.assert_close(sums, torch.tensor([[1.0, 0.1], [0.3, 0.3]]))
 
 
-def test_an_image_that_fails_and_more_ranks_than_groups(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_more_ranks_than_groups_give_fewer_columns(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("bad.jpg").touch()
     name = groups_file("espresso,drink")
     assert run(["predict", "bad.jpg", str(PHOTOS / "coffee.jpg"), "-m", "builtin", "--groups", name, "-k", "9"]) == 3
@@ -130,7 +130,7 @@ def test_an_image_that_fails_and_more_ranks_than_groups(here: Path, capfd: pytes
     assert ",ok,drink,0.9" in lines[2]
 
 
-def test_other_groups_are_not_resumed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_other_groups_is_not_resumed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["predict", str(PHOTOS / "coffee.jpg"), "-m", "builtin", "-o", "labels.csv", "--resume", "--groups"]
     assert run([*command, groups_file("espresso,drink", "tripod,thing")]) == 0
     assert run([*command, "groups.csv"]) == 0
@@ -154,12 +154,12 @@ def test_other_groups_are_not_resumed(here: Path, capsys: pytest.CaptureFixture[
         (["tench,goldfish", "goldfish,fish"], "label,group", "goldfish is a group, and a class of fish"),
     ],
 )
-def test_groups_that_cannot_be_meant(rows: list[str], head: str, message: str, here: Path) -> None:
+def test_contradictory_groups_are_refused(rows: list[str], head: str, message: str, here: Path) -> None:
     with pytest.raises(UsageError, match=message):
         Classifier("builtin", groups=groups_file(*rows, head=head))
 
 
-def test_groups_that_cannot_be_read(here: Path, tiny: str) -> None:
+def test_unreadable_group_files_are_refused(here: Path, tiny: str) -> None:
     with pytest.raises(UsageError, match=r"cannot read the groups nothing\.csv: it is not there"):
         read_groups("nothing.csv")
     Path("bytes.csv").write_bytes(b"label,group\n\xff,\xfe\n")
@@ -169,7 +169,7 @@ def test_groups_that_cannot_be_read(here: Path, tiny: str) -> None:
         Classifier(tiny, groups="everyday")
 
 
-def test_rows_find_their_groups_by_label_index_id_or_because_they_are_groups(here: Path) -> None:
+def test_rows_find_their_group_by_label_index_or_id(here: Path) -> None:
     find = group_finder(everyday := read_groups("everyday"))
     names = everyday.names
     assert names[find(Label("tench, Tinca tinca", 0, 0.5))] == "fish"
@@ -181,13 +181,13 @@ def test_rows_find_their_groups_by_label_index_id_or_because_they_are_groups(her
     assert groups.names[by_index(Label("x", 3, 0.5))] == "x", "it is a group"
 
 
-def test_a_class_of_imagenet_that_is_none_is_found_in_rows_too(here: Path) -> None:
+def test_an_unknown_imagenet_class_is_found_in_rows(here: Path) -> None:
     find = group_finder(read_groups(groups_file("tenhc,fish")))
     with pytest.raises(UsageError, match="tenhc is not among the 1,000 classes of ImageNet"):
         find(Label("tench, Tinca tinca", 0, 0.5))
 
 
-def test_the_ranks_of_a_row_are_added_up() -> None:
+def test_ranks_of_a_row_are_added_up_by_group() -> None:
     groups = read_groups("everyday")
     ranks = (
         Label("tench, Tinca tinca", 0, 0.4),
@@ -198,7 +198,7 @@ def test_the_ranks_of_a_row_are_added_up() -> None:
     assert [(rank.label, rank.score) for rank in folded.top] == [("cat", 0.5), ("fish", 0.4)]
 
 
-def test_evaluate_judges_groups(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_scores_groups(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = {
         "camera": "n04485082",
         "chelsea": "cat",
@@ -225,7 +225,7 @@ def test_evaluate_judges_groups(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert json.loads(capsys.readouterr().out)["top1"]["right"] == 0
 
 
-def test_groups_of_a_model_with_classes_of_its_own(here: Path, checkpoints: Callable[[str], Path]) -> None:
+def test_groups_of_a_model_with_custom_classes(here: Path, checkpoints: Callable[[str], Path]) -> None:
     classifier = Classifier(str(checkpoints("dinov2")))
     first, second, *_ = classifier.labels
     name = groups_file(f'"{first}",a', f'"{second}",b')

@@ -21,7 +21,7 @@ from dinoclassify.models import checkpoint
         ("a.json", '{"1": "dog", "0": "cat"}'),
     ],
 )
-def test_names_come_by_index(tmp_path: Path, name: str, content: str) -> None:
+def test_labels_are_ordered_by_index(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content, newline="")
     assert read_labels(str(tmp_path / name)) == ["cat", "dog"]
 
@@ -43,7 +43,7 @@ def test_names_come_by_index(tmp_path: Path, name: str, content: str) -> None:
         ("a.csv", "index,label\n1,cat\n", "cannot read the labels"),
     ],
 )
-def test_what_rows_could_not_hold_is_refused(
+def test_labels_that_rows_cannot_hold_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -52,7 +52,7 @@ def test_what_rows_could_not_hold_is_refused(
         read_labels(name)
 
 
-def test_a_class_that_a_model_does_not_name_has_the_name_that_transformers_gives(tmp_path: Path, tiny: str) -> None:
+def test_unnamed_classes_get_the_name_transformers_gives(tmp_path: Path, tiny: str) -> None:
     config = json.loads(Path(tiny, "config.json").read_text())
     config["id2label"]["2"] = ""
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -30,12 +30,12 @@ def classifier() -> Classifier:
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_the_samples_are_what_they_show(classifier: Classifier, exact: bool) -> None:
+def test_the_sample_photos_get_their_labels(classifier: Classifier, exact: bool) -> None:
     predictions = classifier.predict([PHOTOS], exact=exact)
     assert {Path(prediction.path).name: prediction.label for prediction in predictions} == SAMPLES
 
 
-def test_200_photographs(classifier: Classifier, shared_data: Path) -> None:
+def test_200_photographs_are_classified_as_accurately_as_promised(classifier: Classifier, shared_data: Path) -> None:
     with open(shared_data / "photos" / "labels.csv", newline="") as file:
         truth = {row["file"]: int(row["index"]) for row in csv.DictReader(file)}
     fast = list(classifier.predict([shared_data / "photos"]))
@@ -47,7 +47,7 @@ def test_200_photographs(classifier: Classifier, shared_data: Path) -> None:
     assert sum(drift) / 200 < 0.001
 
 
-def test_orientation_on_real_photographs(classifier: Classifier, shared_data: Path) -> None:
+def test_turned_photographs_get_the_same_label(classifier: Classifier, shared_data: Path) -> None:
     folder = shared_data / "orientation"
     landscapes = list(classifier.predict([str(folder / "Landscape_*.jpg")], top_k=2))
     portraits = list(classifier.predict([str(folder / "Portrait_*.jpg")]))
@@ -57,7 +57,7 @@ def test_orientation_on_real_photographs(classifier: Classifier, shared_data: Pa
     assert {prediction.index for prediction in portraits} == {974}
 
 
-def test_labels_are_those_of_wordnet(shared_data: Path) -> None:
+def test_labels_are_the_wordnet_labels(shared_data: Path) -> None:
     with open(shared_data / "imagenet-1k-labels.csv", newline="") as file:
         assert imagenet_labels() == tuple(row["label"] for row in csv.DictReader(file))
 

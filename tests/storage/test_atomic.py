@@ -32,7 +32,7 @@ def rights(path: str) -> tuple[int, int]:
 
 
 def other_group() -> int:
-    """A group that this user may give files to, and does not by default; skips the test if there is none."""
+    """A group other than the default that this user may give files to; skips the test if there is none."""
     groups = [1234] if os.geteuid() == 0 else [group for group in os.getgroups() if group != os.getegid()]
     if not groups:
         pytest.skip("this user is in one group only")
@@ -53,7 +53,7 @@ WAYS = pytest.mark.parametrize("write", [by_replacing, by_renaming])
 
 
 @WAYS
-def test_mode_and_group_survive(write: Callable[[bytes], None]) -> None:
+def test_a_replaced_file_keeps_its_mode_and_group(write: Callable[[bytes], None]) -> None:
     group = other_group()
     Path("out").write_bytes(b"old")
     os.chown("out", -1, group)
@@ -73,7 +73,7 @@ def test_a_new_file_follows_the_umask(write: Callable[[bytes], None]) -> None:
     assert rights("out")[0] == 0o640
 
 
-def test_a_group_that_cannot_be_kept_gives_its_rights_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_group_s_rights_go_if_its_group_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     group = other_group()
     Path("out").write_bytes(b"old")
     os.chown("out", -1, group)
@@ -87,7 +87,7 @@ def test_a_group_that_cannot_be_kept_gives_its_rights_to_nobody(monkeypatch: pyt
     assert rights("out") == (0o644, os.getegid())
 
 
-def test_nobody_else_reads_the_new_file_before_it_is_whole() -> None:
+def test_the_unfinished_file_is_as_private_as_the_old_one() -> None:
     Path("out").write_bytes(b"old")
     Path("out").chmod(0o600)
     with replacing("out") as file:
@@ -96,7 +96,7 @@ def test_nobody_else_reads_the_new_file_before_it_is_whole() -> None:
 
 @pytest.mark.parametrize("name", ["out", "x" * 250])
 def test_a_planted_link_is_not_written_through(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Neither under the names of older versions, nor if one could guess the name."""
+    """Neither under the names that older versions used, nor if the random name were guessed."""
     Path("precious").write_text("precious")
     monkeypatch.setattr("secrets.token_hex", lambda size: "0" * 2 * size)
     if name == "out":
@@ -119,7 +119,7 @@ def test_a_planted_journal_is_not_put_in_place() -> None:
     assert Path("out").read_text() == "old"
 
 
-def test_what_killed_runs_have_left_goes_with_the_next() -> None:
+def test_leftovers_of_killed_runs_are_swept_by_the_next_run() -> None:
     killed = "import os, dinoclassify.storage.atomic as f\nwith f.replacing('out.csv.partial.meta.json'): os._exit(9)"
     assert subprocess.run([sys.executable, "-c", killed], timeout=60).returncode == 9
     (left,) = os.listdir()
@@ -131,7 +131,7 @@ def test_what_killed_runs_have_left_goes_with_the_next() -> None:
         assert {name for name in os.listdir() if not name.endswith(".lock")} == {*others}
 
 
-def test_sweeping_follows_no_link() -> None:
+def test_sweeping_does_not_follow_links() -> None:
     Path("precious").mkdir()
     Path("precious/file").touch()
     Path(temporary_name("out")).symlink_to("precious")
@@ -140,14 +140,14 @@ def test_sweeping_follows_no_link() -> None:
     assert os.listdir("precious") == ["file"]
 
 
-def test_names_are_short_and_of_nobody_else() -> None:
+def test_temporary_names_are_short_and_unique() -> None:
     name = temporary_name("é" * 120)
     assert len(name) < 50
     assert re.fullmatch(r"\.[0-9a-f]{8}-[0-9a-f]{16}\.dinoclassify\.tmp", name)
     assert name != temporary_name("é" * 120)
 
 
-def test_an_unfinished_file_is_as_private_as_the_finished_one() -> None:
+def test_the_partial_output_is_as_private_as_the_finished_one() -> None:
     Path("out.csv").touch()
     os.chmod("out.csv", 0o640)
     output = OutputFile("out.csv", open_format("csv", 1), batch_size=8)
@@ -157,8 +157,8 @@ def test_an_unfinished_file_is_as_private_as_the_finished_one() -> None:
         assert rights("out.csv.partial")[0] == 0o640
 
 
-def test_links_that_others_have_planted_beside_a_file_are_not_followed() -> None:
-    """The file itself may be a link, as its user has named it, and stays one."""
+def test_links_planted_beside_the_output_are_not_followed() -> None:
+    """The output itself may be a link, as the user named it, and stays one."""
     Path("real.csv").touch()
     Path("out.csv").symlink_to("real.csv")
     Path("precious").write_text("precious")
@@ -175,7 +175,7 @@ def test_links_that_others_have_planted_beside_a_file_are_not_followed() -> None
 
 
 @pytest.mark.slow
-def test_rows_keep_the_rights_of_their_file(cli: Cli) -> None:
+def test_a_rerun_keeps_the_mode_of_its_output(cli: Cli) -> None:
     name = "x" * 226 + ".csv"
     run = ["predict", "nothing.jpg", "-m", "builtin", "-q", "-o", name]
     assert cli(*run).returncode == 3

@@ -1,9 +1,8 @@
-"""The bytes of images from elsewhere that all processes of a run may hold at the same time."""
+"""The memory budget: bytes of remote images that all processes of a run may hold at once."""
 
 import errno
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,22 +10,14 @@ import pytest
 from dinoclassify.storage import budget
 from dinoclassify.storage.budget import NoRoomError, Room, Share, shares
 from dinoclassify.storage.fetcher import Fetcher
-from dinoclassify.storage.remote import web
 from dinoclassify.system.cgroups import CgroupLimits
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import MOST_BYTES, Source
-from tests.helpers.servers import Page, Web, web_server
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    monkeypatch.setattr(web, "BACKOFF", 0.01)
-    with web_server() as server:
-        yield server
+from tests.helpers.servers import Page, Web
 
 
 def fetch(share: Share, sources: list[Source], *, timeout: float = 20.0, seconds: float = 0.0) -> list[Source]:
-    """What a process reads that takes so many ``seconds`` to decode an image."""
+    """Read the sources as a process that takes so many ``seconds`` to decode each image."""
     fetcher = Fetcher(timeout=timeout, private=True, beat=lambda: None, share=share)
     found = []
     for source in fetcher.fetched(sources, []):
@@ -36,11 +27,11 @@ def fetch(share: Share, sources: list[Source], *, timeout: float = 20.0, seconds
 
 
 def check_all_is_given_back(share: Share) -> None:
-    """At once: a process that has no more to do may be ended."""
+    """Nothing is held any more: a process with no work left may be killed at any time."""
     assert (sum(share._held), sum(share._alone)) == (0, 0)
 
 
-def test_processes_share_one_half_and_take_turns_in_the_other() -> None:
+def test_processes_share_one_half_and_take_turns_with_the_other() -> None:
     one, other = shares(2, 200)
     assert one.take(60)
     assert not other.take(60)
@@ -56,7 +47,7 @@ def test_processes_share_one_half_and_take_turns_in_the_other() -> None:
     assert one.take_other_half()
 
 
-def test_an_image_that_is_waited_for_has_the_other_half() -> None:
+def test_the_awaited_image_may_use_the_other_half() -> None:
     one, other = (Room(share) for share in shares(2, 200))
     one.reserve(90)
     for size in (None, 5, 8):
@@ -94,7 +85,7 @@ def test_the_budget_is_a_quarter_of_the_memory_of_the_machine_or_container(monke
 
 
 @pytest.mark.parametrize("sized", [True, False])
-def test_all_images_are_read_in_order_however_little_room_there_is(site: Web, sized: bool) -> None:
+def test_all_images_are_read_in_order_with_hardly_any_room(site: Web, sized: bool) -> None:
     contents = [bytes([number]) * (1000 * number % 70_001) for number in range(1, 101)]
     for number, content in enumerate(contents):
         site.pages[f"/{number}.jpg"] = Page(content, sized=sized)
@@ -117,7 +108,7 @@ def test_all_images_are_read_in_order_however_little_room_there_is(site: Web, si
     check_all_is_given_back(processes[0])
 
 
-def test_what_fits_nowhere_is_too_large_and_costs_no_other(site: Web) -> None:
+def test_an_image_over_the_budget_is_too_large_and_harms_no_other(site: Web) -> None:
     for number in range(40):
         size = 3_000_000 if number % 3 == 0 else 900_000
         site.pages[f"/{number}.jpg"] = Page(bytes(size), sized=number % 2 == 0)
@@ -128,18 +119,18 @@ def test_what_fits_nowhere_is_too_large_and_costs_no_other(site: Web) -> None:
     check_all_is_given_back(share)
 
 
-def test_time_in_which_there_is_no_room_does_not_count(site: Web) -> None:
+def test_waiting_for_room_does_not_count_as_reading_time(site: Web) -> None:
     for number in range(12):
         site.pages[f"/{number}.jpg"] = Page(bytes(100_000))
     share, *_ = shares(1, 200_000)
     sources = [Source(f"{site.url}/{number}.jpg") for number in range(12)]
-    found = fetch(share, sources, timeout=4, seconds=0.6)
+    found = fetch(share, sources, timeout=2, seconds=0.3)
     assert all(source.content == bytes(100_000) for source in found)
     assert len(site.faults.asked) < 36  # some were given up, and asked for again
     check_all_is_given_back(share)
 
 
-def test_who_waits_for_the_other_half_has_it_when_its_holder_dies(site: Web) -> None:
+def test_the_other_half_is_free_once_its_holder_dies(site: Web) -> None:
     site.pages["/a.jpg"] = Page(bytes(90_000))
     dead, waiting = shares(2, 200_000)
     assert dead.take(50_000)

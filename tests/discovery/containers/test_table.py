@@ -3,9 +3,7 @@
 import io
 import os
 import random
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -13,45 +11,14 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dinoclassify.discovery.containers import base, table_sizes
-from dinoclassify.discovery.containers import table as image_tables
+from dinoclassify.discovery.containers import base
 from dinoclassify.discovery.containers.table import images as images_of
 from dinoclassify.discovery.containers.table import is_table, tables_in
 from dinoclassify.errors import UsageError
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
-
-SIGNATURE = (123, 456)
-IMAGES = [b"image %d " % number * number for number in range(1, 60)]
-KINDS = ["parquet", "stream.arrow", "file.arrow"]
-
-
-def structs(contents: Sequence[bytes | None], kind: "pa.DataType" = None) -> "pa.Array":
-    fields = pa.struct([("bytes", kind or pa.binary()), ("path", pa.string())])
-    return pa.array([None if content is None else {"bytes": content, "path": "x.png"} for content in contents], fields)
-
-
-def written(columns: dict[str, object], kind: str, rows: int = 10) -> bytes:
-    """A table as a file of this kind, of batches or groups of so many rows."""
-    table, stream = pa.table(columns), io.BytesIO()
-    if kind == "parquet":
-        pq.write_table(table, stream, row_group_size=rows)
-    else:
-        new = pa.ipc.new_stream if kind.startswith("stream") else pa.ipc.new_file
-        with new(stream, table.schema) as writer:
-            writer.write_table(table, max_chunksize=rows)
-    return stream.getvalue()
-
-
-def listed(content: bytes, kind: str, column: str = "image") -> list[Source]:
-    return list(images_of(f"a.{kind}", column, lambda _: io.BytesIO(content), SIGNATURE))
-
-
-def codes(sources: list[Source]) -> list[str]:
-    return [source.content.code if isinstance(source.content, Failure) else "ok" for source in sources]
+from tests.helpers.tables import IMAGES, KINDS, SIGNATURE, codes, listed, structs, written
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,7 +32,7 @@ def codes(sources: list[Source]) -> list[str]:
         pa.array(IMAGES, pa.binary_view()),
     ],
 )
-def test_each_row_is_an_image_under_its_number(column: "pa.Array", kind: str) -> None:
+def test_each_row_is_an_image_named_by_its_number(column: "pa.Array", kind: str) -> None:
     content = written({"label": list(range(len(IMAGES))), "image": column}, kind)
     assert listed(content, kind) == [
         Source(f"a.{kind}!{number}", encoded, (len(encoded), 456)) for number, encoded in enumerate(IMAGES)
@@ -73,7 +40,7 @@ def test_each_row_is_an_image_under_its_number(column: "pa.Array", kind: str) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_without_an_image_have_their_rows(kind: str) -> None:
+def test_rows_without_an_image_fail_as_vanished(kind: str) -> None:
     contents = [b"first", None, b"", b"last"]
     path_only = pa.array([{"bytes": None, "path": "x.png"}], structs([]).type)
     for column in (structs(contents), pa.array(contents, pa.binary())):
@@ -85,7 +52,7 @@ def test_rows_without_an_image_have_their_rows(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_null_row_hides_what_lies_below_it(kind: str) -> None:
+def test_a_null_row_hides_the_bytes_below_it(kind: str) -> None:
     below = pa.array([b"seen", b"hidden"])
     column = pa.StructArray.from_arrays([below], ["bytes"], mask=pa.array([False, True]))
     assert codes(listed(written({"image": column}, kind), kind)) == ["ok", "vanished"]
@@ -97,137 +64,6 @@ def test_images_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch, 
     sources = listed(written({"image": structs([b"123456", b"12345"])}, kind), kind)
     assert codes(sources) == ["too_large", "ok"]
     assert sources[0].signature == (6, 456)
-
-
-def repeated(value: bytes, rows: int) -> bytes:
-    """A Parquet table that holds a value once, to which each row refers."""
-    stream = io.BytesIO()
-    images = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([value], pa.binary()))
-    column = pa.StructArray.from_arrays([images, pa.array(["x.png"] * rows)], ["bytes", "path"])
-    limit = 1 << 30
-    pq.write_table(
-        pa.table({"image": column}), stream, compression="zstd", dictionary_pagesize_limit=limit, store_schema=False
-    )
-    return stream.getvalue()
-
-
-def test_a_value_that_many_rows_refer_to_is_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = repeated(bytes(1_000_000), 16)
-    assert codes(listed(content, "parquet")) == ["ok"] * 16
-    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 3_500_000)
-    sources = listed(content, "parquet")
-    assert codes(sources) == ["ok"] * 3 + ["too_large"] * 13
-    assert [source.path for source in sources] == [f"a.parquet!{number}" for number in range(16)]
-    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 500_000)
-    before = pa.default_memory_pool().bytes_allocated()
-    found = images_of("a.parquet", "image", lambda _: io.BytesIO(content), SIGNATURE)
-    assert next(found).content == Failure("too_large", "the table becomes over 200 times as large as it is")
-    assert pa.default_memory_pool().bytes_allocated() - before < 500_000, "nothing of it is read"
-    assert codes(list(found)) == ["too_large"] * 15
-
-
-def test_what_the_footer_says_of_a_bomb_s_size_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    def number(value: int) -> bytes:
-        """As Thrift writes it, in four bytes."""
-        return bytes([value * 2 >> shift & 127 | (128 if shift < 21 else 0) for shift in (0, 7, 14, 21)])
-
-    content = repeated(bytes(4_000_000), 16)
-    chunk = pq.ParquetFile(io.BytesIO(content)).metadata.row_group(0).column(0)
-    lie = content.replace(number(chunk.total_uncompressed_size), number(100))
-    assert pq.ParquetFile(io.BytesIO(lie)).metadata.row_group(0).column(0).total_uncompressed_size == 100
-    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 3_000_000)
-    assert codes(listed(lie, "parquet")) == ["too_large"] * 16
-
-
-@pytest.mark.parametrize("version", ["1.0", "2.0"])
-@pytest.mark.parametrize("packing", ["gzip", "zstd", "brotli", "lz4", "snappy", "none"])
-def test_pages_of_each_kind_are_looked_at(monkeypatch: pytest.MonkeyPatch, packing: str, version: str) -> None:
-    looked: list[table_sizes.Sizes] = []
-    looked_at = table_sizes.pages
-
-    def pages(*arguments: "io.BytesIO | int") -> Iterator[table_sizes.Sizes]:
-        for page in looked_at(*arguments):  # type: ignore[arg-type]  # as it is called
-            looked.append(page)
-            yield page
-
-    monkeypatch.setattr(table_sizes, "pages", pages)
-    stream = io.BytesIO()
-    contents = [random.Random(number).randbytes(1000) for number in range(200)]
-    table = pa.table({"other": list(range(200)), "image": structs(contents)})
-    how = {"data_page_size": 2000, "write_batch_size": 1, "data_page_version": version, "row_group_size": 50}
-    pq.write_table(table, stream, compression=packing, write_page_checksum=True, **how)
-    assert [source.content for source in listed(stream.getvalue(), "parquet")] == contents
-    unpacked = sum(page.unpacked for page in looked)
-    assert unpacked == 0 if packing in ("snappy", "none") else 200_000 < unpacked < 220_000
-
-
-@given(st.binary(max_size=200))
-def test_rubbish_in_place_of_a_page_ends(content: bytes) -> None:
-    for most in (len(content), 1 << 40):
-        try:
-            for page in table_sizes.pages(io.BytesIO(content), 0, most):
-                assert min(page.packed, page.unpacked) >= 0
-        except (ValueError, KeyError):
-            pass
-
-
-@pytest.mark.parametrize("kind", ["stream.arrow", "file.arrow"])
-@pytest.mark.parametrize("packing", ["zstd", "lz4"])
-def test_a_packed_batch_is_not_unpacked_if_it_is_a_bomb(
-    monkeypatch: pytest.MonkeyPatch, kind: str, packing: str
-) -> None:
-    small, large = pa.array([b"small"]), pa.array([bytes(4_000_000)])
-    stream = io.BytesIO()
-    new = pa.ipc.new_stream if kind.startswith("stream") else pa.ipc.new_file
-    names = pa.array(["x"]).dictionary_encode()
-    schema = pa.schema([("name", names.type), ("image", pa.binary())])
-    with new(stream, schema, options=pa.ipc.IpcWriteOptions(compression=packing)) as writer:
-        for images in (small, large, small):
-            writer.write_batch(pa.record_batch([names, images], schema=schema))
-    content = stream.getvalue()
-    assert len(content) < 50_000
-    assert codes(listed(content, kind)) == ["ok"] * 3
-    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 3_000_000)
-    monkeypatch.setattr(image_tables, "BOMB_RATIO", 20)
-    sources = listed(content, kind)
-    assert codes(sources) == (["ok", "too_large"] if kind.startswith("stream") else ["too_large"])
-    assert sources[-1].path == f"a.{kind}"
-
-
-def test_views_of_one_value_are_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer = pa.py_buffer(os.urandom(100_000))
-    view = (100_000).to_bytes(4, "little") + buffer[:4].to_pybytes() + bytes(8)
-    column = pa.Array.from_buffers(pa.binary_view(), 1000, [None, pa.py_buffer(view * 1000), buffer])
-    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 1_000_000)
-    sources = listed(written({"image": column}, "stream.arrow", rows=1000), "stream.arrow")
-    assert 200 <= codes(sources).count("ok") < 300
-    assert codes(sources)[-1] == "too_large"
-
-
-def test_only_the_rows_of_a_bomb_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_tables, "_BOMB_BYTES", 500_000)
-    stream = io.BytesIO()
-    table = pa.table({"image": structs([b"first", bytes(1_000_000), b"last"])})
-    pq.write_table(table, stream, row_group_size=1, compression="zstd")
-    assert codes(listed(stream.getvalue(), "parquet")) == ["ok", "too_large", "ok"]
-
-
-@pytest.mark.slow
-def test_a_bomb_takes_little_memory(tmp_path: Path, tiny: str) -> None:
-    """120 MB that 16 rows refer to, and 60 MB that 1,000 do, in 4 kB each."""
-    program = (
-        "import sys; from dinoclassify.cli import run; code = run(sys.argv[1:]);"  # getrusage counts the parent, too
-        "print(code, open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
-    )
-    for megabytes, rows in ((120, 16), (60, 1000)):
-        (tmp_path / "bomb.parquet").write_bytes(repeated(bytes(megabytes * 10**6), rows))
-        assert (tmp_path / "bomb.parquet").stat().st_size < 10_000
-        command = ("predict", "bomb.parquet", "--column", "image", "-m", tiny, "-o", "rows.csv", "-j", "1")
-        done = subprocess.run([sys.executable, "-c", program, *command], cwd=tmp_path, capture_output=True, check=True)
-        code, kilobytes = map(int, done.stdout.split())
-        assert code == 3
-        assert kilobytes < 1_000_000
-        assert (tmp_path / "rows.csv").read_text().count("too_large") >= rows - 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -245,7 +81,7 @@ def test_a_table_without_rows_has_no_images(kind: str) -> None:
         ("image.bytes", "has no column image.bytes; choose one with --column: image, label, odd"),
     ],
 )
-def test_a_column_that_holds_no_images_is_said(column: str, message: str, kind: str) -> None:
+def test_a_column_without_images_is_refused_with_the_choices(column: str, message: str, kind: str) -> None:
     content = written({"image": structs([b"x"]), "label": [1], "odd": [{"text": "x"}]}, kind)
     with pytest.raises(UsageError) as caught:
         listed(content, kind, column)
@@ -260,7 +96,7 @@ def test_columns_may_have_dots_in_their_names() -> None:
 
 
 @pytest.mark.parametrize("kind", ["stream.arrow", "file.arrow"])
-def test_packed_arrow_files_are_read(kind: str) -> None:
+def test_compressed_arrow_files_are_read(kind: str) -> None:
     table, stream = pa.table({"image": structs(IMAGES)}), io.BytesIO()
     new = pa.ipc.new_stream if kind.startswith("stream") else pa.ipc.new_file
     with new(stream, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
@@ -289,7 +125,7 @@ def large_table(path: Path, kind: str) -> Iterator[Callable[[str], BinaryIO]]:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "file.arrow"])
-def test_only_that_column_is_read_and_memory_stays_flat(tmp_path: Path, kind: str) -> None:
+def test_only_the_image_column_is_read_and_memory_stays_flat(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"
     with large_table(path, kind) as open_file:
         before, most = pa.total_allocated_bytes(), 0
@@ -301,14 +137,14 @@ def test_only_that_column_is_read_and_memory_stays_flat(tmp_path: Path, kind: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_come_while_the_table_is_still_read(tmp_path: Path, kind: str) -> None:
+def test_images_arrive_while_the_table_is_still_being_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"
     with large_table(path, kind) as open_file:
         assert next(images_of(str(path), "image", open_file, SIGNATURE)).path == f"{path}!0"
         assert open_file("").count < 8_000_000  # type: ignore[attr-defined]  # a Counted
 
 
-def test_of_a_stream_that_is_cut_short_the_rest_is_read() -> None:
+def test_rows_before_the_cut_of_a_stream_are_read() -> None:
     content = written({"image": structs(IMAGES)}, "stream.arrow")
     sources = listed(content[: len(content) // 2], "stream.arrow")
     assert 10 < len(sources) < 50
@@ -317,7 +153,7 @@ def test_of_a_stream_that_is_cut_short_the_rest_is_read() -> None:
     assert codes(sources[-1:]) == ["decode_error"]
 
 
-def test_a_stream_that_is_cut_between_two_batches_is_not_whole() -> None:
+def test_a_stream_cut_between_two_batches_is_truncated() -> None:
     content = written({"image": structs(IMAGES)}, "stream.arrow")
     sources = listed(content[:-8], "stream.arrow")
     assert [source.content for source in sources[:-1]] == IMAGES
@@ -326,7 +162,7 @@ def test_a_stream_that_is_cut_between_two_batches_is_not_whole() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("length", [0, 3, 20, 1000])
-def test_a_table_that_is_cut_short_is_one_row(kind: str, length: int) -> None:
+def test_a_truncated_table_gives_one_failed_row(kind: str, length: int) -> None:
     content = written({"image": structs(IMAGES)}, kind, rows=100)
     (source,) = listed(content[:length], kind)
     assert isinstance(source.content, Failure)
@@ -335,7 +171,7 @@ def test_a_table_that_is_cut_short_is_one_row(kind: str, length: int) -> None:
     assert "\n" not in source.content.message
 
 
-def test_of_a_damaged_parquet_table_the_rows_before_are_read() -> None:
+def test_rows_before_the_damage_in_parquet_are_read() -> None:
     stream = io.BytesIO()
     table = pa.table({"image": structs(IMAGES)})
     pq.write_table(table, stream, row_group_size=10, compression="none", use_dictionary=False)
@@ -348,7 +184,7 @@ def test_of_a_damaged_parquet_table_the_rows_before_are_read() -> None:
     assert (sources[-1].path, *codes(sources[-1:])) == ("a.parquet", "decode_error")
 
 
-def test_damaged_lengths_in_arrow_lead_nowhere() -> None:
+def test_damaged_lengths_in_arrow_are_a_decode_error() -> None:
     content = written({"image": pa.array([b"a" * 100, b"b" * 100])}, "stream.arrow")
     lengths = b"".join(number.to_bytes(4, "little") for number in (0, 100, 200))
     assert content.count(lengths) == 1
@@ -365,18 +201,18 @@ def test_damaged_counts_in_arrow_do_not_end_the_process() -> None:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
-def test_what_is_no_table_is_a_row(kind: str) -> None:
+def test_a_file_that_is_not_a_table_gives_one_failed_row(kind: str) -> None:
     assert codes(listed(b"\xff\xd8\xff\xe0" * 1000, kind)) == ["decode_error"]
 
 
-def test_a_table_that_is_not_there_has_vanished(tmp_path: Path) -> None:
+def test_a_missing_table_has_vanished(tmp_path: Path) -> None:
     for path, code in ((tmp_path / "a.parquet", "vanished"), (tmp_path, "unreadable")):
         (source,) = images_of(str(path), "image", io.FileIO, SIGNATURE)
         assert isinstance(source.content, Failure)
         assert (source.path, source.content.code) == (str(path), code)
 
 
-def test_a_connection_that_is_lost_is_a_row() -> None:
+def test_a_lost_connection_gives_a_failed_row() -> None:
     class Lost(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell() > 15_000:
@@ -392,11 +228,11 @@ def test_a_connection_that_is_lost_is_a_row() -> None:
 @pytest.mark.parametrize(
     ("path", "table"), [("a.parquet", True), ("A.ARROW", True), ("s3://b/a.parquet", True), ("a.csv", False)]
 )
-def test_tables_are_known_by_their_suffix(path: str, table: bool) -> None:
+def test_tables_are_recognised_by_their_suffix(path: str, table: bool) -> None:
     assert is_table(path) == table
 
 
-def test_the_tables_in_a_folder_come_by_name(tmp_path: Path) -> None:
+def test_tables_of_a_folder_are_sorted_by_name(tmp_path: Path) -> None:
     names = [
         "data/test-00000-of-00001.parquet",
         "data/train-00000-of-00002.parquet",
@@ -420,7 +256,7 @@ def test_the_tables_in_a_folder_come_by_name(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_that_cannot_be_read_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_listed_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").touch()
     (tmp_path / "closed").mkdir()
     scandir = os.scandir

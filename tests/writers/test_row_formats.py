@@ -16,8 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinoclassify.discovery.location import absolute_path
-from dinoclassify.messages import printable
 from dinoclassify.types.prediction import Failure, Label, Prediction
 from dinoclassify.writers.formats.base import Lines
 from dinoclassify.writers.formats.columns import columns, json_object, record
@@ -73,7 +71,7 @@ def test_rows_are_read_as_they_were_written(
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @given(predictions=PREDICTIONS)
-def test_a_spreadsheet_finds_no_formula(separator: str, predictions: list[Prediction]) -> None:
+def test_no_cell_is_a_spreadsheet_formula(separator: str, predictions: list[Prediction]) -> None:
     """Whatever it is told that separates fields, and whether or not it takes quotes for such within a cell."""
     lines = ExcelLines(3)
     text = b"".join(map(lines.line, predictions)).decode()
@@ -84,7 +82,7 @@ def test_a_spreadsheet_finds_no_formula(separator: str, predictions: list[Predic
 
 
 @given(PREDICTIONS)
-def test_csv_through_pandas(predictions: list[Prediction]) -> None:
+def test_csv_survives_pandas(predictions: list[Prediction]) -> None:
     table = pd.read_csv(io.BytesIO(as_csv(predictions, 3)), dtype=str, keep_default_na=False)
     assert list(table) == list(columns(3))
     expected = [["" if v is None else str(v) for v in record(one, 3).values()] for one in predictions]
@@ -93,7 +91,7 @@ def test_csv_through_pandas(predictions: list[Prediction]) -> None:
 
 
 @given(PREDICTIONS)
-def test_csv_numbers_are_numbers(predictions: list[Prediction]) -> None:
+def test_scores_in_csv_are_numbers(predictions: list[Prediction]) -> None:
     table = pd.read_csv(io.BytesIO(as_csv(predictions, 1)), keep_default_na=False, na_values={"score": "", "size": ""})
     for score, prediction in zip(table["score"], predictions, strict=True):
         assert pd.isna(score) if prediction.score is None else score == pytest.approx(prediction.score, rel=1e-5)
@@ -112,7 +110,7 @@ def test_jsonl_is_strict_and_complete(predictions: list[Prediction]) -> None:
 
 
 @given(PREDICTIONS)
-def test_jsonl_through_pandas(predictions: list[Prediction]) -> None:
+def test_jsonl_survives_pandas(predictions: list[Prediction]) -> None:
     table = pd.read_json(io.BytesIO(as_jsonl(predictions, 1)), lines=True, dtype=False)
     assert table["path"].tolist() == [prediction.path for prediction in predictions]
     labels = [None if pd.isna(label) else label for label in table["label"]]
@@ -122,7 +120,7 @@ def test_jsonl_through_pandas(predictions: list[Prediction]) -> None:
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 @settings(max_examples=25)
 @given(PREDICTIONS)
-def test_jsonl_through_jq(predictions: list[Prediction]) -> None:
+def test_jsonl_survives_jq(predictions: list[Prediction]) -> None:
     done = subprocess.run(
         ["jq", "-e", "-c", "[.path, .label, .error]"], input=as_jsonl(predictions, 1), capture_output=True, check=True
     )
@@ -131,7 +129,7 @@ def test_jsonl_through_jq(predictions: list[Prediction]) -> None:
 
 
 @given(st.binary(min_size=1).filter(lambda name: b"\0" not in name))
-def test_paths_that_are_not_utf8_stand_exactly_in_json(name: bytes) -> None:
+def test_paths_that_are_not_utf8_are_exact_in_json(name: bytes) -> None:
     path = os.fsdecode(name)
     row = json.loads(as_jsonl([Prediction(path, "ok", (Label("x", 0, 1.0),))], 1))
     assert os.fsencode(row["path"]) == name if "path_b64" not in row else base64.b64decode(row["path_b64"]) == name
@@ -144,19 +142,19 @@ def test_a_path_that_is_not_utf8_shows_its_bytes() -> None:
     assert "path_b64" not in json_object(Prediction("café.jpg", "ok"), 1)
 
 
-def test_columns_are_those_of_the_contract() -> None:
+def test_columns_are_as_documented() -> None:
     assert list(columns(1)) == ["path", "status", "label", "score", "index", "error_code", "error", "size", "mtime_ns"]
     middle = ["label", "score", "index", "label_2", "score_2", "index_2", "label_3", "score_3", "index_3"]
     assert list(columns(3))[2:11] == middle
 
 
-def test_scores_have_six_digits() -> None:
+def test_scores_have_six_significant_digits() -> None:
     answered = Prediction("x", "ok", (Label("a", 1, 0.123456789), Label("b", 2, 1.23456789e-5)))
     assert record(answered, 2)["score"] == 0.123457
     assert record(answered, 2)["score_2"] == 1.23457e-05
 
 
-def test_json_of_one_rank_and_of_many() -> None:
+def test_json_lists_more_ranks_under_top() -> None:
     answered = Prediction("x", "ok", (Label("a", 1, 0.5), Label("b", 2, 0.25)), size=10, mtime_ns=20)
     flat = {"path": "x", "status": "ok", "label": "a", "score": 0.5, "index": 1}
     rest = {"error_code": None, "error": None, "size": 10, "mtime_ns": 20}
@@ -173,7 +171,7 @@ def test_json_of_one_rank_and_of_many() -> None:
     }
 
 
-def test_golden_csv() -> None:
+def test_csv_is_written_byte_for_byte_as_documented() -> None:
     predictions = [
         Prediction("a.jpg", "ok", (Label("tench, Tinca tinca", 0, 0.9), Label('"x"', 7, 0.05)), size=1, mtime_ns=2),
         Prediction("b\n.jpg", "failed", failure=Failure("not_image", "the file is empty"), size=0, mtime_ns=3),
@@ -185,29 +183,10 @@ def test_golden_csv() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("path", "absolute"),
-    [
-        ("./a//b/../c.jpg", "/here/a/c.jpg"),
-        ("/a/./c.jpg", "/a/c.jpg"),
-        ("../c.jpg", "/c.jpg"),
-        ("./b//a.zip!d//c.jpg", "/here/b/a.zip!d//c.jpg"),
-        ("a.zip!./../c.jpg", "/here/a.zip!./../c.jpg"),
-        ("s3://bucket/a//c.jpg", "s3://bucket/a//c.jpg"),
-    ],
-)
-def test_the_absolute_path_of_an_input(path: str, absolute: str) -> None:
-    assert absolute_path(path, "/here") == absolute
-
-
-def test_names_of_real_files_come_back(tmp_path: Path) -> None:
+def test_names_of_real_files_survive(tmp_path: Path) -> None:
     names = [b"bad\xff\xfe.jpg", b"new\nline", b"cr\r", b"tab\t", b"\x1b[31m", b"=1+1.jpg", b"NA", b" x ", b"e\xcc\x81"]
     for name in names:
         (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))).touch()
     rows = [json.loads(as_jsonl([Prediction(path, "ok")], 1)) for path in sorted(os.listdir(tmp_path))]
     back = [base64.b64decode(row["path_b64"]) if "path_b64" in row else row["path"].encode() for row in rows]
     assert sorted(back) == sorted(names)
-
-
-def test_text_for_a_terminal() -> None:
-    assert printable(os.fsdecode(b"\xff\xfe\n\x1b[31m.jpg") + "\ud800") == r"\xff\xfe\n\x1b[31m.jpg\ud800"

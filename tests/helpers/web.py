@@ -1,0 +1,17 @@
+"""Reads of one URL."""
+
+import asyncio
+
+from dinoclassify.storage.remote import object_store
+from dinoclassify.types.prediction import Failure
+from dinoclassify.types.source import ByteRange, Source
+
+
+def read(url: str, content: ByteRange | None = None, *, private: bool = True) -> Source:
+    return asyncio.run(object_store.read(Source(url, content), private=private))
+
+
+def failure(url: str, content: ByteRange | None = None, *, private: bool = True) -> Failure:
+    result = read(url, content, private=private)
+    assert isinstance(result.content, Failure)
+    return result.content
