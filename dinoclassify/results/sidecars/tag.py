@@ -128,7 +128,7 @@ def sidecar_of(image: str, options: TagOptions, *, named: str | None = None) -> 
 
 
 def _tag(job: Job, options: TagOptions, claims: Claims) -> Action:
-    """Update one sidecar, and return what was done; raises OutputError if the disk is full."""
+    """Update one sidecar, and return what was done; raises _LeaveAlone, or OutputError if the disk is full."""
     row, image, sidecar = job.row, job.image, job.sidecar
     if row.status == "failed" and not options.remove:
         return "nothing"

@@ -119,7 +119,7 @@ def append_entries(path: str, entries: Sequence[Entry], *, key: bytes | None = N
 
 
 def replace_entries(path: str, entries: Sequence[Entry], *, key: bytes | None = None) -> None:
-    """Replace the entries of a journal, which is removed if there are none; raises OutputError if it cannot be."""
+    """Replace the entries of a journal, which is removed if there are none; raises OutputError if that fails."""
     with as_output_errors(path):
         if not entries:
             os.unlink(path)
