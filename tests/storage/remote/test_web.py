@@ -16,7 +16,7 @@ import pytest
 
 from dinoclassify.discovery.discover import discover
 from dinoclassify.errors import UsageError
-from dinoclassify.storage.remote import addresses, block_file, object_store, web
+from dinoclassify.storage.remote import block_file, object_store, web
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Source
 from tests.helpers.servers import Page, Web, web_server
@@ -194,10 +194,10 @@ def test_what_does_not_speak_http_is_not_taken_for_a_refusal(said: bytes, messag
     ],
 )  # fmt: skip
 def test_addresses_that_are_private(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert addresses.is_private(address)
+    assert web.is_private(address)
     for kind in (ipaddress.IPv4Address, ipaddress.IPv6Address):  # as if this version of Python knew nothing
         monkeypatch.setattr(kind, "is_global", True)
-    assert addresses.is_private(address)
+    assert web.is_private(address)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_addresses_that_are_private(address: str, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_addresses_that_are_public(address: str) -> None:
-    assert not addresses.is_private(address)
+    assert not web.is_private(address)
 
 
 def test_five_redirects_are_followed_and_no_more(site: Web) -> None:
