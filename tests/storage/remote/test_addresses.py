@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from dinoclassify.storage.remote import addresses
+from dinoclassify.storage.remote import web
 from dinoclassify.types.prediction import Failure
 from tests.helpers.servers import Page, Web
 from tests.helpers.web import failure
@@ -39,10 +39,10 @@ def test_this_machine_is_not_contacted_under_another_spelling(site: Web, host: s
     ],
 )  # fmt: skip
 def test_private_addresses_are_recognised(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert addresses.is_private(address)
+    assert web.is_private(address)
     for kind in (ipaddress.IPv4Address, ipaddress.IPv6Address):  # as if this version of Python knew nothing
         monkeypatch.setattr(kind, "is_global", True)
-    assert addresses.is_private(address)
+    assert web.is_private(address)
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_private_addresses_are_recognised(address: str, monkeypatch: pytest.Monk
     ],
 )
 def test_public_addresses_are_recognised(address: str) -> None:
-    assert not addresses.is_private(address)
+    assert not web.is_private(address)
