@@ -48,7 +48,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.fixture(autouse=True)
 def _int8_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever processor the tests run on, and though tiny models gain nothing."""
+    """int8 counts as faster, whatever the processor and though tiny models gain nothing."""
     monkeypatch.setattr(int8, "measure_speed", lambda *_: 1.5)
 
 
@@ -130,7 +130,7 @@ def test_sample_is_spread_and_the_same_in_every_run(
 
 
 def test_check_tells_good_networks_from_bad_ones() -> None:
-    """The lower end of the interval decides, of so many images that chance has little say."""
+    """The lower end of the confidence interval decides, on enough images to leave little to chance."""
 
     def passes(share: float) -> float:
         allowed = [miss for miss in range(CHECK + 1) if Verdict(CHECK - miss, CHECK, "bf16").accepted]
@@ -186,7 +186,7 @@ def test_no_check_if_int8_is_not_faster(
 def test_verdict_holds_for_one_processor(
     tiny: str, cache: Path, few: int, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A home may be that of many machines."""
+    """Many machines may share a home folder."""
     pytest.importorskip("nncf")
     classifier = open_model(tiny)
     run_through(Int8Runtime(classifier), random_images(classifier, 3 * few))
@@ -201,7 +201,7 @@ def test_verdict_holds_for_one_processor(
 def test_resume_after_the_verdict_continues_in_int8(
     tiny: str, cache: Path, few: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which comes in the middle of a run: the next one begins in int8."""
+    """The verdict comes in the middle of a run; the next run begins in int8."""
     pytest.importorskip("nncf")
     (tmp_path / "photos").mkdir()
     output = str(tmp_path / "out.csv")

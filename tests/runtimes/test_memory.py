@@ -89,7 +89,7 @@ def test_ordinary_memory_is_used_if_it_cannot_be_pinned(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("at_first", [True, False])
 def test_image_that_cannot_be_recomputed_fails_alone(at_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """cuDNN says so where it has no memory to try its engines in."""
+    """cuDNN reports this if it has no memory to try its engines in."""
     run = runtime(Toy(weight=7e4), "fp16")
     forward = Toy.forward
 

@@ -67,7 +67,7 @@ def test_batches_in_parallel_keep_their_answers(tiny: str) -> None:
 
 @pytest.mark.parametrize("limited", [True, False])
 def test_no_more_threads_than_available_processors(limited: bool, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told so only where it takes more by itself: it may bind threads that were asked for otherwise."""
+    """OpenVINO is given a number only if it would take more: it may bind threads that were asked for."""
     asked: list[dict[str, str]] = []
     real = core()
 

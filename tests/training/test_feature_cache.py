@@ -87,7 +87,7 @@ def test_cached_features_are_not_used_with_other_limits(here: Path, train: Invok
 
 
 def test_stopped_run_keeps_the_features_it_made(here: Path, tiny: str) -> None:
-    """Stopped after some batches: the features of those are kept."""
+    """The run stops after some batches, whose features are kept."""
     from dinoclassify.training.feature_cache import embed_once
 
     paths = sorted(str(path) for path in Path("labelled").rglob("*.png"))

@@ -70,7 +70,7 @@ def test_failed_write_keeps_the_old_model(here: Path, train: Invoke, monkeypatch
 
 @pytest.mark.parametrize("moment", [1, 2, 3])
 def test_model_survives_a_stop_or_kill_at_each_rename(here: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
-    """Where two names cannot be exchanged at once: an end, and a kill, before each of the renames."""
+    """Two names cannot be exchanged at once here: the run is stopped, then killed, before each rename."""
     monkeypatch.setattr("dinoclassify.storage.rename.exchange", lambda *_: False)
     rename = os.rename
 

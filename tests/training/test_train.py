@@ -171,7 +171,7 @@ def digits(folder: Path) -> tuple[list[str], npt.NDArray[np.intp]]:
 
 @pytest.mark.slow
 def test_digits_are_learned_better_than_by_the_usual_methods(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """On a quarter held out: better than untuned and than 5 nearest neighbours, and the same by transformers."""
+    """A quarter is held out: better than an untuned head and 5 nearest neighbours, and the same by transformers."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
     from sklearn.neighbors import KNeighborsClassifier

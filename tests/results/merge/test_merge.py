@@ -85,7 +85,7 @@ def test_rows_kept_from_earlier_runs_come_first(here: Path) -> None:
 
 
 def test_stale_row_of_another_shard_is_a_duplicate(here: Path) -> None:
-    """As it is when a part was once made with another N, and then gone on with."""
+    """This happens if a part was begun with another number of shards and then resumed."""
     [stale] = [row for row in TWENTY if row.path in Shard(1, 2)][:1]
     parts = [
         write_shard(here, TWENTY, Shard(1, 2)),

@@ -26,7 +26,7 @@ def chromium() -> Iterator[Page]:
 
 @pytest.fixture
 def page(chromium: Page) -> Iterator[Page]:
-    """A tab, as wide as a desk; whatever a test does, nothing is complained of, and nothing is asked of a network."""
+    """A tab of desktop width; the test fails if the page logs an error or asks the network for anything."""
     chromium.look(1280, 900)
     yield chromium
     assert chromium.complaints == []

@@ -79,7 +79,7 @@ def test_existing_keyword_is_neither_doubled_nor_removed() -> None:
 
 
 def without_record(content: bytes) -> bytes:
-    """The file as an editor leaves it that knows no namespace but its own, and has all in one Description."""
+    """The file as saved by an editor that drops unknown namespaces and has one Description."""
     root = ET.fromstring(content)
     descriptions = root.findall(f".//{{{RDF}}}RDF/{{{RDF}}}Description")
     for description in descriptions:
@@ -161,7 +161,7 @@ WORDS = st.sampled_from(["tench", "carp", "people|Ann", "R&B", "Füße", "שלו
 
 @st.composite
 def sidecars(draw: st.DrawFn) -> bytes:
-    """XMP of many hands."""
+    """XMP in the styles of many programs."""
     end = draw(st.sampled_from(["\n", "\r\n", ""]))
     step = draw(st.sampled_from([" ", "  ", "\t"])) if end else ""
     rdf = draw(st.sampled_from(["rdf", "r"]))

@@ -59,7 +59,7 @@ def test_moved_journal_only_narrows_modes_and_reports_the_rest(
     had: int, has: int, gets: int, told: list[str], here: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """As on a card that has another mount point now: owners and modes of its journal may be anybody's."""
+    """As on a card with a new mount point: the owners and modes in its journal may come from anybody."""
     write_rows("labels.csv", [row_of(image("photos/x.jpg"))])
     os.chmod("photos/x.jpg", had)
     monkeypatch.setattr(
@@ -116,7 +116,7 @@ def test_attributes_that_cannot_be_restored_are_reported_once(
 
 
 def test_undo_does_not_change_the_mode_of_a_link_target(here: Path) -> None:
-    """Who may write to the folder could otherwise have root change any file."""
+    """Otherwise anybody who may write to the folder could make root change any file."""
     write_rows("labels.csv", [row_of(image("x.jpg"))])
     assert run(["sort", "labels.csv", "--into", "sorted", "--mode", "move", "-q"]) == 0
     os.chmod(image("victim"), 0o600)

@@ -66,7 +66,7 @@ def test_failed_raw_goes_along_with_its_jpeg(mode: Mode, is_stdin: bool, here: P
 
 
 def test_shot_without_any_label_goes_to_the_failed_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whether all its rows did, or the one that it has; not if one has a label and no place."""
+    """Whether all its rows failed or its only one; but not if a row has a label that goes nowhere."""
     for name in ("a/x.cr2", "a/x.jpg", "b/x.jpg", "b/x.cr2", "a/z.cr2", "a/z.jpg", "y.jpg"):
         image(name)
     rows = [failed_row(path) for path in ("a/x.jpg", "b/x.jpg", "a/z.cr2", "y.jpg", "a/x.cr2")]

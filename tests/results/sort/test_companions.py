@@ -170,7 +170,7 @@ def test_long_names_are_shortened_alike_for_image_and_companions(here: Path) -> 
 
 
 def test_resume_takes_no_companion_out_of_the_sorted_tree(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its image has gone along, and has another name there since."""
+    """The image was moved with it and has since been renamed in the sorted tree."""
     for name in ("1.jpg", "1.cr2", "2.jpg", "2.xmp"):
         image(f"p/{name}")
     write_rows("labels.csv", [row_of("p/1.jpg"), row_of("p/2.jpg")])

@@ -109,7 +109,7 @@ def test_resume_after_a_kill_with_a_file_at_the_label_folder(sorted_folder: Path
 
 
 def test_resume_does_not_complete_a_void_move(here: Path) -> None:
-    """A stranger's file of the same content has taken the name: the image is not removed because of it."""
+    """Another file of the same content has taken the name: the image must not be removed because of it."""
     image("sorted/dog/x.jpg", "same")
     image("x.jpg", "same")
     move = {

@@ -169,7 +169,7 @@ def test_adding_to_a_foreign_journal_does_not_make_it_own(here: Path, invoke: In
 
 
 def test_resume_with_a_foreign_journal_removes_no_image(here: Path, invoke: Invoke) -> None:
-    """A stranger who knows the content of a file could otherwise have it removed."""
+    """Otherwise anybody who knows the content of a file could have it removed."""
     image("precious.jpg", "known")
     image("sorted/dog/x.jpg", "known")
     foreign(journal_entry("move", here / "precious.jpg", "dog/x.jpg"))

@@ -70,7 +70,7 @@ def test_undo_dry_run_lists_what_it_would_do(here: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_sorted_tree_renamed_to_the_source_folder_keeps_its_images(ended: bool, here: Path) -> None:
-    """Then source and target are one file, of which neither may go because the other is there."""
+    """Source and target are then one file, which must not be removed as a copy of itself."""
     sort([row_of(image("old/dog/x.jpg"))], "move", into="new")
     os.rmdir("old/dog")
     os.rmdir("old")
