@@ -1,4 +1,4 @@
-"""A runtime that names the level of grey of an image, so that one can tell whose answer is whose."""
+"""Tiny preprocessing and a runtime that shows which image each prediction belongs to."""
 
 from collections.abc import Iterator
 
@@ -15,13 +15,11 @@ from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import Source
 
 TINY = Preprocessing(resize=(8, 8), crop=None, resample=0, mean=(0.0,) * 3, std=(1.0,) * 3)
-
-
 LABELS = [f"level {level}" for level in range(256)]
 
 
 class Levels:
-    """A runtime that names an image's first grey: whose answer is whose can then be told."""
+    """A runtime whose label is the grey level of the first pixel, so that each prediction shows its image."""
 
     name, device, batch_size, outputs = "levels", "cpu", 4, 256
     precision: Precision = "fp32"

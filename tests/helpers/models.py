@@ -1,4 +1,4 @@
-"""A cache of the hub, and what is said of a model that is refused."""
+"""A hub cache with a model in it, and the message of a model that is refused."""
 
 import shutil
 from pathlib import Path
@@ -10,8 +10,6 @@ from dinoclassify.models.names import KNOWN
 from dinoclassify.models.open import open_model
 
 SMALL = KNOWN["small"].hub_id
-
-
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
