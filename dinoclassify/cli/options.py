@@ -70,6 +70,8 @@ def _row_limit(text: str) -> RowLimit:
     raise typer.BadParameter(f"{text} is neither a number nor a percentage from 0% to 100%.")
 
 
+_ROW_LIMIT: dict[str, Any] = {"parser": _row_limit, "metavar": "N|P%"}
+
 Paths = Annotated[
     list[str] | None,
     typer.Argument(
@@ -182,10 +184,7 @@ Resume = Annotated[
 RetryFailed = Annotated[bool, _output("--retry-failed", help="With --resume: also redo the rows that failed.")]
 Prune = Annotated[bool, _output("--prune", help="With --resume: drop the rows of files that are certainly gone.")]
 MaxPrune = Annotated[
-    RowLimit | None,
-    _output(
-        parser=_row_limit, metavar="N|P%", help="With --prune: drop at most this many rows; by default half of them."
-    ),
+    RowLimit | None, _output(**_ROW_LIMIT, help="With --prune: drop at most this many rows; by default half of them.")
 ]
 ErrorsTo = Annotated[
     str | None, _output(metavar="FILE", help="Write the paths of failed rows, as a list for --files-from.")
@@ -288,10 +287,7 @@ Gpus = Annotated[
 
 Wait = Annotated[bool, _run("--wait", help="Wait for another run that writes the same, rather than exit with 11.")]
 MaxFailures = Annotated[
-    RowLimit | None,
-    _run(
-        parser=_row_limit, metavar="N|P%", help="Stop when more rows of FILE fail, and leave it as it was: exit code 7."
-    ),
+    RowLimit | None, _run(**_ROW_LIMIT, help="Stop when more rows of FILE fail, and leave it as it was: exit code 7.")
 ]
 Strict = Annotated[bool, _run("--strict", help="Stop at the first row that fails: --max-failures 0.")]
 Progress = Annotated[
