@@ -23,14 +23,14 @@ def show(evaluation: Evaluation) -> None:
     print_table(_headlines(evaluation), as_json=False)
     if evaluation.target_precision is not None:
         print_lines(["", _suggestion(evaluation.suggested, evaluation.target_precision)])
-    worst = sorted(evaluation.classes, key=lambda figures: (figures.f1, -figures.images))
+    worst = sorted(evaluation.classes, key=lambda figures: (figures.f1, -figures.pictures))
     more = f"the worst {_FEW} of {len(worst):,}; --csv prints all" if len(worst) > _FEW else "worst first"
     _titled(
         f"Classes, {more}",
         [
             {
                 "class": name(figures.index),
-                "pictures": figures.images,
+                "images": figures.pictures,
                 "precision": f"{figures.precision:.4f}",
                 "recall": f"{figures.recall:.4f}",
                 "F1": f"{figures.f1:.4f}",
@@ -45,7 +45,7 @@ def show(evaluation: Evaluation) -> None:
         _titled(
             "Confused most often",
             [
-                {"true": name(truth), "predicted": name(guess), "pictures": evaluation.confusions[truth, guess]}
+                {"true": name(truth), "predicted": name(guess), "images": evaluation.confusions[truth, guess]}
                 for truth, guess in confused[:_WORST]
             ],
         )

@@ -57,7 +57,7 @@ class Report:
     """All results; ``stages`` and ``bottleneck`` are those of dinoclassify with its default runtime."""
 
     machine: str
-    images: str
+    pictures: str  # the key that the JSON has for a line on the images
     figures: list[Figure]
     ratios: dict[str, float]
     stages: dict[Stage, float]
@@ -70,7 +70,7 @@ class Report:
         shares = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in self.stages.items())
         return [
             self.machine,
-            self.images,
+            self.pictures,
             *(f"{name}: {ratio:.2f}" for name, ratio in self.ratios.items()),
             f"time: {shares}; most of it in {self.bottleneck}: {self.advice}",
             *self.notes,
@@ -113,7 +113,7 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
             contestant.rates.append(contestant.run())
     return Report(
         machine=_machine(devices[0]),
-        images=f"{len(files)} images of {_megapixels(files):.1f} megapixels, {flops / 1e9:.1f} GFLOP each",
+        pictures=f"{len(files)} images of {_megapixels(files):.1f} megapixels, {flops / 1e9:.1f} GFLOP each",
         figures=[_figure(contestant) for contestant in contestants],
         ratios=_ratios(contestants, default),
         stages={stage: round(share, 4) for stage, share in stages.shares().items()},

@@ -55,8 +55,8 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        counts = (self.batch_size, self.workers, self.max_pixels)
-        if any(count is not None and count < 1 for count in counts):
+        counts = [self.max_pixels, *(count for count in (self.batch_size, self.workers) if count is not None)]
+        if min(counts) < 1:
             raise UsageError("batch_size, workers and max_pixels must be at least 1")
         if self.timeout <= 0:
             raise UsageError("timeout must be more than 0")

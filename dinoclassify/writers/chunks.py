@@ -35,7 +35,8 @@ CHUNK = 256  # inputs, unless a batch is larger
 _GROUP = 1000  # chunks whose files share a folder; a stream has its own
 _PIECE = re.compile(r"(\d{9,}-[0-9a-f]{16}|stream-[0-9a-f]{16})-(\d{5,})(-last)?")
 _STREAM = "stream-"  # starts the name of a chunk that is one stream
-_CONTENTS = {kind.__name__: kind for kind in (Failure, ByteRange, SequentialContainer)}
+_CONTENTS = {"Failure": Failure, "Span": ByteRange, "Stream": SequentialContainer}  # by their names in files
+_CONTENT_NAMES = {kind: name for name, kind in _CONTENTS.items()}
 _SHARED = "check that all machines share this folder and that no other run writes it; --resume goes on"
 
 
@@ -263,7 +264,7 @@ def _signature(source: Source) -> Signature | None:
 def _as_json(source: Source) -> dict[str, object]:
     content = source.content
     assert not isinstance(content, bytes)  # noqa: S101 - only a reader of archives makes such a source
-    kind = [type(content).__name__, asdict(content)] if content is not None else None
+    kind = [_CONTENT_NAMES[type(content)], asdict(content)] if content is not None else None
     return {"path": source.path, "content": kind, "signature": source.signature, "position": source.position}
 
 

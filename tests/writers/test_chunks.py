@@ -39,6 +39,17 @@ def test_the_sources_of_a_chunk_are_read_as_they_were_written(folder: str) -> No
     assert [source for chunk in chunks for source in read_chunk(plan.work, chunk.name).sources] == sources
 
 
+def test_chunks_have_the_names_that_earlier_versions_gave_them(folder: str) -> None:
+    """Else a run that is resumed after an upgrade reads whole archives again."""
+    sources = [
+        Source("gone.tar.gz", SequentialContainer()),
+        Source("gone.zip!b", ByteRange("gone.zip", 1, 2, 3, "deflated", 4)),
+    ]
+    stream, chunk = plan_chunks(folder).chunks(sources, print)
+    assert stream.name == "stream-0ee4b7dc81b5d0f9"
+    assert chunk.name == "000000001-2df754459fb8ca9f"
+
+
 def test_rows_of_chunks_are_in_the_order_of_the_inputs(folder: str, images: list[str]) -> None:
     with closing(open_folder(folder)) as output:
         plan = plan_chunks(folder)

@@ -36,7 +36,7 @@ class ClassFigures:
 
     label: str
     index: int
-    images: int
+    pictures: int  # the key that the JSON and CSV have for the number of images
     predicted: int
     precision: float
     recall: float

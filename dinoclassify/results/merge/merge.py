@@ -132,7 +132,11 @@ def _row_filter(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Ca
             if doubled is None:
                 return True
             best = table.first("SELECT best FROM paths WHERE path = ?", (shown_path(row.path),))
-            return best is not None and best[0] % len(parts) == rank % len(parts)
+            if best is None:
+                raise UsageError(
+                    f"{parts[rank % len(parts)].name} changed while it was read: merge it when it is finished"
+                )
+            return bool(best[0] % len(parts) == rank % len(parts))
 
         yield is_current
 

@@ -32,7 +32,7 @@ def test_classes_in_csv(here: Path, invoke: Invoke) -> None:
     code, out, _ = invoke("evaluate", "test", "-m", "builtin", "--runtime", "torch", "--csv", "-q")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert code == 0
-    assert list(rows[0]) == ["label", "index", "images", "predicted", "precision", "recall", "f1"]
+    assert list(rows[0]) == ["label", "index", "pictures", "predicted", "precision", "recall", "f1"]
     assert [row["index"] for row in rows] == ["285", "657", "665", "872", "967"]
     assert {row["f1"] for row in rows} == {"1.0"}
 
@@ -126,7 +126,7 @@ def test_no_usable_image_is_reported_and_nothing_drawn(here: Path, tiny: str, in
     Path("t.csv").write_text("path,label\ngone.jpg,goldfish\n")
     table = ("--labels-from", "t.csv", "-m", tiny)
     code, out, err = invoke("evaluate", *table, "--plots", "plots", "--csv")
-    assert (code, out) == (3, "label,index,images,predicted,precision,recall,f1\n")
+    assert (code, out) == (3, "label,index,pictures,predicted,precision,recall,f1\n")
     assert "1 image: 1 failed (1 vanished)" in err
     code, out, _ = invoke("evaluate", *table, "--json")
     assert (code, json.loads(out)["balanced_accuracy"]) == (3, None)

@@ -24,7 +24,7 @@ def test_figures_agree_with_scikit_learn() -> None:
     assert found.balanced_accuracy == pytest.approx(recalls.mean())
     assert found.macro_f1 == pytest.approx(metrics.f1_score(truth, best, labels=occurring, average="macro"))
     expected = metrics.precision_recall_fscore_support(truth, best, labels=occurring)
-    ours = [(one.precision, one.recall, one.f1, one.images) for one in found.classes]
+    ours = [(one.precision, one.recall, one.f1, one.pictures) for one in found.classes]
     assert np.array(ours) == pytest.approx(np.array(expected).T)
     matrix = metrics.confusion_matrix(truth, best, labels=range(8))
     assert found.confusions == {(int(t), int(g)): matrix[t, g] for t, g in zip(*matrix.nonzero(), strict=True)}

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -190,3 +191,18 @@ def test_too_many_parts_for_the_system_limit_are_reported(here: Path) -> None:
     said = subprocess.run([sys.executable, "-c", program, *parts], capture_output=True, text=True, timeout=200)
     assert said.stdout == "so many parts need 550 open files: allow them with ulimit -n 550\n", said.stderr
     assert not Path("out.jsonl").exists()
+
+
+def test_a_part_that_changes_while_it_is_read_ends_the_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that were not there when the parts were compared would be left out without a word."""
+    first = write_part(tmp_path / "a.jsonl", [cat_row("a"), cat_row("b")])
+    second = write_part(tmp_path / "b.jsonl", [cat_row("b"), cat_row("c")])
+
+    def rewrite(rows: Iterator[Prediction]) -> Iterator[Prediction]:
+        write(second, [cat_row("b"), cat_row("new")])
+        yield from rows
+
+    output = tmp_path / "all.jsonl"
+    with pytest.raises(UsageError, match=r"b\.jsonl changed while it was read"):
+        merge([str(first), str(second)], str(output), "jsonl", allow_duplicates=True, progress=rewrite)
+    assert not output.exists()
