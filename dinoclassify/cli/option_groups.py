@@ -115,7 +115,7 @@ class OutputOptions:
         return Limit("0 (--strict)", count=0) if self.strict else self.max_failures
 
     def update(self) -> "UpdateOptions":
-        """Return what becomes of the rows of earlier runs, as `Output` takes it."""
+        """Return the `UpdateOptions` among these options."""
         from dinoclassify.writers.output import UpdateOptions
 
         return UpdateOptions(self.resume, self.fresh, self.retry_failed, self.prune, self.max_prune)

@@ -46,8 +46,8 @@ def load_batches(
 
     For most arguments see `types.run_options.RunOptions`, for ``pinned`` see `decoding.shared_memory.empty`. If the
     preprocessing gives images of different sizes, each is a batch of its own. If ``live``, sources come over time: a
-    batch may be short where a worker would be idle, and `NOTHING_CAME` or `NOT_READY` stands for one that is not ready.
-    Raises UsageError for too few open files, WorkerError if workers cannot start, or keep dying.
+    batch may be short where a worker would be idle, and `NOTHING_CAME` or `NOT_READY` is yielded while the next batch
+    is not ready. Raises UsageError for too few open files, WorkerError if workers cannot start, or keep dying.
     """
     if preprocessing.output_size is None:
         batch_size = 1

@@ -48,7 +48,10 @@ class Plan:
 
     @property
     def has_room(self) -> bool:
-        """Whether another list fits: there are `PREFETCH`, and more where `IN_FLIGHT` remote images are read ahead."""
+        """Whether another list fits.
+
+        Up to `PREFETCH` lists do, and more lists of remote images until `IN_FLIGHT` images are queued behind them.
+        """
         if len(self._tasks) < PREFETCH:
             return True
         ahead = sum(len(task.sources) for task in islice(self._tasks, PREFETCH, None))
@@ -69,7 +72,7 @@ class Plan:
         self._tasks.append(Task(sources))
 
     def finish_first(self, part: Batch) -> Batch | None:
-        """Take the result of the first task; gives the batch that it completes, if it does."""
+        """Take the result of the first task; returns the batch that it completes, if it does."""
         task = self._tasks.popleft()
         self._parts.append(part)
         if not task.ends_batch:

@@ -80,7 +80,7 @@ def open_list_pipe(context: BaseContext) -> "tuple[Connection[object, list[Sourc
 
 @contextmanager
 def start_errors() -> Iterator[None]:
-    """Raise an error that keeps a process, or a thread for it, from starting as a WorkerError: one line with a cure."""
+    """Turn an error in starting a process, or a thread for it, into a one-line WorkerError that names a cure."""
     try:
         yield
     except (OSError, RuntimeError) as error:

@@ -1,8 +1,8 @@
 """A worker: a process that decodes, and another in its place when it dies.
 
-Each process has a DataLoader of its own: a killed process may leave behind a lock it held or half a message, and so
-harms no other. Lists of sources reach it through a separate pipe: a DataLoader asks for the next list before it returns
-a result, so that a list which is still to come would hold up results.
+Each process has a DataLoader of its own: whatever a killed process leaves behind, a held lock or half a message, cannot
+harm another. Lists of sources reach it through a separate pipe: a DataLoader asks for the next list before it returns a
+result, so that a list which is still to come would hold up results.
 
 The process notes in shared memory which image it is decoding. When it dies, another process takes its place and tries
 that image again, alone; an image that ends this process too is given up. An image that takes too long is given up at
@@ -235,13 +235,14 @@ class Worker:
 def watchdog(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
     """Kill workers that hang, as long as the block lasts, and stop all of them at its end or at that of the program.
 
-    The latter matters when a caller still holds rows it has not asked for: Python waits at its exit for all processes.
+    The latter matters when a caller still holds an iterator of rows that it has not exhausted: Python waits at its exit
+    for all processes.
     """
     over, owner = threading.Event(), os.getpid()
     interval = min(timeout / _LOOKS, 1.0)
 
     def look() -> None:
-        while not over.wait(interval):  # time in which this process is stopped as well does not count
+        while not over.wait(interval):  # time while this process itself is suspended does not count
             for worker in workers:
                 worker.look(interval)
 

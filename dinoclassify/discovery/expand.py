@@ -19,7 +19,10 @@ from dinoclassify.types.source import MEMBER, SequentialContainer, Source
 
 
 def expand(location: Location, selector: InputSelector) -> Iterator[Source]:
-    """The images at a location that is no folder; a container that is read from front to back is yielded whole."""
+    """The images at a location other than a folder, a glob, a store or stdin.
+
+    A container that is read from front to back is yielded whole.
+    """
     path = location.path
     if selector.column is not None:
         if not table.is_table(path):

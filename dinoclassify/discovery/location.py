@@ -14,7 +14,7 @@ STDIN = "-"
 
 
 class Kind(Enum):
-    """What a path names. The text of a path shows the first five; `locate` finds the others."""
+    """What a path names. `parse` returns the first five; the others come from `locate`."""
 
     FILE = auto()
     ARCHIVE = auto()
@@ -31,7 +31,8 @@ class Kind(Enum):
 class Location:
     """A path or URL, taken apart.
 
-    ``container`` is the archive or table of an image, and ``name`` its name or row number there; "" for other kinds.
+    ``container`` is the archive or table of an image, and ``name`` its name or row number there; both are empty if the
+    text of the path names none.
     """
 
     path: str

@@ -55,7 +55,7 @@ class SeenFile:
         self.roots: dict[str, Identity] = {}  # the identity of each root when images were last in it
 
     def read(self, output: str) -> dict[str, Seen]:
-        """Read the file, or raise a UsageError; gives the last rows in the output, by absolute path of the image."""
+        """Read the file, or raise a UsageError; returns the last rows in the output, by absolute path of the image."""
         self._path = path = OutputPaths(output).seen
         rows: dict[str, Seen] = {}
         try:

@@ -1,4 +1,4 @@
-"""A folder on this machine -> the images in it, to the bottom, in the order of their names."""
+"""A folder on this machine -> all images below it, in the order of their names."""
 
 import logging
 import os

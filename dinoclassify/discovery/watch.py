@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 PAUSE = 1.0  # seconds between two polls, at least
 SETTLED = 2.0  # seconds without a change after which a file counts as complete
 FIRST_RETRY, LAST_RETRY = 10.0, 3600.0  # seconds until a failed image is tried again; they double each time
-_IDLE = 4  # rest this many times as long as a poll takes: a large tree uses a fifth of a processor
+_IDLE = 4  # the pause after a poll is this many times as long as the poll: a large tree uses a fifth of a processor
 _PASSING = frozenset({"unreadable", "timeout", "out_of_memory"})  # failures that may pass by themselves
 
 
@@ -117,7 +117,7 @@ class Watch:
         return not same_signature(last.signature, new.signature)
 
     def note(self, row: Row) -> None:
-        """Remember the last row of an image, which was written or is not news."""
+        """Remember a row as the last of its image, once it is written or found to be no news."""
         file = self.key(row.path)
         last = self.seen.get(file)
         if self.is_news(row):
@@ -137,7 +137,7 @@ class Watch:
         return last is not None and state is not None and same_signature(last.signature, state.signature)
 
     def forget_absent(self) -> list[Seen]:
-        """Forget the images that are gone; gives their last rows. If one of them returns, it is a new image.
+        """Forget the images that are gone; returns their last rows. If one of them returns, it is a new image.
 
         An image below an unmounted root or an unreachable folder is not gone.
         """

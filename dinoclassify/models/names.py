@@ -54,10 +54,11 @@ class ModelName:
 
 
 def resolve(name: str) -> ModelName:
-    """The model that a user means by ``name``, without the network; raises UsageError if it is no name of a model.
+    """The model that a user means by ``name``, without the network; raises UsageError if ``name`` names none.
 
-    A folder starts like a path (``./x``, ``../x``, ``/x``, ``~/x``), or exists and cannot be a hub id. ``owner/name``
-    always means a hub model, even if a folder of that name exists: else any folder could pose as a known model.
+    The name of a folder starts like a path (``./x``, ``../x``, ``/x``, ``~/x``), or the folder exists and its name has
+    a slash and cannot be a hub id. ``owner/name`` always means a hub model, even if a folder of that name exists: else
+    any folder could pose as a known model.
     """
     if name == BUILTIN:
         return ModelName("builtin", name)

@@ -95,7 +95,7 @@ def _open_optional(
 
 
 def _may_use_openvino() -> bool:
-    """Whether OpenVINO is installed, and does not wait for ever for a thread that cannot be started."""
+    """Whether OpenVINO is installed, and enough threads can be started; otherwise it would hang."""
     if few_processes():
         log.warning("few processes may be started (ulimit -u, or the limit of the container): going on with torch")
         return False

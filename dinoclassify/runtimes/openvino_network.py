@@ -36,7 +36,7 @@ _SILENCED_BY = {"CI": "true", "NNCF_CI": "true"}  # these variables disable thei
 @contextmanager
 def no_telemetry() -> Iterator[None]:
     """Disable telemetry in the block, for imports and calls."""
-    # Without a home they raise: they look there for consent.
+    # They look for consent in the home, and raise if there is none.
     homeless = {"HOME": NO_HOME} if os.path.expanduser("~") == "~" else {}
     before = {name: os.environ.get(name) for name in (*_SILENCED_BY, *homeless)}
     os.environ.update(_SILENCED_BY | homeless)

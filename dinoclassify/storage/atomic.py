@@ -116,9 +116,10 @@ def put_in_place(temporary: str, path: str) -> None:
 
 
 def keep_rights(path: str | int, descriptor: int) -> None:
-    """Give an open file the owner, group, mode and access list of ``path``, a name or descriptor of a regular file.
+    """Give an open file the owner, group, mode and access list of ``path``, a name or descriptor.
 
-    Only root may change owners. If the group cannot be kept, the new group gets no more rights than all others.
+    Nothing changes if ``path`` is missing or is no regular file. Only root may change owners. If the group
+    cannot be kept, the new group gets no more rights than all others.
     """
     before = _regular_file(path)
     if before is None:

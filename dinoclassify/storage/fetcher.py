@@ -61,7 +61,7 @@ class Fetcher:
             room.awaited = True
             try:
                 yield _unpacked(source, self._wait(reading))
-            finally:  # also if the caller stops here; done before the process can be ended
+            finally:  # also if the caller stops early; finished before this process may be told to end
                 self._run(_give_back(room)).result()
 
     def _begin(self, sources: Iterable[Source]) -> None:

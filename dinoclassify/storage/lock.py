@@ -108,7 +108,7 @@ def _take_once_ended(name: str, held: ExitStack) -> _Holder | None:
 
 
 def _take(name: str, held: ExitStack) -> _Holder | None:
-    """Hold the lock until ``held`` is closed; gives the holder if another process has it."""
+    """Hold the lock until ``held`` is closed; returns the holder if another process has it."""
     claim = f"{name.removesuffix('.lock')}.claim"
     with ExitStack() as taken:
         try:
@@ -145,7 +145,7 @@ def _take_claim(name: str, claim: str, taken: ExitStack) -> _Holder | None:
 
 
 def _make_claim(claim: str, taken: ExitStack) -> _Holder | None:
-    """Create the claim, replacing one of a dead process of this host; gives the holder if another process has it."""
+    """Create the claim, replacing one of a dead process of this host; returns the holder if another process has it."""
     lock = SoftFileLock(claim, thread_local=False)
     try:
         lock.acquire(timeout=0)

@@ -1,4 +1,4 @@
-"""The names of an output and of the files that a run keeps beside it. No other module spells them."""
+"""The names of an output's metadata, journal, seen and origin files."""
 
 import os
 import re
@@ -16,13 +16,13 @@ _ENDINGS = re.compile(rf"({'|'.join(map(re.escape, (META, PARTIAL, SEEN, _ORIGIN
 
 @dataclass(frozen=True, slots=True)
 class OutputPaths:
-    """The paths, or URLs, of an output and of what stands beside it."""
+    """The paths, or URLs, of an output and of the files that a run keeps beside it."""
 
     output: str
 
     @classmethod
     def resolved(cls, output: str) -> "OutputPaths":
-        """Return the paths beside the file that ``output`` leads to, if it is a link."""
+        """Return the paths beside ``output``, or beside its target if it is a link."""
         return cls(os.path.realpath(output))
 
     @property
@@ -52,7 +52,7 @@ class OutputPaths:
 
     @property
     def files(self) -> tuple[str, str, str, str]:
-        """The files of a run that ends: the output, its metadata, and the journal with its own."""
+        """The files of a run without ``--watch``: the output, its metadata, the journal and its metadata."""
         return self.output, self.meta, self.journal, self.journal_meta
 
 

@@ -129,7 +129,10 @@ def _signed(batch: Sequence[Source], *, private: bool) -> Iterator[Source]:
 
 
 def signature_of(source: Source, *, private: bool = False) -> Signature:
-    """The signature of a source; (None, None) if it does not exist. ``private``: see `storage.remote.web`."""
+    """The signature of a source; (None, None) if it does not exist or cannot be asked for.
+
+    ``private``: see `storage.remote.web`.
+    """
     if source.signature is not None:
         return source.signature
     return signatures([source], private=private)[0] if is_url(source.path) else file_signature(source.path)

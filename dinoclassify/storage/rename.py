@@ -46,10 +46,10 @@ def rename_to_free(path: str, target: str) -> None:
 
 @contextmanager
 def replacing_folder(folder: str) -> Iterator[str]:
-    """Yield a new folder, which takes the name ``folder`` when the block ends well; otherwise ``folder`` stays.
+    """Yield a new folder, which takes the name ``folder`` if the block succeeds; otherwise ``folder`` does not change.
 
-    Until then it stands beside ``folder``, under a name that nobody can guess. Only one process may do this at a time.
-    Raises OutputError if it cannot be written.
+    Until then it has an unguessable name beside ``folder``. Only one process may do this at a time. Raises OutputError
+    if it cannot be written.
     """
     path = os.path.realpath(folder)  # a link stays one
     above, name = os.path.split(path)
@@ -72,8 +72,9 @@ def replacing_folder(folder: str) -> Iterator[str]:
 def put_folder_in_place(new: str, path: str, aside: str) -> None:
     """Give the folder ``new`` the name ``path``. A folder of that name gets the name ``new``.
 
-    Where the system cannot exchange two names, that folder is called ``aside`` for a moment, and is still so called
-    after a kill: then rename it back to ``path``, if nothing has that name. After an OSError ``path`` is as it was.
+    Where the system cannot exchange two names, that folder has the name ``aside`` for a moment, and keeps it if the
+    process is killed then: rename it back to ``path``, if nothing has that name. After an OSError ``path`` is as it
+    was.
     """
     fsync_path(new)
     if not os.path.lexists(path):

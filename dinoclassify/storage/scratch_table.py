@@ -1,4 +1,4 @@
-"""A SQLite database among the temporary files: it takes no memory, and disappears with the process."""
+"""A SQLite database among the temporary files: it takes little memory, and disappears with the process."""
 
 import sqlite3
 import weakref

@@ -57,7 +57,7 @@ def _parsed(time: str) -> datetime | None:
 
 
 def file_signature(path: str) -> Signature:
-    """The signature of a file; (None, None) if it does not exist."""
+    """The signature of a file; (None, None) if it does not exist or cannot be looked at."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

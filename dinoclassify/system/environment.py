@@ -55,7 +55,7 @@ def available_cpus() -> int:
 def default_workers(*, on_cpu: bool) -> int:
     """How many processes decode by default: half the processors if the model runs ``on_cpu`` too, else all but one.
 
-    The model's own threads want a processor each: half as many workers do not keep them waiting.
+    The model's own threads need a processor each; with half as many workers they do not wait for one.
     """
     cpus = available_cpus()
     return max(1, cpus // 2 if on_cpu else cpus - 1)
@@ -75,7 +75,7 @@ def most_processes() -> int | None:
 
 
 def raise_file_limit(needed: int) -> int:
-    """Raise the limit of open files to ``needed``, if it is lower; gives ``needed``, or the lower limit that stays."""
+    """Raise a lower limit of open files to ``needed``; returns ``needed``, or the lower limit that applies."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return needed

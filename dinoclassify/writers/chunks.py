@@ -4,8 +4,8 @@
     rows/000/000000123-DIGEST-00000        the first piece of its rows, as lines, written whole
     rows/000/000000123-DIGEST-00001-last   its last piece
 
-A chunk that is repeated because a process died has the same inputs, and a piece that is written twice the same rows.
-OutputError is raised for what cannot be written.
+A chunk that is repeated because a process died has the same inputs, and a piece that is written twice has the same
+rows. OutputError is raised for what cannot be written.
 """
 
 import hashlib

@@ -22,7 +22,7 @@ class EarlierRuns(Generic[R]):
     """The rows of earlier runs."""
 
     rows: PreviousRows[R]  # finished rows, then those of the journal
-    finished: int | None  # number of finished rows; None if this run starts a new output
+    finished: int | None  # number of finished rows; None if this run keeps no finished output
     interrupted: bool  # whether this run continues the journal of an interrupted one
 
 

@@ -185,7 +185,7 @@ class Output(Generic[R]):
     def _enter(self, source: Source, before: str) -> str:
         """Return the archive, table or folder of a source; ``before`` is that of the previous source.
 
-        The first readable source in it, or in a folder above it, drops the row that says why it could not be read.
+        The first source found in it, or in a folder above it, drops the row that says why that could not be read.
         """
         container = container_of(source.path)
         above = container or os.path.dirname(source.path.rstrip("/"))

@@ -38,7 +38,7 @@ class FileJournal(Generic[R]):
         self._batch_size = batch_size
 
     def recover(self) -> None:
-        """Remove the journal if a run was killed after it published the rows and before it did so."""
+        """Finish the last step of a run that was killed between publishing the rows and renaming the metadata."""
         if os.path.exists(self._paths.journal_meta):
             with suppress(UsageError):  # `meta` raises it if the journal is needed
                 published = read_meta(self._paths.journal_meta, self.name).get("published")
@@ -60,7 +60,7 @@ class FileJournal(Generic[R]):
             yield from batch
 
     def begin(self, meta: Mapping[str, object]) -> None:
-        """Start an empty journal. At no moment do the metadata stand beside rows of another run."""
+        """Start an empty journal. The metadata never describe rows of another run."""
         self._file.remove()
         write_meta(self._paths.journal_meta, meta, rights_of=self._paths.output)
         self._file.replace((), rights_of=self._paths.output)

@@ -57,7 +57,7 @@ Replaced = Literal["changed", "remade", "all"]
 
 @dataclass(frozen=True, slots=True)
 class PreviousRow:
-    """A row of an earlier run. ``unchanged``: its image is still the same file."""
+    """A row of an earlier run. ``unchanged``: its image has not changed since."""
 
     number: int
     status: Status

@@ -18,11 +18,11 @@ FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0  # seconds between two attempts to write a r
 
 
 class RotatedFile(Generic[R]):
-    """An open file of rows. If it is renamed, removed, truncated or edited, rows go to the file that has its name then.
+    """An open file of rows.
 
-    An obstacle to writing, such as a full disk, is logged once; then rows wait until it is gone. ``trouble`` is the
-    present one, if any. ``on_rotation`` is called after another file was opened or created; again before the next row
-    if it fails.
+    If it is renamed, removed, truncated or edited, later rows go to the file that now has its name. An obstacle to
+    writing, such as a full disk, is logged once; then rows wait until it is gone. ``trouble`` is the present one, if
+    any. ``on_rotation`` is called after another file was opened or created; again before the next row if it fails.
     """
 
     def __init__(self, file: AppendFile[R], on_rotation: Callable[[], None]) -> None:

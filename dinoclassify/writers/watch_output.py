@@ -90,7 +90,7 @@ class FileOutput(Generic[R]):
         return self._rotated.trouble
 
     def open(self, look: Callable[..., Watch], tally: Tally) -> Watch:
-        """Return the images to watch, which ``look`` makes, and count their last rows."""
+        """Create the `Watch` by calling ``look``; count the last rows of its images."""
         self._tally = tally
         seen = {**self._memory.rotated, **self._rows}
         for last in seen.values():
@@ -115,7 +115,7 @@ class FileOutput(Generic[R]):
                 return
 
     def after_look(self) -> None:
-        """Look after the output; called after each look at the folders."""
+        """Check for rotations, and note new roots; called after each poll of the folders, and at SIGHUP."""
         for root, identity in self._images.identities.items():
             if self._memory.roots.get(root) != identity:
                 self._memory.add_root(root, identity)
@@ -152,7 +152,7 @@ class FileOutput(Generic[R]):
     def _read(self, known: Mapping[str, Seen]) -> tuple[dict[str, Seen], dict[str, str]]:
         """Return the last row of each image, by absolute path, and the paths of failed images as rows name them.
 
-        ``known`` is what is remembered of images: rows of unreadable images lack the signature that this has.
+        ``known`` is what is remembered of images: it has the signatures that rows of unreadable images lack.
         """
         rows: dict[str, Seen] = {}
         failed: dict[str, str] = {}

@@ -60,7 +60,7 @@ def with_progress(
     done: Callable[[], int] | None = None,
     total: Callable[[], int] | None = None,
 ) -> Iterator[T]:
-    """Return the same items; if ``messages`` want a bar, it moves on after the caller has dealt with each.
+    """Return the same items; if ``messages`` want a bar, it advances when the caller asks for the next item.
 
     ``done`` returns how many images are done, by default one for each item. ``total`` counts all images, in a thread of
     its own.

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 
 def write_rows(open_job: "Callable[[], Job[R]]", request: Request) -> int:
-    """Write one row for each input, and metadata beside a file. Opens the model when there is an input for it.
+    """Write one row for each input, and metadata beside a file. Returns the exit code.
 
-    Returns the exit code.
+    Opens the model once the run is known to have inputs.
     """
     inputs, target, options = request.inputs, request.target, request.output_options
     tally, stages, disks = Tally(options.failure_limit), StageTimer(), dict[int, str]()

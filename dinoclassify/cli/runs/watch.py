@@ -107,7 +107,7 @@ def watch_rows(open_job: "Callable[[], Job[R]]", request: Request, status: str |
                 _watch(job, origin, request, output, tally, hang_ups, status)
         except Stopped as stop:
             if not tally.total:
-                log.info("%s", stop)  # with rows, `_watch` has said it
+                log.info("%s", stop)  # if there are rows, `_watch` has already reported it
             return 0
     return exit_code(tally)
 
@@ -181,7 +181,7 @@ def _watch(
 
 
 def _rest(output: "WatchOutput[R]", hang_ups: SimpleQueue[None], beat: Callable[[], None], seconds: float) -> None:
-    """Wait until the next look at the folders; look after the output first, and again at each SIGHUP."""
+    """Wait until the next look at the folders; call `after_look` first, and again at each SIGHUP."""
     output.after_look()
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:

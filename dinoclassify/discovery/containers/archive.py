@@ -1,7 +1,7 @@
 """The images in an archive, without unpacking it: nothing of it is ever written to a disk.
 
 An archive on this machine and a zip anywhere are indexed: their headers are read, and each image is a `ByteRange` for
-the workers to read. A compressed tar and a tar far away are read from front to back, with one image in memory at a
+the workers to read. A compressed tar and a remote tar are read from front to back, with one image in memory at a
 time. A member that cannot be read is a `Source` with its `Failure`. A broken archive is one more source, under the
 path of the archive.
 """
@@ -50,7 +50,7 @@ def is_archive(path: str) -> bool:
 
 
 def is_streamed(path: str, *, remote: bool) -> bool:
-    """Whether an archive is read from front to back. A tar far away is: each of its headers would be a request."""
+    """Whether an archive is read from front to back. Remote tars are, because each header would be a request."""
     kind = _format_of(path)
     return kind is not None and kind.stream is not None and (remote or kind.read is kind.stream)
 

@@ -8,7 +8,9 @@ from dinoclassify.messages import first_line
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import MOST_BYTES, ByteRange
 
-BOMB_RATIO = 200  # content this many times as large as the bytes read for it is a decompression bomb
+# Content this many times as large as the bytes read for it, and larger than its format's `BOMB_BYTES`, is a
+# decompression bomb.
+BOMB_RATIO = 200
 
 NOT_AN_ARCHIVE = Failure("unreadable", "what should be its archive is none")
 
@@ -44,7 +46,7 @@ class ArchiveFormat:
 
 
 class BrokenError(Exception):
-    """Ends the reading of a container before its end."""
+    """A container cannot be read to its end."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -61,14 +63,14 @@ def damage(error: Exception) -> Failure:
 
 
 def refuse_member(name: str, size: int) -> Failure | None:
-    """Why a member of any archive is not read: an unsafe name, or a size in bytes over the limit; None if it is."""
+    """Why a member of any archive is refused: its unsafe name, or its size in bytes; None if it may be read."""
     if ".." in name.replace("\\", "/").split("/"):
         return Failure("unreadable", "its name leads out of the archive")
     return refuse_size(size)
 
 
 def refuse_size(size: int) -> Failure | None:
-    """Why an image of ``size`` bytes is not read; None if it is."""
+    """Why an image of ``size`` bytes is refused; None if it may be read."""
     return Failure("too_large", f"{size:,} bytes, over {MOST_BYTES:,}") if size > MOST_BYTES else None
 
 

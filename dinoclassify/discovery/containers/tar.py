@@ -166,7 +166,7 @@ class Stream(io.RawIOBase):
         return self._at
 
     def seek(self, position: int, _: int = os.SEEK_SET, /) -> int:
-        """Skip ahead to ``position``, or to the end; gives the new position."""
+        """Skip ahead to ``position``, or to the end; returns the new position."""
         while self._at < position and self.read(min(position - self._at, _CHUNK)):
             pass
         return self._at

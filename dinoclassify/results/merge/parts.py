@@ -31,7 +31,7 @@ _AGAIN = "make the parts again, or --allow-gaps merges them as they are"
 class Part:
     """A file or folder of rows, and its metadata.
 
-    unpositioned: the number of rows without a position, which come first; None if no row has one.
+    unpositioned: the number of rows without a position, which come first; None if no row has a position.
     """
 
     name: str

@@ -88,7 +88,7 @@ class Planner:
             return [_unreadable(row.path, error)]
 
     def plan_again(self, plan: Plan) -> Plan | SortResult:
-        """Another target for an image, as its planned one was taken meanwhile."""
+        """Plan an image again whose target is not available after all."""
         image = plan.image
         names = [os.path.basename(file.source) for file in plan.companions if os.path.lexists(file.source)]
         try:

@@ -32,9 +32,10 @@ BATCH = 100  # rows, or shots of several rows, for which the journal is forced o
 
 @contextmanager
 def open_sorted_folder(folder: str, mode: Mode, *, dry_run: bool, resume: bool, wait: bool) -> Iterator["SortedFolder"]:
-    """The folder, made if need be, locked until the block ends; a new folder goes again if nothing was sorted.
+    """The folder, made if need be, and locked until the block ends.
 
-    Args are those of `SortedFolder`; ``wait`` waits for another run that sorts into the folder.
+    A folder made for this run is removed if no journal was written. ``wait`` waits for another run that sorts into the
+    folder; for the other arguments see `SortedFolder`.
 
     Raises:
         UsageError: see `SortedFolder`; or ``folder`` is a file.

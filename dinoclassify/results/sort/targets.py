@@ -111,7 +111,7 @@ def candidate_targets(preferred: str, source: str, companions: Sequence[str]) ->
 
 
 def _marks(source: str) -> Iterator[str]:
-    """Nothing, and then ever more digits of a file's SHA-256, to put behind the stem of its name."""
+    """Yield suffixes for the stem of a name: first none, then longer and longer prefixes of the file's SHA-256."""
     yield ""
     with open(source, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,7 +30,7 @@ async def keep_open(key: Hashable, opened: Callable[[], AsyncGenerator[T, None]]
 
 
 def run_in_background(work: Coroutine[Any, Any, T]) -> "Future[T]":
-    """Run a coroutine in the event loop of fsspec, in another thread; gives the future of its result."""
+    """Run a coroutine in the event loop of fsspec, in another thread; returns the future of its result."""
     from fsspec.asyn import get_loop
 
     _close_at_exit()

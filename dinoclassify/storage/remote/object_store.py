@@ -70,7 +70,7 @@ def objects(prefix: str) -> Iterator[Source]:
 
 
 def signatures(sources: Sequence[Source], *, private: bool = False) -> list[Signature]:
-    """The signatures of objects, asked for concurrently; (None, None) for an object that does not exist."""
+    """The signatures of objects, asked for concurrently; (None, None) if one does not exist or cannot be asked for."""
 
     def ask(source: Source) -> Signature:
         if source.signature is not None:

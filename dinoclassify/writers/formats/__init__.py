@@ -1,7 +1,8 @@
 """The registry of row formats. A new format is one file beside this one and one line in `FORMATS`.
 
-The file offers ``open_format(name, top_k)``, which returns a `RowFormat`. Files in `writers.formats.features`, for
-features, offer a class ``FeatureTable(width, dtype)``. A module is imported when its format is opened.
+A table with `magic` also needs a branch in `results.reader._columns`. The file offers ``open_format(name, top_k)``,
+which returns a `RowFormat`. Files in `writers.formats.features`, for features, offer a class
+``FeatureTable(width, dtype)``. A module is imported when its format is opened.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The columns of predictions. No other module knows their names."""
+"""The columns of predictions, and how a row becomes a record."""
 
 import os
 from collections.abc import Mapping, Sequence
