@@ -32,8 +32,8 @@ def find_devices(name: str) -> list[torch.device]:
     """``cpu``, ``cuda:N`` or ``mps`` -> that device, or a UsageError; ``cuda`` -> all GPUs; ``auto`` -> the best."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in {"cpu", "cuda", "mps"} or (number and not (kind == "cuda" and number.isdecimal())):
+    kind, colon, number = name.partition(":")
+    if kind not in {"cpu", "cuda", "mps"} or (colon and not (kind == "cuda" and number.isdecimal())):
         near = nearest("cuda" if kind == "gpu" else name, ("auto", "cpu", "cuda", "mps"))
         raise UsageError(f"--device {name}{near}: choose auto, cpu, cuda or cuda:N (NVIDIA), or mps (Apple)")
     if kind == "mps" and not torch.backends.mps.is_available():
@@ -41,7 +41,9 @@ def find_devices(name: str) -> list[torch.device]:
     count = torch.cuda.device_count() if kind == "cuda" else 0
     if kind == "cuda" and int(number or 0) >= count:
         raise UsageError(f"--device {name}: {count} CUDA devices found by torch {torch.__version__}; use --device auto")
-    return [torch.device("cuda", index) for index in range(count)] if name == "cuda" else [torch.device(name)]
+    if kind != "cuda":
+        return [torch.device(kind)]
+    return [torch.device("cuda", index) for index in ([int(number)] if number else range(count))]
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -158,8 +158,9 @@ def sweep(path: str) -> None:
     prefix = temporary_prefix(name)
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(prefix) and is_temporary(entry.name):
-                shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+            with suppress(OSError):  # one that cannot be removed keeps none of the others
+                if entry.name.startswith(prefix) and is_temporary(entry.name):
+                    shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
 
 
 def is_temporary(name: str) -> bool:

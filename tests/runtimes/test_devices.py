@@ -7,7 +7,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.runtimes.devices import find_devices
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cpu:0", "cuda:-1", "mps:1", ""])
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cpu:0", "cpu:", "cuda:", "cuda:-1", "mps:1", ""])
 def test_invalid_device_names_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="choose auto, cpu, cuda or cuda:N"):
         find_devices(name)
@@ -34,4 +34,5 @@ def test_auto_takes_the_best_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_gpus_are_used_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert [str(device) for device in find_devices("cuda")] == ["cuda:0", "cuda:1", "cuda:2"]
-    assert [str(device) for device in find_devices("cuda:2")] == ["cuda:2"]
+    for name in ("cuda:2", "cuda:02"):
+        assert [str(device) for device in find_devices(name)] == ["cuda:2"]

@@ -140,6 +140,21 @@ def test_sweeping_does_not_follow_links() -> None:
     assert os.listdir("precious") == ["file"]
 
 
+def test_a_leftover_that_cannot_be_removed_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        Path(temporary_name("out")).touch()
+    stuck, unlink = os.listdir()[0], os.unlink  # the first that is tried
+
+    def refuse(path: str) -> None:
+        if os.path.basename(path) == stuck:
+            raise PermissionError(13, "Permission denied")
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    sweep("out")
+    assert os.listdir() == [stuck]
+
+
 def test_temporary_names_are_short_and_unique() -> None:
     name = temporary_name("é" * 120)
     assert len(name) < 50

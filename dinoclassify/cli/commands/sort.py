@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dinoclassify.results.sort.journal import Entry
     from dinoclassify.results.sort.layout import Layout
     from dinoclassify.results.sort.plans import SortResult
+    from dinoclassify.results.sort.targets import SortOptions
     from dinoclassify.results.sort.undo import UndoResult
     from dinoclassify.types.prediction import Prediction
 
@@ -119,16 +120,12 @@ def sort(
     """
     set_up_log(messages)
     if undo is not None:
-        others = {parameter.name or "" for parameter in context.command.params} - _UNDO_OPTIONS
-        checks.reject_options(context, others, "--undo takes all back that its journal has")
-        return _undo(undo, to, dry_run=dry_run, wait=wait, quiet=messages.quiet)
+        return _undo(context, undo, to, dry_run=dry_run, wait=wait, quiet=messages.quiet)
     checks.reject_options(context, ["to"], "--to goes with --undo; --into names the folder to sort into")
     name = checks.require_results(results)
     if not into:
         raise UsageError("name a folder with --into")
-    from dinoclassify.results.companions import count_shots
     from dinoclassify.results.image_file import file_finder
-    from dinoclassify.results.reader import latest_predictions
     from dinoclassify.results.sort.sort import BATCH, open_sorted_folder
     from dinoclassify.results.sort.targets import SortOptions, grouped_by
 
@@ -147,9 +144,7 @@ def sort(
         with_companions=with_companions,
     )
     rows, is_stream = _readable_rows(name), name == DASH
-    shots = None
-    if with_companions and not is_stream:
-        shots = count_shots(latest_predictions(name), sort_options.find)
+    shots = _count_shots(name, sort_options) if with_companions and not is_stream else None
     work = _Run(mode, into, dry_run)
     with open_sorted_folder(into, mode, dry_run=dry_run, resume=resume, wait=wait) as folder:
         _follow(folder.sort(rows, sort_options, batch=1 if is_stream else BATCH, shots=shots), work, messages)
@@ -168,6 +163,13 @@ def _readable_rows(name: str) -> "Iterator[Prediction]":
     if name == DASH:  # its first row may come late
         return rows
     return chain([first] if (first := next(rows, None)) is not None else [], rows)
+
+
+def _count_shots(name: str, sort_options: "SortOptions") -> dict[str, int]:
+    from dinoclassify.results.companions import count_shots
+    from dinoclassify.results.reader import latest_predictions
+
+    return count_shots(latest_predictions(name), sort_options.find)
 
 
 def _layout(
@@ -225,8 +227,10 @@ def _report(result: "SortResult", work: _Run) -> None:
         print_lines([printable(f"{work.mode} {companion} -> {os.path.join(work.into, place)}")])
 
 
-def _undo(name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
+def _undo(context: typer.Context, name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
     """Take back what a journal has; returns the exit code."""
+    others = {parameter.name or "" for parameter in context.command.params} - _UNDO_OPTIONS
+    checks.reject_options(context, others, "--undo takes all back that its journal has")
     from dinoclassify.results.sort.journal import find_journal, read_journal
     from dinoclassify.results.sort.signing import read_key
     from dinoclassify.results.sort.undo import own_folders, remove_empty, undo_all
