@@ -85,7 +85,7 @@ class InputSelector:
         passed_over: Counter[str] | None = None,
         disks: dict[int, str] | None = None,
     ) -> None:
-        self.disks = disks if disks is not None else {}
+        self.disks = disks if disks is not None else {}  # device number -> a folder on it
         self.hidden = filters.hidden
         self.follow = filters.follow
         self.column = column

@@ -56,9 +56,9 @@ class _UnreadableFolderError(PermissionError):
 class Watch:
     """The images that ``look`` finds in the folders ``roots`` now and later, each with its last row.
 
-    One thread iterates over `sources` while another reports their rows, with `is_news` and `note`. ``seen`` has the
-    last row of each image that has one, ``identities`` the identity of each root when images were last in it, both by
-    absolute path; both are updated.
+    One thread iterates over `sources` while another reports their rows, with `is_new_result` and `note`. ``seen`` has
+    the last row of each image that has one, ``identities`` the identity of each root when images were last in it, both
+    by absolute path; both are updated.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Watch:
         """The absolute path of an image."""
         return absolute_path(path, self._folder)
 
-    def is_news(self, row: Row) -> bool:
+    def is_new_result(self, row: Row) -> bool:
         """Whether a row differs from the last row of its image. An image that has vanished needs no row."""
         if row.failure is not None and row.failure.code == "vanished":
             return False
@@ -117,10 +117,10 @@ class Watch:
         return not same_signature(last.signature, new.signature)
 
     def note(self, row: Row) -> None:
-        """Remember a row as the last of its image, once it is written or found to be no news."""
+        """Remember a row as the last of its image, once it is written or found to be no new result."""
         file = self.key(row.path)
         last = self.seen.get(file)
-        if self.is_news(row):
+        if self.is_new_result(row):
             self.seen[file] = self.seen_in(row)
         if row.failure is None or row.failure.code == "vanished":
             self._retries.pop(file, None)

@@ -38,8 +38,8 @@ FindCompanions = Callable[[str], Companions]
 def companion_finder(moved: Mapping[str, Collection[str]] | None = None) -> FindCompanions:
     """A function that gives the companions of an image, and raises OSError if its folder cannot be listed.
 
-    If one of the images that share a stem is a RAW, they are one shot, and companions of each other. If none is,
-    ``x.xmp`` goes along with each of these images that is copied or linked, and with none that is moved.
+    If one of the images that share a stem is a RAW, they are one shot, and companions of each other. If several images
+    share a stem and none is a RAW, copies and links each get ``x.xmp``; in a move it stays where it is.
 
     Args:
         moved: the names of the images moved in this run, by their paths without suffix; None if images are not moved.
@@ -53,7 +53,8 @@ def companion_finder(moved: Mapping[str, Collection[str]] | None = None) -> Find
         of_stem = names.get(stem, ())
         shot = shot_of(name, of_stem)
         own = [other for other in shot if other != name]
-        own += [other for image in shot for other in names.get(image, ()) if _suffix(other) in _COMPANION_SUFFIXES]
+        # a.jpg.xmp has the stem a.jpg
+        own += [other for member in shot for other in names.get(member, ()) if _suffix(other) in _COMPANION_SUFFIXES]
         shared = [other for other in of_stem if _suffix(other) in _COMPANION_SUFFIXES]
         if moved is None or is_raw(name) or len(shot) > 1:
             return Companions(own + shared)

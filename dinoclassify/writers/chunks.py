@@ -35,7 +35,8 @@ CHUNK = 256  # inputs, unless a batch is larger
 _GROUP = 1000  # chunks whose files share a folder; a stream has its own
 _PIECE = re.compile(r"(\d{9,}-[0-9a-f]{16}|stream-[0-9a-f]{16})-(\d{5,})(-last)?")
 _STREAM = "stream-"  # starts the name of a chunk that is one stream
-_CONTENTS = {"Failure": Failure, "Span": ByteRange, "Stream": SequentialContainer}  # by their names in files
+# By their names in the file format; kept for journals of older versions.
+_CONTENTS = {"Failure": Failure, "Span": ByteRange, "Stream": SequentialContainer}
 _CONTENT_NAMES = {kind: name for name, kind in _CONTENTS.items()}
 _SHARED = "check that all machines share this folder and that no other run writes it; --resume goes on"
 
@@ -140,9 +141,9 @@ class ChunkPlan(Generic[R]):
         self.work = work
         self._lines, self._size = lines, size
         self._planned: list[tuple[str, int]] = []  # name and number of inputs of each chunk; 0 for a stream
-        self._whole = False
+        self._is_fully_planned = False
         self._files: dict[str, dict[int, str]] = {}  # the pieces of each chunk by number
-        self._ends: dict[str, set[int]] = {}  # numbers of pieces marked last: two readings of a stream may differ
+        self._last_numbers: dict[str, set[int]] = {}  # of pieces marked last: two readings of a stream may differ
         files = piece_files(work)
         self._first = next_number(files)
         for file in files:
@@ -172,14 +173,14 @@ class ChunkPlan(Generic[R]):
                 chunk = Chunk(name, tuple(group), tuple(sorted(self._files.get(name, {}))))
                 write_chunk(self.work, chunk)
                 yield chunk
-        self._whole = True
+        self._is_fully_planned = True
 
     def add(self, file: str) -> None:
         """Add a written piece. Of two pieces with the same number, the one not marked last counts."""
         name, number, last = _parse(file)
         files = self._files.setdefault(name, {})
         if last:
-            self._ends.setdefault(name, set()).add(number)
+            self._last_numbers.setdefault(name, set()).add(number)
         if not (last and number in files):
             files[number] = file
 
@@ -195,12 +196,12 @@ class ChunkPlan(Generic[R]):
         Raises:
             OutputError: rows are missing, or the longer of two readings of a stream is not complete.
         """
-        if not self._whole:
+        if not self._is_fully_planned:
             raise RuntimeError("a run that has not planned all its inputs is not finished")
         for name, inputs in self._planned:
             if not self._is_complete(name):
                 raise OutputError(f"{self.work} lacks rows that were written: {_SHARED}")
-            if len(self._ends[name]) > 1:
+            if len(self._last_numbers[name]) > 1:
                 log.warning("an archive or table was read twice, with different lengths: the longer reading is kept")
             lines = list(self._read(name))
             if inputs not in (0, len(lines)):
@@ -225,7 +226,7 @@ class ChunkPlan(Generic[R]):
     def _drop_early_end(self, name: str) -> None:
         """Drop the piece marked last if others are missing: the process that makes those marks the last one again."""
         if not self._is_complete(name):
-            for number in self._ends.pop(name, ()):
+            for number in self._last_numbers.pop(name, ()):
                 if _parse(self._files[name][number])[2]:
                     del self._files[name][number]
 

@@ -46,8 +46,8 @@ class UpdateOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Unnamed:
-    """The rows of earlier runs whose inputs this run was not given."""
+class UnmatchedRows:
+    """Earlier rows that no input of this run matches."""
 
     numbers: Sequence[range]  # of the rows that stay
     statuses: Counter[str]  # of these
@@ -99,7 +99,7 @@ class Output(Generic[R]):
         """
         above = ""
         for source in sources:
-            above = self._enter(source, above)
+            above = self._drop_container_failures(source, above)
             row = self._previous.claim(source)
             change = self._change(row)
             if row is not None and change == "kept":
@@ -115,7 +115,7 @@ class Output(Generic[R]):
         """Write a row to the journal."""
         self._destination.journal.append(row)
 
-    def unnamed(self, replaced: Iterable[str] = ()) -> Unnamed:
+    def unmatched(self, replaced: Iterable[str] = ()) -> UnmatchedRows:
         """Return the rows of other inputs, once `pending` has yielded all; ``prune`` drops some of them.
 
         Args:
@@ -140,12 +140,12 @@ class Output(Generic[R]):
                 f"--prune would drop {pruned:,} of {count_of(total, 'row')}, whose files are gone; "
                 f"{self._destination.name} stays as it was: --max-prune {pruned} allows it"
             )
-        return Unnamed(numbers, statuses, pruned)
+        return UnmatchedRows(numbers, statuses, pruned)
 
     def finish(
-        self, unnamed: Unnamed, meta: Mapping[str, object], new_lines: Iterator[Iterable[bytes]] | None = None
+        self, unmatched: UnmatchedRows, meta: Mapping[str, object], new_lines: Iterator[Iterable[bytes]] | None = None
     ) -> None:
-        """Put the output in place: the ``unnamed`` rows, then those of this run.
+        """Put the output in place: the ``unmatched`` rows, then those of this run.
 
         ``new_lines`` are the lines of each pending input; None stands for the rows that `write` took.
 
@@ -153,7 +153,7 @@ class Output(Generic[R]):
             OutputError: it cannot be written.
         """
         meta = {**self._meta, **meta}
-        previous, order = self._previous, list(unnamed.numbers)
+        previous, order = self._previous, list(unmatched.numbers)
         for numbers in self._order:
             _append(order, numbers.start, numbers.stop)
         rows = previous.count + self._new
@@ -182,10 +182,11 @@ class Output(Generic[R]):
                 for (number, _, status), gone in zip(batch, pool.map(is_gone, paths), strict=True):
                     yield number, status, gone
 
-    def _enter(self, source: Source, before: str) -> str:
-        """Return the archive, table or folder of a source; ``before`` is that of the previous source.
+    def _drop_container_failures(self, source: Source, before: str) -> str:
+        """Drop the failed rows of the container and the folders of a source: they can be read now.
 
-        The first source found in it, or in a folder above it, drops the row that says why that could not be read.
+        Returns the container, or the folder of a source in none; ``before`` is that of the previous source, whose rows
+        are dropped already. A failed row of the container as it is now stays.
         """
         container = container_of(source.path)
         above = container or os.path.dirname(source.path.rstrip("/"))

@@ -5,8 +5,8 @@ FILE.meta.json           what they depend on
 FILE.partial             the journal: rows as lines, in the format of FILE, or as JSON Lines if that is a table
 FILE.partial.meta.json   what these depend on
 
-The last step of a run records in the journal how FILE will look, puts FILE in place, removes the journal, and renames
-its metadata. A run that is killed between any two of these can be resumed.
+The last step of a run records the future signature of FILE in the journal's metadata, puts FILE in place, removes the
+journal, and renames its metadata. A run that is killed between any two of these can be resumed.
 """
 
 import itertools
@@ -87,7 +87,7 @@ class FileJournal(Generic[R]):
         """Force all rows onto the disk."""
         self._file.sync()
 
-    def announce(self, file: str, meta: Mapping[str, object]) -> None:
+    def record_published(self, file: str, meta: Mapping[str, object]) -> None:
         """Record that the output is finished once it is ``file``, for `recover`."""
         published = {**meta, "published": file_signature(file)}
         write_meta(self._paths.journal_meta, published, rights_of=self._paths.output)
@@ -142,7 +142,7 @@ class OutputFile(Generic[R]):
         journal, output = self.journal, self._paths.output
         journal.sync()
         if lines is None and self._format.table is None:
-            journal.announce(journal.path, meta)
+            journal.record_published(journal.path, meta)
             put_in_place(journal.path, output)
         else:
             rows = journal.lines() if lines is None else lines
@@ -151,10 +151,10 @@ class OutputFile(Generic[R]):
                 file.flush()
                 os.fsync(file.fileno())  # some file servers set the time only then
                 self._format.refuse_in_use(self.name)
-                journal.announce(file.name, meta)
+                journal.record_published(file.name, meta)
         journal.finish()
 
     def publish_unchanged(self, meta: Mapping[str, object]) -> None:
         """Finish FILE with the rows it has and new metadata."""
-        self.journal.announce(self._paths.output, meta)
+        self.journal.record_published(self._paths.output, meta)
         self.journal.finish()

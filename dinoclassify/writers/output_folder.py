@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic
 
+from dinoclassify.discovery.location import is_glob
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import name_some
 from dinoclassify.storage.atomic import as_output_errors, is_temporary
@@ -41,9 +42,9 @@ from dinoclassify.writers.manifest import MANIFEST, dump, parse, read_manifest
 PART = 100_000  # rows
 
 _SUFFIXES = {known.name: known.suffixes[0] for known in (*FORMATS, EXCEL) if not known.seeks}
-_OURS = re.compile(r"_manifest\.json|part-\d{5,}(-[0-9a-f]+)?(\.\w+)+")
+_OUTPUT_FILES = re.compile(r"_manifest\.json|part-\d{5,}(-[0-9a-f]+)?(\.\w+)+")
 _JOURNAL_FILES = re.compile(r"meta\.json|plan|rows|new|old")
-_OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # file browsers create them
+_DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # file browsers create them
 
 
 class FolderJournal(Generic[R]):
@@ -78,7 +79,7 @@ class FolderJournal(Generic[R]):
         """Start an empty journal.
 
         Raises:
-            OutputError: it cannot be written, or its folder has files of others.
+            OutputError: it cannot be written, or its folder has files that no run wrote.
         """
         with as_output_errors(self.name):
             names = names_in(self._fs, self.path)
@@ -141,7 +142,7 @@ class OutputFolder(Generic[R]):
         self.name, self._format = folder, row_format
         self._fs, self._path = open_place(folder)
         self._is_local = is_local(self._fs)
-        if not self._is_local and any(character in self._path for character in "*?["):
+        if not self._is_local and is_glob(self._path):
             raise UsageError(f"{folder}: the name of a folder in a store is without * ? [")
         self.journal = FolderJournal(folder, row_format.lines, batch_size=batch_size)
         self._manifest: dict[str, Any] | None = None
@@ -151,7 +152,7 @@ class OutputFolder(Generic[R]):
 
         Raises:
             UsageError: it cannot be read.
-            OutputError: there is a file of this name, or the folder has files of others.
+            OutputError: there is a file of this name, or the folder has files that no run wrote.
         """
         with as_output_errors(self.name):
             if self._fs.isfile(self._path):
@@ -179,7 +180,7 @@ class OutputFolder(Generic[R]):
         """Put the folder in place with these rows, as lines; None stands for the rows of the journal.
 
         Raises:
-            OutputError: it cannot be written, or the folder has files of others.
+            OutputError: it cannot be written, or the folder has files that no run wrote.
         """
         run = self.journal.run
         with as_output_errors(self.name):
@@ -211,9 +212,12 @@ class OutputFolder(Generic[R]):
         return f"{self.journal.path}/old"
 
     def _check_names(self, *, begun: bool = True) -> None:
-        """Raise OutputError if the folder has files of others; unless a run has ``begun``, of any kind."""
+        """Raise OutputError if the folder has files that no run wrote, except files of desktops.
+
+        Before the first run, when none has ``begun``, any other file is refused.
+        """
         names = names_in(self._fs, self._path)
-        if others := [name for name in names if not (name in _OF_DESKTOPS or (begun and _is_ours(name)))]:
+        if others := [name for name in names if not (name in _DESKTOP_FILES or (begun and _is_ours(name)))]:
             raise OutputError(f"{self.name} has {name_some(others)}, which no run wrote: choose another folder")
 
     def _write_parts(
@@ -240,4 +244,4 @@ class OutputFolder(Generic[R]):
 
 def _is_ours(name: str) -> bool:
     """Whether a run may have written a file of this name."""
-    return _OURS.fullmatch(name) is not None or is_temporary(name)
+    return _OUTPUT_FILES.fullmatch(name) is not None or is_temporary(name)

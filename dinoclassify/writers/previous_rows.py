@@ -30,8 +30,8 @@ SELECT number FROM (
     SELECT * FROM (SELECT * FROM rows WHERE file = :file AND NOT claimed ORDER BY size DESC, mtime DESC LIMIT 1)
 ) WHERE (size IS NOT :size OR mtime IS NOT :mtime)
 """
-# With "changed", all rows of a file that count have the same content, so that one is enough. This query runs once per
-# added row, not once per row of the file: a path may be named very often.
+# In mode "changed" all unclaimed rows of a file have the same content, so testing one is enough. Without this, adding n
+# rows of one path would cost n² steps.
 _ALIKE = "SELECT 1 FROM rows WHERE file = :file AND NOT claimed AND size IS :size AND mtime IS :mtime"
 _NO_TIME = ":mtime IS NULL AND :size IS NOT NULL"  # a size alone does not show that the content is the same
 _FAILED = "SELECT number FROM rows WHERE file = :file AND NOT claimed AND status = 'failed'"
@@ -46,9 +46,7 @@ _FIND = "SELECT number, ifnull(path, file), status, error_code FROM rows WHERE f
 _SAME = f"{_FIND} AND size IS ?2 AND mtime IS ?3 AND (?3 IS NOT NULL OR ?2 IS NULL) LIMIT 1"
 _OTHER = f"{_FIND} LIMIT 1"
 _UNCLAIMED = "SELECT number, ifnull(path, file), status FROM rows WHERE NOT claimed ORDER BY number"
-_DROP_FAILED = """
-UPDATE rows SET claimed = 1 WHERE file = ? AND NOT claimed AND status = 'failed' AND mtime IS NOT ?
-"""
+_DROP_FAILED = f"{_CLAIM} file = ? AND NOT claimed AND status = 'failed' AND mtime IS NOT ?"
 
 # The earlier rows of the same file that an added row replaces: "changed", all of other content, for a finished output;
 # "remade", one of other content or one that failed, for a journal; "all", for an output that is appended to.
@@ -119,7 +117,7 @@ class PreviousRows(Generic[R]):
         if match is None:
             return None
         number, path, status, error_code = match
-        self._table.execute("UPDATE rows SET claimed = 1 WHERE number = ?", (number,))
+        self._table.execute(f"{_CLAIM} number = ?", (number,))
         if same and path != shown_path(source.path):
             self._respell(number, source.path)
         return PreviousRow(number, status, error_code, unchanged=bool(same))
@@ -127,7 +125,7 @@ class PreviousRows(Generic[R]):
     def drop(self, path: str) -> None:
         """Drop all unclaimed rows of a path, which has another row now."""
         file = shown_path(absolute_path(path, self.folder))
-        self._table.execute("UPDATE rows SET claimed = 1 WHERE file = ? AND NOT claimed", (file,))
+        self._table.execute(f"{_CLAIM} file = ? AND NOT claimed", (file,))
 
     def drop_failed(self, path: str, mtime_ns: int | None) -> None:
         """Drop the rows that say why an archive or folder could not be read, except those with this time."""

@@ -12,7 +12,7 @@ from dinoclassify.types.limit import Limit
 from dinoclassify.types.prediction import Row, Status
 
 if TYPE_CHECKING:
-    from dinoclassify.writers.output import Change, Unnamed
+    from dinoclassify.writers.output import Change, UnmatchedRows
     from dinoclassify.writers.previous_rows import PreviousRow
 
 _ENOUGH = 100  # rows; a percentage limit is not applied to fewer while the run goes on
@@ -114,10 +114,10 @@ class Tally:
         if self.limit is not None and (self.limit.count is not None or total >= _ENOUGH):
             self._check_limit(failed, total)
 
-    def add_unnamed(self, unnamed: "Unnamed") -> None:
-        """Count the earlier rows whose inputs this run was not given."""
-        self._earlier = unnamed.statuses
-        self.changes.update({"not named": unnamed.statuses.total(), "pruned": unnamed.pruned})
+    def add_unnamed(self, unmatched: "UnmatchedRows") -> None:
+        """Count the earlier rows that no input of this run matches."""
+        self._earlier = unmatched.statuses
+        self.changes.update({"not named": unmatched.statuses.total(), "pruned": unmatched.pruned})
 
     def check_failures(self) -> None:
         """Raise FailuresError if too many rows have failed, now that all rows of the output are known."""

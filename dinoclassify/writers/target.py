@@ -35,7 +35,10 @@ class Target:
 
     @property
     def local_file(self) -> str | None:
-        """The regular file that appears whole and can be resumed; for an object, the file that is sent there."""
+        """The local file that is written atomically and can be resumed; None for other outputs.
+
+        For an object: its local stage, which is uploaded.
+        """
         if self.in_parts:
             return None
         if self.url is not None:
@@ -122,7 +125,7 @@ def check_errors_to(file: str, target: Target, inputs: Sequence[str]) -> None:
 
 
 def check_not_image_table(file: str) -> None:
-    """Refuse, by a UsageError, to replace a table that no run wrote: it may hold images."""
+    """Raise UsageError if the output is a table that no run wrote: it may hold images."""
     if is_table(file) and os.path.exists(file) and not os.path.exists(OutputPaths(file).meta):
         raise UsageError(f"{file} is a table that no run wrote, and may be an input: choose another name")
 

@@ -76,7 +76,7 @@ def rows_of(
     def label_all() -> None:
         for source in images.sources(rest):
             row = answer(source)
-            if images.is_news(row):
+            if images.is_new_result(row):
                 found.append((os.path.basename(row.path), row.status))
             images.note(row)
 

@@ -165,7 +165,7 @@ def run_on_cluster(
             results.append(result)
             on_outcome(len(results))
         if not stop():
-            output.finish(output.unnamed(plan.stream_paths()), {}, plan.rows())
+            output.finish(output.unmatched(plan.stream_paths()), {}, plan.rows())
     return results, kept
 
 

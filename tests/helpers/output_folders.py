@@ -40,7 +40,7 @@ def label_all(folder: str, paths: list[str], format_name: str = "jsonl", name: s
     with closing(open_folder(folder, format_name, **options)) as output:
         for source in output.pending(map(Source, paths), lambda *_: None):
             output.write(row_of(source.path, name))
-        output.finish(output.unnamed(), {"counts": {"ok": len(paths)}})
+        output.finish(output.unmatched(), {"counts": {"ok": len(paths)}})
 
 
 def plan_chunks(folder: str, *, batch_size: int = 2, retry_failed: bool = False) -> ChunkPlan[Prediction]:

@@ -112,7 +112,7 @@ def write_output(
             if number == stop_after:
                 raise KeyboardInterrupt
             output.write(make(source.path))
-        output.finish(output.unnamed(), {"counts": {}})
+        output.finish(output.unmatched(), {"counts": {}})
     return changes
 
 

@@ -56,7 +56,7 @@ def test_rows_of_chunks_are_in_the_order_of_the_inputs(folder: str, images: list
         chunks = list(plan.chunks(output.pending(map(Source, images), lambda *_: None), print))
         write_chunks(plan, reversed(chunks))
         write_chunks(plan, chunks[1:2])  # again, as when the process that did it has died
-        output.finish(output.unnamed(), {}, plan.rows())
+        output.finish(output.unmatched(), {}, plan.rows())
     assert rows_in(folder) == [(path, "fish") for path in images]
 
 
@@ -70,7 +70,7 @@ def test_a_resumed_run_plans_only_the_chunks_without_rows(folder: str, images: l
         paths = [source.path for chunk in chunks for source in chunk.sources]
         assert paths == images[:4] + images[8:]
         write_chunks(plan, chunks, lambda path: row_of(path, "bird"))
-        again.finish(again.unnamed(), {}, plan.rows())
+        again.finish(again.unmatched(), {}, plan.rows())
     assert rows_in(folder) == [(path, "fish" if path in images[4:8] else "bird") for path in images]
 
 
@@ -79,12 +79,12 @@ def test_a_run_with_missing_rows_cannot_finish(folder: str, images: list[str]) -
     pending = plan.chunks(output.pending(map(Source, images), lambda *_: None), print)
     chunks = [next(pending)]
     with pytest.raises(RuntimeError, match="not planned"):
-        output.finish(output.unnamed(), {}, plan.rows())
+        output.finish(output.unmatched(), {}, plan.rows())
     chunks += pending
     write_chunks(plan, chunks[1:])
     with pytest.raises(OutputError, match="lacks rows"):
-        output.finish(output.unnamed(), {}, plan.rows())
+        output.finish(output.unmatched(), {}, plan.rows())
     plan.add(write_rows(plan.work, Piece(chunks[0].name, 0, last=True), JSONL.lines, [row_of(images[0])]).file)
     with pytest.raises(OutputError, match="has 1 row of 4 inputs"):
-        output.finish(output.unnamed(), {}, plan.rows())
+        output.finish(output.unmatched(), {}, plan.rows())
     assert read_manifest(folder) is None

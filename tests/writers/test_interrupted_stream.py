@@ -42,7 +42,7 @@ def label_stream(images: int, *, stop_after: int | None = None, resume: bool = F
                     return made
                 plan.add(result.file)
                 made += 1
-        output.finish(output.unnamed(plan.stream_paths()), {}, plan.rows())
+        output.finish(output.unmatched(plan.stream_paths()), {}, plan.rows())
     return made
 
 

@@ -68,7 +68,7 @@ def test_the_finished_folder_stays_as_it_was_until_the_end_of_the_run(folder: st
         for source in output.pending(map(Source, images), lambda *_: None):
             output.write(row_of(source.path))
         assert (names_in(folder), rows_in(folder)) == before
-        output.finish(output.unnamed(), {})
+        output.finish(output.unmatched(), {})
     assert rows_in(folder) == [(path, "fish") for path in images]
 
 
@@ -137,7 +137,7 @@ def test_a_file_that_appears_in_the_folder_during_the_run_is_not_removed(tmp_pat
         list(map(output.write, map(row_of, images)))
         (folder / "notes.txt").write_text("mine")
         with pytest.raises(OutputError, match=r"notes\.txt"):
-            output.finish(output.unnamed(), {})
+            output.finish(output.unmatched(), {})
     assert (folder / "notes.txt").read_text() == "mine"
 
 
@@ -188,7 +188,7 @@ def test_new_rows_of_a_stream_replace_its_earlier_rows(folder: str, images: list
                 made = [row_of(f"{images[1]}!{number}", name)]
                 piece = Piece(chunk.name, number, last=number == last - 1)
                 plan.add(write_rows(plan.work, piece, JSONL.lines, made).file)
-            output.finish(output.unnamed(plan.stream_paths()), {}, plan.rows())
+            output.finish(output.unmatched(plan.stream_paths()), {}, plan.rows())
         new = [(f"{images[1]}!{number}", name) for number in range(last)]
         stay = [(f"{images[1]}!{number}", "4 pieces") for number in range(last, 4)]
         assert rows_in(folder) == [*stay, (images[0], "old"), *new, (images[2], "old")]

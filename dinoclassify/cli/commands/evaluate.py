@@ -68,14 +68,16 @@ def evaluate(
 
     group_table = read_groups(groups) if groups is not None else None
     tally = Tally(None)
-    many = truth.multi_label
+    is_multi_label = truth.multi_label
     if predictions is not None:
-        rows, labels = _read(predictions, labelled, group_table, tally, multi_label=many)
+        rows, labels = _read(predictions, labelled, group_table, tally, multi_label=is_multi_label)
     else:
-        rows, labels, many = _predict(labelled, model, inference, group_table, messages, tally, multi_label=many)
-    from dinoclassify.results.evaluation.evaluate import evaluate as judge
+        rows, labels, is_multi_label = _predict(
+            labelled, model, inference, group_table, messages, tally, multi_label=is_multi_label
+        )
+    from dinoclassify.results.evaluation.evaluate import evaluate as evaluate_rows
 
-    evaluation = judge(rows, labels, multi_label=many, target_precision=target_precision)
+    evaluation = evaluate_rows(rows, labels, multi_label=is_multi_label, target_precision=target_precision)
     _print(evaluation, as_json=as_json, as_csv=as_csv)
     if plots is not None and evaluation.top1.total:
         from dinoclassify.results.evaluation.plots import write_plots
@@ -83,8 +85,8 @@ def evaluate(
         write_plots(plots, evaluation, plot_format)
     if not messages.quiet:
         counts = f"{count_of(tally.total, 'row')} of {predictions}: {describe_counts(tally)}"
-        done = summarize(tally) if predictions is None else counts
-        say(done + (f" -> {plots}" if plots is not None else ""))
+        last_line = summarize(tally) if predictions is None else counts
+        say(last_line + (f" -> {plots}" if plots is not None else ""))
     return SOME_FAILED if evaluation.failed else 0
 
 

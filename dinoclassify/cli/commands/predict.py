@@ -24,12 +24,12 @@ from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats import choose_format, open_format
 from dinoclassify.writers.target import Target
 
+if TYPE_CHECKING:
+    from dinoclassify.loaded_model import Job
+
 _ROW_OPTIONS = frozenset(
     {"output", "output_format", "resume", "fresh", "retry_failed", "prune", "max_prune", "errors_to", "watch", "status"}
 )
-
-if TYPE_CHECKING:
-    from dinoclassify.loaded_model import Job
 
 
 @option_groups.expand_groups

@@ -58,7 +58,7 @@ _DONE = {"copy": "copied", "move": "moved", "symlink": "linked", "hardlink": "li
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _SortSummary:
     """What to do with images and where they go, with the counts of outcomes and of companions so far."""
 
     mode: options.Mode
@@ -79,8 +79,8 @@ class _Run:
     def summary(self) -> str:
         """Return the counts in a line."""
         names = {"done": _DONE[self.mode]} | _OUTCOMES
-        counts = [(self.counts[done], done, many) for done, many in names.items() if self.counts[done]]
-        parts = [f"{count:,} {_SINGULAR.get(done, many) if count == 1 else many}" for count, done, many in counts]
+        counts = [(self.counts[outcome], outcome, plural) for outcome, plural in names.items() if self.counts[outcome]]
+        parts = [f"{count:,} {_SINGULAR.get(name, plural) if count == 1 else plural}" for count, name, plural in counts]
         return ", ".join(parts) or "nothing to do"
 
     def last_line(self, *, is_signed: bool) -> str:
@@ -145,7 +145,7 @@ def sort(
     )
     rows, is_stream = _readable_rows(name), name == DASH
     shots = _count_shots(name, sort_options) if with_companions and not is_stream else None
-    work = _Run(mode, into, dry_run)
+    work = _SortSummary(mode, into, dry_run)
     with open_sorted_folder(into, mode, dry_run=dry_run, resume=resume, wait=wait) as folder:
         _follow(folder.sort(rows, sort_options, batch=1 if is_stream else BATCH, shots=shots), work, messages)
     checks.warn_of_unmatched_labels(selected)
@@ -189,7 +189,7 @@ def _layout(
     return layout, group_table if layout.uses("group") else None
 
 
-def _follow(results: "Iterator[SortResult]", work: _Run, messages: Messages) -> None:
+def _follow(results: "Iterator[SortResult]", work: _SortSummary, messages: Messages) -> None:
     """Count and report the results, until the last or until a signal stops the run."""
 
     def report(why: object) -> None:
@@ -213,7 +213,7 @@ def _follow(results: "Iterator[SortResult]", work: _Run, messages: Messages) -> 
         raise
 
 
-def _report(result: "SortResult", work: _Run) -> None:
+def _report(result: "SortResult", work: _SortSummary) -> None:
     """Warn, print or log one line about a result, and in a dry run one for each companion."""
     target = os.path.join(work.into, result.target)
     if result.why:

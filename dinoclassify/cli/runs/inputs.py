@@ -38,7 +38,8 @@ def names_of(inputs: Inputs) -> list[str]:
 
 def check_inputs(inputs: Inputs) -> None:
     """Check that PATHS exist, see `check_roots`, and that they are tables if --column is given."""
-    check_roots(inputs.paths or [], selector := selector_of(inputs))
+    selector = selector_of(inputs)
+    check_roots(inputs.paths or [], selector)
     if selector.column is not None:
         for path in inputs.paths or ():
             if path != DASH and not is_url(path):  # what is in a list or a store is not known yet
@@ -51,7 +52,7 @@ def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
     check_inputs(inputs)
     if sys.stdout is None:
         raise OutputError("stdout is closed")
-    reads_list = DASH in names or inputs.files_from is not None  # if not, -0 is only about stdout
+    reads_list = DASH in names or inputs.files_from is not None  # without a list, -0 only separates the output
     census = ShardCensus(inputs.shard) if inputs.shard is not None else None
     count, passed_over = 0, Counter[str]()
     sources = find_inputs(replace(inputs, null=inputs.null and reads_list), census, passed_over)

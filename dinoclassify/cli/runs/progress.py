@@ -23,7 +23,7 @@ log = logging.getLogger("dinoclassify")
 
 T = TypeVar("T")
 
-_COUNTING = 1.0  # seconds to wait for the total when the last item is done
+_TOTAL_GRACE = 1.0  # seconds to wait for the total when the last item is done
 
 
 def log_model(model: "ModelInfo") -> None:
@@ -81,6 +81,6 @@ def _with_bar(items: Iterator[T], done: Callable[[], int] | None, total: Callabl
         for item in items:
             yield item
             bar.update(done() - bar.n if done is not None else 1)
-        counter.join(_COUNTING)
+        counter.join(_TOTAL_GRACE)
         if done is not None:  # rows that were kept are counted too
             bar.update(done() - bar.n)

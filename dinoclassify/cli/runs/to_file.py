@@ -39,7 +39,8 @@ def write_rows(open_job: "Callable[[], Job[R]]", request: Request) -> int:
     Opens the model once the run is known to have inputs.
     """
     inputs, target, options = request.inputs, request.target, request.output_options
-    tally, stages, disks = Tally(options.failure_limit), StageTimer(), dict[int, str]()
+    tally, stages = Tally(options.failure_limit), StageTimer()
+    disks: dict[int, str] = {}  # device number -> a folder on it
     census = ShardCensus(inputs.shard) if inputs.shard is not None else None
     with request.exclusive_output():
         sources = find_inputs(inputs, census, tally.passed_over, disks)
@@ -93,15 +94,18 @@ def finish(
     census: ShardCensus | None = None,
     plan: "ChunkPlan[R] | None" = None,
 ) -> None:
-    """Put the output in place, unless too many rows failed or are gone. ``plan`` has the rows of other processes."""
+    """Publish the output; raises FailuresError or PruneError instead if a limit is exceeded.
+
+    ``plan`` has the rows of other processes.
+    """
     from dinoclassify.writers.provenance import run_metadata
 
-    unnamed = output.unnamed(plan.stream_paths() if plan is not None else ())
-    tally.add_unnamed(unnamed)
+    unmatched = output.unmatched(plan.stream_paths() if plan is not None else ())
+    tally.add_unnamed(unmatched)
     tally.check_failures()
-    shard = {"shard": census.metadata(unnamed.statuses.total())} if census is not None else {}
+    shard = {"shard": census.metadata(unmatched.statuses.total())} if census is not None else {}
     metadata = {**run_metadata(origin, tally, request.parameters), **shard}
-    output.finish(unnamed, metadata, plan.rows() if plan is not None else None)
+    output.finish(unmatched, metadata, plan.rows() if plan is not None else None)
 
 
 def check_still_there(disks: Mapping[int, str], target: Target) -> None:

@@ -54,7 +54,8 @@ def write_parts(open_job: "Callable[[], Job[R]]", request: Request, engine: Engi
 
     inputs, inference, options = request.inputs, request.inference, request.output_options
     folder = request.target.file or ""
-    tally, disks = Tally(options.failure_limit), dict[int, str]()
+    tally = Tally(options.failure_limit)
+    disks: dict[int, str] = {}  # device number -> a folder on it
     selector = selector_of(inputs, tally.passed_over, disks)
     with request.exclusive_output(), connected(engine.ray_address):
         sources = require_inputs(_plannable(request, selector), inputs, tally.passed_over)

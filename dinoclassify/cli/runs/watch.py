@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dinoclassify")
 
-_POLL = 0.5  # seconds between two looks whether a signal has come
+_POLL = 0.5  # seconds between checks for a signal
 
 
 def check_watch(request: Request, status: str | None) -> None:
@@ -93,7 +93,7 @@ def watch_rows(open_job: "Callable[[], Job[R]]", request: Request, status: str |
     path, wait = request.target.local_file, request.output_options.wait
     tally = Tally(request.output_options.failure_limit)
     with (
-        hanging_up() as hang_ups,
+        hanging_up() as hangup_signals,
         locked(path, wait=wait) if path is not None else nullcontext(),
         locked(status, wait=wait) if status is not None else nullcontext(),
     ):
@@ -104,7 +104,7 @@ def watch_rows(open_job: "Callable[[], Job[R]]", request: Request, status: str |
             origin = job.origin() if path is not None else None
             output = _open_output(job.row_format, origin, request)
             with closing(output):
-                _watch(job, origin, request, output, tally, hang_ups, status)
+                _watch(job, origin, request, output, tally, hangup_signals, status)
         except Stopped as stop:
             if not tally.total:
                 log.info("%s", stop)  # if there are rows, `_watch` has already reported it
@@ -127,7 +127,7 @@ def _watch(
     request: Request,
     output: "WatchOutput[R]",
     tally: Tally,
-    hang_ups: SimpleQueue[None],
+    hangup_signals: SimpleQueue[None],
     status: str | None,
 ) -> None:
     inputs, file = request.inputs, request.target.file
@@ -163,14 +163,14 @@ def _watch(
             note_failure(path)
         log.info("watching %s", " ".join(inputs.paths or ()))
         heartbeat.start()
-        sources = images.sources(partial(_rest, output, hang_ups, beat_if_idle), beat_if_idle)
+        sources = images.sources(partial(_wait_for_next_poll, output, hangup_signals, beat_if_idle), beat_if_idle)
         sources = _take_new(sources, images, inputs.limit)
         rows = job.rows(sources, request.inference.run_options(StageTimer(), stop, live=True))
         rows = with_progress(rows, request.messages, done=lambda: tally.total)
         rows = _changed_rows(rows, images, tally, note_failure, heartbeat)
         try:
             with ending_with_reader() if file is None else nullcontext():
-                output.write(rows, partial(_wait, stop=stop, heartbeat=heartbeat))
+                output.write(rows, partial(_pause, stop=stop, heartbeat=heartbeat))
             if not stop():
                 tally.check_failures()
         except FailuresError:
@@ -180,14 +180,16 @@ def _watch(
             finish()
 
 
-def _rest(output: "WatchOutput[R]", hang_ups: SimpleQueue[None], beat: Callable[[], None], seconds: float) -> None:
+def _wait_for_next_poll(
+    output: "WatchOutput[R]", hangup_signals: SimpleQueue[None], beat: Callable[[], None], seconds: float
+) -> None:
     """Wait until the next look at the folders; call `after_look` first, and again at each SIGHUP."""
     output.after_look()
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         beat()
         with suppress(Empty):
-            hang_ups.get(timeout=min(left, EVERY))
+            hangup_signals.get(timeout=min(left, EVERY))
             output.after_look()
 
 
@@ -206,7 +208,7 @@ def _changed_rows(
 ) -> Iterator[R]:
     """Yield the rows that differ from the last row of their image; count each after it has been written."""
     for row in rows:
-        if images.is_news(row):
+        if images.is_new_result(row):
             yield row
             last = images.seen.get(images.key(row.path))
             images.note(row)
@@ -227,7 +229,7 @@ def _note_failure(path: str, note_failure: Callable[[str], None]) -> None:
         log.warning("%s: %s is not in that list", error, path)
 
 
-def _wait(seconds: float, *, stop: Callable[[], bool], heartbeat: Heartbeat) -> bool:
+def _pause(seconds: float, *, stop: Callable[[], bool], heartbeat: Heartbeat) -> bool:
     """Wait, unless a signal comes. Returns whether to go on."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and not stop():

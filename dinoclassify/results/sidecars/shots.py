@@ -39,7 +39,7 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SidecarJob:
     """A row, its image, and the sidecar of the image."""
 
     row: Prediction
@@ -48,14 +48,14 @@ class Job:
 
 
 def one_for_each_shot(
-    jobs: Iterable[Job], claims: Claims, is_of_shot: Callable[[str], bool]
-) -> Iterator[tuple[Job, bool]]:
+    jobs: Iterable[SidecarJob], claims: Claims, is_of_shot: Callable[[str], bool]
+) -> Iterator[tuple[SidecarJob, bool]]:
     """The jobs, each with whether its row decides on the sidecar.
 
     In a shot an ok row goes before others, then a row whose image is not a RAW, then the first row. Rows that a later
     row may still replace come last, and are in memory until then.
     """
-    waiting: dict[str, Job] = {}
+    waiting: dict[str, SidecarJob] = {}
     for job in jobs:
         if job.row.status == "failed" or not is_of_shot(job.image):
             yield job, True
@@ -77,5 +77,5 @@ def one_for_each_shot(
     yield from ((job, True) for job in waiting.values())
 
 
-def _rank(job: Job) -> tuple[bool, bool]:
+def _rank(job: SidecarJob) -> tuple[bool, bool]:
     return job.row.status != "ok", is_raw(job.image)

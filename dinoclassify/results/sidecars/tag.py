@@ -15,7 +15,7 @@ from dinoclassify.results.only import Only
 from dinoclassify.results.sidecars.formats import SidecarFormat, update_of
 from dinoclassify.results.sidecars.formats.base import SidecarContent, SidecarError, one_line
 from dinoclassify.results.sidecars.leftovers import leftover_remover
-from dinoclassify.results.sidecars.shots import Claims, Job, one_for_each_shot
+from dinoclassify.results.sidecars.shots import Claims, SidecarJob, one_for_each_shot
 from dinoclassify.storage.atomic import FULL, as_output_errors, free_of_links, replacing
 from dinoclassify.storage.missing import check_into
 from dinoclassify.storage.paths import file_shown_as
@@ -107,10 +107,10 @@ def tag(rows: Iterable[Prediction], options: TagOptions) -> Iterator[TagResult]:
                 yield TagResult(job.sidecar, "leave", reason.trouble, str(reason))
 
 
-def _jobs(rows: Iterable[Prediction], options: TagOptions, claims: Claims) -> Iterator[tuple[Job, bool]]:
+def _jobs(rows: Iterable[Prediction], options: TagOptions, claims: Claims) -> Iterator[tuple[SidecarJob, bool]]:
     """The rows with their images and sidecars, each with whether it decides on its sidecar."""
     images = ((row, options.find(row)) for row in rows)
-    jobs = (Job(row, image, sidecar_of(image, options, named=row.path)) for row, image in images)
+    jobs = (SidecarJob(row, image, sidecar_of(image, options, named=row.path)) for row, image in images)
     if options.naming == "stem" and not options.remove:
         return one_for_each_shot(jobs, claims, shot_finder())
     return ((job, True) for job in jobs)
@@ -127,7 +127,7 @@ def sidecar_of(image: str, options: TagOptions, *, named: str | None = None) -> 
     return os.path.join(options.into, f"{name.lstrip('/')}.{options.format}")
 
 
-def _tag(job: Job, options: TagOptions, claims: Claims) -> Action:
+def _tag(job: SidecarJob, options: TagOptions, claims: Claims) -> Action:
     """Update one sidecar, and return what was done; raises _LeaveAlone, or OutputError if the disk is full."""
     row, image, sidecar = job.row, job.image, job.sidecar
     if row.status == "failed" and not options.remove:

@@ -68,7 +68,8 @@ class Executor:
             except FileExistsError as error:
                 why = f"{_subject(file, plan)}cannot be put there: {error.strerror}: {error.filename}"
                 result = self._leave(plan, entries, "error", why, transferred)
-                # If it is still taken, then not by a companion just taken back, and not by a file for its folder.
+                # A companion of this plan may have held the name (undone by now), or a file may stand where its folder
+                # should be. Only a foreign file at the target is a reason to plan again.
                 return None if os.path.lexists(target) else result
             except OSError as error:
                 return self._leave(plan, entries, "error", self._why_not(plan, file, error), transferred)

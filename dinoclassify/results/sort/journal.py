@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 from dinoclassify.errors import UsageError
 from dinoclassify.results.sort.signing import code_of
-from dinoclassify.results.sort.transfer import Identity, Mode, Rights, is_unfinished
+from dinoclassify.results.sort.transfer import FileIdentity, Mode, Rights, is_unfinished
 from dinoclassify.storage.atomic import append, as_output_errors, fsync_path, replacing
 from dinoclassify.types.source import Signature
 
@@ -52,7 +52,7 @@ class Entry:
     source: str = ""
     signature: Signature = (None, None)
     temp_name: str = ""
-    identity: Identity | None = None
+    identity: FileIdentity | None = None
     rights: Rights | None = None
     image: str = ""
 

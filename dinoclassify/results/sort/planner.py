@@ -34,7 +34,7 @@ class Planner:
         self._class_name, self._group_name = folder_namer(), folder_namer()
         self._sources: dict[str, str] = {}  # by the planned targets
         self.leaving: set[str] = set()  # sources of planned moves
-        self.leaders: dict[str, str] = {}  # of each image that goes along with another, the other
+        self.primary_of: dict[str, str] = {}  # image that follows another -> the image it follows
         self._stale: set[str] = set()  # images that have changed since they were labelled
         self._shared: set[str] = set()  # companions of several images, already reported
         self._moving_by_stem: defaultdict[str, set[str]] = defaultdict(set)  # images whose companions may stay behind
@@ -49,16 +49,18 @@ class Planner:
 
         A failed row decides where its shot goes only if ``are_all``, the rows of the shot are complete, and all failed.
         """
-        for row in rows if len(rows) > 1 else ():
-            if why_stale(row, image := self._options.find(row)) not in (None, GONE):
-                self._stale.add(free_of_links(image))
+        if len(rows) > 1:
+            for row in rows:
+                image = self._options.find(row)
+                if why_stale(row, image) not in (None, GONE):
+                    self._stale.add(free_of_links(image))
         labelled = [row for row in rows if row.status != "failed"]
         steps = [step for row in labelled for step in self.plan_row(row)]
         may_decide = are_all and not labelled
         for row in rows:
             if row.status == "failed":
                 source = free_of_links(self._options.find(row))
-                may_go = may_decide or source in self.leaders or not self._has_shot(source)
+                may_go = may_decide or source in self.primary_of or not self._has_shot(source)
                 steps += self.plan_row(row) if may_go else [SortResult(row.path, "failed")]
         return steps
 
@@ -66,7 +68,7 @@ class Planner:
         """What to do with the image of a row: a step for each of its targets."""
         image = self._options.find(row)
         source = free_of_links(image)
-        if source in self.leaders:
+        if source in self.primary_of:
             return [CompanionRow(row, source)]
         targets = targets_of(row, source, self._options, self._class_name, self._group_name)
         if isinstance(targets, str):
@@ -100,7 +102,7 @@ class Planner:
         """Free the targets of a plan that was not carried out."""
         for file in plan.files:
             self.free_target(file.target)
-            self.leaders.pop(file.source, None)
+            self.primary_of.pop(file.source, None)
             self.leaving.discard(file.source)
 
     def free_target(self, target: str) -> None:
@@ -136,7 +138,7 @@ class Planner:
     def _companions(self, source: str) -> list[str]:
         """The names of the files that go along with this image only; raises OSError if the folder cannot be read."""
         paths = [os.path.join(os.path.dirname(source), name) for name in self._find_companions(source).names]
-        free = [path for path in paths if path not in self.leaving and self.leaders.get(path, source) == source]
+        free = [path for path in paths if path not in self.leaving and self.primary_of.get(path, source) == source]
         return [os.path.basename(path) for path in free if os.path.lexists(path)]
 
     def _report_shared(self, path: str, source: str) -> Iterator[SortResult]:
@@ -178,7 +180,7 @@ class Planner:
                 missing.append(file)
             elif not same_content(file.source, self._sources.get(file.target, place)):
                 why = f"has a companion {os.path.basename(file.source)} unlike {place}, which stays"
-        self._note_leader(plan)
+        self._note_primary(plan)
         if not missing:
             return replace(plan, companions=()).result("differs" if why else "there", why)
         return self._note(replace(plan, companions=tuple(missing), is_there=True, why=why))
@@ -188,11 +190,11 @@ class Planner:
         self._sources.update((file.target, file.source) for file in plan.files)
         if self._mode == "move":
             self.leaving.update(file.source for file in plan.files)
-        self._note_leader(plan)
+        self._note_primary(plan)
         return plan
 
-    def _note_leader(self, plan: Plan) -> None:
-        self.leaders.update((file.source, plan.image.source) for file in plan.companions if is_image(file.source))
+    def _note_primary(self, plan: Plan) -> None:
+        self.primary_of.update((file.source, plan.image.source) for file in plan.companions if is_image(file.source))
 
     def _in_folder(self, target: str) -> str:
         return os.path.join(self._folder, target)

@@ -14,9 +14,9 @@ Done = Literal[
     "along",  # it went along with another image, as its companion
     "differs",  # the folder already has it, with a companion of other content
     "shared",  # it is a companion that belongs to several images, and stays
-    "uncertain",  # this, failed and other: the options leave it alone
-    "failed",
-    "other",
+    "uncertain",  # skipped by the options
+    "failed",  # skipped by the options, or left to other images of its shot
+    "other",  # skipped by the options
     "gone",  # since it was labelled
     "changed",  # since it was labelled
     "back",  # it was moved, and is at its old place again

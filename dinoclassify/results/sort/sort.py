@@ -106,13 +106,13 @@ class SortedFolder:
         interrupted = [entry.source for entry in valid_entries(self._unfinished) if entry.event == "move"]
         planner = Planner(self._folder, self._mode, options, self._moved, interrupted)
         executor = Executor(self._folder, self._mode, key=self._key, new_folders=self._new_folders, moved=self._moved)
-        run = _Run(self._folder, planner, executor, self._dry_run)
+        run = _StepRunner(self._folder, planner, executor, self._dry_run)
         has_begun, groups = bool(self._unfinished), together(rows, shots, options.find)
         while group_batch := list(itertools.islice(groups, batch)):
             steps = [step for group in group_batch for step in planner.plan_shot(group, are_all=shots is not None)]
             has_begun |= run.write_ahead(steps)
             for step in steps:
-                yield from run.follow(step)
+                yield from run.execute(step)
             if not self._dry_run:
                 planner.forget_plans()
         if has_begun and not self._dry_run:
@@ -120,7 +120,7 @@ class SortedFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _StepRunner:
     """Carries steps out, and plans again what cannot be done as planned."""
 
     folder: str
@@ -132,20 +132,20 @@ class _Run:
         """Write the plans among the steps to the journal; returns whether there are any."""
         return not self.dry_run and self.executor.write_ahead(step for step in steps if isinstance(step, Plan))
 
-    def follow(self, step: Step) -> Iterator[SortResult]:
-        """What becomes of a step, which is carried out now."""
+    def execute(self, step: Step) -> Iterator[SortResult]:
+        """Carry out a step; yields its results."""
         if isinstance(step, SortResult):
             yield step
         elif isinstance(step, Plan):
             yield self._carry_out(step)
-        elif step.source in self.planner.leaders:
+        elif step.source in self.planner.primary_of:
             yield SortResult(step.row.path, "along")
         elif step.row.status == "failed":
             yield SortResult(step.row.path, "failed")
-        else:  # the image with which it should have gone was left
+        else:  # its primary image was not transferred: plan this one on its own
             for new_step in self.planner.plan_row(step.row):
                 self.write_ahead([new_step])
-                yield from self.follow(new_step)
+                yield from self.execute(new_step)
 
     def _carry_out(self, plan: Plan) -> SortResult:
         if plan.is_twin:

@@ -21,7 +21,7 @@ from dinoclassify.storage.rename import rename_to_free
 from dinoclassify.types.source import Signature
 
 Mode = Literal["copy", "move", "symlink", "hardlink"]
-Identity = tuple[int, int]  # inode and ctime_ns of a file
+FileIdentity = tuple[int, int]  # inode and ctime_ns of a file
 Rights = tuple[int, int, int]  # mode, owner and group of a file
 
 _UNFINISHED = re.compile(r"\.dinoclassify-[0-9a-f]{16}\.new")
@@ -90,7 +90,7 @@ def same_content(path: str, other: str) -> bool:
         return False
 
 
-def identity(path: str) -> Identity:
+def identity(path: str) -> FileIdentity:
     """What tells a file from another that gets the same path later; raises OSError if there is none."""
     status = os.lstat(path)
     return status.st_ino, status.st_ctime_ns
