@@ -77,6 +77,7 @@ class Classifier(LoadedModel):
             raise UsageError(f"{len(self.classes)} labels for the {len(opened.labels)} classes of {opened.name}")
         groups = self._groups
         self.group_of = tuple(group_classes(groups, self.classes, opened.name)) if groups is not None else None
+        # without the last group, `other`, if no class is in it
         self.labels = groups.names[: max(self.group_of) + 1] if groups and self.group_of else self.classes
         return opened
 
@@ -86,8 +87,8 @@ class Classifier(LoadedModel):
         """Label images lazily: one prediction for every input, in order, failures included.
 
         Args:
-            inputs: files, folders (walked) and globs, one or many; PIL images and the bytes of encoded ones, whose
-                path is ``<image 3>`` if they are ``inputs[3]``; or the sources that `discover` yields.
+            inputs: files, folders (walked) and globs, one or many; PIL images and the bytes of encoded ones: an
+                image or bytes at ``inputs[3]`` gets the path ``<image 3>``; or the sources that `discover` yields.
             top_k: the number of labels in each prediction.
             threshold: a best score below it makes the prediction ``uncertain``.
             run: see `types.run_options.RunOptions`.

@@ -172,8 +172,8 @@ class Job(Generic[R]):
     """A model, and how its outputs become rows.
 
     ``infer`` turns batches of images into rows: `Classifier.classify_batches` or `Encoder.embed_batches`. ``settings``
-    has the options that the content of rows depends on, by name; ``outputs`` the number of labels or features of the
-    model, under that name.
+    has the options that the content of rows depends on, by name; ``outputs`` is ``{"labels": n}`` or
+    ``{"features": n}``.
     """
 
     model: LoadedModel

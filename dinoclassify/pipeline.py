@@ -1,4 +1,8 @@
-"""The whole story: batches of decoded images -> a runtime -> predictions or embeddings, in order."""
+"""The whole story: batches of decoded images -> a runtime -> predictions or embeddings, in order.
+
+The runtime's outputs have passed `models.image_model`'s `postprocess`, which makes probabilities of a classifier's
+logits.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -76,8 +80,8 @@ def embed(
 def run_batches(batches: Iterable[Batch], runtime: Runtime, options: RunOptions) -> Iterator[tuple[Batch, Tensor]]:
     """Each batch with the runtime's outputs for its pixels, in order; ``options`` gives ``timer`` and ``stop``.
 
-    Errors of ``batches`` are raised after the outputs of the batches before them. On a batch without inputs there is
-    time: all started batches are finished.
+    Errors of ``batches`` are raised after the outputs of the batches before them. A batch without inputs
+    means that no other is ready: all started batches are finished.
     """
     started: deque[tuple[Batch, PendingOutput]] = deque()
     timer = options.timer
@@ -97,9 +101,9 @@ def run_batches(batches: Iterable[Batch], runtime: Runtime, options: RunOptions)
         if batch is None or options.stop():
             break
         if batch is NOTHING_CAME:
-            timer.reassign("decode", to="walk")
+            timer.reassign_last("decode", to="walk")
         if batch.inputs:
-            timer.add_worker(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
+            timer.add_batch(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
             with timer.measure("forward"):
                 started.append((batch, runtime(batch.pixels) if len(batch.pixels) else lambda: torch.empty(0, 0)))
         while len(started) > (runtime.ahead if batch.inputs else 0):

@@ -50,12 +50,12 @@ class StageTimer:
                 self._switch(interrupted)
             yield item
 
-    def reassign(self, stage: Stage, to: Stage) -> None:
-        """Move the time that was last counted for ``stage`` to another stage."""
+    def reassign_last(self, stage: Stage, to: Stage) -> None:
+        """Move the time that was last counted for ``stage`` to another stage. Call it right after that measurement."""
         self._seconds[stage] -= self._last
         self._seconds[to] += self._last
 
-    def add_worker(self, images: int, read_seconds: float, decode_seconds: float) -> None:
+    def add_batch(self, images: int, read_seconds: float, decode_seconds: float) -> None:
         """Add the images and seconds of a batch that a worker decoded."""
         self.images += images
         self.read_seconds += read_seconds

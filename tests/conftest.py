@@ -88,8 +88,8 @@ def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(cache, "_of_this_process", {})
-    monkeypatch.setattr(cache, "_complained", set())
+    monkeypatch.setattr(cache, "_temporary_for", {})
+    monkeypatch.setattr(cache, "_warned_about", set())
     return tmp_path / "temporary"
 
 

@@ -36,7 +36,7 @@ def test_waiting_for_workers_is_split_into_read_and_decode(now: list[float]) -> 
     clock = StageTimer()
     with clock.measure("decode"):
         now[0] += 8
-    clock.add_worker(images=10, read_seconds=3, decode_seconds=1)
+    clock.add_batch(images=10, read_seconds=3, decode_seconds=1)
     assert clock.shares() == {"walk": 0, "read": 0.75, "decode": 0.25, "forward": 0, "write": 0}
     assert clock.bottleneck() == "read"
     assert clock.summary() == (
@@ -53,7 +53,7 @@ def test_waiting_for_a_path_list_is_not_charged_to_decoding(now: list[float]) ->
         yield "nothing"
 
     for _ in clock.measure_each("decode", items()):
-        clock.reassign("decode", to="walk")
+        clock.reassign_last("decode", to="walk")
     assert clock.shares()["walk"] == 1
 
 

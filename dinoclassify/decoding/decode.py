@@ -1,9 +1,9 @@
 """An image's bytes -> pixels. Whatever goes wrong with an image becomes a `Failure`, never an error.
 
-There are two ways to the model's input. The exact one is that of transformers: decode in full, resize, crop. The
-default one lets libjpeg scale while it decodes, to no less than twice the target size, and resizes only the window that
-the crop keeps; the results differ by the rounding of one resize. With a nearest-neighbour filter either step would pick
-other pixels, so that filter always gets the whole image.
+Two modes: exact repeats what transformers does, which is to decode in full, resize and crop. The default lets libjpeg
+scale while it decodes, to no less than twice the target size, and resizes only the window that the crop keeps; the
+results differ by the rounding of one resize. With a nearest-neighbour filter either step would pick other pixels, so
+that filter always gets the whole image.
 """
 
 import os
@@ -22,11 +22,12 @@ from dinoclassify.types.prediction import Failure
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing, Window
 from dinoclassify.types.source import MAX_PIXELS, Source
 
-TURNED = 5  # EXIF orientations from here up swap width and height
+FIRST_TRANSPOSED = 5  # EXIF orientations from here up swap width and height
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
-SCALED = 4  # times the allowed pixels: a JPEG up to that size is decoded if libjpeg scales it down to what is allowed
+# Times the allowed pixels: a JPEG up to that size is decoded if libjpeg scales it down to what is allowed.
+SCALED_JPEG_FACTOR = 4
 
 
 def decode(
@@ -41,7 +42,7 @@ def decode(
             Otherwise JPEGs are scaled while they are decoded, transparent images are laid on white, and 16-bit values
             are scaled to 8 bits.
         max_pixels: an image with more is refused before it is decoded. A JPEG that is scaled to less while it is
-            decoded may have `SCALED` times as many, unless it is progressive: libjpeg decodes that in full.
+            decoded may have `SCALED_JPEG_FACTOR` times as many, unless it is progressive: libjpeg decodes that in full.
     """
     size, mtime_ns = source.signature or (None, None)
     stream, pixels, failure = None, None, None
@@ -83,7 +84,7 @@ def _most_pixels(
 ) -> int:
     """The most pixels that the image may have."""
     scales = isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info
-    return SCALED * max_pixels if scales and _may_rescale(preprocessing, exact=exact) else max_pixels
+    return SCALED_JPEG_FACTOR * max_pixels if scales and _may_rescale(preprocessing, exact=exact) else max_pixels
 
 
 def _may_rescale(preprocessing: Preprocessing | OpaqueProcessor, *, exact: bool) -> bool:
@@ -107,7 +108,7 @@ def _preprocess(
         # Only JPEG tells its orientation without decoding. PNG decodes to find it: an error in its data would be
         # suppressed here, and not occur again.
         orientation = _orientation(image)
-        used = _scale_while_decoding(image, preprocessing, turned=orientation >= TURNED)
+        used = _scale_while_decoding(image, preprocessing, turned=orientation >= FIRST_TRANSPOSED)
     if image.width * image.height > max_pixels:
         raise RefusedError("too_large", f"{full[0]} x {full[1]} pixels, over {max_pixels} even when scaled")
     image = _upright_rgb(image, exact=exact)
@@ -116,7 +117,7 @@ def _preprocess(
     width, height = image.size
     box: Box = (0, 0, width, height)
     if used is not None:
-        width, height = reversed(full) if orientation >= TURNED else full
+        width, height = reversed(full) if orientation >= FIRST_TRANSPOSED else full
         box = _upright_box(used, image.size, orientation)
     window = preprocessing.window(height, width)
     fit, size = (_fit_window, window.size) if window.inside and may_rescale else (_fit, window.resized)
@@ -135,7 +136,7 @@ def _fit(image: Image.Image, box: Box, window: Window, resample: int) -> Pixels:
 
 
 def _fit_window(image: Image.Image, box: Box, window: Window, resample: int) -> Pixels:
-    """Resize only the part of ``box`` that the crop keeps: as `_fit`, but for rounding, and faster."""
+    """Resize only the part of ``box`` that the crop keeps: the same as `_fit` up to rounding, and faster."""
     left, top, right, bottom = box
     x, y = (right - left) / window.resized[1], (bottom - top) / window.resized[0]
     height, width = window.size
@@ -164,7 +165,7 @@ def _scale_while_decoding(
 
 def _upright_box(used: tuple[float, float], size: tuple[int, int], orientation: int) -> Box:
     """The used box of an upright image of ``size``; ``used`` is the (right, bottom) of that box as stored."""
-    width, height = reversed(used) if orientation >= TURNED else used
+    width, height = reversed(used) if orientation >= FIRST_TRANSPOSED else used
     left = size[0] - width if orientation in {2, 3, 6, 7} else 0.0
     top = size[1] - height if orientation in {3, 4, 7, 8} else 0.0
     return left, top, left + width, top + height

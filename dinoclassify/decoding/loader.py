@@ -15,7 +15,7 @@ from functools import partial
 
 from dinoclassify.decoding.batch import NOT_READY, NOTHING_CAME, Batch
 from dinoclassify.decoding.decode import decode
-from dinoclassify.decoding.worker import LINGER, Worker, watchdog
+from dinoclassify.decoding.worker import RECEIVE_TIMEOUT, Worker, watchdog
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.budget import shares
 from dinoclassify.system.environment import raise_file_limit
@@ -55,12 +55,12 @@ def load_batches(
     errors: list[Exception] = []
     sources = _until_error(sources, errors)
     to_pixels = partial(decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels)
-    team: list[Worker] = []
-    with watchdog(team, timeout):
-        team.extend(
+    pool: list[Worker] = []
+    with watchdog(pool, timeout):
+        pool.extend(
             Worker(to_pixels, timeout=timeout, private=private, share=share, pinned=pinned) for share in shares(workers)
         )
-        yield from _live(sources, batch_size, team) if live else _in_full(sources, batch_size, team)
+        yield from _live(sources, batch_size, pool) if live else _in_full(sources, batch_size, pool)
     if errors:
         raise errors[0]
 
@@ -82,64 +82,64 @@ def _until_error(sources: Iterable[Source], errors: list[Exception]) -> Iterator
         errors.append(error)
 
 
-def _in_full(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Iterator[Batch]:
+def _in_full(sources: Iterable[Source], size: int, workers: Sequence[Worker]) -> Iterator[Batch]:
     """Deal full lists round-robin, as long as the workers have room, and receive the batches in the same order."""
     lists = _lists(sources, size)
-    ring, due = itertools.cycle(team), deque[Worker]()
+    ring, pending = itertools.cycle(workers), deque[Worker]()
     worker = next(ring)
     while True:
         while worker.has_room and (batch := next(lists, None)) is not None:
             worker.send(batch)
-            due.append(worker)
+            pending.append(worker)
             worker = next(ring)
-        if not due:
+        if not pending:
             return
-        yield due.popleft().receive()
+        yield pending.popleft().receive()
 
 
-def _live(sources: Iterable[Source], size: int, team: Sequence[Worker]) -> Iterator[Batch]:
-    """The same, but an idle worker gets whatever has come: only a busy one waits for a full list."""
-    arrived: queue.Queue[Source] = queue.Queue(maxsize=2 * size)
-    came, ended, closed = threading.Event(), threading.Event(), threading.Event()
+def _live(sources: Iterable[Source], size: int, workers: Sequence[Worker]) -> Iterator[Batch]:
+    """As `_in_full`, but an idle worker gets whatever has arrived; a busy worker waits for a full list."""
+    queued: queue.Queue[Source] = queue.Queue(maxsize=2 * size)
+    new_input, ended, closed = threading.Event(), threading.Event(), threading.Event()
 
     def read() -> None:
         for source in sources:
-            while not _put(arrived, source):
+            while not _put(queued, source):
                 if closed.is_set():
                     return
-            came.set()
+            new_input.set()
         ended.set()
-        came.set()
+        new_input.set()
 
     threading.Thread(target=read, name="read list", daemon=True).start()
-    ring, due = itertools.cycle(team), deque[Worker]()
+    ring, pending = itertools.cycle(workers), deque[Worker]()
     worker = next(ring)
     try:
         while True:
-            came.clear()
+            new_input.clear()
             is_last = ended.is_set()
-            while worker.has_room and (count := arrived.qsize()) >= (1 if worker.is_idle else size):
-                worker.send([arrived.get() for _ in range(min(count, size))])
-                due.append(worker)
+            while worker.has_room and (count := queued.qsize()) >= (1 if worker.is_idle else size):
+                worker.send([queued.get() for _ in range(min(count, size))])
+                pending.append(worker)
                 worker = next(ring)
-            if due:
-                batch = due[0].receive_soon()
+            if pending:
+                batch = pending[0].receive_soon()
                 if batch is not None:
-                    due.popleft()
+                    pending.popleft()
                 yield batch or NOT_READY
             elif is_last:
                 return
             else:
                 yield NOTHING_CAME
-                came.wait(LINGER)
+                new_input.wait(RECEIVE_TIMEOUT)
     finally:
         closed.set()
 
 
-def _put(arrived: "queue.Queue[Source]", source: Source) -> bool:
-    """Put a source into the queue; False if there is no room within `LINGER` seconds."""
+def _put(queued: "queue.Queue[Source]", source: Source) -> bool:
+    """Put a source into the queue; False if there is no room within `RECEIVE_TIMEOUT` seconds."""
     try:
-        arrived.put(source, timeout=LINGER)
+        queued.put(source, timeout=RECEIVE_TIMEOUT)
     except queue.Full:
         return False
     return True

@@ -18,18 +18,18 @@ PREFETCH = 2  # lists that a process has at a time
 class Task:
     """A list of sources to decode, or a piece of one; ``alone`` marks an image that has already ended a process.
 
-    ``verdict`` is the result of an image that is given up: such a task is not sent to a process.
+    ``given_up`` is the result of an image that is given up: such a task is not sent to a process.
     """
 
     sources: list[Source]
     ends_batch: bool = True
     alone: bool = False
-    verdict: DecodedImage | None = None
+    given_up: DecodedImage | None = None
 
-    def split(self, position: int, verdict: DecodedImage | None) -> list["Task"]:
+    def split(self, position: int, given_up: DecodedImage | None) -> list["Task"]:
         """The sources before ``position``, the one there, alone, and those after it; without empty pieces."""
         before, after = Task(self.sources[:position]), Task(self.sources[position + 1 :])
-        suspect = Task([self.sources[position]], alone=True, verdict=verdict)
+        suspect = Task([self.sources[position]], alone=True, given_up=given_up)
         *pieces, last = (piece for piece in (before, suspect, after) if piece.sources)
         return [*(replace(piece, ends_batch=False) for piece in pieces), replace(last, ends_batch=self.ends_batch)]
 
@@ -65,7 +65,7 @@ class Plan:
     @property
     def to_decode(self) -> list[Task]:
         """The tasks that a process decodes, in the order in which it gets them."""
-        return [task for task in self._tasks if task.verdict is None]
+        return [task for task in self._tasks if task.given_up is None]
 
     def add(self, sources: list[Source]) -> None:
         """Append a list."""
@@ -80,9 +80,9 @@ class Plan:
         batch, self._parts = joined(self._parts), []
         return batch
 
-    def split(self, task: Task, position: int, verdict: DecodedImage | None) -> None:
+    def split(self, task: Task, position: int, given_up: DecodedImage | None) -> None:
         """Put the pieces of a task in its place; see `Task.split`."""
         tasks = list(self._tasks)
         at = tasks.index(task)
-        tasks[at : at + 1] = task.split(position, verdict)
+        tasks[at : at + 1] = task.split(position, given_up)
         self._tasks = deque(tasks)

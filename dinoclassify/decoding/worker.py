@@ -2,7 +2,7 @@
 
 Each process has a DataLoader of its own: whatever a killed process leaves behind, a held lock or half a message, cannot
 harm another. Lists of sources reach it through a separate pipe: a DataLoader asks for the next list before it returns a
-result, so that a list which is still to come would hold up results.
+result, so waiting for a list inside it would delay finished results.
 
 The process notes in shared memory which image it is decoding. When it dies, another process takes its place and tries
 that image again, alone; an image that ends this process too is given up. An image that takes too long is given up at
@@ -44,12 +44,12 @@ from dinoclassify.types.source import Source
 
 log = logging.getLogger(__name__)
 
-RESTARTS = 32  # in a row, without a result in between: then the run ends
-START = 60.0  # seconds that a process may take to begin
-LINGER = 0.1  # seconds of one wait for a result
+MAX_RESTARTS = 32  # in a row, without a result in between: then the run ends
+START_TIMEOUT = 60.0  # seconds that a process may take to begin
+RECEIVE_TIMEOUT = 0.1  # seconds of one wait for a result
 
 _DYING = 1.0  # seconds that a killed process may take to end
-_LOOKS = 10  # at a process, within the time limit of an image
+_CHECKS_PER_TIMEOUT = 10  # progress checks within the time limit of one image
 
 
 class Worker:
@@ -70,12 +70,13 @@ class Worker:
         self._plan = Plan()
         self._restarts = 0
         self._received = 0  # results of this process
-        self._seen, self._still = 0, 0.0  # the last step seen, and for how many seconds it has not changed
+        self._last_step = 0
+        self._stalled_seconds = 0.0  # how long the step has not changed
         self._awaited = False
-        self._overdue: int | None = None  # the step at which the process was killed for taking too long
+        self._timed_out_step: int | None = None  # the step at which the process was killed for taking too long
         self._results: Iterator[Result] = iter(())
         self._processes: list[BaseProcess] = []  # at most one
-        self._burying = threading.Lock()  # held while the share of a dead process is returned
+        self._share_lock = threading.Lock()  # held while a dead process's memory share is released
         self._start()
 
     @property
@@ -89,7 +90,7 @@ class Worker:
         return self._plan.has_room
 
     def send(self, sources: list[Source]) -> None:
-        """Have a list decoded."""
+        """Queue a list for decoding."""
         self._plan.add(sources)
         self._outbox.put(sources)
 
@@ -100,12 +101,12 @@ class Worker:
         return batch
 
     def receive_soon(self) -> Batch | None:
-        """The same, or None if it does not come within `LINGER` seconds."""
+        """The same, or None if it does not come within `RECEIVE_TIMEOUT` seconds."""
         while True:
             task = self._plan.first
             try:
-                part = self._next_result(task) if task.verdict is None else without_pixels([task.verdict])
-            except _LostError:
+                part = self._next_result(task) if task.given_up is None else without_pixels([task.given_up])
+            except _ProcessDiedError:
                 self._restart()
                 continue
             if part is None:
@@ -115,16 +116,16 @@ class Worker:
 
     def look(self, seconds: float) -> None:
         """Kill the process if it makes no progress for too long; call this every so many ``seconds``."""
-        with self._burying:  # other processes may wait for this share, and the run for them
+        with self._share_lock:  # other processes may wait for this share, and the run for them
             if self._processes and not any(process.is_alive() for process in self._processes):
                 self._share.clear()
         step, decoding = self._progress.step, self._progress.position != BETWEEN
-        if step != self._seen:
-            self._seen, self._still = step, 0.0
+        if step != self._last_step:
+            self._last_step, self._stalled_seconds = step, 0.0
         elif decoding or self._awaited:
-            self._still += seconds
-        if self._still > (self._timeout if decoding else max(self._timeout, START)):
-            self._overdue = step
+            self._stalled_seconds += seconds
+        if self._stalled_seconds > (self._timeout if decoding else max(self._timeout, START_TIMEOUT)):
+            self._timed_out_step = step
             self._kill()
 
     def stop(self) -> None:
@@ -135,7 +136,7 @@ class Worker:
 
     def _start(self) -> None:
         self._progress = RawValue(Progress, 0, BETWEEN, 0, -1, 0)
-        self._received, self._seen, self._still, self._overdue = 0, 0, 0.0, None
+        self._received, self._last_step, self._stalled_seconds, self._timed_out_step = 0, 0, 0.0, None
         processes: list[BaseProcess] = []
         context, is_main = start_context(processes), threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGCHLD)
@@ -154,8 +155,8 @@ class Worker:
                         collate_fn=as_is,
                         num_workers=1,
                         prefetch_factor=PREFETCH,
-                        worker_init_fn=partial(init_worker, tied=is_main),
-                        timeout=LINGER,
+                        worker_init_fn=partial(init_worker, end_with_thread=is_main),
+                        timeout=RECEIVE_TIMEOUT,
                         multiprocessing_context=context,
                     )
                 )
@@ -175,14 +176,14 @@ class Worker:
             signal.signal(signal.SIGCHLD, handler)  # torch's own handler would raise in the middle of anything
 
     def _next_result(self, task: Task) -> Batch | None:
-        """The result of ``task``; None if it does not come within `LINGER` seconds; raises _LostError."""
+        """The result of ``task``; None if it takes over `RECEIVE_TIMEOUT` seconds; raises _ProcessDiedError."""
         self._awaited = True
         try:
             result = next(self._results)
         except RuntimeError as error:
             if "timed out" in str(error):  # the process is alive and at work
                 return None
-            raise _LostError from error
+            raise _ProcessDiedError from error
         finally:
             self._awaited = False
         pixels, items = self._buffer.read(self._received, result.written, pinned=self._pinned)
@@ -195,29 +196,30 @@ class Worker:
     def _restart(self) -> None:
         """Start another process for the tasks that have no result; the image that the last one died at goes alone."""
         self._restarts += 1
-        if self._restarts > RESTARTS:
-            raise WorkerError(f"{RESTARTS} processes that decode died in a row: is there memory enough for --workers?")
+        if self._restarts > MAX_RESTARTS:
+            died = f"{MAX_RESTARTS} processes that decode died in a row"
+            raise WorkerError(f"{died}: is there memory enough for --workers?")
         self.stop()
         tasks = self._plan.to_decode
         lost, position = self._progress.tasks - self._received - 1, self._progress.position
         if position != BETWEEN and 0 <= lost < len(tasks):
             task = tasks[lost]
-            if self._overdue == self._progress.step:
+            if self._timed_out_step == self._progress.step:
                 self._restarts = 0  # the image was the cause, and it is given up
-            self._plan.split(task, position, self._verdict(task, task.sources[position]))
+            self._plan.split(task, position, self._given_up(task, task.sources[position]))
             log.warning("a process that decodes died at %s: starting another", task.sources[position].path)
         else:
             log.warning("a process that decodes died: starting another")
         for process in self._processes:
             process.join(_DYING)
-        with self._burying:
+        with self._share_lock:
             self._share.clear()
             self._processes = []
         self._start()
 
-    def _verdict(self, task: Task, source: Source) -> DecodedImage | None:
+    def _given_up(self, task: Task, source: Source) -> DecodedImage | None:
         """The result of the image that the process died at; None if it is to be tried again."""
-        if self._overdue == self._progress.step:
+        if self._timed_out_step == self._progress.step:
             failure = Failure("timeout", f"took longer than {self._timeout:g} s")
         elif task.alone:
             failure = Failure("worker_crashed", "ended the process that decoded it, twice")
@@ -239,7 +241,7 @@ def watchdog(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
     for all processes.
     """
     over, owner = threading.Event(), os.getpid()
-    interval = min(timeout / _LOOKS, 1.0)
+    interval = min(timeout / _CHECKS_PER_TIMEOUT, 1.0)
 
     def look() -> None:
         while not over.wait(interval):  # time while this process itself is suspended does not count
@@ -264,5 +266,5 @@ def watchdog(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
         stop()
 
 
-class _LostError(Exception):
-    """The process is dead."""
+class _ProcessDiedError(Exception):
+    """The process has died."""

@@ -74,10 +74,10 @@ class DecodeDataset(Dataset[Result]):
     private: bool
     share: Share
     _fetcher: Fetcher | None = field(default=None, init=False)
-    _coming: deque[list[Source]] = field(default_factory=deque, init=False)  # lists whose images are being read
+    _read_ahead_lists: deque[list[Source]] = field(default_factory=deque, init=False)  # their images are being read
 
     def __getitems__(self, _: Sequence[int]) -> Result:
-        sources = self._coming.popleft() if self._coming else self._next_list()
+        sources = self._read_ahead_lists.popleft() if self._read_ahead_lists else self._next_list()
         ahead = self._read_ahead() if any(map(is_elsewhere, sources)) else []
         turn = self.progress.tasks
         self.progress.tasks += 1
@@ -103,10 +103,11 @@ class DecodeDataset(Dataset[Result]):
 
     def _read_ahead(self) -> list[Source]:
         """Receive the lists that have come; returns those of their images that are not on this machine."""
-        known = len(self._coming)
+        known = len(self._read_ahead_lists)
         while self.lists.poll():
-            self._coming.append(self._next_list())
-        return [source for sources in islice(self._coming, known, None) for source in sources if is_elsewhere(source)]
+            self._read_ahead_lists.append(self._next_list())
+        new = islice(self._read_ahead_lists, known, None)
+        return [source for sources in new for source in sources if is_elsewhere(source)]
 
     def _decode_next(self, position: int, source: Source, fetched: Iterator[Source]) -> DecodedImage:
         self.progress.size, self.progress.mtime_ns = -1, 0
@@ -139,15 +140,15 @@ def as_is(result: Any) -> Any:  # typed as a DataLoader collates: from a list
     return result
 
 
-def init_worker(_: int, *, tied: bool = True) -> None:
-    """Prepare the process; if ``tied``, it ends at the moment when the thread that started it ends."""
+def init_worker(_: int, *, end_with_thread: bool = True) -> None:
+    """Prepare the process; if ``end_with_thread``, it ends at the moment when the thread that started it ends."""
     gc.freeze()  # this process has a copy of the main one's garbage; collecting it might end other processes
     # Signals often reach the whole process group. Only the main process answers them, and ends its workers. If it is
-    # killed, they end by themselves: at once if they are tied, else within seconds.
+    # killed, they end by themselves: at once if ``end_with_thread``, else within seconds.
     for number in MAIN_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, MAIN_SIGNALS)  # `Worker` has blocked them so far
-    if tied and sys.platform == "linux":
+    if end_with_thread and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _end_with_parent()  # which may have died before this
     threading.Thread(target=_watch_parent, name="watch parent", daemon=True).start()

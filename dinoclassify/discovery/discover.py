@@ -30,7 +30,7 @@ def discover(
     """All inputs, lazily and in order.
 
     Args:
-        paths: files, folders (walked to the bottom), archives, URLs, globs, or ``-`` for a list on stdin.
+        paths: files, folders (walked recursively), archives, URLs, globs, or ``-`` for a list on stdin.
         filters: which of the inputs to take.
         files_from: a further list: a file with one path a line, ``-`` for stdin, or a ``.csv`` or ``.parquet`` table.
         column: the column of that table that holds the paths, by default ``path``. Without ``files_from``: the column

@@ -23,7 +23,7 @@ def is_gone(path: str) -> bool:
     A file or an object is gone if the nearest folder above it can be listed and is not empty: an empty folder may be a
     mount point without its disk. A member is gone if its archive is gone, or can be read and does not have it. In an
     archive that is read from front to back members are not looked up. The web has no listings, so nothing there is
-    certainly gone; nor is anything that a disk, a server or a missing permission gives no answer for.
+    certainly gone. If a disk or server does not answer, or permission is missing, the image is not considered gone.
     """
     location = locate_image(file_shown_as(path))
     place = location.container or location.path
@@ -31,7 +31,7 @@ def is_gone(path: str) -> bool:
         return False
     try:
         if not _exists(place):
-            return _is_missed_in_store(place) if is_url(place) else _is_missed(place)
+            return _store_lists_others(place) if is_url(place) else _folder_lists_others(place)
     except (OSError, UsageError):  # UsageError: the store is not known here
         return False
     if not location.is_in_archive or is_streamed(place, remote=is_url(place)):
@@ -50,7 +50,7 @@ def _exists(place: str) -> bool:
         return False
 
 
-def _is_missed(path: str) -> bool:
+def _folder_lists_others(path: str) -> bool:
     """Whether the nearest folder above a missing path has other entries, or is a file now."""
     folder = os.path.dirname(path)
     while folder and not os.path.lexists(folder):
@@ -61,7 +61,7 @@ def _is_missed(path: str) -> bool:
         return any(not entry.name.startswith(".") for entry in entries)
 
 
-def _is_missed_in_store(url: str) -> bool:
+def _store_lists_others(url: str) -> bool:
     """Whether any prefix above a missing object, up to the bucket, has objects."""
     scheme, _, rest = url.partition("://")
     parts = rest.split("/")

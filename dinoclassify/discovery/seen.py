@@ -15,7 +15,7 @@ from typing import cast, get_args
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.storage.atomic import append, as_output_errors, replacing
 from dinoclassify.storage.output_paths import OutputPaths
-from dinoclassify.storage.signature import Identity
+from dinoclassify.storage.signature import FolderIdentity
 from dinoclassify.types.prediction import ErrorCode, Row, Status
 from dinoclassify.types.source import Signature
 
@@ -24,7 +24,10 @@ _END = b"\n"  # ends the rows that were rotated away
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The last row of an image, ``earlier`` if it is from an earlier run, with the signature of the file as read."""
+    """A summary of an image's last row.
+
+    ``signature`` is that of the file when it was read; ``earlier``: a previous run wrote it.
+    """
 
     signature: Signature
     status: Status
@@ -50,9 +53,9 @@ class SeenFile:
         self._made_with = made_with
         self._path = ""
         self._descriptor: int | None = None
-        self._lock = threading.Lock()  # one thread adds rows while another begins the file anew
+        self._lock = threading.Lock()  # one thread adds rows while another rewrites the file
         self.rotated: dict[str, Seen] = {}  # images whose rows were rotated away, by absolute path
-        self.roots: dict[str, Identity] = {}  # the identity of each root when images were last in it
+        self.roots: dict[str, FolderIdentity] = {}  # the identity each root had when it last contained images
 
     def read(self, output: str) -> dict[str, Seen]:
         """Read the file, or raise a UsageError; returns the last rows in the output, by absolute path of the image."""
@@ -97,7 +100,7 @@ class SeenFile:
         """Add a row that is already in the output; raises OutputError if the file cannot be written."""
         self._add(_values(image, last))
 
-    def add_root(self, root: str, identity: Identity) -> None:
+    def add_root(self, root: str, identity: FolderIdentity) -> None:
         """Add the identity of a root; nothing is added if the file cannot be written."""
         with suppress(OutputError):
             self._add([root, *identity])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from dinoclassify.discovery.location import absolute_path
 from dinoclassify.discovery.seen import Seen, seen_in
-from dinoclassify.storage.signature import Identity, folder_identity, same_signature
+from dinoclassify.storage.signature import FolderIdentity, folder_identity, same_signature
 from dinoclassify.types.prediction import Row
 from dinoclassify.types.source import Signature, Source
 
@@ -54,21 +54,21 @@ class _UnreadableFolderError(PermissionError):
 
 
 class Watch:
-    """The images that ``look`` finds in the folders ``roots`` now and later, each with its last row.
+    """The images that ``list_images`` finds in the folders ``roots`` now and later, each with its last row.
 
     One thread iterates over `sources` while another reports their rows, with `is_new_result` and `note`. ``seen`` has
-    the last row of each image that has one, ``identities`` the identity of each root when images were last in it, both
-    by absolute path; both are updated.
+    the last row of each image that has one, ``identities`` the identity each root had when it last contained images.
+    Both are by absolute path, and are updated.
     """
 
     def __init__(
         self,
-        look: Callable[[], Iterator[Source]],
+        list_images: Callable[[], Iterator[Source]],
         roots: Sequence[str] = (),
         seen: dict[str, Seen] | None = None,
-        identities: dict[str, Identity] | None = None,
+        identities: dict[str, FolderIdentity] | None = None,
     ) -> None:
-        self._look, self._folder = look, os.getcwd()
+        self._list_images, self._folder = list_images, os.getcwd()
         self._roots = {root: absolute_path(root, self._folder) for root in roots}
         self._settling: dict[str, tuple[_State, float]] = {}  # files that may be incomplete, and the time of that state
         self._pending: dict[str, _State] = {}  # images without a row yet, and their state when they were yielded
@@ -78,7 +78,7 @@ class Watch:
         self._finding: set[str] = set()  # the images of this poll so far
         self.seen = {} if seen is None else seen
         self.identities = {} if identities is None else identities
-        self.away: dict[str, str] = {}  # roots whose disk seems to be unmounted, and the evidence
+        self.away: dict[str, str] = {}  # roots whose disk seems unmounted -> why
 
     @property
     def waiting(self) -> int:
@@ -90,18 +90,18 @@ class Watch:
         """Whether no image is being labelled."""
         return not self._pending
 
-    def sources(self, rest: Callable[[float], None], beat: Callable[[], None] = lambda: None) -> Iterator[Source]:
+    def sources(self, sleep: Callable[[float], None], on_image: Callable[[], None] = lambda: None) -> Iterator[Source]:
         """Each image without a row once it seems complete; and again if it changes, or if a failure may have passed.
 
-        ``rest`` is called after each poll, with the seconds until the next, ``beat`` for each image of a poll.
+        ``sleep`` is called after each poll, with the seconds until the next, ``on_image`` for each image of a poll.
         """
         while True:
             started, busy = time.monotonic(), 0.0
-            for source in self._find(started, beat):
-                left = time.monotonic()
+            for source in self._find(started, on_image):
+                yielded_at = time.monotonic()
                 yield source
-                busy += time.monotonic() - left
-            rest(max(PAUSE, _IDLE * (time.monotonic() - started - busy)))
+                busy += time.monotonic() - yielded_at
+            sleep(max(PAUSE, _IDLE * (time.monotonic() - started - busy)))
 
     def key(self, path: str) -> str:
         """The absolute path of an image."""
@@ -155,14 +155,14 @@ class Watch:
         state = self._pending.get(self.key(row.path))
         return seen_in(row, state.signature if state is not None else (None, None))
 
-    def _find(self, now: float, beat: Callable[[], None]) -> Iterator[Source]:
+    def _find(self, now: float, on_image: Callable[[], None]) -> Iterator[Source]:
         """Poll once: yield the complete images; note incomplete ones, unreachable folders and unmounted roots."""
         folders = {root: folder_identity(path) for root, path in self._roots.items()}
         settling: dict[str, tuple[_State, float]] = {}
         unreachable: dict[str, str] = {}
         present = self._finding = set()
-        for source in self._look():
-            beat()
+        for source in self._list_images():
+            on_image()
             file = self.key(source.path)
             try:
                 state = _state(file, ask_server=file in self._settling)
@@ -208,7 +208,7 @@ class Watch:
             log.warning("cannot look at what is in %s: %s", folder or ".", unreachable[folder])
         self.unreachable = unreachable
 
-    def _note_away(self, before: Mapping[str, Identity | None]) -> None:
+    def _note_away(self, before: Mapping[str, FolderIdentity | None]) -> None:
         """Find the roots that are unmounted, and warn once each time."""
         away = {root: why for root in self._roots if (why := self._why_away(root, before[root])) is not None}
         for root, why in away.items():
@@ -219,7 +219,7 @@ class Watch:
                 log.warning("%s is there again", root)
         self.away = away
 
-    def _why_away(self, root: str, before: Identity | None) -> str | None:
+    def _why_away(self, root: str, before: FolderIdentity | None) -> str | None:
         """The evidence that the disk of a root is unmounted; ``before`` is its identity when this poll began."""
         path = self._roots[root]
         identity = folder_identity(path)

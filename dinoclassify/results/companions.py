@@ -9,7 +9,7 @@ from functools import lru_cache
 from dinoclassify.discovery.filters import IMAGE_SUFFIXES, RAW_SUFFIXES
 from dinoclassify.results.image_file import FindFile
 from dinoclassify.results.sidecars.formats import FORMATS
-from dinoclassify.storage.atomic import free_of_links
+from dinoclassify.storage.atomic import resolve_folder
 from dinoclassify.types.prediction import Prediction
 
 # .aae: edits of Apple Photos. .pp3: RawTherapee. .dop: DxO. .on1: ON1. .acr: Camera Raw. .thm .wav: a thumbnail and the
@@ -129,7 +129,7 @@ def together(
 
 
 def _stem(row: Prediction, find: FindFile) -> str:
-    return os.path.splitext(free_of_links(find(row)))[0]
+    return os.path.splitext(resolve_folder(find(row)))[0]
 
 
 def is_raw(name: str) -> bool:

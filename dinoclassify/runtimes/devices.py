@@ -85,8 +85,8 @@ def may_be_out_of_memory(error: Exception) -> bool:
 def without_tf32() -> Iterator[None]:
     """Compute in full float32 within the block: GPUs from Ampere on use TF32 for convolutions by default.
 
-    The settings belong to the process, and are restored when the block ends. One trace remains: torch's own first
-    choice of TF32 then counts as set by the program, as torch offers no way to return to its default.
+    The settings belong to the process, and are restored when the block ends. Side effect: afterwards torch treats
+    its default TF32 setting as chosen by the program; it offers no way to unset it.
     """
     cudnn: Any = torch.backends.cudnn  # torch does not type these settings
     off: object

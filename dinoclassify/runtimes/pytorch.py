@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-JUDGED_FROM = 64  # images in fp16 before fp16 is judged
+JUDGED_FROM = 64  # images to observe before deciding whether to leave fp16
 MOST_OVERFLOWS = 0.05  # share of images whose outputs are computed twice; above it another precision is faster
 
 
@@ -92,7 +92,7 @@ class TorchRuntime:
         self._device = device
         self._is_cuda = device.type == "cuda"
         self._may_change = precision == "auto"
-        self._judged = self.precision != "fp16"  # whether it is decided what to do about overflows
+        self._is_decided = self.precision != "fp16"  # whether it is decided what to do about overflows
         self._images = self._overflows = 0  # in fp16
         self._in_fp32: TorchRuntime | None = None
         self._fp32_fits = True
@@ -132,7 +132,7 @@ class TorchRuntime:
             in_fp32 = self._again_in_fp32(pixels[overflowed], precision)
             if in_fp32 is not None:
                 outputs[overflowed] = in_fp32
-        if not self._judged:
+        if not self._is_decided:
             self._judge(overflows=int(overflowed.sum()), images=len(overflowed))
         return outputs
 
@@ -141,7 +141,7 @@ class TorchRuntime:
         self._images += images
         self._overflows += overflows
         if self._images >= JUDGED_FROM and self._overflows > MOST_OVERFLOWS * self._images:
-            self._judged = True
+            self._is_decided = True
             self._leave_fp16()
 
     def _again_in_fp32(self, pixels: Tensor, precision: Precision) -> Tensor | None:

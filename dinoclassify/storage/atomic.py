@@ -16,7 +16,7 @@ from typing import BinaryIO, Literal
 from dinoclassify.errors import OutputClosedError, OutputError
 from dinoclassify.storage.output_paths import output_of
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # errors that all files will have, not just this one
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # errors that every file in the folder would have
 
 _OPEN = re.compile(rf"/dev/(stdout|stderr)|/(?:dev|proc/self|proc/{os.getpid()})/fd/(\d+)")
 _STANDARD = {"stdout": 1, "stderr": 2}
@@ -24,7 +24,7 @@ _TEMPORARY = ".dinoclassify.tmp"
 _ACCESS_LIST = "system.posix_acl_access"
 
 
-def free_of_links(path: str) -> str:
+def resolve_folder(path: str) -> str:
     """The absolute path of a file with the links in its folder resolved; a link to the file itself stays."""
     folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder), name)
@@ -119,7 +119,7 @@ def keep_rights(path: str | int, descriptor: int) -> None:
     """Give an open file the owner, group, mode and access list of ``path``, a name or descriptor.
 
     Nothing changes if ``path`` is missing or is no regular file. Only root may change owners. If the group
-    cannot be kept, the new group gets no more rights than all others.
+    cannot be kept, the group permissions are set to those of 'other'.
     """
     before = _regular_file(path)
     if before is None:
@@ -177,7 +177,7 @@ def _regular_file(path: str | int) -> os.stat_result | None:
 
 
 def _tag(name: str) -> str:
-    """Eight digits, the same for an output, its journal and their metadata."""
+    """Eight hexadecimal digits of a hash of the output's name: the same for it, its journal and their metadata."""
     return hashlib.blake2b(os.fsencode(output_of(name)), digest_size=4).hexdigest()
 
 

@@ -32,7 +32,7 @@ class Share:
         self,
         number: int,
         held: "ctypes.Array[ctypes.c_int64]",
-        alone: "ctypes.Array[ctypes.c_int64]",
+        holds_reserve: "ctypes.Array[ctypes.c_int64]",
         *,
         common: int,
         most: int,
@@ -40,7 +40,7 @@ class Share:
         self.most = most  # bytes of one image
         self._number = number
         self._held = held
-        self._alone = alone
+        self._holds_reserve = holds_reserve
         self._common = common
 
     def take(self, size: int) -> bool:
@@ -51,24 +51,24 @@ class Share:
             return False
         return True
 
-    def take_other_half(self) -> bool:
+    def take_reserve(self) -> bool:
         """Take the reserved half, if no process holds it."""
-        self._alone[self._number] = 1
-        if sum(self._alone) > 1:
-            self._alone[self._number] = 0
+        self._holds_reserve[self._number] = 1
+        if sum(self._holds_reserve) > 1:
+            self._holds_reserve[self._number] = 0
             return False
         return True
 
-    def give_other_half_back(self) -> None:
+    def release_reserve(self) -> None:
         """Release the reserved half."""
-        self._alone[self._number] = 0
+        self._holds_reserve[self._number] = 0
 
     def clear(self) -> None:
         """Release everything that a dead process held."""
-        self._held[self._number] = self._alone[self._number] = 0
+        self._held[self._number] = self._holds_reserve[self._number] = 0
 
 
-class Room:
+class Reservation:
     """The room of one image. One thread may use it; any may set ``awaited``: the process waits for the image."""
 
     def __init__(self, share: Share) -> None:
@@ -76,20 +76,20 @@ class Room:
         self.refused = 0  # bytes that there was no room for, if known
         self._share = share
         self._size = 0
-        self._alone = False
+        self._holds_reserve = False
         self._is_sized = True
 
     def take(self, size: int) -> bool:
         """Take room for ``size`` bytes in total; False if there is none."""
         more = size - self._size
-        if self._alone or more <= 0:
+        if self._holds_reserve or more <= 0:
             return True
         if self._share.take(more):
             self._size = size
             return True
-        if self.awaited and self._share.take_other_half():
+        if self.awaited and self._share.take_reserve():
             self.give_back()
-            self._alone = True
+            self._holds_reserve = True
             return True
         return False
 
@@ -106,23 +106,23 @@ class Room:
 
     def keep(self, size: int) -> None:
         """Adjust the room to the ``size`` of the image that was read, which may exceed the size that its store said."""
-        if not self._alone and self._share.take(size - self._size):
+        if not self._holds_reserve and self._share.take(size - self._size):
             self._size = size
 
     def give_back(self) -> None:
         """Release the room: the bytes are no longer in memory."""
-        if self._alone:
-            self._share.give_other_half_back()
+        if self._holds_reserve:
+            self._share.release_reserve()
         self._share.take(-self._size)
-        self._size, self._alone, self._is_sized = 0, False, True
+        self._size, self._holds_reserve, self._is_sized = 0, False, True
 
 
 def shares(processes: int, most: int | None = None) -> list[Share]:
     """The shares of a run's processes; ``most`` is the budget in bytes, by default what the memory allows."""
     most = min(_MOST, memory() // _SHARE_OF_MEMORY) if most is None else most
-    held, alone = RawArray(ctypes.c_int64, processes), RawArray(ctypes.c_int64, processes)
+    held, holds_reserve = RawArray(ctypes.c_int64, processes), RawArray(ctypes.c_int64, processes)
     largest = min(MOST_BYTES, most // 2)
-    return [Share(number, held, alone, common=most - largest, most=largest) for number in range(processes)]
+    return [Share(number, held, holds_reserve, common=most - largest, most=largest) for number in range(processes)]
 
 
 def memory() -> int:

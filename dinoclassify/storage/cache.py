@@ -21,12 +21,12 @@ from dinoclassify.system.environment import NO_HOME
 log = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
-_OF_A_RUN = re.compile(r"dinoclassify-[^.]+\.run")  # a temporary folder of a process
+_TEMPORARY_NAME = re.compile(r"dinoclassify-[^.]+\.run")  # a temporary folder of a process
 
 Stamp = Mapping[str, str]  # what the content of a folder depends on, such as the versions of libraries
 
-_of_this_process: dict[Path, Path] = {}  # folder in the cache -> the temporary one used instead
-_complained: set[Path] = set()  # directories that a warning was about
+_temporary_for: dict[Path, Path] = {}  # folder in the cache -> the temporary one used instead
+_warned_about: set[Path] = set()  # directories that a warning was about
 
 
 def cache_root() -> Path:
@@ -38,15 +38,16 @@ def cache_root() -> Path:
 
 
 def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
-    """The cached folder of ``name`` and ``stamp``, what else its content depends on.
+    """The cached folder for ``name`` and ``stamp``.
 
+    ``stamp`` holds whatever else its content depends on, such as versions.
     If it is missing or has changed, ``make`` writes the files into an empty folder, while other processes wait. If the
     cache cannot be written, ``make`` is called again for this process alone, with a temporary folder. Its errors are
     raised here, and OSError if temporary files cannot be written either.
     """
     folder = _place(name, stamp)
-    if folder in _of_this_process:
-        return _of_this_process[folder]
+    if folder in _temporary_for:
+        return _temporary_for[folder]
     if _is_intact(folder):
         return folder
     try:
@@ -56,21 +57,21 @@ def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
                 _make(folder, make, alone=alone)
         return folder
     except OSError as error:  # the cache is full, or read-only
-        _complain(folder.parent, error)
-        temporary = _folder_of_this_run()
+        _warn_once(folder.parent, error)
+        temporary = _new_temporary_folder()
         try:
             make(temporary)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _of_this_process[folder] = temporary
+        _temporary_for[folder] = temporary
         return temporary
 
 
 def find_kept(name: str, stamp: Stamp) -> Path | None:
     """The unchanged folder that `kept_folder` would return; None if it would have to be made."""
     folder = _place(name, stamp)
-    return _of_this_process.get(folder) or (folder if _is_intact(folder) else None)
+    return _temporary_for.get(folder) or (folder if _is_intact(folder) else None)
 
 
 def sha256(paths: Iterable[str | os.PathLike[str]]) -> str:
@@ -87,10 +88,10 @@ def _place(name: str, stamp: Stamp) -> Path:
     return cache_root() / f"{name}-{digest[:8]}"
 
 
-def _complain(root: Path, error: OSError) -> None:
+def _warn_once(root: Path, error: OSError) -> None:
     """Warn once that nothing can be cached."""
-    if root not in _complained:
-        _complained.add(root)
+    if root not in _warned_about:
+        _warned_about.add(root)
         trouble = f"nothing can be kept in {root} ({error.strerror or error})"
         cure = "set XDG_CACHE_HOME to a folder that can be written and has room"
         log.warning("%s, so that every run prepares its model again: %s", trouble, cure)
@@ -127,7 +128,7 @@ def _make(folder: Path, make: Callable[[Path], None], *, alone: bool) -> None:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _folder_of_this_run() -> Path:
+def _new_temporary_folder() -> Path:
     """A new temporary folder, removed when this process ends; if it is killed, by the next one that needs a folder."""
     _sweep()
     while True:
@@ -151,7 +152,7 @@ def _sweep() -> None:
     """Remove the temporary folders that killed processes of this user left."""
     with suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
-            if _OF_A_RUN.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+            if _TEMPORARY_NAME.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
                 with suppress(OSError):
                     _remove_if_unused(entry.path)
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
-from dinoclassify.storage.budget import NoRoomError, Room, Share
+from dinoclassify.storage.budget import NoRoomError, Reservation, Share
 from dinoclassify.storage.reader import unpack
 from dinoclassify.storage.remote.object_store import read
 from dinoclassify.storage.remote.url import is_url
@@ -20,7 +20,7 @@ IN_FLIGHT = 32  # reads at a time in each process
 
 _BEAT = 1.0  # seconds between two heartbeats while an image is awaited, at most
 _PAUSE = 0.02  # seconds between two checks for room
-_REMEMBERED = 8  # images, about, in the running mean of sizes
+_MEAN_OVER = 8  # images, about, that the running mean of sizes covers
 
 T = TypeVar("T")
 
@@ -38,9 +38,9 @@ class Fetcher:
         self._private = private
         self._beat = beat
         self._share = share
-        self._begun: deque[tuple[Room, Future[Source]]] = deque()
-        self._numbers = itertools.count()
-        self._waiting: set[int] = set()  # the numbers of the images without room
+        self._started: deque[tuple[Reservation, Future[Source]]] = deque()
+        self._ids = itertools.count()
+        self._waiting_for_room: set[int] = set()  # the ids of the images without room
         self._mean_size = 0.0  # bytes of an image, as a running mean
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = asyncio.Semaphore(IN_FLIGHT)
@@ -50,31 +50,32 @@ class Fetcher:
 
         Reading of those ``ahead`` begins: they are the first remote sources of the next calls.
         """
-        if not self._begun:
+        if not self._started:
             self._begin(filter(is_elsewhere, sources))
         self._begin(ahead)
         for source in sources:
             if not is_elsewhere(source):
                 yield source
                 continue
-            room, reading = self._begun.popleft()
+            room, reading = self._started.popleft()
             room.awaited = True
             try:
                 yield _unpacked(source, self._wait(reading))
-            finally:  # also if the caller stops early; finished before this process may be told to end
+            finally:  # also if the caller stops early
+                # Wait for it: the room must be released before this process can be stopped.
                 self._run(_give_back(room)).result()
 
     def _begin(self, sources: Iterable[Source]) -> None:
         for source in sources:
-            room = Room(self._share)
-            self._begun.append((room, self._run(self._read(source, room))))
+            room = Reservation(self._share)
+            self._started.append((room, self._run(self._read(source, room))))
 
-    async def _read(self, source: Source, room: Room) -> Source:
+    async def _read(self, source: Source, room: Reservation) -> Source:
         """Read a source; if its room runs out, wait for more room and start again."""
-        number = next(self._numbers)
+        image_id = next(self._ids)
         async with self._turn:
             while True:
-                await self._find_room(source, room, number)
+                await self._find_room(source, room, image_id)
                 try:
                     image = await self._read_in_time(source, room)
                     break
@@ -82,25 +83,26 @@ class Fetcher:
                     room.give_back()
         if isinstance(image.content, bytes):
             room.keep(len(image.content))
-            self._mean_size += (len(image.content) - self._mean_size) / _REMEMBERED
+            self._mean_size += (len(image.content) - self._mean_size) / _MEAN_OVER
         else:
             room.give_back()
         return image
 
-    async def _find_room(self, source: Source, room: Room, number: int) -> None:
+    async def _find_room(self, source: Source, room: Reservation, image_id: int) -> None:
         """Wait for room. The awaited image may take it, or the first of the others."""
-        self._waiting.add(number)
-        while not ((room.awaited or number == min(self._waiting)) and room.take(self._expected(source, room))):
+        waiting = self._waiting_for_room
+        waiting.add(image_id)
+        while not ((room.awaited or image_id == min(waiting)) and room.take(self._expected(source, room))):
             await asyncio.sleep(_PAUSE)
-        self._waiting.remove(number)
+        waiting.remove(image_id)
 
-    def _expected(self, source: Source, room: Room) -> int:
+    def _expected(self, source: Source, room: Reservation) -> int:
         """The size of a source in bytes, estimated before it is read."""
         known = source.signature[0] if source.signature is not None else None
         size = source.content.length if isinstance(source.content, ByteRange) else known
         return min(max(int(self._mean_size) if size is None else size, room.refused), self._share.most)
 
-    async def _read_in_time(self, source: Source, room: Room) -> Source:
+    async def _read_in_time(self, source: Source, room: Reservation) -> Source:
         try:
             async with asyncio.timeout(self._timeout):
                 return await read(source, private=self._private, reserve=room.reserve)
@@ -123,7 +125,7 @@ class Fetcher:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 
-async def _give_back(room: Room) -> None:
+async def _give_back(room: Reservation) -> None:
     """Give back room in the thread of the loop, the only one that uses it."""
     room.give_back()
 

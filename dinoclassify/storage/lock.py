@@ -26,7 +26,7 @@ NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSU
 
 _LONGEST = 1024  # characters to read of a lock
 _POLL = 0.2  # seconds between two tries to take a lock
-_ENDING = 10.0  # seconds for the workers of a killed run to end: they share its lock
+_WORKERS_END = 10.0  # seconds for the workers of a killed run to end: they share its lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def locked(path: str, *, wait: bool) -> Iterator[None]:
         with as_output_errors(name):
             if os.path.islink(name):
                 raise OutputError(f"cannot lock {path}: {name} is a link; remove it")
-            if (holder := _take_once_ended(name, held)) is not None:
+            if (holder := _take_after_workers_end(name, held)) is not None:
                 cure = f"; if that is dead, remove {holder.claim}" if holder.claim is not None else ""
                 if not wait:
                     raise LockedError(f"another run is writing {path}{holder}: --wait waits for it{cure}")
@@ -74,7 +74,7 @@ def locked(path: str, *, wait: bool) -> Iterator[None]:
 
 
 def flocked(name: str, *, wait: bool) -> int:
-    """A descriptor of a file, which stays locked until the descriptor is closed.
+    """Lock a file; returns its descriptor. Closing that releases the lock.
 
     Raises BlockingIOError if another process holds the lock, unless ``wait``, and OSError if the file system has no
     locks, see `NO_LOCKS`, or the file cannot be opened.
@@ -99,9 +99,9 @@ def _flock(descriptor: int, *, wait: bool) -> None:
         raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK)) from error
 
 
-def _take_once_ended(name: str, held: ExitStack) -> _Holder | None:
+def _take_after_workers_end(name: str, held: ExitStack) -> _Holder | None:
     """Like `_take`, but wait for the workers of a killed run to end, since it may be restarted at once."""
-    end = time.monotonic() + _ENDING
+    end = time.monotonic() + _WORKERS_END
     while (holder := _take(name, held)) is not None and holder.dead and time.monotonic() < end:
         time.sleep(_POLL)
     return holder
@@ -127,8 +127,8 @@ def _take(name: str, held: ExitStack) -> _Holder | None:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n{socket.gethostname()}\n".encode(), 0)
             if os.path.lexists(claim):
-                with ExitStack() as brief:
-                    if (holder := _make_claim(claim, brief)) is not None:
+                with ExitStack() as probe:
+                    if (holder := _make_claim(claim, probe)) is not None:
                         return holder
         held.enter_context(taken.pop_all())
     return None

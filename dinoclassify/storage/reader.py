@@ -21,12 +21,12 @@ from dinoclassify.types.source import ByteRange, Signature, Source
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-CUT = Failure("truncated", "the archive ends too early: it has been cut short")
+TRUNCATED_ARCHIVE = Failure("truncated", "the archive ends too early: it has been cut short")
 MEMBER_MAGIC = b"PK\3\4"  # starts each member of a zip
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a member of a zip: magic, lengths of its name and of its extra fields
 
-_ARCHIVES = 4  # archives that a process keeps open
-_ASKED = 256  # objects to ask a store about at a time
+_OPEN_ARCHIVES = 4  # archives that a process keeps open
+_STAT_BATCH = 256  # objects to ask a store about at a time
 
 
 class RefusedError(Exception):
@@ -93,7 +93,7 @@ def open_image(source: Source) -> tuple[LocalImage | ImageBytes, Signature]:
 def unpack(member: ByteRange, raw: bytes) -> bytes | Failure:
     """The encoded image of a member, from the ``raw`` bytes of its range; a failure if they are damaged."""
     if len(raw) < member.length:
-        return CUT
+        return TRUNCATED_ARCHIVE
     if member.packing == "plain":
         return raw
     magic, name_length, extra_length = LOCAL_HEADER.unpack_from(raw)
@@ -116,7 +116,7 @@ def with_signatures(sources: Iterable[Source], *, private: bool = False) -> Iter
     batch: list[Source] = []
     for source in sources:
         batch.append(source)
-        if len(batch) == _ASKED or isinstance(source.content, bytes):  # not to hold the bytes of many
+        if len(batch) == _STAT_BATCH or isinstance(source.content, bytes):  # not to hold the bytes of many
             yield from _signed(batch, private=private)
             batch = []
     yield from _signed(batch, private=private)
@@ -151,7 +151,7 @@ def _open_member(member: ByteRange, known: Signature | None) -> tuple[ImageBytes
     return ImageBytes(content, seconds), known or (None, None)
 
 
-@lru_cache(_ARCHIVES)
+@lru_cache(_OPEN_ARCHIVES)
 def _archive(path: str) -> FileIO:
     return FileIO(path)
 

@@ -11,7 +11,8 @@ from dinoclassify.storage.atomic import as_output_errors, fsync_path, sweep, tem
 
 _AT_FDCWD = -100  # from linux/fcntl.h
 _NOREPLACE, _EXCHANGE = 1, 2  # of renameat2, from linux/fs.h
-_UNABLE = {errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.EMLINK}  # the system or file system cannot
+# The system or the file system cannot.
+_UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.EMLINK}
 
 
 def exchange(first: str, second: str) -> bool:
@@ -25,14 +26,14 @@ def rename_to_free(path: str, target: str) -> None:
     Other errors are an OSError, with ``EXDEV`` if ``target`` is on another file system.
     """
     error = _renameat2(path, target, _NOREPLACE)
-    if error in _UNABLE:
+    if error in _UNSUPPORTED:
         try:
             os.link(path, target, follow_symlinks=False)
-        except OSError as unable:
-            if unable.errno not in _UNABLE:
+        except OSError as link_error:
+            if link_error.errno not in _UNSUPPORTED:
                 raise
             if os.path.lexists(target):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from unable
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from link_error
             os.rename(path, target)  # on file systems without links: not safe from a concurrent rename
         else:
             try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from dinoclassify.types.source import Signature
 
-Identity = tuple[int, int]  # the device and inode of a folder
+FolderIdentity = tuple[int, int]  # the device and inode of a folder
 
 # The names that stores use, in lower case without hyphens; the best first.
 _SIZES = ("size", "contentlength")
@@ -65,7 +65,7 @@ def file_signature(path: str) -> Signature:
     return status.st_size, status.st_mtime_ns
 
 
-def folder_identity(folder: str) -> Identity | None:
+def folder_identity(folder: str) -> FolderIdentity | None:
     """The identity of a folder, which shows whether a path still leads to it; None if it cannot be reached."""
     try:
         status = os.stat(os.path.join(folder, ""))

@@ -43,12 +43,12 @@ def test_a_split_list_becomes_one_batch_in_order() -> None:
 def test_a_given_up_image_keeps_its_place_and_is_not_sent_again() -> None:
     plan = Plan()
     plan.add(sources("a", "b"))
-    verdict = DecodedImage(Source("b"), failure=Failure("timeout", "took longer than 1 s"))
-    plan.split(plan.first, 1, verdict)
+    given_up = DecodedImage(Source("b"), failure=Failure("timeout", "took longer than 1 s"))
+    plan.split(plan.first, 1, given_up)
     assert names(plan.to_decode) == ["a"]
     assert plan.finish_first(decoded(plan.first)) is None
-    assert plan.first.verdict is verdict
-    batch = plan.finish_first(without_pixels([verdict]))
+    assert plan.first.given_up is given_up
+    batch = plan.finish_first(without_pixels([given_up]))
     assert batch is not None
     assert [item.source.path for item in batch.inputs] == ["a", "b"]
     assert len(batch.pixels) == 1

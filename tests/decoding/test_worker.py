@@ -15,7 +15,7 @@ import pytest
 from dinoclassify.decoding.batch import DecodedImage
 from dinoclassify.decoding.decode import decode
 from dinoclassify.decoding.loader import load_batches
-from dinoclassify.decoding.worker import RESTARTS
+from dinoclassify.decoding.worker import MAX_RESTARTS
 from dinoclassify.decoding.worker_process import init_worker
 from dinoclassify.errors import WorkerError
 from dinoclassify.pipeline import classify
@@ -103,7 +103,7 @@ def test_randomly_killed_workers_lose_no_rows(greys: Path) -> None:
 
 
 def test_a_process_stopped_while_idle_is_replaced(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dinoclassify.decoding.worker.START", 1.5)
+    monkeypatch.setattr("dinoclassify.decoding.worker.START_TIMEOUT", 1.5)
     paths = [str(greys / f"{number:03}.png") for number in range(40)]
     batches = load_batches(
         map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000, timeout=1.5
@@ -126,14 +126,14 @@ def test_a_process_that_hangs_at_startup_is_replaced(
             time.sleep(1000)
         init_worker(number, **options)
 
-    monkeypatch.setattr("dinoclassify.decoding.worker.START", 1.5)
+    monkeypatch.setattr("dinoclassify.decoding.worker.START_TIMEOUT", 1.5)
     monkeypatch.setattr("dinoclassify.decoding.worker.init_worker", hang_once)
     paths = [str(greys / f"{number:03}.png") for number in range(10)]
     check(run(paths, workers=1, timeout=1.5), paths, {})
 
 
 def test_many_hanging_images_do_not_end_the_run(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dinoclassify.decoding.worker.RESTARTS", 2)
+    monkeypatch.setattr("dinoclassify.decoding.worker.MAX_RESTARTS", 2)
     paths = [str(images / f"{name}.png") for name in ("001", *(f"hang-{number:03}" for number in range(3)), "002")]
     check(run(paths, workers=1, timeout=1), paths, {"hang": "timeout"})
 
@@ -184,7 +184,7 @@ def test_time_while_the_run_is_stopped_does_not_count(images: Path) -> None:
 
 
 def test_too_many_crashes_in_a_row_end_the_run(images: Path) -> None:
-    paths = [str(images / "001.png")] * 8 + [str(images / f"segv-{n:03}.png") for n in range(RESTARTS)]
+    paths = [str(images / "001.png")] * 8 + [str(images / f"segv-{n:03}.png") for n in range(MAX_RESTARTS)]
     batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000)
     predictions = classify(batches, level_of, LABELS)
     assert [next(predictions).index for _ in range(8)] == [1] * 8
@@ -226,7 +226,7 @@ def greedy(source: Source, **options: object) -> DecodedImage:
     if "grab" in source.path:
         for share in BUDGET[1:]:
             share.take(share.most)
-            share.take_other_half()
+            share.take_reserve()
         os.kill(os.getpid(), signal.SIGKILL)
     return decode(source, **options)  # type: ignore[arg-type]  # as they come
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dinoclassify.storage import budget
-from dinoclassify.storage.budget import NoRoomError, Room, Share, shares
+from dinoclassify.storage.budget import NoRoomError, Reservation, Share, shares
 from dinoclassify.storage.fetcher import Fetcher
 from dinoclassify.system.cgroups import CgroupLimits
 from dinoclassify.types.prediction import Failure
@@ -28,7 +28,7 @@ def fetch(share: Share, sources: list[Source], *, timeout: float = 20.0, seconds
 
 def check_all_is_given_back(share: Share) -> None:
     """Nothing is held any more: a process with no work left may be killed at any time."""
-    assert (sum(share._held), sum(share._alone)) == (0, 0)
+    assert (sum(share._held), sum(share._holds_reserve)) == (0, 0)
 
 
 def test_processes_share_one_half_and_take_turns_with_the_other() -> None:
@@ -38,17 +38,17 @@ def test_processes_share_one_half_and_take_turns_with_the_other() -> None:
     assert other.take(40)
     assert one.take(-60)
     assert other.take(60)
-    assert one.take_other_half()
-    assert not other.take_other_half()
-    one.give_other_half_back()
-    assert other.take_other_half()
+    assert one.take_reserve()
+    assert not other.take_reserve()
+    one.release_reserve()
+    assert other.take_reserve()
     other.clear()  # it is dead
     assert one.take(100)
-    assert one.take_other_half()
+    assert one.take_reserve()
 
 
 def test_the_awaited_image_may_use_the_other_half() -> None:
-    one, other = (Room(share) for share in shares(2, 200))
+    one, other = (Reservation(share) for share in shares(2, 200))
     one.reserve(90)
     for size in (None, 5, 8):
         other.reserve(size)
@@ -134,7 +134,7 @@ def test_the_other_half_is_free_once_its_holder_dies(site: Web) -> None:
     site.pages["/a.jpg"] = Page(bytes(90_000))
     dead, waiting = shares(2, 200_000)
     assert dead.take(50_000)
-    assert dead.take_other_half()
+    assert dead.take_reserve()
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(fetch, waiting, [Source(f"{site.url}/a.jpg")], timeout=20)
         with pytest.raises(TimeoutError):

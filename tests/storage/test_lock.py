@@ -83,7 +83,7 @@ def test_a_killed_run_with_workers_that_are_still_ending_does_not_lock_others_ou
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # who started it may be slow to notice
     os.close(writing)
     with monkeypatch.context() as patch:
-        patch.setattr("dinoclassify.storage.lock._ENDING", 0.0)
+        patch.setattr("dinoclassify.storage.lock._WORKERS_END", 0.0)
         with pytest.raises(LockedError, match=rf"\(process {child} on .*, which has ended; a process that it started"):
             locked("out.csv", wait=False).__enter__()
     os.close(asking)  # the worker ends soon

@@ -18,7 +18,7 @@ from dinoclassify.discovery.containers.base import (
     refuse_member,
     tidy_name,
 )
-from dinoclassify.storage.reader import CUT
+from dinoclassify.storage.reader import TRUNCATED_ARCHIVE
 from dinoclassify.storage.remote.errors import failure
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange
@@ -46,7 +46,7 @@ def tar_entries(path: str, file: BinaryIO, wanted: Wanted) -> Iterator[Entry]:
     for name, header in _wanted_headers(file, wanted):
         content: ByteRange | Failure | None = _refuse(name, header)
         if content is None and header.offset_data + header.size > end:
-            content = CUT
+            content = TRUNCATED_ARCHIVE
         yield Entry(name, header.size, content or ByteRange(path, header.offset_data, header.size, header.size))
 
 
@@ -62,7 +62,7 @@ def stream_entries(_: str, file: BinaryIO, wanted: Wanted) -> Iterator[Entry]:
                 yield Entry(name, header.size, error.failure)
                 raise
             if len(content) < header.size:
-                content = CUT
+                content = TRUNCATED_ARCHIVE
         yield Entry(name, header.size, content)
 
 
@@ -140,7 +140,7 @@ class Headers(tarfile.TarFile):
             except _CutError as error:
                 if self.ended:
                     break
-                raise self._trouble(CUT) from error
+                raise self._trouble(TRUNCATED_ARCHIVE) from error
             except tarfile.HeaderError as error:
                 raise self._trouble(damage(error)) from error
             else:
@@ -189,7 +189,7 @@ class Stream(io.RawIOBase):
         except Exception as error:
             if self._raw.trouble is not None:
                 raise BrokenError(failure(self._raw.trouble)) from error
-            raise BrokenError(CUT if self._raw.ended else damage(error)) from error
+            raise BrokenError(TRUNCATED_ARCHIVE if self._raw.ended else damage(error)) from error
 
 
 class _Raw(io.RawIOBase):

@@ -20,7 +20,7 @@ from dinoclassify.discovery.containers.base import (
     refuse_member,
     tidy_name,
 )
-from dinoclassify.storage.reader import CUT, LOCAL_HEADER, MEMBER_MAGIC
+from dinoclassify.storage.reader import LOCAL_HEADER, MEMBER_MAGIC, TRUNCATED_ARCHIVE
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange
 
@@ -125,7 +125,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     if without_comment < 0 or tail[at : at + 4] != _END_MAGIC or tail[-2:] != b"\0\0":
         at = tail.rfind(_END_MAGIC)
     if at < 0 or at > without_comment:
-        raise BrokenError(CUT) if _begins_with_member(file) else NotAnArchiveError(NOT_AN_ARCHIVE)
+        raise BrokenError(TRUNCATED_ARCHIVE) if _begins_with_member(file) else NotAnArchiveError(NOT_AN_ARCHIVE)
     _, size, offset, _ = _END.unpack_from(tail, at)
     location = tail_start + at
     if (large := _find_directory_64(file, location)) is not None:
@@ -160,7 +160,7 @@ def _records(file: BinaryIO, start: int, size: int) -> Iterator[tuple[tuple[int,
             file.seek(start + size - unread)
             piece = file.read(min(_PIECE, unread))
             if not piece:
-                raise BrokenError(CUT)
+                raise BrokenError(TRUNCATED_ARCHIVE)
             buffer, at, unread = buffer[at:] + piece, 0, unread - len(piece)
             continue
         if len(buffer) - at < _RECORD.size:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from dinoclassify.results.companions import is_raw
-from dinoclassify.storage.atomic import free_of_links
+from dinoclassify.storage.atomic import resolve_folder
 from dinoclassify.storage.scratch_table import ScratchTable
 from dinoclassify.types.prediction import Prediction
 
@@ -60,7 +60,7 @@ def one_for_each_shot(
         if job.row.status == "failed" or not is_of_shot(job.image):
             yield job, True
             continue
-        sidecar, image = os.path.realpath(job.sidecar), free_of_links(job.image)
+        sidecar, image = os.path.realpath(job.sidecar), resolve_folder(job.image)
         if not any(_rank(job)):
             owner = claims.claim(sidecar, image)
             if (replaced := waiting.pop(sidecar, None)) is not None:
@@ -70,7 +70,7 @@ def one_for_each_shot(
             yield job, owner == image
         else:
             first = waiting.setdefault(sidecar, job)
-            is_better = _rank(job) < _rank(first) or free_of_links(first.image) == image
+            is_better = _rank(job) < _rank(first) or resolve_folder(first.image) == image
             if first is not job:
                 waiting[sidecar] = job if is_better else first
                 yield first if is_better else job, False

@@ -16,7 +16,7 @@ from dinoclassify.results.sidecars.formats import SidecarFormat, update_of
 from dinoclassify.results.sidecars.formats.base import SidecarContent, SidecarError, one_line
 from dinoclassify.results.sidecars.leftovers import leftover_remover
 from dinoclassify.results.sidecars.shots import Claims, SidecarJob, one_for_each_shot
-from dinoclassify.storage.atomic import FULL, as_output_errors, free_of_links, replacing
+from dinoclassify.storage.atomic import FULL, as_output_errors, replacing, resolve_folder
 from dinoclassify.storage.missing import check_into
 from dinoclassify.storage.paths import file_shown_as
 from dinoclassify.storage.signature import file_signature
@@ -177,7 +177,7 @@ def _ranks(row: Prediction, options: TagOptions) -> tuple[Label, ...]:
 def _check(sidecar: str, image: str, named: str, options: TagOptions, claims: Claims) -> None:
     """Check that the sidecar belongs to this image only, and is not another kind of file."""
     real = os.path.realpath(sidecar)
-    itself = free_of_links(image)  # a link is an image of its own
+    itself = resolve_folder(image)  # a link is an image of its own
     if real in (itself, os.path.realpath(image)):
         raise _LeaveAlone("clash", f"{sidecar} would be written over the image")
     if real in options.spared:

@@ -14,7 +14,7 @@ from dinoclassify.results.sort.layout import folder_namer
 from dinoclassify.results.sort.plans import CompanionRow, File, Plan, SortResult, Step
 from dinoclassify.results.sort.targets import SortOptions, candidate_targets, targets_of
 from dinoclassify.results.sort.transfer import Mode, same_content
-from dinoclassify.storage.atomic import free_of_links
+from dinoclassify.storage.atomic import resolve_folder
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.source import Signature
@@ -53,13 +53,13 @@ class Planner:
             for row in rows:
                 image = self._options.find(row)
                 if why_stale(row, image) not in (None, GONE):
-                    self._stale.add(free_of_links(image))
+                    self._stale.add(resolve_folder(image))
         labelled = [row for row in rows if row.status != "failed"]
         steps = [step for row in labelled for step in self.plan_row(row)]
         may_decide = are_all and not labelled
         for row in rows:
             if row.status == "failed":
-                source = free_of_links(self._options.find(row))
+                source = resolve_folder(self._options.find(row))
                 may_go = may_decide or source in self.primary_of or not self._has_shot(source)
                 steps += self.plan_row(row) if may_go else [SortResult(row.path, "failed")]
         return steps
@@ -67,7 +67,7 @@ class Planner:
     def plan_row(self, row: Prediction) -> list[Step]:
         """What to do with the image of a row: a step for each of its targets."""
         image = self._options.find(row)
-        source = free_of_links(image)
+        source = resolve_folder(image)
         if source in self.primary_of:
             return [CompanionRow(row, source)]
         targets = targets_of(row, source, self._options, self._class_name, self._group_name)
