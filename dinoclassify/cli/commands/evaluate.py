@@ -54,9 +54,8 @@ def evaluate(
     if groups is not None and truth.multi_label:
         raise UsageError("--groups adds up scores of classes that exclude each other: leave out --multi-label")
     if predictions is not None:
-        reject_options(
-            context, [field.name for field in (*fields(model), *fields(inference))], "--predictions runs no model"
-        )
+        names = [field.name for field in (*fields(model), *fields(inference))]
+        reject_options(context, names, "--predictions runs no model")
     if plots is None:
         reject_options(context, ["plot_format"], "nothing is drawn without --plots")
     labelled = read_truth(truth)
