@@ -1,7 +1,7 @@
 """A path is taken apart here, once: what kind of input it names, and in which container the input is."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 
@@ -31,8 +31,7 @@ class Kind(Enum):
 class Location:
     """A path or URL, taken apart.
 
-    ``container`` is the archive or table of an image, and ``name`` its name or row number there; both are empty if the
-    text of the path names none.
+    ``container`` is the archive or table of an image, and ``name`` its name or row number there; else both are empty.
     """
 
     path: str
@@ -63,15 +62,16 @@ def locate(path: str) -> Location:
     """The location of one of PATHS. Folders, and files with the characters of a glob, are looked up on this machine."""
     if path == STDIN:
         return Location(path, Kind.STDIN)
-    location = locate_image(path)
+    if is_web(path):
+        return Location.parse(path)
     if is_url(path):
-        return location if is_web(path) else replace(location, kind=Kind.STORE)
+        return Location(path, Kind.STORE)
     if os.path.isdir(path):
-        return replace(location, kind=Kind.FOLDER)
-    if is_glob(path) and not os.path.lexists(path):
-        is_in_archive = location.is_in_archive and os.path.isfile(location.container)
-        return location if is_in_archive else replace(location, kind=Kind.GLOB)
-    return location
+        return Location(path, Kind.FOLDER)
+    location = locate_image(path)
+    if not is_glob(path) or os.path.lexists(path) or (location.is_in_archive and os.path.isfile(location.container)):
+        return location
+    return Location(path, Kind.GLOB)
 
 
 def locate_image(path: str) -> Location:
