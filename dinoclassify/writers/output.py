@@ -188,9 +188,11 @@ class Output(Generic[R]):
         Returns the container, or the folder of a source in none; ``before`` is that of the previous source, whose rows
         are dropped already. A failed row of the container as it is now stays.
         """
+        if not self._previous.count:
+            return before
         container = container_of(source.path)
         above = container or os.path.dirname(source.path.rstrip("/"))
-        if above != before and self._previous.count:
+        if above != before:
             if container:
                 self._previous.drop_failed(container, signature_of(source)[1])
             for folder in _folders_above(container or source.path):
