@@ -46,7 +46,7 @@ def discover(
     selector = InputSelector(filters, column=column if files_from is None else None, private=private)
     sources = find(paths, selector, files_from=files_from, column=column, null=null)
     images = chain.from_iterable(expand_container(source, selector) for source in sources)
-    return take_shard_and_limit(images, filters)
+    return take_shard_and_limit(images, filters.shard, filters.limit)
 
 
 def find(

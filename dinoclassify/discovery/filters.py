@@ -135,13 +135,12 @@ def describe_suffixes(passed_over: Counter[str]) -> str:
     return ", ".join(shown)
 
 
-def take_shard_and_limit(sources: Iterable[Source], filters: Filters) -> Iterator[Source]:
+def take_shard_and_limit(sources: Iterable[Source], shard: Shard | None, limit: int | None) -> Iterator[Source]:
     """The inputs of the shard, each with its position among all inputs, up to the limit."""
-    shard = filters.shard
     if shard is not None:
         numbered = (replace(source, position=position) for position, source in enumerate(sources))
         sources = (source for source in numbered if source.path in shard)
-    return itertools.islice(sources, None if filters.limit is None else min(filters.limit, sys.maxsize))
+    return itertools.islice(sources, None if limit is None else min(limit, sys.maxsize))
 
 
 def _spec(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec:

@@ -80,8 +80,8 @@ def find_inputs(
     selector = selector_of(inputs, passed_over, disks)
     sources = chain.from_iterable(expand_container(source, selector) for source in search(inputs, selector))
     if census is None:
-        return take_shard_and_limit(sources, _filters(inputs))
-    return census.record(take_shard_and_limit(census.count(sources), _filters(inputs)))
+        return take_shard_and_limit(sources, inputs.shard, inputs.limit)
+    return census.record(take_shard_and_limit(census.count(sources), inputs.shard, inputs.limit))
 
 
 def require_inputs(
@@ -135,21 +135,9 @@ def selector_of(
     inputs: Inputs, passed_over: Counter[str] | None = None, disks: dict[int, str] | None = None
 ) -> InputSelector:
     """Return which files are inputs. For ``passed_over`` and ``disks`` see `InputSelector`."""
+    filters = Filters(inputs.include or (), inputs.exclude or (), hidden=inputs.hidden, follow=inputs.follow)
     column = inputs.column if inputs.files_from is None else None
-    return InputSelector(
-        _filters(inputs), column=column, private=inputs.private_urls, passed_over=passed_over, disks=disks
-    )
-
-
-def _filters(inputs: Inputs) -> Filters:
-    return Filters(
-        include=inputs.include or (),
-        exclude=inputs.exclude or (),
-        hidden=inputs.hidden,
-        follow=inputs.follow,
-        shard=inputs.shard,
-        limit=inputs.limit,
-    )
+    return InputSelector(filters, column=column, private=inputs.private_urls, passed_over=passed_over, disks=disks)
 
 
 def is_live(inputs: Inputs) -> bool:
@@ -165,7 +153,7 @@ def input_counter(inputs: Inputs) -> Callable[[], int] | None:
 
     def count_inputs() -> int:
         count = 0
-        for source in take_shard_and_limit(search(inputs, selector_of(inputs)), _filters(inputs)):
+        for source in take_shard_and_limit(search(inputs, selector_of(inputs)), inputs.shard, inputs.limit):
             if isinstance(source.content, SequentialContainer):
                 raise ValueError(f"{source.path} has more than one")
             count += 1

@@ -13,7 +13,7 @@ from dinoclassify.cli.runs.summary import exit_code, summarize
 from dinoclassify.cli.runs.to_file import check_still_there, finish, note_input, open_output
 from dinoclassify.cli.terminal import say
 from dinoclassify.discovery.expand import expand_container
-from dinoclassify.discovery.filters import Filters, InputSelector, take_shard_and_limit
+from dinoclassify.discovery.filters import InputSelector, take_shard_and_limit
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.output_paths import OutputPaths
@@ -114,7 +114,7 @@ def _plannable(request: Request, selector: InputSelector) -> Iterator[Source]:
         UsageError: with ``--limit``, there is such an archive.
     """
     limit = request.inputs.limit
-    for source in take_shard_and_limit(search(request.inputs, selector), Filters(limit=limit)):
+    for source in take_shard_and_limit(search(request.inputs, selector), shard=None, limit=limit):
         if limit is not None and isinstance(source.content, SequentialContainer):
             raise UsageError(f"--limit does not count what is in {source.path}: leave it out, or name a file")
         yield source
