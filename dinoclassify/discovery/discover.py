@@ -44,9 +44,16 @@ def discover(
     """
     filters = filters or Filters()
     selector = InputSelector(filters, column=column if files_from is None else None, private=private)
-    sources = find(paths, selector, files_from=files_from, column=column, null=null)
-    images = chain.from_iterable(expand_container(source, selector) for source in sources)
+    images = find_images(paths, selector, files_from=files_from, column=column, null=null)
     return take_shard_and_limit(images, filters.shard, filters.limit)
+
+
+def find_images(
+    paths: Iterable[str], selector: InputSelector, *, files_from: str | None, column: str | None, null: bool
+) -> Iterator[Source]:
+    """The inputs of `discover` before shard and limit."""
+    sources = find(paths, selector, files_from=files_from, column=column, null=null)
+    return chain.from_iterable(expand_container(source, selector) for source in sources)
 
 
 def find(
@@ -57,7 +64,7 @@ def find(
     column: str | None = None,
     null: bool = False,
 ) -> Iterator[Source]:
-    """The inputs of `discover` before shard and limit; a container that is read in order is still one source."""
+    """The inputs of `find_images`, but a container that is read from front to back is still one source."""
     if null and files_from is None and STDIN not in (paths := list(paths)):
         raise UsageError("-0 goes with a list: - for stdin, or --files-from")
     listed: Iterator[str] = iter(())

@@ -10,8 +10,7 @@ from itertools import chain
 from dinoclassify.cli.option_groups import Inputs
 from dinoclassify.cli.options import DASH
 from dinoclassify.cli.terminal import say, writing_to_stdout
-from dinoclassify.discovery.discover import find
-from dinoclassify.discovery.expand import expand_container
+from dinoclassify.discovery.discover import find, find_images
 from dinoclassify.discovery.filters import (
     Filters,
     InputSelector,
@@ -78,7 +77,8 @@ def find_inputs(
 ) -> Iterator[Source]:
     """Yield the inputs; ``census`` sees all of them. For ``passed_over`` and ``disks`` see `InputSelector`."""
     selector = selector_of(inputs, passed_over, disks)
-    sources = chain.from_iterable(expand_container(source, selector) for source in search(inputs, selector))
+    paths, files_from = inputs.paths or [], inputs.files_from
+    sources = find_images(paths, selector, files_from=files_from, column=inputs.column, null=inputs.null)
     if census is None:
         return take_shard_and_limit(sources, inputs.shard, inputs.limit)
     return census.record(take_shard_and_limit(census.count(sources), inputs.shard, inputs.limit))
