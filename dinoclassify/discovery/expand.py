@@ -48,14 +48,11 @@ def expand_container(source: Source, selector: InputSelector) -> Iterator[Source
     """The images in a source whose content is a `SequentialContainer`; any other source itself."""
     if not isinstance(source.content, SequentialContainer):
         yield source
-        return
-    path, column, signature = source.path, source.content.column, signature_of(source, private=selector.private)
-    if column is not None:
-        yield from table.images(path, column, _opener(path, selector), signature)
-        return
-    opener = partial(object_store.open_stream, private=selector.private) if is_url(path) else _open
-    wanted = partial(selector.take_below, root=f"{path}{MEMBER}")
-    yield from archive.members(path, wanted, opener, signature, streamed=True)
+    elif source.content.column is None:
+        yield from _members(source, selector, streamed=True)
+    else:
+        path, signature = source.path, signature_of(source, private=selector.private)
+        yield from table.images(path, source.content.column, _opener(path, selector), signature)
 
 
 def expand_tables(folder: str, selector: InputSelector) -> Iterator[Source]:
@@ -80,14 +77,20 @@ def _expand_archive(path: str, selector: InputSelector) -> Iterator[Source]:
         return
     if archive.is_streamed(path, remote=is_url(path)):
         yield Source(path, SequentialContainer())
-        return
+    else:
+        yield from _members(Source(path), selector, streamed=False)
+
+
+def _members(source: Source, selector: InputSelector, *, streamed: bool) -> Iterator[Source]:
+    """The images in an archive; for ``streamed`` see `archive.members`."""
+    path, signature = source.path, signature_of(source, private=selector.private)
     wanted = partial(selector.take_below, root=f"{path}{MEMBER}")
-    signature = signature_of(Source(path), private=selector.private)
-    yield from archive.members(path, wanted, _opener(path, selector), signature, streamed=False)
+    return archive.members(path, wanted, _opener(path, selector, streamed=streamed), signature, streamed=streamed)
 
 
-def _opener(path: str, selector: InputSelector) -> Opener:
-    return partial(object_store.open_file, private=selector.private) if is_url(path) else _open
+def _opener(path: str, selector: InputSelector, *, streamed: bool = False) -> Opener:
+    open_url = object_store.open_stream if streamed else object_store.open_file
+    return partial(open_url, private=selector.private) if is_url(path) else _open
 
 
 def _open(path: str) -> BinaryIO:
