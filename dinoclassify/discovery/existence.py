@@ -34,7 +34,7 @@ def is_gone(path: str) -> bool:
             return _store_lists_others(place) if is_url(place) else _folder_lists_others(place)
     except (OSError, UsageError):  # UsageError: the store is not known here
         return False
-    if not location.is_in_archive or is_streamed(place, remote=is_url(place)):
+    if not location.is_in_archive or is_streamed(place):
         return False
     content = find_member(place, location.name, InputSelector(Filters())).content
     return isinstance(content, Failure) and content.code == "vanished"

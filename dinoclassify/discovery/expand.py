@@ -67,15 +67,13 @@ def expand_tables(folder: str, selector: InputSelector) -> Iterator[Source]:
 
 def find_member(path: str, name: str, selector: InputSelector) -> Source:
     """The image called ``name`` in the archive ``path``."""
-    signature = signature_of(Source(path), private=selector.private)
-    streamed = archive.is_streamed(path, remote=is_url(path))
-    return archive.member(path, name, _opener(path, selector), signature, streamed=streamed)
+    return archive.member(path, name, _opener(path, selector), signature_of(Source(path), private=selector.private))
 
 
 def _expand_archive(path: str, selector: InputSelector) -> Iterator[Source]:
     if not selector.take(f"{path}/"):
         return
-    if archive.is_streamed(path, remote=is_url(path)):
+    if archive.is_streamed(path):
         yield Source(path, SequentialContainer())
     else:
         yield from _members(Source(path), selector, streamed=False)

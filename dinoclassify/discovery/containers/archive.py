@@ -23,6 +23,7 @@ from dinoclassify.discovery.containers.base import (
 from dinoclassify.discovery.containers.tar import COMPRESSED_TAR, TAR
 from dinoclassify.discovery.containers.zip import ZIP
 from dinoclassify.storage.remote.errors import failure
+from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import MEMBER, Signature, Source
 
@@ -49,10 +50,10 @@ def is_archive(path: str) -> bool:
     return path.lower().endswith(_SUFFIXES)
 
 
-def is_streamed(path: str, *, remote: bool) -> bool:
+def is_streamed(path: str) -> bool:
     """Whether an archive is read from front to back. Remote tars are, because each header would be a request."""
     kind = _format_of(path)
-    return kind is not None and kind.stream is not None and (remote or kind.read is kind.stream)
+    return kind is not None and kind.stream is not None and (is_url(path) or kind.read is kind.stream)
 
 
 def members(path: str, wanted: Wanted, open_file: Opener, signature: Signature, *, streamed: bool) -> Iterator[Source]:
@@ -72,13 +73,13 @@ def members(path: str, wanted: Wanted, open_file: Opener, signature: Signature, 
         yield Source(path, error.failure, signature)
 
 
-def member(path: str, name: str, open_file: Opener, signature: Signature, *, streamed: bool) -> Source:
+def member(path: str, name: str, open_file: Opener, signature: Signature) -> Source:
     """The first member of an archive that has this name; the arguments are those of `members`.
 
     The indexes of the last few archives stay in memory, unless they are streamed or have very many members.
     """
-    archive = _Archive(path, open_file, signature, streamed)
-    index = None if streamed else _index(archive)
+    archive = _Archive(path, open_file, signature, is_streamed(path))
+    index = None if archive.streamed else _index(archive)
     entries, otherwise = index or _by_name(islice(_entries(archive, name.__eq__), 1))
     if name in entries:
         return _source(archive, entries[name])

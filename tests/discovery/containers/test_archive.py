@@ -52,7 +52,7 @@ from tests.helpers.archives import (
 )
 def test_archives_are_recognised_by_their_suffix(path: str, archive: bool, near: bool, far: bool) -> None:
     assert is_archive(path) == archive
-    assert (is_streamed(path, remote=False), is_streamed(path, remote=True)) == (near, far)
+    assert (is_streamed(path), is_streamed(f"s3://bucket/{path}")) == (near, far)
 
 
 def test_only_wanted_members_are_listed() -> None:
@@ -165,7 +165,7 @@ def test_a_member_is_found_by_its_name(suffix: str) -> None:
     content = make_zip(IMAGES) if suffix == "zip" else compress(tar(IMAGES), suffix)
 
     def one(name: str) -> Source:
-        return member(f"a.{suffix}", name, lambda _: io.BytesIO(content), SIGNATURE, streamed=suffix == "tgz")
+        return member(f"a.{suffix}", name, lambda _: io.BytesIO(content), SIGNATURE)
 
     assert one("dir/7.png") == listed(content, suffix)[7]
     assert read(one("dir/7.png"), content) == IMAGES[7][1]
@@ -185,21 +185,21 @@ def test_an_archive_is_opened_once_for_many_members(tmp_path: Path) -> None:
                 opened.append(path)
                 return open(path, "rb")
 
-            assert isinstance(member(path, name, open_file, (1, 2), streamed=False).content, ByteRange)
+            assert isinstance(member(path, name, open_file, (1, 2)).content, ByteRange)
     assert opened == paths
     Path(paths[0]).write_bytes(tar([("new.png", b"x")]))
-    assert isinstance(member(paths[0], "new.png", open_local, (3, 4), streamed=False).content, ByteRange)
+    assert isinstance(member(paths[0], "new.png", open_local, (3, 4)).content, ByteRange)
 
 
 def test_a_member_of_a_missing_archive_has_vanished(tmp_path: Path) -> None:
     for path in (str(tmp_path / "a.zip"), str(tmp_path / "a.tgz")):
-        content = member(path, "a.png", open_local, (None, None), streamed=path.endswith("tgz")).content
+        content = member(path, "a.png", open_local, (None, None)).content
         assert isinstance(content, Failure)
         assert content.code == "vanished"
 
 
 @pytest.mark.parametrize(("content", "code"), [(b"no archive", "unreadable"), (make_zip(IMAGES)[:1000], "truncated")])
 def test_a_member_of_a_damaged_archive_says_so(content: bytes, code: str) -> None:
-    found = member("a.zip", "a.png", lambda _: io.BytesIO(content), (len(content), 0), streamed=False).content
+    found = member("a.zip", "a.png", lambda _: io.BytesIO(content), (len(content), 0)).content
     assert isinstance(found, Failure)
     assert found.code == code

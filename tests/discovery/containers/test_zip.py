@@ -224,7 +224,7 @@ def test_a_member_of_a_huge_zip_is_found_without_indexing_all_names(monkeypatch:
     content = make_zip(IMAGES)
     archives._index.cache_clear()
     for name, data in (IMAGES[2], IMAGES[9]):
-        found = member("many.zip", name, lambda _: io.BytesIO(content), (9, 9), streamed=False)
+        found = member("many.zip", name, lambda _: io.BytesIO(content), (9, 9))
         assert read(found, content) == data
-    missing = member("many.zip", "x.png", lambda _: io.BytesIO(content), (9, 9), streamed=False)
+    missing = member("many.zip", "x.png", lambda _: io.BytesIO(content), (9, 9))
     assert missing.content == Failure("vanished", "no such image in the archive")
