@@ -6,15 +6,20 @@ the run always progresses: the holder of the reserved half waits for no other pr
 """
 
 import ctypes
+import errno
 import os
+from collections.abc import Callable
 from multiprocessing.sharedctypes import RawArray
 
-from dinoclassify.storage.remote.web import check_size
 from dinoclassify.system import cgroups
 from dinoclassify.types.source import MOST_BYTES
 
 _MOST = 2 * MOST_BYTES  # bytes of a run, if there is enough memory
 _SHARE_OF_MEMORY = 4  # at most a quarter of the memory
+
+# Called with the bytes to hold in memory: first with the size that the server states, or None, then with the bytes read
+# so far. Raises OSError if they are too many.
+Reserve = Callable[[int | None], None]
 
 
 class NoRoomError(Exception):
@@ -94,7 +99,7 @@ class Reservation:
         return False
 
     def reserve(self, size: int | None) -> None:
-        """Take room for an image: for its whole size if known, else for the bytes read so far; see `web.Reserve`.
+        """Take room for an image: for its whole size if known, else for the bytes read so far; see `Reserve`.
 
         Raises NoRoomError if there is none now, and OSError with EFBIG if the image is larger than any may be.
         """
@@ -123,6 +128,13 @@ def shares(processes: int, most: int | None = None) -> list[Share]:
     held, holds_reserve = RawArray(ctypes.c_int64, processes), RawArray(ctypes.c_int64, processes)
     largest = min(MOST_BYTES, most // 2)
     return [Share(number, held, holds_reserve, common=most - largest, most=largest) for number in range(processes)]
+
+
+def check_size(size: int | None, most: int | None = None) -> None:
+    """Raise OSError with EFBIG if ``size`` bytes are more than ``most``, by default `MOST_BYTES`, to hold in memory."""
+    most = MOST_BYTES if most is None else most
+    if size is not None and size > most:
+        raise OSError(errno.EFBIG, f"{size:,} bytes, over {most:,}")
 
 
 def memory() -> int:

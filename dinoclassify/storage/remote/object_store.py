@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import first_line
-from dinoclassify.storage.budget import NoRoomError
+from dinoclassify.storage.budget import NoRoomError, Reserve, check_size
 from dinoclassify.storage.remote import s3
 from dinoclassify.storage.remote.block_file import Fetch, seekable, streamed
 from dinoclassify.storage.remote.errors import failure, os_errors
 from dinoclassify.storage.remote.event_loop import keep_open, run_in_background
 from dinoclassify.storage.remote.url import is_s3, is_web, scheme_of
-from dinoclassify.storage.remote.web import Reserve, check_size, get, head, require_aiohttp
+from dinoclassify.storage.remote.web import get, head, require_aiohttp
 from dinoclassify.storage.signature import entry_signature
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Signature, Source
@@ -96,7 +96,7 @@ async def read(source: Source, *, private: bool = False, reserve: Reserve = chec
     """The source, an object or a `ByteRange` of one, with its bytes and its signature, or with the failure to read it.
 
     The bytes of a member of an archive are still packed. A known signature stays: if the object has changed since then,
-    a later run sees the change too. Raises NoRoomError, from ``reserve``; see `storage.remote.web.Reserve`.
+    a later run sees the change too. Raises NoRoomError, from ``reserve``; see `storage.budget.Reserve`.
     """
     try:
         return await _read(source, private=private, reserve=reserve)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dinoclassify.errors import UsageError
-from dinoclassify.storage.remote.web import CONNECTIONS, TRIES, Reserve, backoff, check_size
+from dinoclassify.storage.budget import Reserve, check_size
+from dinoclassify.storage.remote.web import CONNECTIONS, TRIES, backoff
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -62,7 +63,7 @@ async def get(
 ) -> tuple[bytes, Mapping[str, Any]]:
     """The bytes of an object, or of a range, and its metadata: one request, where s3fs makes two.
 
-    Raises OSError with EFBIG if the object is too large for ``reserve``, see `storage.remote.web.Reserve`.
+    Raises OSError with EFBIG if the object is too large for ``reserve``, see `storage.budget.Reserve`.
     """
     bucket, key = _names(fs, url)
     byte_range = {} if start is None or end is None else {"Range": f"bytes={start}-{end - 1}"}

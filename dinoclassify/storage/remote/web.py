@@ -12,15 +12,15 @@ import ipaddress
 import random
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import first_line
+from dinoclassify.storage.budget import Reserve, check_size
 from dinoclassify.storage.remote.event_loop import keep_open
 from dinoclassify.storage.remote.proxies import proxy_of, proxy_variable
 from dinoclassify.storage.signature import seconds
-from dinoclassify.types.source import MOST_BYTES
 from dinoclassify.version import __version__
 
 if TYPE_CHECKING:
@@ -56,10 +56,6 @@ _NOT_PUBLIC = tuple(
     )
 )  # fmt: skip
 
-# Called with the bytes to hold in memory: first with the size that the server states, or None, then with the bytes read
-# so far. Raises OSError if they are too many.
-Reserve = Callable[[int | None], None]
-
 
 class _PrivateAddressError(OSError):
     """The address of a server is not public."""
@@ -69,13 +65,6 @@ def require_aiohttp() -> None:
     """Raise UsageError if aiohttp, which reads http and https URLs, is not installed."""
     if importlib.util.find_spec("aiohttp") is None:
         raise UsageError("http:// and https:// need: pip install 'dinoclassify[cloud]'")
-
-
-def check_size(size: int | None, most: int | None = None) -> None:
-    """Raise OSError with EFBIG if ``size`` bytes are more than ``most``, by default `MOST_BYTES`, to hold in memory."""
-    most = MOST_BYTES if most is None else most
-    if size is not None and size > most:
-        raise OSError(errno.EFBIG, f"{size:,} bytes, over {most:,}")
 
 
 async def get(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from dinoclassify.storage.remote import filesystem, object_store, web
+from dinoclassify.storage import budget
+from dinoclassify.storage.remote import filesystem, object_store
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Source
 from tests.helpers.objects import failure, paths, read, write
@@ -88,7 +89,7 @@ def test_a_missing_object_has_vanished(store: Store) -> None:
 
 
 def test_an_object_that_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "MOST_BYTES", 10)
+    monkeypatch.setattr(budget, "MOST_BYTES", 10)
     store.put("a.jpg", b"12345678901")
     [found] = object_store.objects("s3://bucket/")
     store.faults.asked.clear()

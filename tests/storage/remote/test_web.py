@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from dinoclassify.storage import budget
 from dinoclassify.storage.remote import object_store, web
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Source
@@ -107,7 +108,7 @@ def test_a_malformed_url_is_a_failure(url: str) -> None:
 
 @pytest.mark.parametrize("sized", [True, False])
 def test_a_page_that_is_too_large_is_not_downloaded(site: Web, monkeypatch: pytest.MonkeyPatch, sized: bool) -> None:
-    monkeypatch.setattr(web, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(budget, "MOST_BYTES", 1_000_000)
     site.pages["/most.jpg"] = Page(bytes(1_000_000), sized=sized)
     site.pages["/more.jpg"] = Page(bytes(20_000_000), sized=sized)
     assert read(f"{site.url}/most.jpg").content == bytes(1_000_000)
