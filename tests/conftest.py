@@ -2,15 +2,18 @@
 
 import atexit
 import fcntl
+import gc
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import forkserver
 from pathlib import Path
+from subprocess import PIPE
+from typing import BinaryIO
 
 import pytest
 from filelock import FileLock
@@ -51,6 +54,12 @@ UNDO = {  # EXIF orientation -> how an upright image is stored under it
 
 Cli = Callable[..., subprocess.CompletedProcess[bytes]]
 Refuse = Callable[[int | None], None]  # an error number, or None for the file system as it is
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: let the garbage collector, in forked processes too, pass over it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -185,16 +194,20 @@ def stdin() -> Iterator[Callable[[bytes], None]]:
 
 @pytest.fixture
 def cli() -> Cli:
-    """Run the command as a user does, in a process of its own."""
+    """Run the command as a user does, in a process of its own; in one that starts afresh if it gets another ``env``."""
+    from tests.helpers.prepared import Program
 
-    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[bytes]:
-        environment = {**os.environ, **dict(options.pop("env", {}))}  # type: ignore[call-overload]  # a dict by use
-        return subprocess.run(  # type: ignore[call-overload,no-any-return]  # options are subprocess.run's own
-            [sys.executable, "-m", "dinoclassify", *map(str, arguments)],
-            capture_output=options.get("stdout") is None,
-            timeout=250,
-            env=environment,
-            **options,
-        )
+    def run(
+        *arguments: str | Path, stdin: BinaryIO | bytes | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "dinoclassify", *map(str, arguments)]
+        start = Program[bytes] if env is None else subprocess.Popen[bytes]
+        content, source = (stdin, PIPE) if isinstance(stdin, bytes) else (None, stdin)
+        with start(command, stdin=source, stdout=PIPE, stderr=PIPE, env=os.environ | (env or {})) as process:
+            try:
+                out, err = process.communicate(content, timeout=250)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     return run

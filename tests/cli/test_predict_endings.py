@@ -13,14 +13,13 @@ import pytest
 from tests.conftest import by_fork
 from tests.helpers.commands import HEADER, parse_rows
 from tests.helpers.crash import nothing_is_left_of, size_of
+from tests.helpers.prepared import Program
 
 
 @pytest.mark.parametrize(("end", "code"), [("closed", 0), ("terminated", 143)])
 def test_a_run_ends_although_its_list_on_stdin_goes_on(here: Path, tiny: str, end: str, code: int) -> None:
     command = [sys.executable, "-m", "dinoclassify", "predict", "-", "-m", tiny, "-q"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with Program(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -66,7 +65,7 @@ def test_signals_stop_the_run_and_keep_its_rows(here: Path, tiny: str, number: s
     script = (
         "from dinoclassify.cli.runs import signals; signals.GRACE = 90.0;from dinoclassify.__main__ import main; main()"
     )
-    with subprocess.Popen(
+    with Program(
         [sys.executable, "-c", script, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         partial = Path("out.csv.partial")
@@ -99,9 +98,7 @@ def test_a_second_signal_ends_the_run_at_once(here: Path, tiny: str) -> None:
             f"import sys; sys.argv[1:] = ['predict', 'photos', '-m', {tiny!r}, '-o', 'out.csv']\n"
             "cli.main()\n"
         )
-        with subprocess.Popen(
-            [sys.executable, "-c", script], stderr=subprocess.PIPE, start_new_session=True
-        ) as process:
+        with Program[bytes]([sys.executable, "-c", script], stderr=subprocess.PIPE, start_new_session=True) as process:
             assert process.stderr is not None
             while not os.path.exists("begun"):
                 time.sleep(0.05)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.commands import NAMES, Invoke, parse_rows
+from tests.helpers.prepared import Program
 
 
 def test_every_way_to_name_inputs(here: Path, tiny: str, invoke: Invoke) -> None:
@@ -45,7 +46,7 @@ def test_a_list_on_stdin_may_be_separated_by_nul(
 
 def test_a_program_can_ask_for_one_image_at_a_time(here: Path, tiny: str) -> None:
     command = [sys.executable, "-m", "dinoclassify", "predict", "-", "-m", tiny, "-f", "jsonl", "-q"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with Program(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for name in ("coffee.jpg", "text.png", "rocket.jpg"):

@@ -38,7 +38,7 @@ def test_list_prints_exact_names_and_imports_no_model(here: Path, cli: Cli) -> N
         open(b"odd/" + name, "w").close()
     expected = b"".join(b"odd/" + name + b"\0" for name in sorted(names))
     assert cli("predict", "odd", "--list", "-0").stdout == expected
-    assert cli("predict", "-", "--list", "-0", input=expected).stdout == expected
+    assert cli("predict", "-", "--list", "-0", stdin=expected).stdout == expected
     done = cli("predict", "odd", "--list")
     assert done.stdout == expected.replace(b"\0", b"\n")
     assert done.stderr.startswith(b"dinoclassify: odd/new\\nline.jpg breaks the list on stdout: use -0\n")

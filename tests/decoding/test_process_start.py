@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dinoclassify.errors import UsageError, WorkerError
-from tests.conftest import PHOTOS, ROOT, by_fork
+from tests.conftest import PHOTOS, by_fork
+from tests.helpers import prepared
 from tests.helpers.levels import run
 
 
@@ -57,7 +58,7 @@ def test_processes_are_forked_unless_the_program_chose_another_method(greys: Pat
     )
     command = [sys.executable, "-c", script, chosen, str(greys / "001.png")]
     environment = {name: value for name, value in os.environ.items() if name != "START_METHOD"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=ROOT, env=environment)
+    done = prepared.run(command, env=environment)
     assert (done.stdout, done.stderr) == (f"1 {used}\n", "")
 
 

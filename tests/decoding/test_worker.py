@@ -22,9 +22,10 @@ from dinoclassify.pipeline import classify
 from dinoclassify.storage.budget import Share, shares
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.source import Source
-from tests.conftest import ROOT, by_fork
+from tests.conftest import by_fork
 from tests.helpers.hostile import check, run
 from tests.helpers.levels import LABELS, TINY, level_of
+from tests.helpers.prepared import Program
 from tests.helpers.servers import Page, web_server
 
 
@@ -173,7 +174,7 @@ def test_time_while_the_run_is_stopped_does_not_count(images: Path) -> None:
         "check(run(paths, workers=1, timeout=5), paths, {})\n"
     )
     command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, cwd=ROOT) as process:
+    with Program(command, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(1.5)

@@ -19,7 +19,8 @@ from dinoclassify.decoding.loader import load_batches
 from dinoclassify.decoding.worker_process import init_worker
 from dinoclassify.pipeline import classify
 from dinoclassify.types.source import Source
-from tests.conftest import ROOT, by_fork
+from tests.conftest import by_fork
+from tests.helpers import prepared
 from tests.helpers.hostile import check, run
 from tests.helpers.levels import LABELS, TINY, level_of
 from tests.helpers.servers import Page, web_server
@@ -77,8 +78,8 @@ def test_a_crash_does_not_end_a_program_that_dies_of_sigpipe(greys: Path) -> Non
         "batches = loader.load_batches(sources, TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000)\n"
         "print(sum(item.failure.code == 'worker_crashed' for batch in batches for item in batch.inputs))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=200, cwd=ROOT)
-    assert (done.returncode, done.stdout) == (0, b"8\n"), done.stderr
+    done = prepared.run([sys.executable, "-c", script])
+    assert (done.returncode, done.stdout) == (0, "8\n"), done.stderr
 
 
 def test_garbage_collection_in_a_worker_does_not_end_another_run(images: Path) -> None:
@@ -158,10 +159,10 @@ def test_all_processes_end_at_once_when_the_program_is_killed(greys: Path, tmp_p
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     command = [sys.executable, "-c", script, str(greys / "001.png"), str(tmp_path / "killed")]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=200, cwd=ROOT)
+    done = prepared.run(command)
     seconds = time.monotonic() - float((tmp_path / "killed").read_text())
     assert seconds < 10, "one after the other they take 2 s each"
-    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b""), "all that had stdout have ended"
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, ""), "all that had stdout have ended"
 
 
 @pytest.mark.parametrize(("method", "is_in_thread"), [("fork", True), ("spawn", False), ("forkserver", False)])
@@ -190,7 +191,7 @@ def test_a_process_waiting_for_a_server_ends_with_its_program(method: str, is_in
     with web_server({"/silent.png": Page()}) as site:
         site.faults.delay = 240
         command = [sys.executable, "-c", script, method, f"{site.url}/silent.png", str(is_in_thread)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        with prepared.Program[bytes](command, stdout=subprocess.PIPE) as process:
             deadline = time.monotonic() + 100
             while not site.faults.asked:
                 assert time.monotonic() < deadline
@@ -209,7 +210,7 @@ def test_a_program_can_end_with_unread_rows(greys: Path, tiny: str) -> None:
     )
     paths = [str(greys / f"{level:03}.png") for level in range(64)]
     command = [sys.executable, "-c", script, tiny, *paths]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = prepared.run(command)
     assert (done.returncode, done.stdout) == (1, "ok\n")
     assert done.stderr.startswith("Traceback")
     assert done.stderr.endswith("\nValueError: of the program\n")  # no library has more to say
@@ -228,7 +229,7 @@ def test_the_exit_of_a_forked_child_does_not_end_the_run(greys: Path, tiny: str)
         "print(len(list(rows)))\n"
     )
     paths = [str(greys / f"{level:03}.png") for level in range(64)]
-    done = subprocess.run([sys.executable, "-c", script, tiny, *paths], capture_output=True, text=True, timeout=200)
+    done = prepared.run([sys.executable, "-c", script, tiny, *paths])
     assert (done.returncode, done.stdout) == (0, "63\n"), done.stderr
     assert "starting another" not in done.stderr
 

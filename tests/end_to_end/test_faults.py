@@ -19,6 +19,7 @@ from PIL import Image
 from dinoclassify.results.reader import read_predictions
 from tests.conftest import PHOTOS, START_METHOD, Cli
 from tests.helpers.crash import nothing_is_left_of, size_of
+from tests.helpers.prepared import Program
 from tests.helpers.resumed import content_of, make_images
 
 COMMAND = [sys.executable, "-m", "dinoclassify"]
@@ -219,7 +220,7 @@ def test_postscript_is_not_run(here: Path, tiny: str, cli: Cli) -> None:
 def test_files_that_change_during_the_run(here: Path, tiny: str) -> None:
     shutil.copytree(PHOTOS, "photos")
     run = [*COMMAND, "predict", "-", "-m", tiny, "-q"]
-    with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+    with Program(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         rows = csv.reader(process.stdout)
@@ -244,7 +245,7 @@ def test_files_that_change_during_the_run(here: Path, tiny: str) -> None:
 def test_a_run_ends_when_its_reader_is_closed_even_without_a_row_to_write(here: Path, tiny: str) -> None:
     """Also while it waits for its list."""
     run = [*COMMAND, "predict", "-", "-m", tiny]
-    with subprocess.Popen(
+    with Program[bytes](
         run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
         assert process.stdin is not None
@@ -311,7 +312,7 @@ def test_a_long_run_with_kills_writes_the_same_file_in_flat_memory(here: Path, t
         os.truncate(f"many/{number:05}.png", 40)
     run = [*COMMAND, "predict", "many", "-m", tiny, "-j", "2", "--batch-size", "16", "-q", "-o"]
     memory: list[int] = []
-    with subprocess.Popen([*run, "whole.csv"], start_new_session=True) as process:
+    with Program[bytes]([*run, "whole.csv"], start_new_session=True) as process:
         while process.poll() is None:
             if Path("whole.csv.partial").exists():
                 memory.append(memory_of_group(process.pid))
@@ -323,7 +324,7 @@ def test_a_long_run_with_kills_writes_the_same_file_in_flat_memory(here: Path, t
 
     runs, workers = 0, 0
     while True:
-        with subprocess.Popen([*run, "out.csv", "--resume"], stderr=subprocess.DEVNULL) as process:
+        with Program[bytes]([*run, "out.csv", "--resume"], stderr=subprocess.DEVNULL) as process:
             life = chance.randrange(1, 8)
             while process.poll() is None and life:
                 if grown("out.csv.partial", process):

@@ -29,6 +29,7 @@ from tests.helpers.hostile_inputs import (
     spellings,
     unreadable_folders,
 )
+from tests.helpers.prepared import Program
 
 
 def killed_runs(tiny: str) -> tuple[int, int]:
@@ -39,7 +40,7 @@ def killed_runs(tiny: str) -> tuple[int, int]:
     command = [sys.executable, "-m", "dinoclassify", "predict", "-m", tiny, *common, "-o", "killed.csv", "--resume"]
     faults = 0
     for attempt in range(30):
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        with Program(command, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None and not os.path.exists("killed.csv.partial.meta.json"):
                 time.sleep(0.01)
             for _ in range(3):
@@ -74,7 +75,7 @@ def updates_killed(tiny: str) -> tuple[int, int]:
             shutil.copy(f"{name}.meta.json", f"whole-{name}.meta.json")
         assert run_predict(tiny, *common, "--resume", "-o", f"whole-{name}").returncode == 0
         command = [sys.executable, "-m", "dinoclassify", "predict", "-m", tiny, *common, "-o", name, "--resume"]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        with Program(command, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None and not os.path.exists(f"{name.rstrip('/')}.partial"):
                 time.sleep(0.01)
             time.sleep(0.3)

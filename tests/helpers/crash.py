@@ -14,6 +14,7 @@ from typing import Any
 
 from dinoclassify.storage import rename
 from tests.conftest import ROOT
+from tests.helpers import prepared
 
 # Without fsync: what a process has written outlives the process, on the disk or not.
 _CHANGES = [
@@ -92,7 +93,7 @@ sys.exit(cli.run(sys.argv[4:]))
 def ended_by(kind: str, rows: int, *arguments: str, piece: int = 4) -> int:
     """Run the command in a process that a signal ends after so many new rows: its exit code."""
     command = [sys.executable, "-c", _END, kind, str(rows), str(piece), *arguments]
-    return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=120).returncode
+    return prepared.run(command, timeout=120).returncode
 
 
 def killed_at(step: int, work: Callable[[], object], *stores: Any, fsync: bool = False) -> bool:

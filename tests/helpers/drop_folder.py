@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PHOTOS
+from tests.helpers.prepared import Program
 
 QUICK = """
 from dinoclassify.discovery import watch
@@ -31,9 +32,8 @@ def start(*arguments: str, before: Sequence[str] = (), script: str = QUICK) -> I
     program = f"{script}\nfrom dinoclassify.__main__ import main\nmain()"
     watch = ["predict", "--watch", "inbox", "-m", "builtin", "-j", "1", *arguments]
     command = [*before, sys.executable, "-c", program, *watch]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_hang_ups
-    ) as process:
+    start = Program if not before else subprocess.Popen
+    with start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_hang_ups) as process:
         try:
             yield process
         finally:

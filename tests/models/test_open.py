@@ -1,7 +1,6 @@
 """Opening a model: its labels, quiet logging, and the settings cached from the first time."""
 
 import logging
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import transformers as hf
 
 from dinoclassify.models.checkpoint import read_preprocessing
 from dinoclassify.models.open import open_model
+from tests.helpers import prepared
 from tests.helpers.checkpoints import LABELS, edit_json
 
 
@@ -53,7 +53,7 @@ def test_a_model_used_before_opens_without_transformers(copy: Path) -> None:
 
     def run() -> str:
         command = [sys.executable, "-c", code, str(copy)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return prepared.run(command).stdout
 
     edit_json(copy / "preprocessor_config.json", crop_size={"height": 50, "width": 50})
     assert run() == "7 (50, 50) True\n"

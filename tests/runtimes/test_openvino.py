@@ -1,7 +1,6 @@
 """OpenVINO: the answers of PyTorch, its threads, and options that do not go together."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +25,7 @@ import openvino as ov
 
 from dinoclassify.runtimes.openvino import OpenVINORuntime
 from dinoclassify.runtimes.openvino_network import converted, core, mostly_matrices, read_network
+from tests.helpers import prepared
 from tests.helpers.networks import random_images
 
 FAMILIES = ["dinov2", "dinov2_with_registers", "vit", "swin", "convnext", "efficientnet", "siglip", "clip", "mobilevit"]
@@ -137,14 +137,15 @@ def test_warm_start_imports_no_transformers(tiny: str) -> None:
     )
     arguments = ["predict", str(PHOTOS / "coffee.jpg"), "-m", tiny, "--runtime", "openvino"]
     assert run(arguments) == 0
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+    assert prepared.run([sys.executable, "-c", code, *arguments]).returncode == 0
 
 
 def test_no_telemetry(tiny: str, cache: Path, tmp_path: Path) -> None:
     """OpenVINO's telemetry keeps an identity in the home folder, before it sends anything."""
     code = "import sys; from dinoclassify import Classifier; Classifier(sys.argv[1], runtime='openvino')"
     environment = {key: value for key, value in os.environ.items() if key not in {"CI", "NNCF_CI"}}
-    subprocess.run([sys.executable, "-c", code, tiny], check=True, env=environment | {"HOME": str(tmp_path / "home")})
+    environment["HOME"] = str(tmp_path / "home")
+    assert prepared.run([sys.executable, "-c", code, tiny], env=environment).returncode == 0
     assert not (tmp_path / "home" / "intel").exists()
 
 

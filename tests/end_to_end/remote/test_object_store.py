@@ -18,6 +18,7 @@ import pytest
 from dinoclassify.cli import run
 from dinoclassify.results.reader import read_predictions
 from tests.conftest import Cli
+from tests.helpers.prepared import Program
 from tests.helpers.remote_images import (
     COMMAND,
     Predict,
@@ -105,7 +106,7 @@ def test_a_killed_run_resumes_from_the_rows_on_this_machine(
     names = fill_store(store, 300)
     common = ("s3://bucket/photos/", "-q", "--batch-size", "8", "--resume", "-o")
     killed = [*COMMAND, "predict", "-m", tiny, *common, f"s3://bucket/{name}"]
-    with subprocess.Popen(killed, stderr=subprocess.DEVNULL) as process:  # Python says what spawned processes leave
+    with Program(killed, stderr=subprocess.DEVNULL) as process:  # Python says what spawned processes leave
         wait_until(lambda: len(store.faults.asked) > 150)
         process.kill()
     assert set(store.keys()) == {"nothing", *names}

@@ -10,6 +10,7 @@ import pytest
 
 from dinoclassify.discovery.filters import Filters, InputSelector
 from dinoclassify.discovery.roots import check_roots
+from tests.helpers.prepared import Program
 from tests.helpers.remote_images import COMMAND, Predict, fill_store, images_read, parse_table, wait_until
 from tests.helpers.servers import Store
 
@@ -136,7 +137,7 @@ def test_a_signal_ends_a_run_that_waits_for_a_store(store: Store, tiny: str, sil
 
     real.asked = Silent()
     command = [*COMMAND, "predict", "s3://bucket/photos/", "-m", tiny, "-o", "out.csv"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with Program(command, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: any(silent in line for line in store.faults.asked))
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)

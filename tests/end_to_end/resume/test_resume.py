@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import Cli
 from tests.helpers.crash import ended_by
+from tests.helpers.prepared import Program
 from tests.helpers.resumed import FILES, Predict, content_of, make_images, read_rows
 
 
@@ -121,7 +122,7 @@ def test_a_run_without_inputs_leaves_an_interrupted_one_alone(here: Path, predic
 def test_a_second_run_of_the_same_output_is_refused_or_waits(here: Path, tiny: str, cli: Cli) -> None:
     Path("list").write_text("photos/coffee.jpg\n" * 100_000)
     command = [sys.executable, "-m", "dinoclassify", "predict", "--files-from", "list", "-m", tiny, "-o", "out.csv"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as first:
+    with Program(command, stderr=subprocess.PIPE) as first:
         while not Path("out.csv.partial").exists():
             time.sleep(0.05)
         second = cli("predict", "photos", "-m", tiny, "-o", "out.csv")
@@ -130,7 +131,7 @@ def test_a_second_run_of_the_same_output_is_refused_or_waits(here: Path, tiny: s
         message = f"dinoclassify: another run is writing out.csv ({holder}): --wait waits for it\n"
         assert second.stderr.decode() == message
         arguments = ["predict", "photos", "-m", tiny, "-o", "out.csv", "--wait", "--fresh"]
-        waiting = subprocess.Popen([sys.executable, "-m", "dinoclassify", *arguments])
+        waiting = Program([sys.executable, "-m", "dinoclassify", *arguments])
         time.sleep(1)
         assert waiting.poll() is None
         first.kill()

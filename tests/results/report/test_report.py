@@ -86,9 +86,9 @@ def test_page_to_stdout(here: Path, invoke: Invoke) -> None:
 def test_rows_from_stdin(here: Path, cli: Cli) -> None:
     save("labels.csv", many(10))
     Path("labels.csv.meta.json").write_text("{}")  # which is not theirs
-    done = cli("report", "-", "-o", "page.html", "--thumbnails", "0", "-q", input=Path("labels.csv").read_bytes())
+    done = cli("report", "-", "-o", "page.html", "--thumbnails", "0", "-q", stdin=Path("labels.csv").read_bytes())
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    again = cli("report", "-", "-o", "-", "--thumbnails", "0", input=Path("labels.csv").read_bytes())
+    again = cli("report", "-", "-o", "-", "--thumbnails", "0", stdin=Path("labels.csv").read_bytes())
     assert again.stdout == Path("page.html").read_bytes()
     page = Path("page.html").read_text()
     assert '<h1 dir="auto">rows from stdin</h1>' in page

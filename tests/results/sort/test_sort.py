@@ -18,6 +18,7 @@ from dinoclassify.types.prediction import Failure, Label, Prediction
 from dinoclassify.writers.formats import open_format
 from tests.conftest import PHOTOS, Cli
 from tests.helpers.images import image
+from tests.helpers.prepared import Program
 from tests.helpers.rows import row_of, write_rows
 from tests.helpers.sorting import MODES, contents, sort, tree
 
@@ -87,7 +88,7 @@ def test_piped_rows_are_sorted_as_they_arrive(here: Path) -> None:
     rows = [row_of(image("a.jpg")), row_of(image("b.jpg"))]
     lines = open_format("csv", 1).lines
     command = [sys.executable, "-m", "dinoclassify", "sort", "-", "--into", "sorted"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with Program[bytes](command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(lines.header() + lines.line(rows[0]))
         process.stdin.flush()
