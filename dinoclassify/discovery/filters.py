@@ -8,11 +8,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-
-import pathspec
+from typing import TYPE_CHECKING
 
 from dinoclassify.errors import UsageError
 from dinoclassify.types.source import Source
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 log = logging.getLogger(__name__)
 
@@ -143,8 +145,10 @@ def take_shard_and_limit(sources: Iterable[Source], shard: Shard | None, limit: 
     return itertools.islice(sources, None if limit is None else min(limit, sys.maxsize))
 
 
-def _spec(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec:
+def _spec(patterns: Sequence[str]) -> "GitIgnoreSpec":
+    from pathspec import GitIgnoreSpec  # slow to import, for `--help`
+
     try:
-        return pathspec.GitIgnoreSpec.from_lines(patterns)
+        return GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
         raise UsageError(f"not a gitignore pattern: {error}") from error

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from filelock import SoftFileLock, Timeout
-
 from dinoclassify.errors import LockedError, OutputError
 from dinoclassify.storage.atomic import as_output_errors, sweep
 
@@ -146,6 +144,8 @@ def _take_claim(name: str, claim: str, taken: ExitStack) -> _Holder | None:
 
 def _make_claim(claim: str, taken: ExitStack) -> _Holder | None:
     """Create the claim, replacing one of a dead process of this host; returns the holder if another process has it."""
+    from filelock import SoftFileLock, Timeout  # slow to import, and seldom needed
+
     lock = SoftFileLock(claim, thread_local=False)
     try:
         lock.acquire(timeout=0)

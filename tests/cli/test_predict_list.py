@@ -47,6 +47,12 @@ def test_list_prints_exact_names_and_imports_no_model(here: Path, cli: Cli) -> N
     assert not {b"torch", b"transformers", b"numpy", b"pandas", b"PIL"} & set(modules)
 
 
+def test_a_list_of_no_inputs_is_refused_as_a_run_is(here: Path, invoke: Invoke) -> None:
+    for arguments in ([], ["-0"]):
+        code, _, err = invoke("predict", "photos", "--include", "*.gone", "--list", *arguments)
+        assert (code, "none match --include '*.gone': change the pattern" in err) == (4, True), err
+
+
 def test_list_ends_quietly_when_its_reader_is_closed(here: Path) -> None:
     Path("list").write_text("photos/coffee.jpg\n" * 100_000)
     command = f"{sys.executable} -m dinoclassify predict --files-from list --list | head -n 1; echo ${{PIPESTATUS[0]}}"

@@ -54,8 +54,8 @@ def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
     reads_list = DASH in names or inputs.files_from is not None  # without a list, -0 only separates the output
     census = ShardCensus(inputs.shard) if inputs.shard is not None else None
     count, passed_over = 0, Counter[str]()
-    sources = find_inputs(replace(inputs, null=inputs.null and reads_list), census, passed_over)
-    for source in require_inputs(sources, inputs, passed_over, census):
+    searched = replace(inputs, null=inputs.null and reads_list)
+    for source in require_inputs(find_inputs(searched, census, passed_over), searched, passed_over, census):
         with writing_to_stdout():
             sys.stdout.buffer.write(_shown(list_line(source.path, "on stdout", null=inputs.null)))
         count += 1

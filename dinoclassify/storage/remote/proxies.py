@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass
 
 from dinoclassify.errors import UsageError
 
@@ -22,6 +21,8 @@ def proxy_of(url: str) -> str | None:
 
 def proxy_variable(url: str) -> str | None:
     """The environment variable that names the proxy for a URL; None if there is none."""
+    from urllib.request import proxy_bypass  # slow to import
+
     scheme = url.partition(":")[0].lower()
     name = next((name for name in _variables(scheme) if os.environ.get(name)), None)
     if name is None:
