@@ -56,6 +56,11 @@ Cli = Callable[..., subprocess.CompletedProcess[bytes]]
 Refuse = Callable[[int | None], None]  # an error number, or None for the file system as it is
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than processors, for tests often wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_finish() -> None:
     """What has been imported stays: let the garbage collector, in forked processes too, pass over it."""
     gc.collect()
