@@ -90,9 +90,9 @@ def save_network(network: ov.Model, folder: Path) -> None:
     try:
         ov.save_model(network, folder / _NETWORK, compress_to_fp16=False)
     except RuntimeError as error:
-        if shutil.disk_usage(folder).free < _FULL:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise OSError(reason_of(error)) from error
+        is_full = shutil.disk_usage(folder).free < _FULL
+        number, reason = (errno.ENOSPC, os.strerror(errno.ENOSPC)) if is_full else (errno.EIO, reason_of(error))
+        raise OSError(number, reason, str(folder)) from error
 
 
 def reason_of(error: Exception) -> str:
