@@ -67,7 +67,7 @@ def check_watch(request: Request, status: str | None) -> None:
     if target.file_format.table:
         raise UsageError(f"--watch adds lines to FILE: choose csv, tsv or jsonl, not {target.file_format.name}")
     for path in inputs.paths or ():
-        if not is_local_file(path) or is_archive(path):
+        if not os.path.isdir(path) and (not is_local_file(path) or is_archive(path)):
             raise UsageError(f"--watch looks into folders of this machine, not into {path}")
         if not os.path.exists(path) and not is_glob(path):
             raise NoInputsError(f"{path} {why_missing(path)}")
