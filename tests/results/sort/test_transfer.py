@@ -142,3 +142,11 @@ def test_move_across_file_systems_fails_if_the_copy_differs(
         transfer.move(image("x.jpg"), f"{other_file_system}/x.jpg", "made")
     assert Path("x.jpg").exists()
     assert list(other_file_system.iterdir()) == []
+
+
+def test_content_that_changes_within_the_resolution_of_its_time_is_noticed(here: Path) -> None:
+    for path in ("one.jpg", "other.jpg"):
+        os.utime(image(path, "1"), ns=(0, 0))
+    assert transfer.same_content("one.jpg", "other.jpg")
+    os.utime(image("other.jpg", "2"), ns=(0, 0))
+    assert not transfer.same_content("one.jpg", "other.jpg")
