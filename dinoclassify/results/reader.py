@@ -220,6 +220,9 @@ class _TextLines:
 
 
 def _is_safe_for_excel(name: str) -> bool:
+    """Whether rows were written with --excel-safe, by their metadata. Rows on stdin have none."""
+    if name == STDIN:
+        return False
     made_with = read_meta(name).get("made_with")
     return isinstance(made_with, dict) and made_with.get("format") == "excel"
 

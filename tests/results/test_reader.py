@@ -242,3 +242,12 @@ def test_last_row_of_an_image_counts_however_its_path_is_spelt(tmp_path: Path, m
     assert [row.index for row in latest_predictions("rows.csv")] == [3, 4, 5]
     Path("rows.csv.meta.json").write_text(json.dumps({"working_folder": "/elsewhere"}))
     assert [row.index for row in latest_predictions("rows.csv")] == [2, 3, 4, 5]
+
+
+def test_rows_on_stdin_have_no_metadata(here: Path, stdin: Callable[[bytes], None]) -> None:
+    """An apostrophe stays, because it may belong to the name; a file called - has nothing to do with it."""
+    rows = [row_of(image("'=x.jpg"))]
+    write_rows("-", rows, "csv")
+    Path("-.meta.json").write_text(json.dumps({"made_with": {"format": "excel"}}))
+    stdin(Path("-").read_bytes())
+    assert list(read_predictions("-")) == rows
