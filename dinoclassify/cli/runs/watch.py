@@ -21,7 +21,7 @@ from dinoclassify.cli.terminal import hush, say
 from dinoclassify.discovery.containers.archive import is_archive
 from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.discovery.glob import glob_folder
-from dinoclassify.discovery.location import Kind, is_glob, is_local_file, locate
+from dinoclassify.discovery.location import STDIN, Kind, is_glob, is_local_file, locate
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.discovery.watch import Watch
 from dinoclassify.errors import NoInputsError, OutputClosedError, OutputError, UsageError
@@ -60,7 +60,7 @@ def check_watch(request: Request, status: str | None) -> None:
     inputs, target, options = request.inputs, request.target, request.output_options
     if target.url is not None or target.in_parts:
         raise UsageError("--watch adds lines to a file of this machine: name one with --output")
-    if inputs.files_from is not None or inputs.column or inputs.null or DASH in (inputs.paths or ()):
+    if inputs.files_from is not None or inputs.column or inputs.null or STDIN in (inputs.paths or ()):
         raise UsageError("--watch looks at folders, not at lists: a list on stdin is followed without it")
     if options.resume or options.fresh:
         raise UsageError("--watch always resumes FILE: leave out --resume, --fresh, --retry-failed and --prune")
