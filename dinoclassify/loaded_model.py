@@ -63,7 +63,7 @@ class LoadedModel(ABC):
         compiled: bool = False,
     ) -> None:
         if precision == "int8" and not self._has_labels:
-            raise UsageError("int8 is checked by labels, which features have not: choose bf16 or fp32")
+            raise UsageError("int8 is for labels, not for features: choose --precision bf16 or fp32")
         devices = choose_devices(runtime, device, precision, compiled=compiled)
         self._model = self._open(model, revision=revision, offline=offline)
         self._requested_precision, self._requested_runtime, self._compiled = precision, runtime, compiled

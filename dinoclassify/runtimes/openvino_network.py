@@ -198,7 +198,7 @@ def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
             return reason_of(error)
     difference = float(np.abs(output - expected.numpy()).max() / expected.abs().max())
     if not difference < TOLERANCE:  # NaN fails too
-        return f"it answers otherwise, by {difference:.1e}"
+        return f"its outputs differ from those of PyTorch by {difference:.1e}"
     log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
     return network
 

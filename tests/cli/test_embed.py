@@ -163,7 +163,7 @@ def test_only_parquet_features_can_be_piped(here: Path, tiny: str, cli: Cli) -> 
     [
         (["photos", "-f", "csv"], 2, "--format csv: choose parquet, npz, npy"),
         (["photos", "-o", "out.csv"], 2, "out.csv: unknown suffix .csv: choose .parquet .npz .npy"),
-        (["photos", "--precision", "int8"], 2, "int8 is checked by labels, which features have not"),
+        (["photos", "--precision", "int8"], 2, "int8 is for labels, not for features: choose --precision bf16 or fp32"),
         (["nothing*"], 4, "nothing matches nothing*: check the pattern"),
         (["photos", "--resume"], 2, "--resume goes with a file"),
         (["photos", "-o", "gone/out.npy"], 6, "there is no folder"),

@@ -39,7 +39,9 @@ def test_full_disk_ends_the_run_and_resume_completes_it(
         patch.setattr("dinoclassify.results.sort.executor.TRANSFERS", {"copy": full})
         assert run(["sort", "labels.csv", "--into", "sorted"]) == 6
     assert run(["sort", "labels.csv", "--into", "sorted"]) == 2
-    assert "did not come to its end: --resume goes on with it, --undo sorted/" in capsys.readouterr().err
+    assert (
+        "an earlier sort into sorted was interrupted: --resume finishes it, --undo sorted/" in capsys.readouterr().err
+    )
     assert run(["sort", "labels.csv", "--into", "sorted", "--resume"]) == 0
     assert contents("sorted") == [b"0.jpg", b"1.jpg", b"2.jpg"]
 
