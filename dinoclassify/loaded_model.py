@@ -18,8 +18,8 @@ from dinoclassify.models.image_model import ImageModel
 from dinoclassify.models.info import ModelInfo
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.runtimes import choose_devices, open_runtime
-from dinoclassify.system.environment import available_cpus, default_workers
-from dinoclassify.timing import StageTimer, advice
+from dinoclassify.system.environment import available_cpus, default_workers, few_processes
+from dinoclassify.timing import Stage, advice
 from dinoclassify.types.compute import Precision, RequestedPrecision, RuntimeName
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.run_options import RunOptions
@@ -63,10 +63,10 @@ class LoadedModel(ABC):
         compiled: bool = False,
     ) -> None:
         if precision == "int8" and not self._has_labels:
-            raise UsageError("int8 is checked by labels, which features have not: choose bf16 or fp32")
+            raise UsageError("int8 is for labels, not for features: choose --precision bf16 or fp32")
         devices = choose_devices(runtime, device, precision, compiled=compiled)
         self._model = self._open(model, revision=revision, offline=offline)
-        self._requested_precision = precision
+        self._requested_precision, self._requested_runtime, self._compiled = precision, runtime, compiled
         self._runtime = open_runtime(self._model, runtime, devices, precision, compiled=compiled)
 
     @abstractmethod
@@ -125,18 +125,29 @@ class LoadedModel(ABC):
         """The precision that the model computes in now."""
         return self._runtime.precision
 
-    def advice(self, timer: StageTimer, *, exact: bool) -> str:
-        """What would make a timed run faster, leaving out what this model has tried."""
+    def advice(self, options: RunOptions, command: Mapping[Stage, str] | None = None) -> str:
+        """What would make a timed run faster; empty if nothing is known. ``command``: see `timing.advice`."""
         return advice(
-            timer.bottleneck(),
+            options.timer.bottleneck(),
             runtime=self.runtime,
             precision=self.precision,
-            exact=exact,
+            device=self.device,
+            compiled=self._compiled,
+            exact=options.exact,
             int8=self._has_labels and self._requested_precision != "int8",
-            openvino=find_spec("openvino") is not None,
-            workers=timer.workers,
+            openvino=self._may_use_openvino and find_spec("openvino") is None,
+            own_batch_size=options.batch_size is not None,
+            workers=options.timer.workers,
             processors=available_cpus(),
+            command=command,
         )
+
+    @property
+    def _may_use_openvino(self) -> bool:
+        """Whether `open_runtime` would choose OpenVINO for this model if it were installed."""
+        is_chosen = self._requested_runtime == "auto" and self.device == "cpu" and not self._compiled
+        is_able = self._requested_precision != "fp16" and self.preprocessing.output_size is not None
+        return is_chosen and is_able and not few_processes()
 
     def decoded(self, inputs: Inputs, options: RunOptions) -> Iterator[Batch]:
         """The images of ``inputs``, decoded lazily, in batches, in order."""

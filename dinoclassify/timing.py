@@ -1,6 +1,6 @@
 """Where the time of a run goes, by stage, and what would make it faster."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Literal, TypeVar
@@ -98,31 +98,51 @@ def advice(
     *,
     runtime: str,
     precision: str,
+    device: str = "cpu",
+    compiled: bool = False,
     exact: bool = False,
     int8: bool = True,
     openvino: bool = False,
+    own_batch_size: bool = False,
     workers: int = 0,
     processors: int = 1,
+    command: Mapping[Stage, str] | None = None,
 ) -> str:
-    """What would make a run faster that spends most of its time in ``stage``, leaving out what has been tried.
+    """What would make a run faster that spends most of its time in ``stage``; empty if nothing is known.
 
-    ``int8`` may help if the model gives labels, and int8 was neither refused nor slower. ``openvino`` is installed, but
-    was not chosen or does not run this model. ``workers`` is the number of processes that decode.
+    Only what can help this run, and what it does not do yet.
+
+    Args:
+        stage: see `StageTimer.bottleneck`.
+        runtime: the runtime of the model.
+        precision: the precision that the model computes in.
+        device: the device of the model, as torch names it.
+        compiled: whether the model is compiled.
+        exact: whether images are decoded exactly as in transformers.
+        int8: whether the model gives labels, and int8 was neither refused nor slower.
+        openvino: whether OpenVINO would run the model if it were installed.
+        own_batch_size: whether the user chose the batch size.
+        workers: the number of processes that decode.
+        processors: the number of processors for them.
+        command: what other options of the command help in a stage.
     """
-    if stage == "forward" and runtime == "torch" and precision == "fp16":
-        return "try --compile, a larger --batch-size or a smaller --model"
-    if stage == "forward" and runtime == "torch" and not openvino:
-        return "on a CPU try pip install 'dinoclassify[openvino]'; else a smaller --model"
-    if stage == "forward":
-        try_int8 = int8 and runtime == "openvino" and precision != "int8"
-        return "try a smaller --model" + (", or --precision int8" if try_int8 else "")
-    if stage == "decode" and exact:
-        return "leave out --exact"
-    if stage == "decode" and workers >= processors:
-        return "all processors decode: smaller images, or --shard on more machines"
-    return {
-        "walk": "name the images in a list, with --files-from",
-        "read": "more --workers wait for a slow disk side by side",
-        "decode": "more --workers, up to one a processor",
-        "write": "write to a local disk, as --format csv",
-    }[stage]
+    cures: dict[Stage, list[tuple[str, bool]]] = {
+        "forward": [
+            ("--compile", device.startswith("cuda") and not compiled),
+            ("a larger --batch-size", device != "cpu" and not own_batch_size),
+            ("pip install 'dinoclassify[openvino]'", openvino),
+            ("a smaller --model", True),
+            ("--precision int8", int8 and runtime == "openvino" and precision != "int8"),
+        ],
+        "read": [("more --workers, so that more images are read at the same time", True)],
+        "decode": [
+            ("to leave out --exact", exact),
+            ("more --workers (up to one a processor)", workers < processors),
+            ("smaller images (all processors decode)", workers >= processors),
+        ],
+    }
+    helpful = [cure for cure, helps in cures.get(stage, ()) if helps]
+    if command and stage in command:
+        helpful.append(command[stage])
+    first, last = ", ".join(helpful[:-1]), "".join(helpful[-1:])
+    return f"try {first} or {last}" if first else f"try {last}" if last else ""

@@ -92,5 +92,5 @@ def test_failures_are_rows_in_their_place(tiny: str, tmp_path: Path) -> None:
 
 
 def test_int8_is_refused(tiny: str) -> None:
-    with pytest.raises(UsageError, match="int8 is checked by labels"):
+    with pytest.raises(UsageError, match="int8 is for labels, not for features"):
         Encoder(tiny, precision="int8")

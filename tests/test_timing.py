@@ -1,11 +1,13 @@
 """The clock: what is charged to which stage."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from dinoclassify import Classifier, Encoder, timing
-from dinoclassify.timing import STAGES, StageTimer, advice
+from dinoclassify.timing import STAGES, Stage, StageTimer, advice
+from dinoclassify.types.run_options import RunOptions
 from tests.conftest import PHOTOS
 
 
@@ -15,6 +17,15 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     time = [0.0]
     monkeypatch.setattr(timing, "perf_counter", lambda: time[0])
     return time
+
+
+@pytest.fixture
+def forward_takes_all(now: list[float]) -> RunOptions:
+    """The options of a run that has spent all its time in the model."""
+    clock = StageTimer()
+    with clock.measure("forward"):
+        now[0] += 1
+    return RunOptions(timer=clock)
 
 
 def test_one_stage_is_charged_at_a_time(now: list[float]) -> None:
@@ -62,28 +73,68 @@ def test_an_empty_run_has_shares() -> None:
 
 
 def test_there_is_advice_for_every_stage() -> None:
+    command: dict[Stage, str] = {"walk": "--files-from", "write": "--format csv"}
     for stage in STAGES:
         for runtime in ("torch", "openvino"):
-            assert advice(stage, runtime=runtime, precision="bf16")
+            assert advice(stage, runtime=runtime, precision="bf16", command=command).startswith("try ")
+    assert advice("walk", runtime="torch", precision="bf16") == ""
     assert "int8" in advice("forward", runtime="openvino", precision="bf16")
     assert "int8" not in advice("forward", runtime="openvino", precision="int8")
-    assert "--exact" in advice("decode", runtime="torch", precision="fp32", exact=True)
 
 
 def test_advice_leaves_out_options_already_tried() -> None:
     refused = advice("forward", runtime="openvino", precision="bf16", int8=False)
     assert refused == "try a smaller --model"
-    assert "openvino" not in advice("forward", runtime="torch", precision="fp32", openvino=True)
-    assert "more --workers" in advice("decode", runtime="torch", precision="fp32", workers=3, processors=4)
-    assert "--workers" not in advice("decode", runtime="torch", precision="fp32", workers=4, processors=4)
+    for workers, cure in ((3, "more --workers (up to one a processor)"), (4, "smaller images (all processors decode)")):
+        assert advice("decode", runtime="torch", precision="fp32", workers=workers, processors=4) == f"try {cure}"
 
 
-def test_a_model_knows_which_options_were_tried(tiny: str, now: list[float]) -> None:
-    clock = StageTimer()
-    with clock.measure("forward"):
-        now[0] += 1
-    assert "int8" in Classifier(tiny, runtime="openvino").advice(clock, exact=False)
-    assert "int8" not in Classifier(tiny, precision="int8").advice(clock, exact=False)
-    assert "int8" not in Encoder(tiny, runtime="openvino").advice(clock, exact=False)
+@pytest.mark.parametrize(
+    ("device", "precision", "compiled", "own_batch_size", "expected"),
+    [
+        ("cuda:0", "fp16", False, False, "try --compile, a larger --batch-size or a smaller --model"),
+        ("cuda:0,cuda:1", "bf16", False, False, "try --compile, a larger --batch-size or a smaller --model"),
+        ("cuda:0", "fp16", True, False, "try a larger --batch-size or a smaller --model"),
+        ("cuda:0", "fp16", True, True, "try a smaller --model"),
+        ("mps", "fp16", False, False, "try a larger --batch-size or a smaller --model"),
+        ("cpu", "fp16", False, False, "try a smaller --model"),
+    ],
+)
+def test_advice_to_a_run_on_pytorch_fits_its_device_and_options(
+    device: str, precision: str, compiled: bool, own_batch_size: bool, expected: str
+) -> None:
+    assert expected == advice(
+        "forward",
+        runtime="torch",
+        precision=precision,
+        device=device,
+        compiled=compiled,
+        own_batch_size=own_batch_size,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_advised"),
+    [({}, True), ({"runtime": "torch"}, False), ({"compiled": True}, False), ({"precision": "fp16"}, False)],
+)
+def test_openvino_is_advised_only_where_it_is_missing_and_would_be_chosen(
+    settings: dict[str, Any],
+    is_advised: bool,
+    tiny: str,
+    forward_takes_all: RunOptions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dinoclassify.runtimes.find_spec", lambda _: None)
+    monkeypatch.setattr("dinoclassify.loaded_model.find_spec", lambda _: None)
+    monkeypatch.setattr("dinoclassify.runtimes.pytorch._compile", lambda module: module)
+    given = Classifier(tiny, device="cpu", **settings).advice(forward_takes_all)
+    assert ("pip install 'dinoclassify[openvino]'" in given) == is_advised
+
+
+def test_a_model_knows_which_options_were_tried(tiny: str, forward_takes_all: RunOptions) -> None:
+    assert "int8" in Classifier(tiny, runtime="openvino").advice(forward_takes_all)
+    assert "int8" not in Classifier(tiny, precision="int8").advice(forward_takes_all)
+    assert "int8" not in Encoder(tiny, runtime="openvino").advice(forward_takes_all)
+    clock = forward_takes_all.timer
     assert [row.status for row in Classifier(tiny).predict(PHOTOS / "coffee.jpg", timer=clock, workers=1)] == ["ok"]
     assert clock.workers == 1

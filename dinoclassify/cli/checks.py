@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dinoclassify.cli.options import DASH
+from dinoclassify.discovery.location import STDIN
 from dinoclassify.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def select_labels(names: Sequence[str] | None, results: str, groups: "Groups | N
 
     if not names:
         return None
-    rows = read_predictions(results) if results != DASH else iter(())
+    rows = read_predictions(results) if results != STDIN else iter(())
     return choose(names, {rank.index: rank.label for row in rows for rank in row.top}, groups)
 
 

@@ -72,7 +72,7 @@ class Report:
             self.machine,
             self.pictures,
             *(f"{name}: {ratio:.2f}" for name, ratio in self.ratios.items()),
-            f"time: {shares}; most of it in {self.bottleneck}: {self.advice}",
+            f"time: {shares}; most of it in {self.bottleneck}" + (f": {self.advice}" if self.advice else ""),
             *self.notes,
         ]
 
@@ -122,8 +122,9 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
             stages.bottleneck(),
             runtime=default.name,
             precision=default.precision,
+            device=default.device,
             int8=_int8_pays(contestants),
-            openvino=find_spec("openvino") is not None,
+            openvino=on_cpu and find_spec("openvino") is None,
             workers=workers,
             processors=available_cpus(),
         ),

@@ -78,7 +78,9 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
         known = images.setdefault(os.path.abspath(path), Labelled(path, labels))
         if known.labels != labels:
             first, second = (SEPARATOR.join(each) or "nothing" for each in (known.labels, labels))
-            raise UsageError(f"{table.name} says two things of {path}, {first} and {second}: leave one out")
+            raise UsageError(
+                f"{table.name} has two rows for {path} with different labels, {first} and {second}: leave one out"
+            )
     if unlabelled:
         log.warning("%s rows of %s have no label and are left out", f"{unlabelled:,}", table.name)
     if not images:
@@ -94,12 +96,14 @@ def count_classes(images: Sequence[Labelled], classes: Sequence[str], *, multi_l
     counts = {label: counter[label] for label in classes}
     if few := [f"{label} ({count})" for label, count in counts.items() if count < LEAST]:
         raise UsageError(
-            f"each class needs {LEAST} images that can be read, too few has {name_some(few)}: add some or drop it"
+            f"each class needs {LEAST} readable images: add some to {name_some(few)}, or leave the class out"
         )
     if not multi_label and len(classes) < 2:
         raise UsageError(f"all images are of one class, {classes[0]}: training needs two or more")
     if everywhere := [label for label in classes if multi_label and len(images) - counts[label] < LEAST]:
-        raise UsageError(f"{LEAST} images must be without the label {everywhere[0]}: add some or leave it out")
+        raise UsageError(
+            f"at least {LEAST} images must lack the label {everywhere[0]}: add some, or leave that label out"
+        )
     return counts
 
 

@@ -53,7 +53,7 @@ def read_groups(name: str) -> Groups:
     names = [group for group in dict.fromkeys(group_of.values()) if group != OTHER] + [OTHER]
     for group in names:
         if group_of.get(group, group) != group:
-            raise UsageError(f"{name}: {group} is a group, and a class of {group_of[group]}: call the group otherwise")
+            raise UsageError(f"{name}: {group} is a group, and also a class in the group {group_of[group]}: rename one")
     return Groups(tuple(names), {key: names.index(group) for key, group in group_of.items()}, name)
 
 
@@ -142,5 +142,5 @@ def _rows(file: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
     for row in table:
         class_name, group = (row[key] or "").strip(), (row["group"] or "").strip()
         if not class_name or not group:
-            raise UsageError(f"{name} says nothing of a class or of its group in line {table.line_num}")
+            raise UsageError(f"{name}: line {table.line_num} lacks a class or its group: add it")
         yield class_name, group

@@ -17,7 +17,7 @@ FindFile = Callable[[Prediction], str]
 
 GONE = "is gone"
 CHANGED = "has changed since it was labelled"
-_NO_FILE = "is no file of its own: only those are sorted, tagged and shown"
+_NO_FILE = "is not a separate file on this machine: only such files can be sorted, tagged or shown"
 
 
 def current_file(row: Prediction) -> str:

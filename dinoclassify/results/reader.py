@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from gzip import BadGzipFile, GzipFile
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from itertools import chain
 from typing import Any
 
@@ -140,7 +140,7 @@ def _read_object(path: str) -> dict[str, Any]:
 
 
 def _read(stream: BufferedReader, name: str, *, safe_for_excel: bool) -> Iterator[Prediction]:
-    start = stream.peek(MAGIC)[:MAGIC]
+    start, stream = _look_ahead(stream)
     if start in TABLES and name == STDIN:
         with tempfile.NamedTemporaryFile() as file:
             shutil.copyfileobj(stream, file)
@@ -149,15 +149,42 @@ def _read(stream: BufferedReader, name: str, *, safe_for_excel: bool) -> Iterato
     elif start in TABLES:
         yield from _read_table(name, TABLES[start])
     elif start.startswith(_GZIP):
-        yield from _read_lines(GzipFile(fileobj=stream), safe_for_excel=safe_for_excel)
+        yield from _read_lines(*_look_ahead(GzipFile(fileobj=stream)), safe_for_excel=safe_for_excel)
     else:
-        yield from _read_lines(stream, safe_for_excel=safe_for_excel)
+        yield from _read_lines(start, stream, safe_for_excel=safe_for_excel)
 
 
-def _read_lines(stream: BufferedReader | GzipFile, *, safe_for_excel: bool) -> Iterator[Prediction]:
-    if stream.peek(MAGIC).startswith(codecs.BOM_UTF8):
+def _look_ahead(stream: BufferedReader | GzipFile) -> tuple[bytes, BufferedReader]:
+    """The first `MAGIC` bytes of a stream, or all if it has fewer, and the whole stream.
+
+    `peek` would return what one read of a pipe gives, which may be less.
+    """
+    start = stream.read(MAGIC)
+    return start, BufferedReader(_Rejoined(start, stream))
+
+
+class _Rejoined(RawIOBase):
+    """The bytes that were read from a stream, and the rest of it as it comes."""
+
+    def __init__(self, start: bytes, rest: BufferedReader | GzipFile) -> None:
+        self._start, self._rest = start, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer)
+        part = self._start[: len(view)] or self._rest.read1(len(view))  # `readinto1` would wait for more
+        self._start = self._start[len(part) :]
+        view[: len(part)] = part
+        return len(part)
+
+
+def _read_lines(start: bytes, stream: BufferedReader, *, safe_for_excel: bool) -> Iterator[Prediction]:
+    if start.startswith(codecs.BOM_UTF8):
         stream.read(len(codecs.BOM_UTF8))
-    if start := stream.peek(MAGIC)[:MAGIC]:
+        start = start.removeprefix(codecs.BOM_UTF8)
+    if start:
         lines = _lines(stream, start, safe_for_excel=safe_for_excel)
         for line in lines.lines(text := _TextLines(stream)):
             text.pending -= len(line)
@@ -177,7 +204,7 @@ class _TextLines:
     ``pending`` counts the bytes of lines that are not in a complete row yet; the caller subtracts those of each row.
     """
 
-    def __init__(self, stream: BufferedReader | GzipFile) -> None:
+    def __init__(self, stream: BufferedReader) -> None:
         self._stream = stream
         self.pending = 0
 
@@ -193,6 +220,9 @@ class _TextLines:
 
 
 def _is_safe_for_excel(name: str) -> bool:
+    """Whether rows were written with --excel-safe, by their metadata. Rows on stdin have none."""
+    if name == STDIN:
+        return False
     made_with = read_meta(name).get("made_with")
     return isinstance(made_with, dict) and made_with.get("format") == "excel"
 
@@ -206,7 +236,7 @@ def _read_table(name: str, format_name: str) -> Iterator[Prediction]:
     return table.read(name)
 
 
-def _lines(stream: BufferedReader | GzipFile, start: bytes, *, safe_for_excel: bool) -> Lines[Prediction]:
+def _lines(stream: BufferedReader, start: bytes, *, safe_for_excel: bool) -> Lines[Prediction]:
     """The format of a stream of lines, whose header is read if it has one."""
     if start.startswith(b"{"):
         return open_format("jsonl", 1).lines

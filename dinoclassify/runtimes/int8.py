@@ -208,8 +208,8 @@ class Int8Runtime:
             log.warning("%s: going on in %s", verdict.sentence, self._runtime.precision)
             return
         low, high = (f"{100 * end:.1f}" for end in verdict.interval)
-        doubt = f"{low} to {high} % of all, at 95 % confidence, where {100 * AGREEMENT:g} % are asked"
-        log.warning("%s (%s): it is refused, going on in %s", verdict.sentence, doubt, self._runtime.precision)
+        doubt = f"{low} to {high} % of all, at 95 % confidence; {100 * AGREEMENT:g} % are required"
+        log.warning("%s (%s): int8 is not used, going on in %s", verdict.sentence, doubt, self._runtime.precision)
 
 
 def measure_speed(candidate: Runtime, reference: Runtime, pixels: Tensor) -> float:

@@ -90,9 +90,9 @@ def save_network(network: ov.Model, folder: Path) -> None:
     try:
         ov.save_model(network, folder / _NETWORK, compress_to_fp16=False)
     except RuntimeError as error:
-        if shutil.disk_usage(folder).free < _FULL:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise OSError(reason_of(error)) from error
+        is_full = shutil.disk_usage(folder).free < _FULL
+        number, reason = (errno.ENOSPC, os.strerror(errno.ENOSPC)) if is_full else (errno.EIO, reason_of(error))
+        raise OSError(number, reason, str(folder)) from error
 
 
 def reason_of(error: Exception) -> str:
@@ -198,7 +198,7 @@ def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
             return reason_of(error)
     difference = float(np.abs(output - expected.numpy()).max() / expected.abs().max())
     if not difference < TOLERANCE:  # NaN fails too
-        return f"it answers otherwise, by {difference:.1e}"
+        return f"its outputs differ from those of PyTorch by {difference:.1e}"
     log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
     return network
 

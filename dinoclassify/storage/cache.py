@@ -15,6 +15,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from dinoclassify.storage.atomic import FULL
 from dinoclassify.storage.lock import NO_LOCKS, flocked
 from dinoclassify.system.environment import NO_HOME
 
@@ -42,21 +43,34 @@ def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
 
     ``stamp`` holds whatever else its content depends on, such as versions.
     If it is missing or has changed, ``make`` writes the files into an empty folder, while other processes wait. If the
-    cache cannot be written, ``make`` is called again for this process alone, with a temporary folder. Its errors are
-    raised here, and OSError if temporary files cannot be written either.
+    cache cannot be written, ``make`` is called again for this process alone, with a temporary folder. Its other errors
+    are raised here, and OSError if temporary files cannot be written either.
     """
     folder = _place(name, stamp)
     if folder in _temporary_for:
         return _temporary_for[folder]
     if _is_intact(folder):
         return folder
+    other_errors: list[OSError] = []  # of `make`, such as that it cannot read a model
+
+    def fill(new: Path) -> None:
+        try:
+            make(new)
+        except OSError as error:
+            if not _is_about(error, new):
+                other_errors.append(error)
+            raise
+
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _alone(folder) as alone:
             if not _is_intact(folder):
-                _make(folder, make, alone=alone)
+                _make(folder, fill, alone=alone)
         return folder
-    except OSError as error:  # the cache is full, or read-only
+    except OSError as error:
+        if error in other_errors:
+            raise
+        # The cache is full, or read-only.
         _warn_once(folder.parent, error)
         temporary = _new_temporary_folder()
         try:
@@ -111,6 +125,14 @@ def _alone(folder: Path) -> Iterator[bool]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Whether an error comes from writing to a folder; one that names no file does if a disk is full."""
+    name = error.filename
+    if name is None:
+        return error.errno in FULL
+    return isinstance(name, str | bytes | os.PathLike) and Path(os.fsdecode(name)).is_relative_to(folder)
 
 
 def _make(folder: Path, make: Callable[[Path], None], *, alone: bool) -> None:

@@ -101,9 +101,9 @@ class RotatedFile(Generic[R]):
             return
         folder = folder_identity(os.path.dirname(path))
         if folder != self._folder and not os.path.lexists(path):  # a disk mounted later would hide the rows
-            raise OutputError(f"cannot write {name}: its folder is away, or another one; is its disk mounted?")
+            raise OutputError(f"cannot write {name}: its folder is missing or was replaced; is its disk mounted?")
         if not self._is_new:
-            log.info("%s was rotated or edited: going on with what has its name", name)
+            log.info("%s was moved, replaced or edited: further rows go to the file that has this name now", name)
         self._is_new = True
         try:
             self._file.reopen()

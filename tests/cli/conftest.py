@@ -5,20 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.cli import run
 from tests.conftest import PHOTOS
 from tests.helpers.commands import Invoke
+from tests.helpers.invoke import invoker
 
 
 @pytest.fixture
 def invoke(capfd: pytest.CaptureFixture[str]) -> Invoke:
     """Run the command in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        code = run([*map(str, arguments)])
-        return (code, *capfd.readouterr())
-
-    return call
+    return invoker(capfd)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,14 +17,13 @@ import pytest
 import torch
 
 from dinoclassify import Encoder
-from dinoclassify.cli import run
 from dinoclassify.types.embedding import Embedding
 from dinoclassify.types.prediction import Failure
 from dinoclassify.writers.formats.features import open_features
 from tests.conftest import PHOTOS, Cli
 from tests.helpers.crash import ended_by
+from tests.helpers.invoke import InvokeForMessages, message_invoker
 
-Invoke = Callable[..., tuple[int, str]]
 Matrix = npt.NDArray[np.floating[Any]]
 FILES = ["out.parquet", "out.npz", "out.npy"]
 NAMES = ["camera.jpg", "chelsea.jpg", "coffee.jpg", "motorcycle_left.jpg", "rocket.jpg", "text.png"]
@@ -39,14 +38,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def embed(tiny: str, capfd: pytest.CaptureFixture[str]) -> Invoke:
+def embed(tiny: str, capfd: pytest.CaptureFixture[str]) -> InvokeForMessages:
     """Run the command in this process: (exit code, stderr)."""
-
-    def call(*arguments: str | Path) -> tuple[int, str]:
-        code = run(["embed", "-m", tiny, "--runtime", "torch", *map(str, arguments)])
-        return code, capfd.readouterr().err
-
-    return call
+    return message_invoker(capfd, "embed", "-m", tiny, "--runtime", "torch")
 
 
 def load(name: str) -> tuple[Matrix, list[str], list[str]]:
@@ -68,7 +62,9 @@ def load(name: str) -> tuple[Matrix, list[str], list[str]]:
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])
-def test_every_format_has_one_row_for_each_input(here: Path, tiny: str, embed: Invoke, name: str, dtype: str) -> None:
+def test_every_format_has_one_row_for_each_input(
+    here: Path, tiny: str, embed: InvokeForMessages, name: str, dtype: str
+) -> None:
     code, err = embed("photos", "-o", name, "--dtype", dtype)
     assert code == 3
     assert "6 images: 5 ok, 1 failed (1 not_image)" in err
@@ -87,13 +83,13 @@ def test_every_format_has_one_row_for_each_input(here: Path, tiny: str, embed: I
     assert meta["counts"] == {"ok": 5, "uncertain": 0, "failed": 1}
 
 
-def test_normalized_features_have_length_1(here: Path, embed: Invoke) -> None:
+def test_normalized_features_have_length_1(here: Path, embed: InvokeForMessages) -> None:
     embed("photos", "-o", "out.npy", "--normalize")
     assert np.linalg.norm(np.load("out.npy")[:5], axis=1) == pytest.approx([1] * 5, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_resume_keeps_the_features_of_a_file(here: Path, embed: Invoke, name: str) -> None:
+def test_resume_keeps_the_features_of_a_file(here: Path, embed: InvokeForMessages, name: str) -> None:
     embed("photos/coffee.jpg", "photos/text.png", "-o", name)
     before = load(name)
     code, err = embed("photos", "-o", name, "--resume")
@@ -116,7 +112,7 @@ def test_resume_keeps_the_features_of_a_file(here: Path, embed: Invoke, name: st
     ],
 )
 def test_features_made_with_other_options_are_refused(
-    here: Path, embed: Invoke, name: str, arguments: list[str], why: str
+    here: Path, embed: InvokeForMessages, name: str, arguments: list[str], why: str
 ) -> None:
     embed("photos/coffee.jpg", "-o", name)
     code, err = embed("photos", "-o", name, "--resume", *arguments)
@@ -125,7 +121,7 @@ def test_features_made_with_other_options_are_refused(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_without_features_is_refused(here: Path, embed: Invoke, name: str) -> None:
+def test_a_file_without_features_is_refused(here: Path, embed: InvokeForMessages, name: str) -> None:
     embed("photos/coffee.jpg", "-o", name)
     for content in (b"", b"something else", Path(name).read_bytes()[:-40]):
         Path(name).write_bytes(content)
@@ -135,7 +131,9 @@ def test_a_file_without_features_is_refused(here: Path, embed: Invoke, name: str
 
 
 @pytest.mark.slow
-def test_a_killed_and_resumed_run_writes_the_same_file(here: Path, tiny: str, cli: Cli, embed: Invoke) -> None:
+def test_a_killed_and_resumed_run_writes_the_same_file(
+    here: Path, tiny: str, cli: Cli, embed: InvokeForMessages
+) -> None:
     listed = "\n".join(["photos/coffee.jpg", "photos/text.png", "photos/rocket.jpg", "photos/camera.jpg"] * 50)
     Path("list").write_text(listed)
     options = ["--files-from", "list", "--batch-size", "4", "-o"]
@@ -165,7 +163,7 @@ def test_only_parquet_features_can_be_piped(here: Path, tiny: str, cli: Cli) -> 
     [
         (["photos", "-f", "csv"], 2, "--format csv: choose parquet, npz, npy"),
         (["photos", "-o", "out.csv"], 2, "out.csv: unknown suffix .csv: choose .parquet .npz .npy"),
-        (["photos", "--precision", "int8"], 2, "int8 is checked by labels, which features have not"),
+        (["photos", "--precision", "int8"], 2, "int8 is for labels, not for features: choose --precision bf16 or fp32"),
         (["nothing*"], 4, "nothing matches nothing*: check the pattern"),
         (["photos", "--resume"], 2, "--resume goes with a file"),
         (["photos", "-o", "gone/out.npy"], 6, "there is no folder"),
@@ -174,7 +172,7 @@ def test_only_parquet_features_can_be_piped(here: Path, tiny: str, cli: Cli) -> 
     ],
 )
 def test_wrong_options_of_embed_are_one_line(
-    here: Path, embed: Invoke, arguments: list[str], code: int, message: str
+    here: Path, embed: InvokeForMessages, arguments: list[str], code: int, message: str
 ) -> None:
     found, err = embed(*arguments, *([] if "-o" in arguments or "--resume" in arguments else ["-o", "out.npy"]))
     assert found == code
@@ -198,7 +196,7 @@ def test_embed_takes_a_backbone_without_a_classifier(here: Path, tmp_path: Path,
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_disk_that_is_full_at_the_end_leaves_the_old_file(
-    here: Path, embed: Invoke, name: str, monkeypatch: pytest.MonkeyPatch
+    here: Path, embed: InvokeForMessages, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed("photos/coffee.jpg", "-o", name)
     old = Path(name).read_bytes()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dinoclassify.timing import Stage, StageTimer
 from tests.conftest import Cli
 from tests.helpers.commands import HEADER, Invoke, parse_rows
 
@@ -24,6 +25,29 @@ def test_quiet_and_verbose(here: Path, tiny: str, invoke: Invoke) -> None:
     )
     assert shares is not None
     assert 97 <= sum(map(int, shares.groups())) <= 103
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "advice"),
+    [
+        ("walk", "photos/coffee.jpg", "try --files-from with a list of the images"),
+        ("walk", "--files-from list", ""),
+        ("decode", "photos/coffee.jpg", "try smaller images (all processors decode) or --shard on several machines"),
+        ("decode", "photos/coffee.jpg --shard 1/1", "try smaller images (all processors decode)"),
+        ("write", "photos/coffee.jpg -o x.parquet", "try --format csv"),
+        ("write", "photos/coffee.jpg -o x.csv", "try a faster disk for FILE"),
+        ("write", "photos/coffee.jpg", ""),
+    ],
+)
+def test_verbose_advises_only_what_the_run_does_not_do_yet(
+    stage: Stage, arguments: str, advice: str, here: Path, tiny: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StageTimer, "bottleneck", lambda _: stage)
+    monkeypatch.setattr("dinoclassify.loaded_model.available_cpus", lambda: 1)
+    Path("list").write_text("photos/coffee.jpg\n")
+    code, _, err = invoke("predict", *arguments.split(), "-m", tiny, "-v", "-j", "1")
+    assert code == 0, err
+    assert err.partition(" ms to decode")[2].partition("\n")[0].removeprefix("; to be faster: ") == advice
 
 
 @pytest.mark.parametrize(

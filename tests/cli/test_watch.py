@@ -134,11 +134,19 @@ def test_a_watch_that_writes_to_stdout_ends_when_its_reader_is_closed(inbox: Pat
         assert process.wait(timeout=20) == 0
 
 
+def test_a_folder_named_like_an_archive_is_watched(inbox: Path) -> None:
+    drop("one.jpg")
+    inbox.rename("photos.zip")
+    assert run(["predict", "--watch", "photos.zip", "-m", "builtin", "-o", "labels.csv", "--limit", "1", "-q"]) == 0
+    assert [row[:2] for row in wait_for(1)] == [["photos.zip/one.jpg", "ok"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["-"], "a list on stdin is followed without it"),
         (["inbox", "-0"], "not at lists"),
+        (["photos.zip"], "--watch looks into folders of this machine, not into photos.zip"),
         (["--files-from", "list.txt"], "a list on stdin is followed without it"),
         (["inbox", "-o", "x.parquet"], "choose csv, tsv or jsonl, not parquet"),
         (["inbox", "-o", "x.csv", "--resume"], "leave out --resume"),
@@ -150,7 +158,7 @@ def test_a_watch_that_writes_to_stdout_ends_when_its_reader_is_closed(inbox: Pat
 def test_options_that_do_not_go_with_watch_are_refused(
     arguments: list[str], message: str, inbox: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("list.txt", "begun.csv.partial"):
+    for name in ("list.txt", "begun.csv.partial", "photos.zip"):
         Path(name).touch()
     for name in ("other.csv", "strange.csv"):
         Path(name).write_text(f"{HEADER}\na.jpg,ok,cat,0.9,0,,,1,1\n")

@@ -6,11 +6,13 @@ import re
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dinoclassify.cli import run
+from dinoclassify.errors import WorkerError
 from tests.conftest import PHOTOS
 from tests.helpers.drop_folder import QUICK, drop, start, wait_for
 from tests.helpers.watching import WATCH
@@ -109,3 +111,34 @@ def test_too_many_failures_end_the_watch_with_a_summary_and_a_last_status(
     assert json.loads(Path("status.json").read_text())["state"] == "stopped"
     assert Path("errors").read_text() == "inbox/bad.jpg\n"
     assert "1 image: 1 failed (1 not_image) -> labels.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [WorkerError("32 processes that decode died in a row"), ValueError("a bug")])
+def test_an_error_ends_the_watch_with_a_summary_and_a_last_status(
+    error: Exception, inbox: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(rows: Iterator[object], *_: object) -> Iterator[object]:
+        yield next(rows)
+        raise error
+
+    monkeypatch.setattr("dinoclassify.cli.runs.watch._changed_rows", fail)
+    messages: list[str] = []
+    monkeypatch.setattr("dinoclassify.cli.runs.watch.notify", messages.append)
+    drop("one.jpg")
+    assert run(f"{WATCH} --status status.json".split()) == 1
+    assert json.loads(Path("status.json").read_text())["state"] == "stopped"
+    assert messages == ["STOPPING=1"]
+    assert "counts" in json.loads(Path("labels.csv.meta.json").read_text())
+    summary, last_line = capsys.readouterr().err.splitlines()[-2:]
+    assert (summary.endswith(" -> labels.csv"), str(error) in last_line) == (True, True)
+
+
+def test_a_reader_that_goes_away_ends_the_watch_with_a_last_status(inbox: Path) -> None:
+    drop("one.jpg")
+    with start("-f", "jsonl", "--status", "status.json") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert json.loads(Path("status.json").read_text())["state"] == "watching"
+        process.stdout.close()
+        assert process.wait(timeout=20) == 0
+    assert json.loads(Path("status.json").read_text())["state"] == "stopped"

@@ -8,6 +8,7 @@ import pytest
 from dinoclassify.cli import run
 
 Invoke = Callable[..., tuple[int, str, str]]  # arguments -> exit code, stdout, stderr
+InvokeForMessages = Callable[..., tuple[int, str]]  # arguments -> exit code, stderr
 
 
 def invoker(capfd: pytest.CaptureFixture[str], *first: str) -> Invoke:
@@ -18,3 +19,14 @@ def invoker(capfd: pytest.CaptureFixture[str], *first: str) -> Invoke:
         return code, *capfd.readouterr()
 
     return invoke
+
+
+def message_invoker(capfd: pytest.CaptureFixture[str], *first: str) -> InvokeForMessages:
+    """The same for commands that write to files."""
+    invoke = invoker(capfd, *first)
+
+    def invoke_for_messages(*arguments: str | Path | int) -> tuple[int, str]:
+        code, _, err = invoke(*arguments)
+        return code, err
+
+    return invoke_for_messages

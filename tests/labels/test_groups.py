@@ -146,12 +146,16 @@ def test_a_run_with_other_groups_is_not_resumed(here: Path, capsys: pytest.Captu
     [
         (["nothing,x"], "label,group", "nothing is not among the 1,000 classes of builtin, which groups.csv groups"),
         (["tench,x", "tench,y"], "label,group", "puts tench into x and into y"),
-        (["tench,"], "label,group", "says nothing of a class or of its group in line 2"),
-        (["tench"], "label,group", "says nothing of a class or of its group in line 2"),
+        (["tench,"], "label,group", ": line 2 lacks a class or its group: add it"),
+        (["tench"], "label,group", ": line 2 lacks a class or its group: add it"),
         (["tench,x"], "class,group", "needs a column group, and one of wnid, index, label"),
         (["crane,x"], "label,group", "crane is the name of classes 134 and 517"),
         (["tench,x", "TENCH,y"], "label,group", "puts TENCH, class 0 of builtin, into x and into y"),
-        (["tench,goldfish", "goldfish,fish"], "label,group", "goldfish is a group, and a class of fish"),
+        (
+            ["tench,goldfish", "goldfish,fish"],
+            "label,group",
+            "goldfish is a group, and also a class in the group fish: rename one",
+        ),
     ],
 )
 def test_contradictory_groups_are_refused(rows: list[str], head: str, message: str, here: Path) -> None:

@@ -5,6 +5,13 @@ import json
 import os
 import shutil
 import subprocess
+import termios
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fcntl import ioctl
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,11 +26,43 @@ from dinoclassify.storage.signature import same_signature
 from dinoclassify.types.prediction import Label, Prediction
 from dinoclassify.writers.formats import open_format
 from tests.conftest import PHOTOS, Cli
+from tests.helpers.images import image
 from tests.helpers.invoke import Invoke
 from tests.helpers.memory import measured
 from tests.helpers.rows import row_of, write_rows
 
 TIMES = [1_795_461_854_804_786_711, 1_800_000_000_000_000_000, 7]  # jq 1.6 writes 1.8e+18 for the second
+
+
+@pytest.fixture
+def slow_stdin() -> Iterator[Callable[[bytes], None]]:
+    """Make stdin a pipe, which has one byte at a time at first: the next comes when nothing is left to read."""
+    before = os.dup(0)
+    threads: list[threading.Thread] = []
+
+    def give(content: bytes) -> None:
+        source, sink = os.pipe()
+        os.dup2(source, 0)
+        os.close(source)
+
+        def write() -> None:
+            with suppress(BrokenPipeError), open(sink, "wb", buffering=0) as pipe:
+                for at in range(min(len(content), 9)):
+                    pipe.write(content[at : at + 1])
+                    for _ in range(1000):  # at most a second
+                        if not array("i", ioctl(sink, termios.FIONREAD, bytes(4)))[0]:
+                            break
+                        time.sleep(0.001)
+                pipe.write(content[9:])
+
+        threads.append(threading.Thread(target=write))
+        threads[0].start()
+
+    yield give
+    os.dup2(before, 0)
+    os.close(before)
+    for thread in threads:
+        thread.join()
 
 
 def rounded(content: bytes) -> bytes:
@@ -108,6 +147,39 @@ def test_rows_saved_by_a_spreadsheet_are_read(mark: bytes, made: str, header: by
 
 
 @pytest.mark.parametrize(
+    ("made", "mark"),
+    [
+        ("csv", b"\xef\xbb\xbf"),
+        ("csv.gz", b"\xef\xbb\xbf"),
+        ("jsonl", b""),
+        ("jsonl.gz", b""),
+        ("parquet", b""),
+        ("sqlite", b""),
+    ],
+)
+def test_rows_are_read_from_a_pipe_that_gives_one_byte_at_a_time(
+    made: str, mark: bytes, here: Path, slow_stdin: Callable[[bytes], None]
+) -> None:
+    rows = [row_of(image("x.jpg"), "tabby, cat"), row_of(image("y.jpg"))]
+    write_rows("labels", rows, made)
+    content = Path("labels").read_bytes()
+    slow_stdin(gzip.compress(mark + gzip.decompress(content)) if made.endswith(".gz") else mark + content)
+    assert list(read_predictions("-")) == rows
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"{", b"path"])
+def test_a_pipe_that_ends_at_once_has_no_rows_or_is_refused(
+    content: bytes, slow_stdin: Callable[[bytes], None]
+) -> None:
+    slow_stdin(content)
+    if content.isascii() and content:
+        with pytest.raises(UsageError, match="stdin is not what predict writes"):
+            list(read_predictions("-"))
+    else:
+        assert list(read_predictions("-")) == []
+
+
+@pytest.mark.parametrize(
     ("mark", "end", "why"),
     [(b"\xef\xbb\xbf", b"\n", "begins with a byte order mark"), (b"", b"\r\n", "lines end in CRLF")],
 )
@@ -170,3 +242,12 @@ def test_last_row_of_an_image_counts_however_its_path_is_spelt(tmp_path: Path, m
     assert [row.index for row in latest_predictions("rows.csv")] == [3, 4, 5]
     Path("rows.csv.meta.json").write_text(json.dumps({"working_folder": "/elsewhere"}))
     assert [row.index for row in latest_predictions("rows.csv")] == [2, 3, 4, 5]
+
+
+def test_rows_on_stdin_have_no_metadata(here: Path, stdin: Callable[[bytes], None]) -> None:
+    """An apostrophe stays, because it may belong to the name; a file called - has nothing to do with it."""
+    rows = [row_of(image("'=x.jpg"))]
+    write_rows("-", rows, "csv")
+    Path("-.meta.json").write_text(json.dumps({"made_with": {"format": "excel"}}))
+    stdin(Path("-").read_bytes())
+    assert list(read_predictions("-")) == rows

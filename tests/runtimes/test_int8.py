@@ -82,7 +82,7 @@ def test_sample_is_checked_and_the_verdict_kept(
     assert (again.precision, again.verdict) == (runtime.precision, runtime.verdict)
     assert len(said) == 1, "the verdict is said again, and nothing is quantised"
     assert said[0].startswith(f"int8 gave the label of {before} for ")
-    assert said[0].endswith("checked on" if accepted else f"it is refused, going on in {before}")
+    assert said[0].endswith("checked on" if accepted else f"int8 is not used, going on in {before}")
     torch.testing.assert_close(again(pixels)(), runtime(pixels)())
     if accepted:
         same = (again(pixels)().argmax(1) == OpenVINORuntime(classifier, "fp32")(pixels)().argmax(1)).float().mean()
@@ -155,9 +155,9 @@ def test_bad_network_is_refused_as_soon_as_certain(
     for _ in range(200):
         runtime(torch.zeros(1, 3, 56, 56, dtype=torch.uint8))()
     assert runtime.verdict == Verdict(0, 12, "bf16"), "with 12 others of 1000 it cannot pass"
-    doubt = "(0.0 to 24.2 % of all, at 95 % confidence, where 98 % are asked)"
+    doubt = "(0.0 to 24.2 % of all, at 95 % confidence; 98 % are required)"
     refused = f"int8 gave the label of bf16 for 0 of the 12 images it was checked on {doubt}"
-    assert said[1:] == [f"{refused}: it is refused, going on in bf16"]
+    assert said[1:] == [f"{refused}: int8 is not used, going on in bf16"]
 
 
 def test_no_check_if_int8_is_not_faster(

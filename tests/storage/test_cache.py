@@ -1,6 +1,7 @@
 """The cache of converted models and other folders that are costly to make."""
 
 import errno
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,48 @@ def test_a_warning_about_an_unwritable_cache_is_logged_once_with_the_cure(
     (message,) = caplog.messages
     assert message.startswith(f"nothing can be kept in {no_cache.parent}/file/dinoclassify (Not a directory), so that ")
     assert "set XDG_CACHE_HOME to a folder" in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/models/gone.safetensors"),
+        PermissionError(errno.EACCES, "Permission denied", "/models/model.safetensors"),
+        OSError(errno.ENOSPC, "No space left on device", "/tmp/elsewhere"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError("no number and no file"),
+    ],
+)
+def test_an_error_of_the_maker_itself_is_raised_at_once(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calls: list[Path] = []
+
+    def fail(folder: Path) -> None:
+        calls.append(folder)
+        raise error
+
+    with pytest.raises(OSError, match=re.escape(str(error))):
+        cache.kept_folder("a", {}, fail)
+    assert len(calls) == 1
+    assert caplog.messages == []
+    assert [path.name for path in (tmp_path / "dinoclassify").iterdir() if path.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize(("number", "is_named"), [(errno.ENOSPC, False), (errno.ENOSPC, True), (errno.EACCES, True)])
+def test_a_cache_that_the_maker_cannot_write_to_is_replaced_by_a_temporary_folder(
+    number: int, is_named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def write(folder: Path) -> None:
+        if folder.is_relative_to(tmp_path):
+            raise OSError(number, "cannot be written", *([str(folder / "made")] if is_named else []))
+        write_made(folder)
+
+    assert (cache.kept_folder(f"{number}-{is_named}", {}, write) / "made").read_text() == "made"
+    assert f"nothing can be kept in {tmp_path}/dinoclassify (cannot be written)" in caplog.text
 
 
 def test_temporary_folders_of_killed_runs_are_removed_and_those_of_others_stay(no_cache: Path) -> None:

@@ -117,14 +117,19 @@ def test_multi_label_model(here: Path, train: Invoke, capfd: pytest.CaptureFixtu
     ("spoil", "arguments", "code", "message"),
     [
         ("rm -r labelled/red labelled/blue", "", 2, "all images are of one class, green"),
-        ("mkdir labelled/empty", "", 2, "too few has empty (0)"),
-        ("mkdir labelled/one && cp labelled/red/1.png labelled/one", "", 2, "too few has one (1)"),
-        ("for file in labelled/red/*; do echo x > $file; done", "", 2, "too few has red (0)"),
+        ("mkdir labelled/empty", "", 2, "add some to empty (0)"),
+        ("mkdir labelled/one && cp labelled/red/1.png labelled/one", "", 2, "add some to one (1)"),
+        ("for file in labelled/red/*; do echo x > $file; done", "", 2, "add some to red (0)"),
         ("rm -r labelled", "", 4, "labelled is not there: "),
         ("rm -r labelled && touch labelled", "", 2, "labelled is not a folder"),
         ("rm -r labelled/*", "", 2, "labelled has no folders in it"),
         ("rm labelled/*/*.png", "", 4, "no images found in the folders of labelled"),
-        ("printf 'path,label\na,x\n./a,y\n' > t.csv", "--labels-from t.csv", 2, "two things of labelled/./a, x and y"),
+        (
+            "printf 'path,label\na,x\n./a,y\n' > t.csv",
+            "--labels-from t.csv",
+            2,
+            "two rows for labelled/./a with different labels, x and y: leave one",
+        ),
         (
             "printf 'path,label\\nred/1.png,\\n' > t.csv",
             "--labels-from t.csv --multi-label",
@@ -143,7 +148,7 @@ def test_multi_label_model(here: Path, train: Invoke, capfd: pytest.CaptureFixtu
             "echo path,label > t.csv; for n in 1 2 3 4; do echo red/$n.png,red >> t.csv; done",
             "--labels-from t.csv --multi-label",
             2,
-            "2 images must be without the label red",
+            "at least 2 images must lack the label red: add some, or leave that label out",
         ),
     ],
 )

@@ -196,7 +196,7 @@ def test_rows_wait_while_the_folder_is_unmounted(
 
     assert rotated.append(row("2"), wait)
     assert names_in("out/rows.csv") == ["1", "2"]
-    assert "its folder is away, or another one; is its disk mounted?; waiting" in caplog.text
+    assert "its folder is missing or was replaced; is its disk mounted?; waiting" in caplog.text
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

@@ -102,7 +102,9 @@ def test_known_images_get_no_second_row_after_a_rotation_while_no_watch_ran(
             Path("labels.csv").write_bytes(kept)
         drop(f"{name}.jpg", "chelsea")
         assert names_after_watch(1) == [f"inbox/{name}.jpg"]
-    assert ("labels.csv is new; the images that had rows" in capsys.readouterr().err) == (kept is None)
+    assert ("labels.csv is new, and images with rows in the file before it are not" in capsys.readouterr().err) == (
+        kept is None
+    )
     os.unlink("labels.csv")
     os.unlink("labels.csv.seen")
     assert len(names_after_watch(3)) == 3, "all begins anew"

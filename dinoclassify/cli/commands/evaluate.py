@@ -148,5 +148,5 @@ def _predict(
         for row, image in zip(predictions, labelled.images, strict=False):  # fewer rows after a signal
             tally.add(row)
             rows.append((row, tuple(classes[label] for label in image.labels)))
-    log_stages(stages, classifier, exact=inference.exact)
+    log_stages(run, classifier)
     return rows, list(classifier.labels if groups is None else groups.names), classifier.multi_label

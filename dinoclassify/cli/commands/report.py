@@ -10,6 +10,7 @@ from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.terminal import say, set_up_log
 from dinoclassify.discovery.filters import has_image_suffix
+from dinoclassify.discovery.location import STDIN
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.storage.paths import shown_path
@@ -53,8 +54,8 @@ def report(
     written = write_page(
         output,
         latest_predictions(results),
-        title="rows from stdin" if results == DASH else shown_path(os.path.basename(results)),
-        meta={} if results == DASH else read_meta(results),
+        title="rows from stdin" if results == STDIN else shown_path(os.path.basename(results)),
+        meta={} if results == STDIN else read_meta(results),
         group=_naming(groups) if groups is not None else None,
         thumbnails=thumbnails,
         link=link,

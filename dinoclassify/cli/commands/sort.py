@@ -13,11 +13,11 @@ import typer
 
 from dinoclassify.cli import checks, options
 from dinoclassify.cli.option_groups import Messages, expand_groups
-from dinoclassify.cli.options import DASH
 from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.runs.signals import Stopped, finishing_batches
 from dinoclassify.cli.runs.summary import SOME_FAILED
 from dinoclassify.cli.terminal import hush, print_lines, say, set_up_log
+from dinoclassify.discovery.location import STDIN
 from dinoclassify.errors import DinoclassifyError, UsageError
 from dinoclassify.messages import join_words, printable
 from dinoclassify.storage.lock import locked
@@ -143,7 +143,7 @@ def sort(
         find=file_finder(name),
         with_companions=with_companions,
     )
-    rows, is_stream = _readable_rows(name), name == DASH
+    rows, is_stream = _readable_rows(name), name == STDIN
     shots = _count_shots(name, sort_options) if with_companions and not is_stream else None
     work = _SortSummary(mode, into, dry_run)
     with open_sorted_folder(into, mode, dry_run=dry_run, resume=resume, wait=wait) as folder:
@@ -160,7 +160,7 @@ def _readable_rows(name: str) -> "Iterator[Prediction]":
     from dinoclassify.results.reader import latest_predictions
 
     rows = latest_predictions(name)
-    if name == DASH:  # its first row may come late
+    if name == STDIN:  # its first row may come late
         return rows
     return chain([first] if (first := next(rows, None)) is not None else [], rows)
 

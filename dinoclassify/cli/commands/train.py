@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from dinoclassify.discovery.labelled import count_classes
 from dinoclassify.messages import count_of
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
+from dinoclassify.types.run_options import RunOptions
 from dinoclassify.types.share import wilson
 from dinoclassify.writers.tally import Tally
 
@@ -104,9 +105,9 @@ def _embed(
     usable = np.zeros(len(images), bool)
     stages = StageTimer()
 
-    def embeddings(stop: Callable[[], bool]) -> "Iterator[Embedding]":
+    def embeddings(run: RunOptions) -> "Iterator[Embedding]":
         paths = [image.path for image in images]
-        for number, embedding, is_kept in embed_once(encoder, paths, inference.run_options(stages, stop)):
+        for number, embedding, is_kept in embed_once(encoder, paths, run):
             if is_kept:
                 tally.keep(embedding.status, None)
             else:
@@ -116,11 +117,12 @@ def _embed(
             yield embedding
 
     with report_interruption(tally, lambda: _GO_ON) as stop, stages.measure("write"):
-        for embedding in with_progress(embeddings(stop), messages, total=lambda: len(images)):
+        run = inference.run_options(stages, stop)
+        for embedding in with_progress(embeddings(run), messages, total=lambda: len(images)):
             if embedding.failure is not None:
                 log.warning("%s is left out: %s", embedding.path, embedding.failure.message)
     if tally.made:
-        log_stages(stages, encoder, exact=inference.exact)
+        log_stages(run, encoder)
     return features[usable], [image for image, is_usable in zip(images, usable, strict=True) if is_usable]
 
 

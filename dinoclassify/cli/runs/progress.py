@@ -3,7 +3,7 @@
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +12,8 @@ from dinoclassify.cli.runs.signals import finishing_batches
 from dinoclassify.cli.terminal import COUNTER, hush, progress_bar, say
 from dinoclassify.errors import OutputClosedError
 from dinoclassify.messages import count_of
-from dinoclassify.timing import StageTimer
+from dinoclassify.timing import Stage
+from dinoclassify.types.run_options import RunOptions
 from dinoclassify.writers.tally import Tally
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ def log_model(model: "ModelInfo") -> None:
     log.info("%s on %s in %s by %s", name, model.device, model.precision, model.runtime)
 
 
-def log_stages(stages: StageTimer, model: "LoadedModel", *, exact: bool) -> None:
-    """Log where the time went, and what would make the run faster."""
-    log.info("%s; to be faster: %s", stages.summary(), model.advice(stages, exact=exact))
+def log_stages(run: RunOptions, model: "LoadedModel", command: Mapping[Stage, str] | None = None) -> None:
+    """Log where the time of a run went, and what would make it faster. ``command``: see `timing.advice`."""
+    advice = model.advice(run, command)
+    log.info("%s%s", run.timer.summary(), f"; to be faster: {advice}" if advice else "")
 
 
 @contextmanager

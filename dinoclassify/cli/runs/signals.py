@@ -139,8 +139,11 @@ def _has_terminal() -> bool:
 
 
 @contextmanager
-def ending_with_reader() -> Iterator[None]:
-    """End the process with exit code 0 and no message as soon as stdout is a pipe that nobody reads any more."""
+def ending_with_reader(before_end: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """End the process with exit code 0 and no message as soon as stdout is a pipe that nobody reads any more.
+
+    ``before_end`` is called in a thread of its own before that.
+    """
     over = threading.Event()
     stdout = select.poll()
     stdout.register(sys.stdout.fileno(), 0)
@@ -148,7 +151,10 @@ def ending_with_reader() -> Iterator[None]:
     def look() -> None:
         while not over.wait(_POLL):
             if any(events & select.POLLERR for _, events in stdout.poll(0)):
-                os._exit(0)
+                try:
+                    before_end()
+                finally:
+                    os._exit(0)
 
     thread = threading.Thread(target=look, name="watch stdout", daemon=True)
     thread.start()

@@ -18,8 +18,9 @@ from dinoclassify.discovery.shard_positions import ShardCensus
 from dinoclassify.errors import NoInputsError
 from dinoclassify.storage.reader import with_signatures
 from dinoclassify.system.environment import check_addresses
-from dinoclassify.timing import StageTimer
+from dinoclassify.timing import Stage, StageTimer
 from dinoclassify.types.source import Source
+from dinoclassify.writers.formats import FORMATS
 from dinoclassify.writers.formats.base import R
 from dinoclassify.writers.stream import stream_rows
 from dinoclassify.writers.tally import Tally
@@ -59,12 +60,12 @@ def write_rows(open_job: "Callable[[], Job[R]]", request: Request) -> int:
             stages.measure("write"),
             writing_paths(options.errors_to, null=inputs.null) as note_failure,
         ):
+            live, private = is_live(inputs), inputs.private_urls
+            run = request.inference.run_options(stages, stop, live=live, private_urls=private)
 
             def rows() -> Iterator[R]:  # a function: a local variable would keep the workers alive after an error
                 on_input = partial(note_input, tally, note_failure)
                 pending = output.pending(sources, on_input) if output is not None else sources
-                live, private = is_live(inputs), inputs.private_urls
-                run = request.inference.run_options(stages, stop, live=live, private_urls=private)
                 predictions = job.rows(pending, run)
                 total = input_counter(inputs)
                 shown = with_progress(predictions, request.messages, done=lambda: tally.total, total=total)
@@ -80,10 +81,25 @@ def write_rows(open_job: "Callable[[], Job[R]]", request: Request) -> int:
                 if not stop():
                     check_still_there(disks, target)
                     finish(output, replace(origin, model=job.model.info), request, tally, census)
-        log_stages(stages, job.model, exact=request.inference.exact)
+        log_stages(run, job.model, _cures(request))
     if not request.messages.quiet:
         say(summarize(tally) + (f" -> {target.file}" if target.file is not None else ""))
     return exit_code(tally)
+
+
+def _cures(request: Request) -> dict[Stage, str]:
+    """Return what options of the command make a stage faster, without those that are given."""
+    inputs, target = request.inputs, request.target
+    cures: dict[Stage, str] = {}
+    if inputs.files_from is None and not is_live(inputs):
+        cures["walk"] = "--files-from with a list of the images"
+    if inputs.shard is None and not target.in_parts:
+        cures["decode"] = "--shard on several machines"
+    if target.file_format in FORMATS and target.file_format.table:
+        cures["write"] = "--format csv"
+    elif target.is_resumable:
+        cures["write"] = "a faster disk for FILE"
+    return cures
 
 
 def finish(

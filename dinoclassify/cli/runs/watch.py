@@ -21,10 +21,10 @@ from dinoclassify.cli.terminal import hush, say
 from dinoclassify.discovery.containers.archive import is_archive
 from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.discovery.glob import glob_folder
-from dinoclassify.discovery.location import Kind, is_glob, is_local_file, locate
+from dinoclassify.discovery.location import STDIN, Kind, is_glob, is_local_file, locate
 from dinoclassify.discovery.path_list import writing_paths
 from dinoclassify.discovery.watch import Watch
-from dinoclassify.errors import FailuresError, NoInputsError, OutputError, UsageError
+from dinoclassify.errors import NoInputsError, OutputClosedError, OutputError, UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.lock import locked
@@ -60,14 +60,14 @@ def check_watch(request: Request, status: str | None) -> None:
     inputs, target, options = request.inputs, request.target, request.output_options
     if target.url is not None or target.in_parts:
         raise UsageError("--watch adds lines to a file of this machine: name one with --output")
-    if inputs.files_from is not None or inputs.column or inputs.null or DASH in (inputs.paths or ()):
+    if inputs.files_from is not None or inputs.column or inputs.null or STDIN in (inputs.paths or ()):
         raise UsageError("--watch looks at folders, not at lists: a list on stdin is followed without it")
     if options.resume or options.fresh:
         raise UsageError("--watch always resumes FILE: leave out --resume, --fresh, --retry-failed and --prune")
     if target.file_format.table:
         raise UsageError(f"--watch adds lines to FILE: choose csv, tsv or jsonl, not {target.file_format.name}")
     for path in inputs.paths or ():
-        if not is_local_file(path) or is_archive(path):
+        if not os.path.isdir(path) and (not is_local_file(path) or is_archive(path)):
             raise UsageError(f"--watch looks into folders of this machine, not into {path}")
         if not os.path.exists(path) and not is_glob(path):
             raise NoInputsError(f"{path} {why_missing(path)}")
@@ -138,16 +138,14 @@ def _watch(
         if images.is_idle:  # otherwise each row beats
             heartbeat.beat()
 
-    def finish(why: object = None) -> None:
-        from dinoclassify.writers.provenance import run_metadata
-
+    def end() -> None:
         notify("STOPPING=1")
-        try:
-            if origin is not None:
-                origin_now = replace(origin, model=job.model.info)
-                output.save(run_metadata(origin_now, tally, request.parameters, timed=False))
-        except OutputError as error:
-            log.warning("%s", error)
+        heartbeat.stop()
+
+    def finish(why: object = None) -> None:
+        notify("STOPPING=1")
+        if origin is not None:
+            _save(output, replace(origin, model=job.model.info), request, tally)
         heartbeat.stop()
         if not request.messages.quiet:
             say(": ".join(str(part) for part in (why, _summary(tally, file)) if part is not None))
@@ -169,15 +167,28 @@ def _watch(
         rows = with_progress(rows, request.messages, done=lambda: tally.total)
         rows = _changed_rows(rows, images, tally, note_failure, heartbeat)
         try:
-            with ending_with_reader() if file is None else nullcontext():
+            with ending_with_reader(end) if file is None else nullcontext():
                 output.write(rows, partial(_pause, stop=stop, heartbeat=heartbeat))
             if not stop():
                 tally.check_failures()
-        except FailuresError:
+        except OutputClosedError:
+            end()
+            raise
+        except Exception:
             finish()
             raise
         if not stop():
             finish()
+
+
+def _save(output: "WatchOutput[R]", origin: "Origin[R]", request: Request, tally: Tally) -> None:
+    """Flush the rows to the disk, and write the run metadata; an error is only logged, as the watch ends."""
+    from dinoclassify.writers.provenance import run_metadata
+
+    try:
+        output.save(run_metadata(origin, tally, request.parameters, timed=False))
+    except OutputError as error:
+        log.warning("%s", error)
 
 
 def _wait_for_next_poll(

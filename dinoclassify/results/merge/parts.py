@@ -100,7 +100,7 @@ def read_parts(names: Iterable[str], *, allow_gaps: bool, allow_duplicates: bool
     shards = [part for part in parts if isinstance(part, ShardPart)]
     if shards:
         if len(shards) < len(parts):
-            raise UsageError(f"{shards[0].name} is shard {shards[0].shard}, other parts are of none: merge one kind")
+            raise UsageError(f"{shards[0].name} is shard {shards[0].shard}, other parts are no shards: merge one kind")
         _check_shards(shards, allow_gaps=allow_gaps, allow_duplicates=allow_duplicates)
     return parts
 
@@ -142,7 +142,8 @@ def _read_part(name: str) -> Part:
         return _read_shard(name, meta, shard)
     options = meta.get("options")
     if isinstance(options, dict) and options.get("shard") and not options.get("watch"):
-        raise UsageError(f"{name} is shard {options['shard']}, but of an older version, which wrote no positions down")
+        trouble = f"{name} is shard {options['shard']}, but of an older version"
+        raise UsageError(f"{trouble}, which did not record where its rows belong: make it again")
     return Part(name, meta, unpositioned=None)
 
 
@@ -182,7 +183,9 @@ def _check_shards(parts: Sequence[ShardPart], *, allow_gaps: bool, allow_duplica
     for part in parts:
         index = part.shard.index
         if part.shard.count != count:
-            raise UsageError(f"{first.name} is shard {first.shard}, {part.name} is {part.shard}: merge those of one N")
+            raise UsageError(
+                f"{first.name} is shard {first.shard}, {part.name} is {part.shard}: merge only the shards of one N"
+            )
         if index in by_index:
             trouble = f"{by_index[index].name} and {part.name} are both shard {part.shard}"
             refuse_or_warn(trouble, "leave one out, or --allow-duplicates takes the last", allowed=allow_duplicates)

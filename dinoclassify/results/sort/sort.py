@@ -73,8 +73,8 @@ class SortedFolder:
             log.warning("%s is not known to be yours: --undo will need --to", path)
         self._unfinished = unfinished_run(journal.entries)
         if self._unfinished and not resume:
-            cure = f"--resume goes on with it, --undo {os.path.join(folder, JOURNAL_NAME)} takes it back"
-            raise UsageError(f"what was begun in {folder} did not come to its end: {cure}")
+            cure = f"--resume finishes it, --undo {os.path.join(folder, JOURNAL_NAME)} takes it back"
+            raise UsageError(f"an earlier sort into {folder} was interrupted: {cure}")
         self._moved = {entry.source for entry in valid_entries(journal.entries) if entry.event == "move"}
 
     @property
@@ -101,7 +101,8 @@ class SortedFolder:
         """
         if not self._dry_run:
             for entry in repair(self._folder, self._unfinished, is_own=self._is_own):
-                why = f"is there again since it was moved to {os.path.join(self._folder, entry.target)}, and stays"
+                moved_to = os.path.join(self._folder, entry.target)
+                why = f"is here again, though it was moved to {moved_to}: it stays in both places"
                 yield SortResult(entry.source, "back", entry.target, why)
         interrupted = [entry.source for entry in valid_entries(self._unfinished) if entry.event == "move"]
         planner = Planner(self._folder, self._mode, options, self._moved, interrupted)

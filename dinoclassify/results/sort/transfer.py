@@ -85,9 +85,15 @@ def same_content(path: str, other: str) -> bool:
     try:
         if not (os.path.isfile(path) and os.path.isfile(other)):
             return False
-        return os.path.samefile(path, other) or filecmp.cmp(path, other, shallow=False)
+        return os.path.samefile(path, other) or _equal(path, other)
     except OSError:
         return False
+
+
+def _equal(path: str, other: str) -> bool:
+    """Whether two files have the same content now. filecmp remembers results as long as sizes and times stay."""
+    filecmp.clear_cache()
+    return filecmp.cmp(path, other, shallow=False)
 
 
 def identity(path: str) -> FileIdentity:
@@ -131,8 +137,7 @@ def _verify(source: str, temp_path: str, amend: Callable[[str], None] | None) ->
         amend(temp_path)
     fsync_path(temp_path)
     _forget_cached(temp_path)
-    filecmp.clear_cache()
-    if not filecmp.cmp(source, temp_path, shallow=False):
+    if not _equal(source, temp_path):
         raise OSError(errno.EIO, "the copy is not the same", temp_path)
 
 

@@ -71,7 +71,9 @@ def _take_companions_back(folder: str, entries: Sequence[Entry]) -> None:
             target = os.path.join(folder, entry.target)
             with as_output_errors(target), suppress(KeptError):
                 if take_back(entry, target):
-                    log.warning("%s is taken back to its image, at which the run was stopped", entry.source)
+                    log.warning(
+                        "%s is put back beside its image, which the interrupted run had not reached", entry.source
+                    )
 
 
 def _is_made(entry: Entry, folder: str) -> bool:

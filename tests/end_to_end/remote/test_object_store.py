@@ -243,7 +243,7 @@ def test_sort_and_tag_skip_images_that_are_no_local_files(
     for command in (["sort", "out.csv", "--into", "sorted"], ["tag", "out.csv"]):
         assert run(command) == 3
         *said, _summary = capfd.readouterr().err.splitlines()
-        assert [line.split(" is no file of its own")[0] for line in said] == [
+        assert [line.split(" is not a separate file")[0] for line in said] == [
             f"dinoclassify: {path}" for path in elsewhere
         ]
     assert len(list(Path("sorted").rglob("*.jpg"))) == 2

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.cli import run as run_command
 from tests.conftest import PHOTOS
+from tests.helpers.invoke import message_invoker
 from tests.helpers.resumed import Predict
 
 
@@ -21,9 +21,4 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def predict(tiny: str, capfd: pytest.CaptureFixture[str]) -> Predict:
     """Run the command in this process: (exit code, stderr)."""
-
-    def call(*arguments: str) -> tuple[int, str]:
-        code = run_command(["predict", "-m", tiny, "--batch-size", "4", *arguments])
-        return code, capfd.readouterr().err
-
-    return call
+    return message_invoker(capfd, "predict", "-m", tiny, "--batch-size", "4")

@@ -198,6 +198,6 @@ def test_resume_reports_companions_it_returns(here: Path, capsys: pytest.Capture
     write_rows("labels.csv", [])
     capsys.readouterr()
     assert run([*command, "--resume"]) == 0
-    told = f"dinoclassify: {here}/p/1.xmp is taken back to its image, at which the run was stopped\n"
+    told = f"dinoclassify: {here}/p/1.xmp is put back beside its image, which the interrupted run had not reached\n"
     assert capsys.readouterr().err == f"{told}dinoclassify: nothing to do -> sorted\n"
     assert files("p") == {"1.jpg": "p/1.jpg", "1.xmp": "p/1.xmp"}

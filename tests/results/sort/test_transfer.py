@@ -39,7 +39,9 @@ def test_full_disk_ends_the_run_and_resume_completes_it(
         patch.setattr("dinoclassify.results.sort.executor.TRANSFERS", {"copy": full})
         assert run(["sort", "labels.csv", "--into", "sorted"]) == 6
     assert run(["sort", "labels.csv", "--into", "sorted"]) == 2
-    assert "did not come to its end: --resume goes on with it, --undo sorted/" in capsys.readouterr().err
+    assert (
+        "an earlier sort into sorted was interrupted: --resume finishes it, --undo sorted/" in capsys.readouterr().err
+    )
     assert run(["sort", "labels.csv", "--into", "sorted", "--resume"]) == 0
     assert contents("sorted") == [b"0.jpg", b"1.jpg", b"2.jpg"]
 
@@ -142,3 +144,11 @@ def test_move_across_file_systems_fails_if_the_copy_differs(
         transfer.move(image("x.jpg"), f"{other_file_system}/x.jpg", "made")
     assert Path("x.jpg").exists()
     assert list(other_file_system.iterdir()) == []
+
+
+def test_content_that_changes_within_the_resolution_of_its_time_is_noticed(here: Path) -> None:
+    for path in ("one.jpg", "other.jpg"):
+        os.utime(image(path, "1"), ns=(0, 0))
+    assert transfer.same_content("one.jpg", "other.jpg")
+    os.utime(image("other.jpg", "2"), ns=(0, 0))
+    assert not transfer.same_content("one.jpg", "other.jpg")
