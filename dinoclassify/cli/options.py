@@ -13,7 +13,7 @@ from dinoclassify.types.limit import Limit as RowLimit
 from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
 from dinoclassify.writers.formats import Format as FileFormat
 
-DASH = "-"  # stdin as an input, stdout as the output
+DASH = "-"  # stdout as the output
 MOST = 100_000  # images in a batch, processes, labels in a row, thumbnails
 
 # The epilog says once that an environment variable can set each option.

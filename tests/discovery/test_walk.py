@@ -71,7 +71,7 @@ def test_folders_may_be_nested_1200_deep(tree: Path) -> None:
 def test_an_unreadable_folder_is_an_input_of_its_own(shown_tree: Path) -> None:
     (shown_tree / "photos/2024").chmod(0)
     code = (
-        "import os; from dinoclassify.discovery.discover import *; os.setuid(65534);"
+        "import os, pathspec; from dinoclassify.discovery.discover import *; os.setuid(65534);"
         "print(*(s.path for s in discover(['photos'])))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import chain
 
 from dinoclassify.cli.option_groups import Inputs
-from dinoclassify.cli.options import DASH
 from dinoclassify.cli.terminal import say, writing_to_stdout
 from dinoclassify.discovery.discover import find, find_images
 from dinoclassify.discovery.filters import (
@@ -18,6 +17,7 @@ from dinoclassify.discovery.filters import (
     describe_suffixes,
     take_shard_and_limit,
 )
+from dinoclassify.discovery.location import STDIN
 from dinoclassify.discovery.path_list import list_line
 from dinoclassify.discovery.roots import check_roots
 from dinoclassify.discovery.shard_positions import ShardCensus
@@ -41,7 +41,7 @@ def check_inputs(inputs: Inputs) -> None:
     check_roots(inputs.paths or [], selector)
     if selector.column is not None:
         for path in inputs.paths or ():
-            if path != DASH and not is_url(path):  # what is in a list or a store is not known yet
+            if path != STDIN and not is_url(path):  # what is in a list or a store is not known yet
                 next(find([path], selector), None)
 
 
@@ -51,7 +51,7 @@ def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
     check_inputs(inputs)
     if sys.stdout is None:
         raise OutputError("stdout is closed")
-    reads_list = DASH in names or inputs.files_from is not None  # without a list, -0 only separates the output
+    reads_list = STDIN in names or inputs.files_from is not None  # without a list, -0 only separates the output
     census = ShardCensus(inputs.shard) if inputs.shard is not None else None
     count, passed_over = 0, Counter[str]()
     searched = replace(inputs, null=inputs.null and reads_list)
@@ -114,8 +114,8 @@ def _nothing_found(inputs: Inputs, passed_over: Counter[str]) -> NoInputsError:
     if passed_over:
         files, cure = f"{count_of(passed_over.total(), 'file')} in {names}", "name those that are images all the same"
         return NoInputsError(f"{files}, none with the suffix of an image: {describe_suffixes(passed_over)}; {cure}")
-    if not inputs.paths or inputs.paths == [DASH]:
-        name = "on stdin" if names == DASH else names
+    if not inputs.paths or inputs.paths == [STDIN]:
+        name = "on stdin" if names == STDIN else names
         return NoInputsError(f"the list {name} has no paths in it: check what wrote it")
     return NoInputsError(f"no images in {names}: check what is in there, and whether its disk is mounted")
 
@@ -142,7 +142,7 @@ def selector_of(
 
 def is_live(inputs: Inputs) -> bool:
     """Whether inputs come over time, from stdin."""
-    return DASH in names_of(inputs)
+    return STDIN in names_of(inputs)
 
 
 def input_counter(inputs: Inputs) -> Callable[[], int] | None:
