@@ -55,6 +55,8 @@ _CHECKS_PER_TIMEOUT = 10  # progress checks within the time limit of one image
 class Worker:
     """Decodes the lists of sources that it is sent, in order, in a process of its own, or raises WorkerError.
 
+    The process starts with the first list, unless `start` is called before.
+
     ``decode`` is called for each source, in the process. An image may take ``timeout`` seconds to decode, and as many
     to read if it is not on this machine. ``share`` is the part of the run's memory budget that the process may hold. If
     ``pinned``, pixels are in memory from which CUDA copies by itself. ``private``: see `storage.remote.web`.
@@ -77,7 +79,7 @@ class Worker:
         self._results: Iterator[Result] = iter(())
         self._processes: list[BaseProcess] = []  # at most one
         self._share_lock = threading.Lock()  # held while a dead process's memory share is released
-        self._start()
+        self._progress = RawValue(Progress, 0, BETWEEN, 0, -1, 0)
 
     @property
     def is_idle(self) -> bool:
@@ -92,7 +94,10 @@ class Worker:
     def send(self, sources: list[Source]) -> None:
         """Queue a list for decoding."""
         self._plan.add(sources)
-        self._outbox.put(sources)
+        if self._processes:
+            self._outbox.put(sources)
+        else:
+            self.start()
 
     def receive(self) -> Batch:
         """The batch of the first list that has none yet; raises WorkerError if processes die again and again."""
@@ -130,11 +135,13 @@ class Worker:
 
     def stop(self) -> None:
         """End the process."""
-        self._kill()
-        self._outbox.put(None)
+        if self._processes:
+            self._kill()
+            self._outbox.put(None)
         self._results = iter(())
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the process, and send it the lists that have no batch yet."""
         self._progress = RawValue(Progress, 0, BETWEEN, 0, -1, 0)
         self._received, self._last_step, self._stalled_seconds, self._timed_out_step = 0, 0, 0.0, None
         processes: list[BaseProcess] = []
@@ -215,7 +222,7 @@ class Worker:
         with self._share_lock:
             self._share.clear()
             self._processes = []
-        self._start()
+        self.start()
 
     def _given_up(self, task: Task, source: Source) -> DecodedImage | None:
         """The result of the image that the process died at; None if it is to be tried again."""
