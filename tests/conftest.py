@@ -39,6 +39,8 @@ PHOTOS = ROOT / "tests" / "photos"
 SHARED = ROOT.parent / "shared" / "data"
 CHECKPOINTS = Path(os.environ["XDG_CACHE_HOME"], "checkpoints")  # of all workers
 
+MEMORY = Path("/dev/shm")  # on Linux a file system in memory
+
 START_METHOD = os.environ.get("START_METHOD", "fork")  # of processes that decode; see start_method/sitecustomize.py
 by_fork = pytest.mark.skipif(START_METHOD != "fork", reason="what the test changes reaches a process by fork alone")
 
@@ -54,6 +56,16 @@ UNDO = {  # EXIF orientation -> how an upright image is stored under it
 
 Cli = Callable[..., subprocess.CompletedProcess[bytes]]
 Refuse = Callable[[int | None], None]  # an error number, or None for the file system as it is
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fast tests write to memory, if there is room, and slow ones to the disk."""
+    if "PYTEST_XDIST_WORKER" in os.environ or config.option.markexpr != "not slow":
+        return
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
+        folder = tempfile.mkdtemp(prefix="tests-", dir=MEMORY)  # short, for the names of sockets
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
 
 
 def pytest_xdist_auto_num_workers() -> int:

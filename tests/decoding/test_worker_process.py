@@ -166,7 +166,7 @@ def test_all_processes_end_at_once_when_the_program_is_killed(greys: Path, tmp_p
 
 
 @pytest.mark.parametrize(("method", "is_in_thread"), [("fork", True), ("spawn", False), ("forkserver", False)])
-def test_a_process_waiting_for_a_server_ends_with_its_program(method: str, is_in_thread: bool) -> None:
+def test_a_process_waiting_for_a_server_ends_with_its_program(method: str, is_in_thread: bool, tmp_path: Path) -> None:
     """Even in the middle of a read, and if a thread other than the main one started it."""
     script = (
         "import multiprocessing, sys, threading\n"
@@ -188,10 +188,11 @@ def test_a_process_waiting_for_a_server_ends_with_its_program(method: str, is_in
         "    else:\n"
         "        read()\n"
     )
+    (tmp_path / "program.py").write_text(script)  # a module, which spawned processes import
     with web_server({"/silent.png": Page()}) as site:
         site.faults.delay = 240
-        command = [sys.executable, "-c", script, method, f"{site.url}/silent.png", str(is_in_thread)]
-        with prepared.Program[bytes](command, stdout=subprocess.PIPE) as process:
+        command = [sys.executable, "-m", "program", method, f"{site.url}/silent.png", str(is_in_thread)]
+        with prepared.Program[bytes](command, stdout=subprocess.PIPE, cwd=tmp_path) as process:
             deadline = time.monotonic() + 100
             while not site.faults.asked:
                 assert time.monotonic() < deadline

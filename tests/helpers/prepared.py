@@ -123,11 +123,11 @@ def _become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
         mode, buffering = "r" if number == 0 else "w", 1 if number == 2 else -1
         setattr(sys, name, open(number, mode, buffering, encoding=old.encoding, errors=old.errors))  # noqa: SIM115
     kind, program, *sys.argv[1:] = request["command"]
+    sys.path.insert(0, os.getcwd())
     if kind == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
         sys.argv[0] = "-c"
-        sys.path.insert(0, "")
         sys.modules["__main__"] = main = ModuleType("__main__")
         exec(compile(program, "<string>", "exec"), vars(main))
 

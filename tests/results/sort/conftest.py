@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MEMORY
+
 
 @pytest.fixture
 def sorted_folder(here: Path) -> Path:
@@ -19,10 +21,11 @@ def sorted_folder(here: Path) -> Path:
 @pytest.fixture
 def other_file_system(tmp_path: Path) -> Iterator[Path]:
     """A folder that no file of the others can be renamed into."""
-    shm = Path("/dev/shm")
-    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system at /dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=shm))
+    places = [place for place in (MEMORY, Path(tempfile.gettempdir())) if place.is_dir()]
+    other = next((place for place in places if place.stat().st_dev != tmp_path.stat().st_dev), None)
+    if other is None:
+        pytest.skip(f"{MEMORY} and the folder for temporary files are one file system")
+    folder = Path(tempfile.mkdtemp(dir=other))
     yield folder
     shutil.rmtree(folder)
 
