@@ -60,12 +60,7 @@ def load_batches(
         pool.extend(
             Worker(to_pixels, timeout=timeout, private=private, share=share, pinned=pinned) for share in shares(workers)
         )
-        if live:
-            for worker in pool:  # before the thread that reads the list
-                worker.start()
-            yield from _live(sources, batch_size, pool)
-        else:
-            yield from _in_full(sources, batch_size, pool)
+        yield from _live(sources, batch_size, pool) if live else _in_full(sources, batch_size, pool)
     if errors:
         raise errors[0]
 

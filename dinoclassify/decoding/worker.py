@@ -55,8 +55,6 @@ _CHECKS_PER_TIMEOUT = 10  # progress checks within the time limit of one image
 class Worker:
     """Decodes the lists of sources that it is sent, in order, in a process of its own, or raises WorkerError.
 
-    The process starts with the first list, unless `start` is called before.
-
     ``decode`` is called for each source, in the process. An image may take ``timeout`` seconds to decode, and as many
     to read if it is not on this machine. ``share`` is the part of the run's memory budget that the process may hold. If
     ``pinned``, pixels are in memory from which CUDA copies by itself. ``private``: see `storage.remote.web`.
@@ -79,7 +77,7 @@ class Worker:
         self._results: Iterator[Result] = iter(())
         self._processes: list[BaseProcess] = []  # at most one
         self._share_lock = threading.Lock()  # held while a dead process's memory share is released
-        self._progress = RawValue(Progress, 0, BETWEEN, 0, -1, 0)
+        self._start()
 
     @property
     def is_idle(self) -> bool:
@@ -94,10 +92,7 @@ class Worker:
     def send(self, sources: list[Source]) -> None:
         """Queue a list for decoding."""
         self._plan.add(sources)
-        if self._processes:
-            self._outbox.put(sources)
-        else:
-            self.start()
+        self._outbox.put(sources)
 
     def receive(self) -> Batch:
         """The batch of the first list that has none yet; raises WorkerError if processes die again and again."""
@@ -135,13 +130,11 @@ class Worker:
 
     def stop(self) -> None:
         """End the process."""
-        if self._processes:
-            self._kill()
-            self._outbox.put(None)
+        self._kill()
+        self._outbox.put(None)
         self._results = iter(())
 
-    def start(self) -> None:
-        """Start the process, and send it the lists that have no batch yet."""
+    def _start(self) -> None:
         self._progress = RawValue(Progress, 0, BETWEEN, 0, -1, 0)
         self._received, self._last_step, self._stalled_seconds, self._timed_out_step = 0, 0, 0.0, None
         processes: list[BaseProcess] = []
@@ -222,7 +215,7 @@ class Worker:
         with self._share_lock:
             self._share.clear()
             self._processes = []
-        self.start()
+        self._start()
 
     def _given_up(self, task: Task, source: Source) -> DecodedImage | None:
         """The result of the image that the process died at; None if it is to be tried again."""
