@@ -136,7 +136,7 @@ def advice(
         ],
         "read": [("more --workers, so that more images are read at the same time", True)],
         "decode": [
-            ("to leave out --exact", exact),
+            ("a run without --exact", exact),
             ("more --workers (up to one a processor)", workers < processors),
             ("smaller images (all processors decode)", workers >= processors),
         ],

@@ -61,9 +61,7 @@ def published(url: str, file: str, *, resume: bool = False, fresh: bool = False)
         aside = tempfile.mkdtemp(prefix=f"{os.path.basename(file)}.superseded-", dir=os.path.dirname(file))
         for name in filter(os.path.exists, (*paths.files, paths.origin)):
             os.rename(name, os.path.join(aside, os.path.basename(name)))
-        log.warning(
-            "another machine wrote %s after the interrupted run of this one, whose rows are now in %s", url, aside
-        )
+        log.warning("%s has changed since the interrupted run on this machine, whose rows are now in %s", url, aside)
     signature = _signature(url)  # before the download, so that any later write of another machine counts as newer
     if resume and not os.path.exists(file):
         download(OutputPaths(url).meta, paths.meta)  # before the file, which then shows that all is downloaded

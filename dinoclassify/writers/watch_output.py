@@ -67,7 +67,7 @@ class FileOutput(Generic[R]):
         self._memory = SeenFile(fingerprint)
         before = self._memory.read(self._file.path)
         if before.keys() | self._memory.rotated.keys() and not os.path.exists(self._file.path):
-            cure = f"for that stop this run, remove {OutputPaths(self._file.path).seen}, and start it again"
+            cure = f"to label them again, stop this run, remove {OutputPaths(self._file.path).seen}, and start it again"
             log.warning("%s is new, and images with rows in the file before it are not labelled again: %s", path, cure)
         try:
             self._file.open(check_end=True)

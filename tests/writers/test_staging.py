@@ -136,9 +136,7 @@ def test_an_object_that_is_newer_than_the_interrupted_run_stays(
         **dict.fromkeys(PATHS[9:], "fish"),
     }
     (message,) = caplog.messages
-    assert message.startswith(
-        f"another machine wrote {name} after the interrupted run of this one, whose rows are now in "
-    )
+    assert message.startswith(f"{name} has changed since the interrupted run on this machine, whose rows are now in ")
     (aside,) = in_stage(name)
     assert message.endswith(f"/{aside}")
     kept = (

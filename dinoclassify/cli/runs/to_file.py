@@ -97,7 +97,7 @@ def _cures(request: Request) -> dict[Stage, str]:
         cures["decode"] = "--shard on several machines"
     if target.file_format in FORMATS and target.file_format.table:
         cures["write"] = "--format csv"
-    elif target.is_resumable:
+    elif target.is_resumable and target.url is None:
         cures["write"] = "a faster disk for FILE"
     return cures
 

@@ -100,7 +100,7 @@ def read_parts(names: Iterable[str], *, allow_gaps: bool, allow_duplicates: bool
     shards = [part for part in parts if isinstance(part, ShardPart)]
     if shards:
         if len(shards) < len(parts):
-            raise UsageError(f"{shards[0].name} is shard {shards[0].shard}, other parts are no shards: merge one kind")
+            raise UsageError(f"{shards[0].name} is shard {shards[0].shard}, other parts are not shards: merge one kind")
         _check_shards(shards, allow_gaps=allow_gaps, allow_duplicates=allow_duplicates)
     return parts
 
@@ -184,7 +184,7 @@ def _check_shards(parts: Sequence[ShardPart], *, allow_gaps: bool, allow_duplica
         index = part.shard.index
         if part.shard.count != count:
             raise UsageError(
-                f"{first.name} is shard {first.shard}, {part.name} is {part.shard}: merge only the shards of one N"
+                f"{first.name} is shard {first.shard}, {part.name} is {part.shard}: merge shards of the same number"
             )
         if index in by_index:
             trouble = f"{by_index[index].name} and {part.name} are both shard {part.shard}"

@@ -75,11 +75,11 @@ def test_parts_made_differently_are_refused(here: Path) -> None:
     parts = write_shards(here, TWENTY, 2)
     Path("other").mkdir()
     of_three = write_shard(Path("other"), TWENTY, Shard(3, 3))
-    assert "part-01.jsonl is shard 1/2, other/part-03.jsonl is 3/3: merge only the shards of one N" in why_not(
+    assert "part-01.jsonl is shard 1/2, other/part-03.jsonl is 3/3: merge shards of the same number" in why_not(
         *parts, of_three
     )
     unsharded = write_part(Path("all.jsonl"), TWENTY)
-    assert why_not(unsharded, *parts) == "part-01.jsonl is shard 1/2, other parts are no shards: merge one kind"
+    assert why_not(unsharded, *parts) == "part-01.jsonl is shard 1/2, other parts are not shards: merge one kind"
     other = write_shard(Path("other"), TWENTY, Shard(2, 2), threshold=0.5)
     said = "part-01.jsonl was made with threshold 0.0, other/part-02.jsonl with threshold 0.5: merge what is made alike"
     assert why_not(parts[0], other) == said
