@@ -167,9 +167,9 @@ class Worker:
             self._outbox.put(None)
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             lists.close()  # only the process holds it: when the process dies, the sender gets an error
-        self._processes = processes
+            self._processes = [process for process in processes if process.pid is not None]
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # a signal that came meanwhile may raise an error here
         for task in self._plan.to_decode:
             self._outbox.put(task.sources)
         if is_main:

@@ -1,6 +1,7 @@
 """Folders of costly files under the user's cache directory, each made once and reused."""
 
 import atexit
+import errno
 import fcntl
 import hashlib
 import json
@@ -22,6 +23,7 @@ from dinoclassify.system.environment import NO_HOME
 log = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
+_AWAY = frozenset({errno.ESTALE, errno.ETIMEDOUT})  # errors of a disk on the network
 _TEMPORARY_NAME = re.compile(r"dinoclassify-[^.]+\.run")  # a temporary folder of a process
 
 Stamp = Mapping[str, str]  # what the content of a folder depends on, such as the versions of libraries
@@ -128,10 +130,10 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def _is_about(error: OSError, folder: Path) -> bool:
-    """Whether an error comes from writing to a folder; one that names no file does if a disk is full."""
+    """Whether an error comes from writing to a folder; one that names no file does if a disk is full or away."""
     name = error.filename
     if name is None:
-        return error.errno in FULL
+        return error.errno in FULL | _AWAY
     return isinstance(name, str | bytes | os.PathLike) and Path(os.fsdecode(name)).is_relative_to(folder)
 
 

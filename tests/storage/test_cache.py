@@ -59,7 +59,9 @@ def test_an_error_of_the_maker_itself_is_raised_at_once(
     assert [path.name for path in (tmp_path / "dinoclassify").iterdir() if path.suffix != ".lock"] == []
 
 
-@pytest.mark.parametrize(("number", "is_named"), [(errno.ENOSPC, False), (errno.ENOSPC, True), (errno.EACCES, True)])
+@pytest.mark.parametrize(
+    ("number", "is_named"), [(errno.ENOSPC, False), (errno.ESTALE, False), (errno.ENOSPC, True), (errno.EACCES, True)]
+)
 def test_a_cache_that_the_maker_cannot_write_to_is_replaced_by_a_temporary_folder(
     number: int, is_named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

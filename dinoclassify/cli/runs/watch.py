@@ -144,9 +144,11 @@ def _watch(
 
     def finish(why: object = None) -> None:
         notify("STOPPING=1")
-        if origin is not None:
-            _save(output, replace(origin, model=job.model.info), request, tally)
-        heartbeat.stop()
+        try:
+            if origin is not None:
+                _save(output, replace(origin, model=job.model.info), request, tally)
+        finally:
+            heartbeat.stop()
         if not request.messages.quiet:
             say(": ".join(str(part) for part in (why, _summary(tally, file)) if part is not None))
         if why is not None:
