@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
@@ -23,6 +24,8 @@ from tests.conftest import ROOT
 
 _SET_CHILD_SUBREAPER = 36  # of prctl: orphans among the descendants become children of this process
 _LONGEST = 1 << 20  # bytes of a request
+
+_one_at_a_time = threading.Lock()
 
 
 class Program(subprocess.Popen[AnyStr]):
@@ -58,14 +61,15 @@ def run(command: Sequence[str], *, timeout: float = 200, **options: Any) -> subp
 
 def _start(request: dict[str, object], descriptors: Sequence[int]) -> int:
     """Start a program as a child of this process; returns its number."""
-    template = _template()
     libc = ctypes.CDLL(None)
-    libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    try:
-        socket.send_fds(template, [json.dumps(request).encode()], descriptors)
-        number = int(template.recv(20))
-    finally:
-        libc.prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    with _one_at_a_time:
+        template = _template()
+        libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        try:
+            socket.send_fds(template, [json.dumps(request).encode()], descriptors)
+            number = int(template.recv(20))
+        finally:
+            libc.prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # raises an error if it is no child
     return number
 
@@ -77,7 +81,7 @@ def _template() -> socket.socket:
     command = [sys.executable, "-m", __name__, str(theirs.fileno())]
     template = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     theirs.close()
-    atexit.register(template.wait)
+    atexit.register(template.wait, timeout=60)
     atexit.register(ours.close)  # which comes first
     return ours
 
