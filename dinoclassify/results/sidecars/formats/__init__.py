@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from dinoclassify.results.sidecars.formats.base import SidecarContent
+if TYPE_CHECKING:
+    from dinoclassify.results.sidecars.formats.base import SidecarContent
 
 SidecarFormat = Literal["xmp", "txt", "json"]  # each the name of a module here and the suffix of its sidecars
 FORMATS: tuple[SidecarFormat, ...] = get_args(SidecarFormat)
-Update = Callable[[bytes | None, SidecarContent], bytes | None]
+Update = Callable[[bytes | None, "SidecarContent"], bytes | None]
 
 
 def update_of(name: SidecarFormat) -> Update:
