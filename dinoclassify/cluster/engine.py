@@ -116,6 +116,7 @@ def _queue_of(plan: Iterator[Chunk], resources: ResourcePlan, errors: list[Excep
     over = threading.Event()
 
     def fill() -> None:
+        """Queue the names of the chunks as they are planned, and note an error of the plan."""
         try:
             for chunk in plan:
                 if over.is_set():

@@ -65,6 +65,7 @@ def open_list_pipe(context: BaseContext) -> "tuple[Connection[object, list[Sourc
     outbox: SimpleQueue[list[Source] | None] = SimpleQueue()
 
     def send() -> None:
+        """Send the lists of the queue, until None or until nobody reads."""
         # A dead reader raises an error, rather than end this process.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
         with writer, suppress(BrokenPipeError):

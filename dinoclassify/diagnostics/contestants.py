@@ -142,6 +142,7 @@ def end_to_end(
     """Dinoclassify from files to rows, timed by ``stages``; ``live`` as for a list of paths on stdin."""
 
     def work() -> None:
+        """Label all files once."""
         sources = map(Source, files)
         batches = load_batches(
             sources if live else stages.measure_each("walk", sources),
@@ -215,6 +216,8 @@ def matrix_products(precision: Precision, device: torch.device, flops: int) -> R
     factor = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device).to(DTYPES[precision])
 
     def run() -> float:
+        """Multiply for `MATRIX_SECONDS`; returns the images a second."""
+
         def wait() -> None:
             if device.type != "cpu":
                 torch.accelerator.synchronize(device)

@@ -48,6 +48,7 @@ def companion_finder(moved: Mapping[str, Collection[str]] | None = None) -> Find
     by_stem = _lister(links=moved is None)
 
     def find(image: str) -> Companions:
+        """Find the companions of one image."""
         folder, name = os.path.split(image)
         names, stem = by_stem(folder), os.path.splitext(name)[0]
         of_stem = names.get(stem, ())

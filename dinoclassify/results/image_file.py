@@ -40,6 +40,7 @@ def file_finder(name: str) -> FindFile:
     has_warned = False
 
     def find(row: Prediction) -> str:
+        """Find the image file of a row."""
         nonlocal has_warned
         here = file_shown_as(row.path)
         if os.path.isabs(row.path) or is_url(row.path):

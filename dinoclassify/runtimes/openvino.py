@@ -79,6 +79,7 @@ class OpenVINORuntime:
         request.start_async(pixels.numpy(), share_inputs=True)
 
         def wait() -> Tensor:
+            """Wait for the outputs; rows that are not finite are computed again in fp32."""
             with _running(self._model.name):
                 request.wait()
             logits = torch.from_numpy(np.array(request.get_output_tensor().data, np.float32))

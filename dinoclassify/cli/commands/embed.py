@@ -44,6 +44,7 @@ def embed(
     check_run(request)
 
     def open_job() -> "Job[Embedding]":
+        """Open the model, and the format that fits its features."""
         from dinoclassify.encoder import Encoder
         from dinoclassify.loaded_model import Job
         from dinoclassify.types.embedding import DTYPES

@@ -106,6 +106,7 @@ def _embed(
     stages = StageTimer()
 
     def embeddings(run: RunOptions) -> "Iterator[Embedding]":
+        """Yield the features in the order of the images, and note them."""
         paths = [image.path for image in images]
         for number, embedding, is_kept in embed_once(encoder, paths, run):
             if is_kept:

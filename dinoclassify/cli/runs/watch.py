@@ -143,6 +143,7 @@ def _watch(
         heartbeat.stop()
 
     def finish(why: object = None) -> None:
+        """Save the metadata and the last status, and print the summary."""
         notify("STOPPING=1")
         try:
             if origin is not None:

@@ -207,6 +207,7 @@ class _Raw(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
+        """Read the next bytes; notes the end of the file, and its errors."""
         try:
             piece, self._ahead = self._ahead or self._file.read(size), b""
         except Exception as error:

@@ -129,6 +129,7 @@ def _row_filter(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Ca
             )
 
         def is_current(rank: int, row: Prediction) -> bool:
+            """Whether the row is the last one of its path."""
             if doubled is None:
                 return True
             best = table.first("SELECT best FROM paths WHERE path = ?", (shown_path(row.path),))

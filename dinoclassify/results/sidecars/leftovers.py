@@ -28,6 +28,7 @@ def leftover_remover() -> Callable[[str], bool]:
     by_prefix = lru_cache(_FOLDERS)(_old_by_prefix)
 
     def remove(sidecar: str) -> bool:
+        """Remove the old temporary files of one sidecar."""
         removed = False
         if leftovers := by_prefix(os.path.dirname(sidecar)):  # rarely any
             for path in leftovers.get(temporary_prefix(sidecar), ()):

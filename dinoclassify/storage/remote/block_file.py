@@ -49,6 +49,7 @@ class _Ranges(io.RawIOBase):
         return position
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Read the next bytes, in a few blocks at most; returns how many."""
         view = memoryview(buffer).cast("B")
         end = min(self._position + min(len(view), _MOST * BLOCK), self._size)
         if self._position >= end:

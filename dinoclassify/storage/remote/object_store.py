@@ -73,6 +73,7 @@ def signatures(sources: Sequence[Source], *, private: bool = False) -> list[Sign
     """The signatures of objects, asked for concurrently; (None, None) if one does not exist or cannot be asked for."""
 
     def ask(source: Source) -> Signature:
+        """Ask for the signature of one object."""
         if source.signature is not None:
             return source.signature
         with suppress(OSError):
