@@ -32,7 +32,7 @@ def start(*arguments: str, before: Sequence[str] = (), script: str = QUICK) -> I
     program = f"{script}\nfrom dinoclassify.__main__ import main\nmain()"
     watch = ["predict", "--watch", "inbox", "-m", "builtin", "-j", "1", *arguments]
     command = [*before, sys.executable, "-c", program, *watch]
-    start = Program if not before else subprocess.Popen
+    start = subprocess.Popen if before else Program  # which heeds hang-ups of itself
     with start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_hang_ups) as process:
         try:
             yield process

@@ -31,10 +31,14 @@ _one_at_a_time = threading.Lock()
 class Program(subprocess.Popen[AnyStr]):
     """`subprocess.Popen` for a command that begins with `sys.executable` and ``-m MODULE`` or ``-c SCRIPT``.
 
-    It is not for commands that test what a start imports, nor for variables that Python or torch reads at its start.
+    It is not for commands that test what a start imports, nor for variables that Python or torch reads at its start. A
+    ``preexec_fn`` is not called.
     """
 
     def _execute_child(self, command: Sequence[str], *others: Any) -> None:  # of CPython 3.11 to 3.14
+        if sys.platform != "linux":  # where orphans go to process 1
+            super()._execute_child(command, *others)
+            return
         (_, _, _, _, cwd, environment, _, _, _, *ends) = others
         stdin, _, _, stdout, _, stderr = ends[:6]
         request = {
