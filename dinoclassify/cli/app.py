@@ -20,6 +20,7 @@ from dinoclassify.cli.commands.bench import bench
 from dinoclassify.cli.commands.doctor import doctor
 from dinoclassify.cli.commands.embed import embed
 from dinoclassify.cli.commands.evaluate import evaluate
+from dinoclassify.cli.commands.guide import guide
 from dinoclassify.cli.commands.merge import merge
 from dinoclassify.cli.commands.models import models
 from dinoclassify.cli.commands.predict import predict
@@ -37,10 +38,10 @@ from dinoclassify.version import __version__
 log = logging.getLogger("dinoclassify")
 
 _EPILOG = (
-    "Exit codes: 0 no row failed, or no more than --max-failures allows, 1 internal error, or a problem that doctor "
-    "has found, 2 wrong usage, 3 some rows failed, 4 no inputs found, or one is missing, 5 the model could not be "
-    "loaded, 6 the output could not be written, 7 stopped to protect the output, 11 another run is writing the output, "
-    "130/143 stopped by SIGINT/SIGTERM."
+    "Exit codes: 0 success, 1 internal error or a problem that doctor found, 2 wrong usage, 3 some rows failed, "
+    "4 an input is missing, 5 the model cannot be loaded, 6 the output cannot be written, 7 stopped to protect the "
+    "output, 11 another run writes the output, 130 and 143 stopped by SIGINT and SIGTERM. "
+    "More: dinoclassify guide failures"
 )
 
 _NO_MEMORY_IN_WORDS = ("bad_alloc", "t allocate memory", "could not create a primitive")  # the last is oneDNN's
@@ -52,7 +53,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
-for command in (predict, merge, embed, train, evaluate, sort, tag, report, bench, models, doctor):
+for command in (predict, merge, embed, train, evaluate, sort, tag, report, bench, models, doctor, guide):
     app.command(cls=Command)(command)
 
 
@@ -69,7 +70,13 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Label folders of images with DINOv2, or any transformers image classifier."""
+    """Label folders of images with DINOv2, or any transformers image classifier.
+
+    Examples:
+      dinoclassify predict photos/ -o labels.csv      # one row for each image
+      dinoclassify sort labels.csv --into sorted/     # one folder for each label
+      dinoclassify guide resume                       # the manual, by topic
+    """
     if context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)
         raise typer.Exit(2)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
+from dinoclassify.cli.completion import complete_groups, complete_model, complete_topic
 from dinoclassify.discovery import filters
 from dinoclassify.results.sidecars import formats
 from dinoclassify.types.compute import RequestedPrecision, RuntimeName
@@ -17,17 +18,22 @@ DASH = "-"  # stdout as the output
 MOST = 100_000  # images in a batch, processes, labels in a row, thumbnails
 
 # The epilog says once that an environment variable can set each option.
-_input = partial(typer.Option, show_envvar=False, rich_help_panel="Input")
+_input = partial(typer.Option, show_envvar=False, rich_help_panel="Inputs")
 _model = partial(typer.Option, show_envvar=False, rich_help_panel="Model")
-_prediction = partial(typer.Option, show_envvar=False, rich_help_panel="Prediction")
+_labels = partial(typer.Option, show_envvar=False, rich_help_panel="Labels")
 _output = partial(typer.Option, show_envvar=False, rich_help_panel="Output")
 _run = partial(typer.Option, show_envvar=False, rich_help_panel="Run")
 
 
 def _format_option(formats: Sequence[FileFormat]) -> Any:
     names = [each.name for each in formats]
-    help_text = f"By default from the suffix of FILE; {names[0]} for stdout."
-    return _output("--format", "-f", metavar="|".join(names), help=help_text)
+    help_text = f"{', '.join(names)}. By default what the suffix of FILE says, and {names[0]} for stdout."
+    return _output("--format", "-f", metavar="FORMAT", help=help_text, autocompletion=lambda: names)
+
+
+def _choices(values: Any) -> str:
+    """``Literal["a", "b"]`` -> ``a|b``."""
+    return "|".join(get_args(values))
 
 
 def _number_or_auto(text: str) -> int | None:
@@ -74,226 +80,278 @@ _ROW_LIMIT: dict[str, Any] = {"parser": _row_limit, "metavar": "N|P%"}
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="PATHS", help="Images, folders, archives, URLs, quoted globs, or - for a list of these on stdin."
-    ),
+    typer.Argument(metavar="PATHS", help="Images, folders, archives, URLs or quoted globs; - reads a list from stdin."),
 ]
 FilesFrom = Annotated[
-    str | None, _input(metavar="FILE", help="Read paths from a list, or from a .csv or .parquet table.")
+    str | None,
+    _input(metavar="FILE", help="Read paths from a list, one on each line, or from a .csv or .parquet table."),
 ]
 Column = Annotated[
     str | None,
-    _input(metavar="NAME", help="The column with the paths in that table; or with the images in tables in PATHS."),
+    _input(
+        metavar="NAME", help="Column of that table with the paths. Without a table: column of PATHS with the images."
+    ),
 ]
 LabelledFolder = Annotated[
     str | None,
     typer.Argument(
         metavar="LABELLED_DIR",
-        help="A folder with one folder for each class; or the base of relative paths in --labels-from.",
+        help="A folder with one folder for each class. With --labels-from: where relative paths start.",
     ),
 ]
 LabelsFrom = Annotated[
-    str | None, _input(metavar="TABLE", help="A .csv or .parquet table with an image and its label in each row.")
+    str | None, _input(metavar="TABLE", help="Read images and their labels from a .csv or .parquet table.")
 ]
 LabelColumn = Annotated[
-    str | None, _input(metavar="NAME", help="The column with the labels in that table; by default label.")
+    str | None, _input(metavar="NAME", help="Column of that table with the labels; by default label.")
 ]
 MultiLabel = Annotated[bool, _input("--multi-label", help="An image may have several labels, separated by ;, or none.")]
 Null = Annotated[bool, _input("--null", "-0", help="Lists are NUL-separated, as find -print0 writes them.")]
 ListInputs = Annotated[
     bool,
-    _input("--list", envvar="DINOCLASSIFY_LIST", help="Print the inputs, NUL-separated with -0, and label nothing."),
+    _input(
+        "--list",
+        envvar="DINOCLASSIFY_LIST",
+        help="Print the paths that a run would take, NUL-separated with -0. Label nothing.",
+    ),
 ]
 Include = Annotated[
-    list[str] | None, _input(metavar="PATTERN", help="Take only what matches this gitignore pattern; repeatable.")
+    list[str] | None, _input(metavar="PATTERN", help="Take only paths that match this gitignore pattern. Repeatable.")
 ]
 Exclude = Annotated[
-    list[str] | None, _input(metavar="PATTERN", help="Leave out what matches this gitignore pattern; repeatable.")
+    list[str] | None, _input(metavar="PATTERN", help="Leave out paths that match this gitignore pattern. Repeatable.")
 ]
-Hidden = Annotated[bool, _input("--hidden", help="Also take entries whose name starts with a dot.")]
-Follow = Annotated[bool, _input("--follow", help="Walk into symbolic links to folders.")]
+Hidden = Annotated[bool, _input("--hidden", help="Also take files and folders whose name starts with a dot.")]
+Follow = Annotated[bool, _input("--follow", help="Follow symbolic links to folders.")]
 MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse images with more pixels.")]
-Timeout = Annotated[float, _input(min=0.1, metavar="SECONDS", help="Fail an image that takes longer.")]
+Timeout = Annotated[
+    float, _input(min=0.1, metavar="SECONDS", help="Give up an image that takes longer to read and decode.")
+]
 PrivateUrls = Annotated[
     bool, _input("--allow-private-urls", help="Also read web addresses in private networks and on this machine.")
 ]
 Shard = Annotated[
     filters.Shard | None,
-    _input(parser=_shard, metavar="I/N", help="Take the I-th of N parts, chosen by a hash of the path."),
+    _input(parser=_shard, metavar="I/N", help="Take the I-th of N parts. A hash of the path chooses the part."),
 ]
-Limit = Annotated[int | None, _input(min=1, metavar="N", help="Take the first N inputs.")]
+Limit = Annotated[int | None, _input(min=1, metavar="N", help="Take only the first N inputs.")]
 
+_MODEL: dict[str, Any] = {"metavar": "NAME|./DIR", "autocompletion": complete_model}
 Model = Annotated[
-    str, _model("--model", "-m", metavar="NAME|./DIR", help="A name that `models` lists, a hub id or a folder.")
+    str, _model("--model", "-m", **_MODEL, help="A name that `dinoclassify models` lists, a Hub id, or a folder.")
 ]
-Revision = Annotated[str | None, _model(metavar="REV", help="A commit, tag or branch of a hub model.")]
-Offline = Annotated[bool, _model("--offline", help="Never ask the network.")]
-Device = Annotated[str, _model(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
-PrecisionName = Annotated[RequestedPrecision, _model(help="The model's arithmetic.")]
-Runtime = Annotated[RuntimeName, _model(help="What runs the model.")]
-Compile = Annotated[bool, _model("--compile", help="Compile the model with torch first: minutes, for long runs.")]
-BatchSize = Annotated[int | None, _model(parser=_number_or_auto, metavar="auto|N", help="Images in one forward pass.")]
+Revision = Annotated[
+    str | None, _model(metavar="COMMIT|TAG|BRANCH", help="Which revision of a Hub model; by default the newest.")
+]
+Offline = Annotated[bool, _model("--offline", help="Do not use the network to find the model.")]
+Device = Annotated[str, _model(metavar="auto|cpu|cuda|cuda:N|mps", help="Where the model runs; cuda uses all GPUs.")]
+PrecisionName = Annotated[
+    RequestedPrecision, _model(metavar=_choices(RequestedPrecision), help="Number format the model computes in.")
+]
+Runtime = Annotated[RuntimeName, _model(metavar=_choices(RuntimeName), help="Library that runs the model.")]
+Compile = Annotated[
+    bool, _model("--compile", help="Compile the model with torch first. Takes minutes; pays in long runs on a GPU.")
+]
+BatchSize = Annotated[
+    int | None, _model(parser=_number_or_auto, metavar="auto|N", help="Images in one forward pass; by default auto.")
+]
 Workers = Annotated[
-    int | None, _model("--workers", "-j", parser=_number_or_auto, metavar="auto|N", help="Processes that decode.")
+    int | None,
+    _model("--workers", "-j", parser=_number_or_auto, metavar="auto|N", help="Processes that decode; by default auto."),
 ]
-Exact = Annotated[bool, _model("--exact", help='Decode and resize exactly as transformers with backend="pil" does.')]
+Exact = Annotated[bool, _model("--exact", help="Make the pixels that transformers makes. Slower for large JPEGs.")]
 
-_top_k = partial(_prediction, "--top-k", "-k", min=1, max=MOST, metavar="N")
-_score = partial(_prediction, parser=_share, metavar="P")
-TopK = Annotated[int, _top_k(help="Labels in each row.")]
-MostLabels = Annotated[int, _top_k(help="At most this many labels of an image.")]
-Threshold = Annotated[float, _score(help="A row whose best score is lower is marked uncertain.")]
-MinScore = Annotated[float, _score(help="Count rows with a lower score as uncertain.")]
-LeastScore = Annotated[float, _score(help="Leave out labels with a lower score.")]
+_top_k = partial(_labels, "--top-k", "-k", min=1, max=MOST, metavar="N")
+_score = partial(_labels, parser=_share, show_default=False)
+TopK = Annotated[int, _top_k(help="Number of labels in each row, most probable first.")]
+MostLabels = Annotated[int, _top_k(help="Write at most this many labels of an image. The rows must have as many.")]
+Threshold = Annotated[
+    float, _score(metavar="SCORE", help="Mark a row as uncertain if its best score is lower: 0.4 or 40%.")
+]
+MinScore = Annotated[float, _score(metavar="SCORE", help="Treat rows with a lower score as uncertain: 0.4 or 40%.")]
+LeastScore = Annotated[float, _score(metavar="SCORE", help="Leave out labels with a lower score: 0.4 or 40%.")]
 TargetPrecision = Annotated[
-    float | None, _score(help="Suggest the --threshold from which on this share of the labels is right.")
+    float | None,
+    _score(metavar="P|P%", help="Suggest the --threshold at which this share of the labels is right: 0.99 or 99%."),
 ]
-Normalize = Annotated[bool, _prediction("--normalize", help="Scale the features of each image to length 1.")]
-Dtype = Annotated[Literal["fp32", "fp16"], _prediction(help="Number format of the features.")]
 Labels = Annotated[
-    str | None, _prediction(metavar="FILE", help="Other names for the classes: one a line, or .csv, or .json.")
+    str | None, _labels(metavar="FILE", help="Rename the classes: one name on each line, or a .csv or .json file.")
 ]
-
-ClassWeight = Annotated[
-    Literal["balanced", "none"], _prediction(help="balanced: all classes count the same; none: all images do.")
-]
-Seed = Annotated[
-    int, _prediction(min=0, max=2**32 - 1, metavar="N", help="Random seed for the cross-validation folds.")
-]
-ModelFolder = Annotated[str, _output("--output", "-o", metavar="DIR", help="Write the model to this folder.")]
-Force = Annotated[bool, _output("--force", help="Replace an existing model.")]
-Predictions = Annotated[
-    str | None, _input(metavar="FILE", help="Take the rows of this file, which predict wrote; no model is run.")
-]
-AsCsv = Annotated[bool, _output("--csv", help="Print the figures of each class as CSV.")]
-Plots = Annotated[
-    str | None, _output(metavar="DIR", help="Draw the confusion matrix, reliability and thresholds into this folder.")
-]
-PlotFormat = Annotated[Literal["png", "svg"], _output(help="File format of the plots.")]
-OutputFile = Annotated[
-    str, _output("--output", "-o", metavar="FILE|-", help="Write to this file, complete or not at all; - is stdout.")
-]
-_ROWS_TO = "Write to this file, or in parts to this folder, complete or not at all; - is stdout."
-RowsTo = Annotated[str, _output("--output", "-o", metavar="FILE|DIR/|-", help=_ROWS_TO)]
-Format = Annotated[str | None, _format_option(FORMATS)]
-
-Fresh = Annotated[bool, _output("--fresh", help="Start over: discard the rows of an interrupted run.")]
-Resume = Annotated[
-    bool, _output("--resume", help="Go on with FILE: only images that are new, changed or not done yet.")
-]
-RetryFailed = Annotated[bool, _output("--retry-failed", help="With --resume: also redo the rows that failed.")]
-Prune = Annotated[bool, _output("--prune", help="With --resume: drop the rows of files that are certainly gone.")]
-MaxPrune = Annotated[
-    RowLimit | None, _output(**_ROW_LIMIT, help="With --prune: drop at most this many rows; by default half of them.")
-]
-ErrorsTo = Annotated[
-    str | None, _output(metavar="FILE", help="Write the paths of failed rows, as a list for --files-from.")
-]
-FeatureFormat = Annotated[str | None, _format_option(FEATURE_FORMATS)]
-ExcelSafe = Annotated[bool, _output("--excel-safe", help="CSV in which a spreadsheet finds no formulas.")]
-
+_GROUPS: dict[str, Any] = {"metavar": "FILE|everyday", "autocompletion": complete_groups}
 Groups = Annotated[
     str | None,
-    _prediction(
-        metavar="FILE|everyday", help="Fold the classes into groups: a .csv of class and group, or `everyday`."
-    ),
-]
-Results = Annotated[
-    str | None, typer.Argument(metavar="RESULTS", help="A file that `predict` wrote, or - for its rows on stdin.")
+    _labels(**_GROUPS, help="Add up classes in groups: `everyday` (dog, food, vehicle ...), or your own .csv file."),
 ]
 Only = Annotated[
     list[str] | None,
-    _prediction(metavar="LABEL|GROUP", help="Take only rows of this label or group, whatever the case; repeatable."),
+    _labels(metavar="LABEL|GROUP", help="Take only rows with this label or group, in any case. Repeatable."),
 ]
-Into = Annotated[str | None, _output(metavar="DIR", help="The folder for the folders of the labels.")]
-Mode = Annotated[Literal["copy", "move", "symlink", "hardlink"], _output(help="What to do with the images.")]
+
+_training = partial(typer.Option, show_envvar=False, rich_help_panel="Training")
+ClassWeight = Annotated[
+    Literal["balanced", "none"],
+    _training(metavar="balanced|none", help="balanced: each class counts the same. none: each image does."),
+]
+Seed = Annotated[int, _training(min=0, max=2**32 - 1, metavar="N", help="Random seed for the cross-validation folds.")]
+ModelFolder = Annotated[str, _output("--output", "-o", metavar="DIR", help="Write the model to this folder.")]
+Force = Annotated[bool, _output("--force", help="Replace a model that is there.")]
+Predictions = Annotated[
+    str | None, _input(metavar="FILE", help="Judge the rows of this file, which `predict` wrote. No model runs.")
+]
+AsCsv = Annotated[bool, _output("--csv", help="Print the figures of each class as CSV.")]
+Plots = Annotated[
+    str | None, _output(metavar="DIR", help="Draw the confusion matrix, the calibration and the thresholds into DIR.")
+]
+PlotFormat = Annotated[Literal["png", "svg"], _output(metavar="png|svg", help="File format of the plots.")]
+OutputFile = Annotated[
+    str, _output("--output", "-o", metavar="FILE|-", help="Write to this file or object; - is stdout.")
+]
+RowsTo = Annotated[
+    str,
+    _output(
+        "--output", "-o", metavar="FILE|DIR/|-", help="Write to this file, or in parts to this folder; - is stdout."
+    ),
+]
+Format = Annotated[str | None, _format_option(FORMATS)]
+FeatureFormat = Annotated[str | None, _format_option(FEATURE_FORMATS)]
+Normalize = Annotated[bool, _output("--normalize", help="Scale the features of each image to length 1.")]
+Dtype = Annotated[Literal["fp32", "fp16"], _output(metavar="fp32|fp16", help="Number format of the features.")]
+
+Fresh = Annotated[bool, _output("--fresh", help="Start over: discard the rows of an interrupted run.")]
+Resume = Annotated[
+    bool, _output("--resume", help="Continue FILE: label only images that are new, changed or not done yet.")
+]
+RetryFailed = Annotated[bool, _output("--retry-failed", help="With --resume: also try the failed rows again.")]
+Prune = Annotated[bool, _output("--prune", help="With --resume: drop the rows of images that are certainly gone.")]
+MaxPrune = Annotated[
+    RowLimit | None,
+    _output(**_ROW_LIMIT, help="With --prune: stop instead if more rows would go; by default half of them."),
+]
+ErrorsTo = Annotated[
+    str | None, _output(metavar="FILE", help="Write the paths of failed rows to a list that --files-from reads.")
+]
+ExcelSafe = Annotated[bool, _output("--excel-safe", help="Write CSV in which a spreadsheet finds no formulas.")]
+AsJson = Annotated[bool, _output("--json", help="Print JSON.")]
+
+Results = Annotated[
+    str | None, typer.Argument(metavar="RESULTS", help="A file that `predict` wrote; - reads its rows from stdin.")
+]
+Into = Annotated[str | None, _output(metavar="DIR", help="Make the folders of the labels in this folder.")]
+Mode = Annotated[
+    Literal["copy", "move", "symlink", "hardlink"],
+    _output(metavar="copy|move|symlink|hardlink", help="What to do with each image."),
+]
 Layout = Annotated[
     str | None,
     _output(
         metavar="TEMPLATE",
-        help="Where in DIR an image goes, by default {label}/{name}, or {group}/{name} with --groups; also {score} "
-        "{status} {rank} {stem} {suffix} {parent}.",
+        help="Where in DIR an image goes; by default {label}/{name}, with --groups {group}/{name}. Other fields: "
+        "{score} {status} {rank} {stem} {suffix} {parent}.",
     ),
 ]
 WithCompanions = Annotated[
-    bool,
-    _output(
-        "--with-companions",
-        help="Move or copy the RAW, the sidecars and other files of the same name along with their image.",
-    ),
+    bool, _output("--with-companions", help="Take RAW files, sidecars and others of the same name along.")
 ]
 UncertainTo = Annotated[
-    str | None, _output(metavar="NAME", help="Put uncertain images into this folder of DIR; else they are left alone.")
+    str | None, _output(metavar="NAME", help="Put uncertain images into DIR/NAME. Without it they stay.")
 ]
-FailedTo = Annotated[
-    str | None, _output(metavar="NAME", help="Put failed images into this folder of DIR; else they are left alone.")
-]
-DryRun = Annotated[bool, _run("--dry-run", "-n", help="Print what would be done, and do nothing.")]
-ResumeSort = Annotated[bool, _run("--resume", help="Go on with a run that was stopped or killed.")]
+FailedTo = Annotated[str | None, _output(metavar="NAME", help="Put failed images into DIR/NAME. Without it they stay.")]
+DryRun = Annotated[bool, _run("--dry-run", "-n", help="Print what a run would do. Do nothing.")]
+ResumeSort = Annotated[bool, _run("--resume", help="Continue a run that was stopped or killed.")]
 Undo = Annotated[
-    str | None, _run(metavar="JOURNAL", help="Take back what is written in DIR/undo-journal.jsonl; no RESULTS.")
+    str | None, _run(metavar="DIR|JOURNAL", help="Take back what the journal of this folder lists. Needs no RESULTS.")
 ]
 UndoTo = Annotated[
     str | None,
-    _run("--to", metavar="ROOT", help="With --undo: put images back only below this folder; for journals of others."),
+    _run("--to", metavar="ROOT", help="With --undo: put images back only below ROOT. For a journal that is not yours."),
 ]
 
-SidecarFormat = Annotated[formats.SidecarFormat, _output("--format", "-f", help="File format of the sidecars.")]
-Naming = Annotated[Literal["full", "stem"], _output(help="full: x.jpg has x.jpg.xmp; stem: it has x.xmp.")]
+SidecarFormat = Annotated[
+    formats.SidecarFormat,
+    _output("--format", "-f", metavar=_choices(formats.SidecarFormat), help="Format of the sidecars."),
+]
+Naming = Annotated[
+    Literal["full", "stem"], _output(metavar="full|stem", help="full: x.jpg gets x.jpg.xmp. stem: it gets x.xmp.")
+]
 SidecarsInto = Annotated[
-    str | None, _output(metavar="DIR", help="Write sidecars below this folder, rather than beside the images.")
+    str | None, _output(metavar="DIR", help="Write the sidecars below DIR, not beside the images.")
 ]
 Prefix = Annotated[
-    str, _output(metavar="WORD", help="The root of our labels in the tree of keywords: dino has dino|tench.")
+    str, _output(metavar="WORD", help="Root of our keywords in the keyword tree: dino gives dino|tench.")
 ]
-Remove = Annotated[bool, _run("--remove", help="Take our labels out of the sidecars of these images.")]
+Remove = Annotated[bool, _run("--remove", help="Take our keywords out of the sidecars of these images.")]
 
 Parts = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PARTS", help="Files that `predict` wrote, folders of such, or quoted globs."),
+    typer.Argument(metavar="PARTS", help="Files that `predict` wrote, folders of them, or quoted globs."),
 ]
 AllowGaps = Annotated[
-    bool, _input("--allow-gaps", help="Merge these parts even if others are missing, or have seen other inputs.")
+    bool, _input("--allow-gaps", help="Merge even if parts are missing, or have seen different inputs.")
 ]
 AllowDuplicates = Annotated[
-    bool, _input("--allow-duplicates", help="Several parts may have rows of one path: those of the last part count.")
+    bool, _input("--allow-duplicates", help="Merge even if parts share a path. The row of the last part counts.")
 ]
 
-Page = Annotated[str, _output("--output", "-o", metavar="FILE", help="Write the page to this file.")]
+Page = Annotated[str, _output("--output", "-o", metavar="FILE|-", help="Write the page to this file; - is stdout.")]
 Thumbnails = Annotated[
-    int, _output(min=0, max=MOST, metavar="N", help="Embed the N most certain images of each label.")
+    int, _output(min=0, max=MOST, metavar="N", help="Thumbnails of each label, most certain images first. 0: none.")
 ]
-Link = Annotated[bool, _output("--link", help="Show all other images, too, from their own files.")]
+Link = Annotated[bool, _output("--link", help="Show the other images too, from their own files.")]
+
+BenchPaths = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PATHS", help="Images, folders or quoted globs. Without it: images made for the test."),
+]
+BenchLimit = Annotated[int, _input(min=1, metavar="N", help="Number of images.")]
+Megapixels = Annotated[float, _input(min=0.01, max=100, metavar="MP", help="Size of the images made for the test.")]
+Rounds = Annotated[int, _run(min=1, max=100, metavar="N", help="How often each contestant runs.")]
+RandomWeights = Annotated[
+    bool, _model("--random-weights", help="Use the model's architecture with random weights: as fast, no download.")
+]
+
+CheckedModel = Annotated[
+    str | None, _model("--model", "-m", **_MODEL, help="Check whether this model is on this machine.")
+]
+CheckedOutput = Annotated[
+    str | None,
+    _output(
+        "--output", "-o", metavar="FILE|DIR", help="Check whether this can be written; by default the working folder."
+    ),
+]
+
+Topic = Annotated[
+    str | None,
+    typer.Argument(metavar="TOPIC", help="A page of the guide. Without it: the list.", autocompletion=complete_topic),
+]
+Search = Annotated[str | None, _run(metavar="WORD", help="Print each sentence that has WORD, in any case.")]
 
 Watch = Annotated[bool, _run("--watch", help="Keep running, and label images that arrive in the folders.")]
 StatusFile = Annotated[
-    str | None, _run("--status", metavar="FILE", help="With --watch: keep a JSON file with its state, for monitoring.")
+    str | None, _run("--status", metavar="FILE", help="With --watch: keep its state in a JSON file, for monitoring.")
 ]
 
-Engine = Annotated[Literal["local", "ray"], _run(help="local: this machine; ray: all machines of a Ray cluster.")]
+Engine = Annotated[
+    Literal["local", "ray"], _run(metavar="local|ray", help="local: this machine. ray: all machines of a Ray cluster.")
+]
 RayAddress = Annotated[
     str | None,
-    _run(metavar="ADDRESS", help="Address of the cluster: auto or HOST:PORT; by default one is started here."),
+    _run(metavar="auto|HOST:PORT", help="With ray: the cluster. By default RAY_ADDRESS, or a new one on this machine."),
 ]
 Gpus = Annotated[
     float | None,
     _run(
-        "--gpus-per-replica",
-        min=0,
-        metavar="N",
-        help="With ray: GPUs for each copy of the model; 0.5 puts two copies on one GPU.",
+        "--gpus-per-replica", min=0, metavar="N", help="With ray: GPUs for each copy of the model. 0.5: two share one."
     ),
 ]
 
-Wait = Annotated[bool, _run("--wait", help="Wait for another run that writes the same, rather than exit with 11.")]
+Wait = Annotated[bool, _run("--wait", help="Wait while another run writes the same output, instead of exit code 11.")]
 MaxFailures = Annotated[
-    RowLimit | None, _run(**_ROW_LIMIT, help="Stop when more rows of FILE fail, and leave it as it was: exit code 7.")
+    RowLimit | None, _run(**_ROW_LIMIT, help="Stop with exit code 7 if more rows fail. FILE stays as it was.")
 ]
 Strict = Annotated[bool, _run("--strict", help="Stop at the first row that fails: --max-failures 0.")]
 Progress = Annotated[
     bool | None, _run("--progress/--no-progress", help="Show a progress bar; by default if stderr is a terminal.")
 ]
-Quiet = Annotated[bool, _run("--quiet", "-q", help="No summary, no warnings.")]
-Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used and done, and where the time went.")]
+Quiet = Annotated[bool, _run("--quiet", "-q", help="Print no summary and no warnings.")]
+Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used, where the time went, and what would help.")]
 Debug = Annotated[bool, _run("--debug", help="Show tracebacks.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_envvar=False)]

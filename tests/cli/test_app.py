@@ -23,7 +23,21 @@ IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}  # each is a line of stderr
 
 @pytest.mark.parametrize(
     "command",
-    ["", "predict", "merge", "embed", "train", "evaluate", "sort", "tag", "report", "bench", "models", "doctor"],
+    [
+        "",
+        "predict",
+        "merge",
+        "embed",
+        "train",
+        "evaluate",
+        "sort",
+        "tag",
+        "report",
+        "bench",
+        "models",
+        "doctor",
+        "guide",
+    ],
 )
 def test_help_is_the_golden_text_and_imports_nothing_heavy(
     command: str, cli: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

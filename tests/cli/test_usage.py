@@ -41,7 +41,7 @@ MISTAKES = [
     ),
     ("predict photos -m builtin --device cpuu", "--device cpuu (did you mean cpu?): choose auto, cpu, "),
     ("predikt photos", "there is no command predikt (did you mean predict?): choose predict, merge, "),
-    ("predikt photos", "bench, models, doctor. See: dinoclassify --help\n"),
+    ("predikt photos", "bench, models, doctor, guide. See: dinoclassify --help\n"),
     ("--verison", "there is no option --verison (did you mean --version?). See: dinoclassify --help\n"),
     (
         "--top-k 3 predict photos",

@@ -4,9 +4,6 @@ import os
 import tempfile
 from dataclasses import asdict
 from itertools import islice
-from typing import Annotated
-
-import typer
 
 from dinoclassify.cli import options
 from dinoclassify.cli.option_groups import Messages
@@ -15,37 +12,29 @@ from dinoclassify.discovery.discover import discover
 from dinoclassify.errors import NoInputsError
 from dinoclassify.models.names import DEFAULT
 
-Images = Annotated[
-    list[str] | None, typer.Argument(metavar="PATHS", help="Images, folders or globs; by default synthetic images.")
-]
-Limit = Annotated[int, typer.Option(min=1, metavar="N", help="Number of images.", show_envvar=False)]
-Megapixels = Annotated[
-    float, typer.Option(min=0.01, max=100, metavar="M", help="Size of the synthetic images.", show_envvar=False)
-]
-Rounds = Annotated[int, typer.Option(min=1, max=100, metavar="N", help="How often to run each.", show_envvar=False)]
-RandomWeights = Annotated[
-    bool, typer.Option("--random-weights", help="Use random weights: no download.", show_envvar=False)
-]
-
 
 def bench(
-    paths: Images = None,
-    limit: Limit = 64,
-    megapixels: Megapixels = 0.2,
-    rounds: Rounds = 3,
+    paths: options.BenchPaths = None,
+    limit: options.BenchLimit = 64,
+    megapixels: options.Megapixels = 0.2,
     model: options.Model = DEFAULT,
-    random_weights: RandomWeights = False,
+    random_weights: options.RandomWeights = False,
     offline: options.Offline = False,
     device: options.Device = "auto",
     workers: options.Workers = None,
     as_json: options.AsJson = False,
+    rounds: options.Rounds = 3,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure the speed, side by side.
+    """Measure the speed on this machine, and say what limits it.
 
-    Runs dinoclassify in each runtime and precision of this machine, the transformers pipeline, and what limits them,
-    in turn on the same images with the same weights, and says which stage is the bottleneck. Takes minutes.
+    Runs dinoclassify in each runtime and precision, the transformers pipeline, and what limits them, in turn on the
+    same images. Takes minutes.
+
+    Examples:
+      dinoclassify bench photos/ --limit 164
+      dinoclassify bench --random-weights --json
     """
     set_up_log(Messages(quiet=quiet, verbose=not quiet, debug=debug))
     from dinoclassify.diagnostics.bench import measure

@@ -3,9 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from dinoclassify.cli import options
 from dinoclassify.cli.terminal import print_table, say, writing_to_stdout
@@ -14,26 +12,18 @@ from dinoclassify.messages import printable
 if TYPE_CHECKING:
     from dinoclassify.diagnostics.finding import Finding
 
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model", "-m", metavar="NAME|./DIR", help="Check whether this model is on this machine.", show_envvar=False
-    ),
-]
-Output = Annotated[
-    str | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE|DIR", help="Check whether this can be written; by default the working folder.",
-        show_envvar=False,
-    ),
-]  # fmt: skip
 
+def doctor(
+    model: options.CheckedModel = None, output: options.CheckedOutput = None, as_json: options.AsJson = False
+) -> int:
+    """Check whether a run can start here, and what would make it better.
 
-def doctor(model: Model = None, output: Output = None, as_json: options.AsJson = False) -> int:
-    """Show what this machine has and lacks.
+    Shows versions, devices, decoders, models, places to write to and limits. Each has a verdict, and what is
+    missing a cure. Exit code 0: a run can start. 1: a problem prevents it.
 
-    Versions, devices, decoders, the model, places to write to and limits, each with a verdict, and with the cure for
-    what is missing. Exit code 0: a run can start; 1: a problem prevents it.
+    Examples:
+      dinoclassify doctor
+      dinoclassify doctor -m small -o /data/labels.csv
     """
     from dinoclassify.diagnostics.doctor import examine
 

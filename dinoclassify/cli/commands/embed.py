@@ -32,10 +32,14 @@ def embed(
     output_options: option_groups.OutputOptions,
     messages: option_groups.Messages,
 ) -> int:
-    """Write the features of images.
+    """Write the features of images: numbers for search, clustering or your own models.
 
-    Features are the input of the classifier's head: for DINOv2 the class token and the mean of the patch tokens. A
-    backbone without a head has them, too. Writes one row for each input, in order, as `predict` does.
+    Features are what the head of the classifier reads. For DINOv2 they are the class token and the mean of the
+    patch tokens. Models without a head work too. Writes one row for each image, in order, as `predict` does.
+
+    Examples:
+      dinoclassify embed photos/ -o features.parquet
+      dinoclassify embed photos/ -o features.npy --normalize --dtype fp16
     """
     set_up_log(messages)
     file = None if output in (DASH, "") else output

@@ -42,11 +42,15 @@ def evaluate(
     plot_format: options.PlotFormat = "png",
     messages: Messages,
 ) -> int:
-    """Measure how good a model is.
+    """Measure how good a model, or a file of rows, is.
 
-    Labels images whose class is known, or takes the rows that `predict` wrote, and prints accuracy, calibration, each
-    class, confusions and the worst mistakes. A class is named as in the model, by its index or, for ImageNet, by its
-    WordNet id (n01440764); with --groups, also by its group.
+    Compares labels with the known classes of images. Prints accuracy, calibration, figures of each class,
+    confusions and the worst mistakes. A class may be written as the model names it, as its index or, for ImageNet,
+    as its WordNet id.
+
+    Examples:
+      dinoclassify evaluate labelled/ -m ./my-model
+      dinoclassify evaluate --labels-from truth.csv --predictions labels.csv
     """
     set_up_log(messages)
     if as_json and as_csv:

@@ -33,11 +33,15 @@ def merge(
     wait: options.Wait = False,
     messages: Messages,
 ) -> int:
-    """Make one file of parts.
+    """Merge the files of several runs into one.
 
-    The files of runs with `--shard 1/N` to `--shard N/N` become what a single run would have written, row by row. All
-    parts must be there, and come from the same model, the same options and the same inputs. Files that are not shards
-    are put one after the other. The exit code is 0 even if rows failed: the runs that wrote them reported it.
+    The files of `--shard 1/N` to `--shard N/N` become the file that one run would have written. All parts must be
+    there, and have the same model, options and inputs. Files that are not shards are joined in the given order. The
+    exit code is 0 even if rows failed: the runs that wrote them reported it.
+
+    Examples:
+      dinoclassify merge part-*.csv -o labels.csv
+      dinoclassify merge labels/ -o labels.csv
     """
     set_up_log(messages)
     file = None if output in (DASH, "") else output

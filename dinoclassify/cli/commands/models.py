@@ -5,9 +5,10 @@ from dinoclassify.cli.terminal import print_table
 
 
 def models(as_json: options.AsJson = False) -> None:
-    """List the named models.
+    """List the models with short names.
 
-    Shows the accuracy on ImageNet-1k that their authors report, and the folder of each model on this machine.
+    Shows the accuracy on ImageNet-1k that their authors report, and the folder of each model on this machine. Any
+    other image classifier works by its Hub id or folder.
     """
     from dinoclassify.models.hub import cached_snapshot
     from dinoclassify.models.names import BUILTIN, KNOWN, find_flaw, is_builtin_installed

@@ -55,8 +55,13 @@ def predict(
 ) -> int:
     """Label images.
 
-    Writes one row for each input, in order, whatever happens to it: an image that cannot be read or decoded
-    is a row with status `failed` and the reason.
+    Writes one row for each image, in order. An image that cannot be read or decoded gets a row too: its status is
+    `failed`, and the row says why.
+
+    Examples:
+      dinoclassify predict photos/ -o labels.csv
+      dinoclassify predict photos/ -o labels.csv --resume
+      find photos -name '*.jpg' -print0 | dinoclassify predict -0 -
     """
     set_up_log(messages)
     if list_inputs:

@@ -29,11 +29,13 @@ def report(
     link: options.Link = False,
     messages: Messages,
 ) -> int:
-    """Make a page of results.
+    """Make one HTML page of rows, to look at and to send.
 
-    Writes one HTML file that any browser opens, without a network: counts by label, scores, failures with their
-    reasons, what made the rows, thumbnails of each label, and all images to search and filter. Works with the
-    keyboard alone, on a phone, in light and dark.
+    Any browser opens it, without a network. It shows counts, scores, failures with their reasons, what made the
+    rows, thumbnails of each label, and a list of all images to search and filter.
+
+    Examples:
+      dinoclassify report labels.csv -o report.html
     """
     set_up_log(messages)
     results = require_results(results)

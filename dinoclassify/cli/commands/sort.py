@@ -115,8 +115,13 @@ def sort(
 ) -> int:
     """Put images into one folder for each label.
 
-    Copies, moves or links them. Each step is first written to DIR/undo-journal.jsonl, and --undo takes all steps back.
-    No image replaces another: if two have one name, the second gets digits of its content's SHA-256 behind it.
+    Copies, moves or links them. `--undo` takes everything back: each step is written to DIR/undo-journal.jsonl
+    before it is done. No image replaces another: a second image of the same name gets digits of its SHA-256.
+
+    Examples:
+      dinoclassify sort labels.csv --into sorted/ --dry-run
+      dinoclassify sort labels.csv --into sorted/ --mode move
+      dinoclassify sort --undo sorted/
     """
     set_up_log(messages)
     if undo is not None:

@@ -47,11 +47,14 @@ def tag(
     dry_run: options.DryRun = False,
     messages: Messages,
 ) -> int:
-    """Write the labels into sidecar files beside the images.
+    """Write labels as keywords into sidecar files for photo managers.
 
-    digiKam, darktable and Lightroom read XMP sidecars. An existing sidecar keeps everything that is not ours: other
-    keywords, settings, the way it is written. A second run changes nothing; `--remove` takes our labels out again. The
-    images themselves are never written.
+    digiKam, darktable and Lightroom read XMP sidecars. The images are never written. An existing sidecar keeps all
+    that is not ours. A second run changes nothing, and `--remove` takes our keywords out again.
+
+    Examples:
+      dinoclassify tag labels.csv
+      dinoclassify tag labels.csv -k 3 --min-score 0.2
     """
     set_up_log(messages)
     results = checks.require_results(results)

@@ -44,11 +44,15 @@ def train(
     wait: options.Wait = False,
     messages: Messages,
 ) -> None:
-    """Train a classifier of your own.
+    """Train a classifier for your own classes.
 
-    Embeds labelled images, once, and trains a linear head on their features, on the CPU and in seconds. The result
-    is a folder that `predict --model ./DIR` and transformers take. Prints the accuracy of the head on held-out images,
-    beside that of the nearest class mean and of the nearest neighbours.
+    Embeds the labelled images once, and trains a linear head on their features in seconds. Writes a model folder
+    for `predict -m ./DIR` and for transformers. Prints the accuracy on held-out images, beside two simple
+    baselines.
+
+    Examples:
+      dinoclassify train labelled/ -o my-model/
+      dinoclassify predict new/ -m ./my-model -o labels.csv
     """
     set_up_log(messages)
     from dinoclassify.storage.lock import locked

@@ -1,0 +1,52 @@
+"""`dinoclassify guide`."""
+
+import sys
+
+from dinoclassify import guide as pages
+from dinoclassify.cli import options
+from dinoclassify.cli.terminal import print_lines, print_table, writing_to_stdout
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import nearest
+
+
+def guide(topic: options.Topic = None, search: options.Search = None) -> None:
+    """Show the manual.
+
+    Without TOPIC it lists the topics. A page appears in the pager of the terminal, and as Markdown in a pipe.
+
+    Examples:
+      dinoclassify guide
+      dinoclassify guide resume
+      dinoclassify guide --search systemd
+    """
+    if topic is not None and topic not in pages.TOPICS:
+        raise UsageError(f"the guide has no page {topic}{nearest(topic, pages.TOPICS)}: dinoclassify guide lists them")
+    if search is not None:
+        _print_passages(search, topic)
+    elif topic is None:
+        print_table([{"topic": name, "answers": pages.summary(name)} for name in pages.TOPICS], as_json=False)
+    else:
+        _show(pages.read_page(topic))
+
+
+def _print_passages(word: str, topic: str | None) -> None:
+    """Print the passages of one topic, or of all, that have the word."""
+    passages = [
+        {"topic": name, "heading": heading, "passage": passage}
+        for name, heading, passage in pages.search(word)
+        if topic in (None, name)
+    ]
+    if not passages:
+        raise UsageError(f"the guide does not have the word {word}: dinoclassify guide lists its topics")
+    print_table(passages, as_json=False)
+
+
+@writing_to_stdout()
+def _show(page: str) -> None:
+    """Print a page: for people on a terminal, as Markdown in a pipe."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        from dinoclassify.cli.markdown import show
+
+        show(page)
+    else:
+        print_lines([page.rstrip("\n")])

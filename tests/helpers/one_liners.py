@@ -1,0 +1,39 @@
+"""Lines of shell from the documentation."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PHOTOS
+
+
+def run_line(line: str, folder: Path) -> None:
+    """Run a line of shell in a folder with images, on the built-in model."""
+    for tool in ("jq", "sqlite3"):
+        if tool in line.split() and shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    if not (folder / "photos").exists():
+        shutil.copytree(PHOTOS, folder / "photos", copy_function=shutil.copy)  # with new times
+    if "--files-from labels.parquet" in line:
+        import pandas as pd
+
+        pd.DataFrame({"path": ["photos/coffee.jpg"]}).to_parquet(folder / "labels.parquet")
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DINOCLASSIFY_PREDICT_MODEL": "builtin",
+        "DINOCLASSIFY_PREDICT_EXCLUDE": "*.md",
+    }
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", line],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(text.startswith("dinoclassify: ") for text in done.stderr.splitlines())
