@@ -62,7 +62,7 @@ def _passages(page: str) -> Iterator[tuple[str, str]]:
     for line in [*page.splitlines(), ""]:
         is_text = not is_code and line.strip() and not line.startswith(("#", "|", "```", "- "))
         if paragraph and not is_text:
-            yield from ((heading, sentence) for sentence in _SENTENCE_END.split(paragraph.strip()))
+            yield from ((heading, sentence) for sentence in _SENTENCE_END.split(paragraph.strip("- ")))
             paragraph = ""
         if line.startswith("```"):
             is_code = not is_code
@@ -72,4 +72,4 @@ def _passages(page: str) -> Iterator[tuple[str, str]]:
         elif is_text or line.startswith("- "):
             paragraph += f" {line.strip()}"
         elif line.strip("|- "):
-            yield heading, line
+            yield heading, line if is_code else line.strip("| ")

@@ -19,7 +19,7 @@ def test_a_page_begins_with_its_title_and_a_sentence_that_fits_beside_its_topic(
     assert (empty, after) == ("", "")
     assert summary == guide.summary(topic)
     assert summary.endswith(".")
-    assert len(summary) <= 80
+    assert len(summary) <= 64  # one line of a table on a terminal of 80 columns
 
 
 def test_the_search_finds_words_in_any_case_in_all_kinds_of_passages() -> None:
@@ -59,10 +59,10 @@ ls
         ("First", "First"),
         ("First", "One sentence that goes on."),
         ("First", "Another one: `a.b` too."),
-        ("First", "- an item of two lines"),
-        ("First", "- another"),
-        ("First", "| a | b |"),
-        ("First", "| cell. One | cell |"),
+        ("First", "an item of two lines"),
+        ("First", "another"),
+        ("First", "a | b"),
+        ("First", "cell. One | cell"),
         ("First", "# no heading"),
         ("First", "ls"),
     ]
