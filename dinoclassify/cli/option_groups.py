@@ -43,7 +43,7 @@ class TruthOptions:
 
     folder: options.LabelledFolder = None
     labels_from: options.LabelsFrom = None
-    column: options.Column = None
+    column: options.TruthColumn = None
     label_column: options.LabelColumn = None
     multi_label: options.MultiLabel = False
 

@@ -89,7 +89,8 @@ FilesFrom = Annotated[
 Column = Annotated[
     str | None,
     _input(
-        metavar="NAME", help="Column of that table with the paths. Without a table: column of PATHS with the images."
+        metavar="NAME",
+        help="Column of that table with the paths; by default path. Without it: column of PATHS with the images.",
     ),
 ]
 LabelledFolder = Annotated[
@@ -125,7 +126,7 @@ Hidden = Annotated[bool, _input("--hidden", help="Also take files and folders wh
 Follow = Annotated[bool, _input("--follow", help="Follow symbolic links to folders.")]
 MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse images with more pixels.")]
 Timeout = Annotated[
-    float, _input(min=0.1, metavar="SECONDS", help="Give up an image that takes longer to read and decode.")
+    float, _input(min=0.1, metavar="SECONDS", help="Give up an image that takes longer to read or to decode.")
 ]
 PrivateUrls = Annotated[
     bool, _input("--allow-private-urls", help="Also read web addresses in private networks and on this machine.")
@@ -141,12 +142,19 @@ Model = Annotated[
     str, _model("--model", "-m", **_MODEL, help="A name that `dinoclassify models` lists, a Hub id, or a folder.")
 ]
 Revision = Annotated[
-    str | None, _model(metavar="COMMIT|TAG|BRANCH", help="Which revision of a Hub model; by default the newest.")
+    str | None,
+    _model(metavar="COMMIT|TAG|BRANCH", help="Which revision of a Hub model; by default main, as first downloaded."),
 ]
 Offline = Annotated[bool, _model("--offline", help="Do not use the network to find the model.")]
-Device = Annotated[str, _model(metavar="auto|cpu|cuda|cuda:N|mps", help="Where the model runs; cuda uses all GPUs.")]
+Device = Annotated[
+    str, _model(metavar="auto|cpu|cuda|cuda:N|mps", help="Where the model runs. cuda: on all GPUs; bench takes one.")
+]
 PrecisionName = Annotated[
-    RequestedPrecision, _model(metavar=_choices(RequestedPrecision), help="Number format the model computes in.")
+    RequestedPrecision,
+    _model(
+        metavar=_choices(RequestedPrecision),
+        help="Number format the model computes in. int8: for labels only, on OpenVINO.",
+    ),
 ]
 Runtime = Annotated[RuntimeName, _model(metavar=_choices(RuntimeName), help="Library that runs the model.")]
 Compile = Annotated[
@@ -159,7 +167,9 @@ Workers = Annotated[
     int | None,
     _model("--workers", "-j", parser=_number_or_auto, metavar="auto|N", help="Processes that decode; by default auto."),
 ]
-Exact = Annotated[bool, _model("--exact", help="Make the pixels that transformers makes. Slower for large JPEGs.")]
+Exact = Annotated[
+    bool, _model("--exact", help="Make the pixels that transformers makes on Pillow. Slower for large JPEGs.")
+]
 
 _top_k = partial(_labels, "--top-k", "-k", min=1, max=MOST, metavar="N")
 _score = partial(_labels, parser=_share, show_default=False)
@@ -181,6 +191,17 @@ _GROUPS: dict[str, Any] = {"metavar": "FILE|everyday", "autocompletion": complet
 Groups = Annotated[
     str | None,
     _labels(**_GROUPS, help="Add up classes in groups: `everyday` (dog, food, vehicle ...), or your own .csv file."),
+]
+TruthColumn = Annotated[
+    str | None, _input("--column", metavar="NAME", help="Column of that table with the paths; by default path.")
+]
+ShownGroups = Annotated[
+    str | None,
+    _labels("--groups", **_GROUPS, help="Also show the group of each label: `everyday`, or your own .csv file."),
+]
+OnlyLabel = Annotated[
+    list[str] | None,
+    _labels("--only", metavar="LABEL", help="Write only this label, in any case. Leave other rows alone. Repeatable."),
 ]
 Only = Annotated[
     list[str] | None,
@@ -209,7 +230,10 @@ OutputFile = Annotated[
 RowsTo = Annotated[
     str,
     _output(
-        "--output", "-o", metavar="FILE|DIR/|-", help="Write to this file, or in parts to this folder; - is stdout."
+        "--output",
+        "-o",
+        metavar="FILE|DIR/|-",
+        help="Write to this file or object, or in parts to this folder; - is stdout.",
     ),
 ]
 Format = Annotated[str | None, _format_option(FORMATS)]
@@ -219,13 +243,13 @@ Dtype = Annotated[Literal["fp32", "fp16"], _output(metavar="fp32|fp16", help="Nu
 
 Fresh = Annotated[bool, _output("--fresh", help="Start over: discard the rows of an interrupted run.")]
 Resume = Annotated[
-    bool, _output("--resume", help="Continue FILE: label only images that are new, changed or not done yet.")
+    bool, _output("--resume", help="Continue FILE: take only images that are new, changed or not done yet.")
 ]
 RetryFailed = Annotated[bool, _output("--retry-failed", help="With --resume: also try the failed rows again.")]
 Prune = Annotated[bool, _output("--prune", help="With --resume: drop the rows of images that are certainly gone.")]
 MaxPrune = Annotated[
     RowLimit | None,
-    _output(**_ROW_LIMIT, help="With --prune: stop instead if more rows would go; by default half of them."),
+    _output(**_ROW_LIMIT, help="With --prune: stop if more rows would go; by default half of them, from 20 rows on."),
 ]
 ErrorsTo = Annotated[
     str | None, _output(metavar="FILE", help="Write the paths of failed rows to a list that --files-from reads.")
@@ -236,7 +260,12 @@ AsJson = Annotated[bool, _output("--json", help="Print JSON.")]
 Results = Annotated[
     str | None, typer.Argument(metavar="RESULTS", help="A file that `predict` wrote; - reads its rows from stdin.")
 ]
-Into = Annotated[str | None, _output(metavar="DIR", help="Make the folders of the labels in this folder.")]
+Into = Annotated[
+    str | None,
+    _output(
+        metavar="DIR", help="Make the folders of the labels in DIR, which is made if missing. Required, but for --undo."
+    ),
+]
 Mode = Annotated[
     Literal["copy", "move", "symlink", "hardlink"],
     _output(metavar="copy|move|symlink|hardlink", help="What to do with each image."),
@@ -259,7 +288,7 @@ FailedTo = Annotated[str | None, _output(metavar="NAME", help="Put failed images
 DryRun = Annotated[bool, _run("--dry-run", "-n", help="Print what a run would do. Do nothing.")]
 ResumeSort = Annotated[bool, _run("--resume", help="Continue a run that was stopped or killed.")]
 Undo = Annotated[
-    str | None, _run(metavar="DIR|JOURNAL", help="Take back what the journal of this folder lists. Needs no RESULTS.")
+    str | None, _run(metavar="DIR|JOURNAL", help="Take back what the journal of this folder lists. Takes no RESULTS.")
 ]
 UndoTo = Annotated[
     str | None,
@@ -277,9 +306,9 @@ SidecarsInto = Annotated[
     str | None, _output(metavar="DIR", help="Write the sidecars below DIR, not beside the images.")
 ]
 Prefix = Annotated[
-    str, _output(metavar="WORD", help="Root of our keywords in the keyword tree: dino gives dino|tench.")
+    str, _output(metavar="WORD", help="Root of the written keywords in the keyword tree: dino gives dino|tench.")
 ]
-Remove = Annotated[bool, _run("--remove", help="Take our keywords out of the sidecars of these images.")]
+Remove = Annotated[bool, _run("--remove", help="Take the keywords of dinoclassify out of the sidecars.")]
 
 Parts = Annotated[
     list[str] | None,
@@ -292,19 +321,21 @@ AllowDuplicates = Annotated[
     bool, _input("--allow-duplicates", help="Merge even if parts share a path. The row of the last part counts.")
 ]
 
-Page = Annotated[str, _output("--output", "-o", metavar="FILE|-", help="Write the page to this file; - is stdout.")]
+Page = Annotated[
+    str, _output("--output", "-o", metavar="FILE|-", help="Write the page to this file; - is stdout. Required.")
+]
 Thumbnails = Annotated[
     int, _output(min=0, max=MOST, metavar="N", help="Thumbnails of each label, most certain images first. 0: none.")
 ]
-Link = Annotated[bool, _output("--link", help="Show the other images too, from their own files.")]
+Link = Annotated[bool, _output("--link", help="Show the other labelled images too, from their own files.")]
 
 BenchPaths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PATHS", help="Images, folders or quoted globs. Without it: images made for the test."),
+    typer.Argument(metavar="PATHS", help="Images, folders or quoted globs. Without PATHS: images made for the test."),
 ]
-BenchLimit = Annotated[int, _input(min=1, metavar="N", help="Number of images.")]
+BenchLimit = Annotated[int, _input(min=1, metavar="N", help="Take the first N images of PATHS, or make N.")]
 Megapixels = Annotated[float, _input(min=0.01, max=100, metavar="MP", help="Size of the images made for the test.")]
-Rounds = Annotated[int, _run(min=1, max=100, metavar="N", help="How often each contestant runs.")]
+Rounds = Annotated[int, _run(min=1, max=100, metavar="N", help="How often to measure each.")]
 RandomWeights = Annotated[
     bool, _model("--random-weights", help="Use the model's architecture with random weights: as fast, no download.")
 ]
@@ -327,7 +358,8 @@ Search = Annotated[str | None, _run(metavar="WORD", help="Print each sentence th
 
 Watch = Annotated[bool, _run("--watch", help="Keep running, and label images that arrive in the folders.")]
 StatusFile = Annotated[
-    str | None, _run("--status", metavar="FILE", help="With --watch: keep its state in a JSON file, for monitoring.")
+    str | None,
+    _run("--status", metavar="FILE", help="With --watch: keep the state of the watch in a JSON file, for monitoring."),
 ]
 
 Engine = Annotated[
@@ -346,12 +378,14 @@ Gpus = Annotated[
 
 Wait = Annotated[bool, _run("--wait", help="Wait while another run writes the same output, instead of exit code 11.")]
 MaxFailures = Annotated[
-    RowLimit | None, _run(**_ROW_LIMIT, help="Stop with exit code 7 if more rows fail. FILE stays as it was.")
+    RowLimit | None, _run(**_ROW_LIMIT, help="Stop with exit code 7 if more rows than this fail. FILE stays as it was.")
 ]
 Strict = Annotated[bool, _run("--strict", help="Stop at the first row that fails: --max-failures 0.")]
 Progress = Annotated[
     bool | None, _run("--progress/--no-progress", help="Show a progress bar; by default if stderr is a terminal.")
 ]
 Quiet = Annotated[bool, _run("--quiet", "-q", help="Print no summary and no warnings.")]
-Verbose = Annotated[bool, _run("--verbose", "-v", help="Say what is used, where the time went, and what would help.")]
+Verbose = Annotated[
+    bool, _run("--verbose", "-v", help="Say more: what is used and done, and where the time of a model went.")
+]
 Debug = Annotated[bool, _run("--debug", help="Show tracebacks.")]

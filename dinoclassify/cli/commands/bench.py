@@ -29,8 +29,8 @@ def bench(
 ) -> None:
     """Measure the speed on this machine, and say what limits it.
 
-    Runs dinoclassify in each runtime and precision, the transformers pipeline, and what limits them, in turn on the
-    same images. Takes minutes.
+    Runs dinoclassify in each runtime and precision, the transformers pipeline, and the model and the decoding alone,
+    in turn on the same images. Takes minutes.
 
     Examples:
       dinoclassify bench photos/ --limit 164

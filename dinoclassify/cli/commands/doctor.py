@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def doctor(
     model: options.CheckedModel = None, output: options.CheckedOutput = None, as_json: options.AsJson = False
 ) -> int:
-    """Check whether a run can start here, and what would make it better.
+    """Check whether a run can start on this machine.
 
-    Shows versions, devices, decoders, models, places to write to and limits. Each has a verdict, and what is
-    missing a cure. Exit code 0: a run can start. 1: a problem prevents it.
+    Shows versions, devices, decoders, models, places to write to and limits. Each finding has a
+    verdict, and a cure if something is missing. Exit code 0: a run can start. 1: a problem prevents it.
 
     Examples:
       dinoclassify doctor

@@ -32,7 +32,7 @@ def embed(
     output_options: option_groups.OutputOptions,
     messages: option_groups.Messages,
 ) -> int:
-    """Write the features of images: numbers for search, clustering or your own models.
+    """Write the features of images, for search and clustering.
 
     Features are what the head of the classifier reads. For DINOv2 they are the class token and the mean of the
     patch tokens. Models without a head work too. Writes one row for each image, in order, as `predict` does.

@@ -24,7 +24,7 @@ def report(
     *,
     results: options.Results = None,
     output: options.Page = "",
-    groups: options.Groups = None,
+    groups: options.ShownGroups = None,
     thumbnails: options.Thumbnails = 6,
     link: options.Link = False,
     messages: Messages,

@@ -42,15 +42,15 @@ def tag(
     prefix: options.Prefix = "dino",
     top_k: options.MostLabels = 1,
     min_score: options.LeastScore = 0.0,
-    only: options.Only = None,
+    only: options.OnlyLabel = None,
     remove: options.Remove = False,
     dry_run: options.DryRun = False,
     messages: Messages,
 ) -> int:
     """Write labels as keywords into sidecar files for photo managers.
 
-    digiKam, darktable and Lightroom read XMP sidecars. The images are never written. An existing sidecar keeps all
-    that is not ours. A second run changes nothing, and `--remove` takes our keywords out again.
+    digiKam, darktable and Lightroom read XMP sidecars. The images are never written. An existing sidecar keeps
+    all that others wrote. A second run changes nothing, and `--remove` takes the keywords out again.
 
     Examples:
       dinoclassify tag labels.csv

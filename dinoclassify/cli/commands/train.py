@@ -46,7 +46,7 @@ def train(
 ) -> None:
     """Train a classifier for your own classes.
 
-    Embeds the labelled images once, and trains a linear head on their features in seconds. Writes a model folder
+    Embeds the labelled images once, and trains a linear head on their features. Writes a model folder
     for `predict -m ./DIR` and for transformers. Prints the accuracy on held-out images, beside two simple
     baselines.
 
