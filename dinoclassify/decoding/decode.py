@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, features
 
 from dinoclassify.decoding.batch import DecodedImage, Pixels
-from dinoclassify.decoding.identify import identify
+from dinoclassify.decoding.identify import identify, is_telling
 from dinoclassify.storage.reader import RefusedError, open_image
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
@@ -25,6 +25,8 @@ from dinoclassify.types.source import MAX_PIXELS, Source
 FIRST_TRANSPOSED = 5  # EXIF orientations from here up swap width and height
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+_ALLOW = ": --max-pixels allows more"
 
 # Times the allowed pixels: a JPEG up to that size is decoded if libjpeg scales it down to what is allowed.
 SCALED_JPEG_FACTOR = 4
@@ -51,7 +53,7 @@ def decode(
         with stream, identify(stream) as image:
             most = _most_pixels(image, preprocessing, exact=exact, max_pixels=max_pixels)
             if image.width * image.height > most:
-                raise RefusedError("too_large", f"{image.width} x {image.height} pixels, over {most}")
+                raise RefusedError("too_large", f"{image.width} x {image.height} pixels, over {most:,}{_ALLOW}")
             pixels = _preprocess(image, preprocessing, exact=exact, max_pixels=max_pixels)
     except Exception as error:  # decoders raise nearly anything on broken data
         pixels, failure = None, _failure(error)
@@ -110,7 +112,7 @@ def _preprocess(
         orientation = _orientation(image)
         used = _scale_while_decoding(image, preprocessing, turned=orientation >= FIRST_TRANSPOSED)
     if image.width * image.height > max_pixels:
-        raise RefusedError("too_large", f"{full[0]} x {full[1]} pixels, over {max_pixels} even when scaled")
+        raise RefusedError("too_large", f"{full[0]} x {full[1]} pixels, over {max_pixels:,} even when scaled{_ALLOW}")
     image = _upright_rgb(image, exact=exact)
     if preprocessing.on_white and "transparency" in image.info:
         image = _on_white(image)
@@ -122,7 +124,7 @@ def _preprocess(
     window = preprocessing.window(height, width)
     fit, size = (_fit_window, window.size) if window.inside and may_rescale else (_fit, window.resized)
     if size[0] * size[1] > max_pixels:
-        raise RefusedError("too_large", f"{width} x {height} pixels would be resized to over {max_pixels}")
+        raise RefusedError("too_large", f"{width} x {height} pixels would be resized to over {max_pixels:,}{_ALLOW}")
     return fit(image, box, window, preprocessing.resample)
 
 
@@ -180,7 +182,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright_rgb(image: Image.Image, *, exact: bool) -> Image.Image:
-    image.load()
+    _load(image)
     if _orientation(image) != 1:
         with suppress(Exception):  # garbage in other tags does no harm to the image
             ImageOps.exif_transpose(image, in_place=True)
@@ -191,6 +193,16 @@ def _upright_rgb(image: Image.Image, *, exact: bool) -> Image.Image:
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
         return _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _load(image: Image.Image) -> None:
+    """Decode all pixels; raises RefusedError if the decoder fails with a code."""
+    try:
+        image.load()
+    except Exception as error:
+        if is_telling(error):
+            raise
+        raise RefusedError("decode_error", f"the {image.format}'s data is damaged") from error
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -221,5 +233,5 @@ def _failure(error: Exception) -> Failure:
     if isinstance(error, OSError) and error.errno is not None:
         return Failure("unreadable", os.strerror(error.errno))
     if "truncated" in message.lower():
-        return Failure("truncated", message)
+        return Failure("truncated", "the file ends too early" if message == "Truncated File Read" else message)
     return Failure("decode_error", message)

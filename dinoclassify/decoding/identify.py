@@ -41,6 +41,8 @@ _ARCHIVES = {
     b"LZIP": "an lzip file",
     b"PK\3\4": "a zip archive",
 }
+_DAMAGED_HEADER = "its header is damaged, or it ends too early"
+_TELLING = ("support", "not implemented", "truncated", "bomb")  # in the words of decoders that tell users something
 _READABLE = ".zip .cbz .tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.zst .tzst"  # archives that discovery opens
 
 
@@ -54,10 +56,14 @@ def identify(stream: LocalImage | ImageBytes) -> Image.Image:
         stream.seek(0)
         magic = stream.read(16)
         stream.seek(0)
+    except Exception as error:
+        if is_telling(error):
+            raise
+        raise RefusedError("decode_error", _DAMAGED_HEADER) from error
     if not magic:
         raise RefusedError("not_image", "the file is empty")
     if magic.startswith(_MAGIC) or magic[8:12] == b"WEBP" or magic[4:12] in {b"ftypavif", b"ftypavis"}:
-        raise RefusedError("decode_error", "its header is damaged, or it ends too early")
+        raise RefusedError("decode_error", _DAMAGED_HEADER)
     if magic[4:8] == b"ftyp" and magic[8:12] in _HEIF_BRANDS:
         return _open_heif(stream)
     for prefix, name in _FOREIGN.items():
@@ -69,6 +75,12 @@ def identify(stream: LocalImage | ImageBytes) -> Image.Image:
     raise RefusedError("not_image", "not an image in a known format")
 
 
+def is_telling(error: Exception) -> bool:
+    """Whether an error from decoding tells users something; others have codes and the names of functions in them."""
+    is_known = isinstance(error, RefusedError | MemoryError) or (isinstance(error, OSError) and error.errno is not None)
+    return is_known or any(words in str(error).lower() for words in _TELLING)
+
+
 def _open_heif(stream: LocalImage | ImageBytes) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile, register_heif_opener
@@ -78,4 +90,4 @@ def _open_heif(stream: LocalImage | ImageBytes) -> Image.Image:
     try:
         return Image.open(stream, formats=[HeifImageFile.format])
     except UnidentifiedImageError:
-        raise RefusedError("decode_error", "its header is damaged, or it ends too early") from None
+        raise RefusedError("decode_error", _DAMAGED_HEADER) from None

@@ -232,6 +232,38 @@ def test_truncated_files_fail(tmp_path: Path, photo: Image.Image, name: str, cod
     assert failure(tmp_path / name)[0] in codes
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("x.tif", {"compression": "tiff_lzw"}, "the TIFF's data is damaged"),
+        ("x.tif", {"compression": "tiff_adobe_deflate"}, "the TIFF's data is damaged"),
+        ("x.png", {}, "the PNG's data is damaged"),
+    ],
+)
+def test_damaged_data_is_reported_in_words(
+    tmp_path: Path, photo: Image.Image, name: str, options: dict[str, str], message: str
+) -> None:
+    """Decoders report it by codes: decoder error -2, broken data stream."""
+    photo.save(tmp_path / name, **options)
+    content = bytearray((tmp_path / name).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = b"\xff" * 2000
+    (tmp_path / name).write_bytes(content)
+    failure = decoded(tmp_path / name).failure
+    assert failure is not None
+    assert (failure.code, failure.message) == ("decode_error", message)
+
+
+def test_what_a_decoder_does_not_support_keeps_its_words(tmp_path: Path, photo: Image.Image) -> None:
+    photo.save(tmp_path / "x.bmp")
+    content = bytearray((tmp_path / "x.bmp").read_bytes())
+    content[30] = 77  # the compression
+    (tmp_path / "x.bmp").write_bytes(content)
+    failure = decoded(tmp_path / "x.bmp").failure
+    assert failure is not None
+    assert (failure.code, failure.message) == ("decode_error", "Unsupported BMP compression (77)")
+
+
 def test_pillow_s_own_pixel_limit_is_not_used(
     photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +294,10 @@ def test_unreadable_files_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_pixel_limit_is_checked_before_decoding(tmp_path: Path) -> None:
     Image.new("L", (300, 201)).save(tmp_path / "x.png")
-    assert failure(tmp_path / "x.png", max_pixels=60_000) == ("too_large", "300 x 201 pixels, over 60000")
+    assert failure(tmp_path / "x.png", max_pixels=60_000) == (
+        "too_large",
+        "300 x 201 pixels, over 60,000: --max-pixels allows more",
+    )
     assert decoded(tmp_path / "x.png", max_pixels=60_300).failure is None
 
 
@@ -270,12 +305,15 @@ def test_a_jpeg_that_is_scaled_while_decoding_may_be_larger(tmp_path: Path, phot
     """2400 x 1600 pixels, a sixteenth of that when decoded for 256: allowed up to four times the limit."""
     photo.resize((2400, 1600)).save(tmp_path / "x.jpg")
     assert decoded(tmp_path / "x.jpg", max_pixels=960_000).failure is None
-    assert failure(tmp_path / "x.jpg", max_pixels=959_999) == ("too_large", "2400 x 1600 pixels, over 3839996")
+    assert failure(tmp_path / "x.jpg", max_pixels=959_999) == (
+        "too_large",
+        "2400 x 1600 pixels, over 3,839,996: --max-pixels allows more",
+    )
     assert failure(tmp_path / "x.jpg", max_pixels=960_000, exact=True)[0] == "too_large"
     photo.resize((2400, 1600)).save(tmp_path / "x.jpg", progressive=True)
     assert failure(tmp_path / "x.jpg", max_pixels=3_839_999)[0] == "too_large", "libjpeg holds all of it"
     photo.resize((900, 600)).save(tmp_path / "x.jpg")
-    message = "900 x 600 pixels, over 539999 even when scaled"
+    message = "900 x 600 pixels, over 539,999 even when scaled: --max-pixels allows more"
     assert failure(tmp_path / "x.jpg", max_pixels=539_999) == ("too_large", message)
 
 
