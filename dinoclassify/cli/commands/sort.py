@@ -188,7 +188,9 @@ def _layout(
     default = "{label}/{name}" if group_table is None else "{group}/{name}"
     layout = parse_layout(template if template is not None else default)
     if mode == "move" and layout.uses("rank"):
-        raise UsageError("{rank} gives an image many places, and --mode move only one: copy or link")
+        raise UsageError(
+            "--layout with {rank} gives an image several places, --mode move allows one: choose --mode copy or a link"
+        )
     if not layout.uses("group"):
         checks.reject_options(context, ["groups"], f"there is no {{group}} in --layout {template}")
     return layout, group_table if layout.uses("group") else None
@@ -235,14 +237,14 @@ def _report(result: "SortResult", work: _SortSummary) -> None:
 def _undo(context: typer.Context, name: str, to: str | None, *, dry_run: bool, wait: bool, quiet: bool) -> int:
     """Take back what a journal has; returns the exit code."""
     others = {parameter.name or "" for parameter in context.command.params} - _UNDO_OPTIONS
-    checks.reject_options(context, others, "--undo takes all back that its journal has")
+    checks.reject_options(context, others, "--undo takes back everything in its journal")
     from dinoclassify.results.sort.journal import find_journal, read_journal
     from dinoclassify.results.sort.signing import read_key
     from dinoclassify.results.sort.undo import own_folders, remove_empty, undo_all
 
     path = find_journal(name)
     if to is not None and not os.path.isdir(to):
-        raise UsageError(f"--to {to}: there is no such folder")
+        raise UsageError(f"--to {to}: no such folder: check its name")
     left = done = 0
     lost: dict[str, str] = {}  # attributes that could not be restored, with the folder of the first image
     with nullcontext() if dry_run else locked(path, wait=wait):
@@ -273,12 +275,12 @@ def _warn_of_losses(lost: Mapping[str, str], *, is_own: bool) -> None:
     for attribute, folder in lost.items():
         by_reason.setdefault((folder, _why_lost(attribute, is_own=is_own)), []).append(attribute)
     for (folder, why), attributes in by_reason.items():
-        log.warning("%s: the %s that images had could not be restored: %s", folder, join_words(attributes), why)
+        log.warning("cannot restore the %s of images in %s: %s", join_words(attributes), folder, why)
 
 
 def _why_lost(attribute: str, *, is_own: bool) -> str:
     if attribute != "exact times" and not is_own:
-        return "a journal that is not known to be yours gives no file another owner, nor others more access"
+        return "the journal is not known to be yours, so it changes no owner and gives others no access"
     return "only root may do that" if attribute == "owners" and os.geteuid() else "its file system does not keep them"
 
 
@@ -291,7 +293,7 @@ def _refuse_or_warn(path: str, entries: "Sequence[Entry]", to: str | None, *, dr
     if dry_run:
         log.warning("%s: %s", why, cure)
     elif to is None:
-        raise UsageError(f"{why}; {cure}, and --dry-run shows what that is")
+        raise UsageError(f"{why}; {cure}, --dry-run shows what (dinoclassify guide sort)")
     elif not quiet:
         for undone in undo_all(path, entries, root=to, dry_run=True):
             if undone.why is None:
@@ -299,4 +301,8 @@ def _refuse_or_warn(path: str, entries: "Sequence[Entry]", to: str | None, *, dr
 
 
 def _show(undone: "UndoResult") -> None:
-    print_lines([printable(f"undo {undone.target} -> {undone.source}")])
+    if undone.removes is None:
+        step = f"move {undone.target} back to {undone.source}"
+    else:
+        step = f"remove the {undone.removes} {undone.target}"
+    print_lines([printable(step)])

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from dinoclassify.errors import OutputError
 from dinoclassify.results.sort.journal import Entry, append_entries, replace_entries, valid_entries
@@ -24,12 +25,14 @@ log = logging.getLogger(__name__)
 class UndoResult:
     """A transfer that was taken back, or the reason ``why`` it was left.
 
+    ``removes``: what is removed at the target; None if the file moves back to its source.
     ``lost``: attributes of the image that could not be restored, see `results.sort.transfer.lost`.
     """
 
     source: str
     target: str
     why: str | None = None
+    removes: Literal["copy", "link"] | None = None
     lost: Sequence[str] = ()
 
 
@@ -106,6 +109,7 @@ def undo_all(
                 remove_empty([target])
             left.append(entry)
         elif entry.event in TRANSFERS:
+            removes = _removed(entry)
             try:
                 if root is not None:
                     _check_places(entry, root, target, folder)
@@ -121,13 +125,19 @@ def undo_all(
                     append_entries(path, [void], key=key, sync=False)
             if is_taken_back:
                 restored.add(entry.source)
-                is_moved = entry.event == "move" and not dry_run
-                yield UndoResult(
-                    entry.source, target, lost=lost(entry.source, entry.signature, entry.rights) if is_moved else ()
-                )
+                is_checked = entry.event == "move" and not dry_run
+                missing = lost(entry.source, entry.signature, entry.rights) if is_checked else ()
+                yield UndoResult(entry.source, target, removes=removes, lost=missing)
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
         replace_entries(path, [*left[::-1], Entry("end")] if is_left else [], key=key)
+
+
+def _removed(entry: Entry) -> Literal["copy", "link"] | None:
+    """What is removed to take a transfer back; None if its file moves back."""
+    if entry.event == "move" and not os.path.lexists(entry.source):
+        return None
+    return "link" if entry.event in ("symlink", "hardlink") else "copy"
 
 
 def own_folders(journal: str, entries: Sequence[Entry]) -> list[str]:

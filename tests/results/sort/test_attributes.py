@@ -72,10 +72,10 @@ def test_moved_journal_only_narrows_modes_and_reports_the_rest(
     os.rename("card", "mounted")
     capsys.readouterr()
     assert run(["sort", "--undo", "mounted", "--to", "photos"]) == 0
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "restored" in line]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "restore" in line]
     assert line == (
-        f"dinoclassify: {here}/photos: the {' and '.join(told)} that images had could not be restored: "
-        "a journal that is not known to be yours gives no file another owner, nor others more access"
+        f"dinoclassify: cannot restore the {' and '.join(told)} of images in {here}/photos: "
+        "the journal is not known to be yours, so it changes no owner and gives others no access"
     )
     assert (os.stat("photos/x.jpg").st_mode & 0o777, given) == (gets, [])
 
@@ -93,11 +93,11 @@ def test_each_lost_attribute_is_reported_with_its_reason(
 
     monkeypatch.setattr("dinoclassify.results.sort.undo.lost", losing)
     assert run(["sort", "--undo", "sorted"]) == 0
-    of = f"dinoclassify: {here}: the"
+    lacking = "its file system does not keep them"
     assert set(capsys.readouterr().err.splitlines()) == {
         "dinoclassify: 2 taken back",
-        f"{of} exact times and modes that images had could not be restored: its file system does not keep them",
-        f"{of} owners that images had could not be restored: only root may do that",
+        f"dinoclassify: cannot restore the exact times and modes of images in {here}: {lacking}",
+        f"dinoclassify: cannot restore the owners of images in {here}: only root may do that",
     }
 
 
@@ -110,7 +110,7 @@ def test_attributes_that_cannot_be_restored_are_reported_once(
     capsys.readouterr()
     assert run(["sort", "--undo", f"{fat}/sorted"]) == 0
     assert capsys.readouterr().err == (
-        f"dinoclassify: {here}: the modes that images had could not be restored: its file system does not keep them\n"
+        f"dinoclassify: cannot restore the modes of images in {here}: its file system does not keep them\n"
         "dinoclassify: 2 taken back\n"
     )
 

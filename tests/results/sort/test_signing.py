@@ -58,9 +58,9 @@ def test_foreign_journal_is_only_shown_without_to(here: Path, invoke: Invoke) ->
     before = tree()
     code, out, err = invoke("sort", "--undo", "sorted")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "--to ROOT takes back only what goes below ROOT, and --dry-run shows what that is" in err
+    assert "--to ROOT takes back only what goes below ROOT, --dry-run shows what (dinoclassify guide sort)" in err
     code, out, err = invoke("sort", "--undo", "sorted", "--dry-run")
-    assert (code, out) == (0, f"undo {here}/sorted/dog/x.jpg -> {here.parent}/.bashrc\n")
+    assert (code, out) == (0, f"move {here}/sorted/dog/x.jpg back to {here.parent}/.bashrc\n")
     assert "is not known to be yours" in err
     assert tree() == before
     assert not (here.parent / ".bashrc").exists()
@@ -75,7 +75,7 @@ def test_foreign_journal_is_undone_below_to(here: Path, invoke: Invoke) -> None:
     code, out, err = invoke("sort", "--undo", "sorted", "--to", "photos", "--dry-run")
     assert (code, Path("photos/deep").exists()) == (3, False)
     code, out, err = invoke("sort", "--undo", JOURNAL, "--to", "photos")
-    assert (code, out) == (3, f"undo {here}/sorted/dog/x.jpg -> {here}/photos/deep/x.jpg\n")
+    assert (code, out) == (3, f"move {here}/sorted/dog/x.jpg back to {here}/photos/deep/x.jpg\n")
     assert f"{here}/elsewhere.jpg is not below photos" in err
     assert f"1 taken back, 1 left, which stay in {here}/{JOURNAL}" in err
     assert Path("photos/deep/x.jpg").read_text() == "theirs"
@@ -224,7 +224,7 @@ def test_to_needs_undo_and_an_existing_folder(here: Path, invoke: Invoke) -> Non
     assert (code, "--to goes with --undo" in err) == (2, True)
     sort([row_of("x.jpg")])
     code, _, err = invoke("sort", "--undo", "sorted", "--to", "nothing")
-    assert (code, "--to nothing: there is no such folder" in err) == (2, True)
+    assert (code, "--to nothing: no such folder: check its name" in err) == (2, True)
 
 
 def test_journal_is_not_written_through_a_link(here: Path, invoke: Invoke) -> None:

@@ -126,7 +126,7 @@ def test_only_the_first_20_problems_are_listed(here: Path, capsys: pytest.Captur
     assert run(["sort", "labels.csv", "--into", "sorted"]) == 3
     err = capsys.readouterr().err
     assert err.count("is gone") == 20
-    assert "and so 30 more" in err
+    assert "and 30 more like these" in err
     assert not Path("sorted").exists()
 
 
@@ -189,7 +189,10 @@ def test_dry_run_changes_nothing_and_lists_what_it_would_do(here: Path, capsys: 
         (["sort", "labels.csv"], "name a folder with --into"),
         (["sort", "nothing.csv", "--into", "x"], "nothing.csv is not there: "),
         (["sort", "x.jpg", "--into", "x"], "x.jpg is not what predict writes"),
-        (["sort", "labels.csv", "--into", "x", "--mode", "move", "--layout", "{rank}/{name}"], "copy or link"),
+        (
+            ["sort", "labels.csv", "--into", "x", "--mode", "move", "--layout", "{rank}/{name}"],
+            "choose --mode copy or a link",
+        ),
         (["sort", "labels.csv", "--into", "x", "--groups", "everyday", "--layout", "{name}"], "there is no {group} in"),
         (["sort", "--undo", "x", "--into", "y"], "leave out --into"),
         (["sort", "labels.csv", "--undo", "x"], "leave out RESULTS"),
@@ -223,7 +226,7 @@ def test_relative_paths_are_explained_in_another_folder(
     os.mkdir("elsewhere")
     monkeypatch.chdir("elsewhere")
     assert run(["sort", "../labels.csv", "--into", "sorted"]) == 3
-    assert "relative paths begin in the folder in which predict ran" in capsys.readouterr().err
+    assert "change to the folder where predict ran (cd)" in capsys.readouterr().err
 
 
 def test_csv_without_final_newline_is_read_and_with_an_open_quote_refused(

@@ -64,8 +64,26 @@ def test_undo_dry_run_lists_what_it_would_do(here: Path, capsys: pytest.CaptureF
     assert run(["sort", "--undo", "sorted", "--dry-run"]) == 0
     assert tree() == before
     out, err = capsys.readouterr()
-    assert out == f"undo {here}/sorted/dog/x.jpg -> {here}/x.jpg\n"
+    assert out == f"move {here}/sorted/dog/x.jpg back to {here}/x.jpg\n"
     assert err == "dinoclassify: would do: 1 taken back\n"
+
+
+@pytest.mark.parametrize(("mode", "removed"), [("copy", "copy"), ("symlink", "link"), ("hardlink", "link")])
+def test_undo_dry_run_says_what_it_removes(
+    mode: Mode, removed: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sort([row_of(image("x.jpg"))], mode)
+    assert run(["sort", "--undo", "sorted", "--dry-run"]) == 0
+    assert capsys.readouterr().out == f"remove the {removed} {here}/sorted/dog/x.jpg\n"
+
+
+def test_undo_dry_run_of_a_move_that_left_its_source_says_that_it_removes_a_copy(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sort([row_of(image("x.jpg"))], "move")
+    image("x.jpg")
+    assert run(["sort", "--undo", "sorted", "--dry-run"]) == 0
+    assert capsys.readouterr().out == f"remove the copy {here}/sorted/dog/x.jpg\n"
 
 
 @pytest.mark.parametrize("ended", [True, False])
