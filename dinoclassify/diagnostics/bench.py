@@ -41,6 +41,18 @@ log = logging.getLogger(__name__)
 
 PIXELS = 256  # images kept in memory as pixels
 
+# Ratios in words.
+_TIMES = {
+    "torch to the pipeline in fp32": "the whole run with torch is {} the transformers pipeline in fp32",
+    "int8 to bf16, end to end": "the whole run in int8 is {} that in bf16",
+}
+_PERCENT = {
+    "a list on stdin to a folder": "a list on stdin {} the speed of a folder",
+    "end to end to forward only": "the whole run {} the model alone (forward only)",
+    "end to end to the lesser of forward and decode only": "the whole run {} forward only or decode only, the slower",
+    "forward only to matrix products": "the model alone (forward only) {} its matrix products alone",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -71,10 +83,19 @@ class Report:
         return [
             self.machine,
             self.pictures,
-            *(f"{name}: {ratio:.2f}" for name, ratio in self.ratios.items()),
+            *(_sentence(name, ratio) for name, ratio in self.ratios.items()),
             f"time: {shares}; most of it in {self.bottleneck}" + (f": {self.advice}" if self.advice else ""),
             *self.notes,
         ]
+
+
+def _sentence(name: str, ratio: float) -> str:
+    """What a ratio says, for people; its name is a key of the JSON."""
+    if name.startswith("to the pipeline in "):
+        return f"the whole run is {ratio:.2f} times as fast as the transformers {name.removeprefix('to the ')}"
+    if name in _TIMES:
+        return _TIMES[name].format(f"{ratio:.2f} times as fast as")
+    return _PERCENT[name].format(f"reaches {100 * ratio:.0f} % of")
 
 
 def measure(name: str, files: Sequence[str], *, offline: bool, device: str, workers: int | None, rounds: int) -> Report:
@@ -113,7 +134,7 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
             contestant.rates.append(contestant.run())
     return Report(
         machine=_machine(devices[0]),
-        pictures=f"{len(files)} images of {_megapixels(files):.1f} megapixels, {flops / 1e9:.1f} GFLOP each",
+        pictures=f"{len(files)} images of {_megapixels(files):.1f} megapixels, {flops / 1e9:.1f} GFLOP for each image",
         figures=[_figure(contestant) for contestant in contestants],
         ratios=_ratios(contestants, default),
         stages={stage: round(share, 4) for stage, share in stages.shares().items()},
@@ -163,7 +184,7 @@ def _matrix_products(runtimes: Sequence[Runtime], device: torch.device, flops: i
 def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -> tuple[list[str], Tensor]:
     """The files that can be decoded, and the pixels of the first of them, uint8[N, 3, H, W]."""
     if model.preprocessing.output_size is None:
-        raise ModelError(f"{model.name} takes images of many sizes, which cannot be measured together")
+        raise ModelError(f"{model.name} takes images of many sizes, which bench cannot measure: choose another --model")
     decodable: list[str] = []
     pixels: list[Tensor] = []
     for batch in decode_small_batches(model, files):
@@ -171,7 +192,7 @@ def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -
         if len(batch.pixels) and len(pixels) * DECODE_BATCH < PIXELS:
             pixels.append(batch.pixels)
     if not decodable:
-        raise NoInputsError("none of the images can be decoded")
+        raise NoInputsError("none of the images can be decoded: name others")
     if len(decodable) < len(files):
         notes.append(f"{len(files) - len(decodable)} of {len(files)} files cannot be decoded and were left out")
     return decodable, torch.cat(pixels)

@@ -76,7 +76,10 @@ def runtimes_of(
             if (name, precision) != (default.name, default.precision):
                 yield open_runtime(model, name, devices, precision)
     if "openvino" not in names:
-        notes.append("OpenVINO and int8 are not measured: " + ("not installed" if on_cpu else "not on a CPU"))
+        notes.append(
+            "OpenVINO and int8 are not measured: "
+            + ("pip install 'dinoclassify[openvino]'" if on_cpu else "not on a CPU")
+        )
         return
     yield from _in_int8(model, default, pixels, notes)
 
@@ -92,7 +95,7 @@ def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: li
     from dinoclassify.runtimes.openvino import OpenVINORuntime
 
     if len(pixels) < 2 * CALIBRATION:
-        notes.append(f"int8 is not measured: it needs {2 * CALIBRATION} images, see --limit")
+        notes.append(f"int8 is not measured: it needs {2 * CALIBRATION} images, use --limit {2 * CALIBRATION}")
         return
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
     others = pixels[order[CALIBRATION:]]
@@ -106,7 +109,7 @@ def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: li
         same = sum(
             int(runtime(batch)().argmax(1).eq(default(batch)().argmax(1)).sum()) for batch in others.split(DECODE_BATCH)
         )
-        notes.append(f"{Verdict(same, len(others), default.precision).sentence}; `predict` judges by its own images")
+        notes.append(f"{Verdict(same, len(others), default.precision).sentence}; predict checks int8 on its own images")
         yield runtime
 
 

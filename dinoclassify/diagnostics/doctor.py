@@ -97,7 +97,7 @@ def _runtimes() -> Iterator[Finding]:
     if find_spec("openvino") is None:
         yield Finding("advice", "runtime", "openvino", "missing", f"faster on a CPU: {_install('openvino')}")
     elif few_processes():
-        yield Finding("advice", "runtime", "openvino", "not used: few processes may be started", "allow more")
+        yield Finding("advice", "runtime", "openvino", "not used: few processes may be started", "allow more processes")
     else:
         yield Finding("ok", "runtime", "openvino", version("openvino"))
 

@@ -31,7 +31,11 @@ def check_places(output: str | None) -> Iterator[Finding]:
     """Check that the cache, the temporary files and the output can be written."""
     root = cache_root()
     reason = _why_unwritable(_nearest(root))
-    cure = "every run prepares its model again: set XDG_CACHE_HOME to a folder that can be written" if reason else None
+    cure = (
+        "set XDG_CACHE_HOME to a folder that can be written; without it every run prepares its model again"
+        if reason
+        else None
+    )
     yield Finding.advise("place", "cache", f"{root}: {reason}" if reason else str(root), cure)
     yield _temporary()
     yield from _output(output)
@@ -60,7 +64,7 @@ def check_limits() -> Iterator[Finding]:
         yield Finding(verdict, "limit", "processes", f"{most:,}, threads included", cure)
     encoding = locale.getpreferredencoding(do_setlocale=False)
     is_utf8 = {encoding.lower(), sys.getfilesystemencoding().lower()} <= {"utf-8", "utf8"}
-    cure = None if is_utf8 else "names with other letters are shown as \\xNN: set LC_ALL=C.UTF-8"
+    cure = None if is_utf8 else "set LC_ALL=C.UTF-8; without it names with other letters appear as \\xNN"
     yield Finding.advise("limit", "encoding", encoding, cure)
 
 
@@ -84,7 +88,9 @@ def _output(output: str | None) -> Iterator[Finding]:
         yield Finding("problem", "place", "output", why, cure or None)
         return
     if reason := _why_unwritable(folder):
-        cure = "let this user write there" if output else "fine for rows on stdout; ask about another with --output"
+        cure = (
+            "let this user write there" if output else "rows on stdout still work; check another folder with --output"
+        )
         yield Finding("problem" if output else "advice", "place", "output", f"{folder}: {reason}", cure)
         return
     yield _room("output", folder, "make room there")
@@ -106,7 +112,7 @@ def _output_elsewhere(output: str) -> Finding:
     except DinoclassifyError as error:
         return Finding("problem", "place", "output", str(error))
     kind = "in a store" if is_url(output) else "a device or a pipe"
-    return Finding("ok", "place", "output", f"{output}: {kind}; whether it may be written to is not tried")
+    return Finding("ok", "place", "output", f"{output}: {kind}; doctor does not try to write there")
 
 
 def _locks(folder: str) -> Finding:
@@ -116,8 +122,8 @@ def _locks(folder: str) -> Finding:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        cure = "remove the .claim of a run that was killed on another host, when it is named"
-        return Finding("advice", "place", "locks", "none: files stand for them", cure)
+        cure = "if a message names the .claim of a run that was killed on another machine, remove that file"
+        return Finding("advice", "place", "locks", "this file system has none: runs use .claim files", cure)
     return Finding("ok", "place", "locks", "by the kernel")
 
 

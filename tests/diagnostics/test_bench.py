@@ -3,6 +3,8 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from PIL import Image
 
 from dinoclassify import UsageError
 from dinoclassify.cli import run
-from dinoclassify.diagnostics.bench import _int8_pays
+from dinoclassify.diagnostics.bench import Figure, Report, _int8_pays, _ratios
 from dinoclassify.diagnostics.contestants import Contestant, runtimes_of
 from dinoclassify.diagnostics.synthetic import make_images, save_random
 from dinoclassify.models.open import open_model
@@ -46,11 +48,35 @@ def test_bench_makes_images_and_prints_a_table(cli: Cli, tiny: str) -> None:
     done = cli("bench", "-m", tiny, "--random-weights", "--rounds", "1", "--limit", "4", "--megapixels", "0.05")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
-    assert lines[0] == "name\tmedian\tleast\tmost"
+    assert lines[0] == "name\timages/s: median\tleast\tmost"
     assert len(lines) > 6
     said = done.stdout.decode()
     assert "4 images of 0.1 megapixels" in said or "4 images of 0.0 megapixels" in said
     assert "most of it in" in said
+
+
+def test_bench_says_its_ratios_in_words() -> None:
+    runtime: Any = SimpleNamespace(name="torch", precision="fp32")
+    kinds: dict[Any, float] = {"pipeline": 1.0, "end to end": 6.3, "live": 6.3, "forward": 10.0}
+    contestants = [Contestant(f"{kind} torch", kind, "fp32", float, [rate]) for kind, rate in kinds.items()]
+    contestants += [Contestant("decode only", "limit", "-", float, [9.0])]
+    contestants += [Contestant("matrix products", "limit", "fp32", float, [20.0])]
+    for precision, rate in (("bf16", 10.0), ("int8", 20.0)):
+        contestants.append(Contestant("x", "end to end", precision, float, [rate]))
+    contestants.append(Contestant("x", "pipeline", "bf16", float, [2.0]))
+    ratios = _ratios(contestants, runtime)
+    figures = [Figure("x", 1.0, 1.0, 1.0)]
+    report = Report("a machine", "images", figures, ratios, {"decode": 1.0}, "decode", "", [])
+    assert report.lines()[2:-1] == [
+        "the whole run is 6.30 times as fast as the transformers pipeline in fp32",
+        "the whole run is 3.15 times as fast as the transformers pipeline in bf16",
+        "a list on stdin reaches 100 % of the speed of a folder",
+        "the whole run reaches 63 % of the model alone (forward only)",
+        "the whole run reaches 70 % of forward only or decode only, the slower",
+        "the model alone (forward only) reaches 50 % of its matrix products alone",
+        "the whole run with torch is 6.30 times as fast as the transformers pipeline in fp32",
+        "the whole run in int8 is 2.00 times as fast as that in bf16",
+    ]
 
 
 def test_bench_without_images_is_refused(tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +126,10 @@ def test_int8_is_measured_on_the_bench_images_and_stores_no_verdict(
         runtimes = list(runtimes_of(open_model(tiny), [torch.device("cpu")], pixels[:count], notes))
         assert ("int8" in [runtime.precision for runtime in runtimes]) == measured
         said = (
-            r"int8 gave the label of \w+ for \d+ of the 66 images it was checked on; `predict` judges by its own images"
+            r"int8 gives the label of \w+ for \d+ of the 66 images it was checked on; "
+            r"predict checks int8 on its own images"
         )
-        assert re.fullmatch(said if measured else "int8 is not measured: it needs 128 images, see --limit", notes[0])
+        assert re.fullmatch(
+            said if measured else "int8 is not measured: it needs 128 images, use --limit 128", notes[0]
+        )
     assert not [path for path in (tmp_path / "dinoclassify").iterdir() if path.name.startswith("int8")]

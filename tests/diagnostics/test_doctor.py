@@ -32,7 +32,7 @@ def test_doctor_lists_problems_last_and_names_their_cures(
     assert capsys.readouterr().err == ""
     assert run(["doctor", "-m", "./nowhere", "-o", "no/out.csv", "--json"]) == 1
     out, err = capsys.readouterr()
-    assert err == "dinoclassify: this stands in the way of a run: model ./nowhere, place output\n"
+    assert err == "dinoclassify: these problems stop a run: model ./nowhere, place output\n"
     model, output = [row for row in json.loads(out) if row["verdict"] == "problem"]
     assert (model["found"], model["cure"]) == ("is no folder", "check its name")
     assert (output["found"], output["cure"]) == (f"there is no folder {working_folder}/no", "make it first (mkdir -p)")
@@ -48,9 +48,9 @@ def test_doctor_lists_problems_last_and_names_their_cures(
 @pytest.mark.parametrize(
     ("output", "verdict", "found"),
     [
-        ("/dev/null", "ok", "/dev/null: a device or a pipe; whether"),
+        ("/dev/null", "ok", "/dev/null: a device or a pipe; doctor does not try"),
         ("/dev/fd/999", "problem", "cannot write /dev/fd/999: no file is open there; open one in the shell (999>FILE)"),
-        ("memory://b/x.csv", "ok", "memory://b/x.csv: in a store; whether"),
+        ("memory://b/x.csv", "ok", "memory://b/x.csv: in a store; doctor does not try"),
         ("foo://b/x.csv", "problem", "foo://b/x.csv: foo:// is not known; is its fsspec plug-in installed?"),
         ("https://b/x.csv", "problem", "https://b/x.csv: https:// can only be read"),
     ],
@@ -87,7 +87,7 @@ def test_doctor_on_a_machine_that_lacks_everything(
     assert found["torch"][:2] == ("problem", "cannot be imported: ImportError: libtorch_cpu.so: failed to map segment")
     assert found["cache"][0] == "advice"
     assert found["temporary"] == ("problem", "no folder that can be written to", "set TMPDIR to one")
-    assert found["locks"][:2] == ("advice", "none: files stand for them")
+    assert found["locks"][:2] == ("advice", "this file system has none: runs use .claim files")
     assert found["processes"] == (
         "problem",
         "4, threads included",

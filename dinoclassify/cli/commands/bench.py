@@ -53,5 +53,7 @@ def bench(
     if as_json:
         print_json(asdict(report))
         return
-    print_table([asdict(figure) for figure in report.figures], as_json=False)
+    figures = [(figure.name, figure.median, figure.least, figure.most) for figure in report.figures]
+    names = ("name", "images/s: median", "least", "most")
+    print_table([dict(zip(names, figure, strict=True)) for figure in figures], as_json=False)
     print_lines(report.lines())

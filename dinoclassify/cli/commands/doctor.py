@@ -34,7 +34,7 @@ def doctor(
         print_table([asdict(finding) for finding in findings], as_json=as_json)
     problems = [f"{finding.topic} {finding.name}" for finding in findings if finding.verdict == "problem"]
     if problems:
-        say(f"this stands in the way of a run: {', '.join(problems)}")
+        say(f"these problems stop a run: {', '.join(problems)}")
     return 1 if problems else 0
 
 
