@@ -71,7 +71,7 @@ def find_member(path: str, name: str, selector: InputSelector) -> Source:
 
 
 def _expand_archive(path: str, selector: InputSelector) -> Iterator[Source]:
-    if not selector.take(f"{path}/"):
+    if not selector.take(f"{path}/", "archive"):
         return
     if archive.is_streamed(path):
         yield Source(path, SequentialContainer())

@@ -74,7 +74,8 @@ class InputSelector:
 
     ``column`` is the column of images in the tables among the inputs. ``private``: see `storage.remote.web`.
     ``passed_over`` counts, by suffix, the visible files in a walk that are not images and not excluded by a pattern;
-    each is logged. ``disks`` gets one folder on each device searched, see `discovery.roots.check_disks`. Raises
+    each is logged. ``left_out`` counts, by kind, what the patterns leave out.
+    ``disks`` gets one folder on each device searched, see `discovery.roots.check_disks`. Raises
     UsageError for a pattern that is not a gitignore pattern.
     """
 
@@ -92,14 +93,20 @@ class InputSelector:
         self.follow = filters.follow
         self.column = column
         self.private = private
-        self._passed_over = passed_over
+        self.passed_over = passed_over
+        self.left_out = Counter[str]()
         self._include = _spec(filters.include) if filters.include else None
         self._exclude = _spec(filters.exclude)
 
-    def take(self, path: str) -> bool:
-        """Whether the patterns take a file. A folder, written with a slash at the end, can only be excluded."""
-        included = self._include is None or path.endswith("/") or self._include.match_file(path)
-        return included and not self._exclude.match_file(path)
+    def take(self, path: str, kind: str = "image") -> bool:
+        """Whether the patterns take an image. A folder, written with a slash at the end, can only be excluded.
+
+        What they leave out is counted as ``kind``, or as a folder if it is written with a slash.
+        """
+        is_taken = self._matches(path)
+        if not is_taken:
+            self.left_out["folder" if kind == "image" and path.endswith("/") else kind] += 1
+        return is_taken
 
     def take_below(self, name: str, root: str) -> bool:
         """Whether the image ``name`` in ``root``, a prefix or an archive, is taken."""
@@ -110,12 +117,16 @@ class InputSelector:
 
     def pass_over(self, root: str, name: str, *, kind: str | None = None) -> None:
         """Count and log a file below ``root`` that is not an image, under its suffix or as ``kind``."""
-        if self._passed_over is None or not self.take(name):
+        if self.passed_over is None or not self._matches(name):
             return
         kind = os.path.splitext(name)[1].lower() if kind is None else kind
-        known = kind in self._passed_over or len(self._passed_over) < _MOST_SUFFIXES
-        self._passed_over[kind if known else _OTHER] += 1
+        known = kind in self.passed_over or len(self.passed_over) < _MOST_SUFFIXES
+        self.passed_over[kind if known else _OTHER] += 1
         log.info("passed over: %s%s", root, name)
+
+    def _matches(self, path: str) -> bool:
+        included = self._include is None or path.endswith("/") or self._include.match_file(path)
+        return included and not self._exclude.match_file(path)
 
 
 def has_image_suffix(name: str) -> bool:
@@ -125,10 +136,10 @@ def has_image_suffix(name: str) -> bool:
 
 def describe_passed_over(passed_over: Counter[str]) -> str:
     """The message ``12 passed over: 9 .psd, 3 without suffix``; empty if no file was passed over."""
-    return f"{passed_over.total():,} passed over: {describe_suffixes(passed_over)}" if passed_over else ""
+    return f"{passed_over.total():,} passed over: {_describe_suffixes(passed_over)}" if passed_over else ""
 
 
-def describe_suffixes(passed_over: Counter[str]) -> str:
+def _describe_suffixes(passed_over: Counter[str]) -> str:
     """The most common suffixes of the files passed over: ``9 .psd, 3 without suffix``."""
     most_common = passed_over.most_common(_SHOWN_SUFFIXES)
     shown = [f"{count:,} {kind or 'without suffix'}" for kind, count in most_common]

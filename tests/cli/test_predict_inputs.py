@@ -59,7 +59,7 @@ def test_a_program_can_ask_for_one_image_at_a_time(here: Path, tiny: str) -> Non
 def test_the_output_may_not_be_the_list_of_inputs_under_another_name(here: Path, invoke: Invoke) -> None:
     Path("list.txt").write_text("photos/coffee.jpg\n")
     code, _, err = invoke("predict", "--files-from", "list.txt", "-o", "./photos/../list.txt", "-f", "csv")
-    assert (code, err) == (2, "dinoclassify: ./photos/../list.txt would be written over an input\n")
+    assert (code, err) == (2, "dinoclassify: ./photos/../list.txt is also an input: choose another name\n")
     assert Path("list.txt").read_text() == "photos/coffee.jpg\n"
 
 
@@ -125,8 +125,8 @@ def test_the_message_about_a_folder_without_images_says_what_is_in_it(here: Path
         Path("drawings", name).touch()
     for output in ("labels.csv", "labels/", "-"):
         code, _, err = invoke("predict", "drawings", "-m", tiny, "-o", output)
-        why = "3 files in drawings, none with the suffix of an image: 2 .psd, 1 without suffix"
-        assert (code, err) == (4, f"dinoclassify: {why}; name those that are images all the same\n")
+        why = "drawings: no images; 3 passed over: 2 .psd, 1 without suffix; name a file to try it whatever its suffix"
+        assert (code, err) == (4, f"dinoclassify: {why}\n")
 
 
 def test_a_list_from_a_pipe_is_read_once(here: Path, tiny: str, invoke: Invoke) -> None:

@@ -2,10 +2,13 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import Cli
 from tests.helpers.commands import Invoke, parse_rows
@@ -41,7 +44,9 @@ def test_list_prints_exact_names_and_imports_no_model(here: Path, cli: Cli) -> N
     assert cli("predict", "-", "--list", "-0", stdin=expected).stdout == expected
     done = cli("predict", "odd", "--list")
     assert done.stdout == expected.replace(b"\0", b"\n")
-    assert done.stderr.startswith(b"dinoclassify: odd/new\\nline.jpg breaks the list on stdout: use -0\n")
+    assert done.stderr.startswith(
+        b"dinoclassify: odd/new\\nline.jpg has a line break, which the list on stdout cannot hold: use -0\n"
+    )
     code = "import sys; from dinoclassify.cli import run; run(['predict', 'odd', '--list', '-q']); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True).stdout.split()
     assert not {b"torch", b"transformers", b"numpy", b"pandas", b"PIL"} & set(modules)
@@ -51,6 +56,14 @@ def test_a_list_of_no_inputs_is_refused_as_a_run_is(here: Path, invoke: Invoke) 
     for arguments in ([], ["-0"]):
         code, _, err = invoke("predict", "photos", "--include", "*.gone", "--list", *arguments)
         assert (code, "none match --include '*.gone': change the pattern" in err) == (4, True), err
+
+
+@pytest.mark.parametrize("name", ["b.zip", "b.tar", "b.tar.gz"])
+def test_a_pattern_that_leaves_out_all_of_an_archive_is_named(name: str, here: Path, invoke: Invoke) -> None:
+    shutil.make_archive("b", {"zip": "zip", "tar": "tar", "gz": "gztar"}[name.rpartition(".")[2]], "photos")
+    code, _, err = invoke("predict", name, "--include", "*.gone", "--list")
+    assert code == 4
+    assert re.fullmatch(rf"dinoclassify: {re.escape(name)}: \d images, none match --include '\*\.gone': .*\n", err), err
 
 
 def test_list_ends_quietly_when_its_reader_is_closed(here: Path) -> None:

@@ -75,6 +75,18 @@ def test_skipped_files_are_counted_by_suffix(tree: Path, caplog: pytest.LogCaptu
     assert counted("photos", filters=Filters(hidden=True))[".psd"] == 3
 
 
+def test_what_patterns_leave_out_is_counted(tree: Path) -> None:
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        for name in ("in.jpg", "other.jpg", "notes.txt"):
+            archive.writestr(name, b"x")
+    rules = InputSelector(Filters(include=["*.gone"]))
+    assert not list(find(["a.zip"], rules))
+    assert rules.left_out == {"image": 2}, "and not notes.txt"
+    rules = InputSelector(Filters(exclude=["2024/", "*.zip"]))
+    assert list(find(["photos", "a.zip"], rules))
+    assert rules.left_out == {"folder": 1, "archive": 1}
+
+
 def test_thousands_of_suffixes_take_little_memory(tree: Path) -> None:
     counter: Counter[str] = Counter()
     rules = InputSelector(Filters(), passed_over=counter)

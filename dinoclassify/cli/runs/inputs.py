@@ -14,7 +14,6 @@ from dinoclassify.discovery.filters import (
     Filters,
     InputSelector,
     describe_passed_over,
-    describe_suffixes,
     take_shard_and_limit,
 )
 from dinoclassify.discovery.location import STDIN
@@ -55,7 +54,8 @@ def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
     census = ShardCensus(inputs.shard) if inputs.shard is not None else None
     count, passed_over = 0, Counter[str]()
     searched = replace(inputs, null=inputs.null and reads_list)
-    for source in require_inputs(find_inputs(searched, census, passed_over), searched, passed_over, census):
+    selector = selector_of(searched, passed_over)
+    for source in require_inputs(find_inputs(searched, census, selector), searched, selector, census):
         with writing_to_stdout():
             sys.stdout.buffer.write(_shown(list_line(source.path, "on stdout", null=inputs.null)))
         count += 1
@@ -70,13 +70,10 @@ def _shown(line: bytes) -> bytes:
 
 
 def find_inputs(
-    inputs: Inputs,
-    census: ShardCensus | None = None,
-    passed_over: Counter[str] | None = None,
-    disks: dict[int, str] | None = None,
+    inputs: Inputs, census: ShardCensus | None = None, selector: InputSelector | None = None
 ) -> Iterator[Source]:
-    """Yield the inputs; ``census`` sees all of them. For ``passed_over`` and ``disks`` see `InputSelector`."""
-    selector = selector_of(inputs, passed_over, disks)
+    """Yield the inputs; ``census`` sees all of them. For ``selector`` see `selector_of`."""
+    selector = selector or selector_of(inputs)
     paths, files_from = inputs.paths or [], inputs.files_from
     sources = find_images(paths, selector, files_from=files_from, column=inputs.column, null=inputs.null)
     if census is None:
@@ -85,7 +82,7 @@ def find_inputs(
 
 
 def require_inputs(
-    sources: Iterator[Source], inputs: Inputs, passed_over: Counter[str], census: ShardCensus | None = None
+    sources: Iterator[Source], inputs: Inputs, selector: InputSelector, census: ShardCensus | None = None
 ) -> Iterator[Source]:
     """Return the same sources, after a look at the first one.
 
@@ -94,7 +91,7 @@ def require_inputs(
     """
     first = next(sources, None)
     if first is None and (census is None or not census.inputs):
-        raise _nothing_found(inputs, passed_over)
+        raise _nothing_found(inputs, selector)
     return chain([first] if first is not None else [], sources)
 
 
@@ -103,32 +100,22 @@ def search(inputs: Inputs, selector: InputSelector) -> Iterator[Source]:
     return find(inputs.paths or [], selector, files_from=inputs.files_from, column=inputs.column, null=inputs.null)
 
 
-def _nothing_found(inputs: Inputs, passed_over: Counter[str]) -> NoInputsError:
+def _nothing_found(inputs: Inputs, selector: InputSelector) -> NoInputsError:
     """Return the error for a run without inputs: why there are none, and the cure."""
     names = " ".join(names_of(inputs))
-    if count := _count_without_patterns(inputs):
+    if selector.left_out:
+        found = " and ".join(count_of(count, kind) for kind, count in sorted(selector.left_out.items(), reverse=True))
         patterns = [f"--include '{pattern}'" for pattern in inputs.include or ()]
         patterns += [f"--exclude '{pattern}'" for pattern in inputs.exclude or ()]
-        verb = "all are left out by" if inputs.exclude else "none match"
-        return NoInputsError(f"{count_of(count, 'image')} in {names}, {verb} {' '.join(patterns)}: change the pattern")
-    if passed_over:
-        files, cure = f"{count_of(passed_over.total(), 'file')} in {names}", "name those that are images all the same"
-        return NoInputsError(f"{files}, none with the suffix of an image: {describe_suffixes(passed_over)}; {cure}")
+        verb = "all left out by" if inputs.exclude else "none match"
+        return NoInputsError(f"{names}: {found}, {verb} {' '.join(patterns)}: change the pattern")
+    if selector.passed_over:
+        cure = "name a file to try it whatever its suffix"
+        return NoInputsError(f"{names}: no images; {describe_passed_over(selector.passed_over)}; {cure}")
     if not inputs.paths or inputs.paths == [STDIN]:
         name = "on stdin" if names == STDIN else names
         return NoInputsError(f"the list {name} has no paths in it: check what wrote it")
     return NoInputsError(f"no images in {names}: check what is in there, and whether its disk is mounted")
-
-
-def _count_without_patterns(inputs: Inputs) -> int:
-    """Return how many images there are without --include and --exclude; 0 if that is not known."""
-    count = input_counter(replace(inputs, include=None, exclude=None, shard=None, limit=None))
-    if count is None or not (inputs.include or inputs.exclude):
-        return 0
-    try:
-        return count()
-    except ValueError:  # it would have to read an archive
-        return 0
 
 
 def selector_of(

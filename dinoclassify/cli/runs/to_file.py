@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dinoclassify.cli.runs.inputs import find_inputs, input_counter, is_live, require_inputs
+from dinoclassify.cli.runs.inputs import find_inputs, input_counter, is_live, require_inputs, selector_of
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
 from dinoclassify.cli.runs.request import Request
 from dinoclassify.cli.runs.signals import ending_with_reader
@@ -44,8 +44,8 @@ def write_rows(open_job: "Callable[[], Job[R]]", request: Request) -> int:
     disks: dict[int, str] = {}  # device number -> a folder on it
     census = ShardCensus(inputs.shard) if inputs.shard is not None else None
     with request.exclusive_output():
-        sources = find_inputs(inputs, census, tally.passed_over, disks)
-        sources = require_inputs(sources, inputs, tally.passed_over, census)
+        selector = selector_of(inputs, tally.passed_over, disks)
+        sources = require_inputs(find_inputs(inputs, census, selector), inputs, selector, census)
         if options.resume and not is_live(inputs):
             sources = with_signatures(sources, private=inputs.private_urls)
         check_addresses()
