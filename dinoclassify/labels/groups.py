@@ -44,8 +44,9 @@ def read_groups(name: str) -> Groups:
         with own.open(encoding="utf-8") if name == EVERYDAY else open(name, encoding="utf-8-sig", newline="") as file:
             rows = list(_rows(file, name))
     except (OSError, ValueError, csv.Error) as error:
-        reason = why_unread(name, error, [EVERYDAY]) if isinstance(error, OSError) else error
-        raise UsageError(f"cannot read the groups {name}: {reason}") from error
+        if isinstance(error, OSError):
+            raise UsageError(why_unread("the groups", name, error, [EVERYDAY])) from error
+        raise UsageError(f"cannot read the groups {name}: {error}") from error
     group_of: dict[str, str] = {}
     for key, group in rows:
         if group_of.setdefault(key, group) != group:
@@ -138,7 +139,7 @@ def _rows(file: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
     columns = table.fieldnames or ()
     key = next((column for column in _KEYS if column in columns), None)
     if key is None or "group" not in columns:
-        raise UsageError(f"{name} needs a column group, and one of {', '.join(_KEYS)} that says which class is meant")
+        raise UsageError(f"{name} needs a column group, and a column wnid, index or label for the class")
     for row in table:
         class_name, group = (row[key] or "").strip(), (row["group"] or "").strip()
         if not class_name or not group:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.missing import why_unread
 
+_FORMS = {".csv": "a column label, and UTF-8", ".json": "a list of names, or an object from index to name"}
+
 
 def read_labels(path: str) -> list[str]:
     """The class names in a file, by index; raises UsageError for one that cannot be read or has another form.
@@ -22,14 +24,15 @@ def read_labels(path: str) -> list[str]:
             if not name.strip():
                 raise UsageError(f"{path}, {place}: the name of class {index} is empty, but every class needs one")
             if index in names:
-                raise UsageError(f"{path}, {place}: class {index} has two names, leave one out")
+                raise UsageError(f"{path}, {place}: class {index} has two names: leave one out")
             name.encode("utf-8")  # raises ValueError if no file of rows could hold it
             names[index] = name
         return [names[index] for index in range(len(names))]
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError, csv.Error) as error:
-        form = "see `dinoclassify predict --help` for its form"
-        reason = why_unread(path, error) if isinstance(error, OSError) else form
-        raise UsageError(f"cannot read the labels {path}: {reason}") from error
+        if isinstance(error, OSError):
+            raise UsageError(why_unread("the labels", path, error)) from error
+        form = _FORMS.get(os.path.splitext(path)[1].lower(), "UTF-8 text with one name a line")
+        raise UsageError(f"cannot read the labels {path}: it needs {form}") from error
 
 
 def _from_json(path: str) -> Iterator[tuple[str, int, str]]:

@@ -110,7 +110,7 @@ def _warn_once(root: Path, error: OSError) -> None:
         _warned_about.add(root)
         trouble = f"nothing can be kept in {root} ({error.strerror or error})"
         cure = "set XDG_CACHE_HOME to a folder that can be written and has room"
-        log.warning("%s, so that every run prepares its model again: %s", trouble, cure)
+        log.warning("%s, so every run prepares its model again: %s", trouble, cure)
 
 
 @contextmanager

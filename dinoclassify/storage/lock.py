@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})  # errors of flock without locks
 
+_GUIDE = " (dinoclassify guide resume)"
 _LONGEST = 1024  # characters to read of a lock
 _POLL = 0.2  # seconds between two tries to take a lock
 _WORKERS_END = 10.0  # seconds for the workers of a killed run to end: they share its lock
@@ -61,7 +62,7 @@ def locked(path: str, *, wait: bool) -> Iterator[None]:
             if os.path.islink(name):
                 raise OutputError(f"cannot lock {path}: {name} is a link; remove it")
             if (holder := _take_after_workers_end(name, held)) is not None:
-                cure = f"; if that is dead, remove {holder.claim}" if holder.claim is not None else ""
+                cure = f"; if that run is dead, remove {holder.claim}{_GUIDE}" if holder.claim is not None else ""
                 if not wait:
                     raise LockedError(f"another run is writing {path}{holder}: --wait waits for it{cure}")
                 log.warning("waiting for another run%s, which is writing %s%s", holder, path, cure)

@@ -9,6 +9,8 @@ from itertools import islice
 
 from dinoclassify.errors import UsageError
 
+_NOT_THERE = "is not there"
+_LET_READ = ": let this user read it"
 _CHECK_NAME = "check its name, or mount its disk"
 _LONGEST = 16 << 20  # bytes of a header
 _MOST_NAMES = 10_000  # names in a folder to search for a similar one
@@ -33,14 +35,15 @@ def why_missing(path: str, others: Sequence[str] = ()) -> str:
     return f"is not there: {_cure(above, os.path.basename(name), others)}"
 
 
-def why_unread(path: str, error: OSError, others: Sequence[str] = ()) -> str:
-    """Why a file cannot be read, after the error from opening it, and the cure: a sentence about "it"."""
+def why_unread(content: str, path: str, error: OSError, others: Sequence[str] = ()) -> str:
+    """Why a file with this ``content`` cannot be read, after the error from opening it, and the cure."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return f"it {why_missing(path, others)}"
+        why = why_missing(path, others).replace("is not there: did you mean ", "is not there. Did you mean ")
+        return f"{path}: no such file{why.removeprefix(_NOT_THERE)}" if why.startswith(_NOT_THERE) else f"{path} {why}"
     if isinstance(error, IsADirectoryError):
-        return "it is a folder: name a file"
+        return f"{path} is a folder: name the file with {content}"
     reason = error.strerror or str(error)
-    return f"{reason}: let this user read it" if error.errno == errno.EACCES else reason
+    return f"cannot read {content} {path}: {reason}" + (_LET_READ if error.errno == errno.EACCES else "")
 
 
 def why_no_folder(folder: str) -> str:

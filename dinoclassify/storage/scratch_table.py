@@ -52,5 +52,5 @@ class ScratchTable:
         try:
             yield
         except sqlite3.Error as error:
-            cure = "make room in the folder for temporary files, or set SQLITE_TMPDIR to another"
+            cure = "make room for temporary files, or set SQLITE_TMPDIR to another folder (dinoclassify guide doctor)"
             raise OutputError(f"cannot keep {self._content} ({error}): {cure}") from error

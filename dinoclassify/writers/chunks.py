@@ -83,7 +83,8 @@ def read_chunk(work: str, name: str) -> Chunk:
     fs, path = open_place(work)
     content = read_file(fs, _file(path, "plan", name))
     if content is None:
-        raise UsageError(f"{work} is not seen by all machines: name a folder that they share, or one in a store")
+        cure = "name a folder that they share, or one in a store (dinoclassify guide ray)"
+        raise UsageError(f"{work} is not shared by all machines: {cure}")
     plan = json.loads(content)
     return Chunk(name, tuple(map(_from_json, plan["sources"])), tuple(plan["done"]))
 

@@ -100,7 +100,7 @@ def _read_journal(destination: Destination[R], meta: Mapping[str, Any], folder: 
     with _readable(journal.name):
         for row in journal.rows():
             if written_in != folder and is_relative_file(row.path):
-                raise UsageError(f"{journal.name} has paths that begin in {written_in}: go there first (cd)")
+                raise UsageError(f"{journal.name} has paths relative to {written_in}: change to that folder first (cd)")
             rows.add(row, written_in, replaces="remade")
 
 

@@ -6,11 +6,14 @@ from contextlib import suppress
 from typing import Any
 
 from dinoclassify.errors import UsageError
+from dinoclassify.messages import count_of
 from dinoclassify.storage.atomic import as_output_errors, replacing
 from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.writers.formats import MAGIC, TABLES, open_format
 
 START_OVER = "--fresh instead of --resume starts over"
+
+_OTHER_FILE = "name another -o, or start over with --fresh instead of --resume"
 
 # Parts of a fingerprint that the option of the same name sets.
 _VALUES = {"model", "revision", "top-k", "threshold", "column", "dtype", "format", "runtime", "precision"}
@@ -29,6 +32,9 @@ def read_meta(path: str, rows: str, *, cure: str = START_OVER) -> dict[str, Any]
         with open(path, encoding="utf-8") as file:
             meta: dict[str, Any] = json.load(file)
         dict(meta["made_with"])
+    except FileNotFoundError as error:
+        why = f"{OutputPaths(rows).meta} is missing, so nobody can tell which model made {rows}"
+        raise UsageError(f"{why}: restore it, or {cure}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"cannot read {OutputPaths(rows).meta}, which says what made {rows}: {cure}") from error
     return meta
@@ -69,30 +75,34 @@ def check_fingerprint(
     now: Mapping[str, object],
     *,
     option: str = "--resume",
-    cure: str = START_OVER,
+    cure: str = _OTHER_FILE,
 ) -> None:
     """Check that rows with the fingerprints ``before`` and ``now`` may stand in one output.
 
     Raises:
         UsageError: the fingerprints differ. The message begins with the ``option`` that asks for the earlier ``rows``,
-            and names the options that match these, or the ``cure``.
+            and names the options that match these, and the ``cure``.
     """
     differences = [name for name in now if before.get(name) != now[name]]
     if not differences:
         return
     if "model" in differences:  # it explains the others
         differences = ["model"]
-    description = "; ".join(_difference(name, before.get(name), now[name]) for name in differences)
+    why = "was made " + ", and ".join(_difference(name, before.get(name), now[name]) for name in differences)
     cures = [match for name in differences if (match := _option_for(name, before.get(name), now[name]))]
-    match = f"{' and '.join(cures)}, or " if len(cures) == len(differences) else ""
-    raise UsageError(f"{option}: {rows} was made {description}: {match}{cure}")
+    if differences == ["top-k"] and isinstance(most := before.get("top-k"), int):
+        why, cures = f"has {count_of(most, 'label')} a row, you ask for {now['top-k']}", [f"use -k {most}"]
+    separator = ", " if ", or" in cure else ", or "
+    match = f"{' and '.join(cures)}{separator}" if len(cures) == len(differences) else ""
+    raise UsageError(f"{option}: {rows} {why}: {match}{cure} (dinoclassify guide resume)")
 
 
 def describe_part(name: str, value: object) -> str:
-    """Return a part of a fingerprint as the end of a sentence: "with exact"."""
+    """Return a part of a fingerprint as the end of a sentence: "with --exact"."""
+    shown = f"--{name}" if name in _VALUES | _FLAGS | _FILES else name
     if value is None or value is False:
-        return f"without {name}"
-    return f"with {name}" if value is True else f"with {name} {value}"
+        return f"without {shown}"
+    return f"with {shown}" if value is True else f"with {shown} {value}"
 
 
 def is_digest(name: str) -> bool:
@@ -103,7 +113,9 @@ def is_digest(name: str) -> bool:
 def _difference(name: str, value: object, now: object) -> str:
     """Return how a part of the fingerprint of rows differs from that of this run, as the end of a sentence."""
     if is_digest(name):
-        return f"with other {name}" if value and now else describe_part(name, bool(value))
+        return f"with other --{name}" if value and now else describe_part(name, bool(value))
+    if name == "revision" and not _is_commit(value):
+        return "with other weights of the model"
     was = describe_part(name, value)
     return was if value is None or now is None or isinstance(value, bool) else f"{was}, not {now}"
 
@@ -113,8 +125,8 @@ def _option_for(name: str, value: object, now: object) -> str | None:
     if name in _FLAGS:
         return f"add --{name}" if value else f"leave out --{name}"
     if name in _FILES:
-        return f"name the same --{name} file as then" if value else f"leave out --{name}"
-    if name == "revision" and not (isinstance(value, str) and len(value) == _COMMIT):
+        return f"give the same --{name} file as before" if value else f"leave out --{name}"
+    if name == "revision" and not _is_commit(value):
         return None
     if name == "format" and value == "excel":
         return "add --excel-safe"
@@ -123,3 +135,8 @@ def _option_for(name: str, value: object, now: object) -> str | None:
     if name in _VALUES:
         return f"add --{name} {value}" if value is not None else f"leave out --{name}"
     return None
+
+
+def _is_commit(revision: object) -> bool:
+    """Whether a revision is a commit on the Hub, and not a digest of the weights."""
+    return isinstance(revision, str) and len(revision) == _COMMIT

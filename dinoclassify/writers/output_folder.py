@@ -15,9 +15,10 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic
 
+from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.discovery.location import is_glob
 from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import name_some
@@ -84,7 +85,7 @@ class FolderJournal(Generic[R]):
         with as_output_errors(self.name):
             names = names_in(self._fs, self.path)
             if others := [name for name in names if not (_JOURNAL_FILES.fullmatch(name) or is_temporary(name))]:
-                raise OutputError(f"{self.name} has {name_some(others)}, which no run wrote: choose another folder")
+                raise OutputError(f"{self.name} {_why_not_ours(others)}: choose another folder")
             self.remove()
             write_file(self._fs, f"{self.path}/meta.json", dump({"run": self.run, **meta}))
 
@@ -218,7 +219,10 @@ class OutputFolder(Generic[R]):
         """
         names = names_in(self._fs, self._path)
         if others := [name for name in names if not (name in _DESKTOP_FILES or (begun and _is_ours(name)))]:
-            raise OutputError(f"{self.name} has {name_some(others)}, which no run wrote: choose another folder")
+            if any(map(has_image_suffix, others)):
+                raise OutputError(f"{self.name} is a folder of images: name a file, such as -o labels.csv")
+            cure = "choose another folder, or a file, such as -o labels.csv"
+            raise OutputError(f"{self.name} {_why_not_ours(others)}: {cure}")
 
     def _write_parts(
         self, lines: Iterator[bytes], start: str, end: str, meta: Mapping[str, object]
@@ -240,6 +244,10 @@ class OutputFolder(Generic[R]):
             if name not in named and _is_ours(name):
                 self._fs.rm_file(f"{self._path}/{name}")
         self.journal.remove()
+
+
+def _why_not_ours(others: Sequence[str]) -> str:
+    return f"has {name_some(others)}, which dinoclassify did not write"
 
 
 def _is_ours(name: str) -> bool:

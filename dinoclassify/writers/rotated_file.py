@@ -86,7 +86,7 @@ class RotatedFile(Generic[R]):
                 write()
         except OutputError as error:
             if self.trouble is None:
-                log.warning("%s; waiting until it can be written", error)
+                log.warning("%s; waiting until it can be written (dinoclassify guide watch)", error)
             self.trouble, self._is_refused = str(error), is_in_place
             return False
         if self.trouble is not None and (is_row or not self._is_refused):

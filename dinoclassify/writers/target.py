@@ -120,14 +120,14 @@ def check_errors_to(file: str, target: Target, inputs: Sequence[str]) -> None:
         if target.in_parts and target.url is None and _is_below(file, target.file):
             raise UsageError(f"--errors-to {file} is in the output folder: choose another name")
         if os.path.realpath(file) in output_files(target.file):
-            raise UsageError(f"--errors-to {file} would be written over the output: choose another name")
+            raise UsageError(f"--errors-to {file} is a file of the output: choose another name")
     refuse_reserved(file)
 
 
 def check_not_image_table(file: str) -> None:
     """Raise UsageError if the output is a table that no run wrote: it may hold images."""
     if is_table(file) and os.path.exists(file) and not os.path.exists(OutputPaths(file).meta):
-        raise UsageError(f"{file} is a table that no run wrote, and may be an input: choose another name")
+        raise UsageError(f"{file} is a table that dinoclassify did not write, perhaps an input: choose another name")
 
 
 def check_earlier_run(target: Target, *, resume: bool) -> None:
@@ -144,30 +144,30 @@ def check_earlier_run(target: Target, *, resume: bool) -> None:
         cure = f"is where its unfinished rows go, and no {'folder' if target.in_parts else 'file'}: move it away"
         raise OutputError(f"cannot write {target.file}: {journal} {cure}")
     if resume and not target.in_parts and (why := why_saved_again(target.file)) is not None:
-        cure = "go on with the file as it was, or name another one"
-        raise UsageError(f"another program has saved {target.file}, {why}: {cure}")
+        cure = "restore the file as it was, or name another -o (dinoclassify guide resume)"
+        raise UsageError(f"another program, such as a spreadsheet, saved {target.file} ({why}): {cure}")
 
 
 def _check_object(url: str, inputs: Sequence[str]) -> None:
     filesystem(url)
     if "/" not in url.partition("://")[2].strip("/"):
-        raise UsageError(f"{url} is a whole bucket: name an object, or a folder with / behind, in it")
+        raise UsageError(f"{url} is a whole bucket: name an object in it, or a folder that ends in /")
     if is_archive(url):
         raise UsageError(f"{url} has the suffix of an archive: choose another name")
     if url in inputs:
-        raise UsageError(f"{url} would be written over an input")
+        raise UsageError(f"{url} is also an input: choose another name")
 
 
 def _check_new_file(file: str | None, file_format: Format, inputs: Sequence[str]) -> None:
     check_output(file, file_format)
     if file is not None and _is_input(file, inputs):
-        raise UsageError(f"{file} would be written over an input")
+        raise UsageError(f"{file} is also an input: choose another name")
+    if file is not None and (has_image_suffix(file) or is_archive(file)):
+        raise UsageError(f"{file} has the suffix of an image or an archive: choose another name")
 
 
 def _is_input(file: str, inputs: Sequence[str]) -> bool:
-    """Whether ``file`` is one of the inputs, or has the suffix of an image or an archive."""
-    is_same = any(os.path.isfile(path) and os.path.isfile(file) and os.path.samefile(path, file) for path in inputs)
-    return is_same or has_image_suffix(file) or is_archive(file)
+    return any(os.path.isfile(path) and os.path.isfile(file) and os.path.samefile(path, file) for path in inputs)
 
 
 def _is_below(file: str, folder: str) -> bool:

@@ -140,7 +140,8 @@ class FileOutput(Generic[R]):
         """Check that rows may be added to the file. Returns whether its metadata already say that."""
         paths, cure = OutputPaths(self._file.path), "name another --output"
         if os.path.exists(paths.journal):
-            raise UsageError(f"{OutputPaths(path).journal} is of an interrupted run: finish that first, with --resume")
+            cure = "finish that first, with --resume and without --watch"
+            raise UsageError(f"{OutputPaths(path).journal} is of an interrupted run: {cure}")
         self._folder = os.getcwd()
         if not os.path.exists(paths.output) or os.path.getsize(paths.output) <= len(row_format.lines.header()):
             return False
@@ -158,7 +159,9 @@ class FileOutput(Generic[R]):
         failed: dict[str, str] = {}
         for row in self._file.rows():
             if self._folder != os.getcwd() and is_relative_file(row.path):
-                raise UsageError(f"{self._file.name} has paths that begin in {self._folder}: go there first (cd)")
+                raise UsageError(
+                    f"{self._file.name} has paths relative to {self._folder}: change to that folder first (cd)"
+                )
             image = absolute_path(file_shown_as(row.path), self._folder)
             before, rows[image] = known.get(image), seen_in(row, earlier=True)
             if rows[image].signature == (None, None) and before is not None:

@@ -36,7 +36,7 @@ def test_torch_is_used_where_there_is_no_room_for_openvino(
     classifier = Classifier(tiny, device="cpu")
     assert classifier.runtime == "torch"
     assert {row.status for row in classifier.predict(PHOTOS)} == {"ok"}
-    assert caplog.messages[-1].startswith(f"no room for {tiny} as OpenVINO needs it (No space left on device): set XDG")
+    assert caplog.messages[-1].startswith(f"no room for the OpenVINO form of {tiny} (No space left on device): set XDG")
     assert caplog.messages[-1].endswith(": going on with torch")
     with pytest.raises(
         ModelError, match=r"TMPDIR, to a folder that can be written and has room; or use --runtime torch"

@@ -28,7 +28,9 @@ def test_a_warning_about_an_unwritable_cache_is_logged_once_with_the_cure(
     assert cache.kept_folder("a", {}, write_made) == first
     cache.kept_folder("b", {}, write_made)
     (message,) = caplog.messages
-    assert message.startswith(f"nothing can be kept in {no_cache.parent}/file/dinoclassify (Not a directory), so that ")
+    assert message.startswith(
+        f"nothing can be kept in {no_cache.parent}/file/dinoclassify (Not a directory), so every "
+    )
     assert "set XDG_CACHE_HOME to a folder" in message
 
 

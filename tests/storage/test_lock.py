@@ -25,7 +25,9 @@ def test_without_locks_a_claim_keeps_other_runs_out_and_names_its_holder(
             with pytest.raises(LockedError) as caught, locked("out.csv", wait=False):
                 pass
             assert str(caught.value).startswith(f"another run is writing out.csv (process {os.getpid()} on ")
-            assert str(caught.value).endswith(f": --wait waits for it; if that is dead, remove {claim}")
+            assert str(caught.value).endswith(
+                f": --wait waits for it; if that run is dead, remove {claim} (dinoclassify guide resume)"
+            )
         refuse_locks(number)
     assert not [path for path in working_folder.iterdir() if path.name.startswith(".out")]
 
@@ -33,7 +35,7 @@ def test_without_locks_a_claim_keeps_other_runs_out_and_names_its_holder(
 def test_a_claim_respects_a_lock(working_folder: Path, refuse_locks: Refuse) -> None:
     with locked("out.csv", wait=False):
         refuse_locks(errno.ENOLCK)
-        with pytest.raises(LockedError, match=r"if that is dead, remove .*lock"), locked("out.csv", wait=False):
+        with pytest.raises(LockedError, match=r"if that run is dead, remove .*lock"), locked("out.csv", wait=False):
             pass
     Path(lock_of("out.csv")).write_text("1\nnode7\n")  # of a run that was killed, or is not to be seen from here
     with pytest.raises(LockedError, match=r"\(process 1 on node7\)"), locked("out.csv", wait=False):

@@ -53,7 +53,7 @@ def test_an_interrupted_run_can_only_be_resumed_in_its_own_folder(output_name: s
     here = os.getcwd()
     os.mkdir("elsewhere")
     os.chdir("elsewhere")
-    with pytest.raises(UsageError, match=f"has paths that begin in {here}: go there first"):
+    with pytest.raises(UsageError, match=f"has paths relative to {here}: change to that folder first"):
         write_output(output_name, [f"../{path}" for path in PATHS], resume=True)
 
 
@@ -87,7 +87,7 @@ def test_an_interrupted_run_with_other_columns_is_refused_and_the_message_names_
     three = open_format("csv", 3)
     place = OutputFolder(kind, three, batch_size=2) if kind.endswith("/") else OutputFile(kind, three, batch_size=2)
     for resume, message in (
-        (True, "add --runtime openvino, or --fresh"),
+        (True, "add --runtime openvino, name another -o, or start over with --fresh"),
         (False, "finished rows of an interrupted run"),
     ):
         with pytest.raises(UsageError, match=message):

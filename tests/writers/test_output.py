@@ -133,11 +133,15 @@ def test_any_number_of_a_few_rows_may_be_pruned(output_name: str) -> None:
 def test_rows_with_another_fingerprint_are_refused_and_the_message_names_the_right_option(output_name: str) -> None:
     write_output(output_name, PATHS)
     other = {"model": "m", "runtime": "torch"}
-    with pytest.raises(UsageError, match="made with runtime openvino, not torch: add --runtime openvino, or --fresh"):
+    with pytest.raises(
+        UsageError, match="made with --runtime openvino, not torch: add --runtime openvino, name another"
+    ):
         write_output(output_name, PATHS, fingerprint=other, resume=True)
     write_output(output_name, PATHS, fingerprint=other)
     interrupt(output_name, PATHS, 5)
-    with pytest.raises(UsageError, match=r"partial was made with runtime openvino, not torch: add --runtime openvino"):
+    with pytest.raises(
+        UsageError, match=r"partial was made with --runtime openvino, not torch: add --runtime openvino"
+    ):
         write_output(output_name, PATHS, fingerprint=other, resume=True)
 
 

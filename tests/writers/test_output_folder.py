@@ -100,9 +100,18 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path, images: list[str])
     folder.mkdir()
     label_all(str(folder), images)  # an empty one is welcome
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"notes\.txt, which no run wrote"):
+    with pytest.raises(OutputError, match=r"notes\.txt, which dinoclassify did not write"):
         open_folder(str(folder))
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_images_is_refused_as_an_output(tmp_path: Path, images: list[str]) -> None:
+    folder = tmp_path / "in4"
+    folder.mkdir()
+    (folder / "x.JPG").touch()
+    (folder / "notes.txt").touch()
+    with pytest.raises(OutputError, match=r"in4 is a folder of images: name a file, such as -o labels\.csv$"):
+        open_folder(str(folder))
 
 
 def test_a_folder_with_a_ds_store_file_is_accepted(tmp_path: Path, images: list[str]) -> None:
@@ -125,7 +134,7 @@ def test_a_journal_folder_with_other_files_is_refused(tmp_path: Path, images: li
     work = tmp_path / "labels.partial"
     work.mkdir()
     (work / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"labels\.partial has notes\.txt, which no run wrote"):
+    with pytest.raises(OutputError, match=r"labels\.partial has notes\.txt, which dinoclassify did not write"):
         open_folder(str(tmp_path / "labels"), fresh=True)
     assert (work / "notes.txt").read_text() == "mine"
 
@@ -145,7 +154,7 @@ def test_parts_of_another_program_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "labels"
     folder.mkdir()
     (folder / "part-00000.parquet").write_bytes(b"")
-    with pytest.raises(OutputError, match="which no run wrote"):
+    with pytest.raises(OutputError, match="which dinoclassify did not write"):
         open_folder(str(folder))
 
 

@@ -19,7 +19,9 @@ def test_a_full_folder_for_temporary_files_is_an_output_error() -> None:
         for number in range(1000):
             rows.add(Prediction(f"{number}.jpg", "ok", (Label("x" * 100, 0, 0.5),)), os.getcwd(), replaces="changed")
 
-    with pytest.raises(OutputError, match=r"cannot keep the rows of the earlier run .*full.*: make room in the folder"):
+    with pytest.raises(
+        OutputError, match=r"cannot keep the rows of the earlier run .*full.*: make room for temporary files"
+    ):
         fill()
 
 

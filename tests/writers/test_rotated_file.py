@@ -231,7 +231,7 @@ def test_rows_wait_with_growing_pauses_while_the_disk_is_full(
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     assert names_in("rows.csv") == ["1", "x" * 9]
     assert [record.getMessage() for record in caplog.records] == [
-        f"cannot write rows.csv: {os.strerror(number)}; waiting until it can be written",
+        f"cannot write rows.csv: {os.strerror(number)}; waiting until it can be written (dinoclassify guide watch)",
         "rows.csv can be written again",
     ]
 

@@ -130,7 +130,9 @@ def _open(url: str, loop: asyncio.AbstractEventLoop | None = None) -> "AbstractF
 
     scheme = scheme_of(url)
     if is_web(url):
-        raise UsageError(f"{url}: {scheme}:// can only be read, one by one")
+        raise UsageError(
+            f"{url}: {scheme}:// can only be read, one URL at a time: name a folder, or a store such as s3://"
+        )
     try:
         kind = get_filesystem_class(scheme)
     except ImportError as error:

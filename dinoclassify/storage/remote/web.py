@@ -165,7 +165,9 @@ def _public_socket(address: tuple[Any, ...]) -> socket.socket:
     """A socket for an address from getaddrinfo; aiohttp connects to this very address."""
     family, kind, protocol, _, (host, *_) = address
     if is_private(host):
-        raise _PrivateAddressError("its address is private: --allow-private-urls allows it")
+        raise _PrivateAddressError(
+            "its address is private: --allow-private-urls allows it (dinoclassify guide security)"
+        )
     return socket.socket(family, kind, protocol)
 
 
@@ -205,7 +207,7 @@ def _as_os_error(error: Exception, unused: str | None) -> OSError:
     """The error for a row; ``unused`` is the variable that names a proxy which was not used, see `_session`."""
     import aiohttp
 
-    hint = f"; proxies, as {unused} names one, are used only with --allow-private-urls" if unused is not None else ""
+    hint = f"; the proxy in {unused} is used only with --allow-private-urls" if unused is not None else ""
     if isinstance(error, aiohttp.ClientResponseError):
         return _as_answered(error)
     if isinstance(error, TimeoutError):

@@ -80,11 +80,11 @@ def refuse_database_in_use(name: str) -> None:
             continue
         if file_signature(path)[0] in {None, 0}:
             raise OutputError(
-                f"cannot write {name}: {beside} is of a database that is gone; move it away, or remove it"
+                f"cannot write {name}: {beside} belongs to a database that is gone: move it away, or remove it"
             )
         raise OutputError(
-            f"cannot write {name}: {beside} is of a program that has it open, or that died; close that program, "
-            f"or run: sqlite3 {shlex.quote(name)} 'PRAGMA journal_mode = DELETE'"
+            f"cannot write {name}: {beside} belongs to a program that has it open, or died; close it, or run: "
+            f"sqlite3 {shlex.quote(name)} 'PRAGMA journal_mode = DELETE' (dinoclassify guide outputs)"
         )
     if os.path.isfile(path) and _is_locked(path):
         raise OutputError(f"cannot write {name}: another program is changing it; save its changes, or close it")

@@ -57,7 +57,10 @@ def test_a_share_of_failures_counts_all_rows_of_the_file(here: Path, predict: Pr
 
 def test_errors_to_writes_a_list_of_failed_images(here: Path, predict: Predict) -> None:
     Path("photos/new\nline.png").write_text("x")
-    assert "breaks the list failed.txt: use -0" in predict("photos", "-o", "out.csv", "--errors-to", "failed.txt")[1]
+    assert (
+        "has a line break, which the list failed.txt cannot hold: use -0"
+        in predict("photos", "-o", "out.csv", "--errors-to", "failed.txt")[1]
+    )
     shutil.copy("photos/coffee.jpg", "photos/text.png")
     os.unlink("photos/new\nline.png")
     assert predict("photos", "-o", "out.csv", "--errors-to", "failed.txt", "-q")[0] == 0
@@ -73,7 +76,7 @@ def test_errors_to_never_replaces_the_output(here: Path, predict: Predict) -> No
     before = content_of("out.csv")
     for name in ("out.csv", "./out.csv", "out.csv.partial", "out.csv.meta.json"):
         code, err = predict("photos", "-o", "out.csv", "--resume", "--errors-to", name)
-        assert (code, "would be written over the output" in err) == (2, True)
+        assert (code, "is a file of the output: choose another name" in err) == (2, True)
     Path("bad.txt").write_text("old\n")
     assert predict("photos", "-o", "out.csv", "--resume", "-k", "2", "--errors-to", "bad.txt")[0] == 2
     assert Path("bad.txt").read_text() == "old\n", "a run that is refused writes nothing"

@@ -14,16 +14,22 @@ from tests.helpers.resumed import Predict
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("-k", "2"), "was made with top-k 1, not 2: add --top-k 1, or --fresh instead of --resume starts over"),
-        (("--exact",), "was made without exact: leave out --exact, or --fresh"),
-        (("-f", "jsonl"), "was made with format csv, not jsonl: add --format csv, or --fresh"),
-        (("--excel-safe",), "format csv, not excel: add --format csv and leave out --excel-safe, or --fresh"),
-        (("--threshold", "0.5"), "was made with threshold 0.0, not 0.5: add --threshold 0.0, or --fresh"),
+        (
+            ("-k", "2"),
+            "out.csv has 1 label a row, you ask for 2: use -k 1, name another -o, or start over with --fresh",
+        ),
+        (("--exact",), "was made without --exact: leave out --exact, name another -o, or start over with --fresh"),
+        (("-f", "jsonl"), "was made with --format csv, not jsonl: add --format csv, name another -o, or "),
+        (
+            ("--excel-safe",),
+            "--format csv, not excel: add --format csv and leave out --excel-safe, name another -o, or ",
+        ),
+        (("--threshold", "0.5"), "was made with --threshold 0.0, not 0.5: add --threshold 0.0, name another -o, or "),
         (
             ("-k", "2", "--exact"),
-            "with top-k 1, not 2; without exact: add --top-k 1 and leave out --exact, or --fresh",
+            "with --top-k 1, not 2, and without --exact: add --top-k 1 and leave out --exact, name another -o, or ",
         ),
-        (("-m", "OTHER"), "OTHER: add --model TINY, or --fresh"),
+        (("-m", "OTHER"), "OTHER: add --model TINY, name another -o, or "),
     ],
 )
 def test_rows_made_with_other_options_are_refused(
@@ -43,7 +49,7 @@ def test_rows_made_with_other_options_are_refused(
     message = message.replace("OTHER", str(vit)).replace("TINY", tiny)
     code, err = predict("photos", "-o", "out.csv", "--resume", *other)
     assert (code, message in err, err.count("\n")) == (2, True, 1), err
-    assert err.startswith("dinoclassify: --resume: out.csv was made with")
+    assert err.startswith("dinoclassify: --resume: out.csv ")
     assert Path("out.csv").read_bytes() == before
     assert sorted(os.listdir()) == ["out.csv", "out.csv.meta.json", "photos"]
 
@@ -55,7 +61,7 @@ def test_an_interrupted_run_with_other_columns_is_refused_by_its_options(
     output = ("photos", "-o", f"out.{kind}")
     assert predict(*output, "--strict", "--batch-size", "1")[0] == 7
     code, err = predict(*output, "--resume", "-k", "2")
-    assert (code, f"--resume: out.{kind}.partial was made with top-k 1, not 2: add --top-k 1, or " in err) == (
+    assert (code, f"--resume: out.{kind}.partial has 1 label a row, you ask for 2: use -k 1, " in err) == (
         2,
         True,
     ), err
@@ -63,6 +69,19 @@ def test_an_interrupted_run_with_other_columns_is_refused_by_its_options(
     assert (code, "finished rows of an interrupted run: --resume goes on, --fresh discards them" in err) == (2, True), (
         err
     )
+
+
+def test_the_cures_of_a_refusal_are_true(here: Path, predict: Predict) -> None:
+    common = ("photos", "-o", "out.csv", "-q")
+    assert predict(*common)[0] == 3
+    before = Path("out.csv").read_bytes()
+    code, err = predict(*common, "--resume", "-k", "2")
+    assert (code, err.endswith(" --fresh instead of --resume (dinoclassify guide resume)\n")) == (2, True), err
+    assert predict(*common, "--resume", "-k", "1")[0] == 3
+    assert Path("out.csv").read_bytes() == before
+    assert predict("photos", "-o", "new.csv", "-q", "--resume", "-k", "2")[0] == 3
+    assert predict(*common, "--fresh", "-k", "2")[0] == 3
+    assert "label_2" in Path("out.csv").read_text()
 
 
 def test_rows_of_images_decoded_on_a_gpu_are_refused(here: Path, predict: Predict) -> None:
@@ -75,14 +94,17 @@ def test_rows_of_images_decoded_on_a_gpu_are_refused(here: Path, predict: Predic
     assert Path("out.csv").read_bytes() == before
     edit_json(meta, made_with=made_with | {"decoder": "gpu"})
     code, err = predict("photos", "-o", "out.csv", "--resume")
-    said = "--resume: out.csv was made with decoder gpu, not cpu: --fresh instead of --resume starts over. See: "
+    said = "--resume: out.csv was made with decoder gpu, not cpu: name another -o, or start over with --fresh"
     assert (code, said in err, err.count("\n")) == (2, True, 1), err
 
 
 def test_rows_without_metadata_are_refused(here: Path, predict: Predict) -> None:
     assert predict("photos", "-o", "out.csv", "-q")[0] == 3
     os.unlink("out.csv.meta.json")
-    assert "out.csv.meta.json, which says what" in predict("photos", "-o", "out.csv", "--resume")[1]
+    assert (
+        "out.csv.meta.json is missing, so nobody can tell which model made out.csv: restore it, or --fresh"
+        in predict("photos", "-o", "out.csv", "--resume")[1]
+    )
     Path("out.csv").write_text("something else\n")
     assert "out.csv has rows that cannot be read" in predict("photos", "-o", "out.csv", "--resume")[1]
 
@@ -94,7 +116,7 @@ def test_metadata_of_a_missing_journal_are_ignored(here: Path, predict: Predict)
     begun = {"made_with": meta["made_with"] | {"top-k": 2}, "adds_to_output": False}
     Path("out.csv.partial.meta.json").write_text(json.dumps(begun))
     code, err = predict(*common, "--resume", "-k", "2")
-    assert (code, "--resume: out.csv was made with top-k 1, not 2: add --top-k 1" in err) == (2, True)
+    assert (code, "--resume: out.csv has 1 label a row, you ask for 2: use -k 1" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -123,5 +145,9 @@ def test_the_output_may_not_be_a_table_that_the_run_reads(here: Path, predict: P
     Path("table.csv").write_text("photos/coffee.jpg\n")
     for output in (("-o", "table.csv"), ("-o", "./table.csv"), ("-o", "out.csv", "--errors-to", "table.csv")):
         code, err = predict("photos", option, "table.csv", *output)
-        assert (code, err.endswith("table.csv would be written over an input\n"), err.count("\n")) == (2, True, 1)
+        assert (code, err.endswith("table.csv is also an input: choose another name\n"), err.count("\n")) == (
+            2,
+            True,
+            1,
+        )
     assert sorted(os.listdir()) == ["photos", "table.csv"]

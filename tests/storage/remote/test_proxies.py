@@ -52,7 +52,7 @@ def test_an_unused_proxy_is_mentioned_if_a_host_cannot_be_reached(
     site: Web, monkeypatch: pytest.MonkeyPatch, no_proxy: None
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", site.url)
-    hint = "; proxies, as HTTP_PROXY names one, are used only with --allow-private-urls"
+    hint = "; the proxy in HTTP_PROXY is used only with --allow-private-urls"
     assert failure("http://far.invalid/a.jpg", private=False).message.endswith(hint)
     assert "HTTP_PROXY" not in failure(f"{site.url}/a.jpg", private=False).message  # that is not what is missing
     monkeypatch.setenv("no_proxy", "far.invalid")

@@ -93,8 +93,8 @@ def test_an_open_database_is_refused_before_the_model_is_loaded(
         assert run([*command, *model, "-o", "labels.db"]) == 6
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert f"{os.getcwd()}/labels.db-wal is of a program that has it open, or that died; close that program" in err
-    assert "or run: sqlite3 labels.db 'PRAGMA journal_mode = DELETE'" in err
+    assert f"{os.getcwd()}/labels.db-wal belongs to a program that has it open, or died; close it" in err
+    assert "or run: sqlite3 labels.db 'PRAGMA journal_mode = DELETE' (dinoclassify guide outputs)" in err
     assert {row.label for row in read_predictions("labels.db")} == {"dog"}
     assert not os.path.exists("labels.db.partial")
 
@@ -102,7 +102,7 @@ def test_an_open_database_is_refused_before_the_model_is_loaded(
 @pytest.mark.parametrize(("mode", "ending"), [("wal", "-wal"), ("delete", "-journal"), ("persist", "-journal")])
 def test_the_database_of_a_program_that_died_is_refused_until_it_is_recovered(mode: str, ending: str) -> None:
     die(mode)
-    assert f"labels.db{ending} is of a program" in refused()
+    assert f"labels.db{ending} belongs to a program" in refused()
     recover("labels.db")
     publish("labels.db")
     assert is_sound()
@@ -131,7 +131,7 @@ def test_merge_refuses_a_database_that_another_program_has_opened() -> None:
     Path("part.db.meta.json").write_text('{"made_with": {"format": "sqlite", "top-k": 1}}')
     publish("labels.db")
     with opened("PRAGMA journal_mode = wal", "SELECT * FROM predictions"):
-        with pytest.raises(OutputError, match=r"labels.db-wal is of a program"):
+        with pytest.raises(OutputError, match=r"labels.db-wal belongs to a program"):
             merge(["part.db"], "labels.db", "sqlite")
         assert os.path.exists("labels.db.meta.json")
 
@@ -149,7 +149,7 @@ def test_symbolic_links_are_followed_as_sqlite_follows_them() -> None:
     os.mkdir("links")
     os.symlink("../labels.db", "links/link.db")
     die("wal")
-    assert f"cannot write links/link.db: {os.getcwd()}/labels.db-wal is" in refused("links/link.db")
+    assert f"cannot write links/link.db: {os.getcwd()}/labels.db-wal belongs to" in refused("links/link.db")
     recover("links/link.db")
     refuse_database_in_use("links/link.db")
 
@@ -161,7 +161,7 @@ def test_the_changes_of_a_removed_database_are_named(file: str, ending: str, con
     if file == "empty":
         Path("labels.db").touch()
     Path(f"labels.db{ending}").write_bytes(content)
-    assert "is of a database that is gone; move it away, or remove it" in refused()
+    assert "belongs to a database that is gone: move it away, or remove it" in refused()
 
 
 def test_a_file_that_is_no_database_is_replaced() -> None:
