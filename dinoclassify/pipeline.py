@@ -18,7 +18,7 @@ from dinoclassify.types.embedding import Embedding
 from dinoclassify.types.prediction import Failure, Label, Prediction, Status
 from dinoclassify.types.run_options import RunOptions
 
-_OUT_OF_RANGE = Failure("nonfinite", "a feature is too large for --dtype fp16: leave that out")
+_OUT_OF_RANGE = Failure("nonfinite", "a feature is too large for --dtype fp16: use --dtype fp32")
 _NONFINITE = Failure("nonfinite", "the output of the model is not finite")
 
 

@@ -162,7 +162,7 @@ def test_features_that_are_not_finite_or_too_large_are_failures() -> None:
     images = [str(path) for path in sorted(PHOTOS.glob("*.jpg"))[:3]]
     large, none, good = embed(load(images), Large(), dtype=torch.float16)
     assert large.failure is not None
-    assert large.failure.message == "a feature is too large for --dtype fp16: leave that out"
+    assert large.failure.message == "a feature is too large for --dtype fp16: use --dtype fp32"
     assert none.failure is not None
     assert none.failure.message == "the output of the model is not finite"
     assert good.features is not None

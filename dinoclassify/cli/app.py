@@ -83,7 +83,7 @@ def root(
     try:
         os.getcwd()
     except FileNotFoundError as error:  # libraries would end the process without a message
-        raise UsageError("the working folder is not there any more: go to another one (cd)") from error
+        raise UsageError("the current folder is gone: change to another one (cd)") from error
     make_do()
 
 
@@ -146,12 +146,13 @@ def _report_unexpected(error: Exception) -> int:
     if log.isEnabledFor(logging.DEBUG):
         log.debug("%s", error, exc_info=error)
     if _lacks_folder(error):
-        say(f"there is no room for temporary files ({error}): set TMPDIR to a folder that can be written and has some")
+        cure = "set TMPDIR to a folder that can be written and has room (dinoclassify guide doctor)"
+        say(f"there is no room for temporary files ({error}): {cure}")
     elif _lacks_processes(error):
         say("no more processes or threads may be started: allow more (ulimit -u, or --pids-limit of the container)")
         hush()
     elif isinstance(error, ImportError | SystemError):  # C extensions raise SystemError without memory
-        say(f"a library cannot be loaded: {error}; install dinoclassify again, or let it have more memory")
+        say(f"a library cannot be loaded: {error}; install dinoclassify again, or allow it more memory")
     elif _lacks_memory(error):
         os.write(2, _NO_MEMORY)  # printing in another way takes memory
         hush()  # half-imported libraries complain at exit

@@ -66,7 +66,7 @@ def warn_of_image(message: str, troubles: int) -> None:
 def warn_of_rest(troubles: int, *, gone: int, rows: int) -> None:
     """Say how many warnings `warn_of_image` left out, and what may be wrong if all images are gone."""
     if troubles > _MOST_WARNINGS:
-        log.warning("and so %s more", f"{troubles - _MOST_WARNINGS:,}")
+        log.warning("and %s more like these", f"{troubles - _MOST_WARNINGS:,}")
     if rows and gone == rows:
-        where = "relative paths begin in the folder in which predict ran, or in the current one"
+        where = "change to the folder where predict ran (cd), or mount the disk of the images"
         log.warning("no image is where its row says: %s", where)

@@ -90,7 +90,7 @@ class Command(TyperCommand):
             values = context.params.get(option.name)
             for value in [values] if isinstance(values, str) else values if isinstance(values, list) else ():
                 if value in known or (long == "--output" and value.startswith("--")):
-                    raise UsageError(f"{long} {value}: its value is missing; a file of that name is ./{value}")
+                    raise UsageError(f"{long} lacks its value; for a file named {value} write ./{value}")
                 if long != "--model" and (home := home_of(value)) is not None:
                     raise UsageError(f"{long} {value}: the shell expands ~ only outside quotes; write {home}")
 
@@ -113,7 +113,7 @@ class Command(TyperCommand):
             elif name.startswith(self._prefix) or ours & {*get_close_matches(name, known, n=1, cutoff=0.8)}:
                 useless.append(variable + nearest(name, ours))
         if useless:
-            say(f"set in the environment, without effect: {', '.join(useless)}")
+            say(f"these environment variables have no effect: {', '.join(useless)}")
 
 
 class Group(TyperGroup):
@@ -130,9 +130,9 @@ class Group(TyperGroup):
         if name in self.commands:
             return super().resolve_command(context, args)
         if os.path.lexists(name) or "/" in name or "*" in name:
-            raise UsageError(f"{name} is not a command: to label it: dinoclassify predict {name}")
+            raise UsageError(f"{name} is not a command; to label it: dinoclassify predict {name}")
         if name in ("help", "version"):
-            raise UsageError(f"{name} is not a command: dinoclassify --{name}")
+            raise UsageError(f"{name} is not a command; write dinoclassify --{name}")
         near, names = nearest(name, self.commands), ", ".join(self.commands)
         raise UsageError(_with_help(f"there is no command {name}{near}: choose {names}", context))
 
@@ -170,7 +170,9 @@ def _explain_early(option: str, context: Any) -> str:
 
 
 def _with_help(message: str, context: Any) -> str:
-    """Return the message, and where help is."""
+    """Return the message, and where help is, unless it names a page of the guide."""
+    if "(dinoclassify guide " in message:
+        return message
     return f"{message.rstrip('.')}. See: {context.command_path if context is not None else 'dinoclassify'} --help"
 
 
@@ -208,7 +210,7 @@ def _explain_value(error: typer.BadParameter, option: Any, command: str) -> str:
     variable = _variable_of(option, error.ctx)
     thing = f"{name} (set by {variable})" if variable else name
     problems: list[Any] = getattr(error.__cause__, "errors", list)()  # pydantic's: Typer checks values with it
-    return f"{thing} {_reason(problems[0])}" if problems else f"{thing}: {error.message.rstrip('.')}"
+    return f"{thing} {_reason(problems[0])}" if problems else f"{thing} {error.message.rstrip('.')}"
 
 
 def _reason(problem: Mapping[str, Any]) -> str:
@@ -219,11 +221,11 @@ def _reason(problem: Mapping[str, Any]) -> str:
         case "less_than_equal":
             return f"{value}: must be at most {limits['le']:,}"
         case "int_parsing":
-            return f"{value}: must be a whole number, in digits only"
+            return f"{value}: write a whole number in digits, such as 1000"
         case "float_parsing":
-            return f"{value}: must be a number, as 0.5 is"
+            return f"{value}: write a number, such as 0.5"
         case "bool_parsing":
-            return f"{value}: must be 1 or 0"
+            return f"{value}: write 1 or 0"
     if " is not one of " in message:
         choices = re.findall(r"'([^']*)'", message.rpartition(" is not one of ")[2])
         return f"{value}{nearest(value, choices)}: choose {', '.join(choices)}"

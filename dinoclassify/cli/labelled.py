@@ -36,5 +36,5 @@ def read_truth(truth: TruthOptions) -> Truth:
     images = read_table(table, truth.folder, many=truth.multi_label)
     classes = tuple(sorted({label for image in images for label in image.labels}))
     if not truth.multi_label and any(SEPARATOR in label for label in classes):
-        log.warning("some labels of %s have a semicolon in them: --multi-label takes them apart", table.name)
+        log.warning("some labels in %s contain a semicolon: if they are several labels, use --multi-label", table.name)
     return Truth(images, classes, table.name)

@@ -20,6 +20,7 @@ except ImportError:
 
 log = logging.getLogger(__name__)
 
+_CHECK = "check the address and that the cluster runs (dinoclassify guide ray)"
 _REACHABLE = 10.0  # seconds for the head of a cluster to answer
 
 
@@ -40,7 +41,7 @@ def connected(address: str | None) -> Iterator[None]:
         with _silent():
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(f"--ray-address {address}: no cluster can be reached ({first_line(error)})") from error
+        raise UsageError(f"--ray-address {address}: no cluster answers ({first_line(error)}): {_CHECK}") from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
         with redirect_stdout(_ToLog()):
@@ -59,7 +60,7 @@ def _check_reachable(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), _REACHABLE).close()
         except OSError as error:
             reason = error.strerror or error
-            raise UsageError(f"--ray-address {address}: no cluster can be reached ({reason})") from error
+            raise UsageError(f"--ray-address {address}: no cluster answers ({reason}): {_CHECK}") from error
 
 
 class _ToLog(io.TextIOBase):

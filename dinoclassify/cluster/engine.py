@@ -58,7 +58,7 @@ def probe_model(open_job: Callable[[], Job[R]], *, gpus: float | None = None) ->
         version, origin = ray.get(describe.remote(open_job, os.getcwd()))
     if version != __version__:
         versions = f"the nodes of the cluster have dinoclassify {version}, this one {__version__}"
-        raise UsageError(f"{versions}: install the same")
+        raise UsageError(f"{versions}: install the same version on all")
     return origin
 
 

@@ -37,7 +37,9 @@ def plan_resources(gpus: float | None) -> ResourcePlan:
     if share:
         replicas = sum(int(node["Resources"].get("GPU", 0) / share) for node in nodes)
         if not replicas:
-            raise UsageError(f"no node of the cluster has {share:g} GPUs, which a replica is to have")
+            raise UsageError(
+                f"no node of the cluster has {share:g} GPUs for one replica: lower --gpus-per-replica, or add a node"
+            )
         return ResourcePlan(sum(counts), 1, replicas, None, {"num_gpus": share})
     cpus = min(_CPUS, *counts)
     heads = [node for node, count in processors.items() if not count]  # without processors they only direct others

@@ -87,4 +87,4 @@ def start_errors() -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         is_refused = isinstance(error, BlockingIOError) or "can't start new thread" in str(error)
         cure = "more processes (ulimit -u)" if is_refused else "a larger /dev/shm"
-        raise WorkerError(f"cannot start a process that decodes: {error}; try fewer --workers, or {cure}") from error
+        raise WorkerError(f"cannot start a decoding process: {error}; try fewer --workers, or {cure}") from error

@@ -197,8 +197,8 @@ class Worker:
         """Start another process for the tasks that have no result; the image that the last one died at goes alone."""
         self._restarts += 1
         if self._restarts > MAX_RESTARTS:
-            died = f"{MAX_RESTARTS} processes that decode died in a row"
-            raise WorkerError(f"{died}: is there memory enough for --workers?")
+            died = f"{MAX_RESTARTS} decoding processes died in a row"
+            raise WorkerError(f"{died}, perhaps for lack of memory: try fewer --workers")
         self.stop()
         tasks = self._plan.to_decode
         lost, position = self._progress.tasks - self._received - 1, self._progress.position
@@ -207,9 +207,9 @@ class Worker:
             if self._timed_out_step == self._progress.step:
                 self._restarts = 0  # the image was the cause, and it is given up
             self._plan.split(task, position, self._given_up(task, task.sources[position]))
-            log.warning("a process that decodes died at %s: starting another", task.sources[position].path)
+            log.warning("a decoding process died at %s: starting another", task.sources[position].path)
         else:
-            log.warning("a process that decodes died: starting another")
+            log.warning("a decoding process died: starting another")
         for process in self._processes:
             process.join(_DYING)
         with self._share_lock:
@@ -222,7 +222,7 @@ class Worker:
         if self._timed_out_step == self._progress.step:
             failure = Failure("timeout", f"took longer than {self._timeout:g} s")
         elif task.alone:
-            failure = Failure("worker_crashed", "ended the process that decoded it, twice")
+            failure = Failure("worker_crashed", "crashed the process that decoded it, twice")
         else:
             return None
         size, mtime_ns = self._progress.size, self._progress.mtime_ns

@@ -81,7 +81,7 @@ def writing_paths(output: str | None, *, null: bool) -> Iterator[Callable[[str],
 def list_line(path: str, output: str, *, null: bool) -> bytes:
     """The exact bytes of a path in the list ``output``, with its separator."""
     if not null and ("\n" in path or path.endswith("\r")):
-        log.warning("%s breaks the list %s: use -0", path, output)
+        log.warning("%s has a line break, which the list %s cannot hold: use -0", path, output)
     return os.fsencode(path) + (b"\0" if null else b"\n")
 
 
@@ -160,8 +160,8 @@ def _reporting(name: str) -> Iterator[None]:
     except IsADirectoryError as error:
         raise UsageError(f"{name} is a folder, not a list: name it among PATHS") from error
     except OSError as error:
-        reason = failure(error).message if is_url(name) else why_unread(name, error)
-        raise UsageError(f"cannot read the list {name}: {reason}") from error
+        why = f"cannot read the list {name}: {failure(error).message}"
+        raise UsageError(why if is_url(name) else why_unread("the list", name, error)) from error
 
 
 def _require(columns: Mapping[str, str], name: str, names: Iterable[str]) -> None:

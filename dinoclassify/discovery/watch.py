@@ -205,7 +205,7 @@ class Watch:
     def _note_unreachable(self, unreachable: dict[str, str]) -> None:
         """Warn once each time a folder becomes unreachable; for roots see `_note_away`."""
         for folder in unreachable.keys() - self.unreachable.keys():
-            log.warning("cannot look at what is in %s: %s", folder or ".", unreachable[folder])
+            log.warning("cannot list %s: %s; its images wait", folder or ".", unreachable[folder])
         self.unreachable = unreachable
 
     def _note_away(self, before: Mapping[str, FolderIdentity | None]) -> None:
@@ -213,7 +213,7 @@ class Watch:
         away = {root: why for root in self._roots if (why := self._why_away(root, before[root])) is not None}
         for root, why in away.items():
             if root not in self.away:
-                log.warning("%s %s: waiting for its disk", root, why)
+                log.warning("%s %s: waiting for its disk (dinoclassify guide watch)", root, why)
         for root in self.away:
             if root not in away:
                 log.warning("%s is there again", root)
@@ -231,7 +231,7 @@ class Watch:
                 self.identities[path] = identity
             return None
         is_another = identity != self.identities.get(path, identity)
-        return "is empty, and not the folder that it was" if is_another else None
+        return "is empty, and another folder than before" if is_another else None
 
 
 def _state(path: str, *, ask_server: bool) -> _State | None:

@@ -38,7 +38,7 @@ def read_labels(folder: str, name: str) -> tuple[tuple[str, ...], bool]:
     with _loading(name):
         config = _read_classifier_config(folder, name)
         if config.problem_type == "regression":
-            raise ModelError(f"{name} gives measurements (problem_type regression), not labels")
+            raise ModelError(f"{name} gives measurements (problem_type regression), not labels: choose another --model")
         names = {int(index): str(label) for index, label in (config.id2label or {}).items()}
         if not names or sorted(names) != list(range(len(names))):
             raise ModelError(f"{name} has no label for some classes: mend id2label in its config.json")
@@ -105,7 +105,7 @@ def _load(folder: str, name: str) -> tuple[nn.Module, dict[str, Any]]:
 def _read_classifier_config(folder: str, name: str) -> PreTrainedConfig:
     config = _read_config(folder)
     if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
-        raise ModelError(f"{name} is a {config.model_type} model, not an image classifier")
+        raise ModelError(f"{name} is a {config.model_type} model, not an image classifier: choose another --model")
     return config
 
 

@@ -34,7 +34,7 @@ def find_head(module: nn.Module, name: str, size: Size) -> str:
     for layer_name, ((features, output), *more) in reversed([call for call in calls.items() if call[1]]):
         if output is logits and features.ndim == 2 and not more:
             return layer_name
-    raise ModelError(f"{name} has no head of one linear layer: embed and train go with models that have")
+    raise ModelError(f"{name} does not end in one linear layer, which embed and train need: choose another --model")
 
 
 def without_head(module: nn.Module, head: str) -> nn.Module:

@@ -91,7 +91,7 @@ def _find(name: str, revision: str | None, *, offline: bool) -> _Place:
     elif model.kind == "builtin":
         return _Place(BUILTIN, builtin.SHA256, None)
     if not os.path.isdir(folder):
-        raise ModelError(f"there is no folder {folder}")
+        raise ModelError(f"there is no folder {folder}: check its name")
     if flaw := find_flaw(folder):
         raise ModelError(f"{model.name} {flaw}")
     return _Place(model.name, revision, folder)

@@ -49,7 +49,7 @@ def file_finder(name: str) -> FindFile:
         files = [file for file in (there, here) if os.path.lexists(file)] or [there]
         matches = [file for file in files if why_stale(row, file) is None] or files
         if len(matches) > 1 and not has_warned and not os.path.samefile(*matches):
-            log.warning("%s is here and in %s, where predict ran: files there are taken", row.path, folder)
+            log.warning("%s exists here and in %s, where predict ran: the files there count", row.path, folder)
             has_warned = True
         return matches[0]
 

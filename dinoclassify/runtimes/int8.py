@@ -87,7 +87,7 @@ class Verdict:
         if not self.of:
             return f"int8 is no faster than {self.reference} on this machine"
         checked = f"{self.same:,} of the {self.of:,} images it was checked on"
-        return f"int8 gave the label of {self.reference} for {checked}"
+        return f"int8 gives the label of {self.reference} for {checked}"
 
 
 class Int8Runtime:
@@ -125,7 +125,7 @@ class Int8Runtime:
                 self._begin_to_check(network)
             else:
                 to_come += CALIBRATION * CALIBRATION_EVERY
-            progress = f"a run answers in {self._runtime.precision} until it has seen some {to_come:,} images"
+            progress = f"a run answers in {self._runtime.precision} until it has seen about {to_come:,} images"
             log.warning("int8 is not ready: %s", progress)
         self._learning = self.verdict is None
         self.batch_size = self._runtime.batch_size
@@ -209,7 +209,12 @@ class Int8Runtime:
             return
         low, high = (f"{100 * end:.1f}" for end in verdict.interval)
         doubt = f"{low} to {high} % of all, at 95 % confidence; {100 * AGREEMENT:g} % are required"
-        log.warning("%s (%s): int8 is not used, going on in %s", verdict.sentence, doubt, self._runtime.precision)
+        log.warning(
+            "%s (%s): int8 is not used, going on in %s (dinoclassify guide speed)",
+            verdict.sentence,
+            doubt,
+            self._runtime.precision,
+        )
 
 
 def measure_speed(candidate: Runtime, reference: Runtime, pixels: Tensor) -> float:
@@ -237,7 +242,7 @@ def quantise(model: ImageModel, images: Tensor, folder: Path) -> None:
     Raises UnconvertibleError, and whatever NNCF raises for a model that it cannot quantise.
     """
     started = perf_counter()
-    log.warning("quantising %s to int8 on %d images, once: some 20 s", model.name, len(images))
+    log.warning("quantising %s to int8 on %d images, once: about 20 s", model.name, len(images))
     with no_telemetry(), redirect_stdout(StringIO()):  # NNCF draws bars on stdout, where rows may go
         import nncf
 

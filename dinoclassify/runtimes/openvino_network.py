@@ -134,7 +134,7 @@ def converted(model: ImageModel) -> Path:
             raise  # torch would need one too
         cure = "set XDG_CACHE_HOME, or TMPDIR, to a folder that can be written and has room"
         raise UnconvertibleError(
-            f"no room for {model.name} as OpenVINO needs it ({error.strerror or error}): {cure}"
+            f"no room for the OpenVINO form of {model.name} ({error.strerror or error}): {cure}"
         ) from error
     if (folder / _REFUSAL).exists():
         raise UnconvertibleError(_refused(model, (folder / _REFUSAL).read_text(encoding="utf-8")))
@@ -178,7 +178,7 @@ def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
     size = model.preprocessing.output_size or ()
     module = _Network(model)
     if sum(parameter.numel() for parameter in module.parameters()) >= _SLOW_FROM:
-        log.warning("preparing %s for OpenVINO%s: some 20 s", model.name, ", once on this machine" if once else "")
+        log.warning("preparing %s for OpenVINO%s: about 20 s", model.name, ", once on this machine" if once else "")
     from dinoclassify.models.checkpoint import silenced  # slow to import, but the model has imported most of it
 
     is_plain = isinstance(model.preprocessing, Preprocessing)

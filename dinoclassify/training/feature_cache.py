@@ -45,7 +45,7 @@ def embed_once(encoder: Encoder, paths: Sequence[str], options: RunOptions) -> I
             else:
                 missing.append(number)
         hits = len(paths) - len(missing)
-        log.info("the features of %s images are there, those of %s are made", f"{hits:,}", f"{len(missing):,}")
+        log.info("%s images have features from an earlier run, %s are computed", f"{hits:,}", f"{len(missing):,}")
         if missing:
             sources = (listed_source(paths[number]) for number in missing)
             embeddings = encoder.embed_batches(encoder.decoded(sources, options), options=options)

@@ -81,9 +81,9 @@ class Trained:
         if wilson(nearest.right, nearest.judged)[0] <= share:
             return None
         return (
-            f"the {_NEIGHBOURS} nearest images beat the linear head ({better:.0%} against {share:.0%}): it cannot "
-            "separate these classes. Split a class of several looks into one folder for each look, which predict "
-            "--groups folds again; try a larger --model; and leave out near-duplicates, which flatter neighbours"
+            f"the {_NEIGHBOURS} nearest images beat the linear head ({better:.0%} against {share:.0%}): split a class "
+            "of several looks into a folder for each, leave out near-duplicates, or try a larger --model "
+            "(dinoclassify guide train)"
         )
 
 

@@ -55,7 +55,7 @@ def test_verbose_advises_only_what_the_run_does_not_do_yet(
     [
         (["predict"], 2, "name images, folders or globs, - for a list on stdin, or --files-from a list"),
         (["predict", "photos", "--top-k", "0"], 2, "--top-k 0: must be at least 1"),
-        (["predict", "photos", "--threshold", "2"], 2, "--threshold: 2 is not a share from 0 to 1, such as 0.4 or 40%"),
+        (["predict", "photos", "--threshold", "2"], 2, "--threshold 2 is not a share from 0 to 1, such as 0.4 or 40%"),
         (["predict", "photos", "--shard", "3/2"], 2, "3/2 is not I/N with I from 1 to N."),
         (["predict", "photos", "--workers", "none"], 2, "none is neither auto nor a number from 1 to 100,000."),
         (["predict", "photos", "--format", "xml"], 2, "--format xml: choose csv, tsv, jsonl,"),
@@ -68,18 +68,22 @@ def test_verbose_advises_only_what_the_run_does_not_do_yet(
         ),
         (["predict", "photos", "-m", "smal"], 2, "unknown model smal (did you mean small?): choose small, base"),
         (["predict", "photos", "-m", "TINY", "--revision", "v1"], 2, "--revision goes with models of the hub"),
-        (["predict", "photos", "-m", "TINY", "--labels", "gone.txt"], 2, "the labels gone.txt: it is not there"),
+        (["predict", "photos", "-m", "TINY", "--labels", "gone.txt"], 2, "gone.txt: no such file: check its name"),
         (["predict", "photos", "-m", "./none", "-k", "665", "-o", "x.db"], 2, "more than SQLite has columns for"),
         (["predict", "photos", "-m", "./none", "-k", "664", "-o", "x.db"], 5, "none"),
         (["predict", "photos", "-m", "./none", "-k", "665", "--groups", "everyday", "-o", "x.db"], 5, "none"),
         (["predict", "photos", "-m", "TINY", "-f", "sqlite"], 2, "--format sqlite needs a regular file"),
-        (["predict", "--files-from", "gone.txt"], 2, "cannot read the list gone.txt: it is not there: check its name"),
+        (["predict", "--files-from", "gone.txt"], 2, "gone.txt: no such file: check its name"),
         (["predict", "photos", "--column", "x", "--files-from", "photos/text.png"], 2, "--column needs a .csv or"),
         (["predict", "photos", "--column", "x"], 2, "--column: there are no .parquet or .arrow tables in photos"),
         (["predict", "photos", "-0"], 2, "-0 goes with a list: - for stdin, or --files-from"),
         (["predict", "photos", "-j", "9999999999999999999999"], 2, "neither auto nor a number from 1 to 100,000."),
         (["predict", "photos", "--limit", "0"], 2, "--limit 0: must be at least 1"),
-        (["predict", "photos", "-o", "photos/coffee.jpg", "-f", "csv"], 2, "coffee.jpg would be written over an input"),
+        (
+            ["predict", "photos", "-o", "photos/coffee.jpg", "-f", "csv"],
+            2,
+            "coffee.jpg has the suffix of an image or an archive",
+        ),
         (["predict", "photos", "-o", "labels.json"], 2, "labels.json: unknown suffix .json, did you mean .jsonl?"),
         (["predict", "photos", "-m", "TINY", "-o", "new/", "--shard", "1/2"], 2, "name a file with --output"),
         (["predict", "photos", "-m", "TINY", "-o", "new/", "-f", "sqlite"], 2, "choose parquet, jsonl or csv"),
@@ -89,10 +93,10 @@ def test_verbose_advises_only_what_the_run_does_not_do_yet(
         (["predict", "photos", "-m", "TINY", "-o", "nosuch://x/y.csv"], 2, "nosuch:// is not known"),
         (["no-such-command"], 2, "there is no command no-such-command: choose predict, merge"),
         (["predict", "empty"], 4, "no images in empty: check what is in there, and whether its disk is mounted"),
-        (["predict", "photos", "--include", "*.tif"], 4, "7 images in photos, none match --include '*.tif'"),
-        (["predict", "photos", "--exclude", "*"], 4, "7 images in photos, all are left out by --exclude '*'"),
-        (["predict", "photos", "--include", "*.md"], 4, "7 images in photos, none match --include '*.md'"),
-        (["predict", "photos", "--exclude", "*", "-o", "new/"], 4, "7 images in photos, all are left out by"),
+        (["predict", "photos", "--include", "*.tif"], 4, "photos: 7 images, none match --include '*.tif'"),
+        (["predict", "photos", "--exclude", "*"], 4, "photos: 7 images, all left out by --exclude '*'"),
+        (["predict", "photos", "--include", "*.md"], 4, "photos: 7 images, none match --include '*.md'"),
+        (["predict", "photos", "--exclude", "*", "-o", "new/"], 4, "photos: 7 images, all left out by"),
         (["predict", "--files-from", "photos"], 2, "photos is a folder, not a list: name it among PATHS"),
         (["predict", "--files-from", "/dev/null"], 4, "the list /dev/null has no paths in it: check what wrote it"),
         (["predict", "--list"], 2, "name images, folders or globs"),
@@ -112,7 +116,11 @@ def test_verbose_advises_only_what_the_run_does_not_do_yet(
         (["predict", "photos", "-m", "./gone"], 5, "there is no folder ./gone"),
         (["predict", "photos", "-m", "owner/none", "--offline"], 5, "use --model builtin, or --model ./DIR"),
         (["predict", "photos", "-m", "TINY", "-o", "gone/out.csv"], 6, "cannot write gone/out.csv: there is no folder"),
-        (["predict", "photos", "-m", "TINY", "-o", "photos"], 6, "which no run wrote: choose another folder"),
+        (
+            ["predict", "photos", "-m", "TINY", "-o", "photos"],
+            6,
+            "photos is a folder of images: name a file, such as -o labels.csv",
+        ),
         (["predict", "photos", "-m", "TINY", "-o", "/dev/full"], 6, "cannot write /dev/full: No space left on device"),
     ],
 )
@@ -142,7 +150,7 @@ def test_an_internal_error_is_one_line(here: Path, tiny: str, invoke: Invoke, mo
 
 def test_control_characters_in_messages_are_escaped(here: Path, invoke: Invoke) -> None:
     err = invoke("predict", "photos", "-m", "./\x1b[31mred\n[/red]")[2]
-    assert err == "dinoclassify: there is no folder ./\\x1b[31mred\\n[/red]\n"
+    assert err == "dinoclassify: there is no folder ./\\x1b[31mred\\n[/red]: check its name\n"
 
 
 def test_control_characters_in_rows_on_a_terminal_are_escaped(here: Path, tiny: str) -> None:

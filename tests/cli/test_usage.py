@@ -11,9 +11,9 @@ from tests.conftest import PHOTOS
 MISTAKES = [
     ("predcit photos", "there is no command predcit (did you mean predict?): choose predict, merge, "),
     ("classify photos", "there is no command classify: choose predict, merge, "),
-    ("photos", "photos is not a command: to label it: dinoclassify predict photos"),
-    ("'*.jpg'", "'*.jpg' is not a command: to label it: dinoclassify predict '*.jpg'"),
-    ("help", "help is not a command: dinoclassify --help"),
+    ("photos", "photos is not a command; to label it: dinoclassify predict photos"),
+    ("'*.jpg'", "'*.jpg' is not a command; to label it: dinoclassify predict '*.jpg'"),
+    ("help", "help is not a command; write dinoclassify --help"),
     (
         "-q predict photos",
         "-q: options follow the command, as in dinoclassify predict photos -q. See: dinoclassify --help",
@@ -28,11 +28,18 @@ MISTAKES = [
     ("predict photos -o=a.csv", "-o=a.csv: a short option takes its value without =: -o a.csv"),
     ("predict photos -k 0", "--top-k 0: must be at least 1. See: dinoclassify predict --help"),
     ("predict photos -k", "Option '-k' requires an argument. See: dinoclassify predict --help"),
-    ("predict photos --timeout 2m", "--timeout 2m: must be a number, as 0.5 is. See: dinoclassify predict --help"),
-    ("predict photos --limit 1.5", "--limit 1.5: must be a whole number, in digits only. See: dinoclassify predict"),
-    ("predict photos --threshold 40", "--threshold: 40 is not a share from 0 to 1, such as 0.4 or 40%. See: "),
+    ("predict photos --timeout 2m", "--timeout 2m: write a number, such as 0.5. See: dinoclassify predict --help"),
+    (
+        "predict photos --limit 1.5",
+        "--limit 1.5: write a whole number in digits, such as 1000. See: dinoclassify predict",
+    ),
+    ("predict photos --threshold 40", "--threshold 40 is not a share from 0 to 1, such as 0.4 or 40%. See: "),
+    ("predict photos --threshold 0,4", "--threshold 0,4 is not a share from 0 to 1, such as 0.4 or 40%. See: "),
+    ("predict photos --limit abc", "--limit abc: write a whole number in digits, such as 1000. See: "),
+    ("sort labels.csv --min-score 0,4", "--min-score 0,4 is not a share from 0 to 1, such as 0.4 or 40%. See: "),
+    ("evaluate photos --target-precision x", "--target-precision x is not a share from 0 to 1, such as 0.4 or 40%"),
     ("predict photos --precision float16", "--precision float16 (did you mean fp16?): choose auto, fp32, bf16, "),
-    ("predict photos --groups everday", "cannot read the groups everday: it is not there: did you mean everyday?"),
+    ("predict photos --groups everday", "dinoclassify: everday: no such file. Did you mean everyday?\n"),
     ("predict photos -m bultin", "unknown model bultin (did you mean builtin?): choose small, base, "),
     (
         "predict photos -m builtin --device gpu",
@@ -67,11 +74,11 @@ MISTAKES = [
         "sort labels.csv --into s --layout {lable}",
         "--layout {lable} (did you mean label?): choose from {label} {group} ",
     ),
-    ("predict photos --labels photos", "cannot read the labels photos: it is a folder: name a file\n"),
-    ("predict photos --groups photos", "cannot read the groups photos: it is a folder: name a file\n"),
-    ("predict --files-from photo", "cannot read the list photo: it is not there: did you mean photos?\n"),
-    ("predict photos --labels photo", "cannot read the labels photo: it is not there: did you mean photos?\n"),
-    ("predict photos --groups photo", "cannot read the groups photo: it is not there: did you mean photos?\n"),
+    ("predict photos --labels photos", "photos is a folder: name the file with the labels\n"),
+    ("predict photos --groups photos", "photos is a folder: name the file with the groups\n"),
+    ("predict --files-from photo", "photo: no such file. Did you mean photos?\n"),
+    ("predict photos --labels photo", "photo: no such file. Did you mean photos?\n"),
+    ("predict photos --groups photo", "photo: no such file. Did you mean photos?\n"),
     (
         "merge photos",
         "has no rows that predict wrote: name files of rows, as predict photos -o labels.csv writes them\n",
@@ -95,9 +102,9 @@ MISTAKES = [
         "--groups ~/g.csv: the shell expands ~ only outside quotes; write /home/x/g.csv",
     ),
     ("predict --files-from ~/l", "--files-from ~/l: the shell expands ~ only outside quotes; write /home/x/l. See:"),
-    ("predict photos -o --resume", "--output --resume: its value is missing; a file of that name is ./--resume. See:"),
-    ("predict photos -o --x", "--output --x: its value is missing; a file of that name is ./--x. See:"),
-    ("predict photos --include -q", "--include -q: its value is missing; a file of that name is ./-q. See:"),
+    ("predict photos -o --resume", "--output lacks its value; for a file named --resume write ./--resume. See:"),
+    ("predict photos -o --x", "--output lacks its value; for a file named --x write ./--x. See:"),
+    ("predict photos --include -q", "--include lacks its value; for a file named -q write ./-q. See:"),
     (
         "predict photos -f jsonl -o a.csv.meta.json",
         "the suffix .meta.json is kept for the metadata of an output; choose ",
@@ -196,7 +203,7 @@ def test_an_output_in_a_wrong_place_is_refused_with_the_cure(
         ("report t.csv -o x.html", "(it does not begin with the columns path,status,label,score)\n"),
         (
             "predict photos --labels t.csv",
-            "cannot read the labels t.csv: see `dinoclassify predict --help` for its form\n",
+            "cannot read the labels t.csv: it needs a column label, and UTF-8\n",
         ),
     ],
 )
@@ -243,7 +250,7 @@ def test_environment_variables_without_effect_are_named_once(
     for name in ("TOP_K", "PREDICT_TOPK", "UNDO", "PREDICT_LIMIT"):
         monkeypatch.setenv(f"DINOCLASSIFY_{name}", "2")
     expected = (
-        "dinoclassify: set in the environment, without effect: DINOCLASSIFY_PREDICT_TOPK (did you mean "
+        "dinoclassify: these environment variables have no effect: DINOCLASSIFY_PREDICT_TOPK (did you mean "
         "DINOCLASSIFY_PREDICT_TOP_K?), DINOCLASSIFY_TOP_K (use DINOCLASSIFY_PREDICT_TOP_K)\n"
     )
     assert run(["predict", "photos", "-m", tiny]) == 0
@@ -263,7 +270,7 @@ def test_misspelt_environment_variables_are_named_by_the_command_they_are_meant_
         monkeypatch.setenv(name, "2")
     assert run(["predict", "photos", "--list"]) == 0
     assert capfd.readouterr().err.splitlines()[0] == (
-        "dinoclassify: set in the environment, without effect: DINOCLASSIFY_PREDIKT_TOP_K (did you mean "
+        "dinoclassify: these environment variables have no effect: DINOCLASSIFY_PREDIKT_TOP_K (did you mean "
         "DINOCLASSIFY_PREDICT_TOP_K?), dinoclassify_predict_limit (use DINOCLASSIFY_PREDICT_LIMIT)"
     )
     assert run(["models", "--json"]) == 0
@@ -273,9 +280,9 @@ def test_misspelt_environment_variables_are_named_by_the_command_they_are_meant_
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("TOP_K", "x", "--top-k (set by DINOCLASSIFY_PREDICT_TOP_K) x: must be a whole number, in digits only."),
-        ("QUIET", "maybe", "--quiet (set by DINOCLASSIFY_PREDICT_QUIET) maybe: must be 1 or 0."),
-        ("SHARD", "3/2", "--shard (set by DINOCLASSIFY_PREDICT_SHARD): 3/2 is not I/N with I from 1 to N."),
+        ("TOP_K", "x", "--top-k (set by DINOCLASSIFY_PREDICT_TOP_K) x: write a whole number in digits, such as 1000."),
+        ("QUIET", "maybe", "--quiet (set by DINOCLASSIFY_PREDICT_QUIET) maybe: write 1 or 0."),
+        ("SHARD", "3/2", "--shard (set by DINOCLASSIFY_PREDICT_SHARD) 3/2 is not I/N with I from 1 to N."),
         (
             "FORMAT",
             "xml",
@@ -306,5 +313,5 @@ def test_a_removed_working_folder_is_one_line(
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert run(["models"]) == 2
-    assert capfd.readouterr().err == "dinoclassify: the working folder is not there any more: go to another one (cd)\n"
+    assert capfd.readouterr().err == "dinoclassify: the current folder is gone: change to another one (cd)\n"
     monkeypatch.chdir(tmp_path)

@@ -112,7 +112,7 @@ def test_an_image_is_known_under_any_spelling_of_its_path(
     assert [row[0] for row in wait_for(2)] == ["inbox/a.jpg", "./inbox/b.jpg"]
     monkeypatch.chdir(inbox)
     assert command("../inbox", "../labels.csv") == 2
-    assert f"../labels.csv has paths that begin in {inbox.parent}: go there first" in capsys.readouterr().err
+    assert f"../labels.csv has paths relative to {inbox.parent}: change to that folder first" in capsys.readouterr().err
 
 
 def test_earlier_failures_stay_in_the_list_of_errors(inbox: Path) -> None:
@@ -144,15 +144,21 @@ def test_a_folder_named_like_an_archive_is_watched(inbox: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-"], "a list on stdin is followed without it"),
-        (["inbox", "-0"], "not at lists"),
-        (["photos.zip"], "--watch looks into folders of this machine, not into photos.zip"),
-        (["--files-from", "list.txt"], "a list on stdin is followed without it"),
+        (["-"], "leave it out to follow a list on stdin"),
+        (["inbox", "-0"], "--watch watches folders, not lists"),
+        (
+            ["photos.zip"],
+            "--watch watches folders of this machine, not photos.zip: run predict --resume from cron instead",
+        ),
+        (["--files-from", "list.txt"], "leave it out to follow a list on stdin"),
         (["inbox", "-o", "x.parquet"], "choose csv, tsv or jsonl, not parquet"),
         (["inbox", "-o", "x.csv", "--resume"], "leave out --resume"),
-        (["inbox", "-o", "other.csv"], "made with model x, not builtin: add --model x, or name another --output"),
+        (["inbox", "-o", "other.csv"], "made with --model x, not builtin: add --model x, or name another --output"),
         (["inbox", "-o", "begun.csv"], "begun.csv.partial is of an interrupted run: finish that first, with --resume"),
-        (["inbox", "-o", "strange.csv"], "cannot read strange.csv.meta.json, which says what made strange.csv"),
+        (
+            ["inbox", "-o", "strange.csv"],
+            "strange.csv.meta.json is missing, so nobody can tell which model made strange.csv: restore it, or name",
+        ),
     ],
 )
 def test_options_that_do_not_go_with_watch_are_refused(

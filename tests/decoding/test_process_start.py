@@ -68,7 +68,7 @@ def test_a_process_that_cannot_be_started_is_reported_with_a_cure(greys: Path, m
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr("os.fork", fail)
-    with pytest.raises(WorkerError, match=r"cannot start a process that decodes: .*unavailable; try fewer --workers"):
+    with pytest.raises(WorkerError, match=r"cannot start a decoding process: .*unavailable; try fewer --workers"):
         run([str(greys / "001.png")])
 
 
@@ -113,4 +113,4 @@ def test_a_full_dev_shm_is_reported_in_one_line(tiny: str) -> None:
     done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", *command], capture_output=True, timeout=100)
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1
-    assert b"cannot start a process that decodes: [Errno 28] No space left on device; try fewer" in done.stderr
+    assert b"cannot start a decoding process: [Errno 28] No space left on device; try fewer" in done.stderr

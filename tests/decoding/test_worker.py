@@ -49,7 +49,7 @@ def test_an_image_is_retried_after_its_process_was_killed(images: Path, caplog: 
     paths = [str(images / name) for name in ("001.png", "002.png", "once-003.png", "004.png", "once-005.png")]
     check(run(paths), paths, {})
     assert [record.getMessage() for record in caplog.records] == [
-        f"a process that decodes died at {path}: starting another" for path in (paths[2], paths[4])
+        f"a decoding process died at {path}: starting another" for path in (paths[2], paths[4])
     ]
 
 
@@ -189,7 +189,7 @@ def test_too_many_crashes_in_a_row_end_the_run(images: Path) -> None:
     batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000)
     predictions = classify(batches, level_of, LABELS)
     assert [next(predictions).index for _ in range(8)] == [1] * 8
-    with pytest.raises(WorkerError, match="32 processes that decode died in a row"):
+    with pytest.raises(WorkerError, match="32 decoding processes died in a row"):
         list(predictions)
 
 

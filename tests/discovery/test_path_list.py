@@ -78,8 +78,8 @@ def test_paths_are_read_from_a_column_of_a_table(tmp_path: Path, suffix: str) ->
 @pytest.mark.parametrize(
     ("name", "column", "message"),
     [
-        ("gone.txt", None, "cannot read the list gone.txt: it is not there"),
-        ("gone.csv", None, "cannot read the list gone.csv: it is not there"),
+        ("gone.txt", None, "gone.txt: no such file"),
+        ("gone.csv", None, "gone.csv: no such file"),
         ("empty.csv", None, "empty.csv is not a CSV table"),
         ("text.parquet", None, "text.parquet is not a Parquet table"),
         ("list.txt", "path", "--column needs a .csv or .parquet table, not list.txt"),

@@ -297,7 +297,7 @@ def test_nothing_is_forgotten_while_a_mount_point_is_empty(
     write("a.jpg", "first")()
     Clock(monkeypatch, *[nothing] * 4, *[unmount, nothing, nothing, mount, nothing] * 2, *[nothing] * 4)
     assert given(forget=True) == ["inbox/a.jpg"], "nothing is forgotten meanwhile"
-    away = "inbox is empty, and not the folder that it was: waiting for its disk"
+    away = "inbox is empty, and another folder than before: waiting for its disk (dinoclassify guide watch)"
     assert [record.getMessage() for record in caplog.records] == [away, "inbox is there again"] * 2
 
 
@@ -333,7 +333,7 @@ def test_an_empty_folder_after_a_restart_is_only_waited_for_if_it_is_another_fol
     images = watch.Watch(lambda: discover(["inbox"]), ["inbox"], seen, identities)
     with pytest.raises(StopWatchingError):
         list(images.sources(sleep))
-    message = "inbox is empty, and not the folder that it was: waiting for its disk"
+    message = "inbox is empty, and another folder than before: waiting for its disk (dinoclassify guide watch)"
     assert [record.getMessage() for record in caplog.records] == [message] * is_mount_point
     images.forget_absent()
     assert bool(seen) == is_mount_point, "a folder that was emptied has no images"
@@ -373,5 +373,5 @@ def test_a_warning_about_unreachable_files_is_logged_once_for_each_folder(
     Clock(monkeypatch, *[nothing] * 4)
     assert given() == []
     assert [record.getMessage() for record in caplog.records] == [
-        "cannot look at what is in inbox/sub: Permission denied"
+        "cannot list inbox/sub: Permission denied; its images wait"
     ]

@@ -66,7 +66,7 @@ def test_image_in_two_folders_is_the_one_that_was_labelled(
     monkeypatch.chdir("b")
     code, _, err = invoke("sort", "labels.jsonl", "--into", "sorted", "--mode", "move")
     assert code == 0
-    assert f"y.jpg is here and in {here}/a, where predict ran: files there are taken" in err
+    assert f"y.jpg exists here and in {here}/a, where predict ran: the files there count" in err
     assert sorted(os.listdir("sorted/dog")) == ["x.jpg", "y.jpg"]
     assert [sorted(Path(folder).glob("*.jpg")) for folder in ("../a", ".")] == [[Path("../a/x.jpg")], [Path("y.jpg")]]
 

@@ -194,7 +194,10 @@ def test_rows_saved_by_a_spreadsheet_are_not_resumed_or_merged(
     for command in ([*predict, "--resume"], ["merge", "labels.csv", "-o", "all.csv"]):
         assert run(command) == 2
         err = capsys.readouterr().err
-        assert (err.startswith("dinoclassify: another program has saved labels.csv, it"), why in err) == (True, True)
+        assert (
+            err.startswith("dinoclassify: another program, such as a spreadsheet, saved labels.csv (it"),
+            why in err,
+        ) == (True, True)
         assert err.count("\n") == 1
     assert Path("labels.csv").read_bytes() == saved
     assert run(["sort", "labels.csv", "--into", "sorted", "-q"]) == 0

@@ -74,15 +74,15 @@ def test_sample_is_checked_and_the_verdict_kept(
     assert runtime.precision == ("int8" if accepted else before)
     if accepted:
         assert few / 2 < 4 * found.index("int8") < 2 * few
-    assert said[0] == f"int8 is not ready: a run answers in {before} until it has seen some {few} images"
-    assert said[1] == f"quantising {tiny} to int8 on 8 images, once: some 20 s"
+    assert said[0] == f"int8 is not ready: a run answers in {before} until it has seen about {few} images"
+    assert said[1] == f"quantising {tiny} to int8 on 8 images, once: about 20 s"
     assert len(said) == 3
     said.clear()
     again = Int8Runtime(classifier)
     assert (again.precision, again.verdict) == (runtime.precision, runtime.verdict)
     assert len(said) == 1, "the verdict is said again, and nothing is quantised"
-    assert said[0].startswith(f"int8 gave the label of {before} for ")
-    assert said[0].endswith("checked on" if accepted else f"int8 is not used, going on in {before}")
+    assert said[0].startswith(f"int8 gives the label of {before} for ")
+    assert said[0].endswith("checked on" if accepted else f"going on in {before} (dinoclassify guide speed)")
     torch.testing.assert_close(again(pixels)(), runtime(pixels)())
     if accepted:
         same = (again(pixels)().argmax(1) == OpenVINORuntime(classifier, "fp32")(pixels)().argmax(1)).float().mean()
@@ -156,8 +156,8 @@ def test_bad_network_is_refused_as_soon_as_certain(
         runtime(torch.zeros(1, 3, 56, 56, dtype=torch.uint8))()
     assert runtime.verdict == Verdict(0, 12, "bf16"), "with 12 others of 1000 it cannot pass"
     doubt = "(0.0 to 24.2 % of all, at 95 % confidence; 98 % are required)"
-    refused = f"int8 gave the label of bf16 for 0 of the 12 images it was checked on {doubt}"
-    assert said[1:] == [f"{refused}: int8 is not used, going on in bf16"]
+    refused = f"int8 gives the label of bf16 for 0 of the 12 images it was checked on {doubt}"
+    assert said[1:] == [f"{refused}: int8 is not used, going on in bf16 (dinoclassify guide speed)"]
 
 
 def test_no_check_if_int8_is_not_faster(
@@ -241,7 +241,7 @@ def test_verdict_holds_for_one_network(tiny: str, cache: Path, few: int, said: l
         first(pixels[:4])()
     said.clear()
     run_through(Int8Runtime(classifier), pixels)
-    assert re.search("some 80 images$", said[0]), "it goes on with the check"
+    assert re.search("about 80 images$", said[0]), "it goes on with the check"
     assert len(said) == 2
     assert said[1].endswith("checked on")
     (network,) = (path for path in cache.iterdir() if re.fullmatch(r"int8-[0-9a-f]{32}-[0-9a-f]{8}", path.name))

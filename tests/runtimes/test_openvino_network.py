@@ -71,7 +71,7 @@ def test_slow_conversion_is_announced_once(
     for _ in range(2):
         Classifier(tiny, runtime="openvino")
     said = [message for message in caplog.messages if message.startswith("prepar")]
-    assert said[1:-1] == [f"preparing {tiny} for OpenVINO, once on this machine: some 20 s"]
+    assert said[1:-1] == [f"preparing {tiny} for OpenVINO, once on this machine: about 20 s"]
     assert re.fullmatch(rf"prepared {tiny} in [\d.]+ s", said[-1])
 
 

@@ -43,7 +43,7 @@ def test_warning_if_nearest_neighbours_beat_the_head() -> None:
     assert train_single(features, beside).warning is None
     warning = train_single(features, crosswise).warning or ""
     assert "the 5 nearest images beat the linear head (94% against " in warning
-    assert "one folder for each look" in warning
+    assert "split a class of several looks into a folder for each" in warning
     assert train_single(features, np.arange(120) % 2).warning is None  # nobody knows these
     assert train_multi(features, np.stack([crosswise == 0, beside == 0], axis=1)).warning
     names = ("a", "b")

@@ -54,7 +54,7 @@ def evaluate(
     """
     set_up_log(messages)
     if as_json and as_csv:
-        raise UsageError("--json and --csv are two forms of the same: leave one out")
+        raise UsageError("--json and --csv exclude each other: leave one out")
     if groups is not None and truth.multi_label:
         raise UsageError("--groups adds up scores of classes that exclude each other: leave out --multi-label")
     if predictions is not None:

@@ -89,7 +89,7 @@ def _check_new_file(file: str, parts: Collection[str]) -> None:
     written = output_files(file)
     for part in parts:
         if not written.isdisjoint(output_files(part)):
-            raise UsageError(f"{file} would be written over a part: choose another name")
+            raise UsageError(f"{file} is also one of the parts: choose another name")
         if os.path.isdir(part) and path.startswith(f"{os.path.realpath(part)}/"):
             raise UsageError(f"{file} would be one of the parts in {part}: choose another folder")
     if has_image_suffix(file):

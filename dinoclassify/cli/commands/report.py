@@ -44,7 +44,7 @@ def report(
     if output != DASH:
         check_place(output)
     if output != DASH and os.path.realpath(output) in {*output_files(results), os.path.realpath(groups or results)}:
-        raise UsageError(f"{output} would be written over an input: choose another name")
+        raise UsageError(f"{output} is also an input: choose another name")
     if has_image_suffix(output):
         raise UsageError(f"{output} has the suffix of an image: choose another name")
     from rich.filesize import decimal

@@ -121,8 +121,8 @@ def _check_ranks(rows: Iterator[Prediction], top_k: int) -> Iterator[Prediction]
     is_checked = False
     for row in rows:
         if not is_checked and 0 < len(row.top) < top_k:
-            cure = f"ask for no more, or predict with -k {top_k}"
-            raise UsageError(f"--top-k {top_k}: the rows have {len(row.top)}; {cure}")
+            cure = f"use -k {len(row.top)}, or run predict again with -k {top_k}"
+            raise UsageError(f"--top-k {top_k}: each row has {count_of(len(row.top), 'label')}; {cure}")
         is_checked = is_checked or bool(row.top)
         yield row
 

@@ -30,9 +30,14 @@ def check_parts(request: Request, engine: EngineOptions) -> None:
     """Raise UsageError if options of a folder of parts and of a cluster contradict others, see `check_run`."""
     target = request.target
     if engine.gpus is not None and engine.gpus > 1 and not engine.gpus.is_integer():
-        raise UsageError(f"--gpus-per-replica {engine.gpus:g}: it is a part of one GPU, or a whole number of them")
+        raise UsageError(
+            f"--gpus-per-replica {engine.gpus:g}: write a whole number, or less than 1 for a part of a GPU"
+        )
     if target.in_parts and request.inputs.shard is not None:
-        raise UsageError("--shard makes one file of many: name a file with --output, and put them together with merge")
+        raise UsageError(
+            "--shard writes one file a shard: name a file with --output, then join them with merge "
+            "(dinoclassify guide shards)"
+        )
     if target.in_parts and target.file_format.seeks:
         raise UsageError(f"--format {target.file_format.name} needs a file: choose parquet, jsonl or csv")
     if engine.engine == "local":
@@ -40,9 +45,13 @@ def check_parts(request: Request, engine: EngineOptions) -> None:
             raise UsageError("--ray-address and --gpus-per-replica go with --engine ray")
         return
     if not target.in_parts:
-        raise UsageError("--engine ray writes a folder: -o labels/; merge makes one file of it")
+        raise UsageError(
+            "--engine ray writes a folder, such as -o labels/; merge joins it into one file (dinoclassify guide ray)"
+        )
     if request.inference.workers is not None:
-        raise UsageError("--workers is for this machine: with --engine ray the processors of the cluster say how many")
+        raise UsageError(
+            "--workers is for this machine, --engine ray uses the processors of the cluster: leave out --workers"
+        )
 
 
 def write_parts(open_job: "Callable[[], Job[R]]", request: Request, engine: EngineOptions) -> int:
@@ -58,7 +67,7 @@ def write_parts(open_job: "Callable[[], Job[R]]", request: Request, engine: Engi
     disks: dict[int, str] = {}  # device number -> a folder on it
     selector = selector_of(inputs, tally.passed_over, disks)
     with request.exclusive_output(), connected(engine.ray_address):
-        sources = require_inputs(_plannable(request, selector), inputs, tally.passed_over)
+        sources = require_inputs(_plannable(request, selector), inputs, selector)
         origin = probe_model(open_job, gpus=engine.gpus)
         log_model(origin.model)
         output = open_output(origin, request)
@@ -116,5 +125,6 @@ def _plannable(request: Request, selector: InputSelector) -> Iterator[Source]:
     limit = request.inputs.limit
     for source in take_shard_and_limit(search(request.inputs, selector), shard=None, limit=limit):
         if limit is not None and isinstance(source.content, SequentialContainer):
-            raise UsageError(f"--limit does not count what is in {source.path}: leave it out, or name a file")
+            cure = "leave it out, or write to a file, such as -o labels.csv"
+            raise UsageError(f"--limit cannot count the images in {source.path} in advance: {cure}")
         yield source

@@ -61,14 +61,15 @@ def check_watch(request: Request, status: str | None) -> None:
     if target.url is not None or target.in_parts:
         raise UsageError("--watch adds lines to a file of this machine: name one with --output")
     if inputs.files_from is not None or inputs.column or inputs.null or STDIN in (inputs.paths or ()):
-        raise UsageError("--watch looks at folders, not at lists: a list on stdin is followed without it")
+        raise UsageError("--watch watches folders, not lists: leave it out to follow a list on stdin")
     if options.resume or options.fresh:
         raise UsageError("--watch always resumes FILE: leave out --resume, --fresh, --retry-failed and --prune")
     if target.file_format.table:
         raise UsageError(f"--watch adds lines to FILE: choose csv, tsv or jsonl, not {target.file_format.name}")
     for path in inputs.paths or ():
         if not os.path.isdir(path) and (not is_local_file(path) or is_archive(path)):
-            raise UsageError(f"--watch looks into folders of this machine, not into {path}")
+            cure = "run predict --resume from cron instead (dinoclassify guide cron)"
+            raise UsageError(f"--watch watches folders of this machine, not {path}: {cure}")
         if not os.path.exists(path) and not is_glob(path):
             raise NoInputsError(f"{path} {why_missing(path)}")
     if status is not None:
@@ -77,7 +78,7 @@ def check_watch(request: Request, status: str | None) -> None:
 
 def _check_status(status: str, request: Request) -> None:
     if status == DASH or not is_regular(status):
-        raise UsageError(f"--status {status}: that is no regular file; name one, new or not")
+        raise UsageError(f"--status {status} is not a regular file: name a file, new or existing")
     check_place(status)
     refuse_reserved(status)
     output = request.target.file
@@ -85,7 +86,7 @@ def _check_status(status: str, request: Request) -> None:
     named = (request.output_options.errors_to, *request.tables, *(request.inputs.paths or ()))
     others |= {os.path.realpath(name) for name in named if name}
     if os.path.realpath(status) in others or has_image_suffix(status):
-        raise UsageError(f"--status {status} would be written over another file of this run: choose another name")
+        raise UsageError(f"--status {status} is already another file of this run: choose another name")
 
 
 def watch_rows(open_job: "Callable[[], Job[R]]", request: Request, status: str | None) -> int:

@@ -12,7 +12,7 @@ from dinoclassify.types.source import MOST_BYTES, ByteRange
 # decompression bomb.
 BOMB_RATIO = 200
 
-NOT_AN_ARCHIVE = Failure("unreadable", "what should be its archive is none")
+NOT_AN_ARCHIVE = Failure("unreadable", "the file that should hold it is not an archive")
 
 Wanted: TypeAlias = Callable[[str], bool]  # whether the member of this name is taken
 Opener: TypeAlias = Callable[[str], BinaryIO]  # opens a container by its path

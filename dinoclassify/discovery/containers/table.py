@@ -31,7 +31,7 @@ _MODEST = frozenset({"UNCOMPRESSED", "SNAPPY"})  # codecs of Parquet that never 
 _BUFFER = 1 << 20  # bytes of a Parquet file to read at a time
 
 _FILE_MAGIC = b"ARROW1"  # starts an Arrow file in the IPC file format; `datasets` writes the stream format
-_BOMB = Failure("too_large", f"the table becomes over {BOMB_RATIO} times as large as it is")
+_BOMB = Failure("too_large", f"the table unpacks to over {BOMB_RATIO} times its size")
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 

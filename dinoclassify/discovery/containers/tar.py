@@ -25,7 +25,7 @@ from dinoclassify.types.source import ByteRange
 
 BOMB_BYTES = 1 << 30  # a tar that decompresses to more, and to `BOMB_RATIO` times what was read, is not read further
 
-BOMB = Failure("too_large", f"the archive becomes over {BOMB_RATIO} times as large; what follows is not read")
+BOMB = Failure("too_large", f"the archive unpacks to over {BOMB_RATIO} times its size; what follows is not read")
 
 _CHUNK = 1 << 20  # bytes to skip at a time
 _MOST_HEADER = 1 << 20  # bytes of a header that holds a long name or attributes

@@ -84,7 +84,7 @@ def _refuse(name: str, info: ZipMember) -> Failure | None:
     if stat.S_ISLNK(info.mode):
         return Failure("unreadable", "is a link in the archive")
     if info.method not in _PACKINGS:
-        reason = f"is packed by the method {info.method} of zip, neither stored nor deflated"
+        reason = f"is packed by method {info.method} of zip, which is not supported: pack it again by deflate"
         return Failure("unsupported_format", reason)
     if info.packed_size > info.room - LOCAL_HEADER.size:
         return Failure("decode_error", "overlaps what follows it in the archive")

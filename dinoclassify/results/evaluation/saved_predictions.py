@@ -38,7 +38,9 @@ def match_to_truth(
     rows = {os.path.abspath(find(row)): row for row in read_predictions(name)}
     matches = {path: row for path, row in rows.items() if path in truths}
     if not matches:
-        raise UsageError(f"{name} has no rows for these images, such as {images[0].path}: are paths the same?")
+        raise UsageError(
+            f"{name} has no rows for these images, such as {images[0].path}: name the images by the paths in that file"
+        )
     if lacking := len(truths) - len(matches):
         log.warning("%s images have no row in %s", f"{lacking:,}", name)
     if others := len(rows) - len(matches):

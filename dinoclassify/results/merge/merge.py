@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import Any, cast
 
 from dinoclassify.errors import UsageError
+from dinoclassify.messages import count_of
 from dinoclassify.results.merge.parts import Part, ShardPart, read_parts, refuse_or_warn, unfinished_files
 from dinoclassify.results.reader import latest_predictions, read_predictions
 from dinoclassify.storage.atomic import as_output_errors, is_regular, replacing
@@ -77,9 +78,7 @@ def merge(
     """
     file = output if output is not None and is_regular(output) else None
     if file is not None and (unfinished := unfinished_files(file)):
-        raise UsageError(
-            f"{unfinished[0]} is of a run that was not finished: go on with it by predict --resume, or remove it"
-        )
+        raise UsageError(f"{unfinished[0]} is from an unfinished run: finish it with predict --resume, or remove it")
     parts = read_parts(names, allow_gaps=allow_gaps, allow_duplicates=allow_duplicates)
     row_format = open_format(format_name, parts[0].made_with["top-k"])
     statuses: Counter[str] = Counter()
@@ -122,7 +121,7 @@ def _row_filter(parts: Sequence[Part], *, allow_duplicates: bool) -> Iterator[Ca
         doubled = table.first(_DOUBLED)
         if doubled is not None:
             path, first, other, count = doubled
-            more = f", and so are {count - 1:,} more in two parts" if count > 1 else ""
+            more = f", and {count_of(count - 1, 'other path')} too" if count > 1 else ""
             cure = "leave a part out, or --allow-duplicates takes the rows of the last"
             refuse_or_warn(
                 f"{path} is in {parts[first].name} and {parts[other].name}{more}", cure, allowed=allow_duplicates

@@ -127,15 +127,17 @@ def _parts_in(folder: str) -> list[str]:
 def _read_part(name: str) -> Part:
     finished = name.rstrip("/").removesuffix(PARTIAL)
     if finished != name.rstrip("/") or unfinished_files(finished):
-        raise UsageError(f"{finished} is not finished: go on with it by predict --resume first")
+        raise UsageError(f"{finished} is not finished: finish it with predict --resume first")
     if not is_url(name) and not os.path.exists(name):
         raise UsageError(f"{name} {why_missing(name)}")
     if (why := why_saved_again(name)) is not None:
-        raise UsageError(f"another program has saved {name}, {why}: merge takes it as predict wrote it")
+        raise UsageError(f"another program, such as a spreadsheet, saved {name} ({why}): make it again with predict")
     meta = read_meta(name)
     if not isinstance(made_with := meta.get("made_with"), dict):
         meta_name = OutputPaths(finished).meta
-        raise UsageError(f"there is no {meta_name} that says what made {name}: merge takes what predict wrote")
+        raise UsageError(
+            f"{meta_name} is missing, so nobody can tell what made {name}: restore it, or run predict again"
+        )
     if not isinstance(made_with.get("top-k"), int):
         raise UsageError(f"{name} has features, which embed wrote: merge takes what predict wrote")
     if (shard := meta.get("shard")) is not None:
@@ -172,7 +174,7 @@ def _check_made_with(parts: Sequence[Part]) -> None:
                 )
                 if is_digest(name) and value and other:
                     trouble = f"{first.name} and {part.name} were made with different {name}"
-                raise UsageError(f"{trouble}: merge what is made alike")
+                raise UsageError(f"{trouble}: merge parts that were made with the same options")
 
 
 def _check_shards(parts: Sequence[ShardPart], *, allow_gaps: bool, allow_duplicates: bool) -> None:
@@ -184,7 +186,7 @@ def _check_shards(parts: Sequence[ShardPart], *, allow_gaps: bool, allow_duplica
         index = part.shard.index
         if part.shard.count != count:
             raise UsageError(
-                f"{first.name} is shard {first.shard}, {part.name} is {part.shard}: merge shards of the same number"
+                f"{first.name} is shard {first.shard}, {part.name} is {part.shard}: merge shards with the same count"
             )
         if index in by_index:
             trouble = f"{by_index[index].name} and {part.name} are both shard {part.shard}"
@@ -197,7 +199,7 @@ def _check_shards(parts: Sequence[ShardPart], *, allow_gaps: bool, allow_duplica
         refuse_or_warn(trouble, "name all, or --allow-gaps merges what there is", allowed=allow_gaps)
     other = next((part for part in parts if part.inputs != first.inputs), None)
     if other is not None:
-        numbers = f"{first.name} is of {first.inputs:,}, {other.name} of {other.inputs:,}"
+        numbers = f"{first.name} counts {first.inputs:,}, {other.name} counts {other.inputs:,}"
         refuse_or_warn(f"the inputs changed between the parts: {numbers}", _AGAIN, allowed=allow_gaps)
     if not allow_gaps:
         _check_positions(by_index.values())

@@ -32,7 +32,7 @@ function card(label, rows) {
     const open = () => showDetail(shown.indexOf(row));
     return button({ class: "thumb", title, "aria-label": title }, open, imageFrame(row));
   });
-  const none = create("p", { class: "none-here" }, "No thumbnail among these.");
+  const none = create("p", { class: "none-here" }, "None of these has a thumbnail.");
   const body = best.length ? create("div", { class: "thumbs" }, ...thumbs) : none;
   return create("section", { class: "card" }, head, body);
 }

@@ -23,7 +23,7 @@ const bins = binCounts(allRows);
 
 function makeHistogram() {
   const bars = bins.map((number, bin) => {
-    const title = `${count(number)} from ${bin / BINS} to ${(bin + 1) / BINS}`;
+    const title = `${count(number)} with a score from ${bin / BINS} to ${(bin + 1) / BINS}`;
     const attributes = { class: "bin", title, "aria-label": title, tabindex: bin ? -1 : 0 };
     const parts = ["whole", "part"].map((kind) => create("span", { class: kind }));
     return create("button", { type: "button", ...attributes }, ...parts);

@@ -98,7 +98,7 @@ def _check_images(output: str, images: Iterable[str]) -> None:
     if not os.path.isfile(output):
         return
     if any(os.path.isfile(image) and os.path.samefile(image, output) for image in images):
-        raise UsageError(f"{output} is one of the images: it would be written over")
+        raise UsageError(f"{output} is also one of the images: choose another name")
 
 
 @contextmanager

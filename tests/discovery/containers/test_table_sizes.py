@@ -43,7 +43,7 @@ def test_a_value_repeated_by_many_rows_is_a_bomb(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(image_tables, "_BOMB_BYTES", 500_000)
     before = pa.default_memory_pool().bytes_allocated()
     found = images_of("a.parquet", "image", lambda _: io.BytesIO(content), SIGNATURE)
-    assert next(found).content == Failure("too_large", "the table becomes over 200 times as large as it is")
+    assert next(found).content == Failure("too_large", "the table unpacks to over 200 times its size")
     assert pa.default_memory_pool().bytes_allocated() - before < 500_000, "nothing of it is read"
     assert codes(list(found)) == ["too_large"] * 15
 

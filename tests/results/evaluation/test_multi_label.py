@@ -37,7 +37,7 @@ def test_multi_label_figures_agree_with_scikit_learn() -> None:
 def test_multi_label_needs_all_scores() -> None:
     scores, truth = guesses(3)
     answers = zip(predictions(scores, 5), ((int(n),) for n in truth), strict=True)
-    with pytest.raises(UsageError, match="5 of 8 scores: of many labels all are needed, --top-k 8"):
+    with pytest.raises(UsageError, match="5 of 8 scores: --multi-label needs all, run predict with --top-k 8"):
         evaluate(answers, names(8), multi_label=True)
 
 

@@ -25,13 +25,13 @@ MORE = ["out.parquet", "out.db"]
 def test_unfinished_run_of_the_output_is_kept(here: Path) -> None:
     parts = write_shards(here, TWENTY, 2)
     Path("out.jsonl.partial").write_text("")
-    assert "out.jsonl.partial is of a run that was not finished: go on with it by" in why_not(*parts)
+    assert "out.jsonl.partial is from an unfinished run: finish it with" in why_not(*parts)
 
 
 @pytest.mark.parametrize(
     ("left", "message"),
     [
-        (".partial", "out.jsonl.partial is of a run that was not finished: go on with it by predict --resume"),
+        (".partial", "out.jsonl.partial is from an unfinished run: finish it with predict --resume"),
         ("", "is finished, but not sent to s3://bucket/out.jsonl: the command that made it sends it with --resume"),
     ],
 )
@@ -100,7 +100,7 @@ def test_parts_are_never_overwritten(here: Path, run_merge: Invoke) -> None:
     before = {name: Path(name).read_bytes() for name in os.listdir()}
     for output in (parts[0], "link"):
         code, _, stderr = run_merge(*parts, "-o", output, "-f", "jsonl")
-        assert (code, stderr) == (2, f"dinoclassify: {output} would be written over a part: choose another name\n")
+        assert (code, stderr) == (2, f"dinoclassify: {output} is also one of the parts: choose another name\n")
     for output in (f"{parts[1]}.meta.json", f"./{parts[1]}.partial"):
         assert run_merge(*parts, "-o", output, "-f", "jsonl")[0] == 2
     code, _, stderr = run_merge(".", "-o", "out.jsonl")

@@ -32,9 +32,7 @@ def test_path_in_two_parts_is_refused_or_the_last_counts(here: Path) -> None:
     write_part(Path("b.jsonl"), [cat_row("z"), cat_row("x", "new"), cat_row("x", "newer")])
     write_part(Path("c.jsonl"), [cat_row("w", "new")])
     said = why_not("a.jsonl", "b.jsonl", "c.jsonl")
-    assert said.startswith(
-        "w is in a.jsonl and c.jsonl, and so are 1 more in two parts: leave a part out, or --allow-d"
-    )
+    assert said.startswith("w is in a.jsonl and c.jsonl, and 1 other path too: leave a part out, or --allow-d")
     merge(["a.jsonl", "b.jsonl", "c.jsonl"], "out.jsonl", "jsonl", allow_duplicates=True)
     rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     assert [(row["path"], row["label"]) for row in rows] == [
@@ -75,23 +73,24 @@ def test_parts_made_differently_are_refused(here: Path) -> None:
     parts = write_shards(here, TWENTY, 2)
     Path("other").mkdir()
     of_three = write_shard(Path("other"), TWENTY, Shard(3, 3))
-    assert "part-01.jsonl is shard 1/2, other/part-03.jsonl is 3/3: merge shards of the same number" in why_not(
+    assert "part-01.jsonl is shard 1/2, other/part-03.jsonl is 3/3: merge shards with the same count" in why_not(
         *parts, of_three
     )
     unsharded = write_part(Path("all.jsonl"), TWENTY)
     assert why_not(unsharded, *parts) == "part-01.jsonl is shard 1/2, other parts are not shards: merge one kind"
     other = write_shard(Path("other"), TWENTY, Shard(2, 2), threshold=0.5)
-    said = "part-01.jsonl was made with threshold 0.0, other/part-02.jsonl with threshold 0.5: merge what is made alike"
+    said = "part-01.jsonl was made with --threshold 0.0, other/part-02.jsonl with --threshold 0.5: "
+    said += "merge parts that were made with the same options"
     assert why_not(parts[0], other) == said
     assert why_not(parts[0], other, gaps=True, duplicates=True) == said
     newer = write_shard(Path("other"), TWENTY, Shard(2, 2), column="url")
-    assert "was made without column, other/part-02.jsonl with column url" in why_not(parts[0], newer)
+    assert "was made without --column, other/part-02.jsonl with --column url" in why_not(parts[0], newer)
 
 
 def test_inputs_that_changed_between_the_parts_are_refused(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     [first, _] = write_shards(here, TWENTY, 2)
     more = write_shard(here, [cat_row("0"), *TWENTY], Shard(2, 2))
-    said = "the inputs changed between the parts: part-01.jsonl is of 20, part-02.jsonl of 21: make the parts again, or"
+    said = "the inputs changed between the parts: part-01.jsonl counts 20, part-02.jsonl counts 21: make the parts"
     assert why_not(first, more).startswith(said)
     others = write_shard(here, [cat_row(f"{number}.png") for number in range(20)], Shard(2, 2))
     assert why_not(first, others).startswith("the inputs changed between the parts, or --limit left some out (of 20 ")
@@ -142,7 +141,7 @@ def test_files_that_are_not_parts_are_reported(here: Path) -> None:
     [first, _] = write_shards(here, TWENTY, 2)
     assert why_not(first, "nothing.jsonl") == "nothing.jsonl is not there: check its name, or mount its disk"
     write(Path("bare.jsonl"), TWENTY)
-    said = "there is no bare.jsonl.meta.json that says what made bare.jsonl: merge takes what predict wrote"
+    said = "bare.jsonl.meta.json is missing, so nobody can tell what made bare.jsonl: restore it, or run predict again"
     assert why_not("bare.jsonl") == said
     Path("bare.jsonl.meta.json").write_text("{")
     assert why_not("bare.jsonl") == said
@@ -160,7 +159,7 @@ def test_files_that_are_not_parts_are_reported(here: Path) -> None:
 
 def test_unfinished_part_is_reported(here: Path) -> None:
     parts = write_shards(here, TWENTY, 2)
-    said = "part-02.jsonl is not finished: go on with it by predict --resume first"
+    said = "part-02.jsonl is not finished: finish it with predict --resume first"
     for left in ("part-02.jsonl.partial", "part-02.jsonl.partial.meta.json"):
         Path(left).write_text("")
         assert why_not(*parts) == said

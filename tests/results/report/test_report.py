@@ -49,7 +49,7 @@ def test_missing_or_odd_meta_file_does_no_harm(here: Path, invoke: Invoke, conte
     code, out, err = invoke("report", "labels.csv", "-o", "page.html", "--thumbnails", "0")
     assert (code, out) == (0, "")
     assert re.fullmatch(r"dinoclassify: 10 rows, 0 thumbnails -> page\.html \([\d.]+ kB\)\n", err)
-    unknown = "no .meta.json stands beside them" in Path("page.html").read_text()
+    unknown = "run metadata (.meta.json) is missing or damaged" in Path("page.html").read_text()
     assert unknown is (content is None or not content.endswith('"x"}'))
 
 
@@ -100,12 +100,12 @@ def test_rows_from_stdin(here: Path, cli: Cli) -> None:
     [
         ("", 2, "name a file that predict wrote, or - for its rows on stdin"),
         ("labels.csv", 2, "name a file with --output"),
-        ("labels.csv -o labels.csv", 2, "labels.csv would be written over an input: choose another name"),
-        ("labels.csv -o link.csv", 2, "link.csv would be written over an input: choose another name"),
-        ("labels.csv -o labels.csv.meta.json", 2, "labels.csv.meta.json would be written over an input"),
-        ("labels.csv -o groups.csv --groups groups.csv", 2, "groups.csv would be written over an input"),
+        ("labels.csv -o labels.csv", 2, "labels.csv is also an input: choose another name"),
+        ("labels.csv -o link.csv", 2, "link.csv is also an input: choose another name"),
+        ("labels.csv -o labels.csv.meta.json", 2, "labels.csv.meta.json is also an input"),
+        ("labels.csv -o groups.csv --groups groups.csv", 2, "groups.csv is also an input"),
         ("labels.csv -o new.jpg", 2, "new.jpg has the suffix of an image: choose another name"),
-        ("labels.csv -o image", 2, "image is one of the images: it would be written over"),
+        ("labels.csv -o image", 2, "image is also one of the images: choose another name"),
         ("labels.csv -o folder", 6, "cannot write folder: it is a folder; name a file, in it or elsewhere"),
         ("labels.csv -o nowhere/page.html", 6, "nowhere: make it first (mkdir -p)"),
         ("nothing.csv -o page.html", 2, "nothing.csv is not there: "),

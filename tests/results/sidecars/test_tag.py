@@ -66,7 +66,7 @@ def test_changed_or_missing_images_are_left_alone_but_remove_works(photo: Path, 
     assert (code, len(lines)) == (3, 22)
     assert lines[0] == f"dinoclassify: {images[0]} has changed since it was labelled"
     assert lines[1] == f"dinoclassify: {images[1]} is gone"
-    assert lines[20] == "dinoclassify: and so 5 more"
+    assert lines[20] == "dinoclassify: and 5 more like these"
     assert lines[21].endswith("31 rows: 0 sidecars written, 5 changed, 1 with nothing to write, 25 images left alone "
                               "(24 gone, 1 changed)")  # fmt: skip
     assert state(folder)[f"{images[1]}.xmp"] == before[f"{images[1]}.xmp"]
@@ -113,7 +113,7 @@ def test_control_characters_in_names_are_escaped(photo: Path, tag: Invoke) -> No
         (["ROWS", "--prefix", "a\nb"], "choose a word"),
         (["ROWS", "--into", ""], "that is no name; name a folder"),
         (["ROWS", "--into", "ROWS"], "that is a file; name a folder, new or not"),
-        (["ROWS", "-k", "9"], "--top-k 9: the rows have 1; ask for no more, or predict with -k 9. See: "),
+        (["ROWS", "-k", "9"], "--top-k 9: each row has 1 label; use -k 1, or run predict again with -k 9. See: "),
         (["x.jpg"], "is not what predict writes"),
     ],
 )
