@@ -54,5 +54,5 @@ def test_the_output_shown_is_the_real_one(capfd: pytest.CaptureFixture[str], mon
 def test_the_session_runs_from_its_first_line_to_its_last(tmp_path: Path) -> None:
     for line in SHELL[2].splitlines():
         run_line(line, tmp_path)
-    assert (tmp_path / "vehicles" / "vehicle" / "motorcycle_left.jpg").is_file()
+    assert (tmp_path / "vehicles" / "motorcycle_left.jpg").is_file()
     assert (tmp_path / "report.html").is_file()

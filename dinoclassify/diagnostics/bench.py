@@ -129,8 +129,8 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
         *_matrix_products(runtimes, devices[0], flops),
     ]
     for number in range(rounds):
-        for contestant in contestants:
-            log.info("round %d of %d: %s", number + 1, rounds, contestant.name)
+        for place, contestant in enumerate(contestants, start=1):
+            log.info("round %d of %d, %d of %d: %s", number + 1, rounds, place, len(contestants), contestant.name)
             contestant.rates.append(contestant.run())
     return Report(
         machine=_machine(devices[0]),

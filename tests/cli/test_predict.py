@@ -27,7 +27,7 @@ def test_each_image_of_a_folder_has_a_row_and_broken_files_are_failed_rows(
     assert all(row["label"] in LABELS and 0 < float(row["score"]) <= 1 for row in table[1:-1])
     assert all(row["label"] == row["score"] == row["index"] == "" for row in (table[0], table[-1]))
     pattern = (
-        r"dinoclassify: 7 images: 5 ok, 2 failed \(1 truncated, 1 not_image\); 1 passed over: 1 .md in [\d.]+ s, .*\n"
+        r"dinoclassify: 7 images: 5 ok, 2 failed \(1 truncated, 1 not_image\) in [\d.]+ s, .*; 1 passed over: 1 .md\n"
     )
     assert re.fullmatch(pattern, err)
 
@@ -49,7 +49,7 @@ def test_the_same_rows_in_every_format(here: Path, tiny: str, invoke: Invoke) ->
 def test_an_output_file_has_its_metadata_beside_it(here: Path, tiny: str, invoke: Invoke) -> None:
     code, out, err = invoke("predict", "photos", "-m", tiny, "-o", "out.csv", "--threshold", "0.999", "--exact")
     assert (code, out) == (3, "")
-    assert err.endswith(" -> out.csv\n")
+    assert err.endswith(" -> out.csv; 1 passed over: 1 .md\n")
     meta = json.loads(Path("out.csv.meta.json").read_text())
     assert meta["counts"]["failed"] == 2
     assert sum(meta["counts"].values()) == 7

@@ -44,3 +44,10 @@ def test_readme_is_one_screen_or_two_and_leads_to_each_page_of_the_guide() -> No
 @pytest.mark.parametrize("name", EACH_PAGE)
 def test_pages_say_image_and_not_picture(name: str) -> None:
     assert re.findall(r"\bpictures?\b", PAGES[name], flags=re.IGNORECASE) == []
+
+
+def test_messages_lead_to_topics_that_are_there() -> None:
+    sources = "\n".join(path.read_text() for path in (ROOT / "dinoclassify").rglob("*.py"))
+    topics = set(re.findall(r"dinoclassify guide ([a-z]+)\)", sources))
+    assert topics
+    assert {f"dinoclassify/guide/{topic}.md" for topic in topics} <= set(PAGES)

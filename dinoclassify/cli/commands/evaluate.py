@@ -88,8 +88,8 @@ def evaluate(
         write_plots(plots, evaluation, plot_format)
     if not messages.quiet:
         counts = f"{count_of(tally.total, 'row')} of {predictions}: {describe_counts(tally)}"
-        last_line = summarize(tally) if predictions is None else counts
-        say(last_line + (f" -> {plots}" if plots is not None else ""))
+        arrow = f" -> {plots}" if plots is not None else ""
+        say(summarize(tally, plots) if predictions is None else counts + arrow)
     return SOME_FAILED if evaluation.failed else 0
 
 

@@ -134,7 +134,7 @@ def sort(
     from dinoclassify.results.sort.sort import BATCH, open_sorted_folder
     from dinoclassify.results.sort.targets import SortOptions, grouped_by
 
-    parsed_layout, group_table = _layout(context, layout, mode, groups)
+    parsed_layout, group_table = _layout(context, layout, mode, groups, only)
     if only and failed_to is not None:
         raise UsageError("failed images have no label, so that --only leaves them out: leave out --failed-to")
     selected = checks.select_labels(only, name, group_table)
@@ -178,9 +178,9 @@ def _count_shots(name: str, sort_options: "SortOptions") -> dict[str, int]:
 
 
 def _layout(
-    context: typer.Context, template: str | None, mode: str, groups: str | None
+    context: typer.Context, template: str | None, mode: str, groups: str | None, only: list[str] | None
 ) -> "tuple[Layout, Groups | None]":
-    """Where images go, and the groups if the layout uses them."""
+    """Where images go, and the groups if the layout or ``only`` uses them."""
     from dinoclassify.labels.groups import read_groups
     from dinoclassify.results.sort.layout import parse_layout
 
@@ -191,9 +191,10 @@ def _layout(
         raise UsageError(
             "--layout with {rank} gives an image several places, --mode move allows one: choose --mode copy or a link"
         )
-    if not layout.uses("group"):
-        checks.reject_options(context, ["groups"], f"there is no {{group}} in --layout {template}")
-    return layout, group_table if layout.uses("group") else None
+    if only or layout.uses("group"):
+        return layout, group_table
+    checks.reject_options(context, ["groups"], f"--layout {template} has no {{group}}, and no --only names one")
+    return layout, None
 
 
 def _follow(results: "Iterator[SortResult]", work: _SortSummary, messages: Messages) -> None:

@@ -24,13 +24,14 @@ def describe_counts(tally: Tally) -> str:
     return statuses + (f" ({errors})" if errors else "")
 
 
-def summarize(tally: Tally) -> str:
-    """Return the counts in a line, with what became of earlier rows, the time and the speed."""
+def summarize(tally: Tally, output: str | None = None) -> str:
+    """Return the counts in a line: rows, what became of earlier rows, time, speed, output and files passed over."""
     changes = [f"{tally.changes[change]:,} {change}" for change in _CHANGES if tally.changes[change]]
     is_update = set(changes) - {f"{tally.changes['new']:,} new"}
     update = f"; {', '.join(changes)}" if is_update else ""
-    passed_over = f"; {text}" if (text := describe_passed_over(tally.passed_over)) else ""
     speed = f", {tally.made / tally.seconds:.1f} images/s" if tally.made else ""
     opening = f", after {tally.opening:.0f} s to open the model" if tally.opening >= _LONG else ""
     rows = f"{count_of(tally.total, 'image')}: {describe_counts(tally)}"
-    return f"{rows}{update}{passed_over} in {tally.seconds:.1f} s{speed}{opening}"
+    arrow = f" -> {output}" if output is not None else ""
+    passed_over = f"; {text}" if (text := describe_passed_over(tally.passed_over)) else ""
+    return f"{rows}{update} in {tally.seconds:.1f} s{speed}{opening}{arrow}{passed_over}"

@@ -83,7 +83,7 @@ def write_rows(open_job: "Callable[[], Job[R]]", request: Request) -> int:
                     finish(output, replace(origin, model=job.model.info), request, tally, census)
         log_stages(run, job.model, _cures(request))
     if not request.messages.quiet:
-        say(summarize(tally) + (f" -> {target.file}" if target.file is not None else ""))
+        say(summarize(tally, target.file))
     return exit_code(tally)
 
 

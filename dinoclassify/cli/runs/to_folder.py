@@ -103,7 +103,7 @@ def write_parts(open_job: "Callable[[], Job[R]]", request: Request, engine: Engi
                 check_still_there(disks, request.target)
                 finish(output, origin, request, tally, plan=plan)
         if not request.messages.quiet:
-            say(f"{summarize(tally)} -> {folder}")
+            say(summarize(tally, folder))
     return exit_code(tally)
 
 

@@ -84,7 +84,7 @@ def refuse_database_in_use(name: str) -> None:
             )
         raise OutputError(
             f"cannot write {name}: {beside} belongs to a program that has it open, or died; close it, or run: "
-            f"sqlite3 {shlex.quote(name)} 'PRAGMA journal_mode = DELETE' (dinoclassify guide outputs)"
+            f"sqlite3 {shlex.quote(name)} 'PRAGMA journal_mode = DELETE' (dinoclassify guide resume)"
         )
     if os.path.isfile(path) and _is_locked(path):
         raise OutputError(f"cannot write {name}: another program is changing it; save its changes, or close it")

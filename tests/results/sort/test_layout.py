@@ -52,6 +52,14 @@ def test_groups_become_folders(here: Path) -> None:
     assert Path("both/cat/tabby/b.jpg").exists()
 
 
+def test_the_images_of_one_group_go_into_one_folder(here: Path) -> None:
+    rows = [row_of(image("a.jpg"), "tench, Tinca tinca", 0.9, 0), row_of(image("b.jpg"), "tabby, tabby cat", 0.9, 281)]
+    write_rows("labels.csv", rows)
+    command = ["sort", "labels.csv", "--into", "cats", "--groups", "everyday", "--only", "cat", "--layout", "{name}"]
+    assert run(command) == 0
+    assert [path.name for path in Path("cats").iterdir() if path.suffix == ".jpg"] == ["b.jpg"]
+
+
 def test_groups_from_the_environment_apply_only_to_layouts_with_groups(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,7 +193,7 @@ def test_dry_run_changes_nothing_and_lists_what_it_would_do(here: Path, capsys: 
             ["sort", "labels.csv", "--into", "x", "--mode", "move", "--layout", "{rank}/{name}"],
             "choose --mode copy or a link",
         ),
-        (["sort", "labels.csv", "--into", "x", "--groups", "everyday", "--layout", "{name}"], "there is no {group} in"),
+        (["sort", "labels.csv", "--into", "x", "--groups", "everyday", "--layout", "{name}"], "{name} has no {group}"),
         (["sort", "--undo", "x", "--into", "y"], "leave out --into"),
         (["sort", "labels.csv", "--undo", "x"], "leave out RESULTS"),
         (["sort", "--undo", "nothing"], "there is no journal"),

@@ -94,7 +94,7 @@ def test_an_open_database_is_refused_before_the_model_is_loaded(
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert f"{os.getcwd()}/labels.db-wal belongs to a program that has it open, or died; close it" in err
-    assert "or run: sqlite3 labels.db 'PRAGMA journal_mode = DELETE' (dinoclassify guide outputs)" in err
+    assert "or run: sqlite3 labels.db 'PRAGMA journal_mode = DELETE' (dinoclassify guide resume)" in err
     assert {row.label for row in read_predictions("labels.db")} == {"dog"}
     assert not os.path.exists("labels.db.partial")
 
