@@ -29,7 +29,7 @@ _TOTAL_GRACE = 1.0  # seconds to wait for the total when the last item is done
 
 def log_model(model: "ModelInfo") -> None:
     """Log the model that was opened."""
-    name = f"{model.name} at {model.revision}" if model.revision else model.name
+    name = f"{model.name}, revision {model.revision}," if model.revision else model.name
     log.info("%s on %s in %s by %s", name, model.device, model.precision, model.runtime)
 
 
