@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from dinoclassify.cli.completion import complete_groups, complete_model, complete_topic
+from dinoclassify.cli.values import MOST, number, number_or_auto, row_limit, shard, share, whole_number
 from dinoclassify.discovery import filters
 from dinoclassify.results.sidecars import formats
 from dinoclassify.types.compute import RequestedPrecision, RuntimeName
@@ -15,7 +16,6 @@ from dinoclassify.writers.formats import FEATURE_FORMATS, FORMATS
 from dinoclassify.writers.formats import Format as FileFormat
 
 DASH = "-"  # stdout as the output
-MOST = 100_000  # images in a batch, processes, labels in a row, thumbnails
 
 # The epilog says once that an environment variable can set each option.
 _input = partial(typer.Option, show_envvar=False, rich_help_panel="Inputs")
@@ -36,47 +36,7 @@ def _choices(values: Any) -> str:
     return "|".join(get_args(values))
 
 
-def _number_or_auto(text: str) -> int | None:
-    """``auto`` -> None, ``8`` -> 8."""
-    if text == "auto":
-        return None
-    if not text.isdecimal() or not 1 <= int(text) <= MOST:
-        raise typer.BadParameter(f"{text} is neither auto nor a number from 1 to {MOST:,}.")
-    return int(text)
-
-
-def _shard(text: str) -> filters.Shard:
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise typer.BadParameter(f"{text} is not I/N with I from 1 to N.")
-    return filters.Shard(int(index), int(count))
-
-
-def _share(text: str | float) -> float:
-    """``0.4`` and ``40%`` -> 0.4."""
-    try:
-        number = str(text).removesuffix("%")
-        share = float(number) / (100 if number != str(text) else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise typer.BadParameter(f"{text} is not a share from 0 to 1, such as 0.4 or 40%.")
-    return share
-
-
-def _row_limit(text: str) -> RowLimit:
-    number = text.removesuffix("%")
-    try:
-        if text != number and 0 <= float(number) <= 100:
-            return RowLimit(text, share=float(number) / 100)
-        if text == number and int(number) >= 0:
-            return RowLimit(text, count=int(number))
-    except ValueError:
-        pass
-    raise typer.BadParameter(f"{text} is neither a number nor a percentage from 0% to 100%.")
-
-
-_ROW_LIMIT: dict[str, Any] = {"parser": _row_limit, "metavar": "N|P%"}
+_ROW_LIMIT: dict[str, Any] = {"parser": row_limit, "metavar": "N|P%"}
 
 Paths = Annotated[
     list[str] | None,
@@ -124,18 +84,19 @@ Exclude = Annotated[
 ]
 Hidden = Annotated[bool, _input("--hidden", help="Also take files and folders whose name starts with a dot.")]
 Follow = Annotated[bool, _input("--follow", help="Follow symbolic links to folders.")]
-MaxPixels = Annotated[int, _input(min=1, metavar="N", help="Refuse images with more pixels.")]
+MaxPixels = Annotated[int, _input(parser=whole_number(1), metavar="N", help="Refuse images with more pixels.")]
 Timeout = Annotated[
-    float, _input(min=0.1, metavar="SECONDS", help="Give up an image that takes longer to read or to decode.")
+    float,
+    _input(parser=number(0.1), metavar="SECONDS", help="Give up an image that takes longer to read or to decode."),
 ]
 PrivateUrls = Annotated[
     bool, _input("--allow-private-urls", help="Also read web addresses in private networks and on this machine.")
 ]
 Shard = Annotated[
     filters.Shard | None,
-    _input(parser=_shard, metavar="I/N", help="Take the I-th of N parts. A hash of the path chooses the part."),
+    _input(parser=shard, metavar="I/N", help="Take the I-th of N parts. A hash of the path chooses the part."),
 ]
-Limit = Annotated[int | None, _input(min=1, metavar="N", help="Take only the first N inputs.")]
+Limit = Annotated[int | None, _input(parser=whole_number(1), metavar="N", help="Take only the first N inputs.")]
 
 _MODEL: dict[str, Any] = {"metavar": "NAME|./DIR", "autocompletion": complete_model}
 Model = Annotated[
@@ -161,18 +122,18 @@ Compile = Annotated[
     bool, _model("--compile", help="Compile the model with torch first. Takes minutes; pays in long runs on a GPU.")
 ]
 BatchSize = Annotated[
-    int | None, _model(parser=_number_or_auto, metavar="auto|N", help="Images in one forward pass; by default auto.")
+    int | None, _model(parser=number_or_auto, metavar="auto|N", help="Images in one forward pass; by default auto.")
 ]
 Workers = Annotated[
     int | None,
-    _model("--workers", "-j", parser=_number_or_auto, metavar="auto|N", help="Processes that decode; by default auto."),
+    _model("--workers", "-j", parser=number_or_auto, metavar="auto|N", help="Processes that decode; by default auto."),
 ]
 Exact = Annotated[
     bool, _model("--exact", help="Make the pixels that transformers makes on Pillow. Slower for large JPEGs.")
 ]
 
-_top_k = partial(_labels, "--top-k", "-k", min=1, max=MOST, metavar="N")
-_score = partial(_labels, parser=_share, show_default=False)
+_top_k = partial(_labels, "--top-k", "-k", parser=whole_number(1, MOST), metavar="N")
+_score = partial(_labels, parser=share, show_default=False)
 TopK = Annotated[int, _top_k(help="Number of labels in each row, most probable first.")]
 MostLabels = Annotated[int, _top_k(help="Write at most this many labels of an image. The rows must have as many.")]
 Threshold = Annotated[
@@ -213,7 +174,9 @@ ClassWeight = Annotated[
     Literal["balanced", "none"],
     _training(metavar="balanced|none", help="balanced: each class counts the same. none: each image does."),
 ]
-Seed = Annotated[int, _training(min=0, max=2**32 - 1, metavar="N", help="Random seed for the cross-validation folds.")]
+Seed = Annotated[
+    int, _training(parser=whole_number(0, 2**32 - 1), metavar="N", help="Random seed for the cross-validation folds.")
+]
 ModelFolder = Annotated[str, _output("--output", "-o", metavar="DIR", help="Write the model to this folder.")]
 Force = Annotated[bool, _output("--force", help="Replace a model that is there.")]
 Predictions = Annotated[
@@ -325,7 +288,10 @@ Page = Annotated[
     str, _output("--output", "-o", metavar="FILE|-", help="Write the page to this file; - is stdout. Required.")
 ]
 Thumbnails = Annotated[
-    int, _output(min=0, max=MOST, metavar="N", help="Thumbnails of each label, most certain images first. 0: none.")
+    int,
+    _output(
+        parser=whole_number(0, MOST), metavar="N", help="Thumbnails of each label, most certain images first. 0: none."
+    ),
 ]
 Link = Annotated[bool, _output("--link", help="Show the other labelled images too, from their own files.")]
 
@@ -333,9 +299,13 @@ BenchPaths = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATHS", help="Images, folders or quoted globs. Without PATHS: images made for the test."),
 ]
-BenchLimit = Annotated[int, _input(min=1, metavar="N", help="Take the first N images of PATHS, or make N.")]
-Megapixels = Annotated[float, _input(min=0.01, max=100, metavar="MP", help="Size of the images made for the test.")]
-Rounds = Annotated[int, _run(min=1, max=100, metavar="N", help="How often to measure each.")]
+BenchLimit = Annotated[
+    int, _input(parser=whole_number(1), metavar="N", help="Take the first N images of PATHS, or make N.")
+]
+Megapixels = Annotated[
+    float, _input(parser=number(0.01, 100), metavar="MP", help="Size of the images made for the test.")
+]
+Rounds = Annotated[int, _run(parser=whole_number(1, 100), metavar="N", help="How often to measure each.")]
 RandomWeights = Annotated[
     bool, _model("--random-weights", help="Use the model's architecture with random weights: as fast, no download.")
 ]
@@ -372,7 +342,10 @@ RayAddress = Annotated[
 Gpus = Annotated[
     float | None,
     _run(
-        "--gpus-per-replica", min=0, metavar="N", help="With ray: GPUs for each copy of the model. 0.5: two share one."
+        "--gpus-per-replica",
+        parser=number(0),
+        metavar="N",
+        help="With ray: GPUs for each copy of the model. 0.5: two share one.",
     ),
 ]
 
