@@ -16,7 +16,7 @@ from dinoclassify.discovery.in_memory import in_memory
 from dinoclassify.errors import UsageError
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.models.info import ModelInfo
-from dinoclassify.models.names import DEFAULT
+from dinoclassify.models.names import BUILTIN, DEFAULT
 from dinoclassify.runtimes import choose_devices, open_runtime
 from dinoclassify.system.environment import available_cpus, default_workers, few_processes
 from dinoclassify.timing import Stage, advice
@@ -134,6 +134,7 @@ class LoadedModel(ABC):
             device=self.device,
             compiled=self._compiled,
             exact=options.exact,
+            smaller=self.model != BUILTIN,
             int8=self._has_labels and self._requested_precision != "int8",
             openvino=self._may_use_openvino and find_spec("openvino") is None,
             own_batch_size=options.batch_size is not None,

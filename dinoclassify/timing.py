@@ -101,6 +101,7 @@ def advice(
     device: str = "cpu",
     compiled: bool = False,
     exact: bool = False,
+    smaller: bool = True,
     int8: bool = True,
     openvino: bool = False,
     own_batch_size: bool = False,
@@ -119,6 +120,7 @@ def advice(
         device: the device of the model, as torch names it.
         compiled: whether the model is compiled.
         exact: whether images are decoded exactly as in transformers.
+        smaller: whether there is a smaller model.
         int8: whether the model gives labels, and int8 was neither refused nor slower.
         openvino: whether OpenVINO would run the model if it were installed.
         own_batch_size: whether the user chose the batch size.
@@ -131,8 +133,8 @@ def advice(
             ("--compile", device.startswith("cuda") and not compiled),
             ("a larger --batch-size", device != "cpu" and not own_batch_size),
             ("pip install 'dinoclassify[openvino]'", openvino),
-            ("a smaller --model", True),
-            ("--precision int8", int8 and runtime == "openvino" and precision != "int8"),
+            ("a smaller --model", smaller),
+            ("--precision int8 in runs of over 6,000 images", int8 and runtime == "openvino" and precision != "int8"),
         ],
         "read": [("more --workers, so that more images are read at the same time", True)],
         "decode": [

@@ -233,5 +233,5 @@ def _failure(error: Exception) -> Failure:
     if isinstance(error, OSError) and error.errno is not None:
         return Failure("unreadable", os.strerror(error.errno))
     if "truncated" in message.lower():
-        return Failure("truncated", "the file ends too early" if message == "Truncated File Read" else message)
+        return Failure("truncated", "the file ends too early")
     return Failure("decode_error", message)

@@ -31,6 +31,7 @@ from dinoclassify.diagnostics.contestants import (
 )
 from dinoclassify.errors import ModelError, NoInputsError
 from dinoclassify.models.image_model import ImageClassifier
+from dinoclassify.models.names import BUILTIN
 from dinoclassify.models.open import open_model
 from dinoclassify.runtimes.base import Runtime
 from dinoclassify.runtimes.devices import cpu_has_bf16, find_devices
@@ -144,6 +145,7 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
             runtime=default.name,
             precision=default.precision,
             device=default.device,
+            smaller=model.name != BUILTIN,
             int8=_int8_pays(contestants),
             openvino=on_cpu and find_spec("openvino") is None,
             workers=workers,

@@ -42,7 +42,7 @@ _OUTCOMES = {  # outcome -> what the summary calls it
     "differs": "there with other companions",
     "shared": "companions of several images left alone",
     "uncertain": "uncertain left alone",
-    "failed": "failed left alone",
+    "failed": "without a label left alone",
     "other": "of other labels",
     "gone": "gone",
     "changed": "changed",
@@ -85,9 +85,7 @@ class _SortSummary:
 
     def last_line(self, *, is_signed: bool) -> str:
         """The last line of the run; ``is_signed``: the journal is known as the user's own."""
-        from dinoclassify.results.sort.journal import JOURNAL_NAME
-
-        undo = f"--undo {os.path.join(self.into, JOURNAL_NAME)}{'' if is_signed else ' --to ROOT'}"
+        undo = f"--undo {self.into}{'' if is_signed else ' --to ROOT'}"
         cure = f"; {undo} takes it back" if self.has_done and not self.dry_run else ""
         return f"{'would do: ' if self.dry_run else ''}{self.summary()} -> {self.into}{cure}"
 

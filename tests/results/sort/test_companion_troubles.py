@@ -73,7 +73,7 @@ def test_shot_without_any_label_goes_to_the_failed_folder(here: Path, capsys: py
     write_rows("labels.csv", [*rows, row_of("a/z.jpg", score=0.1)])
     command = ["sort", "labels.csv", "--into", "sorted", "--mode", "move", "--min-score", "0.5", "--failed-to", "bad"]
     assert run([*command, "--with-companions"]) == 0
-    told = "3 moved, 2 companions, 1 row of companions, 1 uncertain left alone, 1 failed left alone -> sorted"
+    told = "3 moved, 2 companions, 1 row of companions, 1 uncertain left alone, 1 without a label left alone -> sorted"
     assert told in capsys.readouterr().err
     assert sorted(files().values()) == ["a/x.cr2", "a/x.jpg", "b/x.cr2", "b/x.jpg", "y.jpg"]
     assert {Path(path).parent.name for path in files()} == {"bad"}
