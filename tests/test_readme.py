@@ -1,5 +1,6 @@
 """README is true: its set-up commands, its picture of a run, and its session in a shell."""
 
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.conftest import ROOT
+from tests.conftest import PHOTOS, ROOT
 from tests.helpers.one_liners import run_line
 from tests.helpers.pages import README, blocks
 
@@ -52,7 +53,12 @@ def test_the_output_shown_is_the_real_one(capfd: pytest.CaptureFixture[str], mon
 
 @pytest.mark.slow
 def test_the_session_runs_from_its_first_line_to_its_last(tmp_path: Path) -> None:
-    for line in SHELL[2].splitlines():
-        run_line(line, tmp_path)
+    shutil.copytree(PHOTOS, tmp_path / "photos", copy_function=shutil.copy)  # with new times
+    (tmp_path / "photos" / "broken.jpg").touch()
+    out = {line: run_line(line, tmp_path, codes=(0, 3)) for line in SHELL[2].splitlines()}
+    assert [text for line, text in out.items() if line.startswith("grep")] == [
+        "photos/broken.jpg,failed,,,,not_image,the file is empty,0,"
+        f"{(tmp_path / 'photos' / 'broken.jpg').stat().st_mtime_ns}\n"
+    ]
     assert (tmp_path / "vehicles" / "motorcycle_left.jpg").is_file()
     assert (tmp_path / "report.html").is_file()

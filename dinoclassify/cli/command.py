@@ -11,14 +11,13 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from dinoclassify import guide
-from dinoclassify.cli.help import hide_types, lay_out, write_panels
+from dinoclassify.cli.help import lay_out, without_types, write_panels
 from dinoclassify.cli.terminal import say, writing_to_stdout
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.messages import nearest
 from dinoclassify.storage.missing import home_of
 
 _PREFIX = "DINOCLASSIFY_"
-_TOPICS = {"bench": "speed", "merge": "shards"}  # command -> its page of the guide, where that has another name
 _ONE_DASH = re.compile(r"-([A-Za-z])(=|[a-z-]{2})")  # -model is read as -m odel, -o=FILE as -o =FILE
 
 
@@ -36,18 +35,19 @@ class Command(TyperCommand):
         }
         for long, option in self.options.items():
             option.envvar = self._prefix + long[2:].replace("-", "_").upper()
-        hide_types(self.params)
         long = "--model" if "--model" in self.options else next(iter(self.options))
-        topic = _TOPICS.get(name, name)
-        more = f"dinoclassify guide {topic}" if topic in guide.TOPICS else "dinoclassify guide"
+        more = f"dinoclassify guide {guide.find_topic(name) or ''}".rstrip()
         self.epilog = f"Environment variables set options too: {self.options[long].envvar} for {long}. More: {more}"
+
+    def get_params(self, context: Any) -> list[Any]:
+        """Return the parameters, without types that say nothing."""
+        return without_types(super().get_params(context))
 
     def get_help_option(self, context: Any) -> TyperOption | None:
         """Return `--help`, which stands with the last options."""
         option = super().get_help_option(context)
         if option is not None:
             option.rich_help_panel = "Run"
-            hide_types([option])
         return option
 
     def format_options(self, context: Any, formatter: Any) -> None:
@@ -122,7 +122,10 @@ class Group(TyperGroup):
     def __init__(self, **settings: Any) -> None:  # Typer calls it so
         super().__init__(**settings)
         self.help = lay_out(self.help or "")
-        hide_types(self.params)
+
+    def get_params(self, context: Any) -> list[Any]:
+        """Return the parameters, without types that say nothing."""
+        return without_types(super().get_params(context))
 
     def resolve_command(self, context: Any, args: list[str]) -> Any:  # Typer's own types are private
         """Return the command. Raises UsageError if there is none of this name."""
@@ -135,12 +138,6 @@ class Group(TyperGroup):
             raise UsageError(f"{name} is not a command; write dinoclassify --{name}")
         near, names = nearest(name, self.commands), ", ".join(self.commands)
         raise UsageError(_with_help(f"there is no command {name}{near}: choose {names}", context))
-
-    def get_help_option(self, context: Any) -> TyperOption | None:
-        """Return `--help`."""
-        option = super().get_help_option(context)
-        hide_types([option] if option is not None else [])
-        return option
 
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
         """Parse the options before the command, or print the help or the version."""

@@ -1,7 +1,7 @@
 """What the shell offers for the value of an option or argument when the user presses Tab."""
 
 from collections.abc import Iterator
-from glob import iglob
+from glob import escape, iglob
 
 from dinoclassify import guide
 from dinoclassify.models.names import BUILTIN, KNOWN
@@ -14,9 +14,10 @@ def complete_model() -> Iterator[tuple[str, str]]:
 
 
 def complete_groups(incomplete: str) -> Iterator[str]:
-    """The groups that come with the program, and the files that may hold others."""
+    """The groups that come with the program, and files that may hold others, with the folders on the way to them."""
     yield "everyday"
-    yield from iglob(f"{incomplete}*.csv")
+    yield from iglob(f"{escape(incomplete)}*.csv")
+    yield from iglob(f"{escape(incomplete)}*/")
 
 
 def complete_topic() -> Iterator[tuple[str, str]]:

@@ -1,12 +1,11 @@
 """The layout of `--help`: examples as they are written, and options in the same panels on a terminal and in a pipe."""
 
 import inspect
-from collections.abc import Iterable
 from typing import Any
 
 from typer.core import TyperArgument, TyperOption
 
-VERBATIM = "\b"  # Typer keeps the line breaks of a paragraph that starts with it
+_VERBATIM = "\b"  # Typer keeps the line breaks of a paragraph that starts with it
 
 
 def lay_out(text: str) -> str:
@@ -17,7 +16,7 @@ def lay_out(text: str) -> str:
 def _lay_out_paragraph(paragraph: str) -> str:
     lines = paragraph.splitlines()
     if any(line.startswith(" ") for line in lines):
-        return "\n".join([VERBATIM, *lines])
+        return "\n".join([_VERBATIM, *lines])
     return " ".join(lines)
 
 
@@ -33,11 +32,12 @@ def write_panels(command: Any, context: Any, formatter: Any) -> None:  # Typer's
             formatter.write_dl(records)
 
 
-def hide_types(parameters: Iterable[object]) -> None:
+def without_types(parameters: list[Any]) -> list[Any]:
     """Let help show PATHS and --hidden, and not ``PATHS <list[str]>`` and ``--hidden <bool>``."""
     for parameter in parameters:
         if isinstance(parameter, TyperArgument) or (isinstance(parameter, TyperOption) and parameter.is_flag):
             parameter.display_type_rich = _no_type  # type: ignore[assignment]  # the instance's own
+    return parameters
 
 
 def _no_type(*, ctx: Any) -> None:

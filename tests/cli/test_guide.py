@@ -8,13 +8,18 @@ import struct
 import subprocess
 import sys
 import termios
+from io import StringIO
 from pathlib import Path
 
 import pytest
+import typer
+from rich.console import Console
 
 from dinoclassify import guide
 from dinoclassify.cli import run
+from dinoclassify.cli.app import app
 from tests.conftest import Cli
+from tests.helpers.pages import blocks
 
 STYLE = re.compile(r"\x1b\[[\d;]*m")
 
@@ -62,11 +67,25 @@ def test_a_page_on_a_terminal_is_laid_out_for_its_width_and_goes_through_the_pag
     printed = on_terminal("sort", columns=columns, PAGER="cat")
     text = STYLE.sub("", printed)
     assert printed != text
-    assert max(map(len, text.splitlines())) <= columns
+    assert max(len(line) for line in text.splitlines() if not line.startswith("dinoclassify")) <= columns
     assert "```" not in text
     assert "](" not in text
     assert "(guide groups)" in " ".join(text.split())
     assert on_terminal("sort", PAGER="head -n 1").count("\n") == 1
+
+
+@pytest.mark.parametrize("topic", guide.TOPICS)
+def test_code_on_a_terminal_can_be_copied(topic: str) -> None:
+    """Each command stays on a line of its own, however narrow the terminal is."""
+    from dinoclassify.cli.markdown import render
+
+    with Console(width=60, record=True, file=StringIO()) as console:
+        console.print(render(guide.read_page(topic)), crop=False)
+    shown = [line.rstrip() for line in console.export_text().splitlines()]
+    for block in blocks(guide.read_page(topic)):
+        for line in block.splitlines():
+            command = re.sub(r"(?:^|(?<=\s))# .*", "", line).rstrip()
+            assert not command or command in [re.sub(r"\s+# .*", "", one) for one in shown], line
 
 
 def test_code_has_no_background_so_that_it_can_be_read_on_dark_and_light_terminals() -> None:
@@ -96,3 +115,22 @@ def test_a_page_that_is_not_there_is_wrong_usage(capsys: pytest.CaptureFixture[s
     assert run(["guide", "resuming"]) == 2
     message = "dinoclassify: the guide has no page resuming (did you mean resume?): dinoclassify guide lists them"
     assert capsys.readouterr().err.startswith(message)
+
+
+@pytest.mark.parametrize(("name", "topic"), [("Resume", "resume"), ("bench", "speed"), ("systemd", "watch")])
+def test_commands_and_other_words_for_a_topic_lead_to_it(
+    name: str, topic: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["guide", name]) == 0
+    assert capsys.readouterr().out == guide.read_page(topic)
+
+
+def test_each_command_has_a_page() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
+    assert [name for name in commands if name != "guide" and guide.find_topic(name) is None] == []
+
+
+@pytest.mark.parametrize("word", ["", "  "])
+def test_the_search_needs_a_word(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["guide", "--search", word]) == 2
+    assert capsys.readouterr().err.startswith("dinoclassify: --search needs a word, such as --search systemd. ")

@@ -76,6 +76,18 @@ def test_the_example_of_own_classes_runs(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(list(Path("plots").iterdir())) == 3
 
 
+@pytest.mark.slow
+def test_the_figures_can_be_checked_without_imagenet(tmp_path: Path) -> None:
+    shutil.copytree(PHOTOS, tmp_path / "tests" / "photos")
+    (compare,) = [code for code in blocks(page("check"), "python") if "labels are the same" in code]
+    (tmp_path / "compare.py").write_text(compare)
+    *_, session = blocks(page("check"), "text")
+    assert "mkdir -p val" in session
+    for line in session.splitlines():
+        out = run_line(line, tmp_path)
+    assert out == "5 of 5 labels are the same\n"
+
+
 @pytest.mark.parametrize(
     "code",
     [

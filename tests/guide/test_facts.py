@@ -30,6 +30,23 @@ def test_the_options_that_a_page_names_are_there(name: str) -> None:
     assert named <= known | OF_OTHERS | OF_THE_PROGRAM
 
 
+def test_each_option_is_named_on_a_page() -> None:
+    named = set(re.findall(r"(?<![\w-])--?[A-Za-z0][\w-]*", "".join(PAGES.values())))
+    unnamed = {
+        one.name
+        for command in COMMANDS.values()
+        for one in command.params
+        if one.param_type_name == "option" and named.isdisjoint([*one.opts, *one.secondary_opts])
+    }
+    assert unnamed == set()
+
+
+def test_the_options_that_embed_lacks_are_those_that_its_page_names() -> None:
+    section = PAGES["dinoclassify/guide/embed.md"].split("## Options that embed lacks\n")[1]
+    lacking = {option for option in options("predict") - options("embed") if option.startswith("--")}
+    assert set(re.findall(r"`(--[\w-]+)`", section)) == lacking
+
+
 @pytest.mark.parametrize("name", EACH_PAGE)
 def test_commands_in_blocks_of_code_have_the_options_that_they_are_given(name: str) -> None:
     for command, given in commands(PAGES[name]):
@@ -96,6 +113,13 @@ def test_the_exit_codes_are_the_program_s() -> None:
     assert documented == {0, 3, 130, 143} | {kind.exit_code for kind in kinds}
     for kind in kinds:
         assert re.search(rf"{kind.__name__}\s+{kind.exit_code}\b", errors.__doc__ or ""), "the tree in errors.py"
+
+
+def test_the_verdicts_on_int8_are_those_that_a_run_gives() -> None:
+    from dinoclassify.runtimes.int8 import Verdict
+
+    page = PAGES["dinoclassify/guide/check.md"]
+    assert f"`{Verdict(994, 1000, 'bf16').sentence}`" in page
 
 
 def test_the_suffixes_of_images_are_the_program_s() -> None:

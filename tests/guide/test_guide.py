@@ -36,7 +36,10 @@ Which files it takes.
 ## First
 
 One sentence that
-goes on. Another one: `a.b` too.
+goes on. Another one: `a.b` too, see [that](inputs.md#lists) and [here](#first).
+
+1. the first
+2. the second
 
 - an item
   of two lines
@@ -58,7 +61,9 @@ ls
         ("Title", "Which files it takes."),
         ("First", "First"),
         ("First", "One sentence that goes on."),
-        ("First", "Another one: `a.b` too."),
+        ("First", "Another one: `a.b` too, see that (guide inputs) and here."),
+        ("First", "the first"),
+        ("First", "the second"),
         ("First", "an item of two lines"),
         ("First", "another"),
         ("First", "a | b"),

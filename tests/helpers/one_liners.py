@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import pytest
 from tests.conftest import PHOTOS
 
 
-def run_line(line: str, folder: Path) -> None:
-    """Run a line of shell in a folder with images, on the built-in model."""
+def run_line(line: str, folder: Path, *, codes: Sequence[int] = (0,)) -> str:
+    """Run a line of shell in a folder with images, on the built-in model. Returns stdout. ``codes`` are its exit codes."""
     for tool in ("jq", "sqlite3"):
         if tool in line.split() and shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
@@ -35,5 +36,6 @@ def run_line(line: str, folder: Path) -> None:
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in codes, done.stderr
     assert all(text.startswith("dinoclassify: ") for text in done.stderr.splitlines())
+    return done.stdout

@@ -20,7 +20,7 @@ def bench(
     model: options.Model = DEFAULT,
     random_weights: options.RandomWeights = False,
     offline: options.Offline = False,
-    device: options.Device = "auto",
+    device: options.BenchDevice = "auto",
     workers: options.Workers = None,
     as_json: options.AsJson = False,
     rounds: options.Rounds = 3,

@@ -19,18 +19,21 @@ def guide(topic: options.Topic = None, search: options.Search = None) -> None:
       dinoclassify guide resume
       dinoclassify guide --search systemd
     """
-    if topic is not None and topic not in pages.TOPICS:
+    page = pages.find_topic(topic) if topic is not None else None
+    if topic is not None and page is None:
         raise UsageError(f"the guide has no page {topic}{nearest(topic, pages.TOPICS)}: dinoclassify guide lists them")
     if search is not None:
-        _print_passages(search, topic)
-    elif topic is None:
-        print_table([{"topic": name, "answers": pages.summary(name)} for name in pages.TOPICS], as_json=False)
+        _print_passages(search, page)
+    elif page is not None:
+        _show(pages.read_page(page))
     else:
-        _show(pages.read_page(topic))
+        print_table([{"topic": name, "answers": pages.summary(name)} for name in pages.TOPICS], as_json=False)
 
 
 def _print_passages(word: str, topic: str | None) -> None:
     """Print the passages of one topic, or of all, that have the word."""
+    if not word.strip():
+        raise UsageError("--search needs a word, such as --search systemd")
     passages = [
         {"topic": name, "heading": heading, "passage": passage}
         for name, heading, passage in pages.search(word)

@@ -165,9 +165,7 @@ def _public_socket(address: tuple[Any, ...]) -> socket.socket:
     """A socket for an address from getaddrinfo; aiohttp connects to this very address."""
     family, kind, protocol, _, (host, *_) = address
     if is_private(host):
-        raise _PrivateAddressError(
-            "its address is private: --allow-private-urls allows it (dinoclassify guide security)"
-        )
+        raise _PrivateAddressError("its address is private: --allow-private-urls allows it (dinoclassify guide stores)")
     return socket.socket(family, kind, protocol)
 
 
