@@ -93,6 +93,8 @@ def main() -> Never:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open to the end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that the terminal lacks
+    if "_DINOCLASSIFY_COMPLETE" in os.environ:
+        hush()  # a message would stand in the line that the user types
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn programmers, not users
     try:

@@ -18,6 +18,7 @@ from dinoclassify.messages import nearest
 from dinoclassify.storage.missing import home_of
 
 _PREFIX = "DINOCLASSIFY_"
+_LOCAL = {"--errors-to", "--into", "--plots", "--status", "--to", "--undo"}  # not in a store
 _ONE_DASH = re.compile(r"-([A-Za-z])(=|[a-z-]{2})")  # -model is read as -m odel, -o=FILE as -o =FILE
 
 
@@ -84,13 +85,17 @@ class Command(TyperCommand):
                 raise UsageError(f"{arg}: write a long option with two dashes: -{arg}")
 
     def _check_values(self, context: Any) -> None:
-        """Refuse a ``~`` that was quoted, and an option as a value: OUT was empty in ``-o $OUT --resume``."""
+        """Refuse values that no one means: an option, because OUT was empty in ``-o $OUT --resume``; a quoted ``~``."""
         known = {name for option in self.options.values() for name in (*option.opts, *option.secondary_opts)}
         for long, option in self.options.items():
             values = context.params.get(option.name)
             for value in [values] if isinstance(values, str) else values if isinstance(values, list) else ():
                 if value in known or (long == "--output" and value.startswith("--")):
                     raise UsageError(f"{long} lacks its value; for a file named {value} write ./{value}")
+                if not value and context.get_parameter_source(option.name).name == "COMMANDLINE":
+                    raise UsageError(f"{long} is empty: give it a value, or leave it out")
+                if long in _LOCAL and "://" in value:
+                    raise UsageError(f"{long} {value}: name a place on this machine, not an address")
                 if long != "--model" and (home := home_of(value)) is not None:
                     raise UsageError(f"{long} {value}: the shell expands ~ only outside quotes; write {home}")
 

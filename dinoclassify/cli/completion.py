@@ -1,7 +1,6 @@
 """What the shell offers for the value of an option or argument when the user presses Tab."""
 
 from collections.abc import Iterator
-from glob import escape, iglob
 
 from dinoclassify import guide
 from dinoclassify.models.names import BUILTIN, KNOWN
@@ -13,11 +12,9 @@ def complete_model() -> Iterator[tuple[str, str]]:
     yield BUILTIN, "EfficientNet-Lite0"
 
 
-def complete_groups(incomplete: str) -> Iterator[str]:
-    """The groups that come with the program, and files that may hold others, with the folders on the way to them."""
+def complete_groups() -> Iterator[str]:
+    """The groups that come with the program. For any other letters the shell offers files, and quotes their names."""
     yield "everyday"
-    yield from iglob(f"{escape(incomplete)}*.csv")
-    yield from iglob(f"{escape(incomplete)}*/")
 
 
 def complete_topic() -> Iterator[tuple[str, str]]:

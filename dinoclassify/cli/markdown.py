@@ -2,6 +2,10 @@
 
 import os
 import re
+import shlex
+import signal
+import subprocess
+import sys
 from typing import ClassVar
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -13,6 +17,7 @@ from rich.theme import Theme
 from dinoclassify.guide import text_and_code, without_links
 
 _WIDTH = 100  # characters: longer lines are hard to read
+_NARROWEST = 20
 _ENDLESS = 10_000
 _STYLES = {"code": "bold", "code_block": "cyan", "h1": "bold", "h2": "bold underline"}  # for dark and light terminals
 _THEME = Theme({f"markdown.{name}": style for name, style in _STYLES.items()})
@@ -50,11 +55,27 @@ class _Page(Markdown):
 
 
 def show(page: str) -> None:
-    """Show a page in the pager of the terminal."""
-    os.environ.setdefault("LESS", "FRX")  # as git does: print a short page, and show colours
-    console = Console(theme=_THEME, width=min(Console().width, _WIDTH))
-    with console.pager(styles=True):
+    """Show a page in the pager of the terminal, or print it if there is none."""
+    console = Console(theme=_THEME, width=max(_NARROWEST, min(Console().width, _WIDTH)))
+    with console.capture() as captured:
         console.print(render(page), crop=False)
+    text = captured.get()
+    if console.is_dumb_terminal or not _has_shown(text):
+        print(text, end="")
+
+
+def _has_shown(text: str) -> bool:
+    """Show text in the user's pager, and wait for its end. Returns False if the pager fails."""
+    less = f"-R {os.environ['LESS']}" if "LESS" in os.environ else "FRX"  # FRX as git: a short page is printed
+    try:
+        command = shlex.split(os.environ.get("MANPAGER") or os.environ.get("PAGER") or "less")
+        pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | {"LESS": less})  # noqa: S603 - the user's
+    except (OSError, ValueError):  # there is none of this name, or its quotes do not match
+        return False
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pager
+    pager.communicate(text.encode(sys.stdout.encoding, "backslashreplace"))
+    signal.signal(signal.SIGINT, before)
+    return pager.returncode <= 0
 
 
 def render(page: str) -> Markdown:

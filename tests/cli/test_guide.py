@@ -98,7 +98,24 @@ def test_the_pager_shows_styles_and_ends_at_once_if_the_page_is_short(tmp_path: 
     pager.write_text('#!/bin/sh\necho "LESS=$LESS"\n')
     pager.chmod(0o755)
     assert on_terminal("sort", PAGER=str(pager)) == "LESS=FRX\n"
-    assert on_terminal("sort", PAGER=str(pager), LESS="-i") == "LESS=-i\n"
+    assert on_terminal("sort", PAGER=str(pager), LESS="-i") == "LESS=-R -i\n"
+
+
+@pytest.mark.parametrize("pager", ["no-such-pager", "false", "no such 'pager"])
+def test_a_page_is_printed_where_the_pager_fails(pager: str) -> None:
+    assert "Sort images into folders" in on_terminal("sort", PAGER=pager)
+
+
+def test_a_narrow_terminal_gets_the_whole_page() -> None:
+    assert len(on_terminal("sort", PAGER="cat", COLUMNS="0")) > len(guide.read_page("sort"))
+
+
+def test_ctrl_c_is_for_the_pager(tmp_path: Path) -> None:
+    """The command stays until the pager ends, so that both do not read the terminal at once."""
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\ntrap 'echo interrupted' INT\nkill -INT 0\nsleep 0.5\necho end\n")
+    pager.chmod(0o755)
+    assert on_terminal("sort", PAGER=str(pager)) == "interrupted\nend\n"
 
 
 def test_the_search_prints_topic_heading_and_passage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +125,10 @@ def test_the_search_prints_topic_heading_and_passage(capsys: pytest.CaptureFixtu
     assert lines[1][:2] == ["sort", "Undo a sort"]
     assert all("exFAT" in passage for _, _, passage in lines[1:])
     assert run(["guide", "cron", "--search", "exfat"]) == 2
-    assert capsys.readouterr().err.startswith("dinoclassify: the guide does not have the word exfat: ")
+    message = "dinoclassify: the page cron does not have the word exfat: leave out cron to search all pages"
+    assert capsys.readouterr().err.startswith(message)
+    assert run(["guide", "--search", "exfatt"]) == 2
+    assert capsys.readouterr().err.startswith("dinoclassify: the guide does not have the word exfatt: ")
 
 
 def test_a_page_that_is_not_there_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +150,6 @@ def test_each_command_has_a_page() -> None:
     assert [name for name in commands if name != "guide" and guide.find_topic(name) is None] == []
 
 
-@pytest.mark.parametrize("word", ["", "  "])
-def test_the_search_needs_a_word(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["guide", "--search", word]) == 2
+def test_the_search_needs_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["guide", "--search", "  "]) == 2
     assert capsys.readouterr().err.startswith("dinoclassify: --search needs a word, such as --search systemd. ")

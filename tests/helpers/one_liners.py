@@ -13,7 +13,7 @@ from tests.conftest import PHOTOS
 
 
 def run_line(line: str, folder: Path, *, codes: Sequence[int] = (0,)) -> str:
-    """Run a line of shell in a folder with images, on the built-in model. Returns stdout. ``codes`` are its exit codes."""
+    """Run a line of shell in a folder with images, on the built-in model. Returns stdout. ``codes``: exit codes."""
     for tool in ("jq", "sqlite3"):
         if tool in line.split() and shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")

@@ -40,7 +40,9 @@ def _print_passages(word: str, topic: str | None) -> None:
         if topic in (None, name)
     ]
     if not passages:
-        raise UsageError(f"the guide does not have the word {word}: dinoclassify guide lists its topics")
+        where = f"the page {topic}" if topic is not None else "the guide"
+        cure = f"leave out {topic} to search all pages" if topic is not None else "dinoclassify guide lists its topics"
+        raise UsageError(f"{where} does not have the word {word}: {cure}")
     print_table(passages, as_json=False)
 
 

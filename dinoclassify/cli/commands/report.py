@@ -41,6 +41,8 @@ def report(
     results = require_results(results)
     if not output:
         raise UsageError("name a file with --output")
+    if "://" in output:
+        raise UsageError(f"--output {output}: name a file on this machine, not an address")
     if output != DASH:
         check_place(output)
     if output != DASH and os.path.realpath(output) in {*output_files(results), os.path.realpath(groups or results)}:
