@@ -15,7 +15,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, features
 
 from dinoclassify.decoding.batch import DecodedImage, Pixels
-from dinoclassify.decoding.identify import identify, is_telling
+from dinoclassify.decoding.decoder_errors import is_damage, is_lack_of_memory
+from dinoclassify.decoding.identify import identify
 from dinoclassify.storage.reader import RefusedError, open_image
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
@@ -196,13 +197,13 @@ def _upright_rgb(image: Image.Image, *, exact: bool) -> Image.Image:
 
 
 def _load(image: Image.Image) -> None:
-    """Decode all pixels; raises RefusedError if the decoder fails with a code."""
+    """Decode all pixels; raises RefusedError if the decoder fails with the code for damaged data."""
     try:
         image.load()
-    except Exception as error:
-        if is_telling(error):
-            raise
-        raise RefusedError("decode_error", f"the {image.format}'s data is damaged") from error
+    except OSError as error:
+        if is_damage(error):
+            raise RefusedError("decode_error", f"the {image.format}'s data is damaged") from error
+        raise
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -228,7 +229,7 @@ def _failure(error: Exception) -> Failure:
     message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, FileNotFoundError):
         return Failure("vanished", "no such file")
-    if isinstance(error, MemoryError):
+    if is_lack_of_memory(error):
         return Failure("out_of_memory", "not enough memory to decode it")
     if isinstance(error, OSError) and error.errno is not None:
         return Failure("unreadable", os.strerror(error.errno))

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, JpegImagePlugin
+from PIL.ImageFile import _get_oserror
 
 from dinoclassify.decoding.batch import DecodedImage
 from dinoclassify.decoding.decode import decode, init_process
+from dinoclassify.decoding.decoder_errors import is_damage, is_lack_of_memory
 from dinoclassify.decoding.identify import FORMATS
 from dinoclassify.discovery.containers.archive import is_archive
 from dinoclassify.types.preprocessing import Preprocessing
@@ -252,6 +254,41 @@ def test_damaged_data_is_reported_in_words(
     failure = decoded(tmp_path / name).failure
     assert failure is not None
     assert (failure.code, failure.message) == ("decode_error", message)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (OSError("out of memory when reading image file"), "out_of_memory", "not enough memory to decode it"),
+        (OSError("decoder error -9"), "out_of_memory", "not enough memory to decode it"),
+        (MemoryError(), "out_of_memory", "not enough memory to decode it"),
+        (
+            OSError("codec configuration error when reading image file"),
+            "decode_error",
+            "codec configuration error when",
+        ),
+        (OSError("broken data stream when reading image file"), "decode_error", "the JPEG's data is damaged"),
+        (OSError("decoder error -2"), "decode_error", "the JPEG's data is damaged"),
+        (ValueError("an ICC profile is too large"), "decode_error", "an ICC profile is too large"),
+        (OSError(5, "Input/output error"), "unreadable", "Input/output error"),
+    ],
+)
+def test_only_known_codes_of_decoders_are_translated(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, code: str, message: str
+) -> None:
+    def load(_: Image.Image) -> None:
+        raise raised
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", load)
+    failure = decoded(PHOTOS / "coffee.jpg").failure
+    assert failure is not None
+    assert (failure.code, failure.message[: len(message)]) == (code, message)
+
+
+def test_the_known_codes_are_those_of_this_pillow() -> None:
+    damage, memory = ([_get_oserror(status, encoder=False) for status in codes] for codes in ((-1, -2, -3), (-9,)))
+    assert all(map(is_damage, damage))
+    assert all(map(is_lack_of_memory, memory))
 
 
 def test_what_a_decoder_does_not_support_keeps_its_words(tmp_path: Path, photo: Image.Image) -> None:
