@@ -27,6 +27,12 @@ def join_words(words: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def join_choices(choices: Sequence[str]) -> str:
+    """What a user may do: ``use -k 1, name another -o, or start over``."""
+    *most, last = choices
+    return f"{', '.join(most)}, or {last}" if most else last
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """` (did you mean ...?)` with the choice most similar to ``name``; empty if none is similar."""
     similar = get_close_matches(name, list(choices), n=1, cutoff=0.5)

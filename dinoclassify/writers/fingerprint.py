@@ -1,24 +1,25 @@
 """The fingerprint of rows: what they depend on besides images. Runs may share an output if theirs are equal."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from dinoclassify.errors import UsageError
-from dinoclassify.messages import count_of
+from dinoclassify.messages import count_of, join_choices, join_words
 from dinoclassify.storage.atomic import as_output_errors, replacing
 from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.writers.formats import MAGIC, TABLES, open_format
 
-START_OVER = "--fresh instead of --resume starts over"
+START_OVER = "start over with --fresh instead of --resume"
 
-_OTHER_FILE = "name another -o, or start over with --fresh instead of --resume"
-
-# Parts of a fingerprint that the option of the same name sets.
-_VALUES = {"model", "revision", "top-k", "threshold", "column", "dtype", "format", "runtime", "precision"}
-_FLAGS = {"exact", "normalize"}
 _FILES = {"labels", "groups"}  # the fingerprint has digests of their content
+# Parts of a fingerprint that the option of the same name sets.
+_OPTIONS = _FILES | {
+    *("model", "revision", "top-k", "threshold", "column", "dtype", "format", "runtime", "precision"),
+    *("exact", "normalize"),
+}
 _COMMIT = 40  # digits of a revision on the Hub; other revisions are digests
 
 
@@ -75,68 +76,102 @@ def check_fingerprint(
     now: Mapping[str, object],
     *,
     option: str = "--resume",
-    cure: str = _OTHER_FILE,
+    cures: Sequence[str] = ("name another -o", START_OVER),
 ) -> None:
     """Check that rows with the fingerprints ``before`` and ``now`` may stand in one output.
 
     Raises:
         UsageError: the fingerprints differ. The message begins with the ``option`` that asks for the earlier ``rows``,
-            and names the options that match these, and the ``cure``.
+            and names the options that match these, and the other ``cures``.
     """
-    differences = [name for name in now if before.get(name) != now[name]]
+    differences = [_Difference(name, before.get(name), now[name]) for name in now if before.get(name) != now[name]]
     if not differences:
         return
-    if "model" in differences:  # it explains the others
-        differences = ["model"]
-    why = "was made " + ", and ".join(_difference(name, before.get(name), now[name]) for name in differences)
-    cures = [match for name in differences if (match := _option_for(name, before.get(name), now[name]))]
-    if differences == ["top-k"] and isinstance(most := before.get("top-k"), int):
-        why, cures = f"has {count_of(most, 'label')} a row, you ask for {now['top-k']}", [f"use -k {most}"]
-    separator = ", " if ", or" in cure else ", or "
-    match = f"{' and '.join(cures)}{separator}" if len(cures) == len(differences) else ""
-    raise UsageError(f"{option}: {rows} {why}: {match}{cure} (dinoclassify guide resume)")
+    model = [difference for difference in differences if difference.name == "model"]
+    why, match = _describe(model or differences)  # another model explains the others
+    choices = join_choices([*filter(None, [match]), *cures])
+    raise UsageError(f"{option}: {rows} {why}: {choices} (dinoclassify guide resume)")
 
 
-def describe_part(name: str, value: object) -> str:
-    """Return a part of a fingerprint as the end of a sentence: "with --exact"."""
-    shown = f"--{name}" if name in _VALUES | _FLAGS | _FILES else name
+def describe_part(name: str, value: object, *, unlike: object = None) -> str:
+    """Return a part of a fingerprint as the end of a sentence: "with --exact".
+
+    Of a digest, which means nothing to people, only that there is one, or another than ``unlike``, is said.
+    """
+    shown = _shown(name, value)
     if value is None or value is False:
         return f"without {shown}"
+    if _is_digest(name, value):
+        return f"with other {shown}" if unlike else f"with {shown}"
     return f"with {shown}" if value is True else f"with {shown} {value}"
 
 
-def is_digest(name: str) -> bool:
-    """Whether this part of a fingerprint is a digest, which means nothing to people."""
-    return name in _FILES
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """A part of the fingerprint of rows, and what it is in this run."""
+
+    name: str
+    before: Any
+    now: Any
 
 
-def _difference(name: str, value: object, now: object) -> str:
-    """Return how a part of the fingerprint of rows differs from that of this run, as the end of a sentence."""
-    if is_digest(name):
-        return f"with other --{name}" if value and now else describe_part(name, bool(value))
-    if name == "revision" and not _is_commit(value):
-        return "with other weights of the model"
-    was = describe_part(name, value)
-    return was if value is None or now is None or isinstance(value, bool) else f"{was}, not {now}"
+def _describe(differences: Sequence[_Difference]) -> tuple[str, str]:
+    """Return how rows differ from those of this run, and the change to the command line that restores it.
+
+    The change is empty if no option restores a part.
+    """
+    first = differences[0]
+    changes = list(map(_change, differences))
+    if differences[1:]:
+        names = ", ".join(_shown(difference.name, difference.before) for difference in differences)
+        why, match = f"was made with other options ({names})", f"repeat them ({_in_words(changes, ', ')})"
+    elif first.name == "top-k" and isinstance(first.before, int):
+        why, match = f"has {count_of(first.before, 'label')} a row, you ask for {first.now}", f"use -k {first.before}"
+    else:
+        why, match = f"was made {_contrast(first)}", _in_words(changes, " and ")
+    return why, match if all(map(any, changes)) else ""
 
 
-def _option_for(name: str, value: object, now: object) -> str | None:
-    """Return the change to the command line that restores this part; None if there is none."""
-    if name in _FLAGS:
-        return f"add --{name}" if value else f"leave out --{name}"
+def _contrast(difference: _Difference) -> str:
+    """Return a difference as the end of a sentence: "with --threshold 0.0, not 0.3"."""
+    before, now = difference.before, difference.now
+    was = describe_part(difference.name, before, unlike=now)
+    is_plain = before is None or now is None or isinstance(before, bool) or _is_digest(difference.name, before)
+    return was if is_plain else f"{was}, not {now}"
+
+
+def _change(difference: _Difference) -> tuple[str, str]:
+    """Return the option to leave out and the one to use, so that a part is as it was; empty where there is none."""
+    name, before, now = difference.name, difference.before, difference.now
+    option = f"--{name}"
+    if name == "format" and "excel" in (before, now):
+        return ("", "--excel-safe") if before == "excel" else ("--excel-safe", f"--format {before}")
+    if name not in _OPTIONS:
+        return "", ""
+    if before is None or before is False:
+        return option, ""
     if name in _FILES:
-        return f"give the same --{name} file as before" if value else f"leave out --{name}"
-    if name == "revision" and not _is_commit(value):
-        return None
-    if name == "format" and value == "excel":
-        return "add --excel-safe"
-    if name == "format" and now == "excel":
-        return f"add --format {value} and leave out --excel-safe"
-    if name in _VALUES:
-        return f"add --{name} {value}" if value is not None else f"leave out --{name}"
-    return None
+        return "", f"the same {option} as before"
+    if _is_digest(name, before):
+        return "", ""
+    return "", option if before is True else f"{option} {before}"
 
 
-def _is_commit(revision: object) -> bool:
-    """Whether a revision is a commit on the Hub, and not a digest of the weights."""
-    return isinstance(revision, str) and len(revision) == _COMMIT
+def _in_words(changes: Sequence[tuple[str, str]], separator: str) -> str:
+    """Return changes to the command line: "leave out --groups, use --top-k 1 and --threshold 0.0"."""
+    unwanted, wanted = ([option for option in options if option] for options in zip(*changes, strict=True))
+    steps = [f"{verb} {join_words(options)}" for verb, options in (("leave out", unwanted), ("use", wanted)) if options]
+    return separator.join(steps)
+
+
+def _shown(name: str, value: object) -> str:
+    """Return the name of a part of a fingerprint, as messages show it."""
+    if name == "revision" and _is_digest(name, value):
+        return "weights of the model"
+    return f"--{name}" if name in _OPTIONS else name
+
+
+def _is_digest(name: str, value: object) -> bool:
+    """Whether a part of a fingerprint is a digest: of a file, or of the weights of a model without a revision."""
+    is_commit = isinstance(value, str) and len(value) == _COMMIT
+    return name in _FILES or (name == "revision" and value is not None and not is_commit)

@@ -146,7 +146,7 @@ class FileOutput(Generic[R]):
         if not os.path.exists(paths.output) or os.path.getsize(paths.output) <= len(row_format.lines.header()):
             return False
         meta = read_meta(paths.meta, path, cure=cure)
-        check_fingerprint(meta["made_with"], path, as_json(self._fingerprint), option="--watch", cure=cure)
+        check_fingerprint(meta["made_with"], path, as_json(self._fingerprint), option="--watch", cures=[cure])
         self._folder = meta.get("working_folder") or self._folder
         return bool(meta.get("appended")) and self._folder == os.getcwd()
 

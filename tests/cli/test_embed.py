@@ -106,7 +106,7 @@ def test_resume_keeps_the_features_of_a_file(here: Path, embed: InvokeForMessage
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--dtype", "fp16"], "with --dtype fp32, not fp16: add --dtype fp32, name another -o, or "),
+        (["--dtype", "fp16"], "with --dtype fp32, not fp16: use --dtype fp32, name another -o, or "),
         (["--normalize"], "without --normalize: leave out --normalize, name another -o, or "),
         (["--exact"], "without --exact: leave out --exact, name another -o, or "),
     ],

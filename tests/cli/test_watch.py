@@ -154,7 +154,7 @@ def test_a_folder_named_like_an_archive_is_watched(inbox: Path) -> None:
         (["--files-from", "list.txt"], "leave it out to follow a list on stdin"),
         (["inbox", "-o", "x.parquet"], "choose csv, tsv or jsonl, not parquet"),
         (["inbox", "-o", "x.csv", "--resume"], "leave out --resume"),
-        (["inbox", "-o", "other.csv"], "made with --model x, not builtin: add --model x, or name another --output"),
+        (["inbox", "-o", "other.csv"], "made with --model x, not builtin: use --model x, or name another --output"),
         (["inbox", "-o", "begun.csv"], "begun.csv.partial is of an interrupted run: finish that first, with --resume"),
         (
             ["inbox", "-o", "strange.csv"],

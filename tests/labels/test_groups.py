@@ -135,9 +135,9 @@ def test_a_run_with_other_groups_is_not_resumed(here: Path, capsys: pytest.Captu
     assert run([*command, groups_file("espresso,drink", "tripod,thing")]) == 0
     assert run([*command, "groups.csv"]) == 0
     assert run([*command, groups_file("tripod,drink", "espresso,thing")]) == 2
-    assert "was made with other --groups: give the same --groups file as before, " in capsys.readouterr().err
+    assert "was made with other --groups: use the same --groups as before, " in capsys.readouterr().err
     assert run(command[:-1]) == 2
-    assert "was made with --groups: give the same --groups file as before, " in capsys.readouterr().err
+    assert "was made with --groups: use the same --groups as before, " in capsys.readouterr().err
     assert json.loads(Path("labels.csv.meta.json").read_text())["model"]["labels"] == 3
     assert run(["predict", str(PHOTOS / "coffee.jpg"), "-m", "builtin", "-o", "plain.csv"]) == 0
     capsys.readouterr()
@@ -169,7 +169,7 @@ def test_contradictory_groups_are_refused(rows: list[str], head: str, message: s
 
 
 def test_unreadable_group_files_are_refused(here: Path, tiny: str) -> None:
-    with pytest.raises(UsageError, match=r"nothing\.csv: no such file"):
+    with pytest.raises(UsageError, match=r"nothing\.csv is not there: check its name"):
         read_groups("nothing.csv")
     Path("bytes.csv").write_bytes(b"label,group\n\xff,\xfe\n")
     with pytest.raises(UsageError, match="cannot read the groups"):

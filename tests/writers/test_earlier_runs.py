@@ -87,7 +87,7 @@ def test_an_interrupted_run_with_other_columns_is_refused_and_the_message_names_
     three = open_format("csv", 3)
     place = OutputFolder(kind, three, batch_size=2) if kind.endswith("/") else OutputFile(kind, three, batch_size=2)
     for resume, message in (
-        (True, "add --runtime openvino, name another -o, or start over with --fresh"),
+        (True, "use --runtime openvino, name another -o, or start over with --fresh"),
         (False, "finished rows of an interrupted run"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -134,13 +134,13 @@ def test_rows_with_another_fingerprint_are_refused_and_the_message_names_the_rig
     write_output(output_name, PATHS)
     other = {"model": "m", "runtime": "torch"}
     with pytest.raises(
-        UsageError, match="made with --runtime openvino, not torch: add --runtime openvino, name another"
+        UsageError, match="made with --runtime openvino, not torch: use --runtime openvino, name another"
     ):
         write_output(output_name, PATHS, fingerprint=other, resume=True)
     write_output(output_name, PATHS, fingerprint=other)
     interrupt(output_name, PATHS, 5)
     with pytest.raises(
-        UsageError, match=r"partial was made with --runtime openvino, not torch: add --runtime openvino"
+        UsageError, match=r"partial was made with --runtime openvino, not torch: use --runtime openvino"
     ):
         write_output(output_name, PATHS, fingerprint=other, resume=True)
 

@@ -168,7 +168,9 @@ def test_parts_that_cannot_be_read_are_refused(tmp_path: Path, images: list[str]
     folder = str(tmp_path / "labels")
     label_all(folder, images)
     Path(part_files(folder)[1]).write_bytes(b"{}\n")
-    with pytest.raises(UsageError, match=r"labels has rows that cannot be read .*: --fresh instead of --resume"):
+    with pytest.raises(
+        UsageError, match=r"labels has rows that cannot be read .*: start over with --fresh instead of --resume"
+    ):
         open_folder(folder, resume=True)
     os.unlink(part_files(folder)[1])
     with pytest.raises(UsageError, match="labels cannot be read: No such file"):

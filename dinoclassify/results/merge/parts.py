@@ -20,7 +20,7 @@ from dinoclassify.results.reader import read_meta
 from dinoclassify.storage.missing import why_missing, why_saved_again
 from dinoclassify.storage.output_paths import META, PARTIAL, OutputPaths
 from dinoclassify.storage.remote.url import is_url
-from dinoclassify.writers.fingerprint import describe_part, is_digest
+from dinoclassify.writers.fingerprint import describe_part
 
 log = logging.getLogger(__name__)
 
@@ -169,12 +169,9 @@ def _check_made_with(parts: Sequence[Part]) -> None:
         for name in first.made_with | part.made_with:
             value, other = first.made_with.get(name), part.made_with.get(name)
             if value != other and name != "format":
-                trouble = (
-                    f"{first.name} was made {describe_part(name, value)}, {part.name} {describe_part(name, other)}"
-                )
-                if is_digest(name) and value and other:
-                    trouble = f"{first.name} and {part.name} were made with different {name}"
-                raise UsageError(f"{trouble}: merge parts that were made with the same options")
+                made, otherwise = describe_part(name, value), describe_part(name, other, unlike=value)
+                cure = "merge parts that were made with the same options"
+                raise UsageError(f"{first.name} was made {made}, {part.name} {otherwise}: {cure}")
 
 
 def _check_shards(parts: Sequence[ShardPart], *, allow_gaps: bool, allow_duplicates: bool) -> None:

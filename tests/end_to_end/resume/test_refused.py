@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,17 +20,18 @@ from tests.helpers.resumed import Predict
             "out.csv has 1 label a row, you ask for 2: use -k 1, name another -o, or start over with --fresh",
         ),
         (("--exact",), "was made without --exact: leave out --exact, name another -o, or start over with --fresh"),
-        (("-f", "jsonl"), "was made with --format csv, not jsonl: add --format csv, name another -o, or "),
+        (("-f", "jsonl"), "was made with --format csv, not jsonl: use --format csv, name another -o, or "),
         (
             ("--excel-safe",),
-            "--format csv, not excel: add --format csv and leave out --excel-safe, name another -o, or ",
+            "--format csv, not excel: leave out --excel-safe and use --format csv, name another -o, or ",
         ),
-        (("--threshold", "0.5"), "was made with --threshold 0.0, not 0.5: add --threshold 0.0, name another -o, or "),
+        (("--threshold", "0.5"), "was made with --threshold 0.0, not 0.5: use --threshold 0.0, name another -o, or "),
         (
             ("-k", "2", "--exact"),
-            "with --top-k 1, not 2, and without --exact: add --top-k 1 and leave out --exact, name another -o, or ",
+            "was made with other options (--top-k, --exact): repeat them (leave out --exact, use --top-k 1), "
+            "name another -o, or start over with --fresh instead of --resume (dinoclassify guide resume)\n",
         ),
-        (("-m", "OTHER"), "OTHER: add --model TINY, name another -o, or "),
+        (("-m", "OTHER"), "OTHER: use --model TINY, name another -o, or "),
     ],
 )
 def test_rows_made_with_other_options_are_refused(
@@ -49,7 +51,7 @@ def test_rows_made_with_other_options_are_refused(
     message = message.replace("OTHER", str(vit)).replace("TINY", tiny)
     code, err = predict("photos", "-o", "out.csv", "--resume", *other)
     assert (code, message in err, err.count("\n")) == (2, True, 1), err
-    assert err.startswith("dinoclassify: --resume: out.csv ")
+    assert re.match(r"dinoclassify: --resume: out\.csv (was made with|has 1 label a row, you ask for 2: )", err), err
     assert Path("out.csv").read_bytes() == before
     assert sorted(os.listdir()) == ["out.csv", "out.csv.meta.json", "photos"]
 
@@ -102,7 +104,7 @@ def test_rows_without_metadata_are_refused(here: Path, predict: Predict) -> None
     assert predict("photos", "-o", "out.csv", "-q")[0] == 3
     os.unlink("out.csv.meta.json")
     assert (
-        "out.csv.meta.json is missing, so nobody can tell which model made out.csv: restore it, or --fresh"
+        "out.csv.meta.json is missing, so nobody can tell which model made out.csv: restore it, or start over"
         in predict("photos", "-o", "out.csv", "--resume")[1]
     )
     Path("out.csv").write_text("something else\n")
@@ -136,7 +138,7 @@ def test_an_output_that_people_have_edited_is_refused(
         file.write(content)
     code, err = predict("photos", "-o", output, "--resume")
     assert (code, message in err) == (2, True), err
-    assert err.endswith(": --fresh instead of --resume starts over\n")
+    assert err.endswith(": start over with --fresh instead of --resume\n")
     assert err.count("\n") == 1
 
 

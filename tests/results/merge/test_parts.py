@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,30 @@ def test_parts_made_differently_are_refused(here: Path) -> None:
     assert why_not(parts[0], other, gaps=True, duplicates=True) == said
     newer = write_shard(Path("other"), TWENTY, Shard(2, 2), column="url")
     assert "was made without --column, other/part-02.jsonl with --column url" in why_not(parts[0], newer)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "said"),
+    [
+        ("groups", None, "22 of sha256 a604b3a6ed43cf1c", "a.jsonl was made without --groups, b.jsonl with --groups"),
+        ("groups", "22 of sha256 a604b3a6ed43cf1c", None, "a.jsonl was made with --groups, b.jsonl without --groups"),
+        ("groups", "9 of sha256 0", "9 of sha256 1", "a.jsonl was made with --groups, b.jsonl with other --groups"),
+        ("labels", "9 of sha256 0", "9 of sha256 1", "a.jsonl was made with --labels, b.jsonl with other --labels"),
+        (
+            "revision",
+            "5e1f",
+            "0a2b",
+            "a.jsonl was made with weights of the model, b.jsonl with other weights of the model",
+        ),
+    ],
+)
+def test_digests_of_unlike_parts_are_not_shown(
+    here: Path, name: str, before: str | None, after: str | None, said: str
+) -> None:
+    for part, value in (("a.jsonl", before), ("b.jsonl", after)):
+        made_with: dict[str, Any] = {name: value}
+        write_part(Path(part), [cat_row(part)], **made_with)
+    assert why_not("a.jsonl", "b.jsonl") == f"{said}: merge parts that were made with the same options"
 
 
 def test_inputs_that_changed_between_the_parts_are_refused(here: Path, caplog: pytest.LogCaptureFixture) -> None:
