@@ -93,19 +93,23 @@ def writing_to_stdout() -> Iterator[None]:
         raise OutputError(f"cannot write stdout: {error.strerror}") from error
 
 
+def require_stdout() -> None:
+    """Raise OutputError if stdout is closed."""
+    if sys.stdout is None:
+        raise OutputError("stdout is closed: open it, such as with > FILE")
+
+
 @writing_to_stdout()
 def print_json(content: object) -> None:
     """Print a value as JSON."""
-    if sys.stdout is None:
-        raise OutputError("stdout is closed")
+    require_stdout()
     print(json.dumps(content, indent=2))
 
 
 @writing_to_stdout()
 def print_csv(names: Sequence[str], rows: Sequence[Mapping[str, Value]]) -> None:
     """Print rows of these columns as CSV."""
-    if sys.stdout is None:
-        raise OutputError("stdout is closed")
+    require_stdout()
     for values in (names, *([row[name] for name in names] for row in rows)):
         sys.stdout.buffer.write(join(values))  # always UTF-8, whatever the encoding of the terminal
 
@@ -119,8 +123,7 @@ def print_lines(lines: Sequence[str]) -> None:
 @writing_to_stdout()
 def print_table(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
     """Print rows of the same columns: boxed on a terminal, tab-separated in a pipe, or as JSON."""
-    if sys.stdout is None:
-        raise OutputError("stdout is closed")
+    require_stdout()
     if as_json:
         print_json(rows)
         return

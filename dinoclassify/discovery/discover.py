@@ -98,5 +98,7 @@ def _listed(paths: Iterable[str], selector: InputSelector) -> Iterator[Source]:
     for source in map(listed_source, paths):
         if source.content is None:
             yield from expand(locate_image(source.path), selector)
-        elif selector.take(source.path):
+        elif selector.takes(source.path):
             yield source
+        else:
+            selector.leave_out()

@@ -24,24 +24,22 @@ def expand(location: Location, selector: InputSelector) -> Iterator[Source]:
     A container that is read from front to back is yielded whole.
     """
     path = location.path
-    if selector.column is not None:
-        if not table.is_table(path):
-            raise UsageError(f"--column goes with tables, .parquet or .arrow, and with --files-from, not with {path}")
-        if selector.take(path):
-            yield Source(path, SequentialContainer(selector.column))
-        return
-    match location.kind:
-        case Kind.ARCHIVE:
-            yield from _expand_archive(path, selector)
-        case Kind.MEMBER:
-            if selector.take(path):
-                yield find_member(location.container, location.name, selector)
-        case _ if selector.take(path):
-            if is_web(path):
-                require_aiohttp()
-                if selector.private:
-                    proxy_of(path)  # to report an unusable proxy now, and once
-            yield Source(path)
+    if selector.column is not None and not table.is_table(path):
+        raise UsageError(f"--column goes with tables, .parquet or .arrow, and with --files-from, not with {path}")
+    if location.kind is Kind.ARCHIVE and selector.column is None:
+        yield from _expand_archive(path, selector)
+    elif not selector.takes(path):
+        selector.leave_out()
+    elif selector.column is not None:
+        yield Source(path, SequentialContainer(selector.column))
+    elif location.kind is Kind.MEMBER:
+        yield find_member(location.container, location.name, selector)
+    else:
+        if is_web(path):
+            require_aiohttp()
+            if selector.private:
+                proxy_of(path)  # to report an unusable proxy now, and once
+        yield Source(path)
 
 
 def expand_container(source: Source, selector: InputSelector) -> Iterator[Source]:
@@ -61,8 +59,10 @@ def expand_tables(folder: str, selector: InputSelector) -> Iterator[Source]:
     if not paths:
         raise UsageError(f"--column: there are no .parquet or .arrow tables in {folder}")
     for path in paths:
-        if selector.take(os.path.relpath(path, folder)):
+        if selector.takes(os.path.relpath(path, folder)):
             yield Source(path, SequentialContainer(selector.column))
+        else:
+            selector.leave_out()
 
 
 def find_member(path: str, name: str, selector: InputSelector) -> Source:
@@ -71,9 +71,9 @@ def find_member(path: str, name: str, selector: InputSelector) -> Source:
 
 
 def _expand_archive(path: str, selector: InputSelector) -> Iterator[Source]:
-    if not selector.take(f"{path}/", "archive"):
-        return
-    if archive.is_streamed(path):
+    if not selector.takes(f"{path}/"):
+        selector.leave_out("archive")
+    elif archive.is_streamed(path):
         yield Source(path, SequentialContainer())
     else:
         yield from _members(Source(path), selector, streamed=False)

@@ -74,7 +74,7 @@ class InputSelector:
 
     ``column`` is the column of images in the tables among the inputs. ``private``: see `storage.remote.web`.
     ``passed_over`` counts, by suffix, the visible files in a walk that are not images and not excluded by a pattern;
-    each is logged. ``left_out`` counts, by kind, what the patterns leave out.
+    each is logged. ``left_out`` counts, by kind, what the patterns leave out, see `leave_out`.
     ``disks`` gets one folder on each device searched, see `discovery.roots.check_disks`. Raises
     UsageError for a pattern that is not a gitignore pattern.
     """
@@ -98,35 +98,35 @@ class InputSelector:
         self._include = _spec(filters.include) if filters.include else None
         self._exclude = _spec(filters.exclude)
 
-    def take(self, path: str, kind: str = "image") -> bool:
-        """Whether the patterns take an image. A folder, written with a slash at the end, can only be excluded.
+    def takes(self, path: str) -> bool:
+        """Whether the patterns take an image. A folder, written with a slash at the end, can only be excluded."""
+        included = self._include is None or path.endswith("/") or self._include.match_file(path)
+        return included and not self._exclude.match_file(path)
 
-        What they leave out is counted as ``kind``, or as a folder if it is written with a slash.
-        """
-        is_taken = self._matches(path)
-        if not is_taken:
-            self.left_out["folder" if kind == "image" and path.endswith("/") else kind] += 1
-        return is_taken
+    def leave_out(self, kind: str = "image") -> None:
+        """Count an input that the patterns leave out."""
+        self.left_out[kind] += 1
 
     def take_below(self, name: str, root: str) -> bool:
-        """Whether the image ``name`` in ``root``, a prefix or an archive, is taken."""
-        visible = self.hidden or not any(part.startswith(".") and part != ".." for part in name.split("/"))
-        if visible and not has_image_suffix(name):
+        """Whether the file ``name`` in ``root``, a prefix or an archive, is taken; counts it if it is not."""
+        if not self.hidden and any(part.startswith(".") and part != ".." for part in name.split("/")):
+            return False
+        if not has_image_suffix(name):
             self.pass_over(root, name)
-        return visible and has_image_suffix(name) and self.take(name)
+            return False
+        if not self.takes(name):
+            self.leave_out()
+            return False
+        return True
 
     def pass_over(self, root: str, name: str, *, kind: str | None = None) -> None:
         """Count and log a file below ``root`` that is not an image, under its suffix or as ``kind``."""
-        if self.passed_over is None or not self._matches(name):
+        if self.passed_over is None or not self.takes(name):
             return
         kind = os.path.splitext(name)[1].lower() if kind is None else kind
         known = kind in self.passed_over or len(self.passed_over) < _MOST_SUFFIXES
         self.passed_over[kind if known else _OTHER] += 1
         log.info("passed over: %s%s", root, name)
-
-    def _matches(self, path: str) -> bool:
-        included = self._include is None or path.endswith("/") or self._include.match_file(path)
-        return included and not self._exclude.match_file(path)
 
 
 def has_image_suffix(name: str) -> bool:

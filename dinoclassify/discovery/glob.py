@@ -57,8 +57,10 @@ def _unlisted(errors: list[OSError], known: set[str], selector: InputSelector) -
     for error in errors:
         folder = error.filename.rstrip("/") or "/"
         is_new = known.isdisjoint(itertools.accumulate(folder.split("/"), "{}/{}".format))
-        if is_new and selector.take(f"{folder}/"):
+        if is_new and selector.takes(f"{folder}/"):
             yield Source(folder)
+        elif is_new:
+            selector.leave_out("folder")
         known.add(folder)
     errors.clear()
 

@@ -49,7 +49,9 @@ def walk(folder: str, selector: InputSelector) -> Iterator[str]:
             levels.pop()
             continue
         path, relative = os.path.join(level.path, name.removesuffix("/")), level.below + name
-        if selector.take(relative) and not (name.endswith("/") and enter(path, relative)):
+        if not selector.takes(relative):
+            selector.leave_out("folder" if name.endswith("/") else "image")
+        elif not (name.endswith("/") and enter(path, relative)):
             yield path
 
 

@@ -52,6 +52,13 @@ def test_closed_stdout_is_an_error(here: Path, tiny: str) -> None:
     assert (done.returncode, done.stderr) == (6, "dinoclassify: stdout is closed: name a file with --output\n")
 
 
+@pytest.mark.parametrize("command", ["predict photos --list", "models", "models --json"])
+def test_closed_stdout_is_an_error_of_commands_that_print(here: Path, command: str) -> None:
+    script = f"{sys.executable} -m dinoclassify {command} >&-"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stderr) == (6, "dinoclassify: stdout is closed: open it, such as with > FILE\n")
+
+
 def test_messages_stay_out_of_stdout_where_stderr_is_closed(here: Path) -> None:
     done = subprocess.run(["bash", "-c", f"{sys.executable} -m dinoclassify predict 'none*' 2>&-"], capture_output=True)
     assert (done.returncode, done.stdout) == (4, b"")

@@ -85,6 +85,9 @@ def test_what_patterns_leave_out_is_counted(tree: Path) -> None:
     rules = InputSelector(Filters(exclude=["2024/", "*.zip"]))
     assert list(find(["photos", "a.zip"], rules))
     assert rules.left_out == {"folder": 1, "archive": 1}
+    rules = InputSelector(Filters(exclude=["*"]))
+    assert not list(find(["photos/b.jpg"], rules))
+    assert rules.left_out == {"image": 1}
 
 
 def test_thousands_of_suffixes_take_little_memory(tree: Path) -> None:

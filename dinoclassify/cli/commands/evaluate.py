@@ -10,7 +10,7 @@ from dinoclassify.cli.checks import reject_options
 from dinoclassify.cli.labelled import Truth, read_truth
 from dinoclassify.cli.option_groups import InferenceOptions, Messages, ModelOptions, TruthOptions, expand_groups
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
-from dinoclassify.cli.runs.summary import SOME_FAILED, describe_counts, summarize
+from dinoclassify.cli.runs.summary import SOME_FAILED, arrow_to, describe_counts, summarize
 from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
 from dinoclassify.discovery.path_list import listed_source
 from dinoclassify.errors import UsageError
@@ -88,8 +88,7 @@ def evaluate(
         write_plots(plots, evaluation, plot_format)
     if not messages.quiet:
         counts = f"{count_of(tally.total, 'row')} of {predictions}: {describe_counts(tally)}"
-        arrow = f" -> {plots}" if plots is not None else ""
-        say(summarize(tally, plots) if predictions is None else counts + arrow)
+        say(summarize(tally, plots) if predictions is None else counts + arrow_to(plots))
     return SOME_FAILED if evaluation.failed else 0
 
 

@@ -300,8 +300,5 @@ def _refuse_or_warn(path: str, entries: "Sequence[Entry]", to: str | None, *, dr
 
 
 def _show(undone: "UndoResult") -> None:
-    if undone.removes is None:
-        step = f"move {undone.target} back to {undone.source}"
-    else:
-        step = f"remove the {undone.removes} {undone.target}"
-    print_lines([printable(step)])
+    back = f" back to {undone.source}" if undone.step == "move" else ""
+    print_lines([printable(f"{undone.step} {undone.target}{back}")])

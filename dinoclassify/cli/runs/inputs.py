@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain
 
 from dinoclassify.cli.option_groups import Inputs
-from dinoclassify.cli.terminal import say, writing_to_stdout
+from dinoclassify.cli.terminal import require_stdout, say, writing_to_stdout
 from dinoclassify.discovery.discover import find, find_images
 from dinoclassify.discovery.filters import (
     Filters,
@@ -20,7 +20,7 @@ from dinoclassify.discovery.location import STDIN
 from dinoclassify.discovery.path_list import list_line
 from dinoclassify.discovery.roots import check_roots
 from dinoclassify.discovery.shard_positions import ShardCensus
-from dinoclassify.errors import NoInputsError, OutputError, UsageError
+from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.messages import count_of, printable
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.source import SequentialContainer, Source
@@ -48,14 +48,13 @@ def print_inputs(inputs: Inputs, *, quiet: bool) -> None:
     """Print the path of each input, exactly, in the order of a run."""
     names = names_of(inputs)
     check_inputs(inputs)
-    if sys.stdout is None:
-        raise OutputError("stdout is closed")
+    require_stdout()
     reads_list = STDIN in names or inputs.files_from is not None  # without a list, -0 only separates the output
     census = ShardCensus(inputs.shard) if inputs.shard is not None else None
     count, passed_over = 0, Counter[str]()
     searched = replace(inputs, null=inputs.null and reads_list)
     selector = selector_of(searched, passed_over)
-    for source in require_inputs(find_inputs(searched, census, selector), searched, selector, census):
+    for source in require_inputs(find_inputs(searched, selector, census), searched, selector, census):
         with writing_to_stdout():
             sys.stdout.buffer.write(_shown(list_line(source.path, "on stdout", null=inputs.null)))
         count += 1
@@ -69,11 +68,8 @@ def _shown(line: bytes) -> bytes:
     return printable(os.fsdecode(line[:-1])).encode("utf-8") + line[-1:]
 
 
-def find_inputs(
-    inputs: Inputs, census: ShardCensus | None = None, selector: InputSelector | None = None
-) -> Iterator[Source]:
+def find_inputs(inputs: Inputs, selector: InputSelector, census: ShardCensus | None = None) -> Iterator[Source]:
     """Yield the inputs; ``census`` sees all of them. For ``selector`` see `selector_of`."""
-    selector = selector or selector_of(inputs)
     paths, files_from = inputs.paths or [], inputs.files_from
     sources = find_images(paths, selector, files_from=files_from, column=inputs.column, null=inputs.null)
     if census is None:
@@ -107,7 +103,11 @@ def _nothing_found(inputs: Inputs, selector: InputSelector) -> NoInputsError:
         found = " and ".join(count_of(count, kind) for kind, count in sorted(selector.left_out.items(), reverse=True))
         patterns = [f"--include '{pattern}'" for pattern in inputs.include or ()]
         patterns += [f"--exclude '{pattern}'" for pattern in inputs.exclude or ()]
-        verb = "all left out by" if inputs.exclude else "none match"
+        is_one = selector.left_out.total() == 1
+        if inputs.exclude:
+            verb = "left out by" if is_one else "all left out by"
+        else:
+            verb = "which does not match" if is_one else "none match"
         return NoInputsError(f"{names}: {found}, {verb} {' '.join(patterns)}: change the pattern")
     if selector.passed_over:
         cure = "name a file to try it whatever its suffix"

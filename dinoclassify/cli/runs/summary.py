@@ -24,6 +24,11 @@ def describe_counts(tally: Tally) -> str:
     return statuses + (f" ({errors})" if errors else "")
 
 
+def arrow_to(output: str | None) -> str:
+    """Return the end of a summary that names the output; empty without one."""
+    return f" -> {output}" if output is not None else ""
+
+
 def summarize(tally: Tally, output: str | None = None) -> str:
     """Return the counts in a line: rows, what became of earlier rows, time, speed, output and files passed over."""
     changes = [f"{tally.changes[change]:,} {change}" for change in _CHANGES if tally.changes[change]]
@@ -32,6 +37,5 @@ def summarize(tally: Tally, output: str | None = None) -> str:
     speed = f", {tally.made / tally.seconds:.1f} images/s" if tally.made else ""
     opening = f", after {tally.opening:.0f} s to open the model" if tally.opening >= _LONG else ""
     rows = f"{count_of(tally.total, 'image')}: {describe_counts(tally)}"
-    arrow = f" -> {output}" if output is not None else ""
     passed_over = f"; {text}" if (text := describe_passed_over(tally.passed_over)) else ""
-    return f"{rows}{update} in {tally.seconds:.1f} s{speed}{opening}{arrow}{passed_over}"
+    return f"{rows}{update} in {tally.seconds:.1f} s{speed}{opening}{arrow_to(output)}{passed_over}"

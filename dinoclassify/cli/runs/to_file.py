@@ -45,7 +45,7 @@ def write_rows(open_job: "Callable[[], Job[R]]", request: Request) -> int:
     census = ShardCensus(inputs.shard) if inputs.shard is not None else None
     with request.exclusive_output():
         selector = selector_of(inputs, tally.passed_over, disks)
-        sources = require_inputs(find_inputs(inputs, census, selector), inputs, selector, census)
+        sources = require_inputs(find_inputs(inputs, selector, census), inputs, selector, census)
         if options.resume and not is_live(inputs):
             sources = with_signatures(sources, private=inputs.private_urls)
         check_addresses()

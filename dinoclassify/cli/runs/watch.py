@@ -10,12 +10,13 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from dinoclassify.cli.option_groups import Inputs
 from dinoclassify.cli.options import DASH
-from dinoclassify.cli.runs.inputs import find_inputs
+from dinoclassify.cli.runs.inputs import find_inputs, selector_of
 from dinoclassify.cli.runs.progress import log_model, with_progress
 from dinoclassify.cli.runs.request import Request
 from dinoclassify.cli.runs.signals import Stopped, ending_with_reader, finishing_batches, hanging_up
-from dinoclassify.cli.runs.summary import describe_counts, exit_code
+from dinoclassify.cli.runs.summary import arrow_to, describe_counts, exit_code
 from dinoclassify.cli.runs.to_file import run_fingerprint
 from dinoclassify.cli.terminal import hush, say
 from dinoclassify.discovery.containers.archive import is_archive
@@ -132,7 +133,7 @@ def _watch(
     status: str | None,
 ) -> None:
     inputs, file = request.inputs, request.target.file
-    images = output.open(partial(Watch, partial(find_inputs, replace(inputs, limit=None)), _roots(request)), tally)
+    images = output.open(partial(Watch, partial(_find_all, inputs), _roots(request)), tally)
     heartbeat = Heartbeat(status, lambda: _state(images, output, tally, file))
 
     def beat_if_idle() -> None:
@@ -183,6 +184,11 @@ def _watch(
             raise
         if not stop():
             finish()
+
+
+def _find_all(inputs: Inputs) -> Iterator[Source]:
+    """Yield the images that are there now."""
+    return find_inputs(replace(inputs, limit=None), selector_of(inputs))
 
 
 def _save(output: "WatchOutput[R]", origin: "Origin[R]", request: Request, tally: Tally) -> None:
@@ -268,7 +274,7 @@ def _state(images: Watch, output: "WatchOutput[R]", tally: Tally, file: str | No
 def _summary(tally: Tally, output: str | None) -> str:
     counts = f": {describe_counts(tally)}" if tally.total else ""
     kept = f", {tally.kept:,} of them from before" if tally.kept else ""
-    return f"{count_of(tally.total, 'image')}{counts}{kept}" + (f" -> {output}" if output is not None else "")
+    return f"{count_of(tally.total, 'image')}{counts}{kept}{arrow_to(output)}"
 
 
 def _roots(request: Request) -> list[str]:

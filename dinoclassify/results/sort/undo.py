@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from dinoclassify.errors import OutputError
 from dinoclassify.results.sort.journal import Entry, append_entries, replace_entries, valid_entries
@@ -21,18 +21,20 @@ from dinoclassify.storage.signature import file_signature
 log = logging.getLogger(__name__)
 
 
+Step: TypeAlias = Literal["move", "remove the copy", "remove the link"]  # takes a transfer back
+
+
 @dataclass(frozen=True, slots=True)
 class UndoResult:
-    """A transfer that was taken back, or the reason ``why`` it was left.
+    """A transfer that was taken back by a ``step``, or the reason ``why`` it was left.
 
-    ``removes``: what is removed at the target; None if the file moves back to its source.
     ``lost``: attributes of the image that could not be restored, see `results.sort.transfer.lost`.
     """
 
     source: str
     target: str
     why: str | None = None
-    removes: Literal["copy", "link"] | None = None
+    step: Step | None = None
     lost: Sequence[str] = ()
 
 
@@ -109,12 +111,11 @@ def undo_all(
                 remove_empty([target])
             left.append(entry)
         elif entry.event in TRANSFERS:
-            removes = _removed(entry)
             try:
                 if root is not None:
                     _check_places(entry, root, target, folder)
                 would_be_there = dry_run and target in restored
-                is_taken_back = would_be_there or take_back(entry, target, is_own=is_own, dry_run=dry_run)
+                step = _step(entry) if would_be_there else take_back(entry, target, is_own=is_own, dry_run=dry_run)
             except (KeptError, OSError) as error:
                 left.append(entry)
                 yield UndoResult(entry.source, target, getattr(error, "strerror", None) or str(error))
@@ -123,21 +124,21 @@ def undo_all(
                 void = Entry("void", entry.target, temp_name=entry.temp_name)
                 with suppress(OutputError):  # the disk may be full, and taking back may free space
                     append_entries(path, [void], key=key, sync=False)
-            if is_taken_back:
+            if step is not None:
                 restored.add(entry.source)
                 is_checked = entry.event == "move" and not dry_run
                 missing = lost(entry.source, entry.signature, entry.rights) if is_checked else ()
-                yield UndoResult(entry.source, target, removes=removes, lost=missing)
+                yield UndoResult(entry.source, target, step=step, lost=missing)
     if not dry_run:
         is_left = any(entry.event != "mkdir" for entry in left)
         replace_entries(path, [*left[::-1], Entry("end")] if is_left else [], key=key)
 
 
-def _removed(entry: Entry) -> Literal["copy", "link"] | None:
-    """What is removed to take a transfer back; None if its file moves back."""
+def _step(entry: Entry) -> Step:
+    """The step that takes a transfer back if its file is at the target."""
     if entry.event == "move" and not os.path.lexists(entry.source):
-        return None
-    return "link" if entry.event in ("symlink", "hardlink") else "copy"
+        return "move"
+    return "remove the link" if entry.event in ("symlink", "hardlink") else "remove the copy"
 
 
 def own_folders(journal: str, entries: Sequence[Entry]) -> list[str]:
@@ -169,8 +170,8 @@ def _is_below(path: str, folder: str) -> bool:
     return os.path.normpath(path) == path and above.startswith(os.path.join(os.path.realpath(folder), ""))
 
 
-def take_back(entry: Entry, target: str, *, is_own: bool = True, dry_run: bool = False) -> bool:
-    """Take a transfer back, however far it got; returns whether there was anything to do.
+def take_back(entry: Entry, target: str, *, is_own: bool = True, dry_run: bool = False) -> Step | None:
+    """Take a transfer back, however far it got; returns the step, None if there was nothing to do.
 
     ``target`` is the path of the file now; ``is_own``: this user wrote the journal, see `transfer.restore`.
 
@@ -178,15 +179,15 @@ def take_back(entry: Entry, target: str, *, is_own: bool = True, dry_run: bool =
         KeptError: taking it back would lose something.
         OSError: it cannot be taken back.
     """
-    source, is_move = entry.source, entry.event == "move"
+    source, is_move, step = entry.source, entry.event == "move", _step(entry)
     if not dry_run:
         for place in (target, source):  # beside the source, if an earlier move back was killed
             remove(os.path.join(os.path.dirname(place), entry.temp_name))
     if not os.path.lexists(target):
-        if is_move and not os.path.lexists(source):
+        if step == "move":
             raise KeptError(f"it is gone, and is not at {source} either")
-        return False
-    if is_move and not os.path.lexists(source):
+        return None
+    if step == "move":
         if not dry_run:
             os.makedirs(os.path.dirname(source), exist_ok=True)
             move(
@@ -195,16 +196,16 @@ def take_back(entry: Entry, target: str, *, is_own: bool = True, dry_run: bool =
                 entry.temp_name,
                 partial(restore, signature=entry.signature, rights=entry.rights, is_own=is_own),
             )
-        return True
+        return step
     if is_move and file_signature(source) == entry.signature and not same_content(source, target):
-        return False  # it was not made: the target was taken
+        return None  # it was not made: the target was taken
     if is_move and _are_same_name(source, target):
-        return False  # it is at its old place
+        return None  # it is at its old place
     if not _is_removable(entry, target):
         raise KeptError(f"{source} is not there as it was")
     if not dry_run:
         os.unlink(target)
-    return True
+    return step
 
 
 def _is_removable(entry: Entry, target: str) -> bool:
