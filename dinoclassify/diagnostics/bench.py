@@ -8,7 +8,7 @@ import logging
 import platform
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,17 +42,9 @@ log = logging.getLogger(__name__)
 
 PIXELS = 256  # images kept in memory as pixels
 
-# Ratios in words.
-_TIMES = {
-    "torch to the pipeline in fp32": "the whole run with torch is {} the transformers pipeline in fp32",
-    "int8 to bf16, end to end": "the whole run in int8 is {} that in bf16",
-}
-_PERCENT = {
-    "a list on stdin to a folder": "a list on stdin {} the speed of a folder",
-    "end to end to forward only": "the whole run {} the model alone (forward only)",
-    "end to end to the lesser of forward and decode only": "the whole run {} forward only or decode only, the slower",
-    "forward only to matrix products": "the model alone (forward only) {} its matrix products alone",
-}
+# A ratio in the middle of a sentence.
+_FASTER = "is {times:.2f} times as fast as"
+_REACHES = "reaches {percent:.0f} % of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +58,25 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Ratio:
+    """One speed compared with another: its key in the JSON, and a sentence with a place for the value."""
+
+    key: str
+    sentence: str
+    value: float
+
+    def __str__(self) -> str:
+        return self.sentence.format(times=self.value, percent=100 * self.value)
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All results; ``stages`` and ``bottleneck`` are those of dinoclassify with its default runtime."""
 
     machine: str
     pictures: str  # the key that the JSON has for a line on the images
     figures: list[Figure]
-    ratios: dict[str, float]
+    ratios: list[Ratio]
     stages: dict[Stage, float]
     bottleneck: Stage
     advice: str
@@ -84,19 +88,14 @@ class Report:
         return [
             self.machine,
             self.pictures,
-            *(_sentence(name, ratio) for name, ratio in self.ratios.items()),
+            *map(str, self.ratios),
             f"time: {shares}; most of it in {self.bottleneck}" + (f": {self.advice}" if self.advice else ""),
             *self.notes,
         ]
 
-
-def _sentence(name: str, ratio: float) -> str:
-    """What a ratio says, for people; its name is a key of the JSON."""
-    if name.startswith("to the pipeline in "):
-        return f"the whole run is {ratio:.2f} times as fast as the transformers {name.removeprefix('to the ')}"
-    if name in _TIMES:
-        return _TIMES[name].format(f"{ratio:.2f} times as fast as")
-    return _PERCENT[name].format(f"reaches {100 * ratio:.0f} % of")
+    def as_json(self) -> dict[str, object]:
+        """The report as JSON has it."""
+        return asdict(self) | {"ratios": {ratio.key: ratio.value for ratio in self.ratios}}
 
 
 def measure(name: str, files: Sequence[str], *, offline: bool, device: str, workers: int | None, rounds: int) -> Report:
@@ -200,8 +199,8 @@ def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -
     return decodable, torch.cat(pixels)
 
 
-def _ratios(contestants: Sequence[Contestant], default: Runtime) -> dict[str, float]:
-    """Speeds compared in pairs, by a description of the pair; pairs that were not measured are left out."""
+def _ratios(contestants: Sequence[Contestant], default: Runtime) -> list[Ratio]:
+    """Speeds compared in pairs; pairs that were not measured are left out."""
 
     def best(kind: str, precision: str = "", engine: str = "") -> float | None:
         rates = [
@@ -214,17 +213,43 @@ def _ratios(contestants: Sequence[Contestant], default: Runtime) -> dict[str, fl
     ours = best("end to end", default.precision, default.name)
     forward = best("forward", default.precision, default.name)
     half = next((each.precision for each in contestants if each.kind == "pipeline" and each.precision != "fp32"), None)
-    pairs = {
-        "to the pipeline in fp32": (ours, best("pipeline", "fp32")),
-        f"to the pipeline in {half}": (ours, half and best("pipeline", half)),
-        "a list on stdin to a folder": (best("live"), ours),
-        "end to end to forward only": (ours, forward),
-        "end to end to the lesser of forward and decode only": (ours, min(filter(None, (forward, best("limit", "-"))))),
-        "forward only to matrix products": (forward, best("limit", default.precision)),
-        "torch to the pipeline in fp32": (best("end to end", engine="torch"), best("pipeline", "fp32")),
-        "int8 to bf16, end to end": (best("end to end", "int8"), best("end to end", "bf16")),
-    }
-    return {name: round(rate / other, 3) for name, (rate, other) in pairs.items() if rate and other}
+    ours_in_torch, pipeline = best("end to end", engine="torch"), best("pipeline", "fp32")
+    pairs = [
+        ("to the pipeline in fp32", f"the whole run {_FASTER} the transformers pipeline in fp32", ours, pipeline),
+        (
+            f"to the pipeline in {half}",
+            f"the whole run {_FASTER} the transformers pipeline in {half}",
+            ours,
+            half and best("pipeline", half),
+        ),
+        ("a list on stdin to a folder", f"a list on stdin {_REACHES} the speed of a folder", best("live"), ours),
+        ("end to end to forward only", f"the whole run {_REACHES} the model alone (forward only)", ours, forward),
+        (
+            "end to end to the lesser of forward and decode only",
+            f"the whole run {_REACHES} its slower half, the model or the decoding alone",
+            ours,
+            min(filter(None, (forward, best("limit", "-")))),
+        ),
+        (
+            "forward only to matrix products",
+            f"the model alone (forward only) {_REACHES} its matrix products alone",
+            forward,
+            best("limit", default.precision),
+        ),
+        (
+            "torch to the pipeline in fp32",
+            f"the whole run with torch {_FASTER} the transformers pipeline in fp32",
+            ours_in_torch,
+            pipeline,
+        ),
+        (
+            "int8 to bf16, end to end",
+            f"the whole run in int8 {_FASTER} that in bf16",
+            best("end to end", "int8"),
+            best("end to end", "bf16"),
+        ),
+    ]
+    return [Ratio(key, text, round(rate / other, 3)) for key, text, rate, other in pairs if rate and other]
 
 
 def _int8_pays(contestants: Sequence[Contestant]) -> bool:

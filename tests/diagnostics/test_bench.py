@@ -48,7 +48,7 @@ def test_bench_makes_images_and_prints_a_table(cli: Cli, tiny: str) -> None:
     done = cli("bench", "-m", tiny, "--random-weights", "--rounds", "1", "--limit", "4", "--megapixels", "0.05")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
-    assert lines[0] == "name\timages/s: median\tleast\tmost"
+    assert lines[0] == "name\timages/s (median)\timages/s (least)\timages/s (most)"
     assert len(lines) > 6
     said = done.stdout.decode()
     assert "4 images of 0.1 megapixels" in said or "4 images of 0.0 megapixels" in said
@@ -67,12 +67,22 @@ def test_bench_says_its_ratios_in_words() -> None:
     ratios = _ratios(contestants, runtime)
     figures = [Figure("x", 1.0, 1.0, 1.0)]
     report = Report("a machine", "images", figures, ratios, {"decode": 1.0}, "decode", "", [])
+    assert report.as_json()["ratios"] == {
+        "to the pipeline in fp32": 6.3,
+        "to the pipeline in bf16": 3.15,
+        "a list on stdin to a folder": 1.0,
+        "end to end to forward only": 0.63,
+        "end to end to the lesser of forward and decode only": 0.7,
+        "forward only to matrix products": 0.5,
+        "torch to the pipeline in fp32": 6.3,
+        "int8 to bf16, end to end": 2.0,
+    }
     assert report.lines()[2:-1] == [
         "the whole run is 6.30 times as fast as the transformers pipeline in fp32",
         "the whole run is 3.15 times as fast as the transformers pipeline in bf16",
         "a list on stdin reaches 100 % of the speed of a folder",
         "the whole run reaches 63 % of the model alone (forward only)",
-        "the whole run reaches 70 % of forward only or decode only, the slower",
+        "the whole run reaches 70 % of its slower half, the model or the decoding alone",
         "the model alone (forward only) reaches 50 % of its matrix products alone",
         "the whole run with torch is 6.30 times as fast as the transformers pipeline in fp32",
         "the whole run in int8 is 2.00 times as fast as that in bf16",
@@ -82,7 +92,10 @@ def test_bench_says_its_ratios_in_words() -> None:
 def test_bench_without_images_is_refused(tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
     assert run(["bench", str(tmp_path / "broken.jpg"), "-m", tiny]) == 4
+    capfd.readouterr()
     assert run(["bench", str(tmp_path / "*.png"), "-m", tiny]) == 4
+    cure = "name others, or none to measure on images that bench makes"
+    assert capfd.readouterr().err.endswith(f"dinoclassify: no images in {tmp_path}/*.png: {cure}\n")
     assert run(["bench", "-m", "some/model", "--random-weights"]) == 2
     assert "--random-weights goes with small" in capfd.readouterr().err
 

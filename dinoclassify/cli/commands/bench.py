@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from dataclasses import asdict
 from itertools import islice
 
 from dinoclassify.cli import options
@@ -43,7 +42,8 @@ def bench(
     with tempfile.TemporaryDirectory() as scratch:
         files = [source.path for source in islice(discover(paths or []), limit)]
         if paths and not files:
-            raise NoInputsError(f"no images found in {' '.join(paths)}")
+            cure = "name others, or none to measure on images that bench makes"
+            raise NoInputsError(f"no images in {' '.join(paths)}: {cure}")
         if random_weights:
             folder = os.path.join(scratch, "random")
             save_random(model, folder)
@@ -51,9 +51,9 @@ def bench(
         files = files or make_images(scratch, limit, megapixels)
         report = measure(model, files, offline=offline, device=device, workers=workers, rounds=rounds)
     if as_json:
-        print_json(asdict(report))
+        print_json(report.as_json())
         return
     figures = [(figure.name, figure.median, figure.least, figure.most) for figure in report.figures]
-    names = ("name", "images/s: median", "least", "most")
+    names = ("name", "images/s (median)", "images/s (least)", "images/s (most)")
     print_table([dict(zip(names, figure, strict=True)) for figure in figures], as_json=False)
     print_lines(report.lines())
