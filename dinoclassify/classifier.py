@@ -9,7 +9,9 @@ import torch
 from dinoclassify.decoding.batch import Batch
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, group_classes, read_groups
+from dinoclassify.labels.label_file import LabelFile
 from dinoclassify.loaded_model import Inputs, LoadedModel
+from dinoclassify.messages import count_of
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.models.open import open_model
@@ -28,7 +30,8 @@ class Classifier(LoadedModel):
 
     Args:
         model: for this and the arguments up to ``compiled`` see `LoadedModel`.
-        labels: names to use in place of the model's own, one for each class.
+        labels: names to use in place of the model's own, one for each class: a list, or the result of
+            `labels.label_file.read_labels`.
         groups: fold the classes into groups: ``everyday``, a CSV file, or the result of `labels.groups.read_groups`.
 
     Attributes:
@@ -54,9 +57,11 @@ class Classifier(LoadedModel):
         precision: RequestedPrecision = "auto",
         runtime: RuntimeName = "auto",
         compiled: bool = False,
-        labels: Sequence[str] | None = None,
+        labels: Sequence[str] | LabelFile | None = None,
         groups: str | Groups | None = None,
     ) -> None:
+        if labels is not None and not isinstance(labels, LabelFile):
+            labels = LabelFile(tuple(labels), "the list of labels")
         self._own_labels = labels
         self._groups = read_groups(groups) if isinstance(groups, str) else groups
         super().__init__(
@@ -72,9 +77,13 @@ class Classifier(LoadedModel):
     def _open(self, model: str, *, revision: str | None, offline: bool) -> ImageModel:
         opened = open_model(model, revision=revision, offline=offline)
         self.multi_label = opened.multi_label
-        self.classes = tuple(self._own_labels) if self._own_labels is not None else opened.labels
-        if len(self.classes) != len(opened.labels):
-            raise UsageError(f"{len(self.classes)} labels for the {len(opened.labels)} classes of {opened.name}")
+        own = self._own_labels
+        self.classes = own.names if own is not None else opened.labels
+        if own is not None and len(own.names) != len(opened.labels):
+            numbers = (
+                f"has {count_of(len(own.names), 'name')}, {opened.name} has {count_of(len(opened.labels), 'class')}"
+            )
+            raise UsageError(f"{own.source} {numbers}: give each class one name")
         groups = self._groups
         self.group_of = tuple(group_classes(groups, self.classes, opened.name)) if groups is not None else None
         # without the last group, `other`, if no class is in it

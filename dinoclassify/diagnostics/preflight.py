@@ -84,8 +84,8 @@ def _output(output: str | None) -> Iterator[Finding]:
     path = os.path.abspath(output or ".")
     folder = path if os.path.isdir(path) else os.path.dirname(path)
     if not os.path.isdir(folder):
-        why, _, cure = why_no_folder(folder).partition(": ")
-        yield Finding("problem", "place", "output", why, cure or None)
+        trouble = why_no_folder(folder)
+        yield Finding("problem", "place", "output", trouble.reason, trouble.cure)
         return
     if reason := _why_unwritable(folder):
         cure = (

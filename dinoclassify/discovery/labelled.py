@@ -57,7 +57,7 @@ def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
         label = (shown_path(name),)
         images += [Labelled(source.path, label) for source in discover([os.path.join(root, name)])]
     if not images:
-        raise NoInputsError(f"no images found in the folders of {root}")
+        raise NoInputsError(f"no images in the folders of {root}: put the images of each class into its folder")
     return images, tuple(map(shown_path, folders))
 
 
@@ -84,7 +84,8 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
     if unlabelled:
         log.warning("%s rows of %s have no label and are left out", f"{unlabelled:,}", table.name)
     if not images:
-        raise NoInputsError(f"{table.name} has no images with labels")
+        columns = f"{table.path_column} and {table.label_column}"
+        raise NoInputsError(f"{table.name} has no images with labels: fill in its columns {columns}")
     return list(images.values())
 
 

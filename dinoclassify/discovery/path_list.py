@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 
 from dinoclassify.discovery.location import STDIN
 from dinoclassify.errors import UsageError
+from dinoclassify.messages import first_line
 from dinoclassify.storage.atomic import append, as_output_errors, close_checked, open_in_place
 from dinoclassify.storage.missing import why_unread
 from dinoclassify.storage.remote import object_store
@@ -128,7 +129,7 @@ def _csv_rows(name: str, file: BinaryIO, columns: Mapping[str, str]) -> Iterator
                 _require(columns, name, chunk.columns)
                 yield from chunk[list(columns.values())].itertuples(index=False, name=None)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UsageError(f"{name} is not a CSV table: {error}") from error
+        raise UsageError(f"{name} is not a CSV table ({first_line(error)}): save it again as CSV") from error
 
 
 def _parquet_rows(name: str, file: BinaryIO, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
@@ -143,7 +144,8 @@ def _parquet_rows(name: str, file: BinaryIO, columns: Mapping[str, str]) -> Iter
                 yield from (tuple(value or "" for value in values) for values in zip(*texts, strict=True))
     except (pa.ArrowException, KeyError) as error:  # KeyError: a column exists twice
         wanted = ", ".join(columns.values())
-        raise UsageError(f"{name} is not a Parquet table with text in the column {wanted}: {error}") from error
+        trouble = f"{name} is not a Parquet table with text in the column {wanted} ({first_line(error)})"
+        raise UsageError(f"{trouble}: choose another column, or save it again as Parquet") from error
 
 
 _TABLES = {".csv": _csv_rows, ".parquet": _parquet_rows}

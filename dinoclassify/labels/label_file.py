@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.missing import why_unread
@@ -11,8 +12,16 @@ from dinoclassify.storage.missing import why_unread
 _FORMS = {".csv": "a column label, and UTF-8", ".json": "a list of names, or an object from index to name"}
 
 
-def read_labels(path: str) -> list[str]:
-    """The class names in a file, by index; raises UsageError for one that cannot be read or has another form.
+@dataclass(frozen=True, slots=True)
+class LabelFile:
+    """The class names in the file ``source``, by index."""
+
+    names: tuple[str, ...]
+    source: str
+
+
+def read_labels(path: str) -> LabelFile:
+    """The class names in a file; raises UsageError for one that cannot be read or has another form.
 
     ``.json``: a list, or an object from index to name as in a model's ``id2label``. ``.csv``: the column ``label``, in
     the order of the column ``index`` if there is one. Anything else: one name a line.
@@ -27,7 +36,7 @@ def read_labels(path: str) -> list[str]:
                 raise UsageError(f"{path}, {place}: class {index} has two names: leave one out")
             name.encode("utf-8")  # raises ValueError if no file of rows could hold it
             names[index] = name
-        return [names[index] for index in range(len(names))]
+        return LabelFile(tuple(names[index] for index in range(len(names))), path)
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError, csv.Error) as error:
         if isinstance(error, OSError):
             raise UsageError(why_unread("the labels", path, error)) from error

@@ -83,7 +83,7 @@ def load_encoder(folder: str, name: str, size: Size) -> tuple[nn.Module, str]:
         head = find_head(module, name, size)
     missing = sorted({*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])})
     if missing := [key for key in missing if not key.startswith(f"{head}.")]:
-        raise ModelError(f"{name} is not a whole model, {', '.join(missing[:2])} do not come from its weights")
+        raise ModelError(f"{name} is not a whole model, its weights lack {', '.join(missing[:2])}: fetch it again")
     return module, head
 
 

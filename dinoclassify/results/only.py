@@ -59,16 +59,28 @@ def choose(names: Sequence[str], labels: Mapping[int, str], groups: Groups | Non
             known, are_all = known | dict.fromkeys(more), True
     meanings = _meanings(known)
     if are_all and (unknown := [name for name in names if plain(name) not in meanings]):
-        is_group = is_imagenet and plain(unknown[0]) in _meanings(everyday)
-        group = f"; sort --groups {EVERYDAY} has a group {unknown[0]}" if is_group else ""
         near = _nearest(unknown, known)
-        raise UsageError(f"--only {name_some(unknown)}{near}: there is no such label or group{group}")
+        cure = _where_to_look(unknown[0], groups, is_imagenet=is_imagenet, is_suggested=bool(near))
+        raise UsageError(f"--only {name_some(unknown)}{near}: there is no such label or group{cure}")
     return Only(tuple(names), are_all)
 
 
 def _meanings(labels: Iterable[str]) -> set[str]:
     """All names that mean one of the labels, in the form that comparisons use."""
     return {plain(name) for label in labels for name in (label, *label.split(","))}
+
+
+def _where_to_look(name: str, groups: Groups | None, *, is_imagenet: bool, is_suggested: bool) -> str:
+    """Where there is a group that an unknown name may mean; empty if it ``is_suggested`` to mean another."""
+    if is_imagenet and groups is None:
+        everyday = {plain(group): group for group in read_groups(EVERYDAY).names}
+        meant = difflib.get_close_matches(plain(name), everyday, n=1)
+        if meant and (not is_suggested or meant[0] == plain(name)):
+            return f"; sort --groups {EVERYDAY} has a group {everyday[meant[0]]}"
+    if is_suggested:
+        return ""
+    place = groups.source if groups is not None and groups.source != EVERYDAY else "dinoclassify guide groups"
+    return f"; {place} lists the groups"
 
 
 def _nearest(names: Sequence[str], labels: Iterable[str]) -> str:

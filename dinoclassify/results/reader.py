@@ -30,6 +30,7 @@ from dinoclassify.writers.formats.csv import split
 from dinoclassify.writers.manifest import part_files, read_manifest
 
 _RANK = re.compile(r"label(_\d+)?")  # each rank has one such column
+_CURE = "name the file that predict -o has written"
 _GZIP = b"\x1f\x8b"  # the start of compressed lines
 _LONGEST = 16 << 20  # bytes of a row, as a small compressed file may hold an endless one
 
@@ -58,12 +59,13 @@ def read_predictions(name: str) -> Iterator[Prediction]:
         with open(0 if name == STDIN else name, "rb", closefd=name != STDIN) as stream:
             yield from _read(stream, name, safe_for_excel=_is_safe_for_excel(name))
     except KeyError as error:
-        raise UsageError(f"{shown} is not what predict writes: it has no {error}") from error
+        raise UsageError(f"{shown} is not what predict writes (it has no {error}): {_CURE}") from error
     except UnicodeDecodeError as error:
-        cure = "name the file that predict -o has written, or save it as UTF-8"
-        raise UsageError(f"{shown} is not what predict writes, but no UTF-8 text: {cure}") from error
+        raise UsageError(
+            f"{shown} is not what predict writes, but no UTF-8 text: {_CURE}, or save it as UTF-8"
+        ) from error
     except (TypeError, ValueError, RecursionError, EOFError, zlib.error, BadGzipFile, sqlite3.Error) as error:
-        raise UsageError(f"{shown} is not what predict writes ({error})") from error
+        raise UsageError(f"{shown} is not what predict writes ({error}): {_CURE}") from error
     except OSError as error:
         raise UsageError(f"cannot read {shown}: {error.strerror or error}") from error
 

@@ -5,6 +5,7 @@ import difflib
 import errno
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from dinoclassify.errors import UsageError
@@ -16,45 +17,58 @@ _LONGEST = 16 << 20  # bytes of a header
 _MOST_NAMES = 10_000  # names in a folder to search for a similar one
 
 
-def why_missing(path: str, others: Sequence[str] = ()) -> str:
-    """Why a path is missing, and the cure; the message completes a sentence that starts with the path, as written.
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong with a name, and the cure; as text both, to complete a sentence that starts with the name."""
+
+    reason: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.cure}"
+
+
+def why_missing(path: str, others: Sequence[str] = ()) -> Trouble:
+    """Why a path, as the user wrote it, is missing.
 
     ``others`` are names other than files that the user may have meant.
     """
     name = path.rstrip("/")
     if os.path.islink(name):
-        return f"links to {os.readlink(name)}, which is not there: {_CHECK_NAME}"
+        return Trouble(f"links to {os.readlink(name)}, which is not there", _CHECK_NAME)
     if os.path.lexists(name):
-        return "is a file, not a folder: leave out the / at its end"
+        return Trouble("is a file, not a folder", "leave out the / at its end")
     if (home := home_of(path)) is not None:
-        return f"is not there: the shell expands ~ only outside quotes; write {home}, or leave out the quotes"
+        cure = f"the shell expands ~ only outside quotes; write {home}, or leave out the quotes"
+        return Trouble(_NOT_THERE, cure)
     while not os.path.lexists(above := os.path.dirname(name) or "."):
         name = above
     if not os.path.isdir(above):
-        return f"is not there: {above} is a file, not a folder"
-    return f"is not there: {_cure(above, os.path.basename(name), others)}"
+        return Trouble(f"{_NOT_THERE}, as {above} is a file, not a folder", "check its name")
+    return Trouble(_NOT_THERE, _cure(above, os.path.basename(name), others))
 
 
 def why_unread(content: str, path: str, error: OSError, others: Sequence[str] = ()) -> str:
-    """Why a file with this ``content`` cannot be read, after the error from opening it, and the cure."""
+    """The message that a file with this ``content`` cannot be read, after the error from opening it."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        why = why_missing(path, others).replace("is not there: did you mean ", "is not there. Did you mean ")
-        return f"{path}: no such file{why.removeprefix(_NOT_THERE)}" if why.startswith(_NOT_THERE) else f"{path} {why}"
+        return f"{path} {why_missing(path, others)}"
     if isinstance(error, IsADirectoryError):
         return f"{path} is a folder: name the file with {content}"
     reason = error.strerror or str(error)
     return f"cannot read {content} {path}: {reason}" + (_LET_READ if error.errno == errno.EACCES else "")
 
 
-def why_no_folder(folder: str) -> str:
-    """Why a folder to write to does not exist, and the cure; ``folder`` is an absolute path."""
+def why_no_folder(folder: str) -> Trouble:
+    """Why a folder to write to does not exist, as a sentence, and the cure; ``folder`` is an absolute path."""
     above, name = folder, ""
     while not os.path.lexists(above):
         above, name = os.path.split(above)
     if not os.path.isdir(above):
-        return f"{above} is a file, not a folder: choose another name"
+        return Trouble(f"{above} is a file, not a folder", "choose another name")
     similar = _similar(above, name, _names_in(above) or ())
-    return f"there is no folder {folder}: " + (f"did you mean {similar}?" if similar else "make it first (mkdir -p)")
+    return Trouble(
+        f"there is no folder {folder}", f"did you mean {similar}?" if similar else "make it first (mkdir -p)"
+    )
 
 
 def check_into(folder: str) -> None:
@@ -88,8 +102,8 @@ def home_of(path: str) -> str | None:
 
 def _cure(folder: str, name: str, others: Sequence[str]) -> str:
     """The cure if ``folder`` does not have ``name``."""
-    if meant := difflib.get_close_matches(name, others, n=1):
-        return f"did you mean {meant[0]}?"
+    if meant := _closest(name, others):
+        return f"did you mean {meant}?"
     names = _names_in(folder)
     if names == [] and folder != ".":
         return f"{folder} is empty; is its disk mounted?"
@@ -108,5 +122,21 @@ def _names_in(folder: str) -> list[str] | None:
 
 def _similar(folder: str, name: str, names: Sequence[str]) -> str | None:
     """The path of an entry of ``folder`` with a name similar to ``name``; None if there is none."""
-    similar = difflib.get_close_matches(name, names, n=1)
-    return os.path.normpath(os.path.join(folder, similar[0])) if similar else None
+    similar = _closest(name, names)
+    return os.path.normpath(os.path.join(folder, similar)) if similar else None
+
+
+def _closest(name: str, choices: Sequence[str]) -> str | None:
+    """The choice whose stem is the most similar, and of these the one with the most similar suffix; or None."""
+    stem, suffix = os.path.splitext(name)
+    by_stem: dict[str, list[str]] = {}
+    for choice in choices:
+        by_stem.setdefault(os.path.splitext(choice)[0], []).append(choice)
+    stems = difflib.get_close_matches(stem, by_stem, n=1)
+    if not stems:
+        return None
+    return max(by_stem[stems[0]], key=lambda choice: _likeness(os.path.splitext(choice)[1], suffix))
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()

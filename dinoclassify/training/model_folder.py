@@ -7,6 +7,7 @@ from dinoclassify.errors import OutputError, UsageError
 from dinoclassify.messages import name_some
 from dinoclassify.models.names import MODEL_FILES
 from dinoclassify.storage.atomic import as_output_errors
+from dinoclassify.storage.missing import why_no_folder
 
 
 def check_model_folder(folder: str, *, force: bool, images: str | None = None) -> None:
@@ -23,9 +24,10 @@ def check_model_folder(folder: str, *, force: bool, images: str | None = None) -
     path = os.path.realpath(folder)
     above = os.path.dirname(path)
     if not os.path.isdir(above):
-        raise OutputError(f"cannot write {folder}: there is no folder {above}")
+        raise OutputError(f"cannot write {folder}: {why_no_folder(above)}")
     if not os.access(above, os.W_OK):
-        raise OutputError(f"cannot write {folder}: the folder {above} may not be written to")
+        cure = "let this user write there, or choose another place"
+        raise OutputError(f"cannot write {folder}: the folder {above} may not be written to: {cure}")
     if images is not None and f"{path}/".startswith(f"{os.path.realpath(images)}/"):
         raise UsageError(f"{folder} would lie among the images of {images}: choose another place")
     if not os.path.lexists(path):

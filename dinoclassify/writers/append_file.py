@@ -42,7 +42,9 @@ class AppendFile(Generic[R]):
                 self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
             )
             if os.fstat(self._descriptor).st_size < size:
-                raise OutputError(f"cannot write {self.name}: another program is changing it")
+                raise OutputError(
+                    f"cannot write {self.name}: another program is changing it; end that program, and run again"
+                )
             if rights_of is not None:
                 keep_rights(rights_of, self._descriptor)
             os.ftruncate(self._descriptor, size)

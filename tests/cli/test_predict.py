@@ -74,7 +74,11 @@ def test_threshold_makes_rows_uncertain_and_labels_name_the_classes(here: Path, 
         assert [row["label"] for row in named] == ["abcdefg"[int(row["index"])] for row in plain]
     Path("names.txt").write_text("too\nfew\n")
     code, out, err = invoke("predict", "photos/c*.jpg", "-m", tiny, "--labels", "names.txt")
-    assert (code, out, err) == (2, "", f"dinoclassify: 2 labels for the 7 classes of {tiny}\n")
+    assert (code, out, err) == (
+        2,
+        "",
+        f"dinoclassify: names.txt has 2 names, {tiny} has 7 classes: give each class one name\n",
+    )
 
 
 def test_options_can_be_set_by_environment_variables(

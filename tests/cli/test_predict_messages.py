@@ -68,12 +68,12 @@ def test_verbose_advises_only_what_the_run_does_not_do_yet(
         ),
         (["predict", "photos", "-m", "smal"], 2, "unknown model smal (did you mean small?): choose small, base"),
         (["predict", "photos", "-m", "TINY", "--revision", "v1"], 2, "--revision goes with models of the hub"),
-        (["predict", "photos", "-m", "TINY", "--labels", "gone.txt"], 2, "gone.txt: no such file: check its name"),
+        (["predict", "photos", "-m", "TINY", "--labels", "gone.txt"], 2, "gone.txt is not there: check its name"),
         (["predict", "photos", "-m", "./none", "-k", "665", "-o", "x.db"], 2, "more than SQLite has columns for"),
         (["predict", "photos", "-m", "./none", "-k", "664", "-o", "x.db"], 5, "none"),
         (["predict", "photos", "-m", "./none", "-k", "665", "--groups", "everyday", "-o", "x.db"], 5, "none"),
         (["predict", "photos", "-m", "TINY", "-f", "sqlite"], 2, "--format sqlite needs a regular file"),
-        (["predict", "--files-from", "gone.txt"], 2, "gone.txt: no such file: check its name"),
+        (["predict", "--files-from", "gone.txt"], 2, "gone.txt is not there: check its name"),
         (["predict", "photos", "--column", "x", "--files-from", "photos/text.png"], 2, "--column needs a .csv or"),
         (["predict", "photos", "--column", "x"], 2, "--column: there are no .parquet or .arrow tables in photos"),
         (["predict", "photos", "-0"], 2, "-0 goes with a list: - for stdin, or --files-from"),
@@ -97,6 +97,11 @@ def test_verbose_advises_only_what_the_run_does_not_do_yet(
         (["predict", "photos", "--exclude", "*"], 4, "photos: 7 images, all left out by --exclude '*'"),
         (["predict", "photos", "--include", "*.md"], 4, "photos: 7 images, none match --include '*.md'"),
         (["predict", "photos", "--exclude", "*", "-o", "new/"], 4, "photos: 7 images, all left out by"),
+        (
+            ["predict", "photos/coffee.jpg", "--include", "*.tif"],
+            4,
+            "photos/coffee.jpg: 1 image, which does not match --include '*.tif': change the pattern",
+        ),
         (["predict", "--files-from", "photos"], 2, "photos is a folder, not a list: name it among PATHS"),
         (["predict", "--files-from", "/dev/null"], 4, "the list /dev/null has no paths in it: check what wrote it"),
         (["predict", "--list"], 2, "name images, folders or globs"),
@@ -109,7 +114,7 @@ def test_verbose_advises_only_what_the_run_does_not_do_yet(
         (["predict", "photos", "fotos"], 4, "fotos is not there: did you mean photos?"),
         (["predict", "photos", "empty/x"], 4, "empty/x is not there: empty is empty; is its disk mounted?"),
         (["predict", "photos", "gone/*.jpg"], 4, "nothing matches gone/*.jpg: gone is not there: check its name"),
-        (["predict", "photos", "photos/text.png/x"], 4, "photos/text.png/x is not there: photos/text.png is a file"),
+        (["predict", "photos", "photos/text.png/x"], 4, "photos/text.png/x is not there, as photos/text.png is a file"),
         (["predict", "photos/coffee.jpg/"], 4, "photos/coffee.jpg/ is a file, not a folder: leave out the /"),
         (["predict", "photos", "my", "photos"], 4, "my is not there: check its name, or mount its disk"),
         (["predict", "photos", "~/no-such-folder"], 4, "the shell expands ~ only outside quotes; write /"),
@@ -135,6 +140,16 @@ def test_an_error_is_one_line_and_an_exit_code(
     assert all(line.startswith("dinoclassify: ") for line in lines)
     assert len(lines) == 1
     assert sorted(os.listdir()) == ["empty", "photos"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"), [(1, "1 folder, left out by --exclude '*'"), (2, "2 folders, all left out by --exclude '*'")]
+)
+def test_folders_that_are_left_out_are_counted(here: Path, invoke: Invoke, folders: int, said: str) -> None:
+    for number in range(folders):
+        Path(f"sub/{number}").mkdir(parents=True)
+    code, _, err = invoke("predict", "sub", "--exclude", "*")
+    assert (code, err) == (4, f"dinoclassify: sub: {said}: change the pattern\n")
 
 
 def test_only_debug_prints_tracebacks(here: Path, invoke: Invoke) -> None:

@@ -39,7 +39,9 @@ MISTAKES = [
     ("sort labels.csv --min-score 0,4", "--min-score 0,4 is not a share from 0 to 1, such as 0.4 or 40%. See: "),
     ("evaluate photos --target-precision x", "--target-precision x is not a share from 0 to 1, such as 0.4 or 40%"),
     ("predict photos --precision float16", "--precision float16 (did you mean fp16?): choose auto, fp32, bf16, "),
-    ("predict photos --groups everday", "dinoclassify: everday: no such file. Did you mean everyday?\n"),
+    ("predict photos --groups everday", "dinoclassify: everday is not there: did you mean everyday?\n"),
+    ("predict photos --groups evry.csv", "dinoclassify: evry.csv is not there: did you mean everyday?\n"),
+    ("tag nofile.csv", "dinoclassify: nofile.csv is not there: check its name, or mount its disk\n"),
     ("predict photos -m bultin", "unknown model bultin (did you mean builtin?): choose small, base, "),
     (
         "predict photos -m builtin --device gpu",
@@ -76,9 +78,9 @@ MISTAKES = [
     ),
     ("predict photos --labels photos", "photos is a folder: name the file with the labels\n"),
     ("predict photos --groups photos", "photos is a folder: name the file with the groups\n"),
-    ("predict --files-from photo", "photo: no such file. Did you mean photos?\n"),
-    ("predict photos --labels photo", "photo: no such file. Did you mean photos?\n"),
-    ("predict photos --groups photo", "photo: no such file. Did you mean photos?\n"),
+    ("predict --files-from photo", "photo is not there: did you mean photos?\n"),
+    ("predict photos --labels photo", "photo is not there: did you mean photos?\n"),
+    ("predict photos --groups photo", "photo is not there: did you mean photos?\n"),
     (
         "merge photos",
         "has no rows that predict wrote: name files of rows, as predict photos -o labels.csv writes them\n",
@@ -200,7 +202,10 @@ def test_an_output_in_a_wrong_place_is_refused_with_the_cure(
     ("line", "message"),
     [
         ("predict --files-from t.csv --column b", "t.csv has no column b; choose one with --column: a\n"),
-        ("report t.csv -o x.html", "(it does not begin with the columns path,status,label,score)\n"),
+        (
+            "report t.csv -o x.html",
+            "(it does not begin with the columns path,status,label,score): name the file that predict -o has written\n",
+        ),
         (
             "predict photos --labels t.csv",
             "cannot read the labels t.csv: it needs a column label, and UTF-8\n",

@@ -78,9 +78,9 @@ def test_paths_are_read_from_a_column_of_a_table(tmp_path: Path, suffix: str) ->
 @pytest.mark.parametrize(
     ("name", "column", "message"),
     [
-        ("gone.txt", None, "gone.txt: no such file"),
-        ("gone.csv", None, "gone.csv: no such file"),
-        ("empty.csv", None, "empty.csv is not a CSV table"),
+        ("gone.txt", None, "gone.txt is not there: check its name"),
+        ("gone.csv", None, "gone.csv is not there: check its name"),
+        ("empty.csv", None, "empty.csv is not a CSV table .No columns to parse from file.: save it again as CSV"),
         ("text.parquet", None, "text.parquet is not a Parquet table"),
         ("list.txt", "path", "--column needs a .csv or .parquet table, not list.txt"),
         (".", None, ". is a folder, not a list: name it among PATHS"),

@@ -47,7 +47,7 @@ def test_existing_inputs_and_those_that_get_a_row_are_not_missing(tree: Path) ->
         (["mnt/nas/photos"], "mnt/nas/photos is not there: mnt/nas is empty; is its disk mounted?"),
         (["away"], "away links to /nowhere/at/all, which is not there: check its name, or mount its disk"),
         (["away/"], "away/ links to /nowhere/at/all, which is not there: check its name, or mount its disk"),
-        (["-rf.jpg/photos"], "-rf.jpg/photos is not there: -rf.jpg is a file, not a folder"),
+        (["-rf.jpg/photos"], "-rf.jpg/photos is not there, as -rf.jpg is a file, not a folder: check its name"),
         (["photos/b.jpg/"], "photos/b.jpg/ is a file, not a folder: leave out the / at its end"),
         (["circle"], "circle cannot be reached (Too many levels of symbolic links): mend it, or leave it out"),
         (["x" * 300], f"{'x' * 300} cannot be reached (File name too long): mend it, or leave it out"),

@@ -23,7 +23,7 @@ from dinoclassify.models import checkpoint
 )
 def test_labels_are_ordered_by_index(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content, newline="")
-    assert read_labels(str(tmp_path / name)) == ["cat", "dog"]
+    assert read_labels(str(tmp_path / name)).names == ("cat", "dog")
 
 
 @pytest.mark.parametrize(

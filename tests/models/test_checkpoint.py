@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
+from dinoclassify.errors import ModelError
+from dinoclassify.models.checkpoint import load_encoder
 from dinoclassify.models.open import open_model
 from tests.helpers.checkpoints import edit_json
 from tests.helpers.models import refusal
@@ -95,6 +98,20 @@ def test_damaged_folders_are_refused_with_the_reason(copy: Path, spoil: Callable
     refused = refusal(copy)
     assert message in refused
     assert str(copy) in refused
+
+
+def test_an_encoder_without_all_weights_is_refused(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    missing = next(name for name in weights if "attention" in name)
+    save_file(
+        {name: weight for name, weight in weights.items() if name != missing},
+        copy / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(ModelError) as raised:
+        load_encoder(str(copy), "m", (56, 56))
+    said = r"m is not a whole model, its weights lack [\w.]*attention[\w.]*: fetch it again"
+    assert re.fullmatch(said, str(raised.value)), raised.value
 
 
 def test_a_missing_shard_is_named(copy: Path) -> None:

@@ -59,6 +59,20 @@ def test_only_chosen_labels_of_a_row_are_written(here: Path, invoke: Invoke) -> 
             2,
             "egyptian kat (did you mean Egyptian cat?): there is no such label",
         ),
+        (
+            OF_IMAGENET,
+            ["--only", "vehicl"],
+            2,
+            "dinoclassify: --only vehicl: there is no such label or group; "
+            "sort --groups everyday has a group vehicle. See: ",
+        ),
+        (
+            OF_IMAGENET,
+            ["--only", "qqqq"],
+            2,
+            "dinoclassify: --only qqqq: there is no such label or group; "
+            "dinoclassify guide groups lists the groups. See: ",
+        ),
         (OF_IMAGENET, ["--only", "tenhc"], 2, "--only tenhc (did you mean tench, Tinca tinca?): "),
         (
             [*OF_IMAGENET, ("Egyptian cat", 285)],

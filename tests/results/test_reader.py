@@ -217,7 +217,11 @@ def test_rows_saved_by_a_spreadsheet_are_not_resumed_or_merged(
         ("/dev/null", "/dev/null is no regular file: name one, or - for rows on stdin\n"),
         ("image", "image is not what predict writes, but no UTF-8 text: name the file that predict -o has written"),
         ("utf-16.csv", "utf-16.csv is not what predict writes, but no UTF-8 text: "),
-        ("features.parquet", "is not what predict writes (it has the features that embed writes, and no labels)"),
+        (
+            "features.parquet",
+            "is not what predict writes (it has the features that embed writes, and no labels): "
+            "name the file that predict -o has written\n",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", [["sort", "--into", "x"], ["tag"], ["report", "-o", "x"]])

@@ -36,7 +36,9 @@ def test_force_replaces_a_model_and_nothing_else(here: Path, train: Invoke) -> N
     for name in ("model/README.md", "."):
         code, _, err = train("labelled", "-o", name, "--force")
         assert (code, err) == (2, f"dinoclassify: {name} is there, and is not a model: choose another name\n")
-    assert train("labelled", "-o", "no/model")[0] == 6
+    above = os.path.realpath("no")
+    said = f"dinoclassify: cannot write no/model: there is no folder {above}: make it first (mkdir -p)\n"
+    assert train("labelled", "-o", "no/model") == (6, "", said)
 
 
 def test_failed_write_keeps_the_old_model(here: Path, train: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

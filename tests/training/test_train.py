@@ -123,7 +123,12 @@ def test_multi_label_model(here: Path, train: Invoke, capfd: pytest.CaptureFixtu
         ("rm -r labelled", "", 4, "labelled is not there: "),
         ("rm -r labelled && touch labelled", "", 2, "labelled is not a folder"),
         ("rm -r labelled/*", "", 2, "labelled has no folders in it"),
-        ("rm labelled/*/*.png", "", 4, "no images found in the folders of labelled"),
+        (
+            "rm labelled/*/*.png",
+            "",
+            4,
+            "dinoclassify: no images in the folders of labelled: put the images of each class into its folder",
+        ),
         (
             "printf 'path,label\na,x\n./a,y\n' > t.csv",
             "--labels-from t.csv",
@@ -138,10 +143,15 @@ def test_multi_label_model(here: Path, train: Invoke, capfd: pytest.CaptureFixtu
         ),
         ("printf 'path,label\\nx\\0y,a\\n' > t.csv", "--labels-from t.csv", 2, "t.csv has a path with a NUL in it"),
         ("true", "-o ''", 2, "name a folder with --output"),
-        ("echo path,label > t.csv", "--labels-from t.csv", 4, "t.csv has no images with labels"),
+        (
+            "echo path,label > t.csv",
+            "--labels-from t.csv",
+            4,
+            "dinoclassify: t.csv has no images with labels: fill in its columns path and label",
+        ),
         ("echo path,class > t.csv", "--labels-from t.csv", 2, "no column label; choose one with --label-column: path"),
         ("touch t.txt", "--labels-from t.txt", 2, "t.txt is not a table: its name must end in .csv or .parquet"),
-        ("true", "--labels-from t.csv", 2, "t.csv: no such file: "),
+        ("true", "--labels-from t.csv", 2, "t.csv is not there: "),
         ("true", "--column file", 2, "--column and --label-column go with --labels-from"),
         ("true", "-m ./nothing", 5, "there is no folder ./nothing"),
         (

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dinoclassify.errors import OutputError
 from dinoclassify.types.prediction import Label, Prediction
 from dinoclassify.writers.append_file import AppendFile
 from dinoclassify.writers.formats import open_format
@@ -244,3 +245,15 @@ def test_a_run_may_end_while_its_disk_is_full(
 
     monkeypatch.setattr("dinoclassify.storage.atomic.os.write", full)
     assert not rotated.append(row("2"), lambda _: False)
+
+
+def test_a_file_that_another_program_cuts_while_it_is_opened_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(AppendFile, "_check_size", lambda *_, **__: 1000)
+    Path("rows.csv").touch()
+    with pytest.raises(OutputError) as raised:
+        AppendFile("rows.csv", "rows.csv", open_format("csv", 1).lines).open()
+    said = "cannot write rows.csv: another program is changing it; end that program, and run again"
+    assert str(raised.value) == said

@@ -19,7 +19,7 @@ from dinoclassify.cli.runs.watch import check_watch, watch_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, read_groups
-from dinoclassify.labels.label_file import read_labels
+from dinoclassify.labels.label_file import LabelFile, read_labels
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.writers.formats import choose_format, open_format
 from dinoclassify.writers.target import Target
@@ -80,7 +80,7 @@ def predict(
 
     names = read_labels(labels) if labels is not None else None
     group_table = read_groups(groups) if groups is not None else None
-    classes = group_table.names if group_table is not None else names
+    classes = group_table.names if group_table is not None else names.names if names is not None else ()
     ranks = min(top_k, len(classes)) if classes else top_k
     open_format(target.file_format.name, ranks)  # raises, before the model is opened, if it cannot hold so many
 
@@ -102,7 +102,7 @@ def _target(output: str, output_format: str | None, *, excel_safe: bool) -> Targ
 
 def _open_job(
     model: option_groups.ModelOptions,
-    names: list[str] | None,
+    names: LabelFile | None,
     groups: Groups | None,
     top_k: int,
     threshold: float,
