@@ -117,6 +117,7 @@ def print_csv(names: Sequence[str], rows: Sequence[Mapping[str, Value]]) -> None
 @writing_to_stdout()
 def print_lines(lines: Sequence[str]) -> None:
     """Print lines of text."""
+    require_stdout()
     print(*lines, sep="\n")
 
 

@@ -41,7 +41,7 @@ def test_zsh_and_fish_are_offered_names_with_what_they_stand_for(
     assert "facebook/dinov2-small-imagenet1k-1-layer" in done.stdout.decode()
 
 
-@pytest.mark.parametrize("line", ["dinoclassify nosuch ", "dinoclassify predict --groups dinoclassify/labels/e", ""])
+@pytest.mark.parametrize("line", ["dinoclassify nosuch ", "dinoclassify predict --groups dinoclassify/labels/e"])
 def test_nothing_is_said_in_the_line_that_the_user_types(cli: Cli, line: str) -> None:
     """The shell itself offers files, and quotes their names."""
     done = cli(env={"_DINOCLASSIFY_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "3"})

@@ -142,7 +142,7 @@ def test_multi_label_model(here: Path, train: Invoke, capfd: pytest.CaptureFixtu
             "no image has a label",
         ),
         ("printf 'path,label\\nx\\0y,a\\n' > t.csv", "--labels-from t.csv", 2, "t.csv has a path with a NUL in it"),
-        ("true", "-o ''", 2, "name a folder with --output"),
+        ("true", "-o ''", 2, "--output is empty: give it a value"),
         (
             "echo path,label > t.csv",
             "--labels-from t.csv",

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -85,7 +86,7 @@ class _SortSummary:
 
     def last_line(self, *, is_signed: bool) -> str:
         """The last line of the run; ``is_signed``: the journal is known as the user's own."""
-        undo = f"--undo {self.into}{'' if is_signed else ' --to ROOT'}"
+        undo = f"--undo {shlex.quote(self.into)}{'' if is_signed else ' --to ROOT'}"
         cure = f"; {undo} takes it back" if self.has_done and not self.dry_run else ""
         return f"{'would do: ' if self.dry_run else ''}{self.summary()} -> {self.into}{cure}"
 

@@ -202,7 +202,7 @@ def take_back(entry: Entry, target: str, *, is_own: bool = True, dry_run: bool =
     if is_move and _are_same_name(source, target):
         return None  # it is at its old place
     if not _is_removable(entry, target):
-        raise KeptError(f"{source} is not there as it was")
+        raise KeptError(_why_kept(source))
     if not dry_run:
         os.unlink(target)
     return step
@@ -213,6 +213,12 @@ def _is_removable(entry: Entry, target: str) -> bool:
     if entry.event == "symlink":
         return os.path.islink(target) and os.readlink(target) == entry.source
     return _are_separate(entry.source, target) and same_content(entry.source, target)
+
+
+def _why_kept(source: str) -> str:
+    if not os.path.lexists(source):
+        return f"its original {source} is gone: keep it, or move it there yourself"
+    return f"it differs from {source}, so one was changed: compare them, and remove the one you do not want"
 
 
 def _are_separate(path: str, other: str) -> bool:

@@ -14,7 +14,7 @@ from tests.helpers.web import failure
 def test_this_machine_is_not_contacted(site: Web, host: str) -> None:
     site.pages["/a.jpg"] = Page(b"secret")
     refused = failure(f"http://{host}:{site.port}/a.jpg", private=False)
-    why = "its address is private: --allow-private-urls allows it (dinoclassify guide security)"
+    why = "its address is private: --allow-private-urls allows it (dinoclassify guide stores)"
     assert refused == Failure("unreadable", why)
     assert not site.faults.asked
 
