@@ -93,9 +93,12 @@ def test_bench_without_images_is_refused(tiny: str, tmp_path: Path, capfd: pytes
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
     assert run(["bench", str(tmp_path / "broken.jpg"), "-m", tiny]) == 4
     capfd.readouterr()
-    assert run(["bench", str(tmp_path / "*.png"), "-m", tiny]) == 4
+    assert run(["bench", str(tmp_path / "*.png"), "-m", "some/model"]) == 4, "before the model is opened"
+    assert capfd.readouterr().err == f"dinoclassify: nothing matches {tmp_path}/*.png: check the pattern\n"
+    (tmp_path / "empty").mkdir()
+    assert run(["bench", str(tmp_path / "empty"), "-m", tiny]) == 4
     cure = "name others, or none to measure on images that bench makes"
-    assert capfd.readouterr().err.endswith(f"dinoclassify: no images in {tmp_path}/*.png: {cure}\n")
+    assert capfd.readouterr().err.endswith(f"dinoclassify: no images in {tmp_path}/empty: {cure}\n")
     assert run(["bench", "-m", "some/model", "--random-weights"]) == 2
     assert "--random-weights goes with small" in capfd.readouterr().err
 

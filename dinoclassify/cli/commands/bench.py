@@ -5,7 +5,8 @@ import tempfile
 from itertools import islice
 
 from dinoclassify.cli import options
-from dinoclassify.cli.option_groups import Messages
+from dinoclassify.cli.option_groups import Inputs, Messages
+from dinoclassify.cli.runs.inputs import check_inputs
 from dinoclassify.cli.terminal import print_json, print_lines, print_table, set_up_log
 from dinoclassify.discovery.discover import discover
 from dinoclassify.errors import NoInputsError
@@ -36,6 +37,7 @@ def bench(
       dinoclassify bench --random-weights --json
     """
     set_up_log(Messages(quiet=quiet, verbose=not quiet, debug=debug))
+    check_inputs(Inputs(paths=paths))
     from dinoclassify.diagnostics.bench import measure
     from dinoclassify.diagnostics.synthetic import make_images, save_random
 
