@@ -44,7 +44,7 @@ _OUTCOMES = {  # outcome -> what the summary calls it
     "shared": "companions of several images left alone",
     "uncertain": "uncertain left alone",
     "failed": "without a label left alone",
-    "other": "of other labels",
+    "other": "of other labels left alone",
     "gone": "gone",
     "changed": "changed",
     "back": "back at their old places",

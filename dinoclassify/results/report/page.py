@@ -133,7 +133,7 @@ def _thumbnails(
         jpegs = {number: jpeg for number, jpeg in zip(unchanged, thumbnails, strict=True) if jpeg is not None}
     if missing := len(chosen) - len(jpegs):
         log.warning(
-            "%s of %s thumbnails are missing: their images are gone, have changed or cannot be decoded",
+            "%s of %s thumbnails are missing: their images are gone, changed, damaged, or no files of this machine",
             f"{missing:,}",
             f"{len(chosen):,}",
         )

@@ -57,7 +57,7 @@ def test_missing_changed_or_broken_images_have_no_thumbnail(photos: list[str], i
     save("labels.jsonl", rows)
     code, _, err = invoke("report", "labels.jsonl", "-o", "page.html")
     assert code == 0
-    assert "3 of 5 thumbnails are missing: their images are gone, have changed or cannot be decoded" in err
+    assert "3 of 5 thumbnails are missing: their images are gone, changed, damaged, or no files of this machine" in err
     assert list(images(Path("page.html").read_text())) == [3, 4]
 
 
