@@ -18,6 +18,7 @@ from dinoclassify.models.image_model import ImageModel
 from dinoclassify.models.info import ModelInfo
 from dinoclassify.models.names import BUILTIN, DEFAULT
 from dinoclassify.runtimes import choose_devices, open_runtime
+from dinoclassify.runtimes.devices import cpu_has_bf16
 from dinoclassify.system.environment import available_cpus, default_workers, few_processes
 from dinoclassify.timing import Stage, advice
 from dinoclassify.types.compute import Precision, RequestedPrecision, RuntimeName
@@ -135,6 +136,7 @@ class LoadedModel(ABC):
             compiled=self._compiled,
             exact=options.exact,
             smaller=self.model != BUILTIN,
+            bf16=self.device == "cpu" and self._requested_precision == "auto" and cpu_has_bf16(),
             int8=self._has_labels and self._requested_precision != "int8",
             openvino=self._may_use_openvino and find_spec("openvino") is None,
             own_batch_size=options.batch_size is not None,

@@ -102,6 +102,7 @@ def advice(
     compiled: bool = False,
     exact: bool = False,
     smaller: bool = True,
+    bf16: bool = False,
     int8: bool = True,
     openvino: bool = False,
     own_batch_size: bool = False,
@@ -121,6 +122,7 @@ def advice(
         compiled: whether the model is compiled.
         exact: whether images are decoded exactly as in transformers.
         smaller: whether there is a smaller model.
+        bf16: whether the processor has instructions for it, and the user chose no precision.
         int8: whether the model gives labels, and int8 was neither refused nor slower.
         openvino: whether OpenVINO would run the model if it were installed.
         own_batch_size: whether the user chose the batch size.
@@ -133,6 +135,7 @@ def advice(
             ("--compile", device.startswith("cuda") and not compiled),
             ("a larger --batch-size", device != "cpu" and not own_batch_size),
             ("pip install 'dinoclassify[openvino]'", openvino),
+            ("--precision bf16", bf16 and precision == "fp32"),
             ("a smaller --model", smaller),
             ("--precision int8 in runs of over 6,000 images", int8 and runtime == "openvino" and precision != "int8"),
         ],

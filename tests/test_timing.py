@@ -82,6 +82,12 @@ def test_there_is_advice_for_every_stage() -> None:
     assert "int8" not in advice("forward", runtime="openvino", precision="int8")
 
 
+def test_advice_fits_the_model_and_the_processor() -> None:
+    given = advice("forward", runtime="openvino", precision="fp32", smaller=False, bf16=True)
+    assert given == "try --precision bf16 or --precision int8 in runs of over 6,000 images"
+    assert advice("forward", runtime="torch", precision="bf16", smaller=False, bf16=True) == ""
+
+
 def test_advice_leaves_out_options_already_tried() -> None:
     refused = advice("forward", runtime="openvino", precision="bf16", int8=False)
     assert refused == "try a smaller --model"

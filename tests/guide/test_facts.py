@@ -13,7 +13,7 @@ from tests.helpers.pages import EACH_PAGE, PAGES, README, blocks, commands, tabl
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
 GENERAL = {"--help", "-h"}
-OF_OTHERS = {"--index-url", "--array", "--wrap"}  # options of pip and of sbatch
+OF_OTHERS = {"--extra-index-url", "--array", "--wrap"}  # options of pip and of sbatch
 OF_THE_PROGRAM = {"--version", "--install-completion", "--show-completion"}
 
 

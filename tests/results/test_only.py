@@ -47,7 +47,9 @@ def test_only_chosen_labels_of_a_row_are_written(here: Path, invoke: Invoke) -> 
     layout = ["--layout", "{rank}/{label}/{name}"]
     assert invoke("sort", "labels.jsonl", "--into", "ranks", "--only", "cat", *layout)[0] == 0
     assert sorted(os.listdir("ranks")) == ["2", "undo-journal.jsonl"]
-    assert invoke("sort", "labels.jsonl", "--into", "best", "--only", "cat")[2].count("1 of other labels left alone") == 1
+    assert (
+        invoke("sort", "labels.jsonl", "--into", "best", "--only", "cat")[2].count("1 of other labels left alone") == 1
+    )
 
 
 @pytest.mark.parametrize(
