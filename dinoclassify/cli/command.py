@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from dinoclassify import guide
 from dinoclassify.cli.help import lay_out, without_types, write_panels
@@ -61,6 +61,7 @@ class Command(TyperCommand):
             with _with_variables(context), writing_to_stdout():  # only help is written here
                 self._check_dashes(args)
                 rest = super().parse_args(context, args)
+                self._check_arguments(context)
                 self._check_values(context)
         except (typer.TyperException, UsageError) as error:
             if isinstance(error, typer.TyperException) and getattr(error, "ctx", None) is None:
@@ -83,6 +84,13 @@ class Command(TyperCommand):
                 raise UsageError(f"{arg}: a short option takes its value without =: -{found[1]} {arg[3:]}")
             if found and f"-{arg.partition('=')[0]}" in self.options:
                 raise UsageError(f"{arg}: write a long option with two dashes: -{arg}")
+
+    def _check_arguments(self, context: Any) -> None:
+        """Refuse an empty name: DIR was not set in ``predict "$DIR"``."""
+        for argument in self.params:
+            values = context.params.get(argument.name) if isinstance(argument, TyperArgument) else None
+            if values == "" or (isinstance(values, list) and "" in values):
+                raise UsageError(f"{argument.metavar} has an empty name: check the variable that should hold it")
 
     def _check_values(self, context: Any) -> None:
         """Refuse values that no one means: an option, because OUT was empty in ``-o $OUT --resume``; a quoted ``~``."""
@@ -142,7 +150,7 @@ class Group(TyperGroup):
         if name in ("help", "version"):
             raise UsageError(f"{name} is not a command; write dinoclassify --{name}")
         near, names = nearest(name, self.commands), ", ".join(self.commands)
-        raise UsageError(_with_help(f"there is no command {name}{near}: choose {names}", context))
+        raise UsageError(_with_help(f"there is no command {name or repr(name)}{near}: choose {names}", context))
 
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
         """Parse the options before the command, or print the help or the version."""

@@ -320,3 +320,25 @@ def test_a_removed_working_folder_is_one_line(
     assert run(["models"]) == 2
     assert capfd.readouterr().err == "dinoclassify: the current folder is gone: change to another one (cd)\n"
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", ""], "PATHS has an empty name: check the variable that should hold it"),
+        (["sort", "", "--into", "x"], "RESULTS has an empty name: check the variable that should hold it"),
+        (["predict", "photos", "-o", ""], "--output is empty: give it a value, or leave it out. See: "),
+        (["predict", "photos", "--errors-to", "s3://b/x"], "--errors-to s3://b/x: name a place on this machine, "),
+        (["sort", "rows.csv", "--into", "s3://b/x"], "--into s3://b/x: name a place on this machine, not an address"),
+        (["report", "rows.csv", "-o", "s3://b/x.html"], "--output s3://b/x.html: name a file on this machine, "),
+        ([""], "there is no command '': choose predict, "),
+    ],
+)
+def test_empty_names_and_addresses_for_places_here_are_refused(
+    arguments: list[str], message: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A variable in the line of a cron job is not set, or names a store."""
+    Path("rows.csv").write_text("path,status,label,score,index,error_code,error,size,mtime_ns\n")
+    assert run(arguments) == 2
+    assert capfd.readouterr().err.startswith(f"dinoclassify: {message}")
+    assert not Path("s3:").exists()
