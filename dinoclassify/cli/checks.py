@@ -68,5 +68,5 @@ def warn_of_rest(troubles: int, *, gone: int, rows: int) -> None:
     if troubles > _MOST_WARNINGS:
         log.warning("and %s more like these", f"{troubles - _MOST_WARNINGS:,}")
     if rows and gone == rows:
-        where = "change to the folder where predict ran (cd), or mount the disk of the images"
-        log.warning("no image is where its row says: %s", where)
+        cure = "change to the folder where predict ran (cd), or mount the disk of the images"
+        log.warning("no image is where its row says: %s", cure)

@@ -53,15 +53,12 @@ def evaluate(
       dinoclassify evaluate --labels-from truth.csv --predictions labels.csv
     """
     set_up_log(messages)
-    if as_json and as_csv:
-        raise UsageError("--json and --csv exclude each other: leave one out")
+    _check_output(context, as_json=as_json, as_csv=as_csv, plots=plots)
     if groups is not None and truth.multi_label:
         raise UsageError("--groups adds up scores of classes that exclude each other: leave out --multi-label")
     if predictions is not None:
         names = [field.name for field in (*fields(model), *fields(inference))]
         reject_options(context, names, "--predictions runs no model")
-    if plots is None:
-        reject_options(context, ["plot_format"], "nothing is drawn without --plots")
     labelled = read_truth(truth)
     if plots is not None:
         from dinoclassify.results.evaluation.plots import make_folder
@@ -90,6 +87,13 @@ def evaluate(
         counts = f"{count_of(tally.total, 'row')} of {predictions}: {describe_counts(tally)}"
         say(summarize(tally, plots) if predictions is None else counts + arrow_to(plots))
     return SOME_FAILED if evaluation.failed else 0
+
+
+def _check_output(context: typer.Context, *, as_json: bool, as_csv: bool, plots: str | None) -> None:
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other: leave one out")
+    if plots is None:
+        reject_options(context, ["plot_format"], "nothing is drawn without --plots")
 
 
 def _print(evaluation: "Evaluation", *, as_json: bool, as_csv: bool) -> None:

@@ -126,9 +126,7 @@ def sort(
     if undo is not None:
         return _undo(context, undo, to, dry_run=dry_run, wait=wait, quiet=messages.quiet)
     checks.reject_options(context, ["to"], "--to goes with --undo; --into names the folder to sort into")
-    name = checks.require_results(results)
-    if not into:
-        raise UsageError("name a folder with --into")
+    name, into = checks.require_results(results), _require_folder(into)
     from dinoclassify.results.image_file import file_finder
     from dinoclassify.results.sort.sort import BATCH, open_sorted_folder
     from dinoclassify.results.sort.targets import SortOptions, grouped_by
@@ -147,16 +145,19 @@ def sort(
         find=file_finder(name),
         with_companions=with_companions,
     )
-    rows, is_stream = _readable_rows(name), name == STDIN
-    shots = _count_shots(name, sort_options) if with_companions and not is_stream else None
+    rows, shots = _readable_rows(name), _count_shots(name, sort_options)
     work = _SortSummary(mode, into, dry_run)
     with open_sorted_folder(into, mode, dry_run=dry_run, resume=resume, wait=wait) as folder:
-        _follow(folder.sort(rows, sort_options, batch=1 if is_stream else BATCH, shots=shots), work, messages)
+        _follow(folder.sort(rows, sort_options, batch=1 if name == STDIN else BATCH, shots=shots), work, messages)
     checks.warn_of_unmatched_labels(selected)
-    checks.warn_of_rest(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
-    if not messages.quiet:
-        say(work.last_line(is_signed=folder.is_signed))
+    _say_end(work, is_signed=folder.is_signed, quiet=messages.quiet)
     return SOME_FAILED if work.troubles else 0
+
+
+def _say_end(work: _SortSummary, *, is_signed: bool, quiet: bool) -> None:
+    checks.warn_of_rest(work.troubles, gone=work.counts["gone"], rows=work.counts.total())
+    if not quiet:
+        say(work.last_line(is_signed=is_signed))
 
 
 def _readable_rows(name: str) -> "Iterator[Prediction]":
@@ -169,7 +170,16 @@ def _readable_rows(name: str) -> "Iterator[Prediction]":
     return chain([first] if (first := next(rows, None)) is not None else [], rows)
 
 
-def _count_shots(name: str, sort_options: "SortOptions") -> dict[str, int]:
+def _require_folder(into: str | None) -> str:
+    if not into:
+        raise UsageError("name a folder with --into")
+    return into
+
+
+def _count_shots(name: str, sort_options: "SortOptions") -> dict[str, int] | None:
+    """Count the rows of each shot, for images that take their companions along; None on stdin, which is read once."""
+    if name == STDIN or not sort_options.with_companions:
+        return None
     from dinoclassify.results.companions import count_shots
     from dinoclassify.results.reader import latest_predictions
 

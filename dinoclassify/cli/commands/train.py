@@ -23,7 +23,7 @@ from dinoclassify.writers.tally import Tally
 if TYPE_CHECKING:
     from dinoclassify.discovery.labelled import Labelled
     from dinoclassify.encoder import Encoder
-    from dinoclassify.training.head import Features, HoldoutScore
+    from dinoclassify.training.head import Features, HoldoutScore, Trained
     from dinoclassify.types.embedding import Embedding
 
 log = logging.getLogger("dinoclassify")
@@ -78,8 +78,7 @@ def train(
         features, images = _embed(encoder, labelled.images, inference, messages, tally)
         embedded = summarize(tally)
         counts = count_classes(images, classes, multi_label=multi_label)
-        labels = [image.labels for image in images]
-        started = time.monotonic()
+        labels, started = [image.labels for image in images], time.monotonic()
         trained = train_head(features, labels, classes, multi_label=multi_label, class_weight=class_weight, seed=seed)
         log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
         card = write_card(
@@ -91,10 +90,15 @@ def train(
         )
         save_classifier(output, encoder.base, trained.head, classes, card, multi_label=multi_label)
     if not messages.quiet:
-        print_table([_score_line(score) for score in trained.holdout], as_json=False)
-        if trained.warning:
-            say(trained.warning)
+        _print_scores(trained)
         say(f"{embedded}; {count_of(len(classes), 'class')} -> {output}")
+
+
+def _print_scores(trained: "Trained") -> None:
+    """Print the scores on held-out images, and advice if the head is not the best."""
+    print_table([_score_line(score) for score in trained.holdout], as_json=False)
+    if trained.warning:
+        say(trained.warning)
 
 
 def _embed(
