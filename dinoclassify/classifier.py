@@ -17,8 +17,10 @@ from dinoclassify.models.names import DEFAULT
 from dinoclassify.models.open import open_model
 from dinoclassify.pipeline import classify, fold_into_groups
 from dinoclassify.types.compute import RequestedPrecision, RuntimeName
-from dinoclassify.types.prediction import Prediction
+from dinoclassify.types.prediction import LIKELY, Prediction
 from dinoclassify.types.run_options import RunArguments, RunOptions
+
+_MOST_LABELS = 10  # of a multi-label prediction by default, so that a table has few columns
 
 
 class Classifier(LoadedModel):
@@ -90,16 +92,28 @@ class Classifier(LoadedModel):
         self.labels = groups.names[: max(self.group_of) + 1] if groups and self.group_of else self.classes
         return opened
 
+    @property
+    def default_top_k(self) -> int:
+        """How many labels a prediction has at most, if nobody says: 1, and up to 10 of a multi-label model."""
+        return min(len(self.labels), _MOST_LABELS) if self.multi_label else 1
+
+    @property
+    def default_threshold(self) -> float:
+        """The threshold, if nobody says: 0, and 0.5 for a multi-label model."""
+        return LIKELY if self.multi_label else 0.0
+
     def predict(
-        self, inputs: Inputs, *, top_k: int = 1, threshold: float = 0.0, **run: Unpack[RunArguments]
+        self, inputs: Inputs, *, top_k: int | None = None, threshold: float | None = None, **run: Unpack[RunArguments]
     ) -> Iterator[Prediction]:
         """Label images lazily: one prediction for every input, in order, failures included.
 
         Args:
             inputs: files, folders (walked) and globs, one or many; PIL images and the bytes of encoded ones: an
                 image or bytes at ``inputs[3]`` gets the path ``<image 3>``; or the sources that `discover` yields.
-            top_k: the number of labels in each prediction.
-            threshold: a best score below it makes the prediction ``uncertain``.
+            top_k: the number of labels in each prediction, by default 1. For a multi-label model it is the most
+                labels, by default up to 10.
+            threshold: a best score below it makes the prediction ``uncertain``. By default 0, and 0.5 for a
+                multi-label model, whose predictions have no further labels below it; at 0 they have ``top_k``.
             run: see `types.run_options.RunOptions`.
 
         Raises:
@@ -111,9 +125,16 @@ class Classifier(LoadedModel):
         return self.classify_batches(batches, top_k=top_k, threshold=threshold, options=options)
 
     def classify_batches(
-        self, batches: Iterable[Batch], *, top_k: int = 1, threshold: float = 0.0, options: RunOptions | None = None
+        self,
+        batches: Iterable[Batch],
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
+        options: RunOptions | None = None,
     ) -> Iterator[Prediction]:
         """Label decoded images, as `predict` does: one prediction for every input of the batches, in order."""
+        top_k = self.default_top_k if top_k is None else top_k
+        threshold = self.default_threshold if threshold is None else threshold
         if top_k < 1:
             raise UsageError(f"top_k {top_k}: must be at least 1")
         if not 0 <= threshold <= 1:
@@ -123,5 +144,12 @@ class Classifier(LoadedModel):
             group_of, groups = torch.tensor(self.group_of), len(self.labels)
             fold = partial(fold_into_groups, group_of=group_of, groups=groups, multi_label=self.multi_label)
         return classify(
-            batches, self._runtime, self.labels, top_k=top_k, threshold=threshold, fold=fold, options=options
+            batches,
+            self._runtime,
+            self.labels,
+            top_k=top_k,
+            threshold=threshold,
+            multi_label=self.multi_label,
+            fold=fold,
+            options=options,
         )

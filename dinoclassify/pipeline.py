@@ -29,6 +29,7 @@ def classify(
     *,
     top_k: int = 1,
     threshold: float = 0.0,
+    multi_label: bool = False,
     fold: Callable[[Tensor], Tensor] | None = None,
     options: RunOptions | None = None,
 ) -> Iterator[Prediction]:
@@ -36,13 +37,15 @@ def classify(
 
     ``labels`` has the name of each class, by index, or of each group, if ``fold`` turns the probabilities of classes
     from the ``runtime`` into those of groups, as `fold_into_groups` does. A prediction has ``top_k`` labels; a best
-    score below the threshold makes it ``uncertain``. ``options``: see `run_batches`.
+    score below the threshold makes it ``uncertain``. If ``multi_label``, further labels below the threshold are left
+    out. ``options``: see `run_batches`.
     """
     options = options or RunOptions()
+    least = threshold if multi_label else 0.0
     for batch, probabilities in run_batches(batches, runtime, options):
         with options.timer.measure("forward"):
             folded = fold(probabilities) if fold is not None and len(probabilities) else probabilities
-            ranked = iter(_rank(folded, labels, top_k))
+            ranked = iter(_rank(folded, labels, top_k, least))
         for item in batch.inputs:
             if item.failure is not None:
                 yield _failed(item, item.failure)
@@ -126,13 +129,14 @@ def fold_into_groups(probabilities: Tensor, *, group_of: Tensor, groups: int, mu
     return folded.index_add_(1, group_of, probabilities).clamp_(max=1)  # rounding may exceed it
 
 
-def _rank(probabilities: Tensor, labels: Sequence[str], top_k: int) -> list[tuple[Label, ...]]:
-    """The best labels of each row, best first; none for a row of NaN."""
+def _rank(probabilities: Tensor, labels: Sequence[str], top_k: int, least: float) -> list[tuple[Label, ...]]:
+    """The best label of each row, and the next best ones that score at least ``least``; none for a row of NaN."""
     scores, indices = probabilities.topk(min(top_k, probabilities.shape[1]))
-    return [
-        tuple(Label(labels[index], index, score) for index, score in zip(*row, strict=True) if not isnan(score))
+    rows = [
+        [Label(labels[index], index, score) for index, score in zip(*row, strict=True) if not isnan(score)]
         for row in zip(indices.tolist(), scores.tolist(), strict=True)
     ]
+    return [(*ranks[:1], *(label for label in ranks[1:] if label.score >= least)) for ranks in rows]
 
 
 def _failed(item: DecodedImage, failure: Failure) -> Prediction:

@@ -177,6 +177,14 @@ def tiny(checkpoints: Callable[[str], Path]) -> str:
 
 
 @pytest.fixture(scope="session")
+def multi_label(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a tiny multi-label classifier of 7 classes. 3 to 5 of them are likely for each sample image."""
+    from tests.helpers.checkpoints import save_multi_label
+
+    return save_multi_label(tiny, tmp_path_factory.mktemp("multi-label") / "model")
+
+
+@pytest.fixture(scope="session")
 def greys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 256 images, each grey of the level that its name says. Not to be changed."""
     folder = tmp_path_factory.mktemp("greys")

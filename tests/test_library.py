@@ -3,12 +3,12 @@
 import io
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import dinoclassify
@@ -19,7 +19,7 @@ from dinoclassify.loaded_model import Input
 from dinoclassify.models.open import open_model
 from dinoclassify.types.source import Source
 from tests.conftest import PHOTOS
-from tests.helpers.checkpoints import LABELS, edit_json
+from tests.helpers.checkpoints import LABELS, save_multi_label
 
 
 def test_paths_folders_and_globs_are_accepted(tiny: str) -> None:
@@ -55,13 +55,43 @@ def test_a_single_path_need_not_be_in_a_list(tiny: str) -> None:
     assert len(list(Classifier(tiny).predict(PHOTOS / "coffee.jpg"))) == 1
 
 
-def test_multi_label_scores_do_not_add_up_to_one(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
-    import shutil
+def test_multi_label_predictions_have_the_labels_that_transformers_scores_at_least_a_half(multi_label: str) -> None:
+    from transformers import pipeline
 
-    folder = Path(shutil.copytree(checkpoints("vit"), tmp_path / "vit"))
-    edit_json(folder / "config.json", problem_type="multi_label_classification")
-    (prediction,) = Classifier(str(folder)).predict([PHOTOS / "coffee.jpg"], top_k=7)
-    assert sum(label.score for label in prediction.top) != pytest.approx(1, abs=0.01)
+    classifier = Classifier(multi_label, runtime="torch", precision="fp32")
+    assert (classifier.default_top_k, classifier.default_threshold) == (7, 0.5)
+    images = [str(image) for image in sorted(PHOTOS.glob("*.jpg"))]
+    likely = list(classifier.predict(images, exact=True))
+    all_scores = list(classifier.predict(images, exact=True, top_k=7, threshold=0))
+    reference = pipeline("image-classification", model=multi_label, device="cpu", dtype=torch.float32)
+    answers = reference(images, top_k=7, function_to_apply="sigmoid")
+    for prediction, complete, answer in zip(likely, all_scores, answers, strict=True):
+        scores = {item["label"]: item["score"] for item in answer}
+        assert {label.label: label.score for label in complete.top} == pytest.approx(scores, abs=1e-5)
+        assert [label.label for label in prediction.top] == [item["label"] for item in answer if item["score"] >= 0.5]
+        assert prediction.status == "ok"
+    assert len({len(prediction.top) for prediction in likely}) > 1
+
+
+def test_a_multi_label_prediction_without_a_likely_label_is_uncertain(tiny: str, tmp_path: Path) -> None:
+    classifier = Classifier(save_multi_label(tiny, tmp_path / "model", shift=-0.9), runtime="torch")
+    statuses = {Path(row.path).stem: (row.status, len(row.top)) for row in classifier.predict(PHOTOS)}
+    assert statuses.pop("chelsea") == ("uncertain", 1)
+    assert set(statuses.values()) == {("ok", 1)}
+    assert [len(row.top) for row in classifier.predict(PHOTOS, top_k=2, threshold=0.3)] == [2] * 5
+
+
+def test_single_label_predictions_have_one_label_and_no_threshold(tiny: str) -> None:
+    classifier = Classifier(tiny, runtime="torch")
+    assert (classifier.default_top_k, classifier.default_threshold) == (1, 0)
+    assert list(classifier.predict(PHOTOS)) == list(classifier.predict(PHOTOS, top_k=1, threshold=0))
+    assert [len(row.top) for row in classifier.predict(PHOTOS, top_k=3, threshold=0.99)] == [3] * 5
+
+
+def test_multi_label_predictions_have_ten_labels_at_most(multi_label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoclassify.classifier._MOST_LABELS", 3)
+    classifier = Classifier(multi_label, runtime="torch")
+    assert [len(row.top) for row in classifier.predict(PHOTOS)] == [3] * 5
 
 
 def test_labels_of_the_wrong_number_are_refused(tiny: str) -> None:

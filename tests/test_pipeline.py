@@ -90,6 +90,14 @@ def test_top_k_is_ranked_and_at_most_all_classes(greys: Path) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
+def test_further_labels_of_a_multi_label_model_reach_the_threshold(greys: Path) -> None:
+    batches = list(load([str(greys / "009.png"), str(greys / "255.png")]))
+    for threshold, status, count in [(0.0, "ok", 3), (0.0009, "ok", 3), (0.002, "ok", 1), (0.71, "uncertain", 1)]:
+        good, bad = classify(batches, level_of, LABELS, top_k=3, threshold=threshold, multi_label=True)
+        assert (good.status, good.label, len(good.top)) == (status, "level 9", count)
+        assert bad.status == "failed"
+
+
 def test_live_inputs_are_classified_as_they_come(greys: Path) -> None:
     """Each input comes only after the prediction of the one before: waiting for a full batch would wait for ever."""
     paths = [str(greys / f"{level:03}.png") for level in range(5)]

@@ -18,6 +18,8 @@ ErrorCode = Literal[
 ]
 Status = Literal["ok", "uncertain", "failed"]
 
+LIKELY = 0.5  # the score from which a label of a multi-label model is likely, where nobody says otherwise
+
 
 class Row(Protocol):
     """What predictions and embeddings have in common."""
@@ -69,6 +71,7 @@ class Label:
 class Prediction:
     """The result for one input: labels, best first, or a failure, never both.
 
+    Rows of a single-label model have the same number of labels; those of a multi-label model as many as are likely.
     ``size`` (bytes) and ``mtime_ns`` are those of the file that was read; None if it could not be opened.
     """
 

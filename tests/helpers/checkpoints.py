@@ -1,12 +1,14 @@
 """Tiny checkpoints with seeded random weights, one for each family, as `save_pretrained` writes them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers as hf
+from safetensors.torch import load_file, save_file
 
 CLASSES = 7
 LABELS = ["tench, Tinca tinca", "goldfish", "white shark", "tiger shark", "hammerhead", "electric ray", "stingray"]
@@ -122,6 +124,16 @@ def save_dinov2_small(folder: Path) -> None:
     hf.BitImageProcessorPil(
         size={"shortest_edge": 256}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
     ).save_pretrained(folder)
+
+
+def save_multi_label(source: str, folder: Path, *, shift: float = 0.0) -> str:
+    """Save a copy of a checkpoint of DINOv2 as a multi-label model, with ``shift`` added to each logit."""
+    shutil.copytree(source, folder)
+    edit_json(folder / "config.json", problem_type="multi_label_classification")
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"] += shift
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return str(folder)
 
 
 def edit_json(path: Path, **changes: object) -> None:

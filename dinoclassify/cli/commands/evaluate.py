@@ -150,7 +150,8 @@ def _predict(
     rows: list[LabelledPrediction] = []
     with report_interruption(tally) as stop, stages.measure("write"):
         run = inference.run_options(stages, stop)
-        predictions = classifier.classify_batches(classifier.decoded(sources, run), top_k=ranks, options=run)
+        batches = classifier.decoded(sources, run)
+        predictions = classifier.classify_batches(batches, top_k=ranks, threshold=0, options=run)
         predictions = with_progress(predictions, messages, total=lambda: len(sources))
         for row, image in zip(predictions, labelled.images, strict=False):  # fewer rows after a signal
             tally.add(row)
