@@ -186,8 +186,8 @@ class Job(Generic[R]):
     """A model, and how its outputs become rows.
 
     ``infer`` turns batches of images into rows: `Classifier.classify_batches` or `Encoder.embed_batches`. ``settings``
-    has the options that the content of rows depends on, by name; ``outputs`` is ``{"labels": n}`` or
-    ``{"features": n}``.
+    has the options that the content of rows depends on, by name; ``outputs`` is ``{"labels": n, "multi_label": bool}``
+    or ``{"features": n}``.
     """
 
     model: LoadedModel

@@ -37,7 +37,7 @@ class Origin(Generic[R]):
     weights: str  # the model's revision or, if it has none, a digest of its weights and settings
     row_format: RowFormat[R]
     settings: Mapping[str, object]  # the options of the model that rows depend on, by name
-    outputs: Mapping[str, int]  # the number of labels or features, under that name
+    outputs: Mapping[str, int]  # the number of labels or features, under that name, and whether they are multi-label
 
 
 def fingerprint(origin: Origin[R], settings: Mapping[str, object]) -> dict[str, object]:
@@ -56,22 +56,28 @@ def fingerprint(origin: Origin[R], settings: Mapping[str, object]) -> dict[str, 
     }
 
 
+def describe_model(origin: Origin[R]) -> dict[str, object]:
+    """Return what the run metadata say of the model."""
+    model, preprocessing = origin.model, origin.model.preprocessing
+    return {
+        "name": model.name,
+        "revision": model.revision,
+        **origin.outputs,
+        "preprocessing": asdict(preprocessing)
+        if isinstance(preprocessing, Preprocessing)
+        else type(preprocessing.processor).__name__,
+    }
+
+
 def run_metadata(
     origin: Origin[R], tally: Tally, options: Mapping[str, object], *, timed: bool = True
 ) -> dict[str, object]:
     """Return the run metadata, without what `writers.output` adds; with the speed of the run if it is ``timed``."""
-    model, preprocessing = origin.model, origin.model.preprocessing
+    model = origin.model
     seconds = tally.seconds if timed else None  # without opening the model
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": {
-            "name": model.name,
-            "revision": model.revision,
-            **origin.outputs,
-            "preprocessing": asdict(preprocessing)
-            if isinstance(preprocessing, Preprocessing)
-            else type(preprocessing.processor).__name__,
-        },
+        "model": describe_model(origin),
         "device": model.device,
         "precision": model.precision,
         "runtime": model.runtime,

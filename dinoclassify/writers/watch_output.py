@@ -54,14 +54,18 @@ class StreamOutput(Generic[R]):
 class FileOutput(Generic[R]):
     """A file that grows by whole lines. ``FILE.seen`` beside it remembers the rows that were rotated away.
 
+    ``known`` is the part of the run metadata that is known before the first row: the model.
+
     Raises:
         UsageError: the file has rows with another fingerprint, that cannot be read, or with paths relative to another
             folder; it has an unfinished run; or `SeenFile` cannot be read.
         OutputError: it cannot be written.
     """
 
-    def __init__(self, path: str, row_format: RowFormat[R], fingerprint: Mapping[str, object]) -> None:
-        self._fingerprint = fingerprint
+    def __init__(
+        self, path: str, row_format: RowFormat[R], fingerprint: Mapping[str, object], known: Mapping[str, object]
+    ) -> None:
+        self._fingerprint, self._known = fingerprint, known
         self._file = AppendFile(os.path.realpath(path), path, row_format.lines)
         self._is_described = self._check(path, row_format)
         self._memory = SeenFile(fingerprint)
@@ -192,7 +196,7 @@ class FileOutput(Generic[R]):
         self._write_meta({})
 
     def _write_meta(self, meta: Mapping[str, object]) -> None:
-        rest = {"adds_to_output": False, "appended": True, "working_folder": os.getcwd(), **meta}
+        rest = {"adds_to_output": False, "appended": True, "working_folder": os.getcwd(), **self._known, **meta}
         write_meta(OutputPaths(self._file.path).meta, {"made_with": self._fingerprint, **rest})
 
 

@@ -33,6 +33,15 @@ def test_rows_are_added_as_images_arrive_until_sigterm(inbox: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_metadata_name_the_model_while_the_watch_runs(inbox: Path, multi_label: str) -> None:
+    drop("one.jpg")
+    with start("-m", multi_label, "--runtime", "torch", "-o", "labels.csv"):
+        wait_for(1)
+        model = json.loads(Path("labels.csv.meta.json").read_text())["model"]
+        assert (model["name"], model["multi_label"]) == (multi_label, True)
+
+
+@pytest.mark.slow
 def test_a_killed_watch_can_be_started_again_and_predict_can_resume_its_file(inbox: Path) -> None:
     drop("one.jpg")
     with start("-o", "labels.csv") as process:

@@ -124,7 +124,7 @@ def _open_job(
             "top-k": ranks,
             "threshold": threshold,
         },
-        outputs={"labels": len(classifier.labels)},
+        outputs={"labels": len(classifier.labels), "multi_label": classifier.multi_label},
     )
 
 

@@ -115,12 +115,14 @@ def watch_rows(open_job: "Callable[[], Job[R]]", request: Request, status: str |
 
 
 def _open_output(row_format: RowFormat[R], origin: "Origin[R] | None", request: Request) -> "WatchOutput[R]":
+    from dinoclassify.writers.provenance import describe_model
     from dinoclassify.writers.watch_output import FileOutput, StreamOutput
 
     path = request.target.local_file
     if path is None or origin is None:
         return StreamOutput(request.target.file, row_format)
-    return FileOutput(path, row_format, run_fingerprint(origin, request))
+    known = {"model": describe_model(origin)}
+    return FileOutput(path, row_format, run_fingerprint(origin, request), known)
 
 
 def _watch(

@@ -32,7 +32,7 @@ def provenance(meta: Mapping[str, object]) -> Provenance:
         },
         "Model": {
             "model": model.get("name"),
-            **{name: model.get(name) for name in ("revision", "labels")},
+            **{name: model.get(name) for name in ("revision", "labels", "multi_label")},
             **{name: meta.get(name) for name in ("device", "precision", "runtime")},
             "preprocessing": model.get("preprocessing"),
         },
