@@ -135,10 +135,18 @@ Exact = Annotated[
 
 _top_k = partial(_labels, "--top-k", "-k", parser=whole_number(1, MOST), metavar="N")
 _score = partial(_labels, parser=share, show_default=False)
-TopK = Annotated[int, _top_k(help="Number of labels in each row, most probable first.")]
+TopK = Annotated[
+    int | None,
+    _top_k(help="Labels in each row, most probable first; by default 1. Multi-label models: likely ones, up to 10."),
+]
 MostLabels = Annotated[int, _top_k(help="Write at most this many labels of an image. The rows must have as many.")]
 Threshold = Annotated[
-    float, _score(metavar="P|P%", help="Mark a row as uncertain if its best score is lower: 0.4 or 40%.")
+    float | None,
+    _score(
+        metavar="P|P%",
+        help="Mark a row as uncertain if its best score is lower: 0.4 or 40%. Multi-label models: also leave out "
+        "further labels with a lower score; by default 0.5.",
+    ),
 ]
 MinScore = Annotated[float, _score(metavar="P|P%", help="Treat rows with a lower score as uncertain: 0.4 or 40%.")]
 LeastScore = Annotated[float, _score(metavar="P|P%", help="Leave out labels with a lower score: 0.4 or 40%.")]

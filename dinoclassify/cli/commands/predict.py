@@ -40,8 +40,8 @@ def predict(
     list_inputs: options.ListInputs = False,
     model: option_groups.ModelOptions,
     inference: option_groups.InferenceOptions,
-    top_k: options.TopK = 1,
-    threshold: options.Threshold = 0.0,
+    top_k: options.TopK = None,
+    threshold: options.Threshold = None,
     labels: options.Labels = None,
     groups: options.Groups = None,
     output: options.RowsTo = DASH,
@@ -80,9 +80,10 @@ def predict(
 
     names = read_labels(labels) if labels is not None else None
     group_table = read_groups(groups) if groups is not None else None
-    classes = group_table.names if group_table is not None else names.names if names is not None else ()
-    ranks = min(top_k, len(classes)) if classes else top_k
-    open_format(target.file_format.name, ranks)  # raises, before the model is opened, if it cannot hold so many
+    if top_k is not None:
+        classes = group_table.names if group_table is not None else names.names if names is not None else ()
+        ranks = min(top_k, len(classes)) if classes else top_k
+        open_format(target.file_format.name, ranks)  # raises, before the model is opened, if it cannot hold so many
 
     open_job = partial(_open_job, model, names, group_table, top_k, threshold, target.file_format.name)
     if watch:
@@ -104,16 +105,17 @@ def _open_job(
     model: option_groups.ModelOptions,
     names: LabelFile | None,
     groups: Groups | None,
-    top_k: int,
-    threshold: float,
+    top_k: int | None,
+    threshold: float | None,
     format_name: str,
 ) -> "Job[Prediction]":
-    """Open the classifier. Rows have ``top_k`` labels, or as many as there are classes."""
+    """Open the classifier. Rows have up to ``top_k`` labels, or as many as there are classes; None: its default."""
     from dinoclassify.classifier import Classifier
     from dinoclassify.loaded_model import Job
 
     classifier = Classifier(model.model, labels=names, groups=groups, **model.arguments())
-    ranks = min(top_k, len(classifier.labels))
+    ranks = min(classifier.default_top_k if top_k is None else top_k, len(classifier.labels))
+    threshold = classifier.default_threshold if threshold is None else threshold
     return Job(
         model=classifier,
         infer=partial(classifier.classify_batches, top_k=ranks, threshold=threshold),
