@@ -242,7 +242,7 @@ def _as_arrays(predictions: Sequence[LabelledPrediction], classes: int) -> tuple
     scores, truths = np.zeros((len(predictions), classes)), np.zeros((len(predictions), classes), bool)
     for number, (row, true_classes) in enumerate(predictions):
         if len(row.top) < classes:
-            needed = f"--multi-label needs all, run predict with --top-k {classes}"
+            needed = f"--multi-label needs all, run predict with --top-k {classes} --threshold 0"
             raise UsageError(f"{row.path} has {len(row.top)} of {classes} scores: {needed}")
         scores[number, [label.index for label in row.top]] = [label.score for label in row.top]
         truths[number, list(true_classes)] = True

@@ -37,7 +37,9 @@ def test_multi_label_figures_agree_with_scikit_learn() -> None:
 def test_multi_label_needs_all_scores() -> None:
     scores, truth = guesses(3)
     answers = zip(predictions(scores, 5), ((int(n),) for n in truth), strict=True)
-    with pytest.raises(UsageError, match="5 of 8 scores: --multi-label needs all, run predict with --top-k 8"):
+    with pytest.raises(
+        UsageError, match="5 of 8 scores: --multi-label needs all, run predict with --top-k 8 --threshold 0"
+    ):
         evaluate(answers, names(8), multi_label=True)
 
 
@@ -62,7 +64,8 @@ def test_multi_label_command(here: Path, tiny: str, invoke: Invoke, tmp_path: Pa
         "mean F1 of classes",
         "expected calibration error",
     ]
-    invoke("predict", "test", "-m", "./model", "--runtime", "torch", "-k", 7, "-o", "labels.jsonl", "-q")
+    all_scores = ("-k", 7, "--threshold", 0)
+    invoke("predict", "test", "-m", "./model", "--runtime", "torch", *all_scores, "-o", "labels.jsonl", "-q")
     by_file = invoke("evaluate", *table, "--predictions", "labels.jsonl", "-q")[1]
     assert by_file.splitlines()[:8] == out.splitlines()[:8]
     assert invoke("evaluate", *table, "-m", tiny) == (
