@@ -139,7 +139,9 @@ TopK = Annotated[
     int | None,
     _top_k(help="Labels in each row, most probable first; by default 1. Multi-label models: likely ones, up to 10."),
 ]
-MostLabels = Annotated[int, _top_k(help="Write at most this many labels of an image. The rows must have as many.")]
+MostLabels = Annotated[
+    int | None, _top_k(help="Write at most this many labels of an image; by default 1. Multi-label models: all.")
+]
 Threshold = Annotated[
     float | None,
     _score(
@@ -149,7 +151,10 @@ Threshold = Annotated[
     ),
 ]
 MinScore = Annotated[float, _score(metavar="P|P%", help="Treat rows with a lower score as uncertain: 0.4 or 40%.")]
-LeastScore = Annotated[float, _score(metavar="P|P%", help="Leave out labels with a lower score: 0.4 or 40%.")]
+LeastScore = Annotated[
+    float | None,
+    _score(metavar="P|P%", help="Leave out labels with a lower score: 0.4 or 40%. Multi-label models: by default 0.5."),
+]
 TargetPrecision = Annotated[
     float | None,
     _score(metavar="P|P%", help="Suggest the --threshold at which this share of the labels is right: 0.99 or 99%."),

@@ -11,9 +11,10 @@ from dinoclassify.cli.option_groups import Messages, expand_groups
 from dinoclassify.cli.runs.progress import with_progress
 from dinoclassify.cli.runs.summary import SOME_FAILED
 from dinoclassify.cli.terminal import print_lines, say, set_up_log
+from dinoclassify.discovery.location import STDIN
 from dinoclassify.errors import UsageError
-from dinoclassify.messages import count_of, printable
-from dinoclassify.types.prediction import Prediction
+from dinoclassify.messages import count_of, join_choices, printable
+from dinoclassify.types.prediction import LIKELY, Prediction
 from dinoclassify.writers.tally import Tally
 from dinoclassify.writers.target import output_files
 
@@ -40,8 +41,8 @@ def tag(
     naming: options.Naming = "full",
     into: options.SidecarsInto = None,
     prefix: options.Prefix = "dino",
-    top_k: options.MostLabels = 1,
-    min_score: options.LeastScore = 0.0,
+    top_k: options.MostLabels = None,
+    min_score: options.LeastScore = None,
     only: options.OnlyLabel = None,
     remove: options.Remove = False,
     dry_run: options.DryRun = False,
@@ -63,18 +64,21 @@ def tag(
     if remove:
         checks.reject_options(context, ["top_k", "min_score"], "--remove takes all our labels out")
     from dinoclassify.results.image_file import file_finder
-    from dinoclassify.results.reader import latest_predictions
+    from dinoclassify.results.reader import is_multi_label
     from dinoclassify.results.sidecars.tag import TagOptions
     from dinoclassify.results.sidecars.tag import tag as write_sidecars
 
     selected = checks.select_labels(only, results)
+    multi_label = is_multi_label(results)
+    if not multi_label:
+        top_k = top_k or 1
     tag_options = TagOptions(
         format=sidecar_format,
         naming=naming,
         into=into,
         prefix=prefix,
         top_k=top_k,
-        min_score=min_score,
+        min_score=min_score if min_score is not None else LIKELY if multi_label else 0.0,
         only=selected,
         remove=remove,
         dry_run=dry_run,
@@ -82,7 +86,7 @@ def tag(
         find=file_finder(results),
     )
     tally = Tally(None)
-    rows = _counted(_check_ranks(latest_predictions(results), top_k), tally)
+    rows = _counted(_read_rows(results, None if multi_label else top_k), tally)
     outcomes = write_sidecars(rows if dry_run else with_progress(rows, messages), tag_options)
     counts, troubles = _report(outcomes, dry_run=dry_run)
     checks.warn_of_unmatched_labels(selected)
@@ -116,14 +120,21 @@ def _summary(rows: int, counts: Counter[str], troubles: Counter[str], *, dry_run
     return ", ".join([f"{count_of(rows, 'row')}: {written}", *others])
 
 
-def _check_ranks(rows: Iterator[Prediction], top_k: int) -> Iterator[Prediction]:
-    """Yield the same rows, after a check that the first row with labels has ``top_k``: all have the same number."""
-    is_checked = False
-    for row in rows:
-        if not is_checked and 0 < len(row.top) < top_k:
-            cure = f"use -k {len(row.top)}, or run predict again with -k {top_k}"
-            raise UsageError(f"--top-k {top_k}: each row has {count_of(len(row.top), 'label')}; {cure}")
-        is_checked = is_checked or bool(row.top)
+def _read_rows(results: str, needed: int | None) -> Iterator[Prediction]:
+    """Yield the last row of each image, after a check that the first row with labels has as many as ``needed``.
+
+    All rows of a single-label model have the same number. Those of a multi-label model need none: None.
+    """
+    from dinoclassify.results.reader import latest_predictions
+
+    for row in latest_predictions(results):
+        if needed is not None and row.top:
+            if len(row.top) < needed:
+                cures = [f"use -k {len(row.top)}", f"run predict again with -k {needed}"]
+                cures += ["name the file if the model is multi-label"] if results == STDIN else []
+                has = f"each row has {count_of(len(row.top), 'label')}"
+                raise UsageError(f"--top-k {needed}: {has}; {join_choices(cures)}")
+            needed = None
         yield row
 
 

@@ -35,6 +35,8 @@ class TagOptions:
         naming: full: x.jpg has x.jpg.xmp; stem: it has x.xmp.
         into: the folder below which sidecars are written; None for beside the images.
         prefix: the root of our labels in a tree of keywords.
+        top_k: the most labels of an image that are written; None for all of its row.
+        min_score: labels with a lower score are left out.
         only: the labels that are written; other rows keep their sidecars. None for all.
         remove: remove our labels rather than write them.
         spared: paths, free of links, that are never written although they are named like sidecars.
@@ -47,7 +49,7 @@ class TagOptions:
     naming: Literal["full", "stem"] = "full"
     into: str | None = None
     prefix: str = "dino"
-    top_k: int = 1
+    top_k: int | None = 1
     min_score: float = 0.0
     only: Only | None = None
     remove: bool = False
