@@ -113,24 +113,29 @@ def group_finder(groups: Groups) -> Callable[[Label], int]:
     return lambda rank: group_of(rank.label, rank.index)
 
 
-def grouped(row: Prediction, names: Sequence[str], group_of: Callable[[Label], int]) -> list[tuple[Label, Label]]:
+def grouped(
+    row: Prediction, names: Sequence[str], group_of: Callable[[Label], int], *, multi_label: bool = False
+) -> list[tuple[Label, Label]]:
     """The groups of the classes in a row, best first, each with the best of its classes.
 
-    The score of a group is the sum over those of its classes that are in the row.
+    The score of a group is the sum over those of its classes that are in the row; if ``multi_label``, it is that of the
+    best one, as in `pipeline.fold_into_groups`.
     """
     scores: dict[int, float] = {}
     best: dict[int, Label] = {}
     for rank in row.top:
         group = group_of(rank)
-        scores[group] = min(1.0, scores.get(group, 0.0) + rank.score)
         best.setdefault(group, rank)
+        scores[group] = best[group].score if multi_label else min(1.0, scores.get(group, 0.0) + rank.score)
     order = sorted(scores, key=lambda group: -scores[group])
     return [(Label(names[group], group, scores[group]), best[group]) for group in order]
 
 
-def fold_ranks(row: Prediction, names: Sequence[str], group_of: Callable[[Label], int]) -> Prediction:
+def fold_ranks(
+    row: Prediction, names: Sequence[str], group_of: Callable[[Label], int], *, multi_label: bool = False
+) -> Prediction:
     """The row with groups in place of its classes; see `grouped`."""
-    return replace(row, top=tuple(group for group, _ in grouped(row, names, group_of)))
+    return replace(row, top=tuple(group for group, _ in grouped(row, names, group_of, multi_label=multi_label)))
 
 
 def _rows(file: Iterable[str], name: str) -> Iterator[tuple[str, str]]:

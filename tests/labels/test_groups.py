@@ -205,6 +205,8 @@ def test_ranks_of_a_row_are_added_up_by_group() -> None:
     )
     folded = fold_ranks(Prediction("x", "ok", ranks), groups.names, group_finder(groups))
     assert [(rank.label, rank.score) for rank in folded.top] == [("cat", 0.5), ("fish", 0.4)]
+    folded = fold_ranks(Prediction("x", "ok", ranks), groups.names, group_finder(groups), multi_label=True)
+    assert [(rank.label, rank.score) for rank in folded.top] == [("fish", 0.4), ("cat", 0.3)]
 
 
 def test_evaluate_scores_groups(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

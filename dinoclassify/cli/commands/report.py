@@ -52,7 +52,7 @@ def report(
     from rich.filesize import decimal
 
     from dinoclassify.results.image_file import file_finder
-    from dinoclassify.results.reader import latest_predictions, read_meta
+    from dinoclassify.results.reader import is_multi_label, latest_predictions, read_meta
     from dinoclassify.results.report.page import write_page
 
     written = write_page(
@@ -60,7 +60,7 @@ def report(
         latest_predictions(results),
         title="rows from stdin" if results == STDIN else shown_path(os.path.basename(results)),
         meta={} if results == STDIN else read_meta(results),
-        group=_naming(groups) if groups is not None else None,
+        group=_naming(groups, multi_label=is_multi_label(results)) if groups is not None else None,
         thumbnails=thumbnails,
         link=link,
         find=file_finder(results),
@@ -73,10 +73,10 @@ def report(
     return 0
 
 
-def _naming(name: str) -> Callable[[Prediction], str]:
+def _naming(name: str, *, multi_label: bool) -> Callable[[Prediction], str]:
     """Return a function from a row that has a label to its best group."""
     from dinoclassify.labels.groups import fold_ranks, group_finder, read_groups
 
     groups = read_groups(name)
     group_of = group_finder(groups)
-    return lambda row: fold_ranks(row, groups.names, group_of).top[0].label
+    return lambda row: fold_ranks(row, groups.names, group_of, multi_label=multi_label).top[0].label

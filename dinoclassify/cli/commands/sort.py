@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dinoclassify.results.sort.journal import Entry
     from dinoclassify.results.sort.layout import Layout
     from dinoclassify.results.sort.plans import SortResult
-    from dinoclassify.results.sort.targets import SortOptions
+    from dinoclassify.results.sort.targets import GroupsOf, SortOptions
     from dinoclassify.results.sort.undo import UndoResult
     from dinoclassify.types.prediction import Prediction
 
@@ -129,7 +129,7 @@ def sort(
     name, into = checks.require_results(results), _require_folder(into)
     from dinoclassify.results.image_file import file_finder
     from dinoclassify.results.sort.sort import BATCH, open_sorted_folder
-    from dinoclassify.results.sort.targets import SortOptions, grouped_by
+    from dinoclassify.results.sort.targets import SortOptions
 
     parsed_layout, group_table = _layout(context, layout, mode, groups, only)
     if only and failed_to is not None:
@@ -137,7 +137,7 @@ def sort(
     selected = checks.select_labels(only, name, group_table)
     sort_options = SortOptions(
         layout=parsed_layout,
-        groups_of=grouped_by(group_table),
+        groups_of=_grouping(name, group_table),
         min_score=min_score,
         uncertain_to=uncertain_to,
         failed_to=failed_to,
@@ -184,6 +184,14 @@ def _count_shots(name: str, sort_options: "SortOptions") -> dict[str, int] | Non
     from dinoclassify.results.reader import latest_predictions
 
     return count_shots(latest_predictions(name), sort_options.find)
+
+
+def _grouping(name: str, groups: "Groups | None") -> "GroupsOf":
+    """How the labels of the rows become groups."""
+    from dinoclassify.results.reader import is_multi_label
+    from dinoclassify.results.sort.targets import grouped_by
+
+    return grouped_by(groups, multi_label=is_multi_label(name))
 
 
 def _layout(

@@ -24,12 +24,12 @@ def ungrouped(row: Prediction) -> list[tuple[Label, Label]]:
     return [(rank, rank) for rank in row.top]
 
 
-def grouped_by(groups: Groups | None) -> GroupsOf:
-    """A function that gives the groups of a row, best first, each with the best of its labels."""
+def grouped_by(groups: Groups | None, *, multi_label: bool) -> GroupsOf:
+    """A function that gives the groups of a row, best first, each with the best of its labels; see `grouped`."""
     if groups is None:
         return ungrouped
     group_of = group_finder(groups)
-    return lambda row: grouped(row, groups.names, group_of)
+    return lambda row: grouped(row, groups.names, group_of, multi_label=multi_label)
 
 
 @dataclass(frozen=True, slots=True)

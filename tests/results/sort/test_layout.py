@@ -41,6 +41,15 @@ def test_group_score_is_the_sum_of_its_labels(here: Path) -> None:
     assert Path("sorted/cat/tabby/0.5500 x.jpg").exists()
 
 
+def test_group_score_of_a_multi_label_row_is_that_of_its_best_label(here: Path) -> None:
+    cats = (Label("tabby, tabby cat", 281, 0.8), Label("tiger cat", 282, 0.7))
+    write_rows("labels.csv", [row_of(image("x.jpg"), "tench, Tinca tinca", 0.9, 0, *cats)])
+    Path("labels.csv.meta.json").write_text('{"model": {"multi_label": true}}')
+    command = ["sort", "labels.csv", "--into", "sorted", "--groups", "everyday", "--layout", "{rank}/{group} {score}"]
+    assert run(command) == 0
+    assert sorted(str(path) for path in Path("sorted").glob("*/*")) == ["sorted/1/fish 0.9000", "sorted/2/cat 0.8000"]
+
+
 def test_groups_become_folders(here: Path) -> None:
     rows = [row_of(image("a.jpg"), "tench, Tinca tinca", 0.9, 0), row_of(image("b.jpg"), "tabby, tabby cat", 0.9, 281)]
     write_rows("labels.csv", rows)
