@@ -81,8 +81,6 @@ def test_every_format_holds_rows_with_fewer_labels_and_can_be_resumed(
     assert predict("--resume", *how)[0] == 3
     assert scores_in(how[-1]) == likely(scores, 0.5)
     assert is_multi_label(how[-1])
-    assert predict("--resume", *how)[0] == 3
-    assert scores_in(how[-1]) == likely(scores, 0.5)
 
 
 def test_the_metadata_have_the_values_in_use(here: Path, predict: Invoke, invoke: Invoke, tiny: str) -> None:
