@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast
 from dinoclassify.cli import options
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.timing import StageTimer
+from dinoclassify.training.classes import LEAST
 from dinoclassify.types import source
 from dinoclassify.types.limit import Limit
 from dinoclassify.types.run_options import RunOptions
@@ -46,6 +47,17 @@ class TruthOptions:
     column: options.TruthColumn = None
     label_column: options.LabelColumn = None
     multi_label: options.MultiLabel = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """How a head is trained and tested."""
+
+    class_weight: options.ClassWeight = "balanced"
+    min_images: options.MinImages = LEAST
+    test: options.Test = None
+    holdout: options.Holdout = 0.0
+    seed: options.Seed = 0
 
 
 class ModelArguments(TypedDict):

@@ -69,6 +69,10 @@ TruthColumn = Annotated[
 LabelColumn = Annotated[
     str | None, _input(metavar="NAME", help="Column of that table with the labels; by default label.")
 ]
+GroupColumn = Annotated[
+    str | None,
+    _input(metavar="NAME", help="Column of that table with a group: images of one group are never in two folds."),
+]
 MultiLabel = Annotated[bool, _input("--multi-label", help="An image may have several labels, separated by ;, or none.")]
 Null = Annotated[bool, _input("--null", "-0", help="Lists are NUL-separated, as find -print0 writes them.")]
 ListInputs = Annotated[
@@ -183,10 +187,26 @@ Only = Annotated[
 _training = partial(typer.Option, show_envvar=False, rich_help_panel="Training")
 ClassWeight = Annotated[
     Literal["balanced", "none"],
-    _training(metavar="balanced|none", help="balanced: each class counts the same. none: each image does."),
+    _training(
+        metavar="balanced|none",
+        help="balanced: each class counts the same, and scores assume that all are as frequent. none: each image does.",
+    ),
+]
+MinImages = Annotated[
+    int, _training(parser=whole_number(2), metavar="N", help="Leave out classes of fewer images than this.")
+]
+Test = Annotated[
+    str | None, _training("--test", metavar="DIR|TABLE", help="Also measure the trained head on these images.")
+]
+Holdout = Annotated[
+    float,
+    _training(
+        parser=share, metavar="P|P%", show_default=False, help="Set this share of the images apart as a test: 0.2."
+    ),
 ]
 Seed = Annotated[
-    int, _training(parser=whole_number(0, 2**32 - 1), metavar="N", help="Random seed for the cross-validation folds.")
+    int,
+    _training(parser=whole_number(0, 2**32 - 1), metavar="N", help="Random seed for the folds and for --holdout."),
 ]
 ModelFolder = Annotated[str, _output("--output", "-o", metavar="DIR", help="Write the model to this folder.")]
 Force = Annotated[bool, _output("--force", help="Replace a model that is there.")]

@@ -2,8 +2,7 @@
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dinoclassify.discovery.discover import discover
@@ -11,30 +10,30 @@ from dinoclassify.discovery.filters import Filters, InputSelector, has_image_suf
 from dinoclassify.discovery.path_list import table_rows
 from dinoclassify.discovery.roots import check_roots
 from dinoclassify.errors import NoInputsError, UsageError
-from dinoclassify.messages import name_some
 from dinoclassify.storage.paths import shown_path
 
 log = logging.getLogger(__name__)
 
-LEAST = 2  # images of a class for training: one to learn from, one to evaluate on
 SEPARATOR = ";"  # between the labels of an image that may have many
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An image and its labels: one, or with ``many`` any number."""
+    """An image and its labels: one, or with ``many`` any number. Images of one ``group`` are not independent."""
 
     path: str
     labels: tuple[str, ...]
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelTable:
-    """A ``.csv`` or ``.parquet`` table with an image and its labels in each row."""
+    """A ``.csv`` or ``.parquet`` table with an image and its labels in each row, and perhaps its group."""
 
     name: str
     path_column: str = "path"
     label_column: str = "label"
+    group_column: str | None = None
 
 
 def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
@@ -69,13 +68,13 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
     """
     images: dict[str, Labelled] = {}
     unlabelled = 0
-    for name, text in _rows(table):
+    for name, text, group in _rows(table):
         labels = _split(text, SEPARATOR) if many else _split(text, None)
         if not (labels or many):
             unlabelled += 1
             continue
         path = os.path.join(folder, name) if folder is not None else name
-        known = images.setdefault(os.path.abspath(path), Labelled(path, labels))
+        known = images.setdefault(os.path.abspath(path), Labelled(path, labels, group))
         if known.labels != labels:
             first, second = (SEPARATOR.join(each) or "nothing" for each in (known.labels, labels))
             raise UsageError(
@@ -89,32 +88,15 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
     return list(images.values())
 
 
-def count_classes(images: Sequence[Labelled], classes: Sequence[str], *, multi_label: bool) -> dict[str, int]:
-    """The number of images of each class; raises UsageError if they are too few to train on."""
-    if not classes:
-        raise UsageError("no image has a label: there is nothing to train")
-    counter = Counter(label for image in images for label in image.labels)
-    counts = {label: counter[label] for label in classes}
-    if few := [f"{label} ({count})" for label, count in counts.items() if count < LEAST]:
-        raise UsageError(
-            f"each class needs {LEAST} readable images: add some to {name_some(few)}, or leave the class out"
-        )
-    if not multi_label and len(classes) < 2:
-        raise UsageError(f"all images are of one class, {classes[0]}: training needs two or more")
-    if everywhere := [label for label in classes if multi_label and len(images) - counts[label] < LEAST]:
-        raise UsageError(
-            f"at least {LEAST} images must lack the label {everywhere[0]}: add some, or leave that label out"
-        )
-    return counts
-
-
-def _rows(table: LabelTable) -> Iterator[tuple[str, str]]:
-    rows = table_rows(table.name, {"--column": table.path_column, "--label-column": table.label_column})
-    for path, label in rows:
+def _rows(table: LabelTable) -> Iterator[tuple[str, str, str]]:
+    columns = {"--column": table.path_column, "--label-column": table.label_column}
+    if table.group_column is not None:
+        columns["--group-column"] = table.group_column
+    for path, label, *group in table_rows(table.name, columns):
         if "\0" in path:
             raise UsageError(f"{table.name} has a path with a NUL in it, {path}: mend it")
         if path:
-            yield path, label
+            yield path, label, "".join(group)
 
 
 def _split(text: str, separator: str | None) -> tuple[str, ...]:

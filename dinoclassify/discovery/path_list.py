@@ -62,6 +62,11 @@ def table_rows(name: str, columns: Mapping[str, str], *, private: bool = False) 
         yield from _TABLES[_suffix(name)](name, file, columns)
 
 
+def has_table_suffix(name: str) -> bool:
+    """Whether `table_rows` takes a file of this name."""
+    return _suffix(name) in _TABLES
+
+
 @contextmanager
 def writing_paths(output: str | None, *, null: bool) -> Iterator[Callable[[str], None]]:
     """A function that writes a path to a new list for ``--files-from``; it does nothing if ``output`` is None."""

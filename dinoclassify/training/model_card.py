@@ -13,12 +13,19 @@ from dinoclassify.messages import count_of, printable
 from dinoclassify.models.image_model import ImageEncoder
 from dinoclassify.models.names import BUILTIN, KNOWN, weights_files
 from dinoclassify.storage.paths import shown_path
-from dinoclassify.training.head import Trained
+from dinoclassify.training.advice import warnings_of
+from dinoclassify.training.scores import Score
+from dinoclassify.training.train import HEAD, Trained
 from dinoclassify.version import __version__
 
 _DINOV2 = "facebook/dinov2-"  # all are Apache-2.0, by their cards on the Hub
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")  # as the Hub writes them; anything else could be Markdown
 _MOST_LISTED = 200  # classes
+_BALANCED = (
+    "",
+    "The class weight is balanced: scores assume that all classes are equally frequent or, with many labels an image,",
+    "that each label is on half of the images. Scores of classes that are rarer than that are too high.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +93,80 @@ def _data(data: TrainingData) -> list[str]:
 
 
 def _held_out(trained: Trained) -> list[str]:
-    scores = [
-        [held.method, f"{held.right / held.judged:.2%}", f"{held.judged:,}", f"{held.f1:.4f}"]
-        for held in trained.holdout
-    ]
+    times = f", repeated {trained.repetitions} times" if trained.repetitions > 1 else ""
+    how = f"Cross-validation in {count_of(trained.folds, 'fold')}{times}."
     return [
         "## On images that were held out",
         "",
-        "Each was judged by a head that had not seen it, and that was trained like this one.",
+        f"{how} Each image was judged by a head that had not seen it, and that was trained like this one.",
         "",
-        *_table(["", "right", "of", "mean F1"], scores),
+        *_scores(trained.scores),
         "",
-        "The regularisation was chosen on the same images, so these figures are a little kind to the linear head:",
-        "`dinoclassify evaluate` measures it on others.",
-        *(["", f"Beware: {trained.warning}."] if trained.warning else []),
+        "The intervals are those of this cross-validation (Wilson; copies and groups of images count once). This head",
+        "is trained on all the images, and may lie outside. The regularisation was chosen on the same images, so these",
+        "figures are a little kind to the linear head: `dinoclassify evaluate` measures it on others.",
+        "",
+        "The last two columns count the images that only the linear head gets right, and those that only this method",
+        "gets right, in the first repetition.",
+        *(line for warning in warnings_of(trained) for line in ("", f"Beware: {warning}.")),
+        *_test(trained),
+        "",
+        "## Would more images help?",
+        "",
+        *_table(
+            ["trained on", "accuracy", "95 % interval"],
+            [[f"{share:.0%}", *_figures(score)] for share, score in sorted(trained.curve.items())],
+        ),
     ]
 
 
+def _test(trained: Trained) -> list[str]:
+    if not trained.test:
+        return []
+    return ["", "## On the images of the test", "", "This head has not seen them.", "", *_scores(trained.test)]
+
+
+def _scores(scores: Mapping[str, Score]) -> list[str]:
+    head = ["", "accuracy", "95 % interval", "of", "mean F1", "only the head", "only this"]
+    rows = [
+        [
+            method,
+            *_figures(score),
+            f"{score.units:,}",
+            f"{score.f1:.4f}",
+            *(["", ""] if method == HEAD else [f"{score.head_only:,}", f"{score.this_only:,}"]),
+        ]
+        for method, score in scores.items()
+    ]
+    return _table(head, rows)
+
+
+def _figures(score: Score) -> list[str]:
+    low, high = score.interval
+    return [f"{score.accuracy:.2%}", f"{low:.2%} to {high:.2%}"]
+
+
 def _settings(trained: Trained, settings: Mapping[str, object]) -> list[str]:
-    strengths = sorted(set(trained.strengths))
-    chosen = f"{strengths[0]:g}" if len(strengths) == 1 else f"{strengths[0]:g} to {strengths[-1]:g}"
-    rows = [["inverse regularisation (C)", chosen], *([name, str(value)] for name, value in settings.items())]
-    return ["## Settings", "", *_table(["setting", "value"], rows)]
+    before, after = trained.log_losses
+    rows = [
+        ["inverse regularisation (C)", _range(trained.strengths)],
+        ["temperature", _range(trained.temperatures)],
+        *([name, str(value)] for name, value in settings.items()),
+    ]
+    return [
+        "## Settings",
+        "",
+        *_table(["setting", "value"], rows),
+        "",
+        "The temperature is in the weights: it makes scores say how often the head is right, and changes no label.",
+        f"Log loss of held-out images: {before:.4f} before, {after:.4f} with it.",
+        *(_BALANCED if settings.get("class weight") == "balanced" else ()),
+    ]
+
+
+def _range(numbers: Sequence[float]) -> str:
+    shown = [f"{number:.3g}" for number in (min(numbers), max(numbers))]
+    return shown[0] if shown[0] == shown[1] else " to ".join(shown)
 
 
 def licence(base: ImageEncoder) -> str:

@@ -9,7 +9,7 @@ Interval = tuple[float, float]  # 95 %
 _Z = 1.959964  # standard deviations around the mean of a normal distribution that hold 95 % of it
 
 
-def wilson(right: int, total: int) -> Interval:
+def wilson(right: float, total: int) -> Interval:
     """The 95 % confidence interval of a share, after Wilson (1927); 0 to 1 if ``total`` is 0."""
     if total == 0:
         return 0.0, 1.0

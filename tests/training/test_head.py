@@ -1,78 +1,92 @@
-"""The linear head: against scikit-learn, with rare, equal and many classes."""
+"""One fit of the head: against scikit-learn, and converged."""
 
 import numpy as np
 import pytest
-import torch
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss as theirs
 
-from dinoclassify.training.head import Head, train_head, train_multi, train_single
+from dinoclassify.training.folds import Integers, split
+from dinoclassify.training.head import (
+    STRENGTHS,
+    Features,
+    choose_strength,
+    fit,
+    judge_folds,
+    log_loss,
+    sample_weights,
+    standardisation,
+)
 
 
-def test_heads_agree_with_scikit_learn() -> None:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
+def images(width: int = 12) -> tuple[Features, Integers]:
+    """Images of four classes, one of them rare."""
     generator = np.random.default_rng(0)
     classes = np.repeat(np.arange(4), [60, 50, 40, 7])
-    features = (
-        generator.normal(size=(len(classes), 12)) * 3 + 5 + classes[:, None] * generator.normal(size=12)
-    ).astype(np.float32)
+    offsets = classes[:, None] * generator.normal(size=width)
+    return (generator.normal(size=(len(classes), width)) * 3 + 5 + offsets).astype(np.float32), classes
+
+
+@pytest.mark.parametrize("width", [12, 600])  # more images than features, and fewer
+@pytest.mark.parametrize("balanced", [True, False])
+def test_fits_agree_with_scikit_learn(width: int, *, balanced: bool) -> None:
+    features, classes = images(width)
     for some in (classes >= 0, classes < 2):  # many classes, and two
-        trained = train_single(features[some], classes[some])
-        scaled = StandardScaler().fit_transform(features[some])
-        model = LogisticRegression(C=trained.strengths[0], class_weight="balanced", max_iter=1000).fit(
-            scaled, classes[some]
-        )
-        logits = torch.from_numpy(features[some] @ trained.head.weight.T + trained.head.bias)
-        assert logits.softmax(1).numpy() == pytest.approx(model.predict_proba(scaled), abs=1e-3)
-    marks = np.stack([classes % 2 == 0, classes > 1], axis=1)
-    many = train_multi(features, marks, class_weight="none")
-    scores = torch.from_numpy(features @ many.head.weight.T + many.head.bias).sigmoid().numpy()
-    for label in range(2):
-        scaled = StandardScaler().fit_transform(features)
-        model = LogisticRegression(C=many.strengths[label], max_iter=1000).fit(scaled, marks[:, label])
-        assert scores[:, label] == pytest.approx(model.predict_proba(scaled)[:, 1], abs=1e-3)
+        fitted = fit(features[some], classes[some], 0.3, balanced=balanced)
+        mean, scale = standardisation(features[some])
+        scaled = (features[some] - mean) / scale
+        weight = "balanced" if balanced else None
+        model = LogisticRegression(C=0.3, class_weight=weight, tol=1e-10, max_iter=10_000).fit(scaled, classes[some])
+        chances = softmax(fitted.logits(features[some], 4), axis=1)[:, fitted.classes]
+        assert chances == pytest.approx(model.predict_proba(scaled), abs=5e-3)
+        head = fitted.with_temperature(2)
+        logits = fitted.logits(features[some], 4)[:, fitted.classes]
+        assert head.logits(features[some]) == pytest.approx(logits / 2, abs=1e-3)
 
 
-def test_warning_if_nearest_neighbours_beat_the_head() -> None:
-    generator = np.random.default_rng(0)
-    corners = np.repeat(
-        [(0, 0), (1, 1), (0, 1), (1, 0)], 30, axis=0
-    )  # two looks a class, crosswise: no line parts them
-    features = (corners * 4 + generator.normal(size=corners.shape) / 4).astype(np.float32)
-    crosswise, beside = np.repeat([0, 0, 1, 1], 30), corners[:, 0].astype(np.intp)
-    assert train_single(features, beside).warning is None
-    warning = train_single(features, crosswise).warning or ""
-    assert "the 5 nearest images beat the linear head (94% against " in warning
-    assert "split a class of several looks into a folder for each" in warning
-    assert train_single(features, np.arange(120) % 2).warning is None  # nobody knows these
-    assert train_multi(features, np.stack([crosswise == 0, beside == 0], axis=1)).warning
-    names = ("a", "b")
-    assert train_head(features, [(names[index],) for index in crosswise], names).warning == warning
+def test_features_that_hardly_vary_get_small_weights() -> None:
+    """As after ReLU pooling: a feature that is nearly always 0 must not decide about other images."""
+    features, classes = images()
+    features[:, 0] = 0
+    features[:3, 0] = 1e-4
+    fitted = fit(features, classes, 1.0, balanced=True)
+    others = np.abs(fitted.weight[:, 1:]).max()
+    assert np.abs(fitted.weight[:, 0]).max() < others
+    rms = np.sqrt((features.std(axis=0, dtype=float) ** 2).mean())
+    assert standardisation(features)[1][0] == pytest.approx(0.1 * rms, rel=1e-3)
+    assert standardisation(np.ones((4, 3), np.float32))[1].tolist() == [1, 1, 1]
 
 
-def test_rare_classes_are_balanced_by_default() -> None:
-    generator = np.random.default_rng(0)
-    classes = np.repeat([0, 1], [400, 20])
-    features = (generator.normal(size=(420, 4)) + classes[:, None] * 1.2).astype(np.float32)
-
-    def recall(head: Head) -> float:
-        logits = features @ head.weight.T + head.bias
-        return float((logits.argmax(1) == 1)[classes == 1].mean())
-
-    balanced, plain = (train_single(features, classes, class_weight=weight) for weight in ("balanced", "none"))
-    assert recall(balanced.head) > recall(plain.head) + 0.2
+def test_warm_and_cold_starts_give_the_same_labels() -> None:
+    """Heads that are judged start where stronger regularisation ended, and the saved one does not."""
+    features, classes = images(200)
+    folds = split(classes, np.arange(len(classes)), 0)
+    strength, warm = choose_strength(features, classes, folds, balanced=True)
+    cold = judge_folds(features, classes, folds, strength, balanced=True)
+    for one, other in zip(warm, cold, strict=True):
+        assert (one.argmax(axis=1) == other.argmax(axis=1)).all()
+        assert softmax(one, axis=1) == pytest.approx(softmax(other, axis=1), abs=0.01)
 
 
-def test_identical_images_give_a_finite_head() -> None:
-    for features in (np.ones((4, 3), np.float32), np.repeat(np.eye(2, 3, dtype=np.float32), 2, axis=0)):
-        trained = train_single(features, np.array([0, 0, 1, 1]))
-        assert np.isfinite(trained.head.weight).all()
-        assert [held.judged for held in trained.holdout] == [4, 4, 4]
-    assert trained.holdout[0].right == trained.holdout[1].right == 4
+def test_strength_has_the_least_log_loss_of_its_neighbours() -> None:
+    features, classes = images()
+    folds = split(classes, np.arange(len(classes)), 0)
+    strength, logits = choose_strength(features, classes, folds, balanced=True)
+    held_out = classes[np.concatenate([judged for _, judged in folds])]
+    weights = sample_weights(held_out, balanced=True)
+    ours = log_loss(np.concatenate(logits), held_out, weights)
+    chances = softmax(np.concatenate(logits), axis=1)
+    assert ours == pytest.approx(theirs(held_out, chances, sample_weight=weights), rel=1e-6)
+    place = STRENGTHS.index(strength)
+    for other in STRENGTHS[place - 1 : place + 2]:
+        judged = np.concatenate(judge_folds(features, classes, folds, other, balanced=True))
+        assert ours <= log_loss(judged, held_out, weights) + 1e-3
 
 
-def test_many_classes_with_few_images() -> None:
-    generator = np.random.default_rng(0)
-    classes = np.repeat(np.arange(60), 2)
-    features = (np.eye(60)[classes] + generator.normal(size=(120, 60)) / 100).astype(np.float32)
-    assert [held.right for held in train_single(features, classes).holdout[:2]] == [120, 120]
+def test_classes_that_a_fold_does_not_know_are_impossible() -> None:
+    features, classes = images()
+    fitted = fit(features[classes != 1], classes[classes != 1], 1.0, balanced=True)
+    logits = fitted.logits(features[:5], 4)
+    assert np.isneginf(logits[:, 1]).all()
+    assert np.isfinite(logits[:, [0, 2, 3]]).all()
+    assert log_loss(logits, np.array([1] * 5), np.ones(5)) == pytest.approx(-np.log(np.finfo(float).eps))

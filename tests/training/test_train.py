@@ -27,9 +27,13 @@ from tests.helpers.trained import as_pipeline, weights
 def test_labelled_images_become_a_model(here: Path, train: Invoke, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = train("labelled", "-o", "my-model/")
     assert code == 0
-    assert out.splitlines()[0] == "held out\taccuracy\t95 %\tmean F1"
-    assert out.splitlines()[1].startswith("linear head\t1.0000\t")
-    assert [line.split("\t")[0] for line in out.splitlines()[2:]] == ["nearest class mean", "5 nearest"]
+    lines = [line.split("\t") for line in out.splitlines()]
+    assert lines[0] == ["held out", "accuracy", "95 %", "mean F1", "only head right", "only this right", "p"]
+    assert lines[1][:2] == ["linear head", "1.0000"]
+    assert [line[0] for line in lines[2:6]] == ["nearest class mean", "5 nearest images", "most common class", ""]
+    assert lines[6][0] == "trained on"
+    assert [line[0] for line in lines[7:]] == [f"{share}% of the images" for share in (25, 50, 100)]
+    assert "it is not clear that more images would help: 100.0% with half of the images, 100.0% with all" in err
     assert "24 images: 24 ok in" in err
     assert "3 classes -> my-model" in err
     assert sorted(os.listdir("my-model")) == [
@@ -74,7 +78,7 @@ def test_backbone_without_a_head_gets_one(here: Path, train: Invoke) -> None:
     card = Path("model/README.md").read_text()
     assert 'license: "cc-by-4.0"' in card
     assert "| blue | 8 |" in card
-    assert "| linear head | 100.00% | 24 | 1.0000 |" in card
+    assert "| linear head | 100.00% | 86.20% to 100.00% | 24 | 1.0000 |  |  |" in card
     assert "24 images of `labelled`. None had to be left out." in card
 
 
@@ -117,8 +121,37 @@ def test_multi_label_model(here: Path, train: Invoke, capfd: pytest.CaptureFixtu
     ("spoil", "arguments", "code", "message"),
     [
         ("rm -r labelled/red labelled/blue", "", 2, "all images are of one class, green"),
-        ("mkdir labelled/empty", "", 2, "add some to empty (0)"),
-        ("mkdir labelled/one && cp labelled/red/1.png labelled/one", "", 2, "add some to one (1)"),
+        (
+            "true",
+            "--min-images 9",
+            2,
+            "too few classes are left: blue (8), green (8), red (8) have fewer than 9 images",
+        ),
+        ("true", "--min-images 1", 2, "--min-images 1: must be at least 2"),
+        ("true", "--holdout 0.01", 2, "--holdout 0.01 holds no image back: choose a larger share"),
+        ("true", "--holdout 0.2 --test labelled", 2, "--test and --holdout exclude each other: leave one out"),
+        ("true", "--holdout 20", 2, "--holdout 20 is not a share from 0 to 1"),
+        ("true", "--test nothing", 4, "nothing is not there: "),
+        ("true", "--test labelled", 2, "the test has no images of its own: name others with --test"),
+        (
+            "mkdir -p test/pink && cp labelled/red/1.png test/pink",
+            "--test test",
+            2,
+            "--test test: labelled has no class pink: rename or remove it",
+        ),
+        ("true", "--group-column series", 2, "--group-column goes with --labels-from and a table"),
+        (
+            "printf 'path,label\\nred/1.png,a\\n' > t.csv",
+            "--labels-from t.csv --group-column series",
+            2,
+            "t.csv has no column series; choose one with --group-column: path, label",
+        ),
+        (
+            "cp labelled/red/1.png labelled/blue/copy.png",
+            "",
+            2,
+            "labelled/blue/copy.png and labelled/red/1.png are the same image with different labels, blue and red: ",
+        ),
         ("for file in labelled/red/*; do echo x > $file; done", "", 2, "add some to red (0)"),
         ("rm -r labelled", "", 4, "labelled is not there: "),
         ("rm -r labelled && touch labelled", "", 2, "labelled is not a folder"),

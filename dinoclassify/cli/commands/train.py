@@ -7,23 +7,31 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dinoclassify.cli import options
-from dinoclassify.cli.labelled import read_truth
-from dinoclassify.cli.option_groups import InferenceOptions, Messages, ModelOptions, TruthOptions, expand_groups
+from dinoclassify.cli.labelled import Truth, read_test, read_truth
+from dinoclassify.cli.option_groups import (
+    InferenceOptions,
+    Messages,
+    ModelOptions,
+    TrainingOptions,
+    TruthOptions,
+    expand_groups,
+)
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
 from dinoclassify.cli.runs.summary import summarize
-from dinoclassify.cli.terminal import print_table, say, set_up_log
-from dinoclassify.discovery.labelled import count_classes
-from dinoclassify.messages import count_of
+from dinoclassify.cli.terminal import say, set_up_log
+from dinoclassify.errors import UsageError
+from dinoclassify.messages import count_of, name_some
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
+from dinoclassify.training.classes import drop_rare
 from dinoclassify.types.run_options import RunOptions
-from dinoclassify.types.share import wilson
 from dinoclassify.writers.tally import Tally
 
 if TYPE_CHECKING:
     from dinoclassify.discovery.labelled import Labelled
     from dinoclassify.encoder import Encoder
-    from dinoclassify.training.head import Features, HoldoutScore, Trained
+    from dinoclassify.training.dataset import Images, Prepared
+    from dinoclassify.training.train import Trained
     from dinoclassify.types.embedding import Embedding
 
 log = logging.getLogger("dinoclassify")
@@ -35,10 +43,10 @@ _GO_ON = "; their features are kept, the same command goes on"
 def train(
     *,
     truth: TruthOptions,
+    group_column: options.GroupColumn = None,
     model: ModelOptions,
     inference: InferenceOptions,
-    class_weight: options.ClassWeight = "balanced",
-    seed: options.Seed = 0,
+    training: TrainingOptions,
     output: options.ModelFolder,
     force: options.Force = False,
     wait: options.Wait = False,
@@ -47,82 +55,84 @@ def train(
     """Train a classifier for your own classes.
 
     Embeds the labelled images once, and trains a linear head on their features. Writes a model folder
-    for `predict -m ./DIR` and for transformers. Prints the accuracy on held-out images, beside two simple
-    baselines.
+    for `predict -m ./DIR` and for transformers. Prints the accuracy on held-out images beside simple baselines,
+    and whether more images are likely to help.
 
     Examples:
       dinoclassify train labelled/ -o my-model/
+      dinoclassify train labelled/ --test test/ -o my-model/
       dinoclassify predict new/ -m ./my-model -o labels.csv
     """
     set_up_log(messages)
+    if training.test is not None and training.holdout:
+        raise UsageError("--test and --holdout exclude each other: leave one out")
     from dinoclassify.storage.lock import locked
     from dinoclassify.training.model_folder import check_model_folder
 
     image_folder = truth.folder if truth.labels_from is None else None
     check_folder = partial(check_model_folder, output, force=force, images=image_folder)
     check_folder()
-    labelled = read_truth(truth)
-    classes, multi_label = labelled.classes, truth.multi_label
-    count_classes(labelled.images, classes, multi_label=multi_label)
+    labelled, tested = _read(truth, training, group_column)
     with locked(output.rstrip("/"), wait=wait):
         check_folder()  # again: another run may have written it
         check_addresses()
+        from dinoclassify.cli import training_tables
         from dinoclassify.encoder import Encoder
-        from dinoclassify.training.head import train_head
-        from dinoclassify.training.model_card import TrainingData, write_card
-        from dinoclassify.training.save import save_classifier
+        from dinoclassify.training.train import train_head
 
         encoder = Encoder(model.model, **model.arguments())
         log_model(encoder.info)
         tally = Tally(None)
-        features, images = _embed(encoder, labelled.images, inference, messages, tally)
+        images = [*labelled.images, *(tested.images if tested is not None else ())]
+        embeddings = _embed(encoder, images, inference, messages, tally)
         embedded = summarize(tally)
-        counts = count_classes(images, classes, multi_label=multi_label)
-        labels, started = [image.labels for image in images], time.monotonic()
-        trained = train_head(features, labels, classes, multi_label=multi_label, class_weight=class_weight, seed=seed)
-        log.info("trained on %s x %s features in %.1f s", *features.shape, time.monotonic() - started)
-        card = write_card(
-            encoder.base,
-            TrainingData(labelled.source, len(images), counts, tally.errors),
-            trained,
-            settings={"class weight": class_weight, "seed": seed, "features": encoder.precision},
-            multi_label=multi_label,
+        prepared = _prepare(labelled, tested, embeddings, training, multi_label=truth.multi_label)
+        started = time.monotonic()
+        trained = train_head(
+            prepared.known,
+            list(prepared.counts),
+            test=prepared.test,
+            multi_label=truth.multi_label,
+            class_weight=training.class_weight,
+            seed=training.seed,
         )
-        save_classifier(output, encoder.base, trained.head, classes, card, multi_label=multi_label)
+        log.info("trained on %s x %s features in %.1f s", *prepared.known.features.shape, time.monotonic() - started)
+        _save(output, encoder, prepared, trained, labelled, tally, training, multi_label=truth.multi_label)
     if not messages.quiet:
-        _print_scores(trained)
-        say(f"{embedded}; {count_of(len(classes), 'class')} -> {output}")
+        training_tables.show(trained, training.test or f"{training.holdout:g} of {labelled.source}")
+        say(f"{embedded}; {count_of(len(prepared.counts), 'class')} -> {output}")
 
 
-def _print_scores(trained: "Trained") -> None:
-    """Print the scores on held-out images, and advice if the head is not the best."""
-    print_table([_score_line(score) for score in trained.holdout], as_json=False)
-    if trained.warning:
-        say(trained.warning)
+def _read(truth: TruthOptions, training: TrainingOptions, group_column: str | None) -> tuple[Truth, Truth | None]:
+    """Return the images to train on, without rare classes, and those of ``--test``."""
+    labelled = read_truth(truth, group_column=group_column)
+    images, classes = drop_rare(labelled.images, labelled.classes, training.min_images, multi_label=truth.multi_label)
+    tested = read_test(training.test, truth) if training.test is not None else None
+    if tested is not None and (others := sorted(set(tested.classes) - set(labelled.classes))):
+        raise UsageError(
+            f"--test {tested.source}: {labelled.source} has no class {name_some(others)}: rename or remove it"
+        )
+    return Truth(images, classes, labelled.source), tested
 
 
 def _embed(
     encoder: "Encoder", images: "Sequence[Labelled]", inference: InferenceOptions, messages: Messages, tally: Tally
-) -> "tuple[Features, list[Labelled]]":
-    """Return the features of the images that can be read, and these images."""
-    import numpy as np
-
+) -> "list[Embedding]":
+    """Return the embeddings of the images, in order, failures included."""
     from dinoclassify.training.feature_cache import embed_once
 
-    features = np.empty((len(images), encoder.width), np.float32)
-    usable = np.zeros(len(images), bool)
+    results: dict[int, Embedding] = {}
     stages = StageTimer()
 
     def embeddings(run: RunOptions) -> "Iterator[Embedding]":
-        """Yield the features in the order of the images, and note them."""
+        """Yield the embeddings as they come, and note them."""
         paths = [image.path for image in images]
         for number, embedding, is_kept in embed_once(encoder, paths, run):
             if is_kept:
                 tally.keep(embedding.status, None)
             else:
                 tally.add(embedding)
-            if embedding.features is not None:
-                features[number], usable[number] = embedding.features, True
+            results[number] = embedding
             yield embedding
 
     with report_interruption(tally, lambda: _GO_ON) as stop, stages.measure("write"):
@@ -132,14 +142,63 @@ def _embed(
                 log.warning("%s is left out: %s", embedding.path, embedding.failure.message)
     if tally.made:
         log_stages(run, encoder)
-    return features[usable], [image for image, is_usable in zip(images, usable, strict=True) if is_usable]
+    return [results[number] for number in range(len(images))]
 
 
-def _score_line(score: "HoldoutScore") -> dict[str, object]:
-    low, high = wilson(score.right, score.judged)
-    return {
-        "held out": score.method,
-        "accuracy": f"{score.right / score.judged:.4f}",
-        "95 %": f"{low:.4f} to {high:.4f}",
-        "mean F1": f"{score.f1:.4f}",
-    }
+def _prepare(
+    labelled: Truth,
+    tested: Truth | None,
+    embeddings: "Sequence[Embedding]",
+    training: TrainingOptions,
+    *,
+    multi_label: bool,
+) -> "Prepared":
+    """Return what to train and to test on; ``embeddings`` has the labelled images, followed by those of the test."""
+    from dinoclassify.training.dataset import prepare
+
+    count = len(labelled.images)
+    return prepare(
+        _readable(labelled.images, embeddings[:count]),
+        labelled.classes,
+        test=_readable(tested.images, embeddings[count:]) if tested is not None else None,
+        holdout=training.holdout,
+        least=training.min_images,
+        multi_label=multi_label,
+        seed=training.seed,
+    )
+
+
+def _readable(images: "Sequence[Labelled]", embeddings: "Sequence[Embedding]") -> "Images":
+    """Return the images that could be read, with their features."""
+    import numpy as np
+
+    from dinoclassify.training.dataset import Images
+
+    pairs = [
+        (image, embedding, embedding.features)
+        for image, embedding in zip(images, embeddings, strict=True)
+        if embedding.features is not None
+    ]
+    features = np.array([row for _, _, row in pairs], np.float32)
+    return Images([image for image, _, _ in pairs], features, [embedding.size for _, embedding, _ in pairs])
+
+
+def _save(
+    output: str,
+    encoder: "Encoder",
+    prepared: "Prepared",
+    trained: "Trained",
+    labelled: Truth,
+    tally: Tally,
+    training: TrainingOptions,
+    *,
+    multi_label: bool,
+) -> None:
+    from dinoclassify.training.model_card import TrainingData, write_card
+    from dinoclassify.training.save import save_classifier
+
+    classes = list(prepared.counts)
+    data = TrainingData(labelled.source, len(prepared.known.labels), prepared.counts, tally.errors)
+    settings = {"class weight": training.class_weight, "seed": training.seed, "features": encoder.precision}
+    card = write_card(encoder.base, data, trained, settings=settings, multi_label=multi_label)
+    save_classifier(output, encoder.base, trained.head, classes, card, multi_label=multi_label)

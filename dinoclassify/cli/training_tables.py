@@ -1,0 +1,51 @@
+"""The scores of a training as tables."""
+
+from collections.abc import Mapping
+
+from dinoclassify.cli.terminal import print_lines, print_table, say
+from dinoclassify.training.advice import warnings_of, would_more_help
+from dinoclassify.training.scores import Score
+from dinoclassify.training.train import HEAD, Trained
+
+
+def show(trained: Trained, test: str) -> None:
+    """Print the scores on held-out images, on those of the ``test``, and by share of the images; then advice."""
+    _show("held out", trained.scores)
+    if trained.test:
+        print_lines([""])
+        _show(f"test: {test}", trained.test)
+    print_lines([""])
+    curve = {f"{share:.0%} of the images": score for share, score in sorted(trained.curve.items())}
+    print_table([_cells("trained on", name, score) for name, score in curve.items()], as_json=False)
+    for warning in warnings_of(trained):
+        say(warning)
+    say(would_more_help(trained))
+
+
+def _show(title: str, scores: Mapping[str, Score]) -> None:
+    rows = []
+    for method, score in scores.items():
+        is_other = method != HEAD
+        rows.append(
+            _cells(title, method, score)
+            | {
+                "only head right": f"{score.head_only:,}" if is_other else None,
+                "only this right": f"{score.this_only:,}" if is_other else None,
+                "p": _p(score.p_value) if is_other else None,
+            }
+        )
+    print_table(rows, as_json=False)
+
+
+def _cells(title: str, name: str, score: Score) -> dict[str, object]:
+    low, high = score.interval
+    return {
+        title: name,
+        "accuracy": f"{score.accuracy:.4f}",
+        "95 %": f"{low:.4f} to {high:.4f}",
+        "mean F1": f"{score.f1:.4f}",
+    }
+
+
+def _p(p_value: float) -> str:
+    return f"{p_value:.3f}" if p_value >= 0.001 else "<0.001"

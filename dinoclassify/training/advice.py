@@ -1,0 +1,37 @@
+"""The scores of a training -> what its user may want to do, said only where it is more than noise."""
+
+from dinoclassify.training.baselines import CLASS_MEAN, COMMONEST, NEAREST
+from dinoclassify.training.train import HEAD, Trained
+
+
+def warnings_of(trained: Trained) -> list[str]:
+    """Warnings if a method without training does as well as the head, or better."""
+    head, nearest, mean = (trained.scores[method] for method in (HEAD, NEAREST, CLASS_MEAN))
+    warnings = []
+    if nearest.beats_head:
+        warnings.append(
+            f"the {NEAREST} beat the linear head ({nearest.accuracy:.0%} against {head.accuracy:.0%}): split a class "
+            "of several looks into a folder for each, leave out near-duplicates, or try a larger --model "
+            "(dinoclassify guide train)"
+        )
+    if mean.beats_head:
+        warnings.append(
+            f"the {CLASS_MEAN} beats the linear head ({mean.accuracy:.0%} against {head.accuracy:.0%}): label more "
+            "images, or try a larger --model (dinoclassify guide train)"
+        )
+    if not trained.scores[COMMONEST].loses_to_head:
+        warnings.append(
+            f"the linear head is not clearly better than the {COMMONEST} for every image "
+            f"({head.accuracy:.0%} against {trained.scores[COMMONEST].accuracy:.0%}): label more images, "
+            "or try a larger --model (dinoclassify guide train)"
+        )
+    return warnings
+
+
+def would_more_help(trained: Trained) -> str:
+    """Whether more images are likely to help, from heads that were trained on half of them."""
+    half, all_images = trained.curve[0.5], trained.curve[1.0]
+    shares = f"{half.accuracy:.1%} with half of the images, {all_images.accuracy:.1%} with all"
+    if half.loses_to_head:
+        return f"more images are likely to help: {shares}"
+    return f"it is not clear that more images would help: {shares}"
