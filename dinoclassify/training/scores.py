@@ -17,7 +17,7 @@ with needs_train_extra():
 
 T = TypeVar("T")
 
-_SURE = 0.01  # the p-value below which a difference is no noise
+_SURE = 0.05  # the p-value below which a difference counts, as outside a 95 % interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def test_equal_methods_are_rarely_called_different() -> None:
         right = (generator.random((2, 1, 150)) < 0.8).astype(float)
         score = compare({"head": Outcome(right[0], 0), "other": Outcome(right[1], 0)}, np.arange(150))["other"]
         verdicts += score.beats_head or score.loses_to_head
-    assert verdicts <= 30  # of 2,000, at a level of 1 %
+    assert verdicts <= 100  # of 2,000, at a level of 5 %
 
 
 def test_methods_are_compared_where_both_were_asked() -> None:

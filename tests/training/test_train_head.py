@@ -96,7 +96,7 @@ def test_no_verdict_from_noise() -> None:
         trained = train(features, np.arange(60) % 2)
         verdicts += any("beat" in warning for warning in warnings_of(trained))
         verdicts += would_more_help(trained).startswith("more images are likely")
-    assert verdicts <= 2
+    assert verdicts <= 3  # of 60, at a level of 5 %
 
 
 def test_rare_classes_are_balanced_by_default() -> None:
