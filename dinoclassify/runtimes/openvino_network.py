@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -196,11 +197,18 @@ def _convert(model: ImageModel, *, once: bool) -> ov.Model | str:
             if _comes_from_machine(error):
                 raise UnconvertibleError(_refused(model, reason_of(error))) from error
             return reason_of(error)
-    difference = float(np.abs(output - expected.numpy()).max() / expected.abs().max())
+    difference = _relative_difference(output, expected.numpy())
     if not difference < TOLERANCE:  # NaN fails too
         return f"its outputs differ from those of PyTorch by {difference:.1e}"
     log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
     return network
+
+
+def _relative_difference(output: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
+    """The largest difference, relative to the largest output; 0 if all are equal, even if all are zero."""
+    difference = np.abs(output - expected).max()
+    with np.errstate(divide="ignore"):  # some output where zero is expected: infinity
+        return float(difference / np.abs(expected).max()) if difference else 0.0
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -26,7 +27,7 @@ pytest.importorskip("openvino", reason="the extra openvino is not installed")
 import openvino as ov
 
 from dinoclassify.runtimes.openvino import OpenVINORuntime
-from dinoclassify.runtimes.openvino_network import converted
+from dinoclassify.runtimes.openvino_network import _relative_difference, converted
 
 
 @pytest.mark.parametrize("spoil", ["cut", "overwritten", "gone", "stale"])
@@ -223,3 +224,23 @@ def test_model_of_variable_input_size_is_left_to_pytorch_at_once(tiny: str) -> N
     sizeless = replace(classifier, preprocessing=replace(classifier.preprocessing, resize=None, crop=None))
     with pytest.raises(UnconvertibleError, match="takes many"):
         OpenVINORuntime(replace(sizeless, digest=lambda: pytest.fail("all weights are read for that")))
+
+
+def test_outputs_that_are_all_zero_agree() -> None:
+    zeros, ones = np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32)
+    assert _relative_difference(zeros, zeros) == 0
+    assert _relative_difference(ones, zeros) == np.inf
+    assert _relative_difference(ones * 1.5, ones) == 0.5
+    assert np.isnan(_relative_difference(zeros * np.nan, ones))
+
+
+def test_a_model_of_zeros_is_converted(tiny: str, cache: Path) -> None:
+    classifier = open_model(tiny)
+
+    def load() -> nn.Module:
+        module = classifier.load()
+        for parameter in module.parameters():
+            nn.init.zeros_(parameter)
+        return module
+
+    converted(replace(classifier, load=load, revision="zeros"))
