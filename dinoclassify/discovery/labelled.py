@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from dinoclassify.storage.paths import shown_path
 log = logging.getLogger(__name__)
 
 SEPARATOR = ";"  # between the labels of an image that may have many
+
+_WHOLE = re.compile(r"-?\d+\.0")  # as pandas writes a column of integers in which one is missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
     """
     images: dict[str, Labelled] = {}
     unlabelled = 0
-    for name, text, group in _rows(table):
+    for name, text, group in _without_points(list(_rows(table))):
         labels = _split(text, SEPARATOR) if many else _split(text, None)
         if not (labels or many):
             unlabelled += 1
@@ -97,6 +100,13 @@ def _rows(table: LabelTable) -> Iterator[tuple[str, str, str]]:
             raise UsageError(f"{table.name} has a path with a NUL in it, {path}: mend it")
         if path:
             yield path, label, "".join(group)
+
+
+def _without_points(rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The rows with labels ``1`` in place of ``1.0``, if all labels look like that: they are integers."""
+    if not all(_WHOLE.fullmatch(label) for _, label, _ in rows if label):
+        return rows
+    return [(path, label.removesuffix(".0"), group) for path, label, group in rows]
 
 
 def _split(text: str, separator: str | None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from importlib import resources
 
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels, plain
-from dinoclassify.labels.matching import match_classes
+from dinoclassify.labels.matching import is_number, match_classes
 from dinoclassify.storage.missing import why_unread
 from dinoclassify.types.prediction import Label, Prediction
 
@@ -107,7 +107,7 @@ def group_finder(groups: Groups) -> Callable[[Label], int]:
             return by_group_name[plain(label)]
         if are_imagenets({index: label}):
             return imagenet_groups()[index]
-        names = (label, *([] if label.isdecimal() else [str(index)]), *label.split(","))
+        names = (label, *([] if is_number(label) else [str(index)]), *label.split(","))
         return next((classes[plain(name)] for name in names if plain(name) in classes), len(groups.names) - 1)
 
     return lambda rank: group_of(rank.label, rank.index)

@@ -1,5 +1,6 @@
 """The names that people write -> the classes of a model: by label, index or WordNet id."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from dinoclassify.errors import UsageError
@@ -13,6 +14,7 @@ def match_classes(names: Iterable[str], labels: Sequence[str], model: str, *, al
     A name is one of these; the first that fits counts:
 
     - a label, exactly or but for case and underscores
+    - a label that is a number, without its ``.0``
     - a WordNet id (``n01440764``), if the labels are those of ImageNet-1k
     - an index, unless some label is a number itself
     - one of the words of a label with commas (``tench`` of ``tench, Tinca tinca``)
@@ -43,13 +45,22 @@ def match_classes(names: Iterable[str], labels: Sequence[str], model: str, *, al
     return matches
 
 
+def is_number(name: str) -> bool:
+    """Whether the name of a class is a number, such as 1, -1, 1.0 or 1e3; the words nan and infinity are names."""
+    try:
+        return math.isfinite(float(name))
+    except ValueError:
+        return False
+
+
 def _readings(labels: Sequence[str]) -> list[Mapping[str, set[int]]]:
     """The ways to read a name, the likeliest first: plain name -> indices of classes."""
-    has_numbers = any(label.isdecimal() for label in labels)
+    numbers = [(label, index) for index, label in enumerate(labels) if is_number(label)]
     return [
         _by_name((label, index) for index, label in enumerate(labels) if label),
+        _by_name((label.removesuffix(".0"), index) for label, index in numbers),
         _by_name((wnid, index) for index, wnid in enumerate(imagenet_ids(labels))),
-        _by_name((str(index), index) for index in range(0 if has_numbers else len(labels))),
+        _by_name((str(index), index) for index in range(0 if numbers else len(labels))),
         _by_name((word, index) for index, label in enumerate(labels) for word in label.split(",") if word),
     ]
 

@@ -8,7 +8,7 @@ from dinoclassify.discovery.labelled import Labelled
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, fold_ranks, group_finder, match_groups
 from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels
-from dinoclassify.labels.matching import match_classes
+from dinoclassify.labels.matching import is_number, match_classes
 from dinoclassify.messages import name_some
 from dinoclassify.results.evaluation.evaluate import LabelledPrediction
 from dinoclassify.results.image_file import file_finder
@@ -86,6 +86,6 @@ def _labels(known: Mapping[int, str], classes: Sequence[str]) -> list[str]:
     if are_imagenets(known):
         return [known.get(index, label) for index, label in enumerate(imagenet_labels())]
     indices = list(known)
-    if not any(label.isdecimal() for label in known.values()):
+    if not any(is_number(label) for label in known.values()):
         indices += [int(name) for name in classes if name.isdecimal() and len(name) <= _LONGEST_INDEX]
     return [known.get(index, "") for index in range(max(indices, default=-1) + 1)]
