@@ -163,6 +163,14 @@ TargetPrecision = Annotated[
     float | None,
     _score(metavar="P|P%", help="Suggest the --threshold at which this share of the labels is right: 0.99 or 99%."),
 ]
+YesScore = Annotated[
+    float | None,
+    _score(
+        "--threshold",
+        metavar="P|P%",
+        help="With many labels an image: give those that score this; by default 0.5.",
+    ),
+]
 Labels = Annotated[
     str | None, _labels(metavar="FILE", help="Rename the classes: one name on each line, or a .csv or .json file.")
 ]

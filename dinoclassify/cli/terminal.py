@@ -18,7 +18,7 @@ from dinoclassify.writers.formats.csv import join
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_NUMBER = re.compile(r"[\d.,]*")
+_NUMBER = re.compile(r"[-+]?[\d.,]*")
 
 COUNTER = "count inputs"  # the thread that counts the inputs: it logs nothing
 

@@ -9,8 +9,11 @@ Interval = tuple[float, float]  # 95 %
 _Z = 1.959964  # standard deviations around the mean of a normal distribution that hold 95 % of it
 
 
-def wilson(right: float, total: int) -> Interval:
-    """The 95 % confidence interval of a share, after Wilson (1927); 0 to 1 if ``total`` is 0."""
+def wilson(right: float, total: float) -> Interval:
+    """The 95 % confidence interval of a share, after Wilson (1927); 0 to 1 if ``total`` is 0.
+
+    Of a share whose variance is that of fewer independent trials, ``total`` is their number, which may be a fraction.
+    """
     if total == 0:
         return 0.0, 1.0
     share, spread = right / total, _Z * _Z / total

@@ -3,6 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
+from dinoclassify.results.evaluation.evaluate import evaluate
+from dinoclassify.results.evaluation.figures import Evaluation
+from dinoclassify.results.evaluation.labelled_prediction import LabelledPrediction, with_truth
 from dinoclassify.types.prediction import Label, Prediction
 
 Matrix = npt.NDArray[np.float64]
@@ -38,3 +41,28 @@ def guesses(count: int, classes: int = 8, seed: int = 0) -> tuple[Matrix, npt.ND
 
 def names(count: int) -> list[str]:
     return [f"c{number}" for number in range(count)]
+
+
+def judge(scores: Matrix, truth: npt.NDArray[np.int64], top_k: int = 1, target: float | None = None) -> Evaluation:
+    """The figures of best labels: scores are images x classes, the truth is a class for each image."""
+    rows = predictions(scores, top_k)
+    labelled = [with_truth(row, int(index), scores.shape[1]) for row, index in zip(rows, truth, strict=True)]
+    return evaluate(labelled, names(scores.shape[1]), target_precision=target)
+
+
+def judge_many(
+    scores: Matrix, truths: npt.NDArray[np.bool_], threshold: float = 0.5, target: float | None = None
+) -> Evaluation:
+    """The figures of answers: scores and truths are images x labels."""
+    rows = predictions(scores, scores.shape[1])
+    indices = [tuple(np.flatnonzero(row).tolist()) for row in truths]
+    labelled = [LabelledPrediction(row, true) for row, true in zip(rows, indices, strict=True)]
+    return evaluate(labelled, names(scores.shape[1]), multi_label=True, threshold=threshold, target_precision=target)
+
+
+def tags(count: int, labels: int = 6, seed: int = 1) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+    """Scores, many of them equal, and truths, in which the last label never occurs."""
+    generator = np.random.default_rng(seed)
+    truths = generator.random((count, labels)) < 0.3
+    truths[:, -1] = False
+    return np.round((generator.random((count, labels)) + truths * 0.4) / 1.4, 2), truths

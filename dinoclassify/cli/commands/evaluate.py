@@ -20,10 +20,12 @@ from dinoclassify.timing import StageTimer
 from dinoclassify.writers.tally import Tally
 
 if TYPE_CHECKING:
+    from dinoclassify.classifier import Classifier
     from dinoclassify.labels.groups import Groups
-    from dinoclassify.results.evaluation.evaluate import Evaluation, LabelledPrediction
+    from dinoclassify.results.evaluation.figures import Evaluation
+    from dinoclassify.results.evaluation.labelled_prediction import LabelledRows
 
-_RANKS = 5  # labels to predict for an image, for top-5 accuracy
+_MOST_RANKS = 1000  # labels to predict for an image: with more classes there is no log loss and no Brier score
 
 
 @expand_groups
@@ -35,6 +37,7 @@ def evaluate(
     model: ModelOptions,
     inference: InferenceOptions,
     groups: options.Groups = None,
+    threshold: options.YesScore = None,
     target_precision: options.TargetPrecision = None,
     as_json: options.AsJson = False,
     as_csv: options.AsCsv = False,
@@ -59,34 +62,36 @@ def evaluate(
     if predictions is not None:
         names = [field.name for field in (*fields(model), *fields(inference))]
         reject_options(context, names, "--predictions runs no model")
+        _check_threshold(threshold, multi_label=truth.multi_label)
     labelled = read_truth(truth)
     if plots is not None:
         from dinoclassify.results.evaluation.plots import make_folder
 
         make_folder(plots)
     from dinoclassify.labels.groups import read_groups
+    from dinoclassify.results.evaluation.evaluate import evaluate as evaluate_rows
 
     group_table = read_groups(groups) if groups is not None else None
     tally = Tally(None)
     is_multi_label = truth.multi_label
     if predictions is not None:
-        rows, labels = _read(predictions, labelled, group_table, tally, multi_label=is_multi_label)
+        rows = _read(predictions, labelled, group_table, threshold, tally, multi_label=is_multi_label)
     else:
-        rows, labels, is_multi_label = _predict(
-            labelled, model, inference, group_table, messages, tally, multi_label=is_multi_label
-        )
-    from dinoclassify.results.evaluation.evaluate import evaluate as evaluate_rows
-
-    evaluation = evaluate_rows(rows, labels, multi_label=is_multi_label, target_precision=target_precision)
-    _print(evaluation, as_json=as_json, as_csv=as_csv)
-    if plots is not None and evaluation.top1.total:
-        from dinoclassify.results.evaluation.plots import write_plots
-
-        write_plots(plots, evaluation, plot_format)
+        classifier = _open(model, group_table, threshold, multi_label=is_multi_label)
+        is_multi_label = classifier.multi_label
+        rows = _predict(labelled, classifier, inference, group_table, threshold, messages, tally)
+    evaluation = evaluate_rows(
+        rows.rows,
+        rows.labels,
+        multi_label=is_multi_label,
+        threshold=rows.threshold,
+        target_precision=target_precision,
+    )
+    _print(evaluation, rows, as_json=as_json, as_csv=as_csv)
+    _draw(evaluation, plots, plot_format)
     if not messages.quiet:
-        counts = f"{count_of(tally.total, 'row')} of {predictions}: {describe_counts(tally)}"
-        say(summarize(tally, plots) if predictions is None else counts + arrow_to(plots))
-    return SOME_FAILED if evaluation.failed else 0
+        say(summarize(tally, plots) if predictions is None else _summarize_rows(tally, rows, predictions, plots))
+    return SOME_FAILED if evaluation.failed or rows.missing else 0
 
 
 def _check_output(context: typer.Context, *, as_json: bool, as_csv: bool, plots: str | None) -> None:
@@ -96,56 +101,97 @@ def _check_output(context: typer.Context, *, as_json: bool, as_csv: bool, plots:
         reject_options(context, ["plot_format"], "nothing is drawn without --plots")
 
 
-def _print(evaluation: "Evaluation", *, as_json: bool, as_csv: bool) -> None:
-    from dinoclassify.cli import evaluation_tables
-    from dinoclassify.results.evaluation.evaluate import ClassFigures
+def _check_threshold(threshold: float | None, *, multi_label: bool) -> None:
+    if threshold is not None and not multi_label:
+        raise UsageError("--threshold says which labels are given where an image may have several: leave it out")
+
+
+def _print(evaluation: "Evaluation", rows: "LabelledRows", *, as_json: bool, as_csv: bool) -> None:
+    from dinoclassify.cli import evaluation_json, evaluation_tables
+    from dinoclassify.results.evaluation.figures import ClassFigures
 
     if as_json:
-        print_json(evaluation_tables.as_json(evaluation))
+        print_json(evaluation_json.as_json(evaluation, missing=rows.missing, extra=rows.extra))
     elif as_csv:
         print_csv([field.name for field in fields(ClassFigures)], [asdict(figures) for figures in evaluation.classes])
     else:
         evaluation_tables.show(evaluation)
 
 
+def _draw(evaluation: "Evaluation", folder: str | None, plot_format: options.PlotFormat) -> None:
+    if folder is not None and evaluation.images:
+        from dinoclassify.results.evaluation.plots import write_plots
+
+        write_plots(folder, evaluation, plot_format)
+
+
+def _summarize_rows(tally: Tally, rows: "LabelledRows", predictions: str, plots: str | None) -> str:
+    missing = f"; {count_of(rows.missing, 'labelled image')} without a row" if rows.missing else ""
+    extra = f"; {count_of(rows.extra, 'row')} of other images" if rows.extra else ""
+    counts = f"{count_of(tally.total, 'row')} of {predictions}: {describe_counts(tally)}"
+    return f"{counts}{missing}{extra}{arrow_to(plots)}"
+
+
 def _read(
-    predictions: str, labelled: Truth, groups: "Groups | None", tally: Tally, *, multi_label: bool
-) -> "tuple[list[LabelledPrediction], list[str]]":
-    """Read a file of predictions. Returns its labelled rows, and the names of the classes."""
-    from dinoclassify.results.evaluation.saved_predictions import match_to_truth
-
-    rows, labels = match_to_truth(predictions, labelled.images, labelled.classes, groups, multi_label=multi_label)
-    for row, _ in rows:
-        tally.add(row)
-    return rows, labels
-
-
-def _predict(
+    predictions: str,
     labelled: Truth,
-    model: ModelOptions,
-    inference: InferenceOptions,
     groups: "Groups | None",
-    messages: Messages,
+    threshold: float | None,
     tally: Tally,
     *,
     multi_label: bool,
-) -> "tuple[list[LabelledPrediction], list[str], bool]":
-    """Predict all images. Returns labelled rows, the names of the classes, and whether an image may have several."""
+) -> "LabelledRows":
+    """Read a file of predictions, and count its rows."""
+    from dinoclassify.results.evaluation.saved_predictions import match_to_truth
+
+    rows = match_to_truth(
+        predictions, labelled.images, labelled.classes, groups, multi_label=multi_label, threshold=threshold
+    )
+    for each in rows.rows:
+        tally.add(each.row)
+    return rows
+
+
+def _open(model: ModelOptions, groups: "Groups | None", threshold: float | None, *, multi_label: bool) -> "Classifier":
+    """Open the model, and check that it goes with the options."""
     check_addresses()
     from dinoclassify.classifier import Classifier
-    from dinoclassify.labels.groups import match_groups
-    from dinoclassify.labels.matching import match_classes
 
     classifier = Classifier(model.model, groups=groups, **model.arguments())
     log_model(classifier.info)
     if multi_label and not classifier.multi_label:
         raise UsageError(f"{classifier.model} gives one label an image: leave out --multi-label")
+    _check_threshold(threshold, multi_label=classifier.multi_label)
+    return classifier
+
+
+def _predict(
+    labelled: Truth,
+    classifier: "Classifier",
+    inference: InferenceOptions,
+    groups: "Groups | None",
+    threshold: float | None,
+    messages: Messages,
+    tally: Tally,
+) -> "LabelledRows":
+    """Predict all images."""
+    from dinoclassify.labels.groups import match_groups
+    from dinoclassify.labels.matching import match_classes
+    from dinoclassify.results.evaluation.labelled_prediction import (
+        RANKS,
+        YES,
+        LabelledPrediction,
+        LabelledRows,
+        with_truth,
+    )
+
     if groups is None:
         classes = match_classes(labelled.classes, classifier.labels, classifier.model)
     else:
         classes = match_groups(labelled.classes, groups, classifier.classes, classifier.model)
     sources = [listed_source(image.path) for image in labelled.images]
-    ranks = len(classifier.labels) if classifier.multi_label else min(_RANKS, len(classifier.labels))
+    count = len(classifier.labels)
+    ranks = count if classifier.multi_label or count <= _MOST_RANKS else RANKS
     stages = StageTimer()
     rows: list[LabelledPrediction] = []
     with report_interruption(tally) as stop, stages.measure("write"):
@@ -155,6 +201,9 @@ def _predict(
         predictions = with_progress(predictions, messages, total=lambda: len(sources))
         for row, image in zip(predictions, labelled.images, strict=False):  # fewer rows after a signal
             tally.add(row)
-            rows.append((row, tuple(classes[label] for label in image.labels)))
+            truths = tuple(classes[label] for label in image.labels)
+            many = classifier.multi_label
+            rows.append(LabelledPrediction(row, truths) if many else with_truth(row, truths[0], count))
     log_stages(run, classifier)
-    return rows, list(classifier.labels if groups is None else groups.names), classifier.multi_label
+    labels = classifier.labels if groups is None else groups.names
+    return LabelledRows(rows, labels, threshold=YES if threshold is None else threshold)

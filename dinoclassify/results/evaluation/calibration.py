@@ -1,4 +1,4 @@
-"""How well scores match accuracy, and what a threshold gains."""
+"""How well scores match accuracy."""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dinoclassify.types.share import Share
-
 BINS = 15  # equal parts of the range of scores
 
 Scores = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+
+_CELLS = 100  # parts of a bin
+_DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,31 +31,37 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
-class Threshold:
-    """The precision and coverage of the images whose score reaches ``threshold``; the others are uncertain."""
+class ErrorByChance:
+    """The expected calibration error that a perfectly calibrated model with these scores shows at this number of them.
 
-    threshold: float
-    precision: Share
-    coverage: float
+    An error below the 95th percentile may be noise.
+    """
+
+    mean: float
+    percentile95: float
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """For each distinct score, descending: the share of images that reach it, and the share of these that is right."""
+class Calibration:
+    """The expected calibration error, the mean score minus accuracy, and the error that chance alone makes."""
 
-    scores: npt.NDArray[np.float64]
-    coverage: npt.NDArray[np.float64]
-    accuracy: npt.NDArray[np.float64]
+    bins: tuple[Bin, ...]
+    error: float
+    signed_error: float
+    by_chance: ErrorByChance
 
-    def at(self, threshold: float) -> tuple[float, float] | None:
-        """Coverage and accuracy at a threshold; None if no image reaches it."""
-        reached = int((self.scores >= threshold).sum())
-        return (float(self.coverage[reached - 1]), float(self.accuracy[reached - 1])) if reached else None
+
+def calibrate(scores: Scores, hits: Flags) -> Calibration | None:
+    """Compare scores with accuracy; ``hits`` says whether the prediction of each score is right. None of no scores."""
+    if not len(scores):
+        return None
+    bins = bin_scores(scores, hits)
+    return Calibration(bins, _mean_error(bins), float(scores.mean() - hits.mean()), error_by_chance(scores))
 
 
 def bin_scores(scores: Scores, hits: Flags) -> tuple[Bin, ...]:
     """The bins that are not empty; ``hits`` says whether the prediction of each score is right."""
-    numbers = np.clip(np.ceil(scores * BINS).astype(int) - 1, 0, BINS - 1)
+    numbers = _bin_numbers(scores)
     bins = []
     for number in np.unique(numbers):
         inside = numbers == number
@@ -63,36 +70,26 @@ def bin_scores(scores: Scores, hits: Flags) -> tuple[Bin, ...]:
     return tuple(bins)
 
 
-def mean_error(bins: Sequence[Bin]) -> float:
-    """The expected calibration error: the mean distance of score and accuracy; NaN of no bins."""
-    total = sum(each.count for each in bins)
-    return sum(each.count * abs(each.score - each.accuracy) for each in bins) / total if total else math.nan
+def error_by_chance(scores: Scores) -> ErrorByChance:
+    """Simulate predictions that are right as often as their scores say, and measure their calibration error.
 
-
-def trace(scores: Scores, hits: Flags) -> Curve:
-    """The curve over all thresholds; ``hits`` says whether the prediction of each score is right."""
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)[: len(scores)])  # last of equal scores
-    counts = ends + 1
-    return Curve(scores[order][ends], counts / max(len(scores), 1), np.cumsum(hits[order])[ends] / counts)
-
-
-def suggest_threshold(curve: Curve, total: int, target: float) -> Threshold | None:
-    """The threshold with the highest coverage at which at least ``target`` of the labels are right, or None.
-
-    It is the shortest decimal that separates the same images.
+    Scores in the same hundredth of a bin count as equal, so time and memory do not grow with their number.
     """
-    enough = np.flatnonzero(curve.accuracy >= target)
-    if not len(enough):
-        return None
-    last = int(enough[-1])
-    covered = round(curve.coverage[last] * total)
-    right = round(curve.accuracy[last] * covered)
-    threshold = _shortest(curve.scores[last + 1], curve.scores[last]) if covered < total else 0.0
-    return Threshold(threshold, Share(right, covered), covered / total)
+    numbers = _bin_numbers(scores)
+    cells = numbers * _CELLS + np.clip(((scores * BINS - numbers) * _CELLS).astype(int), 0, _CELLS - 1)
+    counts, sums = np.bincount(cells), np.bincount(cells, weights=scores)
+    occupied = np.flatnonzero(counts)
+    counts, sums = counts[occupied], sums[occupied]
+    hits = np.random.default_rng(0).binomial(counts, np.minimum(sums / counts, 1), size=(_DRAWS, len(occupied)))
+    starts = np.unique(occupied // _CELLS, return_index=True)[1]  # the first cell of each bin
+    errors = np.abs(np.add.reduceat(hits - sums, starts, axis=1)).sum(axis=1) / len(scores)
+    return ErrorByChance(float(errors.mean()), float(np.quantile(errors, 0.95)))
 
 
-def _shortest(low: float, high: float) -> float:
-    """The shortest decimal in (low, high]."""
-    rounded = (math.floor(high * 10**digits) / 10**digits for digits in range(1, 17))
-    return next((short for short in rounded if low < short <= high), high)
+def _bin_numbers(scores: Scores) -> npt.NDArray[np.int64]:
+    return np.clip(np.ceil(scores * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
+def _mean_error(bins: Sequence[Bin]) -> float:
+    """The mean distance of score and accuracy over the predictions."""
+    return math.fsum(each.count * abs(each.score - each.accuracy) for each in bins) / sum(each.count for each in bins)

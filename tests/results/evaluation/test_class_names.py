@@ -59,7 +59,11 @@ def test_class_names_that_are_numbers_are_not_indices(here: Path, invoke: Invoke
     Path("cats.csv").write_text("\n".join([header, row(0, "cat", 0), row(1, "dog", 1), ""]))
     Path("t.csv").write_text("path,label\n0.jpg,0\n1.jpg,7\n")
     figures = json.loads(invoke("evaluate", "--labels-from", "t.csv", "--predictions", "cats.csv", "--json")[1])
-    assert [(one["index"], one["label"]) for one in figures["classes"]] == [(0, "cat"), (7, "7")]
+    assert [(one["index"], one["label"]) for one in figures["classes"]] == [
+        (0, "cat"),
+        (1, "dog"),
+        (7, "7"),
+    ]
 
 
 def test_first_word_of_a_label_is_not_another_class(here: Path, invoke: Invoke) -> None:

@@ -1,4 +1,4 @@
-"""Figures of `evaluate` against scikit-learn and the literature."""
+"""Figures of `evaluate` against scikit-learn."""
 
 import math
 
@@ -7,23 +7,23 @@ import pytest
 from sklearn import metrics
 
 from dinoclassify.results.evaluation.evaluate import evaluate
+from dinoclassify.results.evaluation.labelled_prediction import RANKS, with_truth
 from dinoclassify.types.prediction import Failure, Prediction
-from dinoclassify.types.share import wilson
-from tests.helpers.guesses import guesses, names, predictions
+from tests.helpers.guesses import guesses, judge, names, predictions
 
 
 def test_figures_agree_with_scikit_learn() -> None:
     scores, truth = guesses(600)
-    found = evaluate(zip(predictions(scores, 5), ((int(n),) for n in truth), strict=True), names(8))
+    found = judge(scores, truth, 5)
     best = scores.argmax(axis=1)
+    assert found.top1 is not None
     assert (found.top1.right, found.top1.total) == (int((best == truth).sum()), 600)
     assert found.top5 is not None
     assert found.top5.value == pytest.approx(metrics.top_k_accuracy_score(truth, scores, k=5, labels=range(8)))
-    occurring = sorted(set(truth.tolist()))
-    recalls = metrics.recall_score(truth, best, labels=occurring, average=None)
+    recalls = metrics.recall_score(truth, best, labels=sorted(set(truth.tolist())), average=None)
     assert found.balanced_accuracy == pytest.approx(recalls.mean())
-    assert found.macro_f1 == pytest.approx(metrics.f1_score(truth, best, labels=occurring, average="macro"))
-    expected = metrics.precision_recall_fscore_support(truth, best, labels=occurring)
+    assert found.macro_f1 == pytest.approx(metrics.f1_score(truth, best, average="macro"))
+    expected = metrics.precision_recall_fscore_support(truth, best, zero_division=0)
     ours = [(one.precision, one.recall, one.f1, one.pictures) for one in found.classes]
     assert np.array(ours) == pytest.approx(np.array(expected).T)
     matrix = metrics.confusion_matrix(truth, best, labels=range(8))
@@ -33,84 +33,49 @@ def test_figures_agree_with_scikit_learn() -> None:
     assert [one.path for one in found.mistakes] == [f"{number}.jpg" for number in worst]
 
 
-def test_calibration_error_follows_its_definition() -> None:
-    def error(score: float, right: int, of: int) -> float:
-        rows = predictions(np.array([[score, 1 - score]] * of), 1)
-        return evaluate(zip(rows, [(0,)] * right + [(1,)] * (of - right), strict=True), names(2)).calibration_error
-
-    assert error(0.8, 8, 10) == pytest.approx(0)
-    assert error(1.0, 10, 10) == pytest.approx(0)
-    assert error(0.9, 5, 10) == pytest.approx(0.4)
-    scores, truth = guesses(500)
-    found = evaluate(zip(predictions(scores, 1), ((int(n),) for n in truth), strict=True), names(8))
-    best, right = scores.max(axis=1), scores.argmax(axis=1) == truth
-    expected = 0.0
-    for number in range(15):  # as Guo et al. (2017) define it
-        here = (best > number / 15) & (best <= (number + 1) / 15)
-        if here.any():
-            expected += here.mean() * abs(right[here].mean() - best[here].mean())
-    assert found.calibration_error == pytest.approx(expected)
-    assert sum(one.count for one in found.bins) == 500
+def test_a_class_that_is_predicted_and_never_true_counts_in_the_mean_f1() -> None:
+    truth, best = np.array([0, 0, 1, 1, 1]), np.array([0, 3, 1, 1, 1])
+    found = judge(np.eye(5)[best], truth)
+    assert found.macro_f1 == pytest.approx(metrics.f1_score(truth, best, average="macro"))
+    assert [(one.index, one.pictures, one.predicted, one.recall) for one in found.classes] == [
+        (0, 2, 1, 0.5),
+        (1, 3, 3, 1.0),
+        (3, 0, 1, 0.0),
+    ]
+    assert found.balanced_accuracy == 0.75
 
 
-@pytest.mark.parametrize(  # Newcombe (1998), table I, method 3
-    ("right", "total", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_intervals_agree_with_the_literature(right: int, total: int, low: float, high: float) -> None:
-    assert list(wilson(right, total)) == pytest.approx([low, high], abs=5e-5)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_losses_agree_with_scikit_learn(dtype: str) -> None:
+    scores, truth = guesses(400)
+    scores = scores.astype(dtype)
+    found = judge(scores, truth, 8)
+    assert found.log_loss == pytest.approx(metrics.log_loss(truth, scores, labels=range(8)))
+    expected = metrics.brier_score_loss(truth, scores, labels=range(8), scale_by_half=False)
+    assert found.brier_score == pytest.approx(expected)
+    assert found.brier_score == pytest.approx(((scores - np.eye(8)[truth]) ** 2).sum(axis=1).mean())
+    assert judge(scores, truth, 7).log_loss is None
+    assert judge(scores, truth, 7).brier_score is None
 
 
-def test_balanced_accuracy_interval_contains_it_and_narrows() -> None:
-    scores, truth = guesses(20)
-    few = zip(predictions(scores, 1), ((int(n),) for n in truth), strict=True)
-    assert evaluate(few, names(8)).balanced_interval is None  # three images a class tell too little
-    widths = []
-    for count in (100, 2500):
-        scores, truth = guesses(count)
-        rows = list(zip(predictions(scores, 1), ((int(n),) for n in truth), strict=True))
-        found = evaluate(rows, names(8))
-        assert found.balanced_interval is not None
-        assert found.balanced_accuracy is not None
-        low, high = found.balanced_interval
-        assert low < found.balanced_accuracy < high
-        assert evaluate(rows, names(8)).balanced_interval == found.balanced_interval
-        widths.append(high - low)
-    assert widths[0] > 3 * widths[1]  # with 25 times as many images a fifth
+def test_certain_and_wrong_costs_as_much_as_with_scikit_learn() -> None:
+    scores, truth = np.eye(2)[[0, 0, 1]], np.array([0, 1, 1])
+    found = judge(scores, truth, 2)
+    expected = metrics.log_loss(truth, scores.astype(np.float32))
+    assert found.log_loss == pytest.approx(expected, rel=1e-6)
+    assert found.brier_score == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_suggested_threshold_keeps_as_many_images_as_possible(seed: int) -> None:
-    scores, truth = guesses(80, seed=seed)
-    scores = np.round(scores, 2 if seed % 2 else 6)  # also with scores that are equal
-    found = evaluate(
-        zip(predictions(scores, 1), ((int(n),) for n in truth), strict=True), names(8), target_precision=0.9
-    )
-    best, right = scores.max(axis=1), scores.argmax(axis=1) == truth
-    kept = {threshold: best >= threshold for threshold in best}
-    good = [reached.sum() for reached in kept.values() if right[reached].mean() >= 0.9]
-    assert found.suggested is not None
-    reached = best >= found.suggested.threshold
-    assert reached.sum() == max(good)
-    assert right[reached].mean() >= 0.9
-    assert found.suggested.coverage == pytest.approx(reached.mean())
-    assert (found.suggested.precision.right, found.suggested.precision.total) == (right[reached].sum(), reached.sum())
+def test_a_row_keeps_five_labels_however_many_classes_there_are() -> None:
+    (row,) = predictions(np.full((1, 1000), 0.001), 1000)
+    kept = with_truth(row, 3, 1000)
+    assert len(kept.row.top) == RANKS
+    assert kept.losses is not None
+    assert kept.losses.log == pytest.approx(math.log(1000))
 
 
-def test_suggested_threshold_is_exact_and_0_if_all_images_may_stay() -> None:
-    close = np.array([[0.9999993, 0], [0.9999991, 0]])
-    found = evaluate(zip(predictions(close, 1), [(0,), (1,)], strict=True), names(2), target_precision=1)
-    assert found.suggested is not None
-    assert close[1, 0] < float(str(found.suggested.threshold)) <= close[0, 0]
-    found = evaluate(zip(predictions(close, 1), [(0,), (0,)], strict=True), names(2), target_precision=0.9)
-    assert found.suggested is not None
-    assert found.suggested.threshold == 0
-
-
-def test_no_threshold_reaches_the_precision_and_no_image_counts() -> None:
-    rows = predictions(np.array([[0.9, 0.1]] * 3), 1)
-    assert evaluate(zip(rows, [(1,)] * 3, strict=True), names(2), target_precision=0.5).suggested is None
+def test_no_image_counts() -> None:
     failed = Prediction("x.jpg", "failed", failure=Failure("not_image", "it is none"))
-    found = evaluate([(failed, (0,))], names(2), target_precision=0.5)
-    assert (found.failed, found.top1.total, found.suggested) == (1, 0, None)
+    found = evaluate([with_truth(failed, 0, 2)], names(2), target_precision=0.5)
+    assert (found.failed, found.images, found.suggested, found.calibration, found.log_loss) == (1, 0, None, None, None)
     assert math.isnan(found.macro_f1)

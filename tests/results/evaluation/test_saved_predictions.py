@@ -46,6 +46,12 @@ def test_saved_rows_give_the_same_figures_as_the_model(
         assert figures["top5"] is None
     from_model = json.loads(invoke("evaluate", "--labels-from", "truth.csv", *model, "--json")[1])
     assert from_model["calibration_error"] == pytest.approx(figures["calibration_error"], abs=1e-5)
+    assert from_model["log_loss"] > 0
+    assert figures["log_loss"] is None  # of 7 classes
+    invoke("predict", "test", *model, "-o", f"all.{made}", "-k", 7, "-q")
+    with_all = json.loads(invoke("evaluate", "--labels-from", "truth.csv", "--predictions", f"all.{made}", "--json")[1])
+    for figure in ("log_loss", "brier_score"):
+        assert from_model[figure] == pytest.approx(with_all[figure], abs=1e-5)
     for figure in ("top1", "balanced_accuracy", "balanced_interval", "macro_f1", "failed", "classes", "confusions"):
         assert from_model[figure] == figures[figure]
 
@@ -54,14 +60,21 @@ def test_rows_and_images_without_a_match_are_reported(here: Path, invoke: Invoke
     header = "path,status,label,score,index,error_code,error,size,mtime_ns"
     Path("labels.csv").write_text(f"{header}\na.jpg,ok,cat,0.9,0,,,1,1\nb.jpg,ok,dog,0.9,1,,,1,1\n")
     Path("t.csv").write_text("path,label\n./a.jpg,CAT\nc.jpg,unicorn\n")
-    code, out, err = invoke("evaluate", "--labels-from", "t.csv", "--predictions", "labels.csv", "--json")
-    assert code == 0
-    top1 = json.loads(out)["top1"]
-    assert top1.pop("interval") == pytest.approx([0.2065, 1], abs=1e-4)
-    assert top1 == {"value": 1.0, "right": 1, "total": 1}
+    command = ("evaluate", "--labels-from", "t.csv", "--predictions", "labels.csv")
+    code, out, err = invoke(*command, "--json")
+    assert code == 3
+    figures = json.loads(out)
+    assert (figures["missing"], figures["failed"], figures["extra"]) == (1, 0, 1)
+    assert figures["top1"].pop("interval") == pytest.approx([0.2065, 1], abs=1e-4)
+    assert figures["top1"] == {"value": 1.0, "right": 1, "total": 1}
     assert "1 images have no row in labels.csv" in err
     assert "1 rows of labels.csv are of other images and left out" in err
     assert "never predicted in labels.csv: unicorn" in err
+    assert "1 row of labels.csv: 1 ok; 1 labelled image without a row; 1 row of other images\n" in err
+    assert invoke(*command, "--json", "-q") == (3, out, "")
+    Path("t.csv").write_text("path,label\n./a.jpg,CAT\n")
+    code, out, _ = invoke(*command, "--json", "-q")
+    assert (code, json.loads(out)["missing"], json.loads(out)["extra"]) == (0, 0, 1)
 
 
 @pytest.mark.parametrize(
