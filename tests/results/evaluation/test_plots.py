@@ -3,12 +3,16 @@
 import io
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.guesses import SAMPLES
+from dinoclassify.results.evaluation.plots import _thinned, make_folder, write_plots
+from dinoclassify.results.evaluation.thresholds import trace
+from tests.helpers.guesses import SAMPLES, judge_many, tags
 from tests.helpers.invoke import Invoke
 
 
@@ -39,3 +43,21 @@ def test_missing_matplotlib_is_named(here: Path, invoke: Invoke, monkeypatch: py
     code, out, err = invoke("evaluate", "test", "--plots", "plots")
     assert (code, out) == (2, "")
     assert err == "dinoclassify: plots need matplotlib: pip install 'dinoclassify[plots]'\n"
+
+
+def test_plots_of_many_labels_have_no_matrix(tmp_path: Path) -> None:
+    scores, truths = tags(40)
+    found = judge_many(scores, truths, target=0.5)
+    write_plots(str(tmp_path), found, "svg")
+    assert {path.name for path in tmp_path.iterdir()} == {"reliability.svg", "threshold.svg"}
+    lacking = replace(found, calibration=None)
+    make_folder(str(tmp_path / "few"))
+    write_plots(str(tmp_path / "few"), lacking, "svg")
+    assert [path.name for path in (tmp_path / "few").iterdir()] == ["threshold.svg"]
+
+
+def test_a_long_curve_is_drawn_with_its_ends() -> None:
+    scores = np.linspace(1, 0, 20_000)
+    thin = _thinned(trace(scores, scores > 0.5))
+    assert len(thin.scores) == 5000
+    assert (thin.scores[0], thin.scores[-1], thin.coverage[-1], thin.accuracy[-1]) == (1, 0, 1, 0.5)

@@ -106,3 +106,30 @@ def test_damaged_rows_are_refused(here: Path, invoke: Invoke, changes: dict[str,
     code, out, err = invoke(*command)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("dinoclassify: rows.jsonl ")
+
+
+def test_all_scores_of_groups_are_judged(here: Path, tiny: str, invoke: Invoke) -> None:
+    groups = [*(f"{label},shark" for label in LABELS[2:5]), *(f"{label},ray" for label in LABELS[5:])]
+    Path("groups.csv").write_text("label,group\n" + "\n".join(groups) + "\n")
+    images = sorted(map(str, Path("test").rglob("*.jpg")))
+    truths = ["shark", "ray", LABELS[3], "goldfish", "ray"]
+    pd.DataFrame({"path": images, "label": truths}).to_csv("truth.csv", index=False)
+    model = ("-m", tiny, "--runtime", "torch")
+    judged = ("evaluate", "--labels-from", "truth.csv", "--groups", "groups.csv", "--json")
+    found = json.loads(invoke(*judged, *model)[1])
+    invoke("predict", "test", *model, "-k", 7, "-o", "classes.csv", "-q")
+    invoke("predict", "test", *model, "-k", 3, "-o", "few.csv", "-q")
+    invoke("predict", "test", *model, "-k", 3, "--groups", "groups.csv", "-o", "groups-of.csv", "-q")
+    rows = pd.read_csv("groups-of.csv").set_index("path").loc[images]
+    scores = [
+        dict(zip(row[["label", "label_2", "label_3"]], row[["score", "score_2", "score_3"]], strict=True))
+        for _, row in rows.iterrows()
+    ]
+    true = ["shark", "ray", "shark", "other", "ray"]
+    brier = [sum((row[group] - (group == name)) ** 2 for group in row) for row, name in zip(scores, true, strict=True)]
+    assert found["brier_score"] == pytest.approx(sum(brier) / 5, abs=1e-5)
+    for file in ("classes.csv", "groups-of.csv"):
+        saved = json.loads(invoke(*judged, "--predictions", file)[1])
+        for figure in ("log_loss", "brier_score", "calibration_error"):
+            assert saved[figure] == pytest.approx(found[figure], abs=1e-5), file
+    assert json.loads(invoke(*judged, "--predictions", "few.csv")[1])["log_loss"] is None

@@ -119,6 +119,20 @@ def test_precision_of_given_labels_and_recall_of_true_ones() -> None:
     assert found.precision.interval is not None
 
 
+def test_answers_of_an_image_are_judged_at_the_threshold_of_the_other_images() -> None:
+    scores, truths = tags(63)
+    folds = np.random.default_rng(0).permutation(63) % 10
+    given = np.zeros(truths.shape, bool)
+    for fold in range(10):
+        mine = folds == fold
+        threshold = suggest_threshold(trace(scores[~mine].ravel(), truths[~mine].ravel()), 0.6)
+        given[mine] = scores[mine] >= threshold if threshold is not None else False
+    found = judge_many(scores, truths, target=0.6).suggested
+    assert found is not None
+    assert (found.precision.right, found.precision.total) == ((given & truths).sum(), given.sum())
+    assert found.coverage == pytest.approx((given & truths).sum() / truths.sum())
+
+
 def test_the_least_threshold_is_suggested_where_scores_below_are_unknown() -> None:
     curve = trace(np.array([0.9, 0.6]), np.array([True, True]), 3)
     assert suggest_threshold(curve, 0.9, 0.5) == 0.5
