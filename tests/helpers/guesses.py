@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from dinoclassify.results.evaluation.evaluate import evaluate
 from dinoclassify.results.evaluation.figures import Evaluation
-from dinoclassify.results.evaluation.labelled_prediction import LabelledPrediction, with_truth
+from dinoclassify.results.evaluation.labelled_prediction import LabelledPrediction, LabelledRows, with_truth
 from dinoclassify.types.prediction import Label, Prediction
 
 Matrix = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ def judge(scores: Matrix, truth: npt.NDArray[np.int64], top_k: int = 1, target: 
     """The figures of best labels: scores are images x classes, the truth is a class for each image."""
     rows = predictions(scores, top_k)
     labelled = [with_truth(row, int(index), scores.shape[1]) for row, index in zip(rows, truth, strict=True)]
-    return evaluate(labelled, names(scores.shape[1]), target_precision=target)
+    return evaluate(LabelledRows(labelled, names(scores.shape[1])), target_precision=target)
 
 
 def judge_many(
@@ -57,7 +57,7 @@ def judge_many(
     rows = predictions(scores, scores.shape[1])
     indices = [tuple(np.flatnonzero(row).tolist()) for row in truths]
     labelled = [LabelledPrediction(row, true) for row, true in zip(rows, indices, strict=True)]
-    return evaluate(labelled, names(scores.shape[1]), multi_label=True, threshold=threshold, target_precision=target)
+    return evaluate(LabelledRows(labelled, names(scores.shape[1]), True, threshold), target_precision=target)
 
 
 def tags(count: int, labels: int = 6, seed: int = 1) -> tuple[Matrix, npt.NDArray[np.bool_]]:

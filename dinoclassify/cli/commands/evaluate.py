@@ -73,20 +73,12 @@ def evaluate(
 
     group_table = read_groups(groups) if groups is not None else None
     tally = Tally(None)
-    is_multi_label = truth.multi_label
     if predictions is not None:
-        rows = _read(predictions, labelled, group_table, threshold, tally, multi_label=is_multi_label)
+        rows = _read(predictions, labelled, group_table, threshold, tally, multi_label=truth.multi_label)
     else:
-        classifier = _open(model, group_table, threshold, multi_label=is_multi_label)
-        is_multi_label = classifier.multi_label
+        classifier = _open(model, group_table, threshold, multi_label=truth.multi_label)
         rows = _predict(labelled, classifier, inference, group_table, threshold, messages, tally)
-    evaluation = evaluate_rows(
-        rows.rows,
-        rows.labels,
-        multi_label=is_multi_label,
-        threshold=rows.threshold,
-        target_precision=target_precision,
-    )
+    evaluation = evaluate_rows(rows, target_precision=target_precision)
     _print(evaluation, rows, as_json=as_json, as_csv=as_csv)
     _draw(evaluation, plots, plot_format)
     if not messages.quiet:
@@ -206,4 +198,4 @@ def _predict(
             rows.append(LabelledPrediction(row, truths) if many else with_truth(row, truths[0], count))
     log_stages(run, classifier)
     labels = classifier.labels if groups is None else groups.names
-    return LabelledRows(rows, labels, threshold=YES if threshold is None else threshold)
+    return LabelledRows(rows, labels, classifier.multi_label, YES if threshold is None else threshold)

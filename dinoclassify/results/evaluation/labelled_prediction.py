@@ -35,16 +35,19 @@ class LabelledPrediction:
 class LabelledRows:
     """Rows with their true classes, and the names of the classes, by index.
 
+    multi_label: an image has any number of true classes.
+    threshold: with ``multi_label``, the score from which a label is given. A row must have the scores from there on,
+        and one that it lacks counts as lower.
     missing: labelled images without a row.
     extra: rows of images without a label, which are not among ``rows``.
-    threshold: the score from which a label is given, with many labels an image.
     """
 
     rows: list[LabelledPrediction]
     labels: Sequence[str]
+    multi_label: bool = False
+    threshold: float = YES
     missing: int = 0
     extra: int = 0
-    threshold: float = YES
 
 
 def with_truth(row: Prediction, truth: int, classes: int) -> LabelledPrediction:

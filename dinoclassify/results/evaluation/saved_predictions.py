@@ -61,7 +61,7 @@ def match_to_truth(
     facts = read_facts(name)
     if groups is not None:
         grouped = _grouped(matches, truths, classes, known, groups, facts, name)
-        return LabelledRows(grouped, list(groups.names), missing, extra)
+        return LabelledRows(grouped, groups.names, missing=missing, extra=extra)
     labels = _labels(known, classes, facts)
     index_of = _index_classes(classes, labels, known, facts, name)
     total = facts.classes or len(labels)
@@ -73,7 +73,7 @@ def match_to_truth(
     else:
         used = YES
         labelled = [with_truth(row, index_of[truths[path][0]], total) for path, row in matches.items()]
-    return LabelledRows(labelled, labels, missing, extra, used)
+    return LabelledRows(labelled, labels, multi_label, used, missing, extra)
 
 
 def _grouped(

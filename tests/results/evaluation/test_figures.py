@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics
 
 from dinoclassify.results.evaluation.evaluate import evaluate
-from dinoclassify.results.evaluation.labelled_prediction import RANKS, with_truth
+from dinoclassify.results.evaluation.labelled_prediction import RANKS, LabelledRows, with_truth
 from dinoclassify.types.prediction import Failure, Prediction
 from tests.helpers.guesses import guesses, judge, names, predictions
 
@@ -76,6 +76,6 @@ def test_a_row_keeps_five_labels_however_many_classes_there_are() -> None:
 
 def test_no_image_counts() -> None:
     failed = Prediction("x.jpg", "failed", failure=Failure("not_image", "it is none"))
-    found = evaluate([with_truth(failed, 0, 2)], names(2), target_precision=0.5)
+    found = evaluate(LabelledRows([with_truth(failed, 0, 2)], names(2)), target_precision=0.5)
     assert (found.failed, found.images, found.suggested, found.calibration, found.log_loss) == (1, 0, None, None, None)
     assert math.isnan(found.macro_f1)
