@@ -34,7 +34,8 @@ class Bin:
 class ErrorByChance:
     """The expected calibration error that a perfectly calibrated model with these scores shows at this number of them.
 
-    An error below the 95th percentile may be noise.
+    An error below the 95th percentile may be noise. Predictions count as independent. With many labels an image they
+    are not quite, and chance makes a somewhat larger error.
     """
 
     mean: float
