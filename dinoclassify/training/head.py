@@ -123,7 +123,7 @@ def choose_strength(
     """The inverse regularisation with the least log loss on held-out images; and the logits of these, by fold."""
     starts = [LogisticRegression() for _ in folds]
     held_out = np.concatenate([judged for _, judged in folds])
-    weights = sample_weights(classes[held_out], balanced=balanced)
+    weights = _sample_weights(classes[held_out], balanced=balanced)
     best, least, best_logits = STRENGTHS[0], np.inf, list[Numbers]()
     for strength in STRENGTHS:  # from strong to weak regularisation: each fit starts from the solution before it
         logits = judge_folds(features, classes, folds, strength, balanced=balanced, starts=starts)
@@ -159,14 +159,14 @@ def judge_folds(
         return list(threads.map(judge, range(len(folds))))
 
 
-def sample_weights(classes: Integers, *, balanced: bool) -> Numbers:
+def _sample_weights(classes: Integers, *, balanced: bool) -> Numbers:
     """The weight of each image; if ``balanced``, the images of each class weigh the same together."""
     weights: Numbers = compute_sample_weight("balanced" if balanced else None, classes)
     return weights
 
 
-def log_loss(logits: Numbers, classes: Integers, weights: Numbers) -> float:
-    """The weighted mean of the negative log probabilities of the true classes, each clipped as scikit-learn does."""
+def log_loss(logits: Numbers, classes: Integers, weights: Numbers | None = None) -> float:
+    """The mean, perhaps weighted, of the negative log probabilities of the true classes, each clipped as scikit-learn does."""
     chances = log_softmax(logits, axis=1)[np.arange(len(classes)), classes]
     return float(-np.average(np.maximum(chances, np.log(np.finfo(np.float64).eps)), weights=weights))
 

@@ -17,15 +17,16 @@ Numbers = npt.NDArray[np.float64]
 _WIDEST = 3.0  # of the logarithm: temperatures from 0.05 to 20
 
 
-def fit_temperature(logits: Numbers, classes: npt.NDArray[np.intp], weights: Numbers, images: int) -> float:
+def fit_temperature(logits: Numbers, classes: npt.NDArray[np.intp], images: int) -> float:
     """The temperature with the least log loss; dividing the logits by it changes no label.
 
-    ``logits`` is rows x classes, -inf where a class was unknown; ``classes`` has the true class of each row, and
-    ``weights`` its weight. The target of a true class is (n + 1) / (n + 2) for n ``images`` rather than 1: a few
-    images that are all right do not prove that all are.
+    ``logits`` is rows x classes, -inf where a class was unknown; ``classes`` has the true class of each row. All rows
+    weigh the same, also where classes are balanced: scores should be true of images like these. The target of a true
+    class is (n + 1) / (n + 2) for n ``images`` rather than 1: a few images that are all right do not prove that all
+    are.
     """
     is_known = np.isfinite(logits[np.arange(len(classes)), classes])
-    logits, classes, weights = logits[is_known], classes[is_known], weights[is_known]
+    logits, classes = logits[is_known], classes[is_known]
     rows = np.arange(len(classes))
     true = logits[rows, classes]
     others = logits.copy()
@@ -35,7 +36,6 @@ def fit_temperature(logits: Numbers, classes: npt.NDArray[np.intp], weights: Num
     def loss(log_temperature: float) -> float:
         temperature = np.exp(log_temperature)
         margin = true / temperature - logsumexp(others / temperature, axis=1)
-        losses = target * np.logaddexp(0, -margin) + (1 - target) * np.logaddexp(0, margin)
-        return float(np.average(losses, weights=weights))
+        return float(np.mean(target * np.logaddexp(0, -margin) + (1 - target) * np.logaddexp(0, margin)))
 
     return float(np.exp(minimize_scalar(loss, bounds=(-_WIDEST, _WIDEST), method="bounded").x))

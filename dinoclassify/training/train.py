@@ -23,7 +23,6 @@ from dinoclassify.training.head import (
     judge_folds,
     log_loss,
     quiet,
-    sample_weights,
 )
 from dinoclassify.training.scores import Outcome, Score, compare, mean_outcome, outcome_of
 from dinoclassify.training.temperature import fit_temperature
@@ -152,7 +151,7 @@ def _solve(problem: _Problem, repetitions: int, *, balanced: bool, seed: int) ->
     judged = [(first, logits)] + [
         (folds, judge_folds(features, classes, folds, strength, balanced=balanced)) for folds in others
     ]
-    temperature, log_losses = _temperature(classes, judged, len(np.unique(problem.units)), balanced=balanced)
+    temperature, log_losses = _temperature(classes, judged, len(np.unique(problem.units)))
     head = fit(features, classes, strength, balanced=balanced).with_temperature(temperature)
     held_out = {HEAD: [_predictions(classes, folds, logits) for folds, logits in judged]}
     for folds, _ in judged:
@@ -181,14 +180,13 @@ def _share_of(train: Integers, problem: _Problem, share: float, seed: int) -> In
 
 
 def _temperature(
-    classes: Integers, judged: Sequence[tuple[list[Fold], list[Numbers]]], units: int, *, balanced: bool
+    classes: Integers, judged: Sequence[tuple[list[Fold], list[Numbers]]], units: int
 ) -> tuple[float, tuple[float, float]]:
     """The temperature for held-out logits, and their log losses before and after it."""
     true = np.concatenate([classes[held_out] for folds, _ in judged for _, held_out in folds])
     logits = np.concatenate([fold for _, folds in judged for fold in folds])
-    weights = sample_weights(true, balanced=balanced)
-    temperature = fit_temperature(logits, true, weights, units)
-    return temperature, (log_loss(logits, true, weights), log_loss(logits / temperature, true, weights))
+    temperature = fit_temperature(logits, true, units)
+    return temperature, (log_loss(logits, true), log_loss(logits / temperature, true))
 
 
 def _predictions(classes: Integers, folds: Sequence[Fold], logits: Sequence[Numbers]) -> Integers:
