@@ -166,7 +166,7 @@ def _sample_weights(classes: Integers, *, balanced: bool) -> Numbers:
 
 
 def log_loss(logits: Numbers, classes: Integers, weights: Numbers | None = None) -> float:
-    """The mean, perhaps weighted, of the negative log probabilities of the true classes, each clipped as scikit-learn does."""
+    """The mean negative log probability of the true classes, each clipped as scikit-learn does; perhaps weighted."""
     chances = log_softmax(logits, axis=1)[np.arange(len(classes)), classes]
     return float(-np.average(np.maximum(chances, np.log(np.finfo(np.float64).eps)), weights=weights))
 
