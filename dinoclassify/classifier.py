@@ -15,7 +15,7 @@ from dinoclassify.messages import count_of
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.models.open import open_model
-from dinoclassify.pipeline import classify, fold_into_groups
+from dinoclassify.pipeline import Scores, classify_with_scores, fold_into_groups
 from dinoclassify.types.compute import RequestedPrecision, RuntimeName
 from dinoclassify.types.prediction import LIKELY, Prediction
 from dinoclassify.types.run_options import RunArguments, RunOptions
@@ -133,6 +133,18 @@ class Classifier(LoadedModel):
         options: RunOptions | None = None,
     ) -> Iterator[Prediction]:
         """Label decoded images, as `predict` does: one prediction for every input of the batches, in order."""
+        scored = self.score_batches(batches, top_k=top_k, threshold=threshold, options=options)
+        return (prediction for prediction, _ in scored)
+
+    def score_batches(
+        self,
+        batches: Iterable[Batch],
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
+        options: RunOptions | None = None,
+    ) -> Iterator[tuple[Prediction, Scores | None]]:
+        """Label decoded images as `classify_batches` does, each with the scores of all labels; None for a failure."""
         top_k = self.default_top_k if top_k is None else top_k
         threshold = self.default_threshold if threshold is None else threshold
         if top_k < 1:
@@ -143,7 +155,7 @@ class Classifier(LoadedModel):
         if self.group_of is not None:
             group_of, groups = torch.tensor(self.group_of), len(self.labels)
             fold = partial(fold_into_groups, group_of=group_of, groups=groups, multi_label=self.multi_label)
-        return classify(
+        return classify_with_scores(
             batches,
             self._runtime,
             self.labels,

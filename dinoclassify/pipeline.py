@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isnan
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -17,6 +19,8 @@ from dinoclassify.runtimes.base import PendingOutput, Runtime
 from dinoclassify.types.embedding import Embedding
 from dinoclassify.types.prediction import Failure, Label, Prediction, Status
 from dinoclassify.types.run_options import RunOptions
+
+Scores = npt.NDArray[np.float32]  # the probability of each class, or of each group
 
 _OUT_OF_RANGE = Failure("nonfinite", "a feature is too large for --dtype fp16: use --dtype fp32")
 _NONFINITE = Failure("nonfinite", "the output of the model is not finite")
@@ -40,20 +44,47 @@ def classify(
     score below the threshold makes it ``uncertain``. If ``multi_label``, further labels below the threshold are left
     out. ``options``: see `run_batches`.
     """
+    scored = classify_with_scores(
+        batches,
+        runtime,
+        labels,
+        top_k=top_k,
+        threshold=threshold,
+        multi_label=multi_label,
+        fold=fold,
+        options=options,
+    )
+    return (prediction for prediction, _ in scored)
+
+
+def classify_with_scores(
+    batches: Iterable[Batch],
+    runtime: Runtime,
+    labels: Sequence[str],
+    *,
+    top_k: int = 1,
+    threshold: float = 0.0,
+    multi_label: bool = False,
+    fold: Callable[[Tensor], Tensor] | None = None,
+    options: RunOptions | None = None,
+) -> Iterator[tuple[Prediction, Scores | None]]:
+    """The predictions of `classify`, each with the scores of all labels; None for a failure."""
     options = options or RunOptions()
     least = threshold if multi_label else 0.0
     for batch, probabilities in run_batches(batches, runtime, options):
         with options.timer.measure("forward"):
             folded = fold(probabilities) if fold is not None and len(probabilities) else probabilities
-            ranked = iter(_rank(folded, labels, top_k, least))
+            ranked = zip(_rank(folded, labels, top_k, least), folded.numpy(), strict=True)
         for item in batch.inputs:
             if item.failure is not None:
-                yield _failed(item, item.failure)
-            elif top := next(ranked):
+                yield _failed(item, item.failure), None
+                continue
+            top, scores = next(ranked)
+            if top:
                 status: Status = "ok" if top[0].score >= threshold else "uncertain"
-                yield Prediction(item.source.path, status, top, size=item.size, mtime_ns=item.mtime_ns)
+                yield Prediction(item.source.path, status, top, size=item.size, mtime_ns=item.mtime_ns), scores
             else:
-                yield _failed(item, _NONFINITE)
+                yield _failed(item, _NONFINITE), None
 
 
 def embed(

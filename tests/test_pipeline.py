@@ -14,7 +14,7 @@ from torch import Tensor
 from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.errors import UsageError
-from dinoclassify.pipeline import classify, embed
+from dinoclassify.pipeline import classify, classify_with_scores, embed
 from dinoclassify.runtimes.base import PendingOutput
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.source import Source
@@ -88,6 +88,9 @@ def test_top_k_is_ranked_and_at_most_all_classes(greys: Path) -> None:
     assert prediction.top[0].index == 9
     scores = [label.score for label in prediction.top]
     assert scores == sorted(scores, reverse=True)
+    ((_, all_scores),) = classify_with_scores(batches, level_of, LABELS)
+    assert all_scores is not None
+    assert [all_scores[label.index] for label in prediction.top] == pytest.approx(scores)
 
 
 def test_further_labels_of_a_multi_label_model_reach_the_threshold(greys: Path) -> None:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from dinoclassify.results.evaluation.evaluate import evaluate
 from dinoclassify.results.evaluation.figures import Evaluation
-from dinoclassify.results.evaluation.labelled_prediction import LabelledPrediction, LabelledRows, with_truth
+from dinoclassify.results.evaluation.labelled_prediction import LabelledPrediction, LabelledRows, scores_in, with_truth
 from dinoclassify.types.prediction import Label, Prediction
 
 Matrix = npt.NDArray[np.float64]
@@ -46,7 +46,9 @@ def names(count: int) -> list[str]:
 def judge(scores: Matrix, truth: npt.NDArray[np.int64], top_k: int = 1, target: float | None = None) -> Evaluation:
     """The figures of best labels: scores are images x classes, the truth is a class for each image."""
     rows = predictions(scores, top_k)
-    labelled = [with_truth(row, int(index), scores.shape[1]) for row, index in zip(rows, truth, strict=True)]
+    labelled = [
+        with_truth(row, int(index), scores_in(row, scores.shape[1])) for row, index in zip(rows, truth, strict=True)
+    ]
     return evaluate(LabelledRows(labelled, names(scores.shape[1])), target_precision=target)
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from dinoclassify.results.evaluation.figures import Evaluation
     from dinoclassify.results.evaluation.labelled_prediction import LabelledRows
 
-_MOST_RANKS = 1000  # labels to predict for an image: with more classes there is no log loss and no Brier score
-
 
 @expand_groups
 def evaluate(
@@ -183,19 +181,19 @@ def _predict(
         classes = match_groups(labelled.classes, groups, classifier.classes, classifier.model)
     sources = [listed_source(image.path) for image in labelled.images]
     count = len(classifier.labels)
-    ranks = count if classifier.multi_label or count <= _MOST_RANKS else RANKS
+    ranks = count if classifier.multi_label else RANKS
     stages = StageTimer()
     rows: list[LabelledPrediction] = []
     with report_interruption(tally) as stop, stages.measure("write"):
         run = inference.run_options(stages, stop)
         batches = classifier.decoded(sources, run)
-        predictions = classifier.classify_batches(batches, top_k=ranks, threshold=0, options=run)
+        predictions = classifier.score_batches(batches, top_k=ranks, threshold=0, options=run)
         predictions = with_progress(predictions, messages, total=lambda: len(sources))
-        for row, image in zip(predictions, labelled.images, strict=False):  # fewer rows after a signal
+        for (row, scores), image in zip(predictions, labelled.images, strict=False):  # fewer rows after a signal
             tally.add(row)
             truths = tuple(classes[label] for label in image.labels)
             many = classifier.multi_label
-            rows.append(LabelledPrediction(row, truths) if many else with_truth(row, truths[0], count))
+            rows.append(LabelledPrediction(row, truths) if many else with_truth(row, truths[0], scores))
     log_stages(run, classifier)
     labels = classifier.labels if groups is None else groups.names
     return LabelledRows(rows, labels, classifier.multi_label, YES if threshold is None else threshold)

@@ -3,8 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
+from typing import Any
 
-from dinoclassify.types.prediction import Label, Prediction
+import numpy as np
+import numpy.typing as npt
+
+from dinoclassify.types.prediction import Prediction
+
+Scores = npt.NDArray[np.floating[Any]]
 
 YES = 0.5  # the least score of a label that is given, with many labels an image, where nobody says otherwise
 RANKS = 5  # labels of an image with one true class, for top-5
@@ -50,17 +56,25 @@ class LabelledRows:
     extra: int = 0
 
 
-def with_truth(row: Prediction, truth: int, classes: int) -> LabelledPrediction:
-    """A row of an image with one true class; ``classes`` is the number of all classes.
+def with_truth(row: Prediction, truth: int, scores: Scores | None) -> LabelledPrediction:
+    """A row of an image with one true class; ``scores`` are those of all classes, by index, None if unknown.
 
     The row keeps the best five labels, so that memory does not grow with the number of classes.
     """
-    losses = _losses(row.top, truth) if row.top and len(row.top) == classes else None
+    losses = _losses(scores, truth) if scores is not None else None
     return LabelledPrediction(replace(row, top=row.top[:RANKS]), (truth,), losses)
 
 
-def _losses(labels: Sequence[Label], truth: int) -> Losses:
-    of_truth = next((label.score for label in labels if label.index == truth), 0.0)
-    squares = sum(label.score * label.score for label in labels)
+def scores_in(row: Prediction, classes: int) -> Scores | None:
+    """The scores in a row, by index; None unless it has those of all classes, of which there are ``classes``."""
+    if not row.top or len(row.top) != classes:
+        return None
+    scores = np.zeros(max(classes, 1 + max(label.index for label in row.top)))
+    scores[[label.index for label in row.top]] = [label.score for label in row.top]
+    return scores
+
+
+def _losses(scores: Scores, truth: int) -> Losses:
+    of_truth = float(scores[truth]) if truth < len(scores) else 0.0
     clipped = min(max(of_truth, LEAST), 1 - LEAST)
-    return Losses(-log(clipped), squares - 2 * of_truth + 1)
+    return Losses(-log(clipped), float(scores @ scores) - 2 * of_truth + 1)

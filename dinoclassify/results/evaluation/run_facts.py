@@ -14,6 +14,7 @@ from dinoclassify.types.prediction import Prediction
 class RunFacts:
     """How many classes the model has, and the threshold and the top-k of the run; None where nothing says."""
 
+    multi_label: bool = False
     classes: int | None = None
     threshold: float | None = None
     top_k: int | None = None
@@ -25,6 +26,7 @@ def read_facts(name: str) -> RunFacts:
     model, made_with = (part if isinstance(part := meta.get(key), dict) else {} for key in ("model", "made_with"))
     classes, threshold, top_k = model.get("labels"), made_with.get("threshold"), made_with.get("top-k")
     return RunFacts(
+        model.get("multi_label") is True,
         classes if isinstance(classes, int) else None,
         float(threshold) if isinstance(threshold, int | float) else None,
         top_k if isinstance(top_k, int) else None,

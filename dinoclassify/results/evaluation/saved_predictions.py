@@ -10,7 +10,13 @@ from dinoclassify.labels.groups import Groups, fold_ranks, group_finder, match_g
 from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels
 from dinoclassify.labels.matching import is_number, match_classes
 from dinoclassify.messages import name_some
-from dinoclassify.results.evaluation.labelled_prediction import YES, LabelledPrediction, LabelledRows, with_truth
+from dinoclassify.results.evaluation.labelled_prediction import (
+    YES,
+    LabelledPrediction,
+    LabelledRows,
+    scores_in,
+    with_truth,
+)
 from dinoclassify.results.evaluation.run_facts import RunFacts, choose_threshold, read_facts
 from dinoclassify.results.image_file import file_finder
 from dinoclassify.results.reader import read_predictions
@@ -72,7 +78,7 @@ def match_to_truth(
         ]
     else:
         used = YES
-        labelled = [with_truth(row, index_of[truths[path][0]], total) for path, row in matches.items()]
+        labelled = [with_truth(row, index_of[truths[path][0]], scores_in(row, total)) for path, row in matches.items()]
     return LabelledRows(labelled, labels, multi_label, used, missing, extra)
 
 
@@ -93,10 +99,9 @@ def _grouped(
     total = facts.classes or len(groups.names if folded else labels)
     labelled = []
     for path, row in rows.items():
-        groups_of_row = fold_ranks(row, groups.names, group_of)
-        has_all = len(row.top) == total
-        truth = group_index[truths[path][0]]
-        labelled.append(with_truth(groups_of_row, truth, len(groups_of_row.top) if has_all else -1))
+        groups_of_row = fold_ranks(row, groups.names, group_of, multi_label=facts.multi_label)
+        scores = scores_in(groups_of_row, len(groups_of_row.top)) if len(row.top) == total else None
+        labelled.append(with_truth(groups_of_row, group_index[truths[path][0]], scores))
     return labelled
 
 

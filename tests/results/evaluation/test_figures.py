@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics
 
 from dinoclassify.results.evaluation.evaluate import evaluate
-from dinoclassify.results.evaluation.labelled_prediction import RANKS, LabelledRows, with_truth
+from dinoclassify.results.evaluation.labelled_prediction import RANKS, LabelledRows, scores_in, with_truth
 from dinoclassify.types.prediction import Failure, Prediction
 from tests.helpers.guesses import guesses, judge, names, predictions
 
@@ -68,7 +68,7 @@ def test_certain_and_wrong_costs_as_much_as_with_scikit_learn() -> None:
 
 def test_a_row_keeps_five_labels_however_many_classes_there_are() -> None:
     (row,) = predictions(np.full((1, 1000), 0.001), 1000)
-    kept = with_truth(row, 3, 1000)
+    kept = with_truth(row, 3, scores_in(row, 1000))
     assert len(kept.row.top) == RANKS
     assert kept.losses is not None
     assert kept.losses.log == pytest.approx(math.log(1000))
@@ -76,6 +76,6 @@ def test_a_row_keeps_five_labels_however_many_classes_there_are() -> None:
 
 def test_no_image_counts() -> None:
     failed = Prediction("x.jpg", "failed", failure=Failure("not_image", "it is none"))
-    found = evaluate(LabelledRows([with_truth(failed, 0, 2)], names(2)), target_precision=0.5)
+    found = evaluate(LabelledRows([with_truth(failed, 0, None)], names(2)), target_precision=0.5)
     assert (found.failed, found.images, found.suggested, found.calibration, found.log_loss) == (1, 0, None, None, None)
     assert math.isnan(found.macro_f1)
