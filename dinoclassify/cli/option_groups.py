@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast
 
-from dinoclassify.cli import options
+from dinoclassify.cli import learning_options, options
 from dinoclassify.models.names import DEFAULT
 from dinoclassify.timing import StageTimer
 from dinoclassify.training.classes import LEAST
@@ -42,22 +42,22 @@ class Inputs:
 class TruthOptions:
     """Images with known labels."""
 
-    folder: options.LabelledFolder = None
-    labels_from: options.LabelsFrom = None
-    column: options.TruthColumn = None
-    label_column: options.LabelColumn = None
-    multi_label: options.MultiLabel = False
+    folder: learning_options.LabelledFolder = None
+    labels_from: learning_options.LabelsFrom = None
+    column: learning_options.TruthColumn = None
+    label_column: learning_options.LabelColumn = None
+    multi_label: learning_options.MultiLabel = False
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
     """How a head is trained and tested."""
 
-    class_weight: options.ClassWeight = "balanced"
-    min_images: options.MinImages = LEAST
-    test: options.Test = None
-    holdout: options.Holdout = 0.0
-    seed: options.Seed = 0
+    class_weight: learning_options.ClassWeight = "balanced"
+    min_images: learning_options.MinImages = LEAST
+    test: learning_options.Test = None
+    holdout: learning_options.Holdout = 0.0
+    seed: learning_options.Seed = 0
 
 
 class ModelArguments(TypedDict):

@@ -102,12 +102,6 @@ def read_meta(name: str) -> dict[str, Any]:
     return _read_object(path) if os.path.isfile(path) else carried_meta(name) if os.path.isfile(name) else {}
 
 
-def is_multi_label(name: str) -> bool:
-    """Whether a multi-label model made the rows, by their metadata. Rows on stdin have none, and count as others."""
-    model = read_meta(name).get("model") if name != STDIN else None
-    return isinstance(model, dict) and model.get("multi_label") is True
-
-
 def _check_file(name: str) -> None:
     """Check that a name may be a file of rows; raises UsageError if it shows that it is something else."""
     if os.path.isdir(name):

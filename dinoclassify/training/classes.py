@@ -42,7 +42,8 @@ def drop_rare(
     if len(common) < (1 if multi_label else 2):
         raise UsageError(f"too few classes are left: {name_some(rare)} have {few}: add some")
     log.warning("left out, with %s: %s", few, name_some(rare))
-    kept = [replace(image, labels=tuple(label for label in image.labels if label in common)) for image in images]
+    names = set(common)
+    kept = [replace(image, labels=tuple(label for label in image.labels if label in names)) for image in images]
     return [image for image in kept if multi_label or image.labels], common
 
 

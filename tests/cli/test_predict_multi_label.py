@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.results.reader import is_multi_label, read_predictions
+from dinoclassify.results.reader import read_predictions
+from dinoclassify.results.run_facts import read_facts
 from tests.helpers.commands import Invoke, parse_rows
 from tests.helpers.prediction_files import FORMAT_NAMES
 
@@ -80,7 +81,7 @@ def test_every_format_holds_rows_with_fewer_labels_and_can_be_resumed(
     predict("--limit", 3, *how)
     assert predict("--resume", *how)[0] == 3
     assert scores_in(how[-1]) == likely(scores, 0.5)
-    assert is_multi_label(how[-1])
+    assert read_facts(how[-1]).multi_label
 
 
 def test_the_metadata_have_the_values_in_use(here: Path, predict: Invoke, invoke: Invoke, tiny: str) -> None:
@@ -100,7 +101,7 @@ def test_rows_of_a_version_that_wrote_the_best_label_alone_resume_with_its_defau
     meta = json.loads(Path("old.csv.meta.json").read_text())
     del meta["model"]["multi_label"]
     Path("old.csv.meta.json").write_text(json.dumps(meta))
-    assert not is_multi_label("old.csv")
+    assert not read_facts("old.csv").multi_label
     code, _, err = predict("-o", "old.csv", "--resume")
     assert (code, "repeat them (use --top-k 1 and --threshold 0.0)" in err) == (2, True)
     assert predict("-o", "old.csv", "--resume", "-k", 1, "--threshold", 0)[0] == 3
@@ -122,7 +123,7 @@ def test_merged_shards_have_the_rows_and_the_metadata_of_one_run(
         predict("--shard", f"{index}/2", "-o", f"{index}.csv")
     assert invoke("merge", "1.csv", "2.csv", "-o", "all.parquet")[0] == 0
     assert scores_in("all.parquet") == likely(scores, 0.5)
-    assert is_multi_label("all.parquet")
+    assert read_facts("all.parquet").multi_label
 
 
 def test_a_report_shows_that_the_model_is_multi_label(scores: Scores, predict: Invoke, invoke: Invoke) -> None:

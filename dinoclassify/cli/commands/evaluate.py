@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dinoclassify.cli import options
+from dinoclassify.cli import learning_options, options
 from dinoclassify.cli.checks import reject_options
 from dinoclassify.cli.labelled import Truth, read_truth
 from dinoclassify.cli.option_groups import InferenceOptions, Messages, ModelOptions, TruthOptions, expand_groups
@@ -17,6 +17,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
+from dinoclassify.types.prediction import LIKELY
 from dinoclassify.writers.tally import Tally
 
 if TYPE_CHECKING:
@@ -31,16 +32,16 @@ def evaluate(
     context: typer.Context,
     *,
     truth: TruthOptions,
-    predictions: options.Predictions = None,
+    predictions: learning_options.Predictions = None,
     model: ModelOptions,
     inference: InferenceOptions,
     groups: options.Groups = None,
-    threshold: options.YesScore = None,
-    target_precision: options.TargetPrecision = None,
+    threshold: learning_options.YesScore = None,
+    target_precision: learning_options.TargetPrecision = None,
     as_json: options.AsJson = False,
-    as_csv: options.AsCsv = False,
-    plots: options.Plots = None,
-    plot_format: options.PlotFormat = "png",
+    as_csv: learning_options.AsCsv = False,
+    plots: learning_options.Plots = None,
+    plot_format: learning_options.PlotFormat = "png",
     messages: Messages,
 ) -> int:
     """Measure how good a model, or a file of rows, is.
@@ -108,7 +109,7 @@ def _print(evaluation: "Evaluation", rows: "LabelledRows", *, as_json: bool, as_
         evaluation_tables.show(evaluation)
 
 
-def _draw(evaluation: "Evaluation", folder: str | None, plot_format: options.PlotFormat) -> None:
+def _draw(evaluation: "Evaluation", folder: str | None, plot_format: learning_options.PlotFormat) -> None:
     if folder is not None and evaluation.images:
         from dinoclassify.results.evaluation.plots import write_plots
 
@@ -169,7 +170,6 @@ def _predict(
     from dinoclassify.labels.matching import match_classes
     from dinoclassify.results.evaluation.labelled_prediction import (
         RANKS,
-        YES,
         LabelledPrediction,
         LabelledRows,
         with_truth,
@@ -196,4 +196,4 @@ def _predict(
             rows.append(LabelledPrediction(row, truths) if many else with_truth(row, truths[0], scores))
     log_stages(run, classifier)
     labels = classifier.labels if groups is None else groups.names
-    return LabelledRows(rows, labels, classifier.multi_label, YES if threshold is None else threshold)
+    return LabelledRows(rows, labels, classifier.multi_label, LIKELY if threshold is None else threshold)

@@ -52,15 +52,16 @@ def report(
     from rich.filesize import decimal
 
     from dinoclassify.results.image_file import file_finder
-    from dinoclassify.results.reader import is_multi_label, latest_predictions, read_meta
+    from dinoclassify.results.reader import latest_predictions, read_meta
     from dinoclassify.results.report.page import write_page
+    from dinoclassify.results.run_facts import read_facts
 
     written = write_page(
         output,
         latest_predictions(results),
         title="rows from stdin" if results == STDIN else shown_path(os.path.basename(results)),
         meta={} if results == STDIN else read_meta(results),
-        group=_naming(groups, multi_label=is_multi_label(results)) if groups is not None else None,
+        group=_naming(groups, multi_label=read_facts(results).multi_label) if groups is not None else None,
         thumbnails=thumbnails,
         link=link,
         find=file_finder(results),

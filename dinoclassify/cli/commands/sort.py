@@ -188,10 +188,10 @@ def _count_shots(name: str, sort_options: "SortOptions") -> dict[str, int] | Non
 
 def _grouping(name: str, groups: "Groups | None") -> "GroupsOf":
     """How the labels of the rows become groups."""
-    from dinoclassify.results.reader import is_multi_label
+    from dinoclassify.results.run_facts import read_facts
     from dinoclassify.results.sort.targets import grouped_by
 
-    return grouped_by(groups, multi_label=is_multi_label(name))
+    return grouped_by(groups, multi_label=read_facts(name).multi_label)
 
 
 def _layout(

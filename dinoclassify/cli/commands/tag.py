@@ -64,21 +64,21 @@ def tag(
     if remove:
         checks.reject_options(context, ["top_k", "min_score"], "--remove takes all our labels out")
     from dinoclassify.results.image_file import file_finder
-    from dinoclassify.results.reader import is_multi_label
+    from dinoclassify.results.run_facts import read_facts
     from dinoclassify.results.sidecars.tag import TagOptions
     from dinoclassify.results.sidecars.tag import tag as write_sidecars
 
     selected = checks.select_labels(only, results)
-    multi_label = is_multi_label(results)
-    if not multi_label:
-        top_k = top_k or 1
+    facts = read_facts(results)
+    likely = (facts.threshold or LIKELY) if facts.multi_label else 0.0
+    most = None if facts.multi_label and top_k is None else top_k or 1
     tag_options = TagOptions(
         format=sidecar_format,
         naming=naming,
         into=into,
         prefix=prefix,
-        top_k=top_k,
-        min_score=min_score if min_score is not None else LIKELY if multi_label else 0.0,
+        top_k=most,
+        min_score=likely if min_score is None else min_score,
         only=selected,
         remove=remove,
         dry_run=dry_run,
@@ -86,7 +86,7 @@ def tag(
         find=file_finder(results),
     )
     tally = Tally(None)
-    rows = _counted(_read_rows(results, None if multi_label else top_k), tally)
+    rows = _counted(_read_rows(results, None if facts.multi_label else most), tally)
     outcomes = write_sidecars(rows if dry_run else with_progress(rows, messages), tag_options)
     counts, troubles = _report(outcomes, dry_run=dry_run)
     checks.warn_of_unmatched_labels(selected)

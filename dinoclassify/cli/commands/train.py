@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dinoclassify.cli import options
+from dinoclassify.cli import learning_options, options
 from dinoclassify.cli.labelled import Truth, read_test, read_truth
 from dinoclassify.cli.option_groups import (
     InferenceOptions,
@@ -43,12 +43,12 @@ _GO_ON = "; their features are kept, the same command goes on"
 def train(
     *,
     truth: TruthOptions,
-    group_column: options.GroupColumn = None,
+    group_column: learning_options.GroupColumn = None,
     model: ModelOptions,
     inference: InferenceOptions,
     training: TrainingOptions,
-    output: options.ModelFolder,
-    force: options.Force = False,
+    output: learning_options.ModelFolder,
+    force: learning_options.Force = False,
     wait: options.Wait = False,
     messages: Messages,
 ) -> None:

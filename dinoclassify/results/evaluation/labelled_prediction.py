@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dinoclassify.types.prediction import Prediction
+from dinoclassify.types.prediction import LIKELY, Prediction
 
 Scores = npt.NDArray[np.floating[Any]]
 
-YES = 0.5  # the least score of a label that is given, with many labels an image, where nobody says otherwise
 RANKS = 5  # labels of an image with one true class, for top-5
 LEAST = 2.0**-23  # probabilities are clipped here for the log loss: the spacing of float32 at 1, as in scikit-learn
 
@@ -51,7 +50,7 @@ class LabelledRows:
     rows: list[LabelledPrediction]
     labels: Sequence[str]
     multi_label: bool = False
-    threshold: float = YES
+    threshold: float = LIKELY
     missing: int = 0
     extra: int = 0
 

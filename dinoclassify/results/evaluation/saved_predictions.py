@@ -10,17 +10,17 @@ from dinoclassify.labels.groups import Groups, fold_ranks, group_finder, match_g
 from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels
 from dinoclassify.labels.matching import is_number, match_classes
 from dinoclassify.messages import name_some
+from dinoclassify.results.evaluation.answer_threshold import choose_threshold
 from dinoclassify.results.evaluation.labelled_prediction import (
-    YES,
     LabelledPrediction,
     LabelledRows,
     scores_in,
     with_truth,
 )
-from dinoclassify.results.evaluation.run_facts import RunFacts, choose_threshold, read_facts
 from dinoclassify.results.image_file import file_finder
 from dinoclassify.results.reader import read_predictions
-from dinoclassify.types.prediction import Prediction
+from dinoclassify.results.run_facts import RunFacts, read_facts
+from dinoclassify.types.prediction import LIKELY, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def match_to_truth(
             LabelledPrediction(row, tuple(index_of[label] for label in truths[path])) for path, row in matches.items()
         ]
     else:
-        used = YES
+        used = LIKELY
         labelled = [with_truth(row, index_of[truths[path][0]], scores_in(row, total)) for path, row in matches.items()]
     return LabelledRows(labelled, labels, multi_label, used, missing, extra)
 

@@ -59,6 +59,14 @@ def test_every_likely_label_of_predict_is_written(
         assert written(photo) == likely
 
 
+def test_labels_that_reach_the_threshold_of_predict_are_written(photo: Path, tag: Invoke) -> None:
+    rows = multi_label_results(photo.parent, "a", "b", "c")
+    meta = {"model": {"multi_label": True}, "made_with": {"threshold": 0.4}}
+    Path(f"{rows}.meta.json").write_text(json.dumps(meta))
+    assert tag(rows)[0] == 0
+    assert written(photo) == ["a", "b"]
+
+
 def test_an_uncertain_row_gets_no_keywords(photo: Path, tag: Invoke) -> None:
     tag(multi_label_results(photo.parent, "a"))
     rows = multi_label_results(photo.parent, "a", uncertain=True)
