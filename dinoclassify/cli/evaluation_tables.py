@@ -68,11 +68,11 @@ def _of_answers(figures: MultiLabelFigures) -> list[Row]:
 
 def _of_calibration(calibration: Calibration, what: str) -> list[Row]:
     chance, signed = calibration.by_chance, calibration.signed_error
-    tendency = ("over" if signed > 0 else "under") + "-confident"
+    high, low = ("over-confident", "under-confident") if what == "accuracy" else ("too high", "too low")
     return [
         _line("expected calibration error", calibration.error),
         _line("the same by chance", chance.mean) | {"95 %": f"up to {chance.percentile95:.4f}"},
-        _line(f"mean score minus {what}", signed, of=tendency) | {"value": f"{signed:+.4f}"},
+        _line(f"mean score minus {what}", signed, of=high if signed > 0 else low) | {"value": f"{signed:+.4f}"},
     ]
 
 

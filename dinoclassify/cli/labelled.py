@@ -47,9 +47,9 @@ def read_truth(truth: TruthOptions, *, group_column: str | None = None) -> Truth
     return Truth(images, classes, table.name)
 
 
-def read_test(name: str, truth: TruthOptions) -> Truth:
+def read_test(name: str, truth: TruthOptions, *, group_column: str | None = None) -> Truth:
     """Read the labelled images of a test: a folder, or a table like that of ``truth``. Raises as `read_truth` does."""
     if has_table_suffix(name) and not os.path.isdir(name):
         folder = truth.folder if truth.labels_from is not None else None
-        return read_truth(replace(truth, folder=folder, labels_from=name))
+        return read_truth(replace(truth, folder=folder, labels_from=name), group_column=group_column)
     return read_truth(TruthOptions(folder=name, multi_label=truth.multi_label))

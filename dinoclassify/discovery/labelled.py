@@ -42,7 +42,8 @@ class LabelTable:
 def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
     """The images below ``root``, labelled with the name of the folder directly below it; and all classes.
 
-    Raises UsageError or NoInputsError if ``root`` or a folder in it is missing, cannot be listed, or has no images.
+    Raises UsageError or NoInputsError if ``root`` or a folder in it is missing or cannot be listed, or if there are no
+    images.
     """
     check_roots([root], InputSelector(Filters()))
     if not os.path.isdir(root):

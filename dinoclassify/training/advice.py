@@ -10,19 +10,19 @@ def warnings_of(trained: Trained) -> list[str]:
     warnings = []
     if nearest.beats_head:
         warnings.append(
-            f"the {NEAREST} beat the linear head ({nearest.accuracy:.0%} against {head.accuracy:.0%}): split a class "
+            f"the {NEAREST} beat the linear head ({nearest.accuracy:.1%} against {head.accuracy:.1%}): split a class "
             "of several looks into a folder for each, leave out near-duplicates, or try a larger --model "
             "(dinoclassify guide train)"
         )
     if mean.beats_head:
         warnings.append(
-            f"the {CLASS_MEAN} beats the linear head ({mean.accuracy:.0%} against {head.accuracy:.0%}): label more "
+            f"the {CLASS_MEAN} beats the linear head ({mean.accuracy:.1%} against {head.accuracy:.1%}): label more "
             "images, or try a larger --model (dinoclassify guide train)"
         )
     if not trained.scores[COMMONEST].loses_to_head:
         warnings.append(
-            f"the linear head is not clearly better than the {COMMONEST} for every image "
-            f"({head.accuracy:.0%} against {trained.scores[COMMONEST].accuracy:.0%}): label more images, "
+            f"the linear head is not clearly better than always naming the {COMMONEST} "
+            f"({head.accuracy:.1%} against {trained.scores[COMMONEST].accuracy:.1%}): label more images, "
             "or try a larger --model (dinoclassify guide train)"
         )
     return warnings

@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
+from itertools import count
 
 from dinoclassify.discovery.labelled import Labelled
 from dinoclassify.errors import UsageError
@@ -14,17 +14,17 @@ log = logging.getLogger(__name__)
 LEAST = 2  # images of a class: one to learn from, one to evaluate on
 
 
-def drop_rare(
+def common_classes(
     images: Sequence[Labelled],
     classes: Sequence[str],
     least: int,
     *,
     multi_label: bool,
     units: Sequence[int] | None = None,
-) -> tuple[list[Labelled], tuple[str, ...]]:
-    """The images and the classes without the classes of fewer than ``least`` images, which a warning names.
+) -> tuple[str, ...]:
+    """The classes of ``least`` images or more. A warning names the others.
 
-    Images with the same number in ``units`` count once. With ``multi_label``, images only lose these labels.
+    Images with the same number in ``units`` count once.
 
     Raises:
         UsageError: too few classes are left to train on.
@@ -33,40 +33,47 @@ def drop_rare(
         raise UsageError("no image has a label: there is nothing to train")
     if len(classes) == 1 and not multi_label:
         raise UsageError(f"all images are of one class, {classes[0]}: training needs two or more")
-    counts = _count(images, range(len(images)) if units is None else units)
+    counts = count_units((image.labels for image in images), count() if units is None else units)
     rare = [f"{label} ({counts[label]})" for label in classes if counts[label] < least]
     common = tuple(label for label in classes if counts[label] >= least)
-    if not rare:
-        return list(images), common
-    few = f"fewer than {least} images" + ("" if units is None else ", where copies and groups count once")
+    few = f"fewer than {least} images" + ("" if units is None else " that can be read; copies and groups count once")
     if len(common) < (1 if multi_label else 2):
         raise UsageError(f"too few classes are left: {name_some(rare)} have {few}: add some")
-    log.warning("left out, with %s: %s", few, name_some(rare))
-    names = set(common)
-    kept = [replace(image, labels=tuple(label for label in image.labels if label in names)) for image in images]
-    return [image for image in kept if multi_label or image.labels], common
+    if rare:
+        log.warning("classes left out: %s have %s", name_some(rare), few)
+    return common
 
 
-def count_readable(images: Sequence[Labelled], classes: Sequence[str], *, multi_label: bool) -> dict[str, int]:
-    """The number of images of each class; these are the images that could be read.
+def with_classes(images: Sequence[Labelled], classes: Collection[str], *, multi_label: bool) -> list[Labelled]:
+    """The images with one of the classes; with ``multi_label`` all images, which may have other labels too."""
+    return [image for image in images if multi_label or image.labels[0] in classes]
+
+
+def check_readable(listed: Sequence[Labelled], readable: Sequence[Labelled]) -> None:
+    """Check that each class has an image that could be read: otherwise its folder or disk is probably in trouble.
 
     Raises:
-        UsageError: they are too few of a class, or too few lack a label.
+        UsageError: a class has none.
     """
-    counter = _count(images, range(len(images)))
-    counts = {label: counter[label] for label in classes}
-    if few := [f"{label} ({count})" for label, count in counts.items() if count < LEAST]:
-        raise UsageError(
-            f"each class needs {LEAST} readable images: add some to {name_some(few)}, or leave the class out"
-        )
-    if everywhere := [label for label in classes if multi_label and len(images) - counts[label] < LEAST]:
+    before, after = (Counter(label for image in images for label in image.labels) for images in (listed, readable))
+    if gone := [f"{label} ({before[label]:,})" for label in before if not after[label]]:
+        raise UsageError(f"no image of these classes can be read: {name_some(gone)}: mend them, or leave the class out")
+
+
+def check_lacking(labels: Sequence[tuple[str, ...]], units: Sequence[int], classes: Sequence[str]) -> None:
+    """Check that `LEAST` units lack each label of a head with many labels an image.
+
+    Raises:
+        UsageError: they do not.
+    """
+    counts = count_units(labels, units)
+    if everywhere := [label for label in classes if len(set(units)) - counts[label] < LEAST]:
         raise UsageError(
             f"at least {LEAST} images must lack the label {everywhere[0]}: add some, or leave that label out"
         )
-    return counts
 
 
-def _count(images: Sequence[Labelled], units: Sequence[int]) -> Counter[str]:
-    """The number of units of each label."""
-    pairs = {(label, unit) for image, unit in zip(images, units, strict=True) for label in image.labels}
+def count_units(labels: Iterable[tuple[str, ...]], units: Iterable[int]) -> Counter[str]:
+    """The number of units with each label; ``labels`` are those of each image."""
+    pairs = {(label, unit) for of_image, unit in zip(labels, units, strict=False) for label in of_image}
     return Counter(label for label, _ in pairs)

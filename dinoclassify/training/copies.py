@@ -1,9 +1,9 @@
-"""Images with the same content, and images of one group: they belong into one fold."""
+"""Images with the same content, and images of one group: they belong in one fold."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.storage.remote import object_store
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.training.extra import needs_train_extra
+from dinoclassify.training.folds import Integers
 
 with needs_train_extra():
     from scipy.sparse import coo_array
@@ -20,25 +21,23 @@ with needs_train_extra():
 
 _CHUNK = 1 << 20  # bytes
 
-Integers = npt.NDArray[np.intp]
-
 
 def find_copies(paths: Sequence[str], sizes: Sequence[int | None]) -> Integers:
     """The index of the first image with the same content, for each image; its own where it is the first.
 
-    ``sizes`` are those of the files, in bytes. Only files of equal sizes are read.
-
-    Raises:
-        OSError: a file cannot be read.
+    ``sizes`` are those of the files, in bytes; None if unknown. Only files of equal sizes are read. A file that is gone
+    is no copy.
     """
-    by_size: defaultdict[int | None, list[int]] = defaultdict(list)
+    by_size: defaultdict[int, list[int]] = defaultdict(list)
     for number, size in enumerate(sizes):
-        by_size[size].append(number)
+        if size is not None:
+            by_size[size].append(number)
     first = np.arange(len(paths))
     for numbers in by_size.values():
         known: dict[bytes, int] = {}
         for number in numbers if len(numbers) > 1 else ():
-            first[number] = known.setdefault(_digest(paths[number]), number)
+            with suppress(OSError):
+                first[number] = known.setdefault(_digest(paths[number]), number)
     return first
 
 

@@ -10,11 +10,14 @@ import numpy.typing as npt
 
 from dinoclassify.discovery.labelled import Labelled
 from dinoclassify.errors import UsageError
-from dinoclassify.training.classes import LEAST, count_readable, drop_rare
+from dinoclassify.messages import count_of
+from dinoclassify.training.classes import LEAST, check_lacking, common_classes
 from dinoclassify.training.copies import as_units, check_labels, find_copies
-from dinoclassify.training.folds import Flags, Integers, sample
+from dinoclassify.training.folds import Integers, sample
 
 log = logging.getLogger(__name__)
+
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,16 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """The images to train on, those of the test, and the number of images of each class to train on."""
+class Split:
+    """The images to train on, those of the test, and the number of images of each class to train on.
 
-    known: Dataset
+    held_out: how many of the images were set apart as the test.
+    """
+
+    train: Dataset
     test: Dataset | None
     counts: Mapping[str, int]
+    held_out: int = 0
 
 
 def prepare(
@@ -53,81 +60,81 @@ def prepare(
     least: int = LEAST,
     multi_label: bool = False,
     seed: int = 0,
-) -> Prepared:
+) -> Split:
     """Find copies among the images, leave out rare classes, and set apart the share ``holdout`` of the images.
 
-    Images of ``test`` that are copies of others to train on are left out, as is what no class to train on has.
+    Images of ``test`` that are copies of others to train on, or of a group of them, are left out, as are those of
+    classes that are left out.
 
     Raises:
         UsageError: copies have different labels, or too few images are left.
     """
-    count_readable(images.labelled, classes, multi_label=multi_label)
-    tested = test if test is not None else Images((), images.features[:0], ())
-    everything = [*images.labelled, *tested.labelled]
-    first = find_copies([image.path for image in everything], [*images.sizes, *tested.sizes])
+    size = len(images.labelled)
+    everything = [*images.labelled, *(test.labelled if test is not None else ())]
+    paths, sizes = [image.path for image in everything], [*images.sizes, *(test.sizes if test is not None else ())]
+    first = find_copies(paths, sizes)
     check_labels(everything, first)
     units = as_units(everything, first)
-    size = len(images.labelled)
     _report_copies(first[:size])
-    kept, classes = drop_rare(images.labelled, classes, least, multi_label=multi_label, units=units[:size].tolist())
-    known = _select(images, kept, units[:size])
+    classes = common_classes(images.labelled, classes, least, multi_label=multi_label, units=units[:size].tolist())
+    train = _select(images, units[:size], classes, np.ones(size, bool), multi_label=multi_label)
+    tested = None
     if holdout:
-        known, held_out = _hold_out(known, classes, holdout, seed)
-        return Prepared(known, held_out, _count(known, classes))
-    judged = _test(tested, classes, is_new=first[size:] >= size, units=units[size:]) if test is not None else None
-    return Prepared(known, judged, _count(known, classes))
+        train, tested = _hold_out(train, holdout, seed)
+    elif test is not None:
+        tested = _test(test, units[size:], classes, ~np.isin(units[size:], units[:size]), multi_label=multi_label)
+    if multi_label:
+        check_lacking(train.labels, train.units.tolist(), classes)
+    counts = Counter(label for labels in train.labels for label in labels)
+    held_out = len(tested.labels) if tested is not None and holdout else 0
+    return Split(train, tested, {label: counts[label] for label in classes}, held_out)
 
 
 def _report_copies(first: Integers) -> None:
     if copies := int((first != np.arange(len(first))).sum()):
-        log.warning("%s images are copies of others: each stays in one fold with its original", f"{copies:,}")
+        are = "is a copy of another" if copies == 1 else "are copies of others"
+        log.warning("%s %s: copies stay in one fold", count_of(copies, "image"), are)
 
 
-def _select(images: Images, kept: Sequence[Labelled], units: Integers) -> Dataset:
-    """The kept images, which may have lost labels, as a dataset."""
-    labels = {image.path: image.labels for image in kept}
-    chosen = np.array([image.path in labels for image in images.labelled])
-    return Dataset(images.features[chosen], [image.labels for image in kept], units[chosen])
+def _select(images: Images, units: Integers, classes: Sequence[str], chosen: Flags, *, multi_label: bool) -> Dataset:
+    """The chosen images that have one of the classes, with their labels among these; with ``multi_label`` also none."""
+    names = set(classes)
+    labels = [tuple(label for label in image.labels if label in names) for image in images.labelled]
+    chosen = chosen & np.array([multi_label or bool(each) for each in labels], bool)
+    return Dataset(images.features[chosen], _chosen(labels, chosen), units[chosen])
 
 
-def _test(test: Images, classes: Sequence[str], *, is_new: Flags, units: Integers) -> Dataset:
-    """The images of a test that are no copies and have labels of these classes only."""
-    if copies := int((~is_new).sum()):
-        log.warning("%s images of the test are copies of images to train on, and are left out", f"{copies:,}")
-    is_known = np.array([set(image.labels) <= set(classes) for image in test.labelled], bool)
-    if others := int((~is_known).sum()):
-        log.warning("%s images of the test are of classes that are left out", f"{others:,}")
-    chosen = is_new & is_known
-    if not chosen.any():
+def _test(images: Images, units: Integers, classes: Sequence[str], is_new: Flags, *, multi_label: bool) -> Dataset:
+    """The images of a test that are no copies, and of no group, of images to train on."""
+    if seen := int((~is_new).sum()):
+        are = "is a copy, or of a group, of images" if seen == 1 else "are copies, or of groups, of images"
+        log.warning("%s of the test %s to train on: left out", count_of(seen, "image"), are)
+    tested = _select(images, units, classes, is_new, multi_label=multi_label)
+    if others := int(is_new.sum()) - len(tested.labels):
+        log.warning("%s of the test: left out with their classes", count_of(others, "image"))
+    if not tested.labels:
         raise UsageError("the test has no images of its own: name others with --test")
-    labels = [image.labels for image, is_chosen in zip(test.labelled, chosen, strict=True) if is_chosen]
-    return Dataset(test.features[chosen], labels, units[chosen])
+    return tested
 
 
-def _hold_out(images: Dataset, classes: Sequence[str], share: float, seed: int) -> tuple[Dataset, Dataset]:
-    """The images to train on, and the share that is held out of each class."""
-    is_known = sample(_strata(images.labels, classes), images.units, 1 - share, seed, least=LEAST)
-    known, held_out = _part(images, is_known), _part(images, ~is_known)
-    if not len(held_out.labels):
-        raise UsageError(f"--holdout {share:g} holds no image back: choose a larger share")
-    if few := [label for label, count in _count(known, classes).items() if count < LEAST]:
-        raise UsageError(f"--holdout {share:g} leaves too few images of {few[0]}: choose a smaller share")
-    return known, held_out
-
-
-def _strata(labels: Sequence[tuple[str, ...]], classes: Sequence[str]) -> Integers:
-    """A class for each image, to part images by: its label, or the rarest of many; one more if it has none."""
-    number = {label: index for index, label in enumerate(classes)}
-    counts = Counter(label for image_labels in labels for label in image_labels)
-    rarest = [min(image_labels, key=counts.__getitem__, default="") for image_labels in labels]
-    return np.array([number.get(label, len(classes)) for label in rarest], np.intp)
+def _hold_out(images: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """The images to train on, and those that are held out: about this share of each class."""
+    pairs = [
+        (label, unit)
+        for labels, unit in zip(images.labels, images.units.tolist(), strict=True)
+        for label in labels or ("",)
+    ]
+    classes = np.unique([label for label, _ in pairs], return_inverse=True)[1]
+    kept = sample(classes, np.array([unit for _, unit in pairs]), 1 - share, seed, least=LEAST)
+    is_kept = np.isin(images.units, kept)
+    if is_kept.all():
+        raise UsageError(f"--holdout {share:g} holds no image back: choose a larger share, or label more images")
+    return _part(images, is_kept), _part(images, ~is_kept)
 
 
 def _part(images: Dataset, chosen: Flags) -> Dataset:
-    labels = [labels for labels, is_chosen in zip(images.labels, chosen, strict=True) if is_chosen]
-    return Dataset(images.features[chosen], labels, images.units[chosen])
+    return Dataset(images.features[chosen], _chosen(images.labels, chosen), images.units[chosen])
 
 
-def _count(images: Dataset, classes: Sequence[str]) -> dict[str, int]:
-    counts = Counter(label for labels in images.labels for label in labels)
-    return {label: counts[label] for label in classes}
+def _chosen(labels: Sequence[tuple[str, ...]], chosen: Flags) -> list[tuple[str, ...]]:
+    return [each for each, is_chosen in zip(labels, chosen, strict=True) if is_chosen]

@@ -1,4 +1,4 @@
-"""Images -> folds for cross-validation, and subsets. Images of one unit are never parted.
+"""Images -> folds for cross-validation, and samples. Images of one unit are never parted.
 
 A unit is an image with its copies or, with ``--group-column``, all images of a group. It is a whole number.
 """
@@ -14,7 +14,6 @@ with needs_train_extra():
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 Integers = npt.NDArray[np.intp]
-Flags = npt.NDArray[np.bool_]
 Fold = tuple[Integers, Integers]  # indices of training images, of held-out images
 
 FOLDS = 5
@@ -26,8 +25,8 @@ def split(classes: Integers, units: Integers, seed: int) -> list[Fold]:
 
     Each class has two units or more. A fold without two classes to train on is left out.
     """
-    folds_of = np.unique(np.stack([classes, units]), axis=1)  # each class with each of its units
-    count = min(FOLDS, int(np.bincount(folds_of[0]).max()))
+    pairs = np.unique(np.stack([classes, units]), axis=1)  # each class with each of its units
+    count = min(FOLDS, int(np.bincount(pairs[0]).max()))
     has_groups = len(np.unique(units)) < len(units)
     splitter = (StratifiedGroupKFold if has_groups else StratifiedKFold)(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -40,18 +39,19 @@ def split(classes: Integers, units: Integers, seed: int) -> list[Fold]:
     return folds[:1] if len(classes) >= ONE_FOLD_FROM else folds
 
 
-def sample(classes: Integers, units: Integers, share: float, seed: int, *, least: int = 1) -> Flags:
-    """A random share of the units of each class, ``least`` or more: whether each image is in it.
+def sample(classes: Integers, units: Integers, share: float, seed: int, *, least: int = 1) -> Integers:
+    """Units at random: of each class this share of its units, ``least`` or more.
 
-    A smaller share with the same seed is part of a larger one. The class of a unit is that of its first image.
+    ``classes`` and ``units`` are pairs: a unit may have several classes. It is taken if one of them takes it. A smaller
+    share with the same seed is part of a larger one.
     """
-    names, firsts, unit_of = np.unique(units, return_index=True, return_inverse=True)
-    class_of = classes[firsts]
-    order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(class_of[order], kind="stable")]  # by class, at random within it
-    counts = np.bincount(class_of)
-    place = np.empty(len(names), np.intp)
-    place[order] = np.concatenate([np.arange(count) for count in counts])
+    names, unit_of = np.unique(units, return_inverse=True)
+    pair_classes, pair_units = np.unique(np.stack([classes, unit_of]), axis=1)
+    rank = np.random.default_rng(seed).permutation(len(names))
+    order = np.lexsort((rank[pair_units], pair_classes))  # by class, at random within it
+    counts = np.bincount(pair_classes)
+    place = np.concatenate([np.arange(count) for count in counts])
     wanted = np.maximum(np.round(share * counts), least)
-    chosen: Flags = place < wanted[class_of]
-    return chosen[unit_of]
+    taken = place < wanted[pair_classes[order]]
+    chosen: Integers = names[np.unique(pair_units[order][taken])]
+    return chosen

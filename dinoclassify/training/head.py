@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.training.extra import needs_train_extra
-from dinoclassify.training.folds import ONE_FOLD_FROM, Fold, Integers
+from dinoclassify.training.folds import Fold, Integers
 
 with needs_train_extra():
     from scipy.special import log_softmax
@@ -26,12 +26,11 @@ with needs_train_extra():
 
 Features = npt.NDArray[np.float32]  # images x features
 Numbers = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.floating[Any]]
 ClassWeight = Literal["balanced", "none"]
 
 STRENGTHS = tuple(10.0 ** (step / 2) for step in range(-8, 5))  # inverse regularisation, C of scikit-learn
 
-_FLOOR = 0.1  # of the standard deviation of a feature, as a share of their root mean square
+_FLOOR = 0.3  # of the standard deviation of a feature, as a share of their root mean square
 _ERROR = 1e-3  # distance of weights from the optimum; probabilities are then within a few thousandths
 _TOLERANCES = 1e-7, 1e-4  # of the gradient
 
@@ -67,8 +66,47 @@ class Fit:
         return Head((self.weight / temperature).astype(np.float32), (self.bias / temperature).astype(np.float32))
 
 
+@dataclass(frozen=True, slots=True)
+class Standardised:
+    """Features as a regression takes them, and the way back.
+
+    values: images x axes, in float64: standardised features, along ``axes`` if there are any.
+    mean, scale: what was subtracted from each feature, and what the rest was divided by.
+    axes: orthonormal, axes x features; None if the values are along the features.
+    """
+
+    values: Numbers
+    mean: Numbers
+    scale: Numbers
+    axes: Numbers | None
+
+
+def standardise(features: Features) -> Standardised:
+    """Standardise features by their mean and their standard deviation, which has a floor.
+
+    Without a floor, features that hardly vary in training get huge weights, and decide about other images. Where images
+    are few for their features, the values are along axes that hold them all: the regression is the same, since its
+    penalty has no direction, and faster.
+    """
+    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    scale = np.sqrt(deviation**2 + _FLOOR**2 * (deviation**2).mean())
+    scale = np.where(scale > 0, scale, 1)
+    values = features.astype(np.float64)
+    np.subtract(values, mean, out=values)  # in place, as features may be many
+    np.divide(values, scale, out=values)
+    if len(values) > values.shape[1] / 2:
+        return Standardised(values, mean, scale, None)
+    left, lengths, axes = np.linalg.svd(values, full_matrices=False)
+    return Standardised(left * lengths, mean, scale, axes)
+
+
 def fit(
-    features: Features, classes: Integers, strength: float, *, balanced: bool, start: LogisticRegression | None = None
+    images: Standardised,
+    classes: Integers,
+    strength: float,
+    *,
+    balanced: bool,
+    start: LogisticRegression | None = None,
 ) -> Fit:
     """Fit a head to convergence, from ``start`` if given: a regression that was fitted to the same images.
 
@@ -80,51 +118,26 @@ def fit(
         C=strength,
         class_weight="balanced" if balanced else None,
         max_iter=5000,
-        tol=min(max(_ERROR / (strength * len(features)), least), most),
+        tol=min(max(_ERROR / (strength * len(classes)), least), most),
         warm_start=start is not None,
     )
-    mean, scale = standardisation(features)
-    dtype = np.float64 if len(features) < ONE_FOLD_FROM else np.float32  # to save memory
-    standardised: Floats = (features.astype(dtype) - mean.astype(dtype)) / scale.astype(dtype)
-    axes = _axes(standardised)
-    regression.fit(standardised if axes is None else standardised @ axes.T, classes)
-    coefficients = np.asarray(regression.coef_, np.float64)
-    weight = (coefficients if axes is None else coefficients @ axes) / scale
-    bias = regression.intercept_ - weight @ mean
+    regression.fit(images.values, classes)
+    weight = (regression.coef_ if images.axes is None else regression.coef_ @ images.axes) / images.scale
+    bias = regression.intercept_ - weight @ images.mean
     if len(weight) == 1:  # two classes: the row is the difference of their logits, and each gets half of it
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return Fit(weight, bias, regression.classes_)
-
-
-def standardisation(features: Features) -> tuple[Numbers, Numbers]:
-    """The mean of each feature, and the scale to divide by: its standard deviation, with a floor.
-
-    Without a floor, features that hardly vary in training get huge weights, and decide about other images.
-    """
-    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    scale = np.sqrt(deviation**2 + _FLOOR**2 * (deviation**2).mean())
-    return mean, np.where(scale > 0, scale, 1)
-
-
-def _axes(features: Floats) -> Floats | None:
-    """Orthonormal axes, axes x features, that hold images which are few for their features; None if they are many.
-
-    The regression is the same along these axes, since its penalty has no direction, and faster.
-    """
-    if len(features) > features.shape[1] / 2:
-        return None
-    axes: Floats = np.linalg.svd(features, full_matrices=False)[2]
-    return axes
 
 
 def choose_strength(
     features: Features, classes: Integers, folds: Sequence[Fold], *, balanced: bool
 ) -> tuple[float, list[Numbers]]:
     """The inverse regularisation with the least log loss on held-out images; and the logits of these, by fold."""
-    starts = [LogisticRegression() for _ in folds]
+    starts = [_Start(standardise(features[train]), LogisticRegression()) for train, _ in folds]
     held_out = np.concatenate([judged for _, judged in folds])
     weights = _sample_weights(classes[held_out], balanced=balanced)
-    best, least, best_logits = STRENGTHS[0], np.inf, list[Numbers]()
+    best, least = STRENGTHS[0], np.inf
+    best_logits: list[Numbers] = []
     for strength in STRENGTHS:  # from strong to weak regularisation: each fit starts from the solution before it
         logits = judge_folds(features, classes, folds, strength, balanced=balanced, starts=starts)
         loss = log_loss(np.concatenate(logits), classes[held_out], weights)
@@ -141,22 +154,33 @@ def judge_folds(
     strength: float,
     *,
     balanced: bool,
-    starts: Sequence[LogisticRegression] | None = None,
+    starts: "Sequence[_Start] | None" = None,
 ) -> list[Numbers]:
     """The logits of the held-out images of each fold, by a head that was fitted to the fold's training images.
 
-    For ``starts`` see `fit`.
+    ``starts``: where the fit of each fold starts, if it has been fitted before.
     """
 
     def judge(number: int) -> Numbers:
         train, judged = folds[number]
-        start = starts[number] if starts is not None else None
-        fitted = fit(features[train], classes[train], strength, balanced=balanced, start=start)
+        if starts is None:
+            fitted = fit(standardise(features[train]), classes[train], strength, balanced=balanced)
+        else:
+            images, start = starts[number].images, starts[number].regression
+            fitted = fit(images, classes[train], strength, balanced=balanced, start=start)
         return fitted.logits(features[judged], int(classes.max()) + 1)
 
     # Folds run in parallel rather than the matrix products inside them, which are too small to split.
     with ThreadPoolExecutor(available_cpus()) as threads, threadpool_limits(1 if len(folds) > 1 else None):
         return list(threads.map(judge, range(len(folds))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The training images of a fold, and the regression that was last fitted to them."""
+
+    images: Standardised
+    regression: LogisticRegression
 
 
 def _sample_weights(classes: Integers, *, balanced: bool) -> Numbers:

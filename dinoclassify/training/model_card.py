@@ -7,9 +7,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from dinoclassify.messages import count_of, printable
+from dinoclassify.messages import count_of, name_some, printable
 from dinoclassify.models.image_model import ImageEncoder
 from dinoclassify.models.names import BUILTIN, KNOWN, weights_files
 from dinoclassify.storage.paths import shown_path
@@ -23,19 +23,28 @@ _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")  # as the Hub writes them; an
 _MOST_LISTED = 200  # classes
 _BALANCED = (
     "",
-    "The class weight is balanced: scores assume that all classes are equally frequent or, with many labels an image,",
-    "that each label is on half of the images. Scores of classes that are rarer than that are too high.",
+    "The class weight is balanced: the head assumes that all classes are equally frequent or, with many labels an",
+    "image, that each label is on half of the images. Scores of classes that are rarer than that are too high, also",
+    "with the temperature.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The images that a head was trained on: how many of each class, and how many failed with each error code."""
+    """The images that a head was trained on.
+
+    images, counts: how many there are, and how many of each class.
+    failed: how many could not be used, by error code.
+    rare: the classes that were left out because they have too few images.
+    held_out: how many were set apart as a test.
+    """
 
     source: str
     images: int
     counts: Mapping[str, int]
-    failed: Mapping[str, int]
+    failed: Mapping[str, int] = field(default_factory=dict)
+    rare: Sequence[str] = ()
+    held_out: int = 0
 
 
 def write_card(
@@ -79,14 +88,20 @@ def write_card(
 
 
 def _data(data: TrainingData) -> list[str]:
-    left_out = "None had to be left out."
+    sentences = [f"{count_of(data.images, 'image')} of {_code(shown_path(data.source))}."]
+    if data.held_out:
+        sentences.append(f"{data.held_out:,} more were set apart as a test.")
     if data.failed:
         failed = ", ".join(f"{count:,} {code}" for code, count in data.failed.items())
-        left_out = f"{sum(data.failed.values()):,} could not be used and were left out ({failed})."
+        sentences.append(f"{sum(data.failed.values()):,} could not be used and were left out ({failed}).")
+    if data.rare:
+        sentences.append(f"Classes with too few images were left out: {_cell(name_some(data.rare, _MOST_LISTED))}.")
+    if not data.failed and not data.rare:
+        sentences.append("None had to be left out.")
     return [
         "## Data",
         "",
-        f"{count_of(data.images, 'image')} of {_code(shown_path(data.source))}. {left_out}",
+        " ".join(sentences),
         "",
         *_table(["class", "images"], [[name, f"{count:,}"] for name, count in _most(data.counts)]),
     ]
@@ -94,17 +109,17 @@ def _data(data: TrainingData) -> list[str]:
 
 def _held_out(trained: Trained) -> list[str]:
     times = f", repeated {trained.repetitions} times" if trained.repetitions > 1 else ""
-    how = f"Cross-validation in {count_of(trained.folds, 'fold')}{times}."
+    how = f"Cross-validation in {trained.folds} folds{times}." if trained.folds > 1 else "A fifth was held out, once."
     return [
         "## On images that were held out",
         "",
-        f"{how} Each image was judged by a head that had not seen it, and that was trained like this one.",
+        f"{how} Images were judged by heads that had not seen them, and that were trained like this one.",
         "",
         *_scores(trained.scores),
         "",
         "The intervals are those of this cross-validation (Wilson; copies and groups of images count once). This head",
-        "is trained on all the images, and may lie outside. The regularisation was chosen on the same images, so these",
-        "figures are a little kind to the linear head: `dinoclassify evaluate` measures it on others.",
+        "learned from all of the images, and may lie outside. The regularisation was chosen on the same images, so",
+        "these figures are a little kind to the linear head: `dinoclassify evaluate` measures it on others.",
         "",
         "The last two columns count the images that only the linear head gets right, and those that only this method",
         "gets right, in the first repetition.",
@@ -112,6 +127,8 @@ def _held_out(trained: Trained) -> list[str]:
         *_test(trained),
         "",
         "## Would more images help?",
+        "",
+        "Heads with the same regularisation, trained on a share of the images of each fold:",
         "",
         *_table(
             ["trained on", "accuracy", "95 % interval"],
@@ -132,7 +149,7 @@ def _scores(scores: Mapping[str, Score]) -> list[str]:
         [
             method,
             *_figures(score),
-            f"{score.units:,}",
+            f"{score.images:,}",
             f"{score.f1:.4f}",
             *(["", ""] if method == HEAD else [f"{score.head_only:,}", f"{score.this_only:,}"]),
         ]
@@ -158,8 +175,8 @@ def _settings(trained: Trained, settings: Mapping[str, object]) -> list[str]:
         "",
         *_table(["setting", "value"], rows),
         "",
-        "The temperature is in the weights: it makes scores say how often the head is right, and changes no label.",
-        f"Log loss of held-out images: {before:.4f} before, {after:.4f} with it.",
+        "The temperature is in the weights. It makes the scores of held-out images, on average, as high as the share",
+        f"that is right, and changes no label. Log loss of held-out images: {before:.4f} before, {after:.4f} with it.",
         *(_BALANCED if settings.get("class weight") == "balanced" else ()),
     ]
 

@@ -37,22 +37,26 @@ class Score:
 
     accuracy: the share of right predictions, of all repetitions. With many labels an image, each label of each image
         is a prediction of its own.
-    units: how many images were judged; copies of an image, and a group of images, count once.
+    images: how many were judged.
+    trials: how many independent images they are worth; copies of an image, and a group of images, count as one.
     f1: the mean F1 of the classes.
+    gain: the accuracy beyond that of the head.
     head_only, this_only: in the first repetition, the units where only the head is right, and where only this method
         is; with several predictions a unit, where one has more right.
     """
 
     accuracy: float
-    units: int
+    images: int
+    trials: float
     f1: float
+    gain: float = 0.0
     head_only: int = 0
     this_only: int = 0
 
     @property
     def interval(self) -> Interval:
         """The 95 % interval after Wilson."""
-        return wilson(self.accuracy * self.units, self.units)
+        return wilson(self.accuracy * self.trials, self.trials)
 
     @property
     def p_value(self) -> float:
@@ -63,12 +67,12 @@ class Score:
     @property
     def beats_head(self) -> bool:
         """Whether this method is better than the head beyond noise."""
-        return self.this_only > self.head_only and self.p_value < _SURE
+        return self.gain > 0 and self.this_only > self.head_only and self.p_value < _SURE
 
     @property
     def loses_to_head(self) -> bool:
         """Whether the head is better than this method beyond noise."""
-        return self.head_only > self.this_only and self.p_value < _SURE
+        return self.gain < 0 and self.head_only > self.this_only and self.p_value < _SURE
 
 
 def outcome_of(classes: Integers, predictions: Sequence[Integers], f1_of: Sequence[int] | None = None) -> Outcome:
@@ -104,10 +108,19 @@ def _score(outcome: Outcome, head: Outcome, units: Integers) -> Score:
     difference = head.right[0] - outcome.right[0]
     both = ~np.isnan(difference)
     by_unit = np.bincount(units[both], weights=difference[both])
+    accuracy = float(np.nanmean(outcome.right))
     return Score(
-        accuracy=float(np.nanmean(outcome.right)),
-        units=len(np.unique(units[judged])),
+        accuracy=accuracy,
+        images=int(judged.sum()),
+        trials=_trials(units[judged]),
         f1=outcome.f1,
+        gain=accuracy - float(np.nanmean(head.right[:, judged])),
         head_only=int((by_unit > 1e-9).sum()),
         this_only=int((by_unit < -1e-9).sum()),
     )
+
+
+def _trials(units: Integers) -> float:
+    """The effective number of images if those of a unit are all right or all wrong (Kish 1965)."""
+    sizes = np.bincount(units)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())

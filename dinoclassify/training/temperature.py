@@ -20,13 +20,12 @@ _WIDEST = 3.0  # of the logarithm: temperatures from 0.05 to 20
 def fit_temperature(logits: Numbers, classes: npt.NDArray[np.intp], images: int) -> float:
     """The temperature with the least log loss; dividing the logits by it changes no label.
 
-    ``logits`` is rows x classes, -inf where a class was unknown; ``classes`` has the true class of each row. All rows
+    ``logits`` is rows x classes, -inf where a class was unknown; ``classes`` has the true class of each row, which was
+    known. All rows
     weigh the same, also where classes are balanced: scores should be true of images like these. The target of a true
     class is (n + 1) / (n + 2) for n ``images`` rather than 1: a few images that are all right do not prove that all
     are.
     """
-    is_known = np.isfinite(logits[np.arange(len(classes)), classes])
-    logits, classes = logits[is_known], classes[is_known]
     rows = np.arange(len(classes))
     true = logits[rows, classes]
     others = logits.copy()

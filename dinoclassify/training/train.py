@@ -23,6 +23,7 @@ from dinoclassify.training.head import (
     judge_folds,
     log_loss,
     quiet,
+    standardise,
 )
 from dinoclassify.training.scores import Outcome, Score, compare, mean_outcome, outcome_of
 from dinoclassify.training.temperature import fit_temperature
@@ -42,7 +43,7 @@ class Trained:
     strengths, temperatures: the inverse regularisation and the temperature of each problem: one, or one a label.
     log_losses: on held-out images, before and after the temperature.
     scores: of the head and the baselines on held-out images, by method.
-    curve: of heads that were trained on a share of the images, by that share; in the first repetition.
+    curve: of heads that were trained on a share of the images of each fold, by that share.
     test: of the head and the baselines on the images of the test, by method; empty without one.
     """
 
@@ -146,47 +147,52 @@ def _features(test: Dataset | None, images: Dataset) -> Features:
 
 def _solve(problem: _Problem, repetitions: int, *, balanced: bool, seed: int) -> _Solution:
     features, classes = problem.features, problem.classes
-    first, *others = [split(classes, problem.units, seed + repetition) for repetition in range(repetitions)]
-    strength, logits = choose_strength(features, classes, first, balanced=balanced)
-    judged = [(first, logits)] + [
-        (folds, judge_folds(features, classes, folds, strength, balanced=balanced)) for folds in others
-    ]
-    temperature, log_losses = _temperature(classes, judged, len(np.unique(problem.units)))
-    head = fit(features, classes, strength, balanced=balanced).with_temperature(temperature)
-    held_out = {HEAD: [_predictions(classes, folds, logits) for folds, logits in judged]}
-    for folds, _ in judged:
-        for method, predicted in baselines(features, classes, folds).items():
-            held_out.setdefault(method, []).append(predicted)
-    curve = {1.0: held_out[HEAD][:1]}
+    splits = [split(classes, problem.units, seed + repetition) for repetition in range(repetitions)]
+    strength, logits = choose_strength(features, classes, splits[0], balanced=balanced)
+    others = [judge_folds(features, classes, folds, strength, balanced=balanced) for folds in splits[1:]]
+    by_split = [logits, *others]
+    temperature, log_losses = _temperature(classes, splits, by_split, problem.units)
+    head = fit(standardise(features), classes, strength, balanced=balanced).with_temperature(temperature)
+    predicted = {HEAD: [_predictions(classes, *each) for each in zip(splits, by_split, strict=True)]}
+    for folds in splits:
+        for method, of_method in baselines(features, classes, folds).items():
+            predicted.setdefault(method, []).append(of_method)
+    curve = {1.0: predicted[HEAD]}
     for share in reversed(_CURVE):
-        smaller = [(_share_of(train, problem, share, seed), held_out) for train, held_out in first]
-        logits = judge_folds(features, classes, smaller, strength, balanced=balanced)
-        curve[share] = [_predictions(classes, first, logits)]
+        smaller = [[(_share_of(problem, train, share, seed), judged) for train, judged in folds] for folds in splits]
+        by_split = [judge_folds(features, classes, folds, strength, balanced=balanced) for folds in smaller]
+        curve[share] = [_predictions(classes, *each) for each in zip(splits, by_split, strict=True)]
     return _Solution(
         head,
         strength,
         temperature,
         log_losses,
-        folds=len(first),
-        held_out={method: problem.outcome(predicted) for method, predicted in held_out.items()},
-        curve={share: problem.outcome(predicted) for share, predicted in curve.items()},
+        folds=len(splits[0]),
+        held_out={method: problem.outcome(of_method) for method, of_method in predicted.items()},
+        curve={share: problem.outcome(of_share) for share, of_share in curve.items()},
         test=_test(problem, head) if len(problem.test_classes) else {},
     )
 
 
-def _share_of(train: Integers, problem: _Problem, share: float, seed: int) -> Integers:
+def _share_of(problem: _Problem, train: Integers, share: float, seed: int) -> Integers:
     """The indices of a share of the images to train on."""
-    return train[sample(problem.classes[train], problem.units[train], share, seed)]
+    units = problem.units[train]
+    return train[np.isin(units, sample(problem.classes[train], units, share, seed))]
 
 
 def _temperature(
-    classes: Integers, judged: Sequence[tuple[list[Fold], list[Numbers]]], units: int
+    classes: Integers, splits: Sequence[Sequence[Fold]], logits: Sequence[Sequence[Numbers]], units: Integers
 ) -> tuple[float, tuple[float, float]]:
-    """The temperature for held-out logits, and their log losses before and after it."""
-    true = np.concatenate([classes[held_out] for folds, _ in judged for _, held_out in folds])
-    logits = np.concatenate([fold for _, folds in judged for fold in folds])
-    temperature = fit_temperature(logits, true, units)
-    return temperature, (log_loss(logits, true), log_loss(logits / temperature, true))
+    """The temperature for held-out logits, and their log losses before and after it.
+
+    Images of a class that their fold did not know do not count.
+    """
+    true = np.concatenate([classes[held_out] for folds in splits for _, held_out in folds])
+    rows = np.concatenate([of_fold for of_split in logits for of_fold in of_split])
+    is_known = np.isfinite(rows[np.arange(len(true)), true])
+    true, rows = true[is_known], rows[is_known]
+    temperature = fit_temperature(rows, true, len(np.unique(units)))
+    return temperature, (log_loss(rows, true), log_loss(rows / temperature, true))
 
 
 def _predictions(classes: Integers, folds: Sequence[Fold], logits: Sequence[Numbers]) -> Integers:

@@ -83,7 +83,7 @@ def test_cached_features_are_not_used_with_other_limits(here: Path, train: Invok
     train("labelled", "-o", "model")
     code, _, err = train("labelled", "-o", "model", "--force", "--max-pixels", "100")
     assert code == 2
-    assert "add some to blue (0), green (0), red (0)" in err
+    assert "no image of these classes can be read: blue (8), green (8), red (8): " in err
 
 
 def test_stopped_run_keeps_the_features_it_made(here: Path, tiny: str) -> None:

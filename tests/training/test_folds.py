@@ -45,13 +45,23 @@ def test_many_images_have_one_fold() -> None:
 def test_samples_are_nested_and_take_a_share_of_each_class() -> None:
     classes = np.repeat([0, 1, 2], [80, 40, 3])
     units = np.arange(123)
-    quarter, half, most = (sample(classes, units, share, seed=1) for share in (0.25, 0.5, 0.8))
+    quarter, half, most = (np.isin(units, sample(classes, units, share, seed=1)) for share in (0.25, 0.5, 0.8))
     assert np.bincount(classes[quarter]).tolist() == [20, 10, 1]
     assert np.bincount(classes[half]).tolist() == [40, 20, 2]
     assert np.bincount(classes[most]).tolist() == [64, 32, 2]
     assert (half | ~quarter).all()
     assert (most | ~half).all()
     assert np.bincount(classes[sample(classes, units, 0.01, seed=1, least=2)]).tolist() == [2, 2, 2]
-    units = np.repeat(np.arange(41), 3)  # units of three
-    chosen = sample(classes, units, 0.5, seed=1)
-    assert all(len(set(chosen[units == unit])) == 1 for unit in range(41))
+
+
+def test_samples_have_each_class_also_where_units_have_several() -> None:
+    """As in sequences of a camera trap: most images are empty, and the first one is."""
+    classes = np.zeros(60, np.intp)
+    units = np.repeat(np.arange(20), 3)
+    classes[[3 * 3 + 1, 9 * 3 + 1, 15 * 3 + 1]] = 1
+    for seed in range(20):
+        for share in (0.25, 0.5):
+            chosen = np.isin(units, sample(classes, units, share, seed))
+            assert set(classes[chosen]) == {0, 1}
+            assert share * 60 <= chosen.sum() <= share * 60 + 6
+        assert (np.bincount(classes[np.isin(units, sample(classes, units, 0.1, seed, least=2))]) >= 2).all()

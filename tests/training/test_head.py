@@ -9,17 +9,18 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from dinoclassify.training.folds import Integers, split
 from dinoclassify.training.head import (
+    _FLOOR,
     STRENGTHS,
     Features,
     choose_strength,
     fit,
     judge_folds,
     log_loss,
-    standardisation,
+    standardise,
 )
 
 
-def images(width: int = 12) -> tuple[Features, Integers]:
+def labelled(width: int = 12) -> tuple[Features, Integers]:
     """Images of four classes, one of them rare."""
     generator = np.random.default_rng(0)
     classes = np.repeat(np.arange(4), [60, 50, 40, 7])
@@ -30,11 +31,11 @@ def images(width: int = 12) -> tuple[Features, Integers]:
 @pytest.mark.parametrize("width", [12, 600])  # more images than features, and fewer
 @pytest.mark.parametrize("balanced", [True, False])
 def test_fits_agree_with_scikit_learn(width: int, *, balanced: bool) -> None:
-    features, classes = images(width)
+    features, classes = labelled(width)
     for some in (classes >= 0, classes < 2):  # many classes, and two
-        fitted = fit(features[some], classes[some], 0.3, balanced=balanced)
-        mean, scale = standardisation(features[some])
-        scaled = (features[some] - mean) / scale
+        images = standardise(features[some])
+        fitted = fit(images, classes[some], 0.3, balanced=balanced)
+        scaled = (features[some] - images.mean) / images.scale
         weight = "balanced" if balanced else None
         model = LogisticRegression(C=0.3, class_weight=weight, tol=1e-10, max_iter=10_000).fit(scaled, classes[some])
         chances = softmax(fitted.logits(features[some], 4), axis=1)[:, fitted.classes]
@@ -46,20 +47,20 @@ def test_fits_agree_with_scikit_learn(width: int, *, balanced: bool) -> None:
 
 def test_features_that_hardly_vary_get_small_weights() -> None:
     """As after ReLU pooling: a feature that is nearly always 0 must not decide about other images."""
-    features, classes = images()
+    features, classes = labelled()
     features[:, 0] = 0
     features[:3, 0] = 1e-4
-    fitted = fit(features, classes, 1.0, balanced=True)
+    fitted = fit(standardise(features), classes, 1.0, balanced=True)
     others = np.abs(fitted.weight[:, 1:]).max()
     assert np.abs(fitted.weight[:, 0]).max() < others
     rms = np.sqrt((features.std(axis=0, dtype=float) ** 2).mean())
-    assert standardisation(features)[1][0] == pytest.approx(0.1 * rms, rel=1e-3)
-    assert standardisation(np.ones((4, 3), np.float32))[1].tolist() == [1, 1, 1]
+    assert standardise(features).scale[0] == pytest.approx(_FLOOR * rms, rel=1e-3)
+    assert standardise(np.ones((4, 3), np.float32)).scale.tolist() == [1, 1, 1]
 
 
 def test_warm_and_cold_starts_give_the_same_labels() -> None:
     """Heads that are judged start where stronger regularisation ended, and the saved one does not."""
-    features, classes = images(200)
+    features, classes = labelled(200)
     folds = split(classes, np.arange(len(classes)), 0)
     strength, warm = choose_strength(features, classes, folds, balanced=True)
     cold = judge_folds(features, classes, folds, strength, balanced=True)
@@ -69,7 +70,7 @@ def test_warm_and_cold_starts_give_the_same_labels() -> None:
 
 
 def test_strength_has_the_least_log_loss_of_its_neighbours() -> None:
-    features, classes = images()
+    features, classes = labelled()
     folds = split(classes, np.arange(len(classes)), 0)
     strength, logits = choose_strength(features, classes, folds, balanced=True)
     held_out = classes[np.concatenate([judged for _, judged in folds])]
@@ -84,8 +85,8 @@ def test_strength_has_the_least_log_loss_of_its_neighbours() -> None:
 
 
 def test_classes_that_a_fold_does_not_know_are_impossible() -> None:
-    features, classes = images()
-    fitted = fit(features[classes != 1], classes[classes != 1], 1.0, balanced=True)
+    features, classes = labelled()
+    fitted = fit(standardise(features[classes != 1]), classes[classes != 1], 1.0, balanced=True)
     logits = fitted.logits(features[:5], 4)
     assert np.isneginf(logits[:, 1]).all()
     assert np.isfinite(logits[:, [0, 2, 3]]).all()

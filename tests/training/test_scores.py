@@ -17,7 +17,7 @@ def test_scores_agree_with_scikit_learn() -> None:
     share = float(np.mean([(run == classes).mean() for run in runs]))
     assert scores["head"].accuracy == pytest.approx(share)
     assert scores["head"].f1 == pytest.approx(np.mean([f1_score(classes, run, average="macro") for run in runs]))
-    assert scores["head"].interval == wilson(200 * share, 200)
+    assert list(scores["head"].interval) == pytest.approx(wilson(200 * share, 200))
 
 
 def test_methods_are_compared_by_the_exact_mcnemar_test() -> None:
@@ -27,8 +27,36 @@ def test_methods_are_compared_by_the_exact_mcnemar_test() -> None:
     assert (score.head_only, score.this_only) == (10, 3)
     assert score.p_value == pytest.approx(2 * binom.cdf(3, 13, 0.5))
     assert not score.loses_to_head  # p = 0.09
-    units = np.repeat(np.arange(25), 2)  # pairs count once
-    assert compare({"head": Outcome(head, 0), "other": Outcome(other, 0)}, units)["other"].units == 25
+
+
+def test_copies_and_groups_count_once() -> None:
+    right = np.ones((1, 60))
+    for units, trials in ((np.arange(60), 60), (np.repeat(np.arange(30), 2), 30), (np.repeat([0, 1], [59, 1]), 1.03)):
+        score = compare({"head": Outcome(right, 0)}, units)["head"]
+        assert score.images == 60
+        assert score.trials == pytest.approx(trials, abs=0.01)
+
+
+def test_interval_covers_the_accuracy_of_groups_of_any_size() -> None:
+    """All images of a group are right, or all are wrong; some groups are large."""
+    generator = np.random.default_rng(0)
+    covered = []
+    for _ in range(1000):
+        units = np.repeat(np.arange(60), np.ceil(generator.pareto(1.5, 60) + 0.1).astype(int))
+        right = (generator.random(60) < 0.8)[units].astype(float)
+        low, high = compare({"head": Outcome(right[None], 0)}, units)["head"].interval
+        covered.append(low <= 0.8 <= high)
+    assert np.mean(covered) >= 0.92
+
+
+def test_a_verdict_needs_the_same_direction_in_all_repetitions() -> None:
+    """In the first repetition the other method is clearly better, in the others the head."""
+    head = np.array([[0.0] * 10 + [1.0] * 10, [1.0] * 20, [1.0] * 20])
+    other = np.array([[1.0] * 20, [0.0] * 10 + [1.0] * 10, [0.0] * 10 + [1.0] * 10])
+    score = compare({"head": Outcome(head, 0), "other": Outcome(other, 0)}, np.arange(20))["other"]
+    assert score.p_value < 0.01
+    assert score.gain < 0
+    assert not score.beats_head
 
 
 def test_equal_methods_are_rarely_called_different() -> None:
@@ -45,6 +73,6 @@ def test_methods_are_compared_where_both_were_asked() -> None:
     nan = np.nan
     outcomes = {"head": Outcome(np.array([[1.0, 1.0, 0.0]]), 0), "other": Outcome(np.array([[nan, 0.0, 1.0]]), 0)}
     score = compare(outcomes, np.arange(3))["other"]
-    assert (score.units, score.head_only, score.this_only) == (2, 1, 1)
+    assert (score.images, score.head_only, score.this_only) == (2, 1, 1)
     many = mean_outcome([outcomes["head"], outcomes["other"]])
     assert many.right.tolist() == [[1.0, 0.5, 0.5]]

@@ -108,7 +108,7 @@ def test_multi_label_model(here: Path, train: Invoke, capfd: pytest.CaptureFixtu
     for row, answer, prediction in zip(
         rows,
         as_pipeline("model", paths),
-        Classifier("./model", runtime="torch", precision="fp32").predict(paths, top_k=3, exact=True),
+        Classifier("./model", runtime="torch", precision="fp32").predict(paths, top_k=3, threshold=0, exact=True),
         strict=True,
     ):
         assert ";".join(name for name in ("red", "green", "blue") if answer[name] > 0.5) == row["label"]
@@ -128,7 +128,12 @@ def test_multi_label_model(here: Path, train: Invoke, capfd: pytest.CaptureFixtu
             "too few classes are left: blue (8), green (8), red (8) have fewer than 9 images",
         ),
         ("true", "--min-images 1", 2, "--min-images 1: must be at least 2"),
-        ("true", "--holdout 0.01", 2, "--holdout 0.01 holds no image back: choose a larger share"),
+        (
+            "true",
+            "--holdout 0.01",
+            2,
+            "--holdout 0.01 holds no image back: choose a larger share, or label more images",
+        ),
         ("true", "--holdout 0.2 --test labelled", 2, "--test and --holdout exclude each other: leave one out"),
         ("true", "--holdout 20", 2, "--holdout 20 is not a share from 0 to 1"),
         ("true", "--test nothing", 4, "nothing is not there: "),
@@ -137,7 +142,7 @@ def test_multi_label_model(here: Path, train: Invoke, capfd: pytest.CaptureFixtu
             "mkdir -p test/pink && cp labelled/red/1.png test/pink",
             "--test test",
             2,
-            "--test test: labelled has no class pink: rename or remove it",
+            "pink is not among the 3 classes of labelled: name classes by label, index",
         ),
         ("true", "--group-column series", 2, "--group-column goes with --labels-from and a table"),
         (
@@ -152,7 +157,12 @@ def test_multi_label_model(here: Path, train: Invoke, capfd: pytest.CaptureFixtu
             2,
             "labelled/blue/copy.png and labelled/red/1.png are the same image with different labels, blue and red: ",
         ),
-        ("for file in labelled/red/*; do echo x > $file; done", "", 2, "add some to red (0)"),
+        (
+            "for file in labelled/red/*; do echo x > $file; done",
+            "",
+            2,
+            "no image of these classes can be read: red (8): ",
+        ),
         ("rm -r labelled", "", 4, "labelled is not there: "),
         ("rm -r labelled && touch labelled", "", 2, "labelled is not a folder"),
         ("rm -r labelled/*", "", 2, "labelled has no folders in it"),

@@ -51,13 +51,13 @@ def test_test_images_are_judged_by_the_head_itself() -> None:
     trained = train(features, classes, dataset(others, truth))
     right = (trained.head.logits(others).argmax(axis=1) == truth).mean()
     assert trained.test[HEAD].accuracy == pytest.approx(right)
-    assert trained.test[HEAD].units == 60
+    assert trained.test[HEAD].images == 60
     assert list(trained.test) == list(trained.scores)
     assert not train(features, classes).test
 
 
 def test_more_images_help_only_where_they_do() -> None:
-    trained = train(*clouds(500, 10, 0.45, width=40))
+    trained = train(*clouds(600, 20, 0.5, width=60))
     assert list(trained.curve) == [1.0, 0.5, 0.25]
     assert would_more_help(trained).startswith("more images are likely to help: ")
     easy = train(*clouds(200, 2, 5))
@@ -76,7 +76,7 @@ def test_warning_if_a_method_without_training_is_better() -> None:
     nearest, commonest = warnings_of(train(features, crosswise))
     assert nearest.startswith("the 5 nearest images beat the linear head (")
     assert "split a class of several looks into a folder for each" in nearest
-    assert commonest.startswith("the linear head is not clearly better than the most common class for every image (")
+    assert commonest.startswith("the linear head is not clearly better than always naming the most common class (")
     marks = Dataset(
         features,
         [("a",) * int(a == 0) + ("b",) * int(b == 0) for a, b in zip(crosswise, beside, strict=True)],
@@ -114,7 +114,7 @@ def test_identical_images_give_a_finite_head() -> None:
     for features in (np.ones((4, 3), np.float32), np.repeat(np.eye(2, 3, dtype=np.float32), 2, axis=0)):
         trained = train(features, np.array([0, 0, 1, 1]))
         assert np.isfinite(trained.head.weight).all()
-        assert [score.units for score in trained.scores.values()] == [4, 4, 4, 4]
+        assert [score.images for score in trained.scores.values()] == [4, 4, 4, 4]
     assert trained.scores[HEAD].accuracy == 1
 
 

@@ -2,7 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,17 +22,19 @@ from dinoclassify.cli.runs.progress import log_model, log_stages, report_interru
 from dinoclassify.cli.runs.summary import summarize
 from dinoclassify.cli.terminal import say, set_up_log
 from dinoclassify.errors import UsageError
-from dinoclassify.messages import count_of, name_some
+from dinoclassify.labels.matching import match_classes
+from dinoclassify.messages import count_of
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import StageTimer
-from dinoclassify.training.classes import drop_rare
+from dinoclassify.training.classes import check_readable, common_classes, with_classes
 from dinoclassify.types.run_options import RunOptions
 from dinoclassify.writers.tally import Tally
 
 if TYPE_CHECKING:
     from dinoclassify.discovery.labelled import Labelled
     from dinoclassify.encoder import Encoder
-    from dinoclassify.training.dataset import Images, Prepared
+    from dinoclassify.training.dataset import Images, Split
+    from dinoclassify.training.model_card import TrainingData
     from dinoclassify.training.train import Trained
     from dinoclassify.types.embedding import Embedding
 
@@ -78,7 +82,6 @@ def train(
         check_addresses()
         from dinoclassify.cli import training_tables
         from dinoclassify.encoder import Encoder
-        from dinoclassify.training.train import train_head
 
         encoder = Encoder(model.model, **model.arguments())
         log_model(encoder.info)
@@ -86,33 +89,36 @@ def train(
         images = [*labelled.images, *(tested.images if tested is not None else ())]
         embeddings = _embed(encoder, images, inference, messages, tally)
         embedded = summarize(tally)
-        prepared = _prepare(labelled, tested, embeddings, training, multi_label=truth.multi_label)
-        started = time.monotonic()
-        trained = train_head(
-            prepared.known,
-            list(prepared.counts),
-            test=prepared.test,
-            multi_label=truth.multi_label,
-            class_weight=training.class_weight,
-            seed=training.seed,
-        )
-        log.info("trained on %s x %s features in %.1f s", *prepared.known.features.shape, time.monotonic() - started)
-        _save(output, encoder, prepared, trained, labelled, tally, training, multi_label=truth.multi_label)
+        split = _prepare(labelled, tested, embeddings, training, multi_label=truth.multi_label)
+        trained = _train(split, training, multi_label=truth.multi_label)
+        data = _describe(labelled, embeddings, split)
+        settings = {
+            "class weight": training.class_weight,
+            "fewest images of a class": training.min_images,
+            **({"groups": group_column} if group_column is not None else {}),
+            "seed": training.seed,
+            "features": encoder.precision,
+        }
+        _save(output, encoder, split, trained, data, settings, multi_label=truth.multi_label)
     if not messages.quiet:
-        training_tables.show(trained, training.test or f"{training.holdout:g} of {labelled.source}")
-        say(f"{embedded}; {count_of(len(prepared.counts), 'class')} -> {output}")
+        training_tables.show(trained, training.test or f"{training.holdout:.3g} of {labelled.source}")
+        say(f"{embedded}; {count_of(len(split.counts), 'class')} -> {output}")
 
 
 def _read(truth: TruthOptions, training: TrainingOptions, group_column: str | None) -> tuple[Truth, Truth | None]:
-    """Return the images to train on, without rare classes, and those of ``--test``."""
+    """Return the images to train on with all classes, without images of rare classes; and those of ``--test``."""
     labelled = read_truth(truth, group_column=group_column)
-    images, classes = drop_rare(labelled.images, labelled.classes, training.min_images, multi_label=truth.multi_label)
-    tested = read_test(training.test, truth) if training.test is not None else None
-    if tested is not None and (others := sorted(set(tested.classes) - set(labelled.classes))):
-        raise UsageError(
-            f"--test {tested.source}: {labelled.source} has no class {name_some(others)}: rename or remove it"
-        )
-    return Truth(images, classes, labelled.source), tested
+    common = common_classes(labelled.images, labelled.classes, training.min_images, multi_label=truth.multi_label)
+    images = with_classes(labelled.images, set(common), multi_label=truth.multi_label)
+    if training.test is None:
+        return Truth(images, labelled.classes, labelled.source), None
+    tested = read_test(training.test, truth, group_column=group_column)
+    known = match_classes(tested.classes, labelled.classes, labelled.source)
+    judged = [
+        replace(image, labels=tuple(labelled.classes[known[label]] for label in image.labels))
+        for image in tested.images
+    ]
+    return Truth(images, labelled.classes, labelled.source), Truth(judged, labelled.classes, tested.source)
 
 
 def _embed(
@@ -152,13 +158,15 @@ def _prepare(
     training: TrainingOptions,
     *,
     multi_label: bool,
-) -> "Prepared":
+) -> "Split":
     """Return what to train and to test on; ``embeddings`` has the labelled images, followed by those of the test."""
     from dinoclassify.training.dataset import prepare
 
     count = len(labelled.images)
+    readable = _readable(labelled.images, embeddings[:count])
+    check_readable(labelled.images, readable.labelled)
     return prepare(
-        _readable(labelled.images, embeddings[:count]),
+        readable,
         labelled.classes,
         test=_readable(tested.images, embeddings[count:]) if tested is not None else None,
         holdout=training.holdout,
@@ -183,22 +191,49 @@ def _readable(images: "Sequence[Labelled]", embeddings: "Sequence[Embedding]") -
     return Images([image for image, _, _ in pairs], features, [embedding.size for _, embedding, _ in pairs])
 
 
+def _train(split: "Split", training: TrainingOptions, *, multi_label: bool) -> "Trained":
+    from dinoclassify.training.train import train_head
+
+    started = time.monotonic()
+    trained = train_head(
+        split.train,
+        list(split.counts),
+        test=split.test,
+        multi_label=multi_label,
+        class_weight=training.class_weight,
+        seed=training.seed,
+    )
+    log.info("trained on %s x %s features in %.1f s", *split.train.features.shape, time.monotonic() - started)
+    return trained
+
+
+def _describe(labelled: Truth, embeddings: "Sequence[Embedding]", split: "Split") -> "TrainingData":
+    """Return what the card says of the images."""
+    from dinoclassify.training.model_card import TrainingData
+
+    failures = [each.failure for each in embeddings[: len(labelled.images)]]
+    return TrainingData(
+        labelled.source,
+        len(split.train.labels),
+        split.counts,
+        Counter(failure.code for failure in failures if failure is not None),
+        [label for label in labelled.classes if label not in split.counts],
+        split.held_out,
+    )
+
+
 def _save(
     output: str,
     encoder: "Encoder",
-    prepared: "Prepared",
+    split: "Split",
     trained: "Trained",
-    labelled: Truth,
-    tally: Tally,
-    training: TrainingOptions,
+    data: "TrainingData",
+    settings: "Mapping[str, object]",
     *,
     multi_label: bool,
 ) -> None:
-    from dinoclassify.training.model_card import TrainingData, write_card
+    from dinoclassify.training.model_card import write_card
     from dinoclassify.training.save import save_classifier
 
-    classes = list(prepared.counts)
-    data = TrainingData(labelled.source, len(prepared.known.labels), prepared.counts, tally.errors)
-    settings = {"class weight": training.class_weight, "seed": training.seed, "features": encoder.precision}
     card = write_card(encoder.base, data, trained, settings=settings, multi_label=multi_label)
-    save_classifier(output, encoder.base, trained.head, classes, card, multi_label=multi_label)
+    save_classifier(output, encoder.base, trained.head, list(split.counts), card, multi_label=multi_label)

@@ -38,14 +38,19 @@ class ClusteredShare:
 def balanced_interval(truths: Sequence[int], hits: Flags) -> Interval | None:
     """The 95 % interval of the mean recall; ``hits`` says whether the image of each of ``truths`` is right.
 
-    None where it would claim too much: a class with fewer than five images, or all or no predictions right.
+    None if a class has fewer than five images. A class that is all right may still be wrong at times, so its variance
+    is that of one more right and one more wrong image. Small classes count: the interval is at least as wide as if all
+    classes had the harmonic mean of the images.
     """
     classes, counts = np.unique(truths, return_inverse=True, return_counts=True)[1:]
-    if not len(counts) or counts.min() < ENOUGH or hits.all() or not hits.any():
+    if not len(counts) or counts.min() < ENOUGH:
         return None
-    recalls = np.bincount(classes, weights=hits) / counts
-    variance = (recalls * (1 - recalls) / (counts - 1)).sum() / len(counts) ** 2  # unbiased, of each class
-    return _wilson_of(float(recalls.mean()), float(variance), len(truths))
+    right = np.bincount(classes, weights=hits)
+    smoothed = (right + 1) / (counts + 2)
+    variance = (smoothed * (1 - smoothed) / counts).sum() / len(counts) ** 2
+    mean = float(smoothed.mean())
+    trials = min(mean * (1 - mean) / float(variance), len(counts) ** 2 / float((1 / counts).sum()))
+    return wilson(float((right / counts).mean()) * trials, trials)
 
 
 def ratio_interval(parts: Counts, wholes: Counts) -> Interval | None:
@@ -68,5 +73,5 @@ def _wilson_of(share: float, variance: float, most: int) -> Interval | None:
     """The interval of a share with this variance; it counts as at most ``most`` trials. None without a variance."""
     if not variance:
         return None
-    trials = min(share * (1 - share) / variance, float(most))
+    trials = min(share * (1 - share) / variance, most)
     return wilson(share * trials, trials)

@@ -33,9 +33,19 @@ def test_balanced_accuracy_has_no_interval_if_a_class_has_few_images() -> None:
     truths, hits = [0] * 50 + [1] * 5, np.arange(55) % 3 > 0
     assert balanced_interval(truths, hits) is not None
     assert balanced_interval(truths[:-1], hits[:-1]) is None
-    assert balanced_interval(truths, hits | True) is None
-    assert balanced_interval(truths, hits & False) is None
     assert balanced_interval([], np.array([], bool)) is None
+
+
+def test_a_small_class_that_is_all_right_leaves_doubt() -> None:
+    """Of 10,000 images of one class and 5 of another, 10 are wrong: nobody knows whether 5 of 5 means much."""
+    truths = [0] * 10_000 + [1] * 5
+    interval = balanced_interval(truths, np.arange(10_005) >= 10)
+    assert interval is not None
+    assert wilson(5, 5)[0] < interval[0] < 0.85
+    everything_right = balanced_interval(truths, np.ones(10_005, bool))
+    assert everything_right is not None
+    assert interval[0] == pytest.approx(everything_right[0], abs=0.01)
+    assert everything_right[1] == 1
 
 
 def test_balanced_accuracy_of_one_class_has_nearly_the_interval_of_its_share() -> None:
@@ -44,22 +54,47 @@ def test_balanced_accuracy_of_one_class_has_nearly_the_interval_of_its_share() -
     assert list(interval) == pytest.approx(wilson(150, 200), abs=5e-4)
 
 
+def balanced_covers(counts: np.ndarray, recalls: np.ndarray, generator: np.random.Generator) -> bool:
+    """Whether the interval of random predictions has the true mean of the recalls."""
+    truths = np.repeat(np.arange(len(counts)), counts)
+    interval = balanced_interval(truths.tolist(), generator.random(len(truths)) < recalls[truths])
+    assert interval is not None
+    return bool(interval[0] <= recalls.mean() <= interval[1])
+
+
 def balanced_coverage(classes: int, least: int, most: int, repetitions: int) -> float:
-    """How often an interval, where there is one, has the true mean of the recalls, which are 0.6 to 0.95."""
+    """How often an interval has the true mean of the recalls, which are 0.6 to 0.95."""
     generator = np.random.default_rng(classes * most)
-    covered = []
-    for _ in range(repetitions):
-        counts, recalls = generator.integers(least, most + 1, classes), generator.uniform(0.6, 0.95, classes)
-        truths = np.repeat(np.arange(classes), counts)
-        interval = balanced_interval(truths.tolist(), generator.random(len(truths)) < recalls[truths])
-        if interval is not None:
-            covered.append(interval[0] <= recalls.mean() <= interval[1])
-    return float(np.mean(covered))
+    return float(
+        np.mean(
+            [
+                balanced_covers(
+                    generator.integers(least, most + 1, classes), generator.uniform(0.6, 0.95, classes), generator
+                )
+                for _ in range(repetitions)
+            ]
+        )
+    )
 
 
 @pytest.mark.parametrize(("classes", "least", "most"), [(10, 5, 40), (50, 5, 40)])
 def test_balanced_accuracy_interval_covers_it(classes: int, least: int, most: int) -> None:
     assert 0.93 <= balanced_coverage(classes, least, most, 1000) <= 0.975
+
+
+@pytest.mark.parametrize(
+    ("counts", "recalls"),
+    [
+        ([2000, 5], [0.99, 0.8]),
+        ([500, 8], [0.97, 0.9]),
+        ([300, 300, 5], [0.95, 0.95, 0.85]),
+        ([200] * 9 + [6], [0.97] * 9 + [0.85]),
+    ],
+)
+def test_balanced_accuracy_interval_covers_it_with_a_small_class(counts: list[int], recalls: list[float]) -> None:
+    generator = np.random.default_rng(0)
+    covered = [balanced_covers(np.array(counts), np.array(recalls), generator) for _ in range(2000)]
+    assert 0.92 <= np.mean(covered) <= 0.99
 
 
 @pytest.mark.slow
