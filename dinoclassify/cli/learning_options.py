@@ -44,10 +44,8 @@ Test = Annotated[
     str | None, in_training("--test", metavar="DIR|TABLE", help="Also measure the trained head on these images.")
 ]
 Holdout = Annotated[
-    float,
-    in_training(
-        parser=share, metavar="P|P%", show_default=False, help="Set this share of the images apart as a test: 0.2."
-    ),
+    float | None,
+    in_training(parser=share, metavar="P|P%", help="Set this share of the images apart as a test: 0.2 or 20%."),
 ]
 Seed = Annotated[
     int,

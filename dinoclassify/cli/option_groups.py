@@ -56,7 +56,7 @@ class TrainingOptions:
     class_weight: learning_options.ClassWeight = "balanced"
     min_images: learning_options.MinImages = LEAST
     test: learning_options.Test = None
-    holdout: learning_options.Holdout = 0.0
+    holdout: learning_options.Holdout = None
     seed: learning_options.Seed = 0
 
 

@@ -11,6 +11,7 @@ from dinoclassify.discovery.filters import Filters, InputSelector, has_image_suf
 from dinoclassify.discovery.path_list import table_rows
 from dinoclassify.discovery.roots import check_roots
 from dinoclassify.errors import NoInputsError, UsageError
+from dinoclassify.messages import count_of
 from dinoclassify.storage.paths import shown_path
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ def read_folders(root: str) -> tuple[list[Labelled], tuple[str, ...]]:
     if not folders:
         raise UsageError(f"{root} has no folders in it: put the images of each class into one named after it")
     if loose := sum(has_image_suffix(name) for name in set(visible) - set(folders)):
-        log.warning("%s images lie in %s itself, not in the folder of a class, and are left out", f"{loose:,}", root)
+        lie = "lies" if loose == 1 else "lie"
+        log.warning("%s %s in %s itself, not in the folder of a class: left out", count_of(loose, "image"), lie, root)
     check_roots([os.path.join(root, name) for name in folders], InputSelector(Filters()))
     images = []
     for name in folders:
@@ -84,8 +86,10 @@ def read_table(table: LabelTable, folder: str | None = None, *, many: bool = Fal
             raise UsageError(
                 f"{table.name} has two rows for {path} with different labels, {first} and {second}: leave one out"
             )
+    if table.group_column is not None and (alone := sum(not image.group for image in images.values())):
+        log.warning("%s of %s without a group: each counts by itself", count_of(alone, "image"), table.name)
     if unlabelled:
-        log.warning("%s rows of %s have no label and are left out", f"{unlabelled:,}", table.name)
+        log.warning("%s of %s without a label: left out", count_of(unlabelled, "row"), table.name)
     if not images:
         columns = f"{table.path_column} and {table.label_column}"
         raise NoInputsError(f"{table.name} has no images with labels: fill in its columns {columns}")

@@ -21,17 +21,22 @@ def warnings_of(trained: Trained) -> list[str]:
         )
     if not trained.scores[COMMONEST].loses_to_head:
         warnings.append(
-            f"the linear head is not clearly better than always naming the {COMMONEST} "
-            f"({head.accuracy:.1%} against {trained.scores[COMMONEST].accuracy:.1%}): label more images, "
-            "or try a larger --model (dinoclassify guide train)"
+            f"these images do not show that the linear head is better than always naming the {COMMONEST} "
+            f"({head.accuracy:.1%} against {trained.scores[COMMONEST].accuracy:.1%}): label more, of rare classes "
+            "and of other groups first, or try a larger --model (dinoclassify guide train)"
         )
     return warnings
 
 
 def would_more_help(trained: Trained) -> str:
     """Whether more images are likely to help, from heads that were trained on half of them."""
-    half, all_images = trained.curve[0.5], trained.curve[1.0]
-    shares = f"{half.accuracy:.1%} with half of the images, {all_images.accuracy:.1%} with all"
-    if half.loses_to_head:
+    everything, *parts = trained.curve
+    half = next((part for part in parts if part.share == 0.5), None)
+    if everything.score.accuracy == 1:
+        return "all held-out images are right: more images like these cannot show a gain"
+    if half is None:
+        return "whether more images would help cannot be seen: some classes have too few for a half of them"
+    shares = f"{half.score.accuracy:.1%} with half of the images, {everything.score.accuracy:.1%} with all"
+    if half.score.loses_to_head:
         return f"more images are likely to help: {shares}"
     return f"it is not clear that more images would help: {shares}"

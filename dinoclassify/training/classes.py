@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import count
 
 from dinoclassify.discovery.labelled import Labelled
-from dinoclassify.errors import UsageError
+from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.messages import name_some
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,9 @@ def common_classes(
     counts = count_units((image.labels for image in images), count() if units is None else units)
     rare = [f"{label} ({counts[label]})" for label in classes if counts[label] < least]
     common = tuple(label for label in classes if counts[label] >= least)
-    few = f"fewer than {least} images" + ("" if units is None else " that can be read; copies and groups count once")
+    few = f"fewer than {least} images" + (
+        "" if units is None else " that can be read; copies, and groups of --group-column, count once"
+    )
     if len(common) < (1 if multi_label else 2):
         raise UsageError(f"too few classes are left: {name_some(rare)} have {few}: add some")
     if rare:
@@ -53,8 +55,12 @@ def check_readable(listed: Sequence[Labelled], readable: Sequence[Labelled]) -> 
     """Check that each class has an image that could be read: otherwise its folder or disk is probably in trouble.
 
     Raises:
-        UsageError: a class has none.
+        NoInputsError: no image could be read.
+        UsageError: no image of a class could be read.
     """
+    if not readable:
+        some = f"{len(listed):,} images can be read, such as {listed[0].path}"
+        raise NoInputsError(f"none of the {some}: check where the paths start")
     before, after = (Counter(label for image in images for label in image.labels) for images in (listed, readable))
     if gone := [f"{label} ({before[label]:,})" for label in before if not after[label]]:
         raise UsageError(f"no image of these classes can be read: {name_some(gone)}: mend them, or leave the class out")

@@ -43,13 +43,15 @@ def find_copies(paths: Sequence[str], sizes: Sequence[int | None]) -> Integers:
 
 def check_labels(images: Sequence[Labelled], first: Integers) -> None:
     """Check that copies have the same labels; ``first`` is what `find_copies` returns. Raises UsageError."""
-    for number, image in enumerate(images):
-        original = images[first[number]]
-        if original.labels != image.labels:
-            labels = " and ".join(SEPARATOR.join(each.labels) or "nothing" for each in (original, image))
-            raise UsageError(
-                f"{original.path} and {image.path} are the same image with different labels, {labels}: leave one out"
-            )
+    pairs = [(images[original], images[number]) for number, original in enumerate(first.tolist())]
+    contradictions = [(original, copy) for original, copy in pairs if original.labels != copy.labels]
+    if contradictions:
+        original, copy = contradictions[0]
+        labels = " and ".join(SEPARATOR.join(each.labels) or "nothing" for each in (original, copy))
+        more = f"; {len(contradictions) - 1:,} more like these" if len(contradictions) > 1 else ""
+        raise UsageError(
+            f"{original.path} and {copy.path} are the same image with different labels, {labels}: leave one out{more}"
+        )
 
 
 def as_units(images: Sequence[Labelled], first: Integers) -> Integers:

@@ -56,7 +56,7 @@ def prepare(
     classes: Sequence[str],
     *,
     test: Images | None = None,
-    holdout: float = 0.0,
+    holdout: float | None = None,
     least: int = LEAST,
     multi_label: bool = False,
     seed: int = 0,
@@ -79,14 +79,14 @@ def prepare(
     classes = common_classes(images.labelled, classes, least, multi_label=multi_label, units=units[:size].tolist())
     train = _select(images, units[:size], classes, np.ones(size, bool), multi_label=multi_label)
     tested = None
-    if holdout:
+    if holdout is not None:
         train, tested = _hold_out(train, holdout, seed)
     elif test is not None:
         tested = _test(test, units[size:], classes, ~np.isin(units[size:], units[:size]), multi_label=multi_label)
     if multi_label:
         check_lacking(train.labels, train.units.tolist(), classes)
     counts = Counter(label for labels in train.labels for label in labels)
-    held_out = len(tested.labels) if tested is not None and holdout else 0
+    held_out = len(tested.labels) if tested is not None and holdout is not None else 0
     return Split(train, tested, {label: counts[label] for label in classes}, held_out)
 
 

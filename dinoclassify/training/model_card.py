@@ -37,6 +37,7 @@ class TrainingData:
     failed: how many could not be used, by error code.
     rare: the classes that were left out because they have too few images.
     held_out: how many were set apart as a test.
+    test: what the test is called; None without one.
     """
 
     source: str
@@ -45,6 +46,7 @@ class TrainingData:
     failed: Mapping[str, int] = field(default_factory=dict)
     rare: Sequence[str] = ()
     held_out: int = 0
+    test: str | None = None
 
 
 def write_card(
@@ -79,7 +81,10 @@ def write_card(
         "",
         *_data(data),
         "",
-        *_held_out(trained),
+        *_held_out(trained, multi_label=multi_label),
+        *_test(trained, data.test, multi_label=multi_label),
+        "",
+        *_learning_curve(trained),
         "",
         *_settings(trained, settings),
         "",
@@ -107,7 +112,7 @@ def _data(data: TrainingData) -> list[str]:
     ]
 
 
-def _held_out(trained: Trained) -> list[str]:
+def _held_out(trained: Trained, *, multi_label: bool) -> list[str]:
     times = f", repeated {trained.repetitions} times" if trained.repetitions > 1 else ""
     how = f"Cross-validation in {trained.folds} folds{times}." if trained.folds > 1 else "A fifth was held out, once."
     return [
@@ -115,7 +120,7 @@ def _held_out(trained: Trained) -> list[str]:
         "",
         f"{how} Images were judged by heads that had not seen them, and that were trained like this one.",
         "",
-        *_scores(trained.scores),
+        *_scores(trained.scores, multi_label=multi_label),
         "",
         "The intervals are those of this cross-validation (Wilson; copies and groups of images count once). This head",
         "learned from all of the images, and may lie outside. The regularisation was chosen on the same images, so",
@@ -124,27 +129,30 @@ def _held_out(trained: Trained) -> list[str]:
         "The last two columns count the images that only the linear head gets right, and those that only this method",
         "gets right, in the first repetition.",
         *(line for warning in warnings_of(trained) for line in ("", f"Beware: {warning}.")),
-        *_test(trained),
-        "",
+    ]
+
+
+def _test(trained: Trained, name: str | None, *, multi_label: bool) -> list[str]:
+    if not trained.test or name is None:
+        return []
+    said = f"The test is {_code(shown_path(name))}. This head has not seen its images."
+    return ["", "## On the images of the test", "", said, "", *_scores(trained.test, multi_label=multi_label)]
+
+
+def _learning_curve(trained: Trained) -> list[str]:
+    rows = [[f"{point.images:,.0f} ({point.share:.0%})", *_figures(point.score)] for point in reversed(trained.curve)]
+    return [
         "## Would more images help?",
         "",
         "Heads with the same regularisation, trained on a share of the images of each fold:",
         "",
-        *_table(
-            ["trained on", "accuracy", "95 % interval"],
-            [[f"{share:.0%}", *_figures(score)] for share, score in sorted(trained.curve.items())],
-        ),
+        *_table(["images", "right", "95 % interval"], rows),
     ]
 
 
-def _test(trained: Trained) -> list[str]:
-    if not trained.test:
-        return []
-    return ["", "## On the images of the test", "", "This head has not seen them.", "", *_scores(trained.test)]
-
-
-def _scores(scores: Mapping[str, Score]) -> list[str]:
-    head = ["", "accuracy", "95 % interval", "of", "mean F1", "only the head", "only this"]
+def _scores(scores: Mapping[str, Score], *, multi_label: bool) -> list[str]:
+    right = "answers right" if multi_label else "accuracy"
+    head = ["", right, "95 % interval", "images", "mean F1", "only the head", "only this"]
     rows = [
         [
             method,
@@ -176,7 +184,8 @@ def _settings(trained: Trained, settings: Mapping[str, object]) -> list[str]:
         *_table(["setting", "value"], rows),
         "",
         "The temperature is in the weights. It makes the scores of held-out images, on average, as high as the share",
-        f"that is right, and changes no label. Log loss of held-out images: {before:.4f} before, {after:.4f} with it.",
+        "that is right, and changes no label. It is fitted as if one image more were right and one more were wrong, as",
+        f"few images prove little. Log loss of held-out images: {before:.4f} before, {after:.4f} with it.",
         *(_BALANCED if settings.get("class weight") == "balanced" else ()),
     ]
 

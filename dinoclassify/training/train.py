@@ -34,6 +34,16 @@ REPETITIONS = 3  # of cross-validation, each with other folds
 HEAD = "linear head"
 
 _CURVE = (0.25, 0.5)  # shares of the training images
+_SMALLER = 0.75  # of the images of a larger share: with more, a smaller one tells nothing
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The score of heads that were trained on a share of the images; ``images`` is how many, on average."""
+
+    share: float
+    images: float
+    score: Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +53,8 @@ class Trained:
     strengths, temperatures: the inverse regularisation and the temperature of each problem: one, or one a label.
     log_losses: on held-out images, before and after the temperature.
     scores: of the head and the baselines on held-out images, by method.
-    curve: of heads that were trained on a share of the images of each fold, by that share.
+    curve: of heads that were trained on all training images of their fold, then on half, then on a quarter. A share
+        that is hardly smaller than the one before, because each class keeps an image, is left out.
     test: of the head and the baselines on the images of the test, by method; empty without one.
     """
 
@@ -54,7 +65,7 @@ class Trained:
     folds: int
     repetitions: int
     scores: Mapping[str, Score]
-    curve: Mapping[float, Score]
+    curve: tuple[CurvePoint, ...]
     test: Mapping[str, Score]
 
 
@@ -87,6 +98,7 @@ class _Solution:
     folds: int
     held_out: Mapping[str, Outcome]
     curve: Mapping[float, Outcome]
+    curve_images: Mapping[float, float]
     test: Mapping[str, Outcome]
 
 
@@ -120,7 +132,7 @@ def train_head(
         folds=max(solution.folds for solution in solutions),
         repetitions=repetitions,
         scores=compare(held_out, images.units),
-        curve=compare(curve, images.units),
+        curve=_curve(compare(curve, images.units), [solution.curve_images for solution in solutions]),
         test=compare(_mean_outcomes([solution.test for solution in solutions]), test.units) if test else {},
     )
 
@@ -157,9 +169,10 @@ def _solve(problem: _Problem, repetitions: int, *, balanced: bool, seed: int) ->
     for folds in splits:
         for method, of_method in baselines(features, classes, folds).items():
             predicted.setdefault(method, []).append(of_method)
-    curve = {1.0: predicted[HEAD]}
+    curve, curve_images = {1.0: predicted[HEAD]}, {1.0: _mean_size(splits)}
     for share in reversed(_CURVE):
         smaller = [[(_share_of(problem, train, share, seed), judged) for train, judged in folds] for folds in splits]
+        curve_images[share] = _mean_size(smaller)
         by_split = [judge_folds(features, classes, folds, strength, balanced=balanced) for folds in smaller]
         curve[share] = [_predictions(classes, *each) for each in zip(splits, by_split, strict=True)]
     return _Solution(
@@ -170,8 +183,22 @@ def _solve(problem: _Problem, repetitions: int, *, balanced: bool, seed: int) ->
         folds=len(splits[0]),
         held_out={method: problem.outcome(of_method) for method, of_method in predicted.items()},
         curve={share: problem.outcome(of_share) for share, of_share in curve.items()},
+        curve_images=curve_images,
         test=_test(problem, head) if len(problem.test_classes) else {},
     )
+
+
+def _mean_size(splits: Sequence[Sequence[Fold]]) -> float:
+    return float(np.mean([len(train) for folds in splits for train, _ in folds]))
+
+
+def _curve(scores: Mapping[float, Score], images: Sequence[Mapping[float, float]]) -> tuple[CurvePoint, ...]:
+    points: list[CurvePoint] = []
+    for share, score in scores.items():
+        count = float(np.mean([each[share] for each in images]))
+        if not points or count < _SMALLER * points[-1].images:
+            points.append(CurvePoint(share, count, score))
+    return tuple(points)
 
 
 def _share_of(problem: _Problem, train: Integers, share: float, seed: int) -> Integers:

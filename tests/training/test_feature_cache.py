@@ -82,8 +82,8 @@ def test_damaged_or_full_cache_does_not_stop_training(
 def test_cached_features_are_not_used_with_other_limits(here: Path, train: Invoke) -> None:
     train("labelled", "-o", "model")
     code, _, err = train("labelled", "-o", "model", "--force", "--max-pixels", "100")
-    assert code == 2
-    assert "no image of these classes can be read: blue (8), green (8), red (8): " in err
+    assert code == 4
+    assert "none of the 24 images can be read, such as labelled/blue/0.png: check where the paths start" in err
 
 
 def test_stopped_run_keeps_the_features_it_made(here: Path, tiny: str) -> None:

@@ -38,7 +38,7 @@ def test_table_of_labels_gives_the_same_model_as_folders(here: Path, train: Invo
         columns = ["--column", "file", "--label-column", "colour"]
         code, _, err = train("labelled", "--labels-from", name, *columns, "-o", name.replace(".", "-"))
         assert code == 0, err
-        assert "1 rows of table" in err
+        assert "1 row of table" in err
         assert "24 images: 24 ok" in err
     train("labelled", "-o", "folders")
     assert weights("table-csv") == weights("table-parquet") == weights("folders")
@@ -49,7 +49,7 @@ def test_unusable_images_are_reported_and_left_out(here: Path, train: Invoke) ->
     paint(Path("labelled/loose.png"), COLOURS["red"], 1)
     code, _, err = train("labelled", "-o", "model")
     assert code == 0
-    assert "1 images lie in labelled itself, not in the folder of a class, and are left out" in err
+    assert "1 image lies in labelled itself, not in the folder of a class: left out" in err
     assert "labelled/red/text.png is left out: it is not an image" in err or "text.png is left out: " in err
     assert "25 images: 24 ok, 1 failed (1 not_image)" in err
     assert "1 could not be used and were left out (1 not_image)." in Path("model/README.md").read_text()

@@ -10,7 +10,7 @@ from dinoclassify.models.image_model import ImageEncoder
 from dinoclassify.training.head import Head
 from dinoclassify.training.model_card import TrainingData, licence, write_card
 from dinoclassify.training.scores import Score
-from dinoclassify.training.train import Trained
+from dinoclassify.training.train import CurvePoint, Trained
 from tests.helpers.invoke import Invoke
 
 
@@ -49,7 +49,7 @@ def trained(*, nearest: int = 0) -> Trained:
         folds=5,
         repetitions=3,
         scores={"linear head": head, **others},
-        curve={1.0: head, 0.5: Score(0.7, 100, 100, 0.6, -0.1, 12, 1)},
+        curve=(CurvePoint(1.0, 80, head), CurvePoint(0.5, 40, Score(0.7, 100, 100, 0.6, -0.1, 12, 1))),
         test={},
     )
 
@@ -74,7 +74,7 @@ def test_figures_settings_and_warnings_are_in_the_card() -> None:
         "| linear head | 80.00% | 71.12% to 86.66% | 100 | 0.7000 |  |  |",
         "| 5 nearest images | 95.00% | 88.82% to 97.85% | 100 | 0.5000 | 0 | 15 |",
         "Beware: the 5 nearest images beat the linear head (95.0% against 80.0%)",
-        "| 50% | 70.00% | 60.42% to 78.11% |",
+        "| 40 (50%) | 70.00% | 60.42% to 78.11% |",
         "| inverse regularisation (C) | 0.1 to 1 |",
         "| temperature | 1.04 |",
         "Log loss of held-out images: 0.5000 before, 0.4500 with it.",

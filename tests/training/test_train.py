@@ -28,14 +28,14 @@ def test_labelled_images_become_a_model(here: Path, train: Invoke, capfd: pytest
     code, out, err = train("labelled", "-o", "my-model/")
     assert code == 0
     lines = [line.split("\t") for line in out.splitlines()]
-    assert lines[0] == ["held out", "accuracy", "95 %", "mean F1", "only head right", "only this right", "p"]
+    assert lines[0] == ["held out", "accuracy", "95 %", "mean F1", "only head", "only this", "p"]
     assert lines[1][:2] == ["linear head", "1.0000"]
     assert [line[0] for line in lines[2:6]] == ["nearest class mean", "5 nearest images", "most common class", ""]
     assert lines[6][0] == "trained on"
-    assert [line[0] for line in lines[7:]] == [f"{share}% of the images" for share in (25, 50, 100)]
-    assert "it is not clear that more images would help: 100.0% with half of the images, 100.0% with all" in err
+    assert [line[0] for line in lines[7:]] == ["6 images (25%)", "10 images (50%)", "19 images (100%)"]
+    assert "all held-out images are right: more images like these cannot show a gain" in err
     assert "24 images: 24 ok in" in err
-    assert "3 classes -> my-model" in err
+    assert "trained on 24 images of 3 classes -> my-model" in err
     assert sorted(os.listdir("my-model")) == [
         "README.md",
         "config.json",
@@ -135,6 +135,8 @@ def test_multi_label_model(here: Path, train: Invoke, capfd: pytest.CaptureFixtu
             "--holdout 0.01 holds no image back: choose a larger share, or label more images",
         ),
         ("true", "--holdout 0.2 --test labelled", 2, "--test and --holdout exclude each other: leave one out"),
+        ("true", "--holdout 100%", 2, "--holdout 1: choose a share between 0 and 1, such as 0.2 or 20%"),
+        ("true", "--holdout 0", 2, "--holdout 0: choose a share between 0 and 1, such as 0.2 or 20%"),
         ("true", "--holdout 20", 2, "--holdout 20 is not a share from 0 to 1"),
         ("true", "--test nothing", 4, "nothing is not there: "),
         ("true", "--test labelled", 2, "the test has no images of its own: name others with --test"),
@@ -231,6 +233,7 @@ def digits(folder: Path) -> tuple[list[str], npt.NDArray[np.intp]]:
 def test_digits_are_learned_better_than_by_the_usual_methods(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A quarter is held out: better than an untuned head and 5 nearest neighbours, and the same by transformers."""
     from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
     from sklearn.model_selection import train_test_split
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.preprocessing import StandardScaler
@@ -241,7 +244,7 @@ def test_digits_are_learned_better_than_by_the_usual_methods(here: Path, capfd: 
     table.to_csv("learned.csv", index=False)
     assert run(["train", "--labels-from", "learned.csv", "-m", "builtin", "-o", "model"]) == 0
     held_out = [paths[number] for number in test]
-    predictions = list(Classifier("./model").predict(held_out))
+    predictions = list(Classifier("./model").predict(held_out, top_k=10))
     accuracy = np.mean(
         [prediction.label == str(classes[number]) for prediction, number in zip(predictions, test, strict=True)]
     )
@@ -254,9 +257,28 @@ def test_digits_are_learned_better_than_by_the_usual_methods(here: Path, capfd: 
         untuned.score(scaler.transform(features[test]), classes[test]),
         neighbours.score(features[test], classes[test]),
     ]
+    scores = np.zeros((len(test), 10))
+    for row, prediction in zip(scores, predictions, strict=True):
+        row[[label.index for label in prediction.top]] = [label.score for label in prediction.top]
+    loss = log_loss(classes[test], scores)
+    unfloored = log_loss(classes[test], untuned.predict_proba(scaler.transform(features[test])))
     with capfd.disabled():
         print(f"\ndigits: {accuracy:.4f}; untuned {others[0]:.4f}, 5 nearest {others[1]:.4f}")
+        print(f"log loss {loss:.4f}; untuned {unfloored:.4f}")
     assert accuracy >= 0.94
     assert accuracy > max(others)
+    assert loss < min(0.16, unfloored)
     theirs = [max(answer, key=answer.__getitem__) for answer in as_pipeline("model", held_out)]
     assert [prediction.label for prediction in predictions] == theirs
+
+
+@pytest.mark.slow
+def test_photographs_are_not_all_certain_digits(here: Path, shared_data: Path) -> None:
+    """Features that hardly vary among digits vary among photographs: without a floor, all of these scored over 0.999."""
+    paths, classes = digits(here / "digits")
+    pd.DataFrame({"path": paths, "label": classes}).to_csv("digits.csv", index=False)
+    assert run(["train", "--labels-from", "digits.csv", "-m", "builtin", "-o", "model", "-q"]) == 0
+    predictions = list(Classifier("./model").predict([shared_data / "photos"]))
+    assert len(predictions) == 200
+    certain = np.mean([(prediction.score or 0) > 0.999 for prediction in predictions])
+    assert certain < 0.4

@@ -58,12 +58,15 @@ def test_test_images_are_judged_by_the_head_itself() -> None:
 
 def test_more_images_help_only_where_they_do() -> None:
     trained = train(*clouds(600, 20, 0.5, width=60))
-    assert list(trained.curve) == [1.0, 0.5, 0.25]
+    assert [(point.share, point.images) for point in trained.curve] == [(1, 480), (0.5, 240), (0.25, 120)]
+    assert trained.curve[0].score == trained.scores[HEAD]
     assert would_more_help(trained).startswith("more images are likely to help: ")
     easy = train(*clouds(200, 2, 5))
-    assert would_more_help(easy) == (
-        "it is not clear that more images would help: 100.0% with half of the images, 100.0% with all"
-    )
+    assert would_more_help(easy) == "all held-out images are right: more images like these cannot show a gain"
+    features = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    pairs = train(features, np.arange(20) // 2)  # a fold has one image of each class, of which there is no half
+    assert [point.share for point in pairs.curve] == [1]
+    assert would_more_help(pairs).startswith("whether more images would help cannot be seen: ")
 
 
 def test_warning_if_a_method_without_training_is_better() -> None:
@@ -76,7 +79,9 @@ def test_warning_if_a_method_without_training_is_better() -> None:
     nearest, commonest = warnings_of(train(features, crosswise))
     assert nearest.startswith("the 5 nearest images beat the linear head (")
     assert "split a class of several looks into a folder for each" in nearest
-    assert commonest.startswith("the linear head is not clearly better than always naming the most common class (")
+    assert commonest.startswith(
+        "these images do not show that the linear head is better than always naming the most common class ("
+    )
     marks = Dataset(
         features,
         [("a",) * int(a == 0) + ("b",) * int(b == 0) for a, b in zip(crosswise, beside, strict=True)],

@@ -94,7 +94,7 @@ def _check_output(context: typer.Context, *, as_json: bool, as_csv: bool, plots:
 
 def _check_threshold(threshold: float | None, *, multi_label: bool) -> None:
     if threshold is not None and not multi_label:
-        raise UsageError("--threshold says which labels are given where an image may have several: leave it out")
+        raise UsageError("--threshold goes with --multi-label: leave it out, or see --target-precision")
 
 
 def _print(evaluation: "Evaluation", rows: "LabelledRows", *, as_json: bool, as_csv: bool) -> None:
@@ -118,7 +118,7 @@ def _draw(evaluation: "Evaluation", folder: str | None, plot_format: learning_op
 
 def _summarize_rows(tally: Tally, rows: "LabelledRows", predictions: str, plots: str | None) -> str:
     missing = f"; {count_of(rows.missing, 'labelled image')} without a row" if rows.missing else ""
-    extra = f"; {count_of(rows.extra, 'row')} of other images" if rows.extra else ""
+    extra = f"; {count_of(rows.extra, 'row')} for images without a label" if rows.extra else ""
     counts = f"{count_of(tally.total, 'row')} of {predictions}: {describe_counts(tally)}"
     return f"{counts}{missing}{extra}{arrow_to(plots)}"
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dinoclassify.cli import learning_options, options
+from dinoclassify.cli.checks import warn_of_image, warn_of_rest
 from dinoclassify.cli.labelled import Truth, read_test, read_truth
 from dinoclassify.cli.option_groups import (
     InferenceOptions,
@@ -68,8 +69,10 @@ def train(
       dinoclassify predict new/ -m ./my-model -o labels.csv
     """
     set_up_log(messages)
-    if training.test is not None and training.holdout:
+    if training.test is not None and training.holdout is not None:
         raise UsageError("--test and --holdout exclude each other: leave one out")
+    if training.holdout is not None and not 0 < training.holdout < 1:
+        raise UsageError(f"--holdout {training.holdout:g}: choose a share between 0 and 1, such as 0.2 or 20%")
     from dinoclassify.storage.lock import locked
     from dinoclassify.training.model_folder import check_model_folder
 
@@ -91,7 +94,8 @@ def train(
         embedded = summarize(tally)
         split = _prepare(labelled, tested, embeddings, training, multi_label=truth.multi_label)
         trained = _train(split, training, multi_label=truth.multi_label)
-        data = _describe(labelled, embeddings, split)
+        test_name = training.test or (f"{training.holdout:.3g} of {labelled.source}" if training.holdout else None)
+        data = _describe(labelled, embeddings, split, test_name)
         settings = {
             "class weight": training.class_weight,
             "fewest images of a class": training.min_images,
@@ -101,8 +105,9 @@ def train(
         }
         _save(output, encoder, split, trained, data, settings, multi_label=truth.multi_label)
     if not messages.quiet:
-        training_tables.show(trained, training.test or f"{training.holdout:.3g} of {labelled.source}")
-        say(f"{embedded}; {count_of(len(split.counts), 'class')} -> {output}")
+        training_tables.show(trained, test_name, multi_label=truth.multi_label)
+        trained_on = f"trained on {count_of(data.images, 'image')} of {count_of(len(split.counts), 'class')}"
+        say(f"{embedded}; {trained_on} -> {output}")
 
 
 def _read(truth: TruthOptions, training: TrainingOptions, group_column: str | None) -> tuple[Truth, Truth | None]:
@@ -145,7 +150,8 @@ def _embed(
         run = inference.run_options(stages, stop)
         for embedding in with_progress(embeddings(run), messages, total=lambda: len(images)):
             if embedding.failure is not None:
-                log.warning("%s is left out: %s", embedding.path, embedding.failure.message)
+                warn_of_image(f"{embedding.path} is left out: {embedding.failure.message}", tally.statuses["failed"])
+    warn_of_rest(tally.statuses["failed"], gone=0, rows=0)
     if tally.made:
         log_stages(run, encoder)
     return [results[number] for number in range(len(images))]
@@ -207,7 +213,7 @@ def _train(split: "Split", training: TrainingOptions, *, multi_label: bool) -> "
     return trained
 
 
-def _describe(labelled: Truth, embeddings: "Sequence[Embedding]", split: "Split") -> "TrainingData":
+def _describe(labelled: Truth, embeddings: "Sequence[Embedding]", split: "Split", test: str | None) -> "TrainingData":
     """Return what the card says of the images."""
     from dinoclassify.training.model_card import TrainingData
 
@@ -219,6 +225,7 @@ def _describe(labelled: Truth, embeddings: "Sequence[Embedding]", split: "Split"
         Counter(failure.code for failure in failures if failure is not None),
         [label for label in labelled.classes if label not in split.counts],
         split.held_out,
+        test,
     )
 
 

@@ -31,6 +31,6 @@ def choose_threshold(
     most = facts.top_k or max(ranks)
     cut = next((row for row in lacking if len(row.top) >= most and row.top[-1].score >= threshold), None)
     if cut is not None:
-        lack = f"{cut.path} in {name} may lack labels, as all {len(cut.top)} that it has reach {threshold:g}"
-        raise UsageError(f"{lack}: run predict with a larger --top-k")
+        cure = "run predict with a larger --top-k, or leave out --multi-label if the model gives one label an image"
+        raise UsageError(f"{cut.path} in {name} may lack labels that reach {threshold:g}: {cure}")
     return threshold

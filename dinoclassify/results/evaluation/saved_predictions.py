@@ -9,7 +9,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, fold_ranks, group_finder, match_groups
 from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels
 from dinoclassify.labels.matching import is_number, match_classes
-from dinoclassify.messages import name_some
+from dinoclassify.messages import count_of, name_some
 from dinoclassify.results.evaluation.answer_threshold import choose_threshold
 from dinoclassify.results.evaluation.labelled_prediction import (
     LabelledPrediction,
@@ -58,9 +58,9 @@ def match_to_truth(
             f"{name} has no rows for these images, such as {images[0].path}: name the images by the paths in that file"
         )
     if missing := len(truths) - len(matches):
-        log.warning("%s images have no row in %s", f"{missing:,}", name)
+        log.warning("%s without a row in %s", count_of(missing, "image"), name)
     if extra := len(rows) - len(matches):
-        log.warning("%s rows of %s are of other images and left out", f"{extra:,}", name)
+        log.warning("%s of %s for images without a label: left out", count_of(extra, "row"), name)
     known = {label.index: label.label for row in matches.values() for label in row.top}
     if max(known, default=0) >= _MOST_CLASSES:
         raise UsageError(f"{name} has a class of index {max(known)}: is it what predict wrote?")

@@ -81,8 +81,8 @@ def _prediction(row: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> P
         raise ValueError(f"there is no status {status}")
     top = tuple(_label(rank) for rank in ranks if rank["index"] is not None)
     failure = Failure(row["error_code"], row["error"]) if row["error_code"] is not None else None
-    if bool(top) == (failure is not None):
-        raise ValueError("a row has a label or an error")
+    if bool(top) == (failure is not None) or (status == "failed") == bool(top):
+        raise ValueError("a row has a label or, if it failed, an error")
     if not all(value is None or isinstance(value, int) for value in (row["size"], row["mtime_ns"])):
         raise TypeError(f"no file is so: size {row['size']}, mtime_ns {row['mtime_ns']}")
     if failure is not None and not (failure.code in get_args(ErrorCode) and isinstance(failure.message, str)):

@@ -106,7 +106,7 @@ def test_multi_label_command(many: list[str], tiny: str, invoke: Invoke) -> None
 def test_threshold_goes_with_many_labels(many: list[str], tiny: str, invoke: Invoke) -> None:
     code, out, err = invoke("evaluate", "test", "--predictions", "x.csv", "--threshold", "0.4")
     assert (code, out) == (2, "")
-    assert "--threshold says which labels are given where an image may have several: leave it out" in err
+    assert "--threshold goes with --multi-label: leave it out, or see --target-precision" in err
     assert invoke("evaluate", *many[:2], "-m", tiny, "--threshold", "0.4")[0] == 2
     options = ("-m", "./model", "--runtime", "torch", "--json", "-q")
     found = json.loads(invoke("evaluate", *many, *options, "--threshold", "40%")[1])
@@ -180,8 +180,8 @@ def test_rows_that_may_be_cut_are_refused(here: Path, invoke: Invoke) -> None:
     code, out, err = invoke(*command, "-q")
     assert (code, out) == (2, "")
     assert err == (
-        "dinoclassify: b.jpg in rows.jsonl may lack labels, as all 2 that it has reach 0.5: "
-        "run predict with a larger --top-k\n"
+        "dinoclassify: b.jpg in rows.jsonl may lack labels that reach 0.5: run predict with a larger --top-k, "
+        "or leave out --multi-label if the model gives one label an image\n"
     )
     assert invoke(*command, "--threshold", "0.7", "-q")[0] == 0
     Path("rows.jsonl.meta.json").unlink()

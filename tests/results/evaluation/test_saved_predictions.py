@@ -67,10 +67,10 @@ def test_rows_and_images_without_a_match_are_reported(here: Path, invoke: Invoke
     assert (figures["missing"], figures["failed"], figures["extra"]) == (1, 0, 1)
     assert figures["top1"].pop("interval") == pytest.approx([0.2065, 1], abs=1e-4)
     assert figures["top1"] == {"value": 1.0, "right": 1, "total": 1}
-    assert "1 images have no row in labels.csv" in err
-    assert "1 rows of labels.csv are of other images and left out" in err
+    assert "1 image without a row in labels.csv" in err
+    assert "1 row of labels.csv for images without a label: left out" in err
     assert "never predicted in labels.csv: unicorn" in err
-    assert "1 row of labels.csv: 1 ok; 1 labelled image without a row; 1 row of other images\n" in err
+    assert "1 row of labels.csv: 1 ok; 1 labelled image without a row; 1 row for images without a label\n" in err
     assert invoke(*command, "--json", "-q") == (3, out, "")
     Path("t.csv").write_text("path,label\n./a.jpg,CAT\n")
     code, out, _ = invoke(*command, "--json", "-q")
