@@ -4,11 +4,12 @@ Features are standardised first. The standardisation and the temperature are fol
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +27,13 @@ with needs_train_extra():
 
 Features = npt.NDArray[np.float32]  # images x features
 Numbers = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 ClassWeight = Literal["balanced", "none"]
 
-STRENGTHS = tuple(10.0 ** (step / 2) for step in range(-8, 5))  # inverse regularisation, C of scikit-learn
+STRENGTHS: tuple[float, ...] = tuple(10.0 ** (step / 2) for step in range(-8, 5))  # inverse regularisation, C of scikit-learn
 
 _FLOOR = 0.3  # of the standard deviation of a feature, as a share of their root mean square
-_ERROR = 1e-3  # distance of weights from the optimum; probabilities are then within a few thousandths
+_ERROR, _LOOSE = 1e-3, 1e-2  # distance of weights from the optimum; probabilities are then within a few thousandths
 _TOLERANCES = 1e-7, 1e-4  # of the gradient
 
 
@@ -70,18 +72,18 @@ class Fit:
 class Standardised:
     """Features as a regression takes them, and the way back.
 
-    values: images x axes, in float64: standardised features, along ``axes`` if there are any.
+    values: images x axes: standardised features, along ``axes`` if there are any.
     mean, scale: what was subtracted from each feature, and what the rest was divided by.
     axes: orthonormal, axes x features; None if the values are along the features.
     """
 
-    values: Numbers
+    values: Floats
     mean: Numbers
     scale: Numbers
-    axes: Numbers | None
+    axes: Floats | None
 
 
-def standardise(features: Features) -> Standardised:
+def standardise(features: Features, dtype: type[np.floating[Any]] = np.float64) -> Standardised:
     """Standardise features by their mean and their standard deviation, which has a floor.
 
     Without a floor, features that hardly vary in training get huge weights, and decide about other images. Where images
@@ -91,9 +93,9 @@ def standardise(features: Features) -> Standardised:
     mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
     scale = np.sqrt(deviation**2 + _FLOOR**2 * (deviation**2).mean())
     scale = np.where(scale > 0, scale, 1)
-    values = features.astype(np.float64)
-    np.subtract(values, mean, out=values)  # in place, as features may be many
-    np.divide(values, scale, out=values)
+    values: Floats = features.astype(dtype)
+    np.subtract(values, mean.astype(dtype), out=values)  # in place, as features may be many
+    np.divide(values, scale.astype(dtype), out=values)
     if len(values) > values.shape[1] / 2:
         return Standardised(values, mean, scale, None)
     left, lengths, axes = np.linalg.svd(values, full_matrices=False)
@@ -106,81 +108,74 @@ def fit(
     strength: float,
     *,
     balanced: bool,
-    start: LogisticRegression | None = None,
+    regression: LogisticRegression | None = None,
+    error: float = _ERROR,
 ) -> Fit:
-    """Fit a head to convergence, from ``start`` if given: a regression that was fitted to the same images.
+    """Fit a head to convergence, from a ``regression`` with a warm start if given.
 
-    The curvature of the penalty is 1 / (C n): a gradient below `_ERROR` times that is close to the optimum.
+    The curvature of the penalty is 1 / (C n): a gradient below ``error`` times that is close to the optimum.
     """
     least, most = _TOLERANCES
-    regression = start if start is not None else LogisticRegression()
+    regression = regression if regression is not None else LogisticRegression()
     regression.set_params(
         C=strength,
         class_weight="balanced" if balanced else None,
         max_iter=5000,
-        tol=min(max(_ERROR / (strength * len(classes)), least), most),
-        warm_start=start is not None,
+        tol=min(max(error / (strength * len(classes)), least), most),
     )
     regression.fit(images.values, classes)
-    weight = (regression.coef_ if images.axes is None else regression.coef_ @ images.axes) / images.scale
+    coefficients = np.asarray(regression.coef_, np.float64)
+    weight = (coefficients if images.axes is None else coefficients @ images.axes) / images.scale
     bias = regression.intercept_ - weight @ images.mean
     if len(weight) == 1:  # two classes: the row is the difference of their logits, and each gets half of it
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return Fit(weight, bias, regression.classes_)
 
 
-def choose_strength(
-    features: Features, classes: Integers, folds: Sequence[Fold], *, balanced: bool
-) -> tuple[float, list[Numbers]]:
-    """The inverse regularisation with the least log loss on held-out images; and the logits of these, by fold."""
-    starts = [_Start(standardise(features[train]), LogisticRegression()) for train, _ in folds]
-    held_out = np.concatenate([judged for _, judged in folds])
+def choose_strength(features: Features, classes: Integers, folds: Sequence[Fold], *, balanced: bool) -> float:
+    """The inverse regularisation with the least log loss on held-out images.
+
+    The fits are looser than those that count, and in float32: the loss is the same in its first three digits.
+    """
+    count, held_out = int(classes.max()) + 1, np.concatenate([judged for _, judged in folds])
     weights = _sample_weights(classes[held_out], balanced=balanced)
+    known = [standardise(features[train], np.float32) for train, _ in folds]
+    regressions = [LogisticRegression(warm_start=True) for _ in folds]
+
+    def judge(number: int, strength: float) -> Numbers:
+        train, judged = folds[number]
+        fitted = fit(
+            known[number], classes[train], strength, balanced=balanced, regression=regressions[number], error=_LOOSE
+        )
+        return fitted.logits(features[judged], count)
+
     best, least = STRENGTHS[0], np.inf
-    best_logits: list[Numbers] = []
     for strength in STRENGTHS:  # from strong to weak regularisation: each fit starts from the solution before it
-        logits = judge_folds(features, classes, folds, strength, balanced=balanced, starts=starts)
+        logits = _in_threads(partial(judge, strength=strength), len(folds))
         loss = log_loss(np.concatenate(logits), classes[held_out], weights)
         if loss >= least:  # apart from noise, the loss has a single minimum
             break
-        best, least, best_logits = strength, loss, logits
-    return best, best_logits
+        best, least = strength, loss
+    return best
 
 
 def judge_folds(
-    features: Features,
-    classes: Integers,
-    folds: Sequence[Fold],
-    strength: float,
-    *,
-    balanced: bool,
-    starts: "Sequence[_Start] | None" = None,
+    features: Features, classes: Integers, folds: Sequence[Fold], strength: float, *, balanced: bool
 ) -> list[Numbers]:
-    """The logits of the held-out images of each fold, by a head that was fitted to the fold's training images.
-
-    ``starts``: where the fit of each fold starts, if it has been fitted before.
-    """
+    """The logits of the held-out images of each fold, by a head that was fitted to the fold's training images."""
 
     def judge(number: int) -> Numbers:
         train, judged = folds[number]
-        if starts is None:
-            fitted = fit(standardise(features[train]), classes[train], strength, balanced=balanced)
-        else:
-            images, start = starts[number].images, starts[number].regression
-            fitted = fit(images, classes[train], strength, balanced=balanced, start=start)
+        fitted = fit(standardise(features[train]), classes[train], strength, balanced=balanced)
         return fitted.logits(features[judged], int(classes.max()) + 1)
 
-    # Folds run in parallel rather than the matrix products inside them, which are too small to split.
-    with ThreadPoolExecutor(available_cpus()) as threads, threadpool_limits(1 if len(folds) > 1 else None):
-        return list(threads.map(judge, range(len(folds))))
+    return _in_threads(judge, len(folds))
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """The training images of a fold, and the regression that was last fitted to them."""
-
-    images: Standardised
-    regression: LogisticRegression
+def _in_threads(judge: Callable[[int], Numbers], folds: int) -> list[Numbers]:
+    """Run folds in parallel rather than the matrix products inside them, which are too small to split."""
+    with ThreadPoolExecutor(available_cpus()) as threads, threadpool_limits(1 if folds > 1 else None):
+        return list(threads.map(judge, range(folds)))
 
 
 def _sample_weights(classes: Integers, *, balanced: bool) -> Numbers:

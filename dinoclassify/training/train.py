@@ -6,12 +6,14 @@ no training.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
 from dinoclassify.training.baselines import baselines
 from dinoclassify.training.dataset import Dataset
+from dinoclassify.training.extra import needs_train_extra
 from dinoclassify.training.folds import ONE_FOLD_FROM, Fold, Integers, sample, split
 from dinoclassify.training.head import (
     ClassWeight,
@@ -27,6 +29,9 @@ from dinoclassify.training.head import (
 )
 from dinoclassify.training.scores import Outcome, Score, compare, mean_outcome, outcome_of
 from dinoclassify.training.temperature import fit_temperature
+
+with needs_train_extra():
+    from threadpoolctl import threadpool_limits
 
 T = TypeVar("T")
 
@@ -160,12 +165,12 @@ def _features(test: Dataset | None, images: Dataset) -> Features:
 def _solve(problem: _Problem, repetitions: int, *, balanced: bool, seed: int) -> _Solution:
     features, classes = problem.features, problem.classes
     splits = [split(classes, problem.units, seed + repetition) for repetition in range(repetitions)]
-    strength, logits = choose_strength(features, classes, splits[0], balanced=balanced)
-    others = [judge_folds(features, classes, folds, strength, balanced=balanced) for folds in splits[1:]]
-    by_split = [logits, *others]
-    temperature, log_losses = _temperature(classes, splits, by_split, problem.units)
-    head = fit(standardise(features), classes, strength, balanced=balanced).with_temperature(temperature)
-    predicted = {HEAD: [_predictions(classes, *each) for each in zip(splits, by_split, strict=True)]}
+    strength = choose_strength(features, classes, splits[0], balanced=balanced)
+    logits = _judge(problem, splits, strength, balanced=balanced)
+    temperature, log_losses = _temperature(classes, splits, logits, problem.units)
+    with threadpool_limits(1 if len(splits[0]) > 1 else None):  # as the folds: other threads round differently
+        head = fit(standardise(features), classes, strength, balanced=balanced).with_temperature(temperature)
+    predicted = {HEAD: [_predictions(classes, *each) for each in zip(splits, logits, strict=True)]}
     for folds in splits:
         for method, of_method in baselines(features, classes, folds).items():
             predicted.setdefault(method, []).append(of_method)
@@ -173,8 +178,8 @@ def _solve(problem: _Problem, repetitions: int, *, balanced: bool, seed: int) ->
     for share in reversed(_CURVE):
         smaller = [[(_share_of(problem, train, share, seed), judged) for train, judged in folds] for folds in splits]
         curve_images[share] = _mean_size(smaller)
-        by_split = [judge_folds(features, classes, folds, strength, balanced=balanced) for folds in smaller]
-        curve[share] = [_predictions(classes, *each) for each in zip(splits, by_split, strict=True)]
+        logits = _judge(problem, smaller, strength, balanced=balanced)
+        curve[share] = [_predictions(classes, *each) for each in zip(splits, logits, strict=True)]
     return _Solution(
         head,
         strength,
@@ -186,6 +191,15 @@ def _solve(problem: _Problem, repetitions: int, *, balanced: bool, seed: int) ->
         curve_images=curve_images,
         test=_test(problem, head) if len(problem.test_classes) else {},
     )
+
+
+def _judge(
+    problem: _Problem, splits: Sequence[Sequence[Fold]], strength: float, *, balanced: bool
+) -> list[list[Numbers]]:
+    """The logits of the held-out images of each fold of each split; all folds at once, for machines with many CPUs."""
+    folds = [fold for folds in splits for fold in folds]
+    logits = iter(judge_folds(problem.features, problem.classes, folds, strength, balanced=balanced))
+    return [list(islice(logits, len(folds))) for folds in splits]
 
 
 def _mean_size(splits: Sequence[Sequence[Fold]]) -> float:

@@ -58,30 +58,36 @@ def test_features_that_hardly_vary_get_small_weights() -> None:
     assert standardise(np.ones((4, 3), np.float32)).scale.tolist() == [1, 1, 1]
 
 
-def test_warm_and_cold_starts_give_the_same_labels() -> None:
-    """Heads that are judged start where stronger regularisation ended, and the saved one does not."""
+def test_judged_heads_are_converged() -> None:
+    """The saved head comes from the same procedure: a far tighter one gives the same labels."""
     features, classes = labelled(200)
     folds = split(classes, np.arange(len(classes)), 0)
-    strength, warm = choose_strength(features, classes, folds, balanced=True)
-    cold = judge_folds(features, classes, folds, strength, balanced=True)
-    for one, other in zip(warm, cold, strict=True):
-        assert (one.argmax(axis=1) == other.argmax(axis=1)).all()
-        assert softmax(one, axis=1) == pytest.approx(softmax(other, axis=1), abs=0.01)
+    for strength in (0.1, 1.0, 10.0):
+        judged = judge_folds(features, classes, folds, strength, balanced=True)
+        for (train, held_out), logits in zip(folds, judged, strict=True):
+            known = standardise(features[train])
+            scaled = (features[held_out] - known.mean) / known.scale
+            tight = LogisticRegression(C=strength, class_weight="balanced", tol=1e-10, max_iter=20_000)
+            tight.fit((features[train] - known.mean) / known.scale, classes[train])
+            assert (logits.argmax(axis=1) == tight.predict(scaled)).all()
+            assert softmax(logits, axis=1) == pytest.approx(tight.predict_proba(scaled), abs=0.01)
 
 
 def test_strength_has_the_least_log_loss_of_its_neighbours() -> None:
     features, classes = labelled()
     folds = split(classes, np.arange(len(classes)), 0)
-    strength, logits = choose_strength(features, classes, folds, balanced=True)
+    strength = choose_strength(features, classes, folds, balanced=True)
     held_out = classes[np.concatenate([judged for _, judged in folds])]
     weights = compute_sample_weight("balanced", held_out)
-    ours = log_loss(np.concatenate(logits), held_out, weights)
-    chances = softmax(np.concatenate(logits), axis=1)
-    assert ours == pytest.approx(theirs(held_out, chances, sample_weight=weights), rel=1e-6)
+
+    def loss(strength: float) -> float:
+        logits = np.concatenate(judge_folds(features, classes, folds, strength, balanced=True))
+        expected = theirs(held_out, softmax(logits, axis=1), sample_weight=weights)
+        assert log_loss(logits, held_out, weights) == pytest.approx(expected, rel=1e-6)
+        return float(expected)
+
     place = STRENGTHS.index(strength)
-    for other in STRENGTHS[place - 1 : place + 2]:
-        judged = np.concatenate(judge_folds(features, classes, folds, other, balanced=True))
-        assert ours <= log_loss(judged, held_out, weights) + 1e-3
+    assert all(loss(strength) <= loss(other) + 1e-3 for other in STRENGTHS[place - 1 : place + 2])
 
 
 def test_classes_that_a_fold_does_not_know_are_impossible() -> None:

@@ -274,7 +274,7 @@ def test_digits_are_learned_better_than_by_the_usual_methods(here: Path, capfd: 
 
 @pytest.mark.slow
 def test_photographs_are_not_all_certain_digits(here: Path, shared_data: Path) -> None:
-    """Features that hardly vary among digits vary among photographs: without a floor, all of these scored over 0.999."""
+    """Features that hardly vary among digits vary among photographs: without a floor, all scored over 0.999."""
     paths, classes = digits(here / "digits")
     pd.DataFrame({"path": paths, "label": classes}).to_csv("digits.csv", index=False)
     assert run(["train", "--labels-from", "digits.csv", "-m", "builtin", "-o", "model", "-q"]) == 0
