@@ -30,7 +30,8 @@ Numbers = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
 ClassWeight = Literal["balanced", "none"]
 
-STRENGTHS: tuple[float, ...] = tuple(10.0 ** (step / 2) for step in range(-8, 5))  # inverse regularisation, C of scikit-learn
+# C of scikit-learn, from strong to weak regularisation
+STRENGTHS: tuple[float, ...] = tuple(10.0 ** (step / 2) for step in range(-8, 5))
 
 _FLOOR = 0.3  # of the standard deviation of a feature, as a share of their root mean square
 _ERROR, _LOOSE = 1e-3, 1e-2  # distance of weights from the optimum; probabilities are then within a few thousandths
