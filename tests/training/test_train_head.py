@@ -92,6 +92,7 @@ def test_warning_if_a_method_without_training_is_better() -> None:
     assert any("nearest images beat" in warning for warning in warnings_of(many))
 
 
+@pytest.mark.slow
 def test_no_verdict_from_noise() -> None:
     """On labels at random no method beats another beyond noise, and more images do not help."""
     generator = np.random.default_rng(0)
@@ -132,9 +133,9 @@ def test_many_classes_with_few_images() -> None:
 
 
 def test_labels_of_a_multi_label_head_are_problems_of_their_own() -> None:
-    features, classes = clouds(120, 4, 1.5)
+    features, classes = clouds(60, 4, 1.5)
     labels = [tuple(name for name, bit in (("a", 1), ("b", 2)) if index & bit) for index in classes.tolist()]
-    trained = train_head(Dataset(features, labels, np.arange(120)), ["a", "b"], multi_label=True)
+    trained = train_head(Dataset(features, labels, np.arange(60)), ["a", "b"], multi_label=True)
     assert len(trained.strengths) == len(trained.temperatures) == 2
     for number, name in enumerate("ab"):
         own = train(features, np.array([name in each for each in labels], np.intp))
