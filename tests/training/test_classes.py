@@ -33,6 +33,7 @@ def test_classes_of_few_images_are_left_out_and_named(here: Path, train: Invoke)
     code, _, err = train("labelled", "-o", "model")
     assert code == 0
     assert "classes left out: empty (0), one (1) have fewer than 2 images\n" in err
+    assert err.count("left out") == 1
     assert labels_of("model") == ["blue", "few", "green", "red"]
     code, _, err = train("labelled", "-o", "model", "--force", "--min-images", "4")
     assert "classes left out: empty (0), few (3), one (1) have fewer than 4 images\n" in err

@@ -69,17 +69,14 @@ def train(
       dinoclassify predict new/ -m ./my-model -o labels.csv
     """
     set_up_log(messages)
-    if training.test is not None and training.holdout is not None:
-        raise UsageError("--test and --holdout exclude each other: leave one out")
-    if training.holdout is not None and not 0 < training.holdout < 1:
-        raise UsageError(f"--holdout {training.holdout:g}: choose a share between 0 and 1, such as 0.2 or 20%")
+    _check_test(training)
     from dinoclassify.storage.lock import locked
     from dinoclassify.training.model_folder import check_model_folder
 
     image_folder = truth.folder if truth.labels_from is None else None
     check_folder = partial(check_model_folder, output, force=force, images=image_folder)
     check_folder()
-    labelled, tested = _read(truth, training, group_column)
+    labelled, common, tested = _read(truth, training, group_column)
     with locked(output.rstrip("/"), wait=wait):
         check_folder()  # again: another run may have written it
         check_addresses()
@@ -92,7 +89,7 @@ def train(
         images = [*labelled.images, *(tested.images if tested is not None else ())]
         embeddings = _embed(encoder, images, inference, messages, tally)
         embedded = summarize(tally)
-        split = _prepare(labelled, tested, embeddings, training, multi_label=truth.multi_label)
+        split = _prepare(labelled, common, tested, embeddings, training, multi_label=truth.multi_label)
         trained = _train(split, training, multi_label=truth.multi_label)
         test_name = training.test or (f"{training.holdout:.3g} of {labelled.source}" if training.holdout else None)
         data = _describe(labelled, embeddings, split, test_name)
@@ -110,20 +107,29 @@ def train(
         say(f"{embedded}; {trained_on} -> {output}")
 
 
-def _read(truth: TruthOptions, training: TrainingOptions, group_column: str | None) -> tuple[Truth, Truth | None]:
-    """Return the images to train on with all classes, without images of rare classes; and those of ``--test``."""
+def _check_test(training: TrainingOptions) -> None:
+    if training.test is not None and training.holdout is not None:
+        raise UsageError("--test and --holdout exclude each other: leave one out")
+    if training.holdout is not None and not 0 < training.holdout < 1:
+        raise UsageError(f"--holdout {training.holdout:g}: choose a share between 0 and 1, such as 0.2 or 20%")
+
+
+def _read(
+    truth: TruthOptions, training: TrainingOptions, group_column: str | None
+) -> tuple[Truth, tuple[str, ...], Truth | None]:
+    """Return the images to train on, with all classes; the classes of enough images; and the images of ``--test``."""
     labelled = read_truth(truth, group_column=group_column)
     common = common_classes(labelled.images, labelled.classes, training.min_images, multi_label=truth.multi_label)
     images = with_classes(labelled.images, set(common), multi_label=truth.multi_label)
     if training.test is None:
-        return Truth(images, labelled.classes, labelled.source), None
+        return Truth(images, labelled.classes, labelled.source), common, None
     tested = read_test(training.test, truth, group_column=group_column)
     known = match_classes(tested.classes, labelled.classes, labelled.source)
     judged = [
         replace(image, labels=tuple(labelled.classes[known[label]] for label in image.labels))
         for image in tested.images
     ]
-    return Truth(images, labelled.classes, labelled.source), Truth(judged, labelled.classes, tested.source)
+    return Truth(images, labelled.classes, labelled.source), common, Truth(judged, labelled.classes, tested.source)
 
 
 def _embed(
@@ -159,6 +165,7 @@ def _embed(
 
 def _prepare(
     labelled: Truth,
+    common: Sequence[str],
     tested: Truth | None,
     embeddings: "Sequence[Embedding]",
     training: TrainingOptions,
@@ -173,7 +180,7 @@ def _prepare(
     check_readable(labelled.images, readable.labelled)
     return prepare(
         readable,
-        labelled.classes,
+        common,
         test=_readable(tested.images, embeddings[count:]) if tested is not None else None,
         holdout=training.holdout,
         least=training.min_images,
