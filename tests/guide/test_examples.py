@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dinoclassify.cli import run
 from tests.conftest import PHOTOS
@@ -45,6 +46,12 @@ def first_commands(topic: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in blocks(page(topic))[0].splitlines()]
 
 
+def vary(name: str, number: int, path: str) -> None:
+    """Write a sample image in another quality for each number, as `train` counts copies of a file once."""
+    with Image.open(PHOTOS / f"{name}.jpg") as image:
+        image.save(path, quality=90 - number)
+
+
 @pytest.mark.slow
 def test_the_example_of_own_classes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -55,8 +62,8 @@ def test_the_example_of_own_classes_runs(tmp_path: Path, monkeypatch: pytest.Mon
         Path(folder).mkdir(parents=True)
     for name in names:
         for number in range(2):
-            shutil.copy(PHOTOS / f"{name}.jpg", f"labelled/{name}/{number}.jpg")
-            shutil.copy(PHOTOS / f"{name}.jpg", f"photos/{name}-{number}.jpg")
+            vary(name, number, f"labelled/{name}/{number}.jpg")
+            vary(name, number, f"photos/{name}-{number}.jpg")
         shutil.copy(PHOTOS / f"{name}.jpg", "new")
     for table, label in (("table.csv", "{}"), ("tags.csv", "{};image")):
         rows = [f"{name}-{number}.jpg,{label.format(name)}" for name in names for number in range(2)]
@@ -64,7 +71,7 @@ def test_the_example_of_own_classes_runs(tmp_path: Path, monkeypatch: pytest.Mon
         Path(table).write_text("\n".join(["path,label", *rows, *more]))
     for name in ("rocket", "coffee"):
         for number in range(2):
-            shutil.copy(PHOTOS / f"{name}.jpg", f"photos/{name}-{number}.jpg")
+            vary(name, number, f"photos/{name}-{number}.jpg")
     for command in first_commands("train"):
         assert run(command) == 0, command
     lines = Path("labels.csv").read_text().splitlines()[1:]

@@ -22,6 +22,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def train(tiny: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """Run the command in this process: (exit code, stdout, stderr)."""
-    # The tests of `train_head` try all of them.
+    # The tests of `train_head` try all of them, and repeat.
     monkeypatch.setattr("dinoclassify.training.head.STRENGTHS", (0.01, 0.1, 1.0))
+    monkeypatch.setattr("dinoclassify.training.train.REPETITIONS", 1)
     return invoker(capfd, "train", "-m", tiny, "--runtime", "torch")

@@ -260,6 +260,7 @@ def test_digits_are_learned_better_than_by_the_usual_methods(here: Path, capfd: 
     scores = np.zeros((len(test), 10))
     for row, prediction in zip(scores, predictions, strict=True):
         row[[label.index for label in prediction.top]] = [label.score for label in prediction.top]
+    scores /= scores.sum(axis=1, keepdims=True)  # they add up to 1 but for rounding
     loss = log_loss(classes[test], scores)
     unfloored = log_loss(classes[test], untuned.predict_proba(scaler.transform(features[test])))
     with capfd.disabled():
@@ -276,7 +277,8 @@ def test_digits_are_learned_better_than_by_the_usual_methods(here: Path, capfd: 
 def test_photographs_are_not_all_certain_digits(here: Path, shared_data: Path) -> None:
     """Features that hardly vary among digits vary among photographs: without a floor, all scored over 0.999."""
     paths, classes = digits(here / "digits")
-    pd.DataFrame({"path": paths, "label": classes}).to_csv("digits.csv", index=False)
+    some = slice(None, None, 3)  # enough to show it
+    pd.DataFrame({"path": paths[some], "label": classes[some]}).to_csv("digits.csv", index=False)
     assert run(["train", "--labels-from", "digits.csv", "-m", "builtin", "-o", "model", "-q"]) == 0
     predictions = list(Classifier("./model").predict([shared_data / "photos"]))
     assert len(predictions) == 200
