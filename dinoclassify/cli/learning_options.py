@@ -34,7 +34,8 @@ ClassWeight = Annotated[
     Literal["balanced", "none"],
     in_training(
         metavar="balanced|none",
-        help="balanced: each class counts the same, and scores assume that all are as frequent. none: each image does.",
+        help="balanced: each class counts the same, and scores assume that all are equally frequent. "
+        "none: each image does.",
     ),
 ]
 MinImages = Annotated[
@@ -77,6 +78,6 @@ YesScore = Annotated[
         parser=share,
         show_default=False,
         metavar="P|P%",
-        help="With many labels an image: give those that score this; by default 0.5.",
+        help="With --multi-label: a label is given from this score on; by default 0.5.",
     ),
 ]

@@ -8,7 +8,7 @@ from dinoclassify.results.reader import read_meta
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What model it is, and the threshold and the top-k of the run; None where nothing says."""
+    """What kind of model made the rows, and the threshold and the top-k of the run; None where nothing says."""
 
     multi_label: bool = False
     classes: int | None = None

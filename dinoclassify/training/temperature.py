@@ -21,10 +21,9 @@ def fit_temperature(logits: Numbers, classes: npt.NDArray[np.intp], images: int)
     """The temperature with the least log loss; dividing the logits by it changes no label.
 
     ``logits`` is rows x classes, -inf where a class was unknown; ``classes`` has the true class of each row, which was
-    known. All rows
-    weigh the same, also where classes are balanced: scores should be true of images like these. The target of a true
-    class is (n + 1) / (n + 2) for n ``images`` rather than 1: a few images that are all right do not prove that all
-    are.
+    known. All rows weigh the same, also where classes are balanced: scores should be true of images like these. The
+    target of a true class is (n + 1) / (n + 2) for n ``images`` rather than 1: a few images that are all right do not
+    prove that all are.
     """
     rows = np.arange(len(classes))
     true = logits[rows, classes]
