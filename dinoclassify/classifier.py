@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Unpack
 
-import torch
+import numpy as np
 
 from dinoclassify.decoding.batch import Batch
 from dinoclassify.errors import UsageError
@@ -153,8 +153,8 @@ class Classifier(LoadedModel):
             raise UsageError(f"threshold {threshold}: must be from 0 to 1, such as 0.4")
         fold = None
         if self.group_of is not None:
-            group_of, groups = torch.tensor(self.group_of), len(self.labels)
-            fold = partial(fold_into_groups, group_of=group_of, groups=groups, multi_label=self.multi_label)
+            members = np.eye(len(self.labels), dtype=np.float32)[list(self.group_of)]
+            fold = partial(fold_into_groups, members=members, multi_label=self.multi_label)
         return classify_with_scores(
             batches,
             self._runtime,

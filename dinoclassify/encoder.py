@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Unpack
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from dinoclassify.decoding.batch import Batch
 from dinoclassify.loaded_model import Inputs, LoadedModel
@@ -13,7 +14,7 @@ from dinoclassify.pipeline import embed
 from dinoclassify.types.embedding import Embedding, FeatureType
 from dinoclassify.types.run_options import RunArguments, RunOptions
 
-_DTYPES: dict[FeatureType, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
+_DTYPES: dict[FeatureType, npt.DTypeLike] = {"fp32": np.float32, "fp16": np.float16}
 
 
 class Encoder(LoadedModel):

@@ -18,8 +18,8 @@ from dinoclassify.models.image_model import ImageModel
 from dinoclassify.models.info import ModelInfo
 from dinoclassify.models.names import BUILTIN, DEFAULT
 from dinoclassify.runtimes import choose_devices, open_runtime
-from dinoclassify.runtimes.devices import cpu_has_bf16
 from dinoclassify.system.environment import available_cpus, default_workers, few_processes
+from dinoclassify.system.processor import cpu_has_bf16
 from dinoclassify.timing import Stage, advice
 from dinoclassify.types.compute import Precision, RequestedPrecision, RuntimeName
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
@@ -30,6 +30,8 @@ from dinoclassify.writers.provenance import Origin
 
 Input = str | os.PathLike[str] | Image.Image | bytes  # a path, a folder or a glob; an image; an encoded image
 Inputs = Input | Iterable[Input | Source]
+
+_HAND_OVER = 8  # images that a worker decodes before it hands them over: more wait longer, fewer cost more each
 
 
 class LoadedModel(ABC):
@@ -157,18 +159,29 @@ class LoadedModel(ABC):
         workers = options.workers or default_workers(on_cpu=self.device == "cpu")
         options.timer.workers = workers
         sources = _sources(inputs)
+
+        def load() -> None:  # while the workers decode the first images
+            with options.timer.measure(None):
+                self._runtime.load()
+
         return load_batches(
             sources if options.live else options.timer.measure_each("walk", sources),
             self.preprocessing,
-            batch_size=options.batch_size or self._runtime.batch_size,
+            batch_size=hand_over(options.batch_size or self._runtime.batch_size),
             workers=workers,
             exact=options.exact,
             max_pixels=options.max_pixels,
             timeout=options.timeout,
             private=options.private_urls,
             live=options.live,
-            pinned=self.device.startswith("cuda"),
+            feed="torch" if self.runtime == "torch" else "plain",
+            on_start=load,
         )
+
+
+def hand_over(batch_size: int) -> int:
+    """How many images a worker hands over at a time, so that whole hand-overs fill forward batches of this size."""
+    return _HAND_OVER if batch_size >= _HAND_OVER else _HAND_OVER // batch_size * batch_size
 
 
 def _sources(inputs: Inputs) -> Iterator[Source]:

@@ -10,18 +10,18 @@ from math import isnan
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from dinoclassify.decoding.batch import NOTHING_CAME, Batch, DecodedImage
-from dinoclassify.runtimes.base import PendingOutput, Runtime
+from dinoclassify.runtimes.base import Outputs, PendingOutput, Runtime, finite_rows
+from dinoclassify.timing import StageTimer
 from dinoclassify.types.embedding import Embedding
 from dinoclassify.types.prediction import Failure, Label, Prediction, Status
 from dinoclassify.types.run_options import RunOptions
 
-Scores = npt.NDArray[np.float32]  # the probability of each class, or of each group
+Scores = Outputs  # the probability of each class, or of each group
 
+_NO_OUTPUTS: Outputs = np.empty((0, 0), np.float32)
+_LEAST_LENGTH = 1e-12  # of features that are scaled: zeros stay zeros
 _OUT_OF_RANGE = Failure("nonfinite", "a feature is too large for --dtype fp16: use --dtype fp32")
 _NONFINITE = Failure("nonfinite", "the output of the model is not finite")
 
@@ -34,7 +34,7 @@ def classify(
     top_k: int = 1,
     threshold: float = 0.0,
     multi_label: bool = False,
-    fold: Callable[[Tensor], Tensor] | None = None,
+    fold: Callable[[Outputs], Outputs] | None = None,
     options: RunOptions | None = None,
 ) -> Iterator[Prediction]:
     """One prediction for every input of every batch, in order, failures included.
@@ -65,7 +65,7 @@ def classify_with_scores(
     top_k: int = 1,
     threshold: float = 0.0,
     multi_label: bool = False,
-    fold: Callable[[Tensor], Tensor] | None = None,
+    fold: Callable[[Outputs], Outputs] | None = None,
     options: RunOptions | None = None,
 ) -> Iterator[tuple[Prediction, Scores | None]]:
     """The predictions of `classify`, each with the scores of all labels; None for a failure."""
@@ -74,7 +74,7 @@ def classify_with_scores(
     for batch, probabilities in run_batches(batches, runtime, options):
         with options.timer.measure("forward"):
             folded = fold(probabilities) if fold is not None and len(probabilities) else probabilities
-            ranked = zip(_rank(folded, labels, top_k, least), folded.numpy(), strict=True)
+            ranked = zip(_rank(folded, labels, top_k, least), folded, strict=True)
         for item in batch.inputs:
             if item.failure is not None:
                 yield _failed(item, item.failure), None
@@ -92,7 +92,7 @@ def embed(
     runtime: Runtime,
     *,
     normalized: bool = False,
-    dtype: torch.dtype = torch.float32,
+    dtype: npt.DTypeLike = np.float32,
     options: RunOptions | None = None,
 ) -> Iterator[Embedding]:
     """One embedding for every input of every batch, in order, failures included; see `run_batches`.
@@ -100,9 +100,9 @@ def embed(
     If ``normalized``, each row of features is scaled to length 1; ``dtype`` is float32 or float16.
     """
     for batch, features in run_batches(batches, runtime, options or RunOptions()):
-        converted = (normalize(features) if normalized and len(features) else features).to(dtype)
-        finite, in_range = (rows.isfinite().all(dim=1).tolist() for rows in (features, converted))
-        results = iter(zip(converted.numpy(), finite, in_range, strict=True))
+        with np.errstate(over="ignore"):  # what is too large for the type is a failure of its row
+            converted = (_normalize(features) if normalized else features).astype(dtype, copy=False)
+        results = iter(zip(converted, finite_rows(features), finite_rows(converted), strict=True))
         for item in batch.inputs:
             row, failure = None, item.failure
             if failure is None:
@@ -111,63 +111,143 @@ def embed(
             yield Embedding(item.source.path, row if failure is None else None, failure, item.size, item.mtime_ns)
 
 
-def run_batches(batches: Iterable[Batch], runtime: Runtime, options: RunOptions) -> Iterator[tuple[Batch, Tensor]]:
-    """Each batch with the runtime's outputs for its pixels, in order; ``options`` gives ``timer`` and ``stop``.
+def run_batches(batches: Iterable[Batch], runtime: Runtime, options: RunOptions) -> Iterator[tuple[Batch, Outputs]]:
+    """Each batch with the runtime's outputs for its pixels, in order; see `RunOptions` for ``timer`` and ``stop``.
 
-    Errors of ``batches`` are raised after the outputs of the batches before them. A batch without inputs
-    means that no other is ready: all started batches are finished.
+    The batches are as large as decoding hands them over. The runtime gets up to ``options.batch_size`` images at a
+    time, by default its own number: parts of a batch, or several batches together.
+
+    Errors of ``batches`` are raised after the outputs of the batches before them. A batch without inputs means that no
+    other is ready: all started batches are finished.
     """
-    started: deque[tuple[Batch, PendingOutput]] = deque()
+    started: deque[tuple[list[Batch], list[PendingOutput]]] = deque()
+    size = options.batch_size or runtime.batch_size
+    timer = options.timer
+    errors: list[Exception] = []
+    decoded = _until_stopped(batches, options, errors)
+    for group in _groups(decoded, size):
+        if group:
+            with timer.measure("forward"):
+                started.append((group, _start(runtime, group, size)))
+        ahead = runtime.ahead if group else 0
+        while sum(max(1, len(pending)) for _, pending in started) > ahead:
+            yield from _finish(*started.popleft(), timer)
+    if errors:
+        raise errors[0]
+
+
+def _until_stopped(batches: Iterable[Batch], options: RunOptions, errors: list[Exception]) -> Iterator[Batch]:
+    """The same batches, timed, until the run is to stop, or until one of them fails: then its error is noted."""
     timer = options.timer
     decoded = timer.measure_each("decode", batches)
-    failure: Exception | None = None
-
-    def finish() -> tuple[Batch, Tensor]:
-        batch, output = started.popleft()
-        with timer.measure("forward"):
-            return batch, output()
-
     while True:
         try:
             batch = next(decoded, None)
         except Exception as error:
-            batch, failure = None, error
+            errors.append(error)
+            return
         if batch is None or options.stop():
-            break
+            return
         if batch is NOTHING_CAME:
             timer.reassign_last("decode", to="walk")
         if batch.inputs:
             timer.add_batch(len(batch.inputs), batch.read_seconds, batch.decode_seconds)
-            with timer.measure("forward"):
-                started.append((batch, runtime(batch.pixels) if len(batch.pixels) else lambda: torch.empty(0, 0)))
-        while len(started) > (runtime.ahead if batch.inputs else 0):
-            yield finish()
-    while started:
-        yield finish()
-    if failure is not None:
-        raise failure
+        yield batch
 
 
-def fold_into_groups(probabilities: Tensor, *, group_of: Tensor, groups: int, multi_label: bool) -> Tensor:
+def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Consecutive batches for one forward pass, with up to ``size`` images; an empty list: no other batch is ready.
+
+    The first groups are small and double in size, so that the first rows do not wait for many images. A batch with
+    more than ``size`` images is a group of its own. The groups depend on the batches alone, so that a run that is
+    repeated computes the same.
+    """
+    group: list[Batch] = []
+    images, wanted = 0, 1
+    for batch in batches:
+        if group and (not batch.inputs or images + len(batch.pixels) > size):
+            yield group
+            group, images, wanted = [], 0, min(2 * max(wanted, images), size)
+        if not batch.inputs:
+            yield []
+            continue
+        group.append(batch)
+        images += len(batch.pixels)
+        if images >= wanted:
+            yield group
+            group, images, wanted = [], 0, min(2 * max(wanted, images), size)
+    if group:
+        yield group
+    yield []
+
+
+def _start(runtime: Runtime, group: Sequence[Batch], size: int) -> list[PendingOutput]:
+    """Start to compute a group, up to ``size`` images at a time."""
+    parts = [batch.pixels for batch in group if len(batch.pixels)]
+    if sum(map(len, parts)) <= size:
+        return [runtime(parts)] if parts else []
+    return [runtime([part[start : start + size]]) for part in parts for start in range(0, len(part), size)]
+
+
+def _finish(
+    group: Sequence[Batch], pending: Sequence[PendingOutput], timer: StageTimer
+) -> Iterator[tuple[Batch, Outputs]]:
+    """Wait for the outputs of a group; each of its batches with its own rows of them."""
+    with timer.measure("forward"):
+        outputs = [output() for output in pending]
+    rows = outputs[0] if len(outputs) == 1 else np.concatenate(outputs) if outputs else _NO_OUTPUTS
+    start = 0
+    for batch in group:
+        yield batch, rows[start : start + len(batch.pixels)]
+        start += len(batch.pixels)
+
+
+def fold_into_groups(probabilities: Outputs, *, members: Outputs, multi_label: bool) -> Outputs:
     """Probabilities, B x classes -> B x groups: the sum over the classes of a group, at most 1.
 
-    ``group_of`` has the index of the group of each class. If ``multi_label``, the classes do not exclude each other,
-    and their sum may exceed 1: take the largest instead.
+    ``members``, classes x groups, is 1 where a class is in a group, else 0. If ``multi_label``, the classes do not
+    exclude each other, and their sum may exceed 1: take the largest instead.
     """
-    folded = torch.zeros(len(probabilities), groups)
     if multi_label:
-        return folded.scatter_reduce_(1, group_of.expand_as(probabilities), probabilities, "amax")
-    return folded.index_add_(1, group_of, probabilities).clamp_(max=1)  # rounding may exceed it
+        return np.stack([(probabilities * group).max(axis=1) for group in members.T], axis=1)
+    folded: Outputs = np.minimum(probabilities @ members, 1)  # rounding may exceed it
+    return folded
 
 
-def _rank(probabilities: Tensor, labels: Sequence[str], top_k: int, least: float) -> list[tuple[Label, ...]]:
+def _rank(probabilities: Outputs, labels: Sequence[str], top_k: int, least: float) -> list[tuple[Label, ...]]:
     """The best label of each row, and the next best ones that score at least ``least``; none for a row of NaN."""
-    scores, indices = probabilities.topk(min(top_k, probabilities.shape[1]))
-    rows = [
-        [Label(labels[index], index, score) for index, score in zip(*row, strict=True) if not isnan(score)]
+    indices = _top(probabilities, min(top_k, probabilities.shape[1]))
+    scores = np.take_along_axis(probabilities, indices, axis=1)
+    scores[np.isnan(probabilities).any(axis=1)] = np.nan
+    return [
+        tuple(
+            Label(labels[index], index, score)
+            for rank, (index, score) in enumerate(zip(*row, strict=True))
+            if score >= least or (rank == 0 and not isnan(score))
+        )
         for row in zip(indices.tolist(), scores.tolist(), strict=True)
     ]
-    return [(*ranks[:1], *(label for label in ranks[1:] if label.score >= least)) for ranks in rows]
+
+
+def _top(scores: Outputs, count: int) -> npt.NDArray[np.intp]:
+    """The indices of the ``count`` largest scores of each row, the largest first; of equal ones the first."""
+    if count == 1:
+        best: npt.NDArray[np.intp] = scores.argmax(axis=1, keepdims=True)
+        return best
+    if count < scores.shape[1]:
+        largest = np.sort(np.argpartition(scores, -count, axis=1)[:, -count:], axis=1)
+    else:
+        largest = np.broadcast_to(np.arange(count), scores.shape)
+    order = np.argsort(-np.take_along_axis(scores, largest, axis=1), axis=1, kind="stable")
+    ranked: npt.NDArray[np.intp] = np.take_along_axis(largest, order, axis=1)
+    return ranked
+
+
+def _normalize(features: Outputs) -> Outputs:
+    """The same features, scaled to length 1: B x features."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    normalized: Outputs = features / np.maximum(lengths, _LEAST_LENGTH)
+    return normalized
 
 
 def _failed(item: DecodedImage, failure: Failure) -> Prediction:

@@ -29,8 +29,8 @@ class StageTimer:
         self._last = 0.0
 
     @contextmanager
-    def measure(self, stage: Stage) -> Iterator[None]:
-        """Count the block for ``stage``, rather than for the stage that it interrupts."""
+    def measure(self, stage: Stage | None) -> Iterator[None]:
+        """Count the block for ``stage``, rather than for the stage that it interrupts; None counts it for none."""
         interrupted = self._switch(stage)
         try:
             yield

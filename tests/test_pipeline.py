@@ -2,20 +2,19 @@
 
 import os
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from dinoclassify.decoding.batch import Batch
+from dinoclassify.decoding.batch import Batch, Pixels
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.errors import UsageError
 from dinoclassify.pipeline import classify, classify_with_scores, embed
-from dinoclassify.runtimes.base import PendingOutput
+from dinoclassify.runtimes.base import Outputs, PendingOutput
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.source import Source
 from tests.conftest import PHOTOS
@@ -55,7 +54,7 @@ def test_predictions_are_never_mixed_up(levels: list[int | None], batch_size: in
     batches = []
     for start in range(0, len(levels), batch_size):
         good = [level for level in levels[start : start + batch_size] if level is not None]
-        pixels = torch.tensor(good, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+        pixels = np.broadcast_to(np.array(good, np.uint8).reshape(-1, 1, 1, 1), (len(good), 3, 2, 2))
         batches.append(Batch(items[start : start + batch_size], pixels, 0.0, 0.0))
     predictions = list(classify(batches, runtime := Levels(ahead), LABELS))
     assert runtime.most_under_way <= ahead + 1
@@ -148,11 +147,11 @@ def test_failed_images_do_not_reach_the_model() -> None:
 
 def test_no_prediction_follows_a_failure_of_the_model() -> None:
     class Failing(Levels):
-        def __call__(self, pixels: Tensor) -> PendingOutput:
-            answer = super().__call__(pixels)
+        def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
+            answer = super().__call__(parts)
             return answer if self.under_way < 2 else fail
 
-    def fail() -> Tensor:
+    def fail() -> Outputs:
         raise RuntimeError("the device is gone")
 
     made: list[Prediction] = []
@@ -165,13 +164,14 @@ def test_no_prediction_follows_a_failure_of_the_model() -> None:
 class Large(Levels):
     """A runtime whose features are too large for fp16, or not finite."""
 
-    def __call__(self, pixels: Tensor) -> PendingOutput:
-        return lambda: torch.tensor([[7e4, 1.0], [torch.inf, 1.0], [3.0, 4.0]])[: len(pixels)]
+    def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
+        rows = [[7e4, 1.0], [np.inf, 1.0], [3.0, 4.0]]
+        return lambda: np.array(rows, np.float32)[: sum(map(len, parts))]
 
 
 def test_features_that_are_not_finite_or_too_large_are_failures() -> None:
     images = [str(path) for path in sorted(PHOTOS.glob("*.jpg"))[:3]]
-    large, none, good = embed(load(images), Large(), dtype=torch.float16)
+    large, none, good = embed(load(images), Large(), dtype=np.float16)
     assert large.failure is not None
     assert large.failure.message == "a feature is too large for --dtype fp16: use --dtype fp32"
     assert none.failure is not None

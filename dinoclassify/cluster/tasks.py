@@ -13,11 +13,9 @@ from typing import Generic
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import load_batches
-from dinoclassify.decoding.shared_memory import empty
 from dinoclassify.discovery.location import is_relative_file
 from dinoclassify.errors import UsageError
 from dinoclassify.loaded_model import Job
@@ -83,13 +81,13 @@ class Replica(Generic[R]):
 
     def __init__(self, open_job: Callable[[], Job[R]], work: str, folder: str) -> None:
         _enter(folder)
-        torch.set_num_threads(available_cpus())  # Ray limits them to the processors that the actor reserves
+        os.environ["OMP_NUM_THREADS"] = str(available_cpus())  # Ray sets it to the processors that the actor reserves
         self._job = open_job()
         self._work = work
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Classify a piece and write its rows; return its `ChunkResult`, pickled."""
-        piece, batches = unpack(block, pinned=self._job.model.device.startswith("cuda"))
+        piece, batches = unpack(block)
         rows = list(self._job.infer(batches))
         result = write_rows(self._work, piece, self._job.row_format.lines, rows)
         return pa.table({"result": [pickle.dumps(result)]})
@@ -134,20 +132,19 @@ def pieces_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 
 def pack(piece: Piece, batches: Sequence[Batch]) -> pa.Table:
     """Return a piece as a block: the bytes of the pixels, and everything else pickled."""
-    pixels = [batch.pixels.numpy() for batch in batches]
-    rest = [replace(batch, pixels=torch.empty(0)) for batch in batches]
+    pixels = [batch.pixels for batch in batches]
+    rest = [replace(batch, pixels=np.empty(0, np.uint8)) for batch in batches]
     shapes = [(array.shape, array.dtype.name) for array in pixels]
     contents = [array.reshape(-1).view(np.uint8).data for array in pixels]
     described = pickle.dumps((piece, rest, shapes))
     return pa.table({"piece": [described], "pixels": pa.array([contents], pa.list_(pa.large_binary()))})
 
 
-def unpack(block: pa.Table, *, pinned: bool) -> tuple[Piece, list[Batch]]:
-    """Return the piece in a block that `pack` made; its pixels are in ``pinned`` memory if there is enough."""
+def unpack(block: pa.Table) -> tuple[Piece, list[Batch]]:
+    """Return the piece in a block that `pack` made."""
     piece, rest, shapes = pickle.loads(block["piece"][0].as_py())  # noqa: S301 - this program has written it
-    batches: list[Batch] = []
-    for batch, (shape, dtype), content in zip(rest, shapes, block["pixels"][0].values, strict=True):
-        pixels = empty(shape, getattr(torch, dtype), pinned=pinned)
-        np.copyto(pixels.numpy(), np.frombuffer(content.as_buffer(), dtype).reshape(shape))
-        batches.append(replace(batch, pixels=pixels))
-    return piece, batches
+    pixels = (
+        np.frombuffer(content.as_buffer(), dtype).reshape(shape)
+        for (shape, dtype), content in zip(shapes, block["pixels"][0].values, strict=True)
+    )
+    return piece, [replace(batch, pixels=array.copy()) for batch, array in zip(rest, pixels, strict=True)]

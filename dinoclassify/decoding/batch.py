@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
 
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8 | np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +37,22 @@ class Batch:
     """
 
     inputs: list[DecodedImage]
-    pixels: Tensor
+    pixels: Pixels
     read_seconds: float = 0.0
     decode_seconds: float = 0.0
 
 
+def together(arrays: Sequence[Pixels]) -> Pixels:
+    """The arrays, each N x 3 x H x W, as one; a single one is not copied."""
+    if len(arrays) == 1:
+        return arrays[0]
+    stacked: Pixels = np.concatenate(arrays)
+    return stacked
+
+
 def without_pixels(inputs: list[DecodedImage]) -> Batch:
     """A batch of failures, or of nothing."""
-    return Batch(inputs, torch.empty((0, 3, 0, 0)))
+    return Batch(inputs, np.empty((0, 3, 0, 0), np.uint8))
 
 
 def joined(parts: Sequence[Batch]) -> Batch:
@@ -56,12 +62,12 @@ def joined(parts: Sequence[Batch]) -> Batch:
     pixels = [part.pixels for part in parts if len(part.pixels)]
     return Batch(
         [item for part in parts for item in part.inputs],
-        torch.cat(pixels) if pixels else parts[0].pixels,
+        together(pixels) if pixels else parts[0].pixels,
         sum(part.read_seconds for part in parts),
         sum(part.decode_seconds for part in parts),
     )
 
 
-# Placeholders while inputs come over time and no batch is ready: the pipeline finishes what it has started.
+# Placeholders while no batch is ready: the pipeline finishes what it has started.
 NOTHING_CAME = without_pixels([])  # no input has come
 NOT_READY = without_pixels([])  # inputs are being read and decoded

@@ -10,17 +10,21 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Literal
 
 from dinoclassify.decoding.batch import NOT_READY, NOTHING_CAME, Batch
 from dinoclassify.decoding.decode import decode
-from dinoclassify.decoding.worker import RECEIVE_TIMEOUT, Worker, watchdog
+from dinoclassify.decoding.feeds.base import RECEIVE_TIMEOUT, StartFeed
+from dinoclassify.decoding.worker import Worker, watchdog
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.budget import shares
 from dinoclassify.system.environment import raise_file_limit
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.types.source import TIMEOUT, Source
+
+FeedName = Literal["plain", "torch"]  # one module each, see `decoding.feeds`
 
 _FILES = 10  # open for each worker: pipes, and shared memory
 _SPARE_FILES = 16  # for everything else that a run opens
@@ -37,17 +41,19 @@ def load_batches(
     timeout: float = TIMEOUT,
     private: bool = False,
     live: bool = False,
-    pinned: bool = False,
+    feed: FeedName = "plain",
+    on_start: Callable[[], None] = lambda: None,
 ) -> Iterator[Batch]:
     """Decode all sources, in order; the last batch may be short. An error of ``sources`` is raised after their batches.
 
     The workers read images that are not on this machine ahead. A worker that dies or hangs is replaced, and costs at
     most the image it was decoding; see `decoding.worker`.
 
-    For most arguments see `types.run_options.RunOptions`, for ``pinned`` see `decoding.shared_memory.empty`. If the
-    preprocessing gives images of different sizes, each is a batch of its own. If ``live``, sources come over time: a
-    batch may be short where a worker would be idle, and `NOTHING_CAME` or `NOT_READY` is yielded while the next batch
-    is not ready. Raises UsageError for too few open files, WorkerError if workers cannot start, or keep dying.
+    For most arguments see `types.run_options.RunOptions`. If the preprocessing gives images of different sizes, each is
+    a batch of its own. If ``live``, sources come over time: a batch may be short where a worker would be idle, and
+    `NOTHING_CAME` or `NOT_READY` is yielded while the next batch is not ready. ``on_start`` is called once, when the
+    workers have begun with the first sources. Raises UsageError for too few open files, WorkerError if workers cannot
+    start, or keep dying.
     """
     if preprocessing.output_size is None:
         batch_size = 1
@@ -55,14 +61,27 @@ def load_batches(
     errors: list[Exception] = []
     sources = _until_error(sources, errors)
     to_pixels = partial(decode, preprocessing=preprocessing, exact=exact, max_pixels=max_pixels)
+    start_feed = starter_of(feed)
     pool: list[Worker] = []
     with watchdog(pool, timeout):
         pool.extend(
-            Worker(to_pixels, timeout=timeout, private=private, share=share, pinned=pinned) for share in shares(workers)
+            Worker(to_pixels, start_feed, timeout=timeout, private=private, share=share) for share in shares(workers)
         )
-        yield from _live(sources, batch_size, pool) if live else _in_full(sources, batch_size, pool)
+        batches = _live if live else _in_full
+        yield from batches(sources, batch_size, pool, on_start)
     if errors:
         raise errors[0]
+
+
+def starter_of(feed: FeedName) -> StartFeed:
+    """The function that starts a process with this feed."""
+    if feed == "torch":
+        from dinoclassify.decoding.feeds.torch_feed import start as start_with_torch  # which is slow to import
+
+        return start_with_torch
+    from dinoclassify.decoding.feeds.plain_feed import start
+
+    return start
 
 
 def _allow_open_files(workers: int) -> None:
@@ -82,22 +101,30 @@ def _until_error(sources: Iterable[Source], errors: list[Exception]) -> Iterator
         errors.append(error)
 
 
-def _in_full(sources: Iterable[Source], size: int, workers: Sequence[Worker]) -> Iterator[Batch]:
+def _in_full(
+    sources: Iterable[Source], size: int, workers: Sequence[Worker], on_start: Callable[[], None]
+) -> Iterator[Batch]:
     """Deal full lists round-robin, as long as the workers have room, and receive the batches in the same order."""
     lists = _lists(sources, size)
     ring, pending = itertools.cycle(workers), deque[Worker]()
     worker = next(ring)
+    has_begun = False
     while True:
         while worker.has_room and (batch := next(lists, None)) is not None:
             worker.send(batch)
             pending.append(worker)
             worker = next(ring)
+        if not has_begun:
+            has_begun = True
+            on_start()
         if not pending:
             return
         yield pending.popleft().receive()
 
 
-def _live(sources: Iterable[Source], size: int, workers: Sequence[Worker]) -> Iterator[Batch]:
+def _live(
+    sources: Iterable[Source], size: int, workers: Sequence[Worker], on_start: Callable[[], None]
+) -> Iterator[Batch]:
     """As `_in_full`, but an idle worker gets whatever has arrived; a busy worker waits for a full list."""
     queued: queue.Queue[Source] = queue.Queue(maxsize=2 * size)
     new_input, ended, closed = threading.Event(), threading.Event(), threading.Event()
@@ -112,6 +139,7 @@ def _live(sources: Iterable[Source], size: int, workers: Sequence[Worker]) -> It
         new_input.set()
 
     threading.Thread(target=read, name="read list", daemon=True).start()
+    on_start()
     ring, pending = itertools.cycle(workers), deque[Worker]()
     worker = next(ring)
     try:

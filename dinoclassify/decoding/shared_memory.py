@@ -1,9 +1,11 @@
 """Memory in which a worker leaves its results, which outlive it.
 
-It consists of files without a name, in memory where the system supports that. So it needs no room in /dev/shm, nothing
-remains of it when both processes are gone, and a result is whole once its header has arrived.
+It consists of files without a name, in memory where the system supports that, mapped into both processes. So it needs
+no room in /dev/shm, nothing remains of it when both processes are gone, and a result is whole once its header has
+arrived.
 """
 
+import mmap
 import os
 import pickle
 import tempfile
@@ -13,10 +15,15 @@ from multiprocessing import reduction
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from dinoclassify.decoding.batch import DecodedImage, Pixels
+from dinoclassify.decoding.batch import Pixels
+from dinoclassify.types.prediction import Failure
+
+# What a process found out about an image: its failure, the size and mtime_ns of its file, the seconds it was read.
+Facts = tuple[Failure | None, int | None, int | None, float]
+
+_SHRINK = 4  # a file that is so many times as large as the result in it gives memory back
+_FACTS = 512  # bytes for the facts of an image; more are made room for
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +32,15 @@ class ResultHeader:
 
     shape: tuple[int, ...]
     dtype: str
-    items: int  # bytes
+    facts: int  # bytes
 
 
 class ResultBuffer:
-    """Slots for ``count`` results at a time, used in turn."""
+    """Slots for ``count`` results at a time, used in turn: pixels, then the pickled facts of each image."""
 
     def __init__(self, count: int) -> None:
         self._descriptors = [_nameless_file() for _ in range(count)]
+        self._mapped: list[mmap.mmap | None] = [None] * count
 
     def __del__(self) -> None:
         for descriptor in self._descriptors:
@@ -43,40 +51,51 @@ class ResultBuffer:
 
     def __setstate__(self, duplicates: list[Any]) -> None:
         self._descriptors = [duplicate.detach() for duplicate in duplicates]
+        self._mapped = [None] * len(duplicates)
 
-    def write(self, turn: int, pixels: Pixels, items: Sequence[DecodedImage]) -> ResultHeader:
-        """Write the result number ``turn``; raises OSError if there is not enough memory."""
-        descriptor = self._descriptors[turn % len(self._descriptors)]
-        pickled = pickle.dumps(items)
-        _write(descriptor, pixels.reshape(-1).view(np.uint8).data, 0)
-        _write(descriptor, memoryview(pickled), pixels.nbytes)
-        os.ftruncate(descriptor, pixels.nbytes + len(pickled))  # frees what a larger result has left
+    def rows(self, turn: int, count: int, like: Pixels) -> Pixels:
+        """Room for the pixels of the result number ``turn``, ``count`` x the shape of ``like``.
+
+        Raises OSError or MemoryError if there is not enough memory.
+        """
+        memory = self._reserve(turn, count * (like.nbytes + _FACTS))
+        rows: Pixels = np.frombuffer(memory, like.dtype, count * like.size).reshape(count, *like.shape)
+        return rows
+
+    def finish(self, turn: int, pixels: Pixels, facts: Sequence[Facts]) -> ResultHeader:
+        """Add the facts to the result number ``turn``, whose ``pixels`` are a part of `rows`; may raise as `rows`."""
+        pickled = pickle.dumps(facts)
+        end = pixels.nbytes + len(pickled)
+        memory = self._mapped[turn % len(self._mapped)]
+        if memory is None or len(memory) < end:
+            memory = self._reserve(turn, end, keep=True)
+        memory[pixels.nbytes : end] = pickled
         return ResultHeader(pixels.shape, pixels.dtype.name, len(pickled))
 
-    def read(self, turn: int, written: ResultHeader, *, pinned: bool) -> tuple[Tensor, list[DecodedImage]]:
-        """A copy of the result number ``turn``: pixels, N x 3 x H x W, and items; see `empty`."""
+    def read(self, turn: int, header: ResultHeader) -> tuple[Pixels, list[Facts]]:
+        """A copy of the result number ``turn``: pixels, N x 3 x H x W, and the facts of each image."""
+        dtype, count = np.dtype(header.dtype), int(np.prod(header.shape))
+        memory = self._map(turn, count * dtype.itemsize + header.facts)
+        pixels: Pixels = np.frombuffer(memory, dtype, count).reshape(header.shape).copy()
+        facts: list[Facts] = pickle.loads(memory[pixels.nbytes : pixels.nbytes + header.facts])  # noqa: S301 - our own
+        return pixels, facts
+
+    def _reserve(self, turn: int, size: int, *, keep: bool = False) -> mmap.mmap:
+        """A slot with at least ``size`` bytes, all of them allocated: to touch others would end the process."""
         descriptor = self._descriptors[turn % len(self._descriptors)]
-        pixels = empty(written.shape, getattr(torch, written.dtype), pinned=pinned)
-        pickled = bytearray(written.items)
-        _read(descriptor, pixels.view(-1).view(torch.uint8).numpy().data, 0)
-        _read(descriptor, memoryview(pickled), pixels.nbytes)
-        items: list[DecodedImage] = pickle.loads(pickled)  # noqa: S301 - this program has written it
-        return pixels, items
+        capacity = os.fstat(descriptor).st_size
+        if not size <= capacity <= _SHRINK * size:
+            if not keep:
+                os.ftruncate(descriptor, 0)
+            _allocate(descriptor, size)
+        return self._map(turn, size)
 
-
-def empty(shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool) -> Tensor:
-    """An uninitialised tensor; if ``pinned`` in memory from and to which CUDA copies while the processor goes on."""
-    return empty_pinned(shape, dtype) if pinned else torch.empty(shape, dtype=dtype)
-
-
-def empty_pinned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor in pinned memory; in ordinary memory, which is slower, where none can be pinned."""
-    try:
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
-    except RuntimeError as error:
-        if "out of memory" not in str(error):
-            raise
-        return torch.empty(shape, dtype=dtype)
+    def _map(self, turn: int, size: int) -> mmap.mmap:
+        slot = turn % len(self._mapped)
+        memory = self._mapped[slot]
+        if memory is None or len(memory) < size:
+            memory = self._mapped[slot] = mmap.mmap(self._descriptors[slot], 0)
+        return memory
 
 
 def _nameless_file() -> int:
@@ -86,13 +105,10 @@ def _nameless_file() -> int:
         return os.dup(file.fileno())
 
 
-def _write(descriptor: int, content: memoryview, offset: int) -> None:
-    while content:
-        count = os.pwrite(descriptor, content, offset)
-        content, offset = content[count:], offset + count
-
-
-def _read(descriptor: int, buffer: memoryview, offset: int) -> None:
-    while buffer:
-        count = os.preadv(descriptor, [buffer], offset)
-        buffer, offset = buffer[count:], offset + count
+def _allocate(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    zeros = bytes(size - os.fstat(descriptor).st_size)
+    while zeros:
+        zeros = zeros[os.pwrite(descriptor, zeros, size - len(zeros)) :]

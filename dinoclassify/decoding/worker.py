@@ -1,8 +1,8 @@
 """A worker: a process that decodes, and another in its place when it dies.
 
-Each process has a DataLoader of its own: whatever a killed process leaves behind, a held lock or half a message, cannot
-harm another. Lists of sources reach it through a separate pipe: a DataLoader asks for the next list before it returns a
-result, so waiting for a list inside it would delay finished results.
+Each process has a feed of its own, see `decoding.feeds`: whatever a killed process leaves behind, a held lock or half a
+message, cannot harm another. Lists of sources reach it through a separate pipe: a DataLoader asks for the next list
+before it returns a result, so waiting for a list inside it would delay finished results.
 
 The process notes in shared memory which image it is decoding. When it dies, another process takes its place and tries
 that image again, alone; an image that ends this process too is given up. An image that takes too long is given up at
@@ -10,33 +10,21 @@ once. Batches keep their inputs and their order throughout; see `decoding.plan`.
 """
 
 import atexit
-import itertools
 import logging
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
 
-from torch.utils.data import DataLoader
-
 from dinoclassify.decoding.batch import Batch, DecodedImage, without_pixels
+from dinoclassify.decoding.feeds.base import ProcessDiedError, Receive, StartFeed
 from dinoclassify.decoding.plan import PREFETCH, Plan, Task
 from dinoclassify.decoding.process_start import open_list_pipe, start_context, start_errors
 from dinoclassify.decoding.shared_memory import ResultBuffer
-from dinoclassify.decoding.worker_process import (
-    BETWEEN,
-    MAIN_SIGNALS,
-    DecodeDataset,
-    Progress,
-    Result,
-    as_is,
-    init_worker,
-)
+from dinoclassify.decoding.worker_process import BETWEEN, MAIN_SIGNALS, DecodeDataset, Progress
 from dinoclassify.errors import WorkerError
 from dinoclassify.storage.budget import Share
 from dinoclassify.types.prediction import Failure
@@ -46,7 +34,6 @@ log = logging.getLogger(__name__)
 
 MAX_RESTARTS = 32  # in a row, without a result in between: then the run ends
 START_TIMEOUT = 60.0  # seconds that a process may take to begin
-RECEIVE_TIMEOUT = 0.1  # seconds of one wait for a result
 
 _DYING = 1.0  # seconds that a killed process may take to end
 _CHECKS_PER_TIMEOUT = 10  # progress checks within the time limit of one image
@@ -56,16 +43,22 @@ class Worker:
     """Decodes the lists of sources that it is sent, in order, in a process of its own, or raises WorkerError.
 
     ``decode`` is called for each source, in the process. An image may take ``timeout`` seconds to decode, and as many
-    to read if it is not on this machine. ``share`` is the part of the run's memory budget that the process may hold. If
-    ``pinned``, pixels are in memory from which CUDA copies by itself. ``private``: see `storage.remote.web`.
+    to read if it is not on this machine. ``share`` is the part of the run's memory budget that the process may hold.
+    ``start_feed`` starts the process. ``private``: see `storage.remote.web`.
     """
 
     def __init__(
-        self, decode: Callable[[Source], DecodedImage], *, timeout: float, private: bool, share: Share, pinned: bool
+        self,
+        decode: Callable[[Source], DecodedImage],
+        start_feed: StartFeed,
+        *,
+        timeout: float,
+        private: bool,
+        share: Share,
     ) -> None:
         self._decode, self._private, self._share = decode, private, share
+        self._start_feed = start_feed
         self._timeout = timeout
-        self._pinned = pinned
         self._buffer = ResultBuffer(PREFETCH + 1)
         self._plan = Plan()
         self._restarts = 0
@@ -74,7 +67,7 @@ class Worker:
         self._stalled_seconds = 0.0  # how long the step has not changed
         self._awaited = False
         self._timed_out_step: int | None = None  # the step at which the process was killed for taking too long
-        self._results: Iterator[Result] = iter(())
+        self._receive: Receive = _nothing
         self._processes: list[BaseProcess] = []  # at most one
         self._share_lock = threading.Lock()  # held while a dead process's memory share is released
         self._start()
@@ -106,7 +99,7 @@ class Worker:
             task = self._plan.first
             try:
                 part = self._next_result(task) if task.given_up is None else without_pixels([task.given_up])
-            except _ProcessDiedError:
+            except ProcessDiedError:
                 self._restart()
                 continue
             if part is None:
@@ -132,14 +125,18 @@ class Worker:
         """End the process."""
         self._kill()
         self._outbox.put(None)
-        self._results = iter(())
+        self._receive = _nothing
+
+    def join(self) -> None:
+        """Wait for the end of the process, and free what the system keeps of it."""
+        for process in self._processes:
+            process.join(_DYING)
 
     def _start(self) -> None:
-        self._progress = RawValue(Progress, 0, BETWEEN, 0, -1, 0)
+        self._progress = RawValue(Progress, 0, 0, BETWEEN, 0, -1, 0)
         self._received, self._last_step, self._stalled_seconds, self._timed_out_step = 0, 0, 0.0, None
         processes: list[BaseProcess] = []
         context, is_main = start_context(processes), threading.current_thread() is threading.main_thread()
-        handler = signal.getsignal(signal.SIGCHLD)
         with start_errors():
             lists, self._outbox = open_list_pipe(context)
         dataset = DecodeDataset(
@@ -148,21 +145,10 @@ class Worker:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, MAIN_SIGNALS)  # else the new process answers them, too
         try:
             with start_errors():
-                self._results = iter(
-                    DataLoader(
-                        dataset,
-                        batch_sampler=itertools.repeat([]),  # the lists come through the pipe
-                        collate_fn=as_is,
-                        num_workers=1,
-                        prefetch_factor=PREFETCH,
-                        worker_init_fn=partial(init_worker, end_with_thread=is_main),
-                        timeout=RECEIVE_TIMEOUT,
-                        multiprocessing_context=context,
-                    )
-                )
+                self._receive = self._start_feed(dataset, context, end_with_thread=is_main)
         except WorkerError:
             for process in processes:
-                if process.pid is not None:  # it began, but torch's thread for its results did not
+                if process.pid is not None:  # it began, but the rest of its feed did not
                     process.kill()
             self._outbox.put(None)
             raise
@@ -172,25 +158,24 @@ class Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # a signal that came meanwhile may raise an error here
         for task in self._plan.to_decode:
             self._outbox.put(task.sources)
-        if is_main:
-            signal.signal(signal.SIGCHLD, handler)  # torch's own handler would raise in the middle of anything
 
     def _next_result(self, task: Task) -> Batch | None:
-        """The result of ``task``; None if it takes over `RECEIVE_TIMEOUT` seconds; raises _ProcessDiedError."""
+        """The result of ``task``; None if it takes over `RECEIVE_TIMEOUT` seconds; raises ProcessDiedError."""
         self._awaited = True
         try:
-            result = next(self._results)
-        except RuntimeError as error:
-            if "timed out" in str(error):  # the process is alive and at work
-                return None
-            raise _ProcessDiedError from error
+            result = self._receive()
         finally:
             self._awaited = False
-        pixels, items = self._buffer.read(self._received, result.written, pinned=self._pinned)
+        if result is None:
+            return None
+        pixels, facts = self._buffer.read(self._received, result.header)
         self._received += 1
+        self._progress.received = self._received
         self._restarts = 0
-        sources = (source.without_bytes() for source in task.sources)
-        inputs = [replace(item, source=source) for item, source in zip(items, sources, strict=True)]
+        inputs = [
+            DecodedImage(source.without_bytes(), None, *of_image)
+            for source, of_image in zip(task.sources, facts, strict=True)
+        ]
         return Batch(inputs, pixels, result.read_seconds, result.decode_seconds)
 
     def _restart(self) -> None:
@@ -210,8 +195,7 @@ class Worker:
             log.warning("a decoding process died at %s: starting another", task.sources[position].path)
         else:
             log.warning("a decoding process died: starting another")
-        for process in self._processes:
-            process.join(_DYING)
+        self.join()
         with self._share_lock:
             self._share.clear()
             self._processes = []
@@ -255,6 +239,8 @@ def watchdog(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
         thread.join()
         for worker in workers:
             worker.stop()
+        for worker in workers:
+            worker.join()
 
     thread = threading.Thread(target=look, name="look after workers", daemon=True)
     thread.start()
@@ -266,5 +252,5 @@ def watchdog(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
         stop()
 
 
-class _ProcessDiedError(Exception):
-    """The process has died."""
+def _nothing() -> None:
+    """Receive nothing: there is no process."""

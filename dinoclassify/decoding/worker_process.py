@@ -15,14 +15,13 @@ from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from time import perf_counter
-from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
-from dinoclassify.decoding.batch import DecodedImage
+from dinoclassify.decoding.batch import DecodedImage, Pixels
 from dinoclassify.decoding.decode import init_process
-from dinoclassify.decoding.shared_memory import ResultBuffer, ResultHeader
+from dinoclassify.decoding.plan import PREFETCH
+from dinoclassify.decoding.shared_memory import Facts, ResultBuffer, ResultHeader
 from dinoclassify.storage.budget import Share
 from dinoclassify.storage.fetcher import Fetcher, is_elsewhere
 from dinoclassify.storage.signature import file_signature
@@ -32,6 +31,9 @@ from dinoclassify.types.source import Source
 MAIN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # only the main process answers these
 BETWEEN = -1  # position while no image is being decoded
 
+_NO_PIXELS: Pixels = np.empty((0, 3, 0, 0), np.uint8)
+_NO_MEMORY = Failure("out_of_memory", "not enough memory for its batch")
+_PAUSE = 0.005  # seconds between checks that the main process has received a result
 _PARENT = 5.0  # seconds between checks that the main process is alive
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
@@ -41,6 +43,7 @@ class Progress(ctypes.Structure):
 
     _fields_ = (
         ("tasks", ctypes.c_int64),  # started so far
+        ("received", ctypes.c_int64),  # results that the main process has received
         ("position", ctypes.c_int64),  # of the current image in the last of them, or `BETWEEN`
         ("step", ctypes.c_int64),  # increases with every change
         ("size", ctypes.c_int64),  # of the file, -1 if unknown
@@ -52,14 +55,14 @@ class Progress(ctypes.Structure):
 class Result:
     """The message of a process that has finished a list."""
 
-    written: ResultHeader
+    header: ResultHeader
     read_seconds: float
     decode_seconds: float
 
 
 @dataclass(eq=False)
-class DecodeDataset(Dataset[Result]):
-    """Decodes lists of sources, in the process.
+class DecodeDataset:
+    """Decodes lists of sources, in the process. Each feed drives it: see `decoding.feeds`.
 
     ``lists`` brings the lists, in order; whatever index a DataLoader asks for, it gets the next one. ``results``
     receives the results, and ``progress`` notes which image is being decoded. An image may take ``timeout`` seconds to
@@ -77,6 +80,8 @@ class DecodeDataset(Dataset[Result]):
     _read_ahead_lists: deque[list[Source]] = field(default_factory=deque, init=False)  # their images are being read
 
     def __getitems__(self, _: Sequence[int]) -> Result:
+        while self.progress.tasks - self.progress.received > PREFETCH:  # each slot of `results` holds a result
+            time.sleep(_PAUSE)
         sources = self._read_ahead_lists.popleft() if self._read_ahead_lists else self._next_list()
         ahead = self._read_ahead() if any(map(is_elsewhere, sources)) else []
         turn = self.progress.tasks
@@ -84,16 +89,35 @@ class DecodeDataset(Dataset[Result]):
         started = perf_counter()
         if self._fetcher is None:
             self._fetcher = Fetcher(timeout=self.timeout, private=self.private, beat=self._beat, share=self.share)
-        fetched = self._fetcher.fetched(sources, ahead)
-        decoded = [self._decode_next(position, source, fetched) for position, source in enumerate(sources)]
+        written = self._decode_list(turn, sources, self._fetcher.fetched(sources, ahead))
+        reading = sum(seconds for *_, seconds in written.facts)
+        return Result(self._finish(turn, written), reading, perf_counter() - started - reading)
+
+    def _decode_list(self, turn: int, sources: Sequence[Source], fetched: Iterator[Source]) -> "_Written":
+        """Decode a list; the pixels of each image go where the result number ``turn`` has room for them."""
+        rows, count = _NO_PIXELS, 0
+        facts: list[Facts] = []
+        for position, source in enumerate(sources):
+            item = self._decode_next(position, source, fetched)
+            failure = item.failure
+            if item.pixels is not None:
+                try:
+                    if not count:
+                        rows = self.results.rows(turn, len(sources), item.pixels)
+                    rows[count] = item.pixels
+                    count += 1
+                except (MemoryError, OSError):
+                    failure = _NO_MEMORY
+            facts.append((failure, item.size, item.mtime_ns, item.read_seconds))
         self._note(BETWEEN)
-        reading = sum(item.read_seconds for item in decoded)
+        return _Written(rows[:count], facts)
+
+    def _finish(self, turn: int, written: "_Written") -> ResultHeader:
         try:
-            written = self._write(turn, decoded)
+            return self.results.finish(turn, written.pixels, written.facts)
         except (MemoryError, OSError):
-            failure = Failure("out_of_memory", "not enough memory for its batch")
-            written = self._write(turn, [replace(item, pixels=None, failure=failure) for item in decoded])
-        return Result(written, reading, perf_counter() - started - reading)
+            failed: list[Facts] = [(fact[0] or _NO_MEMORY, *fact[1:]) for fact in written.facts]
+            return self.results.finish(turn, _NO_PIXELS, failed)
 
     def _next_list(self) -> list[Source]:
         try:
@@ -118,7 +142,7 @@ class DecodeDataset(Dataset[Result]):
         complete = next(fetched)
         waited = perf_counter() - started
         decoded = self.decode(complete)
-        return replace(decoded, source=source.without_bytes(), read_seconds=decoded.read_seconds + waited)
+        return replace(decoded, read_seconds=decoded.read_seconds + waited)
 
     def _note(self, position: int) -> None:
         self.progress.position = position
@@ -127,20 +151,16 @@ class DecodeDataset(Dataset[Result]):
     def _beat(self) -> None:
         self.progress.step += 1
 
-    def _write(self, turn: int, decoded: Sequence[DecodedImage]) -> ResultHeader:
-        pixels = [item.pixels for item in decoded if item.pixels is not None]
-        stacked = np.empty((0, 3, 0, 0), np.uint8)
-        if pixels:  # channels first in memory too, else runtimes would copy them into that order
-            stacked = np.stack(pixels, out=np.empty((len(pixels), *pixels[0].shape), pixels[0].dtype))
-        return self.results.write(turn, stacked, [replace(item, pixels=None) for item in decoded])
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The pixels of a list that are in the result buffer, and the facts of all its images."""
+
+    pixels: Pixels
+    facts: list[Facts]
 
 
-def as_is(result: Any) -> Any:  # typed as a DataLoader collates: from a list
-    """The result itself: one of `DecodeDataset` needs no collating."""
-    return result
-
-
-def init_worker(_: int, *, end_with_thread: bool = True) -> None:
+def init_worker(*, end_with_thread: bool = True) -> None:
     """Prepare the process; if ``end_with_thread``, it ends at the moment when the thread that started it ends."""
     gc.freeze()  # this process has a copy of the main one's garbage; collecting it might end other processes
     # Signals often reach the whole process group. Only the main process answers them, and ends its workers. If it is

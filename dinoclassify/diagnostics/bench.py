@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
+from dinoclassify.decoding.batch import Pixels, together
 from dinoclassify.diagnostics.contestants import (
     DECODE_BATCH,
     Contestant,
@@ -34,8 +34,9 @@ from dinoclassify.models.image_model import ImageClassifier
 from dinoclassify.models.names import BUILTIN
 from dinoclassify.models.open import open_model
 from dinoclassify.runtimes.base import Runtime
-from dinoclassify.runtimes.devices import cpu_has_bf16, find_devices
+from dinoclassify.runtimes.devices import find_devices
 from dinoclassify.system.environment import available_cpus, default_workers
+from dinoclassify.system.processor import cpu_has_bf16
 from dinoclassify.timing import Stage, StageTimer, advice
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
     """
     devices = find_devices(device)[:1]
     model = open_model(name, offline=offline)
-    on_cpu = devices[0].type == "cpu"
+    on_cpu = devices[0] == "cpu"
     workers = workers or default_workers(on_cpu=on_cpu)
     notes: list[str] = []
     stages = StageTimer()
@@ -175,19 +176,19 @@ def _shown(runtime: Runtime) -> str:
     return f"{runtime.name} {runtime.precision}"
 
 
-def _matrix_products(runtimes: Sequence[Runtime], device: torch.device, flops: int) -> Iterator[Contestant]:
+def _matrix_products(runtimes: Sequence[Runtime], device: str, flops: int) -> Iterator[Contestant]:
     """The upper limit of a forward pass: its matrix products alone, in each floating-point precision."""
     for precision in dict.fromkeys(runtime.precision for runtime in runtimes if runtime.precision != "int8"):
         products = matrix_products(precision, device, flops)
         yield Contestant(f"matrix products in {precision}", "limit", precision, products)
 
 
-def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -> tuple[list[str], Tensor]:
+def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -> tuple[list[str], Pixels]:
     """The files that can be decoded, and the pixels of the first of them, uint8[N, 3, H, W]."""
     if model.preprocessing.output_size is None:
         raise ModelError(f"{model.name} takes images of many sizes, which bench cannot measure: choose another --model")
     decodable: list[str] = []
-    pixels: list[Tensor] = []
+    pixels: list[Pixels] = []
     for batch in decode_small_batches(model, files):
         decodable += [item.source.path for item in batch.inputs if item.failure is None]
         if len(batch.pixels) and len(pixels) * DECODE_BATCH < PIXELS:
@@ -196,7 +197,7 @@ def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -
         raise NoInputsError("none of the images can be decoded: name others")
     if len(decodable) < len(files):
         notes.append(f"{len(files) - len(decodable)} of {len(files)} files cannot be decoded and were left out")
-    return decodable, torch.cat(pixels)
+    return decodable, together(pixels)
 
 
 def _ratios(contestants: Sequence[Contestant], default: Runtime) -> list[Ratio]:
@@ -269,11 +270,11 @@ def _megapixels(files: Sequence[str]) -> float:
     return statistics.median(area(path) for path in files[:100])
 
 
-def _machine(device: torch.device) -> str:
+def _machine(device: str) -> str:
     cpu_info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ()
     models = (line.partition(":")[2].strip() for line in cpu_info if line.startswith("model name"))
     cpu = next(models, platform.processor() or platform.machine())
-    gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
+    gpu = f", {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
     bf16 = ", bf16 in hardware" if cpu_has_bf16() else ""
     packages = {"torch": "torch", "transformers": "transformers", "openvino": "openvino", "pillow": "PIL"}
     versions = ", ".join(f"{name} {version(name)}" for name, module in packages.items() if find_spec(module))

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, cast
 
+import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
@@ -24,8 +24,9 @@ from transformers import (
     pipeline,
 )
 
-from dinoclassify.decoding.batch import Batch
+from dinoclassify.decoding.batch import Batch, Pixels
 from dinoclassify.decoding.loader import load_batches
+from dinoclassify.loaded_model import hand_over
 from dinoclassify.messages import first_line
 from dinoclassify.models.checkpoint import silenced
 from dinoclassify.models.hub import cached_snapshot
@@ -34,9 +35,9 @@ from dinoclassify.models.names import resolve
 from dinoclassify.pipeline import classify
 from dinoclassify.runtimes import open_runtime
 from dinoclassify.runtimes.base import PendingOutput, Runtime
-from dinoclassify.runtimes.devices import cpu_has_bf16
 from dinoclassify.runtimes.pytorch import DTYPES
 from dinoclassify.system.environment import available_cpus
+from dinoclassify.system.processor import cpu_has_bf16
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.compute import Precision, RuntimeName
 from dinoclassify.types.run_options import RunOptions
@@ -63,13 +64,11 @@ class Contestant:
     rates: list[float] = field(default_factory=list)
 
 
-def runtimes_of(
-    model: ImageClassifier, devices: Sequence[torch.device], pixels: Tensor, notes: list[str]
-) -> Iterator[Runtime]:
+def runtimes_of(model: ImageClassifier, devices: Sequence[str], pixels: Pixels, notes: list[str]) -> Iterator[Runtime]:
     """The runtime that ``auto`` chooses, then each other runtime and precision of this machine."""
     default = open_runtime(model, "auto", devices)
     yield default
-    on_cpu = devices[0].type == "cpu"
+    on_cpu = devices[0] == "cpu"
     names: list[RuntimeName] = ["openvino", "torch"] if on_cpu and find_spec("openvino") else ["torch"]
     for name in names:
         for precision in (*_half_precisions(devices[0]), "fp32"):
@@ -84,12 +83,12 @@ def runtimes_of(
     yield from _in_int8(model, default, pixels, notes)
 
 
-def _half_precisions(device: torch.device) -> tuple[Precision, ...]:
+def _half_precisions(device: str) -> tuple[Precision, ...]:
     """The half precisions that are fast on a device, the usual one first."""
-    return ("fp16", "bf16") if device.type != "cpu" else ("bf16",) if cpu_has_bf16() else ()
+    return ("fp16", "bf16") if device != "cpu" else ("bf16",) if cpu_has_bf16() else ()
 
 
-def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: list[str]) -> Iterator[Runtime]:
+def _in_int8(model: ImageClassifier, default: Runtime, pixels: Pixels, notes: list[str]) -> Iterator[Runtime]:
     """The model in int8, however well it agrees with the default. Not cached: the images are not those of a run."""
     from dinoclassify.runtimes.int8 import CALIBRATION, Verdict, quantise
     from dinoclassify.runtimes.openvino import OpenVINORuntime
@@ -97,7 +96,7 @@ def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: li
     if len(pixels) < 2 * CALIBRATION:
         notes.append(f"int8 is not measured: it needs {2 * CALIBRATION} images, use --limit {2 * CALIBRATION}")
         return
-    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
+    order = np.random.default_rng(0).permutation(len(pixels))
     others = pixels[order[CALIBRATION:]]
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -107,13 +106,14 @@ def _in_int8(model: ImageClassifier, default: Runtime, pixels: Tensor, notes: li
             notes.append(f"int8 is not measured: {model.name} cannot be quantised ({first_line(error)})")
             return
         same = sum(
-            int(runtime(batch)().argmax(1).eq(default(batch)().argmax(1)).sum()) for batch in others.split(DECODE_BATCH)
+            int((runtime([batch])().argmax(axis=1) == default([batch])().argmax(axis=1)).sum())
+            for batch in _split(others, DECODE_BATCH)
         )
         notes.append(f"{Verdict(same, len(others), default.precision).sentence}; predict checks int8 on its own images")
         yield runtime
 
 
-def pipelines(model: ImageClassifier, files: Sequence[str], device: torch.device) -> Iterator[Contestant]:
+def pipelines(model: ImageClassifier, files: Sequence[str], device: str) -> Iterator[Contestant]:
     """The transformers pipeline in fp32 and in half precision, in batches of one and eight."""
     processor = _processor(model)
     for precision in ("fp32", *_half_precisions(device)[:1]):
@@ -150,12 +150,13 @@ def end_to_end(
         batches = load_batches(
             sources if live else stages.measure_each("walk", sources),
             model.preprocessing,
-            batch_size=runtime.batch_size,
+            batch_size=hand_over(runtime.batch_size),
             workers=workers,
             exact=False,
             max_pixels=MAX_PIXELS,
             live=live,
-            pinned=runtime.device.startswith("cuda"),
+            feed="torch" if runtime.name == "torch" else "plain",
+            on_start=runtime.load,
         )
         with stages.measure("write"):
             stream_rows(
@@ -167,17 +168,15 @@ def end_to_end(
     return lambda: _rate(len(files), work)
 
 
-def forward(runtime: Runtime, pixels: Tensor) -> Round:
+def forward(runtime: Runtime, pixels: Pixels) -> Round:
     """The model alone, on pixels in memory: uint8[N, 3, H, W]."""
-    batches = list(pixels[:FORWARD_IMAGES].split(runtime.batch_size))
-    if runtime.device.startswith("cuda"):
-        batches = [batch.pin_memory() for batch in batches]
+    batches = list(_split(pixels[:FORWARD_IMAGES], runtime.batch_size))
     batches *= -(-8 * (runtime.ahead + 1) // len(batches))  # enough batches to keep the runtime busy
 
     def work() -> None:
         pending: deque[PendingOutput] = deque()
         for batch in batches:
-            pending.append(runtime(batch))
+            pending.append(runtime([batch]))
             if len(pending) > runtime.ahead:
                 pending.popleft()()
         while pending:
@@ -185,6 +184,10 @@ def forward(runtime: Runtime, pixels: Tensor) -> Round:
 
     work()  # the first run of a network is slower
     return lambda: _rate(sum(map(len, batches)), work)
+
+
+def _split(pixels: Pixels, size: int) -> Iterator[Pixels]:
+    return (pixels[start : start + size] for start in range(0, len(pixels), size))
 
 
 def decode_only(model: ImageClassifier, files: Sequence[str]) -> Round:
@@ -214,7 +217,7 @@ def _processor(model: ImageClassifier) -> BaseImageProcessor:
     return cast(BaseImageProcessor, AutoImageProcessor.from_pretrained(folder, local_files_only=True))
 
 
-def matrix_products(precision: Precision, device: torch.device, flops: int) -> Round:
+def matrix_products(precision: Precision, device: str, flops: int) -> Round:
     """Images a second if the model were nothing but products of large matrices."""
     factor = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device).to(DTYPES[precision])
 
@@ -222,15 +225,15 @@ def matrix_products(precision: Precision, device: torch.device, flops: int) -> R
         """Multiply for `MATRIX_SECONDS`; returns the images a second."""
 
         def wait() -> None:
-            if device.type != "cpu":
-                torch.accelerator.synchronize(device)
+            if device != "cpu":
+                torch.accelerator.synchronize(torch.device(device))
 
         with torch.inference_mode():
             factor @ factor
             wait()
             done, started = 0, time.perf_counter()
             while (spent := time.perf_counter() - started) < MATRIX_SECONDS:
-                for _ in range(1 if device.type == "cpu" else 100):
+                for _ in range(1 if device == "cpu" else 100):
                     factor @ factor
                     done += 1
                 wait()

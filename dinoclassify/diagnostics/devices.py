@@ -5,14 +5,15 @@ import json
 import torch
 
 from dinoclassify.decoding.decode import decoders
-from dinoclassify.runtimes.devices import cpu_has_bf16, find_devices
+from dinoclassify.runtimes.devices import find_devices
 from dinoclassify.system.environment import available_cpus
+from dinoclassify.system.processor import cpu_has_bf16
 
 
 def print_json() -> None:
     """Print a JSON object with ``devices``, name to description, and ``decoders``, name to version or null."""
     devices = {
-        "auto": ", ".join(map(str, find_devices("auto"))),
+        "auto": ", ".join(find_devices("auto")),
         "cpu": f"{available_cpus()} processors, bf16 {'fast' if cpu_has_bf16() else 'not in hardware'}",
     }
     for number in range(torch.cuda.device_count()):

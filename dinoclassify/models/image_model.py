@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Literal
 
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
+
+if TYPE_CHECKING:  # torch takes a second to import, and a converted model runs without it
+    from torch import nn
+
+Activation = Literal["none", "softmax", "sigmoid"]  # over the outputs of an image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +23,13 @@ class ImageModel:
     name: str
     revision: str | None
     preprocessing: Preprocessing | OpaqueProcessor
-    load: Callable[[], nn.Module]
+    load: "Callable[[], nn.Module]"
     digest: Callable[[], str]
 
-    def postprocess(self, logits: Tensor) -> Tensor:
-        """The model's outputs: logits, float32, B x outputs, in the form in which they are reported."""
-        return logits
+    @property
+    def activation(self) -> Activation:
+        """What makes the reported outputs of the logits."""
+        return "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +40,7 @@ class ImageEncoder(ImageModel):
     ``folder`` is the folder of the checkpoint; None for the built-in model.
     """
 
-    load_with_head: Callable[[], tuple[nn.Module, str]]
+    load_with_head: "Callable[[], tuple[nn.Module, str]]"
     folder: str | None
 
 
@@ -49,6 +54,7 @@ class ImageClassifier(ImageModel):
     labels: tuple[str, ...]
     multi_label: bool
 
-    def postprocess(self, logits: Tensor) -> Tensor:
-        """The logits as probabilities."""
-        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+    @property
+    def activation(self) -> Activation:
+        """What makes probabilities of the logits."""
+        return "sigmoid" if self.multi_label else "softmax"

@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.labels.imagenet import imagenet_labels
@@ -23,6 +21,9 @@ from dinoclassify.models.names import BUILTIN, find_flaw, resolve, settings_file
 from dinoclassify.storage.cache import kept_folder, sha256
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.version import __version__
+
+if TYPE_CHECKING:  # torch takes a second to import, and a converted model runs without it
+    from torch import nn
 
 
 def open_model(name: str, *, revision: str | None = None, offline: bool = False) -> ImageClassifier:
@@ -143,7 +144,7 @@ def _features_digest(place: _Place) -> str:
     return hashlib.sha256(f"features of {_digest(place)}".encode()).hexdigest()
 
 
-def _load_classifier(place: _Place) -> nn.Module:
+def _load_classifier(place: _Place) -> "nn.Module":
     if place.folder is None:
         return builtin.load()
     from dinoclassify.models.checkpoint import load_weights
@@ -151,13 +152,13 @@ def _load_classifier(place: _Place) -> nn.Module:
     return load_weights(place.folder, place.name)
 
 
-def _load_encoder(place: _Place, preprocessing: Preprocessing | OpaqueProcessor) -> nn.Module:
+def _load_encoder(place: _Place, preprocessing: Preprocessing | OpaqueProcessor) -> "nn.Module":
     from dinoclassify.models.head import without_head
 
     return without_head(*_load_with_head(place, preprocessing))
 
 
-def _load_with_head(place: _Place, preprocessing: Preprocessing | OpaqueProcessor) -> tuple[nn.Module, str]:
+def _load_with_head(place: _Place, preprocessing: Preprocessing | OpaqueProcessor) -> "tuple[nn.Module, str]":
     """A classifier, trained or not, and the name of its head."""
     size = preprocessing.output_size or (224, 224)
     if place.folder is None:

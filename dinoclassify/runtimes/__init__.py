@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 
-import torch
-
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.models.image_model import ImageClassifier, ImageModel
 from dinoclassify.runtimes.base import Runtime, UnconvertibleError
 from dinoclassify.runtimes.devices import find_devices
-from dinoclassify.system.environment import available_cpus, few_processes
+from dinoclassify.system.environment import few_processes
 from dinoclassify.types.compute import RequestedPrecision, RuntimeName
 
 log = logging.getLogger(__name__)
@@ -21,9 +19,7 @@ log = logging.getLogger(__name__)
 _OPTIONAL = {"openvino": ("OpenVINO", "dinoclassify.runtimes.openvino")}
 
 
-def choose_devices(
-    runtime: RuntimeName, device: str, precision: RequestedPrecision, *, compiled: bool
-) -> list[torch.device]:
+def choose_devices(runtime: RuntimeName, device: str, precision: RequestedPrecision, *, compiled: bool) -> list[str]:
     """The devices that the model is to run on, one replica on each; raises UsageError for options that do not fit."""
     needs_openvino = runtime == "openvino" or precision == "int8"
     if needs_openvino and (runtime == "torch" or compiled or precision == "fp16"):
@@ -36,7 +32,7 @@ def choose_devices(
 def open_runtime(
     model: ImageModel,
     runtime: RuntimeName,
-    devices: Sequence[torch.device],
+    devices: Sequence[str],
     precision: RequestedPrecision = "auto",
     *,
     compiled: bool = False,
@@ -47,8 +43,6 @@ def open_runtime(
     UsageError if the runtime is not installed, and ModelError if the model cannot be loaded, does not fit the device,
     has other classes than labels, or does not run in the requested runtime.
     """
-    if torch.get_num_threads() > available_cpus():  # torch does not know the limits of control groups
-        torch.set_num_threads(available_cpus())
     opened = _open(model, "openvino" if precision == "int8" else runtime, devices, precision, compiled=compiled)
     if isinstance(model, ImageClassifier) and opened.outputs != len(model.labels):
         classes = f"names {len(model.labels)} classes and has {opened.outputs}"
@@ -59,12 +53,12 @@ def open_runtime(
 def _open(
     model: ImageModel,
     runtime: RuntimeName,
-    devices: Sequence[torch.device],
+    devices: Sequence[str],
     precision: RequestedPrecision,
     *,
     compiled: bool,
 ) -> Runtime:
-    if runtime == "auto" and devices[0].type == "cpu" and not compiled and precision != "fp16" and _may_use_openvino():
+    if runtime == "auto" and devices[0] == "cpu" and not compiled and precision != "fp16" and _may_use_openvino():
         try:
             return _open_optional("openvino", model, devices, precision)
         except ImportError as error:
@@ -86,9 +80,7 @@ def _open(
     return open_model(model, devices, precision, compiled=compiled)
 
 
-def _open_optional(
-    name: str, model: ImageModel, devices: Sequence[torch.device], precision: RequestedPrecision
-) -> Runtime:
+def _open_optional(name: str, model: ImageModel, devices: Sequence[str], precision: RequestedPrecision) -> Runtime:
     _, module = _OPTIONAL[name]
     runtime: Runtime = import_module(module).open_model(model, devices, precision)
     return runtime

@@ -1,16 +1,18 @@
 """What a runtime is, and what its implementations share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
+from dinoclassify.decoding.batch import Pixels
 from dinoclassify.errors import ModelError
-from dinoclassify.models.image_model import ImageModel
+from dinoclassify.models.image_model import Activation
 from dinoclassify.types.compute import Precision
 
-PendingOutput = Callable[[], Tensor]  # waits for the outputs: float32, B x outputs, on the CPU
+Outputs = npt.NDArray[np.float32]  # B x outputs
+PendingOutput = Callable[[], Outputs]  # waits for the outputs
 
 
 class UnconvertibleError(ModelError):
@@ -20,9 +22,9 @@ class UnconvertibleError(ModelError):
 class Runtime(Protocol):
     """An engine with a model in it.
 
-    A call takes pixels, B x 3 x H x W, uint8 or an `OpaqueProcessor`'s float32, and starts to compute. It returns a
-    `PendingOutput`, whose call waits for the result of `ImageModel.postprocess`. A row whose outputs are not finite is
-    all NaN.
+    A call takes pixels, uint8 or an `OpaqueProcessor`'s float32, in parts of B x 3 x H x W, and starts to compute all
+    of them together. It returns a `PendingOutput`, whose call waits for the outputs after `ImageModel.activation`. A
+    row whose outputs are not finite is all NaN.
     """
 
     @property
@@ -49,17 +51,40 @@ class Runtime(Protocol):
     def ahead(self) -> int:
         """How many further batches to start before waiting for a result."""
 
-    def __call__(self, pixels: Tensor) -> PendingOutput:
+    def load(self) -> None:
+        """Load the model now, if it is not loaded yet; otherwise the first call does."""
+
+    def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
         """Start to compute a batch."""
 
 
-def to_outputs(model: ImageModel, logits: Tensor) -> Tensor:
-    """float32 logits, B x outputs -> the model's outputs; a row with a logit that is not finite becomes NaN."""
-    outputs = model.postprocess(logits)
-    outputs[~finite_rows(logits)] = torch.nan
+def to_outputs(activation: Activation, logits: Outputs) -> Outputs:
+    """Logits -> the model's outputs; a row with a logit that is not finite becomes NaN."""
+    with np.errstate(all="ignore"):  # of rows that are not finite, and of sigmoids of large logits
+        outputs = _ACTIVATIONS[activation](logits)
+    outputs[~finite_rows(logits)] = np.nan
     return outputs
 
 
-def finite_rows(logits: Tensor) -> Tensor:
+def finite_rows(logits: Outputs) -> npt.NDArray[np.bool_]:
     """Which rows are finite throughout: B x outputs -> bool, B."""
-    return logits.isfinite().all(dim=1)
+    finite: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(logits), axis=1)
+    return finite
+
+
+def _softmax(logits: Outputs) -> Outputs:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    normalized: Outputs = powers / powers.sum(axis=1, keepdims=True)
+    return normalized
+
+
+def _sigmoid(logits: Outputs) -> Outputs:
+    probabilities: Outputs = np.reciprocal(1 + np.exp(-logits))
+    return probabilities
+
+
+_ACTIVATIONS: dict[Activation, Callable[[Outputs], Outputs]] = {
+    "none": np.copy,
+    "softmax": _softmax,
+    "sigmoid": _sigmoid,
+}

@@ -14,6 +14,7 @@ Its speed is measured before its labels: with AMX, bf16 may be as fast. On 2 cor
 
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,25 +25,19 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
+from dinoclassify.decoding.batch import Pixels, together
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import first_line
 from dinoclassify.models.image_model import ImageModel
-from dinoclassify.runtimes.base import PendingOutput, Runtime
+from dinoclassify.runtimes.base import Outputs, PendingOutput, Runtime
 from dinoclassify.runtimes.openvino import OpenVINORuntime
-from dinoclassify.runtimes.openvino_network import (
-    converted,
-    mostly_matrices,
-    no_telemetry,
-    processor,
-    read_network,
-    save_network,
-    versions,
-)
+from dinoclassify.runtimes.openvino_network import converted, versions
 from dinoclassify.storage.cache import Stamp, find_kept, kept_folder, sha256
 from dinoclassify.system.environment import available_cpus
+from dinoclassify.system.processor import cpu_identity
 from dinoclassify.types.compute import Precision
 from dinoclassify.types.share import Interval, wilson
 
@@ -108,10 +103,10 @@ class Int8Runtime:
         self.verdict: Verdict | None = None
         self._candidate: OpenVINORuntime | None = None  # in int8, to be checked
         self._verdict_stamp: Stamp = {}
-        self._images: list[Tensor] = []  # to quantise on
+        self._images: list[Pixels] = []  # to quantise on
         self._is_timed = False
         self._same = self._checked = 0  # labels
-        self._random = torch.Generator().manual_seed(0)
+        self._random = np.random.default_rng(0)
         network = find_kept(self._network_name, self._stamp)
         kept_verdict = find_kept(self._verdict_name, self._stamp_of(network)) if network is not None else None
         if network is not None and kept_verdict is not None:
@@ -137,34 +132,39 @@ class Int8Runtime:
         """The precision that it computes in now."""
         return self._runtime.precision
 
-    def __call__(self, pixels: Tensor) -> PendingOutput:
-        """Start to compute a batch."""
-        output = self._runtime(pixels)
-        return (lambda: self._learn(pixels, output())) if self._learning else output
+    def load(self) -> None:
+        """Load the model, if it is not loaded yet."""
+        self._runtime.load()
 
-    def _learn(self, pixels: Tensor, probabilities: Tensor) -> Tensor:
+    def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
+        """Start to compute a batch."""
+        output = self._runtime(parts)
+        return (lambda: self._learn(together(parts), output())) if self._learning else output
+
+    def _learn(self, pixels: Pixels, probabilities: Outputs) -> Outputs:
         try:
             if self._learning and self._candidate is None:
                 self._gather(pixels)
             elif self._learning and self._candidate is not None:
-                self._check(self._candidate, pixels, probabilities.argmax(dim=1))
+                self._check(self._candidate, pixels, probabilities.argmax(axis=1))
         except Exception as error:  # NNCF does not support every model; the run continues without it
             log.warning("cannot quantise %s, going on without: %s", self._model.name, first_line(error))
             self._learning, self._candidate = False, None
         return probabilities
 
-    def _gather(self, pixels: Tensor) -> None:
+    def _gather(self, pixels: Pixels) -> None:
         """Collect images to quantise on, and quantise once there are enough."""
         self._images.append(pixels[self._sample(len(pixels), CALIBRATION_EVERY)])
         if sum(map(len, self._images)) >= CALIBRATION:
-            images = torch.cat(self._images)[:CALIBRATION]
+            images = together(self._images)[:CALIBRATION]
             self._images.clear()
             self._begin_to_check(kept_folder(self._network_name, self._stamp, partial(quantise, self._model, images)))
 
     def _begin_to_check(self, network: Path) -> None:
         self._candidate, self._verdict_stamp = self._in_int8(network), self._stamp_of(network)
+        self._candidate.load()  # before it is timed
 
-    def _check(self, candidate: OpenVINORuntime, pixels: Tensor, expected: Tensor) -> None:
+    def _check(self, candidate: OpenVINORuntime, pixels: Pixels, expected: npt.NDArray[np.intp]) -> None:
         """Compare the speed, and then the labels of a sample, until the verdict is certain."""
         if not self._is_timed:
             self._is_timed = True
@@ -173,7 +173,7 @@ class Int8Runtime:
                 return
         sample = self._sample(len(pixels), CHECK_EVERY)
         if sample.any():
-            self._same += int((candidate(pixels[sample])().argmax(dim=1) == expected[sample]).sum())
+            self._same += int((candidate([pixels[sample]])().argmax(axis=1) == expected[sample]).sum())
             self._checked += int(sample.sum())
         to_come = max(0, CHECK - self._checked)
         if to_come == 0 or not Verdict(self._same + to_come, self._checked + to_come, "").accepted:
@@ -188,16 +188,16 @@ class Int8Runtime:
         self._report(self.verdict)
         self._learning, self._candidate = False, None
 
-    def _sample(self, count: int, every: int) -> Tensor:
+    def _sample(self, count: int, every: int) -> npt.NDArray[np.bool_]:
         """Which of ``count`` images are in the sample: bool, ``count``. The same in every run on the same batches."""
-        return torch.rand(count, generator=self._random) < 1 / every
+        return self._random.random(count) < 1 / every
 
     def _in_int8(self, network: Path) -> OpenVINORuntime:
         return OpenVINORuntime(self._model, "bf16", quantised=network)
 
     def _stamp_of(self, network: Path) -> Stamp:
         """The stamp of a verdict, which holds for this very network on this machine."""
-        machine = {"processor": processor(), "processors": str(available_cpus())}
+        machine = {"processor": cpu_identity(), "processors": str(available_cpus())}
         return {**self._stamp, **machine, "network": sha256(sorted(network.glob("network.*")))}
 
     def _report(self, verdict: Verdict) -> None:
@@ -217,12 +217,12 @@ class Int8Runtime:
         )
 
 
-def measure_speed(candidate: Runtime, reference: Runtime, pixels: Tensor) -> float:
+def measure_speed(candidate: Runtime, reference: Runtime, pixels: Pixels) -> float:
     """How many times as fast as ``reference`` the candidate is, as the median of `TIMED` pairs of runs."""
 
     def seconds(runtime: Runtime) -> float:
         started = perf_counter()
-        runtime(pixels)()
+        runtime([pixels])()
         return perf_counter() - started
 
     return median(seconds(reference) / seconds(candidate) for _ in range(TIMED))
@@ -236,13 +236,15 @@ def _write(verdict: Verdict, folder: Path) -> None:
     (folder / _VERDICT).write_text(json.dumps(asdict(verdict)), encoding="utf-8")
 
 
-def quantise(model: ImageModel, images: Tensor, folder: Path) -> None:
+def quantise(model: ImageModel, images: Pixels, folder: Path) -> None:
     """Write the network of a model in int8 to an empty folder; ``images`` to quantise on are B x 3 x H x W.
 
     Raises UnconvertibleError, and whatever NNCF raises for a model that it cannot quantise.
     """
     started = perf_counter()
     log.warning("quantising %s to int8 on %d images, once: about 20 s", model.name, len(images))
+    from dinoclassify.runtimes.openvino_library import mostly_matrices, no_telemetry, read_network, save_network
+
     with no_telemetry(), redirect_stdout(StringIO()):  # NNCF draws bars on stdout, where rows may go
         import nncf
 
@@ -251,7 +253,7 @@ def quantise(model: ImageModel, images: Tensor, folder: Path) -> None:
         save_network(
             nncf.quantize(
                 network,
-                nncf.Dataset([image[None].numpy() for image in images]),
+                nncf.Dataset([image[None] for image in images]),
                 subset_size=len(images),
                 model_type=nncf.ModelType.TRANSFORMER if mostly_matrices(network) else None,
             ),

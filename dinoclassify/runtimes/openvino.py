@@ -1,40 +1,48 @@
-"""The OpenVINO runtime, for CPUs: faster there than PyTorch, and without transformers once a model is converted."""
+"""The OpenVINO runtime, for CPUs: faster there than PyTorch, and without torch once a model is converted."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from dinoclassify.decoding.batch import Pixels, together
 from dinoclassify.errors import ModelError
 from dinoclassify.models.image_model import ImageModel
-from dinoclassify.runtimes.base import PendingOutput, Runtime, UnconvertibleError, finite_rows, to_outputs
-from dinoclassify.runtimes.devices import cpu_has_bf16
-from dinoclassify.runtimes.openvino_network import (
-    converted,
-    core,
-    mostly_matrices,
-    no_telemetry,
-    read_network,
-    reason_of,
+from dinoclassify.runtimes.base import (
+    Outputs,
+    PendingOutput,
+    Runtime,
+    UnconvertibleError,
+    finite_rows,
+    to_outputs,
 )
+from dinoclassify.runtimes.openvino_compiled import (
+    Facts,
+    Loaded,
+    find_compiled,
+    keep_compiled,
+    load_compiled,
+    read_facts,
+)
+from dinoclassify.runtimes.openvino_network import converted
 from dinoclassify.system.environment import available_cpus
+from dinoclassify.system.processor import cpu_has_amx, cpu_has_bf16
 from dinoclassify.types.compute import Precision, RequestedPrecision
 
-with no_telemetry():
+if TYPE_CHECKING:  # importing it takes a moment, in which workers decode
     import openvino as ov
 
 log = logging.getLogger(__name__)
 
-# Among 1, 2, 4 and 8 images a request, 2 were 2 to 14 % faster with DINOv2-small on 2 cores.
-BATCH_SIZE = 2
+# Among 1, 2, 4 and 8 images a request, 2 were 2 to 14 % faster with DINOv2-small on 2 cores. With AMX, whose products
+# take a third of the time, requests of 4 cost less beside the products.
+BATCH_SIZE, AMX_BATCH_SIZE = 2, 4
 
 
-def open_model(model: ImageModel, _: Sequence[torch.device], precision: RequestedPrecision) -> Runtime:
+def open_model(model: ImageModel, _: Sequence[str], precision: RequestedPrecision) -> Runtime:
     """The model on the CPU; see `OpenVINORuntime`, and `runtimes.int8` for that precision."""
     from dinoclassify.runtimes.int8 import Int8Runtime  # which needs this module
 
@@ -48,6 +56,8 @@ class OpenVINORuntime:
     matrices, else fp32, for the reasons in `runtimes.pytorch`. ``quantised`` is the folder of an int8 network to use in
     place of the converted one. Raises UnconvertibleError if OpenVINO does not support this model, or lacks something on
     this machine, and ModelError if the model cannot be loaded.
+
+    A network that an earlier run compiled is loaded when it is first needed: OpenVINO is not imported before.
     """
 
     name = "openvino"
@@ -56,50 +66,98 @@ class OpenVINORuntime:
     def __init__(
         self, model: ImageModel, precision: RequestedPrecision = "auto", *, quantised: Path | None = None
     ) -> None:
-        self._model = model
-        folder = quantised or converted(model)
-        with _loading(model.name):
-            network = read_network(folder)
-        if precision == "auto":
-            precision = "bf16" if cpu_has_bf16() and mostly_matrices(network) else "fp32"
-        if precision == "bf16" and not cpu_has_bf16():
+        if precision == "bf16" and quantised is None and not cpu_has_bf16():
             log.warning("this processor has no instructions for bf16: going on in fp32")
             precision = "fp32"
-        self.precision: Precision = precision if quantised is None else "int8"
-        self._compiled = self._compile(network, precision)
-        self.outputs = int(network.output(0).partial_shape[1].get_length())
+        self._model = model
+        self._network = quantised or converted(model)
+        self._kept = find_compiled(self._network, precision)
+        self._loaded: Loaded | None = None
+        if self._kept is not None:
+            facts = read_facts(self._kept)
+        else:
+            facts = self._compile_and_keep(precision, is_quantised=quantised is not None)
+        self._facts = facts
+        self.precision: Precision = facts.precision
+        self.outputs = facts.outputs
         # Twice the requests that run at a time, so that none waits while rows are written.
-        self.ahead = 2 * int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self.batch_size = BATCH_SIZE
+        self.ahead = 2 * facts.requests
+        self.batch_size = AMX_BATCH_SIZE if self.precision != "fp32" and cpu_has_amx() else BATCH_SIZE
         self._idle: list[ov.InferRequest] = []
+        self._in_fp32: Loaded | None = None
 
-    def __call__(self, pixels: Tensor) -> PendingOutput:
+    def load(self) -> None:
+        """Load the model, if it is not loaded yet."""
+        self._load()
+
+    def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
         """Start to compute a batch."""
-        request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
-        request.start_async(pixels.numpy(), share_inputs=True)
+        pixels = together(parts)
+        request = self._idle.pop() if self._idle else self._load().model.create_infer_request()
+        request.start_async(pixels, share_inputs=True)
 
-        def wait() -> Tensor:
+        def wait() -> Outputs:
             """Wait for the outputs; rows that are not finite are computed again in fp32."""
             with _running(self._model.name):
                 request.wait()
-            logits = torch.from_numpy(np.array(request.get_output_tensor().data, np.float32))
+            logits: Outputs = np.array(request.get_output_tensor().data, np.float32)
             self._idle.append(request)
             overflowed = ~finite_rows(logits)
             if self.precision != "fp32" and overflowed.any():
-                logits[overflowed] = torch.from_numpy(self._in_fp32(pixels[overflowed].numpy())[0])
-            return to_outputs(self._model, logits)
+                logits[overflowed] = self._again_in_fp32(pixels[overflowed])
+            return to_outputs(self._model.activation, logits)
 
         return wait
 
-    @cached_property
-    def _in_fp32(self) -> ov.CompiledModel:
-        log.warning("some outputs in %s are not finite and are computed again in fp32", self.precision)
-        return self._compile(read_network(converted(self._model)), "fp32")
+    def _load(self) -> Loaded:
+        if self._loaded is None:
+            self._loaded = self._load_kept(self._kept) if self._kept is not None else None
+            if self._loaded is None:  # the kept one does not load: compile as if there were none
+                self._loaded = Loaded(self._compile(_read(self._network, self._model.name), self._facts.hints))
+        return self._loaded
 
-    def _compile(self, network: ov.Model, precision: Precision) -> ov.CompiledModel:
+    def _load_kept(self, folder: Path) -> Loaded | None:
+        try:
+            return load_compiled(folder, self._facts)
+        except (RuntimeError, OSError, ValueError) as error:
+            log.info("a compiled network does not load (%s): compiling it again", error)
+            return None
+
+    def _again_in_fp32(self, pixels: Pixels) -> Outputs:
+        if self._in_fp32 is None:
+            log.warning("some outputs in %s are not finite and are computed again in fp32", self.precision)
+            network = _read(converted(self._model), self._model.name)
+            self._in_fp32 = Loaded(self._compile(network, _hints("fp32")))
+        outputs: Outputs = self._in_fp32.model(pixels)[0]
+        return outputs
+
+    def _compile_and_keep(self, requested: RequestedPrecision, *, is_quantised: bool) -> Facts:
+        """Compile the network, as later runs find it."""
+        from dinoclassify.runtimes.openvino_library import mostly_matrices
+
+        network = _read(self._network, self._model.name)
+        precision: Precision = "fp32"
+        if requested == "auto":
+            precision = "bf16" if cpu_has_bf16() and mostly_matrices(network) else "fp32"
+        elif requested == "bf16":
+            precision = "bf16"
+        hints = _hints(precision)
+        compiled = self._compile(network, hints)
+        self._loaded = Loaded(compiled)
+        facts = Facts(
+            precision="int8" if is_quantised else precision,
+            outputs=int(network.output(0).partial_shape[1].get_length()),
+            requests=int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")),
+            hints=hints,
+        )
+        keep_compiled(compiled, facts, self._network, requested)
+        return facts
+
+    def _compile(self, network: "ov.Model", hints: dict[str, str]) -> "ov.CompiledModel":
+        """Compile a network; adds a hint where OpenVINO would use more processors than there are."""
+        from dinoclassify.runtimes.openvino_library import core
+
         with _loading(self._model.name):
-            # Several requests at a time, each with a share of the cores, are 5 to 10 % faster than one with all cores.
-            hints = {"INFERENCE_PRECISION_HINT": precision.replace("fp", "f"), "PERFORMANCE_HINT": "THROUGHPUT"}
             compiled = core().compile_model(network, "CPU", hints)
             if compiled.get_property("INFERENCE_NUM_THREADS") > available_cpus():  # it ignores control groups
                 hints["INFERENCE_NUM_THREADS"] = str(available_cpus())
@@ -108,12 +166,26 @@ class OpenVINORuntime:
             return compiled
 
 
+def _hints(precision: Precision) -> dict[str, str]:
+    # Several requests at a time, each with a share of the cores, are 5 to 10 % faster than one with all cores.
+    return {"INFERENCE_PRECISION_HINT": precision.replace("fp", "f"), "PERFORMANCE_HINT": "THROUGHPUT"}
+
+
+def _read(folder: Path, name: str) -> "ov.Model":
+    from dinoclassify.runtimes.openvino_library import read_network
+
+    with _loading(name):
+        return read_network(folder)
+
+
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
     """Raise OpenVINO's errors in loading a model as our own: ModelError for lack of memory, else UnconvertibleError."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
+        from dinoclassify.runtimes.openvino_library import reason_of
+
         if isinstance(error, MemoryError) or "bad_alloc" in str(error):
             raise ModelError(f"there is not enough memory for {name}: try a smaller --model, or allow more") from error
         raise UnconvertibleError(f"OpenVINO cannot load {name} ({reason_of(error)})") from error
@@ -125,5 +197,7 @@ def _running(name: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        from dinoclassify.runtimes.openvino_library import reason_of
+
         cure = "allow more memory, or use --runtime torch"
         raise ModelError(f"OpenVINO cannot run {name} ({reason_of(error)}): {cure}") from error

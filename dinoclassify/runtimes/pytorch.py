@@ -10,20 +10,22 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from dinoclassify.decoding.shared_memory import empty_pinned
+from dinoclassify.decoding.batch import Pixels, together
 from dinoclassify.errors import ModelError
 from dinoclassify.messages import first_line
-from dinoclassify.models.image_model import ImageModel
-from dinoclassify.runtimes.base import PendingOutput, Runtime, finite_rows, to_outputs
-from dinoclassify.runtimes.devices import (
+from dinoclassify.models.image_model import Activation, ImageModel
+from dinoclassify.runtimes.base import Outputs, PendingOutput, Runtime, finite_rows
+from dinoclassify.runtimes.staging import Staging, empty_pinned
+from dinoclassify.runtimes.torch_devices import (
     TooLargeError,
-    cpu_has_bf16,
     has_bf16,
     has_no_engine,
     is_out_of_memory,
     may_be_out_of_memory,
     without_tf32,
 )
+from dinoclassify.system.environment import available_cpus
+from dinoclassify.system.processor import cpu_has_bf16
 from dinoclassify.types.compute import Precision, RequestedPrecision
 
 log = logging.getLogger(__name__)
@@ -35,10 +37,12 @@ MOST_OVERFLOWS = 0.05  # share of images whose outputs are computed twice; above
 
 
 def open_model(
-    model: ImageModel, devices: Sequence[torch.device], precision: RequestedPrecision, *, compiled: bool = False
+    model: ImageModel, devices: Sequence[str], precision: RequestedPrecision, *, compiled: bool = False
 ) -> Runtime:
     """The model on each of the devices; see `TorchRuntime`."""
-    replicas = [TorchRuntime(model, device, precision, compiled=compiled) for device in devices]
+    if torch.get_num_threads() > available_cpus():  # torch does not know the limits of control groups
+        torch.set_num_threads(available_cpus())
+    replicas = [TorchRuntime(model, torch.device(device), precision, compiled=compiled) for device in devices]
     return replicas[0] if len(replicas) == 1 else Replicas(replicas)
 
 
@@ -59,9 +63,12 @@ class Replicas:
         """The precision of the first replica now. Each judges by its own images, which are of the same kind."""
         return self._first.precision
 
-    def __call__(self, pixels: Tensor) -> PendingOutput:
+    def load(self) -> None:
+        """Each replica has loaded its model."""
+
+    def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
         """Start to compute a batch on the next device."""
-        return next(self._turns)(pixels)
+        return next(self._turns)(parts)
 
 
 class TorchRuntime:
@@ -98,7 +105,7 @@ class TorchRuntime:
         self._fp32_fits = True
         self._max_batch: int | None = None
         self._padded = self.batch_size if compiled else 0
-        self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._staging = Staging(device, self.ahead + 2) if device.type == "cuda" else None
         self._mean = torch.tensor(model.preprocessing.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(model.preprocessing.std, device=device).view(3, 1, 1)
         self._module = self._to_device(module, self.precision)
@@ -107,29 +114,32 @@ class TorchRuntime:
         if compiled:
             self._module = _compile(self._module)
 
+    def load(self) -> None:
+        """The model is loaded."""
+
     @torch.inference_mode()
-    def __call__(self, pixels: Tensor) -> PendingOutput:
+    def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
         """Start to compute a batch."""
+        pixels = self._staging.fill(parts) if self._staging is not None else torch.from_numpy(together(parts))
         logits = self._logits(self._module, pixels, compiled=self._compiled)
-        finish = partial(self._finish, pixels=pixels, precision=self.precision)
+        outputs = _activated(self._model.activation, logits)
+        finish = partial(self._finish, parts=parts, precision=self.precision)
         if self._device.type != "cuda":
-            return lambda: finish(logits.cpu())
-        on_host = empty_pinned(logits.shape, logits.dtype)
-        on_host.copy_(logits, non_blocking=True)
+            return lambda: finish(outputs.cpu().numpy())
+        on_host = empty_pinned(outputs.shape, outputs.dtype)
+        on_host.copy_(outputs, non_blocking=True)
         copied = torch.cuda.current_stream(self._device).record_event()
 
-        def wait() -> Tensor:
+        def wait() -> Outputs:
             copied.synchronize()
-            return finish(on_host)
+            return finish(on_host.numpy())
 
         return wait
 
-    @torch.inference_mode()
-    def _finish(self, logits: Tensor, *, pixels: Tensor, precision: Precision) -> Tensor:
-        overflowed = ~finite_rows(logits)
-        outputs = to_outputs(self._model, logits)
+    def _finish(self, outputs: Outputs, *, parts: Sequence[Pixels], precision: Precision) -> Outputs:
+        overflowed = ~finite_rows(outputs)
         if precision != "fp32" and overflowed.any():
-            in_fp32 = self._again_in_fp32(pixels[overflowed], precision)
+            in_fp32 = self._again_in_fp32(together(parts)[overflowed], precision)
             if in_fp32 is not None:
                 outputs[overflowed] = in_fp32
         if not self._is_decided:
@@ -144,7 +154,7 @@ class TorchRuntime:
             self._is_decided = True
             self._leave_fp16()
 
-    def _again_in_fp32(self, pixels: Tensor, precision: Precision) -> Tensor | None:
+    def _again_in_fp32(self, pixels: Pixels, precision: Precision) -> Outputs | None:
         """The outputs in fp32; None if there is no memory for that, which is tried and reported once."""
         if not self._fp32_fits:
             return None
@@ -152,7 +162,7 @@ class TorchRuntime:
             if self._in_fp32 is None:
                 self._in_fp32 = TorchRuntime(self._model, self._device, "fp32")
                 log.warning("some outputs in %s are not finite and are computed again in fp32", precision)
-            return self._in_fp32(pixels)()
+            return self._in_fp32([pixels])()
         except (ModelError, RuntimeError) as error:
             if not may_be_out_of_memory(error):
                 raise
@@ -226,7 +236,7 @@ class TorchRuntime:
     def _try_forward(self, module: nn.Module, pixels: Tensor, *, compiled: bool) -> Tensor | None:
         """The logits, or None if memory ran out; the memory of the attempt is free again when this returns."""
         try:
-            on_device = self._copy_to_device(pixels)
+            on_device = self._staging.to_device(pixels) if self._staging is not None else pixels.to(self._device)
             if compiled:
                 self._padded = max(self._padded, len(pixels))
                 padding = on_device.new_zeros((self._padded - len(pixels), *pixels.shape[1:]))
@@ -242,17 +252,6 @@ class TorchRuntime:
             if compiled and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise ModelError(f"--compile does not work here, leave it out: {first_line(error)}") from error
             raise
-
-    def _copy_to_device(self, pixels: Tensor) -> Tensor:
-        """The pixels on the device; CUDA copies them from pinned memory while it computes the batch before."""
-        if self._copying is None:
-            return pixels.to(self._device)
-        with torch.cuda.stream(self._copying):
-            on_device = pixels.to(self._device, non_blocking=True)
-        computing = torch.cuda.current_stream(self._device)
-        computing.wait_stream(self._copying)
-        on_device.record_stream(computing)
-        return on_device
 
     def _too_large(self, what: str) -> str:
         cure = "--precision fp16, a smaller --model or --device cpu"
@@ -271,6 +270,13 @@ def _choose_precision(device: torch.device, module: nn.Module) -> Precision:
     matrices = sum(layer.weight.numel() for layer in module.modules() if isinstance(layer, nn.Linear))
     mostly_matrices = 2 * matrices > sum(parameter.numel() for parameter in module.parameters())
     return "bf16" if cpu_has_bf16() and mostly_matrices else "fp32"
+
+
+def _activated(activation: Activation, logits: Tensor) -> Tensor:
+    """The model's outputs, on the device; a row with a logit that is not finite becomes NaN."""
+    outputs = logits.softmax(dim=1) if activation == "softmax" else logits
+    outputs = logits.sigmoid() if activation == "sigmoid" else outputs
+    return outputs.masked_fill(~logits.isfinite().all(dim=1, keepdim=True), torch.nan)
 
 
 def _compile(module: nn.Module) -> nn.Module:

@@ -84,6 +84,18 @@ def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
         return temporary
 
 
+def keep_if_possible(name: str, stamp: Stamp, make: Callable[[Path], None]) -> None:
+    """Make the folder that `find_kept` finds, if it is missing and the cache can be written; see `kept_folder`."""
+    folder = _place(name, stamp)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(folder) as alone:
+            if not _is_intact(folder):
+                _make(folder, make, alone=alone)
+    except OSError as error:
+        log.info("%s cannot be kept: %s", folder, error)
+
+
 def find_kept(name: str, stamp: Stamp) -> Path | None:
     """The unchanged folder that `kept_folder` would return; None if it would have to be made."""
     folder = _place(name, stamp)

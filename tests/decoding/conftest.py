@@ -1,4 +1,4 @@
-"""Images that crash the process decoding them, and a check that no process is left after a test."""
+"""Images that crash the process decoding them, both feeds, and a check that no process is left after a test."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dinoclassify.decoding.loader import FeedName, starter_of
 from tests.helpers.hostile import hostile
 
 
@@ -19,6 +20,15 @@ def images(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for number in range(60):
         (tmp_path / f"{number:03}.png").symlink_to(greys / f"{number:03}.png")
     return tmp_path
+
+
+@pytest.fixture(params=["plain", "torch"])
+def feed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FeedName:
+    """The feed of all workers: each test that uses it runs over both."""
+    name: FeedName = request.param
+    start = starter_of(name)
+    monkeypatch.setattr("dinoclassify.decoding.loader.starter_of", lambda _: start)
+    return name
 
 
 @pytest.fixture(autouse=True)

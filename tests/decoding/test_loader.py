@@ -4,8 +4,8 @@ import queue
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.decoding.worker import Worker
@@ -15,6 +15,8 @@ from dinoclassify.types.source import Source
 from tests.conftest import PHOTOS
 from tests.helpers.hostile import run
 from tests.helpers.levels import LABELS, TINY, Levels, load
+
+pytestmark = pytest.mark.usefixtures("feed")
 
 
 def test_inputs_are_not_read_far_ahead(greys: Path) -> None:
@@ -36,7 +38,7 @@ def test_inputs_are_not_read_far_ahead(greys: Path) -> None:
 def test_pixels_are_uint8_and_the_last_batch_is_shorter(greys: Path) -> None:
     batches = list(load([str(greys / f"{level:03}.png") for level in range(10)]))
     assert [len(batch.pixels) for batch in batches] == [4, 4, 2]
-    assert {batch.pixels.dtype for batch in batches} == {torch.uint8}
+    assert {batch.pixels.dtype for batch in batches} == {np.dtype("uint8")}
     assert {batch.pixels.shape[1:] for batch in batches} == {(3, 8, 8)}
     assert all(item.pixels is None for batch in batches for item in batch.inputs)
 

@@ -109,7 +109,7 @@ def test_a_full_dev_shm_is_reported_in_one_line(tiny: str) -> None:
     script = 'mount -t tmpfs -o size=16k tmpfs /dev/shm && exec "$@"'
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
-    command = [sys.executable, "-m", "dinoclassify", "predict", str(PHOTOS), "-m", tiny, "-j", "8"]
+    command = [sys.executable, "-m", "dinoclassify", "predict", str(PHOTOS), "-m", tiny, "--runtime", "torch"]
     done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", *command], capture_output=True, timeout=100)
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1

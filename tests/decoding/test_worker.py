@@ -9,12 +9,12 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from dinoclassify.decoding import shared_memory
 from dinoclassify.decoding.batch import DecodedImage
 from dinoclassify.decoding.decode import decode
-from dinoclassify.decoding.loader import load_batches
+from dinoclassify.decoding.loader import FeedName, load_batches
 from dinoclassify.decoding.worker import MAX_RESTARTS
 from dinoclassify.decoding.worker_process import init_worker
 from dinoclassify.errors import WorkerError
@@ -27,6 +27,8 @@ from tests.helpers.hostile import check, run
 from tests.helpers.levels import LABELS, TINY, level_of
 from tests.helpers.prepared import Program
 from tests.helpers.servers import Page, web_server
+
+pytestmark = pytest.mark.usefixtures("feed")
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
@@ -119,16 +121,16 @@ def test_a_process_stopped_while_idle_is_replaced(greys: Path, monkeypatch: pyte
 
 @by_fork
 def test_a_process_that_hangs_at_startup_is_replaced(
-    greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: FeedName
 ) -> None:
-    def hang_once(number: int, **options: bool) -> None:
+    def hang_once(**options: bool) -> None:
         if not (tmp_path / "hung").exists():
             (tmp_path / "hung").touch()
             time.sleep(1000)
-        init_worker(number, **options)
+        init_worker(**options)
 
     monkeypatch.setattr("dinoclassify.decoding.worker.START_TIMEOUT", 1.5)
-    monkeypatch.setattr("dinoclassify.decoding.worker.init_worker", hang_once)
+    monkeypatch.setattr(f"dinoclassify.decoding.feeds.{feed}_feed.init_worker", hang_once)
     paths = [str(greys / f"{number:03}.png") for number in range(10)]
     check(run(paths, workers=1, timeout=1.5), paths, {})
 
@@ -195,14 +197,14 @@ def test_too_many_crashes_in_a_row_end_the_run(images: Path) -> None:
 
 @by_fork
 def test_no_memory_for_a_batch_fails_its_rows(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stack = np.stack
+    allocate = shared_memory._allocate
 
-    def fail(arrays: list[np.ndarray], **options: object) -> np.ndarray:
-        if len(arrays) == 4:
+    def fail(descriptor: int, size: int) -> None:
+        if size > 3 * (3 * 8 * 8 + 512):  # more than two images, and their facts
             raise MemoryError
-        return stack(arrays, **options)  # type: ignore[call-overload,no-any-return]  # as they come
+        allocate(descriptor, size)
 
-    monkeypatch.setattr("numpy.stack", fail)
+    monkeypatch.setattr("dinoclassify.decoding.shared_memory._allocate", fail)
     predictions = run([str(greys / f"{number:03}.png") for number in range(6)], workers=1)
     assert [prediction.failure and prediction.failure.code for prediction in predictions[:4]] == ["out_of_memory"] * 4
     assert [prediction.index for prediction in predictions[4:]] == [4, 5]

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
-from torch.utils.data import DataLoader
 
+from dinoclassify.decoding import worker
 from dinoclassify.decoding.batch import Batch
-from dinoclassify.decoding.loader import load_batches
+from dinoclassify.decoding.loader import FeedName, load_batches
 from dinoclassify.decoding.worker_process import init_worker
 from dinoclassify.pipeline import classify
 from dinoclassify.types.source import Source
@@ -25,17 +26,21 @@ from tests.helpers.hostile import check, run
 from tests.helpers.levels import LABELS, TINY, level_of
 from tests.helpers.servers import Page, web_server
 
+pytestmark = pytest.mark.usefixtures("feed")
+
 
 @by_fork
-def test_only_the_main_process_answers_signals(greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_main_process_answers_signals(
+    greys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: FeedName
+) -> None:
     """Even right after a fork, while the process still has the main one's handlers."""
 
-    def interrupted(number: int, **options: bool) -> None:
+    def interrupted(**options: bool) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        init_worker(number, **options)
+        init_worker(**options)
 
     before = signal.signal(signal.SIGTERM, lambda *_: (tmp_path / "answered").touch())
-    monkeypatch.setattr("dinoclassify.decoding.worker.init_worker", interrupted)
+    monkeypatch.setattr(f"dinoclassify.decoding.feeds.{feed}_feed.init_worker", interrupted)
     paths = [str(greys / f"{number:03}.png") for number in range(10)]
     try:
         check(run(paths, workers=1), paths, {})
@@ -104,14 +109,14 @@ def test_garbage_collection_in_a_worker_does_not_end_another_run(images: Path) -
 def test_processes_started_by_the_program_are_left_alone(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if another thread starts them at the same moment."""
     others: list[multiprocessing.process.BaseProcess] = []
-    loader = DataLoader.__iter__
+    open_pipe = worker.open_list_pipe
 
-    def begin(self: DataLoader[object]) -> object:
+    def begin(context: BaseContext) -> object:
         others.append(multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,)))
         others[-1].start()
-        return loader(self)
+        return open_pipe(context)
 
-    monkeypatch.setattr(DataLoader, "__iter__", begin)
+    monkeypatch.setattr(worker, "open_list_pipe", begin)
     try:
         paths = [str(greys / f"{number:03}.png") for number in range(20)]
         check(run(paths), paths, {})
@@ -253,6 +258,6 @@ def begin_late(writer: int) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join(20)
-    init_worker(0)
+    init_worker()
     os.write(writer, b" and lives")
     os._exit(0)

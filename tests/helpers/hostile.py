@@ -35,16 +35,23 @@ def hostile(source: Source, **options: object) -> DecodedImage:
     if name.startswith("stop"):
         os.kill(os.getpid(), signal.SIGSTOP)
     if name.startswith("lock"):
-        frame = sys._getframe()
-        while "done_event" not in frame.f_locals:  # up to torch's loop
-            frame = frame.f_back or frame
-        shared = frame.f_locals
-        shared["index_queue"]._rlock.acquire()
-        shared["data_queue"]._wlock.acquire()
-        if hasattr(shared["done_event"], "_cond"):  # as multiprocessing's own has
-            shared["done_event"]._cond.acquire()
+        _hold_locks()
         os.kill(os.getpid(), signal.SIGKILL)
     return decode(source, **options)  # type: ignore[arg-type]  # as they come
+
+
+def _hold_locks() -> None:
+    """Hold the locks of torch's loop, if it runs in this process; the plain feed has none."""
+    frame = sys._getframe()
+    while "done_event" not in frame.f_locals:
+        if frame.f_back is None:
+            return
+        frame = frame.f_back
+    shared = frame.f_locals
+    shared["index_queue"]._rlock.acquire()
+    shared["data_queue"]._wlock.acquire()
+    if hasattr(shared["done_event"], "_cond"):  # as multiprocessing's own has
+        shared["done_event"]._cond.acquire()
 
 
 def run(

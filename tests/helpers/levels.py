@@ -1,14 +1,13 @@
 """Tiny preprocessing and a runtime that shows which image each prediction belongs to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from dinoclassify.decoding.batch import Batch
+from dinoclassify.decoding.batch import Batch, Pixels, together
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.pipeline import classify
-from dinoclassify.runtimes.base import PendingOutput
+from dinoclassify.runtimes.base import Outputs, PendingOutput
 from dinoclassify.types.compute import Precision
 from dinoclassify.types.prediction import Prediction
 from dinoclassify.types.preprocessing import Preprocessing
@@ -28,15 +27,19 @@ class Levels:
         self.ahead = ahead
         self.under_way = self.most_under_way = 0
 
-    def __call__(self, pixels: Tensor) -> PendingOutput:
+    def load(self) -> None:
+        pass
+
+    def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
+        pixels = together(parts)
         self.under_way += 1
         self.most_under_way = max(self.under_way, self.most_under_way)
 
-        def answer() -> Tensor:
+        def answer() -> Outputs:
             self.under_way -= 1
-            scores = torch.full((len(pixels), 256), 0.001)
-            scores[torch.arange(len(pixels)), pixels[:, 0, 0, 0].long()] = 0.7
-            scores[pixels[:, 0, 0, 0] == 255] = torch.nan
+            scores = np.full((len(pixels), 256), 0.001, np.float32)
+            scores[np.arange(len(pixels)), pixels[:, 0, 0, 0].astype(int)] = 0.7
+            scores[pixels[:, 0, 0, 0] == 255] = np.nan
             return scores
 
         return answer

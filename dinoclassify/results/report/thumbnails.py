@@ -4,9 +4,9 @@ import io
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from dinoclassify.decoding.batch import Pixels
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.types.preprocessing import Preprocessing
@@ -41,12 +41,12 @@ def make_thumbnails(images: Sequence[str]) -> Iterator[bytes | None]:
         max_pixels=MAX_PIXELS,
     )
     for batch in batches:
-        pixels = iter(batch.pixels.numpy())
+        pixels = iter(batch.pixels)
         for item in batch.inputs:
             yield _jpeg(next(pixels)) if item.failure is None else None
 
 
-def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
+def _jpeg(pixels: Pixels) -> bytes:
     """The bytes of a JPEG; ``pixels`` is RGB, uint8[3, H, W]."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(file, "JPEG", quality=_QUALITY, optimize=True)

@@ -1,0 +1,1 @@
+"""Feeds: how results come from a decoding process; see `base.StartFeed`. Import each by name: torch is slow."""
