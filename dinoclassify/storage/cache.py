@@ -1,35 +1,34 @@
 """Folders of costly files under the user's cache directory, each made once and reused."""
 
-import atexit
 import errno
-import fcntl
 import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from dinoclassify.storage.atomic import FULL
+from dinoclassify.storage.atomic import FULL, fsync_path
+from dinoclassify.storage.cache_manifest import Stamp, is_intact, note_use, seal, sha256
+from dinoclassify.storage.cache_upkeep import set_aside, sweep
 from dinoclassify.storage.lock import NO_LOCKS, flocked
+from dinoclassify.storage.run_folder import new_run_folder
 from dinoclassify.system.environment import NO_HOME
+
+__all__ = ["Stamp", "cache_root", "find_kept", "kept_folder", "note_use", "sha256"]
 
 log = logging.getLogger(__name__)
 
-_MANIFEST = "manifest.json"
 _AWAY = frozenset({errno.ESTALE, errno.ETIMEDOUT})  # errors of a disk on the network
-_TEMPORARY_NAME = re.compile(r"dinoclassify-[^.]+\.run")  # a temporary folder of a process
-
-Stamp = Mapping[str, str]  # what the content of a folder depends on, such as the versions of libraries
 
 _temporary_for: dict[Path, Path] = {}  # folder in the cache -> the temporary one used instead
 _warned_about: set[Path] = set()  # directories that a warning was about
+_swept: set[Path] = set()  # by this process
 
 
 def cache_root() -> Path:
@@ -51,7 +50,8 @@ def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
     folder = _place(name, stamp)
     if folder in _temporary_for:
         return _temporary_for[folder]
-    if _is_intact(folder):
+    if is_intact(folder, stamp):
+        _sweep_once(folder.parent)
         return folder
     other_errors: list[OSError] = []  # of `make`, such as that it cannot read a model
 
@@ -66,15 +66,16 @@ def kept_folder(name: str, stamp: Stamp, make: Callable[[Path], None]) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _alone(folder) as alone:
-            if not _is_intact(folder):
-                _make(folder, fill, alone=alone)
+            if not is_intact(folder, stamp):
+                _make(folder, stamp, fill, alone=alone)
+        _sweep_once(folder.parent)
         return folder
     except OSError as error:
         if error in other_errors:
             raise
         # The cache is full, or read-only.
         _warn_once(folder.parent, error)
-        temporary = _new_temporary_folder()
+        temporary = new_run_folder()
         try:
             make(temporary)
         except BaseException:
@@ -99,21 +100,24 @@ def keep_if_possible(name: str, stamp: Stamp, make: Callable[[Path], None]) -> N
 def find_kept(name: str, stamp: Stamp) -> Path | None:
     """The unchanged folder that `kept_folder` would return; None if it would have to be made."""
     folder = _place(name, stamp)
-    return _temporary_for.get(folder) or (folder if _is_intact(folder) else None)
-
-
-def sha256(paths: Iterable[str | os.PathLike[str]]) -> str:
-    """One digest of the contents of several files, in this order."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    if folder in _temporary_for:
+        return _temporary_for[folder]
+    if not is_intact(folder, stamp):
+        return None
+    _sweep_once(folder.parent)
+    return folder
 
 
 def _place(name: str, stamp: Stamp) -> Path:
     digest = hashlib.sha256(json.dumps(dict(stamp), sort_keys=True).encode()).hexdigest()
     return cache_root() / f"{name}-{digest[:8]}"
+
+
+def _sweep_once(root: Path) -> None:
+    """Sweep the cache, after an entry of it was used."""
+    if root not in _swept:
+        _swept.add(root)
+        sweep(root)
 
 
 def _warn_once(root: Path, error: OSError) -> None:
@@ -149,65 +153,19 @@ def _is_about(error: OSError, folder: Path) -> bool:
     return isinstance(name, str | bytes | os.PathLike) and Path(os.fsdecode(name)).is_relative_to(folder)
 
 
-def _make(folder: Path, make: Callable[[Path], None], *, alone: bool) -> None:
+def _make(folder: Path, stamp: Stamp, make: Callable[[Path], None], *, alone: bool) -> None:
     """Make a complete folder beside ``folder``, then rename it."""
     for leftover in folder.parent.glob(f"{folder.name}.*.new") if alone else ():  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".new", dir=folder.parent))
     try:
         make(new)
-        (new / _MANIFEST).write_text(json.dumps(_digests(new)), encoding="utf-8")
-        if alone or not _is_intact(folder):  # else another process was faster, and may be using its folder
-            shutil.rmtree(folder, ignore_errors=True)
+        seal(new, stamp)
+        if alone or not is_intact(folder, stamp):  # else another process was faster, and may be using its folder
+            with suppress(FileNotFoundError):
+                shutil.rmtree(set_aside(str(folder)), ignore_errors=True)
             new.rename(folder)
+            with suppress(OSError):  # some file systems cannot flush names
+                fsync_path(str(folder.parent))
     finally:
         shutil.rmtree(new, ignore_errors=True)
-
-
-def _new_temporary_folder() -> Path:
-    """A new temporary folder, removed when this process ends; if it is killed, by the next one that needs a folder."""
-    _sweep()
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix="dinoclassify-", suffix=".run"))
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # open until this process ends
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # another process is removing it
-            pass
-        except OSError:  # without locks no process removes folders
-            break
-        else:
-            if folder.exists():
-                break
-        os.close(descriptor)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def _sweep() -> None:
-    """Remove the temporary folders that killed processes of this user left."""
-    with suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
-        for entry in entries:
-            if _TEMPORARY_NAME.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-                with suppress(OSError):
-                    _remove_if_unused(entry.path)
-
-
-def _remove_if_unused(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(descriptor)
-
-
-def _is_intact(folder: Path) -> bool:
-    try:
-        return bool(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")) == _digests(folder))
-    except (OSError, ValueError):
-        return False
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    return {path.name: sha256([path]) for path in sorted(folder.iterdir()) if path.name != _MANIFEST}

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from dinoclassify.discovery.path_list import listed_source
 from dinoclassify.encoder import Encoder
-from dinoclassify.storage.cache import cache_root
+from dinoclassify.storage.cache import cache_root, note_use
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.embedding import Embedding
 from dinoclassify.types.run_options import RunOptions
@@ -104,6 +104,7 @@ class _FeatureCache:
         database = sqlite3.connect(self._place, timeout=_BUSY)
         try:
             database.execute(_TABLE)
+            note_use(self._place, self._place.stat().st_mtime)  # reading does not change the time of a file
         except sqlite3.Error:
             database.close()
             raise

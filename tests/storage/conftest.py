@@ -1,9 +1,12 @@
-"""A web server."""
+"""A web server, and an empty cache."""
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from dinoclassify.storage import cache
 from dinoclassify.storage.remote import web
 from tests.helpers.servers import Web, web_server
 
@@ -13,3 +16,23 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     monkeypatch.setattr(web, "BACKOFF", 0.01)
     with web_server() as server:
         yield server
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("_temporary_for", "_warned_about", "_swept"):
+        monkeypatch.setattr(cache, name, type(getattr(cache, name))())
+    folder = tmp_path / "cache" / "dinoclassify"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, of this test alone."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
