@@ -19,6 +19,7 @@ from dinoclassify.models import builtin
 from dinoclassify.models.image_model import ImageClassifier, ImageEncoder
 from dinoclassify.models.names import BUILTIN, find_flaw, resolve, settings_files, weights_files
 from dinoclassify.storage.cache import kept_folder, sha256
+from dinoclassify.storage.known_digests import known_sha256
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.version import __version__
 
@@ -137,7 +138,7 @@ def _settings_of(folder: str, name: str, *, labelled: bool) -> dict[str, Any]:
 def _digest(place: _Place) -> str:
     if place.folder is None:
         return builtin.SHA256
-    return sha256([*settings_files(place.folder), *weights_files(place.folder)])
+    return known_sha256([*settings_files(place.folder), *weights_files(place.folder)])
 
 
 def _features_digest(place: _Place) -> str:

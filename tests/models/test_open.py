@@ -1,7 +1,9 @@
 """Opening a model: its labels, quiet logging, and the settings cached from the first time."""
 
+import hashlib
 import logging
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,10 @@ import torch
 import transformers as hf
 
 from dinoclassify.models.checkpoint import read_preprocessing
-from dinoclassify.models.open import open_model
+from dinoclassify.models.names import settings_files, weights_files
+from dinoclassify.models.open import open_encoder, open_model
+from dinoclassify.storage import known_digests
+from dinoclassify.storage.cache import sha256
 from tests.helpers import prepared
 from tests.helpers.checkpoints import LABELS, edit_json
 
@@ -71,3 +76,18 @@ def test_cached_settings_equal_those_first_read(checkpoints: Callable[[str], Pat
         assert type(first.preprocessing) is type(second.preprocessing)
         if family != "mobilevit":
             assert first.preprocessing == second.preprocessing == read_preprocessing(folder, family)
+
+
+def test_weights_are_not_hashed_at_each_start(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(copy.parent / "cache"))
+    monkeypatch.setattr(known_digests, "_RACY", 0)
+    time.sleep(0.02)  # longer than the ticks of the clock of a file system
+    first = open_model(str(copy)).digest()
+    assert first == sha256([*settings_files(str(copy)), *weights_files(str(copy))])
+    model, encoder = open_model(str(copy)), open_encoder(str(copy))
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("it is known"))
+        assert model.digest() == first
+        assert encoder.digest() != first
+    edit_json(copy / "config.json", more=1)
+    assert open_model(str(copy)).digest() != first
