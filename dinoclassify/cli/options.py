@@ -189,6 +189,9 @@ ErrorsTo = Annotated[
 ]
 ExcelSafe = Annotated[bool, in_output("--excel-safe", help="Write CSV in which a spreadsheet finds no formulas.")]
 AsJson = Annotated[bool, in_output("--json", help="Print JSON.")]
+ClearCache = Annotated[
+    bool, in_run("--clear-cache", help="Empty the cache: prepared models, features and digests. List no models.")
+]
 
 Results = Annotated[
     str | None, typer.Argument(metavar="RESULTS", help="A file that `predict` wrote; - reads its rows from stdin.")
