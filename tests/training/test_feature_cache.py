@@ -1,5 +1,6 @@
 """Features that are kept between runs."""
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_features_are_computed_once(here: Path, train: Invoke, tiny: str) -> Non
         torch.frombuffer(bytearray(content[-4 * 64 * 3 :]), dtype=torch.float32) for content in (fresh, weights("one"))
     )
     assert torch.allclose(kept, anew, atol=1e-4)
+
+
+def test_reading_kept_features_counts_as_their_use(here: Path, train: Invoke) -> None:
+    train("labelled", "-o", "one")
+    (database,) = (here / "cache" / "dinoclassify").glob("features-*.sqlite")
+    os.utime(database, (0, 0))
+    train("labelled", "-o", "one", "--force")
+    assert database.stat().st_mtime > 0
 
 
 def test_unwritable_cache_does_not_stop_training(here: Path, train: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
