@@ -100,7 +100,7 @@ def embed(
     If ``normalized``, each row of features is scaled to length 1; ``dtype`` is float32 or float16.
     """
     for batch, features in run_batches(batches, runtime, options or RunOptions()):
-        with np.errstate(over="ignore"):  # what is too large for the type is a failure of its row
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large for the type is a failure of its row
             converted = (_normalize(features) if normalized else features).astype(dtype, copy=False)
         results = iter(zip(converted, finite_rows(features), finite_rows(converted), strict=True))
         for item in batch.inputs:

@@ -91,8 +91,8 @@ def keep_if_possible(name: str, stamp: Stamp, make: Callable[[Path], None]) -> N
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _alone(folder) as alone:
-            if not _is_intact(folder):
-                _make(folder, make, alone=alone)
+            if not is_intact(folder, stamp):
+                _make(folder, stamp, make, alone=alone)
     except OSError as error:
         log.info("%s cannot be kept: %s", folder, error)
 
