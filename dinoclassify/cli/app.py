@@ -1,6 +1,7 @@
 """The command line: arguments, help, messages and exit codes; the work is done below.
 
-The commands import the other packages themselves, so that `--help` and `--version` do not load torch or transformers.
+Only the module of the command that is run is imported, see `cli.group`, so that `--help` and `--version` load nothing
+else. The commands import the packages that need torch themselves.
 """
 
 import errno
@@ -15,19 +16,8 @@ from typing import Annotated, Never
 import typer
 
 from dinoclassify.__main__ import exit_at_once
-from dinoclassify.cli.command import Command, Group, explain
-from dinoclassify.cli.commands.bench import bench
-from dinoclassify.cli.commands.doctor import doctor
-from dinoclassify.cli.commands.embed import embed
-from dinoclassify.cli.commands.evaluate import evaluate
-from dinoclassify.cli.commands.guide import guide
-from dinoclassify.cli.commands.merge import merge
-from dinoclassify.cli.commands.models import models
-from dinoclassify.cli.commands.predict import predict
-from dinoclassify.cli.commands.report import report
-from dinoclassify.cli.commands.sort import sort
-from dinoclassify.cli.commands.tag import tag
-from dinoclassify.cli.commands.train import train
+from dinoclassify.cli.command import explain
+from dinoclassify.cli.group import Group, markup
 from dinoclassify.cli.runs.signals import SIGNALS, Stopped, stop_at_once, stopped
 from dinoclassify.cli.terminal import hush, say, writing_to_stdout
 from dinoclassify.errors import DinoclassifyError, OutputClosedError, UsageError, WorkerError
@@ -49,12 +39,10 @@ _NO_MEMORY = b"dinoclassify: there is not enough memory: try a smaller --model, 
 
 app = typer.Typer(
     cls=Group,
-    rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,  # plain text in a pipe
+    rich_markup_mode=markup(),
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
-for command in (predict, merge, embed, train, evaluate, sort, tag, report, bench, models, doctor, guide):
-    app.command(cls=Command)(command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,15 +2,16 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
 import typer
-from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from dinoclassify import guide
+from dinoclassify.cli.coercion import without_pydantic
 from dinoclassify.cli.help import lay_out, without_types, write_panels
 from dinoclassify.cli.terminal import say, writing_to_stdout
 from dinoclassify.errors import ModelError, UsageError
@@ -42,7 +43,7 @@ class Command(TyperCommand):
 
     def get_params(self, context: Any) -> list[Any]:
         """Return the parameters, without types that say nothing."""
-        return without_types(super().get_params(context))
+        return without_types(without_pydantic(super().get_params(context)))
 
     def get_help_option(self, context: Any) -> TyperOption | None:
         """Return `--help`, which stands with the last options."""
@@ -112,8 +113,10 @@ class Command(TyperCommand):
 
         Only the command whose variables are most similar names a variable.
         """
-        commands = getattr(getattr(context.parent, "command", None), "commands", {self.name: self}).values()
         ours = {str(option.envvar) for option in self.options.values()}
+        if not any(name.upper().startswith(_PREFIX) for name in os.environ.keys() - ours):
+            return  # most often; else all commands are loaded, for the names of their options
+        commands = getattr(getattr(context.parent, "command", None), "commands", {self.name: self}).values()
         known = {str(option.envvar) for command in commands for option in command.options.values()}
         useless = []
         for variable in sorted(os.environ.keys() - known):
@@ -129,35 +132,6 @@ class Command(TyperCommand):
             say(f"these environment variables have no effect: {', '.join(useless)}")
 
 
-class Group(TyperGroup):
-    """The commands; explains an argument that is no command."""
-
-    def __init__(self, **settings: Any) -> None:  # Typer calls it so
-        super().__init__(**settings)
-        self.help = lay_out(self.help or "")
-
-    def get_params(self, context: Any) -> list[Any]:
-        """Return the parameters, without types that say nothing."""
-        return without_types(super().get_params(context))
-
-    def resolve_command(self, context: Any, args: list[str]) -> Any:  # Typer's own types are private
-        """Return the command. Raises UsageError if there is none of this name."""
-        name = args[0]
-        if name in self.commands:
-            return super().resolve_command(context, args)
-        if os.path.lexists(name) or "/" in name or "*" in name:
-            raise UsageError(f"{name} is not a command; to label it: dinoclassify predict {name}")
-        if name in ("help", "version"):
-            raise UsageError(f"{name} is not a command; write dinoclassify --{name}")
-        near, names = nearest(name, self.commands), ", ".join(self.commands)
-        raise UsageError(_with_help(f"there is no command {name or repr(name)}{near}: choose {names}", context))
-
-    def parse_args(self, context: Any, args: list[str]) -> list[str]:
-        """Parse the options before the command, or print the help or the version."""
-        with writing_to_stdout():
-            return super().parse_args(context, args)
-
-
 def explain(error: typer.TyperException) -> str:
     """Return a message about a command line: the option, what is wrong with it, and where help is."""
     context: Any = getattr(error, "ctx", None)  # its type is private to Typer
@@ -167,7 +141,7 @@ def explain(error: typer.TyperException) -> str:
         message = _explain_value(error, error.param, command)
     elif command == "dinoclassify" and (option := getattr(error, "option_name", None)):
         message = _explain_early(option, context)
-    return _with_help(message, context)
+    return with_help(message, context)
 
 
 def _explain_early(option: str, context: Any) -> str:
@@ -179,7 +153,7 @@ def _explain_early(option: str, context: Any) -> str:
     return f"{option}: options follow the command, as in dinoclassify predict photos {option}"
 
 
-def _with_help(message: str, context: Any) -> str:
+def with_help(message: str, context: Any) -> str:
     """Return the message, and where help is, unless it names a page of the guide."""
     if "(dinoclassify guide " in message:
         return message
@@ -194,7 +168,7 @@ def _with_variables(context: Any) -> Iterator[None]:
     except (ModelError, UsageError) as error:
         message = full = f"{error}{_variables_in(str(error), context)}"
         if isinstance(error, UsageError) and _is_about_options(str(error), context):
-            full = _with_help(message, context)
+            full = with_help(message, context)
         if full == str(error):
             raise
         raise type(error)(full) from error
@@ -219,18 +193,7 @@ def _explain_value(error: typer.BadParameter, option: Any, command: str) -> str:
         return f"{command.removeprefix('dinoclassify ')} needs {name} {option.metavar or ''}".rstrip()
     variable = _variable_of(option, error.ctx)
     thing = f"{name} (set by {variable})" if variable else name
-    problems: list[Any] = getattr(error.__cause__, "errors", list)()  # pydantic's: Typer checks values with it
-    return f"{thing} {_reason(problems[0])}" if problems else f"{thing} {error.message.rstrip('.')}"
-
-
-def _reason(problem: Mapping[str, Any]) -> str:
-    value, message = str(problem["input"]), str(problem["msg"])
-    if problem["type"] == "bool_parsing":
-        return f"{value}: write 1 or 0"
-    if " is not one of " in message:
-        choices = re.findall(r"'([^']*)'", message.rpartition(" is not one of ")[2])
-        return f"{value}{nearest(value, choices)}: choose {', '.join(choices)}"
-    return f"{value}: {message.removeprefix('Value error, ').rstrip('.')}"
+    return f"{thing} {error.message.rstrip('.')}"
 
 
 def _variables_in(message: str, context: Any) -> str:

@@ -1,21 +1,33 @@
 """An evaluation as tables."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, fields
 
-from dinoclassify.cli.terminal import print_lines, print_table
+from dinoclassify.cli.terminal import print_lines, print_table, require_stdout, writing_to_stdout
 from dinoclassify.results.evaluation.calibration import Calibration
-from dinoclassify.results.evaluation.figures import Evaluation, MultiLabelFigures
+from dinoclassify.results.evaluation.figures import ClassFigures, Evaluation, MultiLabelFigures
 from dinoclassify.results.evaluation.intervals import ClusteredShare
 from dinoclassify.results.evaluation.thresholds import Threshold
 from dinoclassify.storage.paths import shown_path
 from dinoclassify.types.share import Interval, Share
+from dinoclassify.writers.formats.csv import join
 
 _FEW = 20  # classes to show
 _MATRIX = 12  # classes: a larger confusion matrix does not fit a terminal
 _WORST = 10  # confusions and mistakes to show
 
 Row = dict[str, object]
+
+
+@writing_to_stdout()
+def print_csv(evaluation: Evaluation) -> None:
+    """Print the figures of each class as CSV."""
+    require_stdout()
+    names = [field.name for field in fields(ClassFigures)]
+    for values in (names, *map(astuple, evaluation.classes)):
+        sys.stdout.buffer.write(join(values))  # always UTF-8, whatever the encoding of the terminal
 
 
 def show(evaluation: Evaluation) -> None:

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Never
 
-from dinoclassify.cli.option_groups import Messages
 from dinoclassify.errors import OutputClosedError, OutputError
 from dinoclassify.messages import printable
-from dinoclassify.writers.formats.columns import Value
-from dinoclassify.writers.formats.csv import join
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+    from dinoclassify.cli.option_groups import Messages
 
 _NUMBER = re.compile(r"[-+]?[\d.,]*")
 
@@ -67,7 +66,7 @@ class StderrHandler(logging.Handler):
             say(record.getMessage())
 
 
-def set_up_log(messages: Messages) -> None:
+def set_up_log(messages: "Messages") -> None:
     """Print the log: warnings, and more or less on demand."""
     log = logging.getLogger("dinoclassify")
     log.handlers = [StderrHandler()]
@@ -104,14 +103,6 @@ def print_json(content: object) -> None:
     """Print a value as JSON."""
     require_stdout()
     print(json.dumps(content, indent=2))
-
-
-@writing_to_stdout()
-def print_csv(names: Sequence[str], rows: Sequence[Mapping[str, Value]]) -> None:
-    """Print rows of these columns as CSV."""
-    require_stdout()
-    for values in (names, *([row[name] for name in names] for row in rows)):
-        sys.stdout.buffer.write(join(values))  # always UTF-8, whatever the encoding of the terminal
 
 
 @writing_to_stdout()

@@ -15,7 +15,7 @@ from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.cache import cache_root
 from dinoclassify.storage.lock import NO_LOCKS, flocked
 from dinoclassify.storage.missing import why_no_folder
-from dinoclassify.storage.remote.object_store import filesystem
+from dinoclassify.storage.remote.opening import filesystem
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.system import cgroups
 from dinoclassify.system.environment import SHARED_MEMORY, few_processes, most_processes, temporary_folder

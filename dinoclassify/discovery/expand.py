@@ -12,9 +12,9 @@ from dinoclassify.discovery.location import Kind, Location
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.reader import signature_of
 from dinoclassify.storage.remote import object_store
+from dinoclassify.storage.remote.opening import require_aiohttp
 from dinoclassify.storage.remote.proxies import proxy_of
 from dinoclassify.storage.remote.url import is_url, is_web
-from dinoclassify.storage.remote.web import require_aiohttp
 from dinoclassify.types.source import MEMBER, SequentialContainer, Source
 
 

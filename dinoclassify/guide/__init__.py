@@ -5,7 +5,6 @@ The third line of a page is a sentence that says what the page answers.
 
 import re
 from collections.abc import Iterator
-from importlib.resources import files
 
 TOPICS = (
     "inputs",
@@ -61,6 +60,8 @@ def find_topic(name: str) -> str | None:
 
 def read_page(topic: str) -> str:
     """Return the Markdown of one of `TOPICS`."""
+    from importlib.resources import files  # slow to import, for commands that only name a topic
+
     return files(__name__).joinpath(f"{topic}.md").read_text(encoding="utf-8")
 
 

@@ -5,14 +5,16 @@ which its process is waiting for and which found no room in the common half. So 
 the run always progresses: the holder of the reserved half waits for no other process.
 """
 
-import ctypes
 import errno
 import os
 from collections.abc import Callable
-from multiprocessing.sharedctypes import RawArray
+from typing import TYPE_CHECKING
 
 from dinoclassify.system import cgroups
 from dinoclassify.types.source import MOST_BYTES
+
+if TYPE_CHECKING:
+    import ctypes
 
 _MOST = 2 * MOST_BYTES  # bytes of a run, if there is enough memory
 _SHARE_OF_MEMORY = 4  # at most a quarter of the memory
@@ -124,6 +126,9 @@ class Reservation:
 
 def shares(processes: int, most: int | None = None) -> list[Share]:
     """The shares of a run's processes; ``most`` is the budget in bytes, by default what the memory allows."""
+    import ctypes
+    from multiprocessing.sharedctypes import RawArray  # with ctypes, slow to import: `check_size` does not need it
+
     most = min(_MOST, memory() // _SHARE_OF_MEMORY) if most is None else most
     held, holds_reserve = RawArray(ctypes.c_int64, processes), RawArray(ctypes.c_int64, processes)
     largest = min(MOST_BYTES, most // 2)

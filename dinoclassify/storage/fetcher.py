@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from dinoclassify.storage.budget import NoRoomError, Reservation, Share
 from dinoclassify.storage.reader import unpack
-from dinoclassify.storage.remote.object_store import read
+from dinoclassify.storage.remote.content import read
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Source

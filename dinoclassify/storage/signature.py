@@ -1,6 +1,5 @@
 """Signatures: the size and time that show whether a file or an object has changed."""
 
-import email.utils
 import hashlib
 import os
 import re
@@ -50,7 +49,9 @@ def seconds(time: object) -> int | None:
 
 
 def _parsed(time: str) -> datetime | None:
-    for parse in (datetime.fromisoformat, email.utils.parsedate_to_datetime):
+    from email.utils import parsedate_to_datetime  # slow to import: only objects elsewhere have such times
+
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
         with suppress(ValueError):
             return parse(time)
     return None

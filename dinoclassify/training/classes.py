@@ -4,10 +4,13 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from itertools import count
+from typing import TYPE_CHECKING
 
-from dinoclassify.discovery.labelled import Labelled
 from dinoclassify.errors import NoInputsError, UsageError
 from dinoclassify.messages import name_some
+
+if TYPE_CHECKING:
+    from dinoclassify.discovery.labelled import Labelled
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +18,7 @@ LEAST = 2  # images of a class: one to learn from, one to evaluate on
 
 
 def common_classes(
-    images: Sequence[Labelled],
+    images: Sequence["Labelled"],
     classes: Sequence[str],
     least: int,
     *,
@@ -46,12 +49,12 @@ def common_classes(
     return common
 
 
-def with_classes(images: Sequence[Labelled], classes: Collection[str], *, multi_label: bool) -> list[Labelled]:
+def with_classes(images: Sequence["Labelled"], classes: Collection[str], *, multi_label: bool) -> list["Labelled"]:
     """The images with one of the classes; with ``multi_label`` all images, which may have other labels too."""
     return [image for image in images if multi_label or image.labels[0] in classes]
 
 
-def check_readable(listed: Sequence[Labelled], readable: Sequence[Labelled]) -> None:
+def check_readable(listed: Sequence["Labelled"], readable: Sequence["Labelled"]) -> None:
     """Check that each class has an image that could be read: otherwise its folder or disk is probably in trouble.
 
     Raises:

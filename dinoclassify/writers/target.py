@@ -13,7 +13,7 @@ from dinoclassify.storage.atomic import is_regular
 from dinoclassify.storage.lock import lock_of, locked
 from dinoclassify.storage.missing import why_saved_again
 from dinoclassify.storage.output_paths import OutputPaths, journal_name, refuse_reserved
-from dinoclassify.storage.remote.object_store import filesystem
+from dinoclassify.storage.remote.opening import filesystem
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.writers.formats import FORMATS, Format
 from dinoclassify.writers.staging import published, stage_of

@@ -1,6 +1,6 @@
 """`dinoclassify evaluate`."""
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +11,7 @@ from dinoclassify.cli.labelled import Truth, read_truth
 from dinoclassify.cli.option_groups import InferenceOptions, Messages, ModelOptions, TruthOptions, expand_groups
 from dinoclassify.cli.runs.progress import log_model, log_stages, report_interruption, with_progress
 from dinoclassify.cli.runs.summary import SOME_FAILED, arrow_to, describe_counts, summarize
-from dinoclassify.cli.terminal import print_csv, print_json, say, set_up_log
+from dinoclassify.cli.terminal import print_json, say, set_up_log
 from dinoclassify.discovery.path_list import listed_source
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import count_of
@@ -99,12 +99,11 @@ def _check_threshold(threshold: float | None, *, multi_label: bool) -> None:
 
 def _print(evaluation: "Evaluation", rows: "LabelledRows", *, as_json: bool, as_csv: bool) -> None:
     from dinoclassify.cli import evaluation_json, evaluation_tables
-    from dinoclassify.results.evaluation.figures import ClassFigures
 
     if as_json:
         print_json(evaluation_json.as_json(evaluation, missing=rows.missing, extra=rows.extra))
     elif as_csv:
-        print_csv([field.name for field in fields(ClassFigures)], [asdict(figures) for figures in evaluation.classes])
+        evaluation_tables.print_csv(evaluation)
     else:
         evaluation_tables.show(evaluation)
 

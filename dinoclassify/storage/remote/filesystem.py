@@ -12,7 +12,8 @@ from dinoclassify.storage.atomic import replacing
 from dinoclassify.storage.remote import s3
 from dinoclassify.storage.remote.block_file import BLOCK
 from dinoclassify.storage.remote.errors import failure, os_errors
-from dinoclassify.storage.remote.object_store import filesystem, open_stream
+from dinoclassify.storage.remote.object_store import open_stream
+from dinoclassify.storage.remote.opening import filesystem
 from dinoclassify.storage.remote.url import is_s3
 
 if TYPE_CHECKING:

@@ -1,13 +1,12 @@
 """Direct calls of the S3 API where s3fs makes extra requests or holds whole listings."""
 
-import asyncio
 import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.budget import Reserve, check_size
-from dinoclassify.storage.remote.web import CONNECTIONS, TRIES, backoff
+from dinoclassify.storage.remote.retries import CONNECTIONS, TRIES, backoff
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -65,6 +64,8 @@ async def get(
 
     Raises OSError with EFBIG if the object is too large for ``reserve``, see `storage.budget.Reserve`.
     """
+    import asyncio  # slow to import: a run on local files never comes here
+
     bucket, key = _names(fs, url)
     byte_range = {} if start is None or end is None else {"Range": f"bytes={start}-{end - 1}"}
     pauses = backoff()

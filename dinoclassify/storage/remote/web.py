@@ -6,30 +6,24 @@
 import asyncio
 import errno
 import functools
-import importlib.util
 import io
 import ipaddress
-import random
 import socket
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dinoclassify.errors import UsageError
 from dinoclassify.messages import first_line
 from dinoclassify.storage.budget import Reserve, check_size
 from dinoclassify.storage.remote.event_loop import keep_open
 from dinoclassify.storage.remote.proxies import proxy_of, proxy_variable
+from dinoclassify.storage.remote.retries import CONNECTIONS, backoff
 from dinoclassify.storage.signature import seconds
 from dinoclassify.version import __version__
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientResponseError, ClientSession
     from yarl import URL
-
-TRIES = 5  # of a request that may succeed later
-BACKOFF = 0.5  # seconds before the second try, at most; then 1, 2, 4
-CONNECTIONS = 64  # of a process at the same time, to one store or to all web servers
 
 _REDIRECTS = 5  # redirects to follow
 _REDIRECTING = frozenset({301, 302, 303, 307, 308})  # statuses
@@ -61,12 +55,6 @@ class _PrivateAddressError(OSError):
     """The address of a server is not public."""
 
 
-def require_aiohttp() -> None:
-    """Raise UsageError if aiohttp, which reads http and https URLs, is not installed."""
-    if importlib.util.find_spec("aiohttp") is None:
-        raise UsageError("http:// and https:// need: pip install 'dinoclassify[cloud]'")
-
-
 async def get(
     url: str, *, private: bool = False, start: int | None = None, end: int | None = None, reserve: Reserve = check_size
 ) -> tuple[bytes, Mapping[str, str]]:
@@ -86,12 +74,6 @@ async def head(url: str, *, private: bool = False) -> Mapping[str, str]:
     """The headers of a URL; raises OSError like `get`."""
     _, headers = await _request("HEAD", url, {}, private=private)
     return headers
-
-
-def backoff() -> Iterator[float]:
-    """The seconds to wait after each failed try but the last."""
-    for tried in range(TRIES - 1):
-        yield BACKOFF * 2**tried * random.uniform(0.5, 1)  # noqa: S311 - so that clients do not all return at once
 
 
 async def _request(
