@@ -17,6 +17,7 @@ import typer
 
 from dinoclassify.__main__ import exit_at_once
 from dinoclassify.cli.command import explain
+from dinoclassify.cli.ending import end_process
 from dinoclassify.cli.group import Group, markup
 from dinoclassify.cli.runs.signals import SIGNALS, Stopped, stop_at_once, stopped
 from dinoclassify.cli.terminal import hush, say, writing_to_stdout
@@ -76,7 +77,7 @@ def root(
 
 
 def main() -> Never:
-    """Run the command line and exit."""
+    """Run the command line and end the process."""
     if sys.stderr is None:  # closed by the parent: no other file may get its number, and so the messages
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open to the end
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -93,7 +94,7 @@ def main() -> Never:
         code = _report_stop(stop)
     for number in SIGNALS:
         signal.signal(number, exit_at_once)
-    sys.exit(code)
+    end_process(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -7,7 +7,7 @@ stdin streams. The order is fixed: arguments as given, lists as written, the ent
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
-from dinoclassify.discovery.expand import expand, expand_container, expand_tables
+from dinoclassify.discovery.expand import expand, expand_container
 from dinoclassify.discovery.filters import Filters, InputSelector, take_shard_and_limit
 from dinoclassify.discovery.glob import expand_glob
 from dinoclassify.discovery.location import STDIN, Kind, locate, locate_image
@@ -84,6 +84,8 @@ def _expand(path: str, selector: InputSelector, *, null: bool) -> Iterator[Sourc
         case Kind.STORE:
             return expand_url(path, selector)
         case Kind.FOLDER if selector.column is not None:
+            from dinoclassify.discovery.contained import expand_tables
+
             return expand_tables(path, selector)
         case Kind.FOLDER:
             return map(Source, walk(path, selector))

@@ -4,8 +4,8 @@ import os
 import stat
 from functools import lru_cache
 
+from dinoclassify.discovery.contained import find_member
 from dinoclassify.discovery.containers.archive import is_streamed
-from dinoclassify.discovery.expand import find_member
 from dinoclassify.discovery.filters import Filters, InputSelector
 from dinoclassify.discovery.location import locate_image
 from dinoclassify.errors import UsageError

@@ -1,21 +1,18 @@
-"""A location -> its images: one image, or those in an archive or a table, as a lazy stream of `Source`."""
+"""A location -> its images: one image, or those in an archive or a table, as a lazy stream of `Source`.
 
-import os
+The first container imports `discovery.contained`.
+"""
+
 from collections.abc import Iterator
-from functools import partial
-from typing import BinaryIO
 
-from dinoclassify.discovery.containers import archive, table
-from dinoclassify.discovery.containers.base import Opener
+from dinoclassify.discovery.containers.suffixes import is_table
 from dinoclassify.discovery.filters import InputSelector
 from dinoclassify.discovery.location import Kind, Location
 from dinoclassify.errors import UsageError
-from dinoclassify.storage.reader import signature_of
-from dinoclassify.storage.remote import object_store
 from dinoclassify.storage.remote.opening import require_aiohttp
 from dinoclassify.storage.remote.proxies import proxy_of
-from dinoclassify.storage.remote.url import is_url, is_web
-from dinoclassify.types.source import MEMBER, SequentialContainer, Source
+from dinoclassify.storage.remote.url import is_web
+from dinoclassify.types.source import SequentialContainer, Source
 
 
 def expand(location: Location, selector: InputSelector) -> Iterator[Source]:
@@ -24,15 +21,19 @@ def expand(location: Location, selector: InputSelector) -> Iterator[Source]:
     A container that is read from front to back is yielded whole.
     """
     path = location.path
-    if selector.column is not None and not table.is_table(path):
+    if selector.column is not None and not is_table(path):
         raise UsageError(f"--column goes with tables, .parquet or .arrow, and with --files-from, not with {path}")
     if location.kind is Kind.ARCHIVE and selector.column is None:
-        yield from _expand_archive(path, selector)
+        from dinoclassify.discovery.contained import expand_archive
+
+        yield from expand_archive(path, selector)
     elif not selector.takes(path):
         selector.leave_out()
     elif selector.column is not None:
         yield Source(path, SequentialContainer(selector.column))
     elif location.kind is Kind.MEMBER:
+        from dinoclassify.discovery.contained import find_member
+
         yield find_member(location.container, location.name, selector)
     else:
         if is_web(path):
@@ -46,52 +47,7 @@ def expand_container(source: Source, selector: InputSelector) -> Iterator[Source
     """The images in a source whose content is a `SequentialContainer`; any other source itself."""
     if not isinstance(source.content, SequentialContainer):
         yield source
-    elif source.content.column is None:
-        yield from _members(source, selector, streamed=True)
     else:
-        path, signature = source.path, signature_of(source, private=selector.private)
-        yield from table.images(path, source.content.column, _opener(path, selector), signature)
+        from dinoclassify.discovery.contained import images_in
 
-
-def expand_tables(folder: str, selector: InputSelector) -> Iterator[Source]:
-    """The tables in a folder, each as a container to read later; raises UsageError if there are none."""
-    paths = table.tables_in(folder)
-    if not paths:
-        raise UsageError(f"--column: there are no .parquet or .arrow tables in {folder}")
-    for path in paths:
-        if selector.takes(os.path.relpath(path, folder)):
-            yield Source(path, SequentialContainer(selector.column))
-        else:
-            selector.leave_out()
-
-
-def find_member(path: str, name: str, selector: InputSelector) -> Source:
-    """The image called ``name`` in the archive ``path``."""
-    return archive.member(path, name, _opener(path, selector), signature_of(Source(path), private=selector.private))
-
-
-def _expand_archive(path: str, selector: InputSelector) -> Iterator[Source]:
-    if not selector.takes(f"{path}/"):
-        selector.leave_out("archive")
-    elif archive.is_streamed(path):
-        yield Source(path, SequentialContainer())
-    else:
-        yield from _members(Source(path), selector, streamed=False)
-
-
-def _members(source: Source, selector: InputSelector, *, streamed: bool) -> Iterator[Source]:
-    """The images in an archive; for ``streamed`` see `archive.members`."""
-    path, signature = source.path, signature_of(source, private=selector.private)
-    wanted = partial(selector.take_below, root=f"{path}{MEMBER}")
-    return archive.members(path, wanted, _opener(path, selector, streamed=streamed), signature, streamed=streamed)
-
-
-def _opener(path: str, selector: InputSelector, *, streamed: bool = False) -> Opener:
-    open_url = object_store.open_stream if streamed else object_store.open_file
-    return partial(open_url, private=selector.private) if is_url(path) else _open
-
-
-def _open(path: str) -> BinaryIO:
-    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would block
-        raise OSError(f"{path} is not a regular file")
-    return open(path, "rb")
+        yield from images_in(source, source.content, selector)

@@ -96,12 +96,12 @@ class InputSelector:
         self.passed_over = passed_over
         self.left_out = Counter[str]()
         self._include = _spec(filters.include) if filters.include else None
-        self._exclude = _spec(filters.exclude)
+        self._exclude = _spec(filters.exclude) if filters.exclude else None
 
     def takes(self, path: str) -> bool:
         """Whether the patterns take an image. A folder, written with a slash at the end, can only be excluded."""
         included = self._include is None or path.endswith("/") or self._include.match_file(path)
-        return included and not self._exclude.match_file(path)
+        return included and not (self._exclude is not None and self._exclude.match_file(path))
 
     def leave_out(self, kind: str = "image") -> None:
         """Count an input that the patterns leave out."""

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 
-from dinoclassify.discovery.containers.archive import is_archive
-from dinoclassify.discovery.containers.table import is_table
+from dinoclassify.discovery.containers.suffixes import is_archive, is_table
 from dinoclassify.storage.remote.url import is_url, is_web
 from dinoclassify.types.source import MEMBER
 

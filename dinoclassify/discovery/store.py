@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
-from dinoclassify.discovery.containers.archive import is_archive
-from dinoclassify.discovery.containers.table import is_table
+from dinoclassify.discovery.containers.suffixes import is_archive, is_table
 from dinoclassify.discovery.expand import expand
 from dinoclassify.discovery.filters import InputSelector
 from dinoclassify.discovery.location import Location, is_glob

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from dinoclassify.discovery.containers.archive import is_archive
-from dinoclassify.discovery.containers.table import is_table
+from dinoclassify.discovery.containers.suffixes import is_archive, is_table
 from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.errors import FailuresError, OutputError, UsageError
 from dinoclassify.storage.atomic import is_regular

@@ -20,7 +20,7 @@ from dinoclassify.decoding.batch import DecodedImage
 from dinoclassify.decoding.decode import decode, init_process
 from dinoclassify.decoding.decoder_errors import is_damage, is_lack_of_memory
 from dinoclassify.decoding.identify import FORMATS
-from dinoclassify.discovery.containers.archive import is_archive
+from dinoclassify.discovery.containers.suffixes import is_archive
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import MAX_PIXELS, Source
 from tests.conftest import PHOTOS, UNDO

@@ -6,7 +6,7 @@ import pytest
 
 from dinoclassify.discovery.discover import discover
 from dinoclassify.errors import UsageError
-from dinoclassify.storage.remote import object_store
+from dinoclassify.storage.remote import opening
 from tests.helpers.image_tree import ALL, found
 
 
@@ -24,7 +24,7 @@ def test_discovery_is_lazy(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command_line_may_name_any_scheme() -> None:
-    fs, path = object_store.filesystem("memory://scheme/a.jpg")
+    fs, path = opening.filesystem("memory://scheme/a.jpg")
     fs.pipe_file(path, b"content")
     assert [source.content for source in discover(["memory://scheme/a.jpg"])] == [None]
 

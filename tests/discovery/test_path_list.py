@@ -13,7 +13,7 @@ from dinoclassify.discovery.filters import Filters
 from dinoclassify.errors import UsageError
 from dinoclassify.storage.fetcher import is_elsewhere
 from dinoclassify.storage.reader import with_signatures
-from dinoclassify.storage.remote import object_store
+from dinoclassify.storage.remote import opening
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
@@ -116,7 +116,7 @@ def test_lists_that_cannot_be_read_are_refused(
 def test_lists_cannot_name_other_url_schemes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, url: str
 ) -> None:
-    monkeypatch.setattr(object_store, "_open", lambda url, *_: pytest.fail(f"connects to {url}"))
+    monkeypatch.setattr(opening, "open_filesystem", lambda url, *_: pytest.fail(f"connects to {url}"))
     (tmp_path / name).write_text(f"path\n{url}\n" if name.endswith(".csv") else f"{url}\n")
     (source,) = with_signatures(discover([], files_from=str(tmp_path / name)))
     assert source.path == url

@@ -4,7 +4,8 @@ import asyncio
 import tempfile
 from collections.abc import Iterable
 
-from dinoclassify.storage.remote import filesystem, object_store
+from dinoclassify.storage.remote import filesystem
+from dinoclassify.storage.remote.content import read as read_object
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
 
@@ -18,7 +19,7 @@ def write(url: str, content: bytes) -> None:
 
 def read(*sources: Source) -> list[Source]:
     async def gather() -> list[Source]:
-        return await asyncio.gather(*map(object_store.read, sources))
+        return await asyncio.gather(*map(read_object, sources))
 
     return asyncio.run(gather())
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from dinoclassify.storage import cache
-from dinoclassify.storage.remote import web
+from dinoclassify.storage.remote import retries
 from tests.helpers.servers import Web, web_server
 
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    monkeypatch.setattr(web, "BACKOFF", 0.01)
+    monkeypatch.setattr(retries, "BACKOFF", 0.01)
     with web_server() as server:
         yield server
 

@@ -19,7 +19,7 @@ from dinoclassify.cli.runs.signals import Stopped, ending_with_reader, finishing
 from dinoclassify.cli.runs.summary import arrow_to, describe_counts, exit_code
 from dinoclassify.cli.runs.to_file import run_fingerprint
 from dinoclassify.cli.terminal import hush, say
-from dinoclassify.discovery.containers.archive import is_archive
+from dinoclassify.discovery.containers.suffixes import is_archive
 from dinoclassify.discovery.filters import has_image_suffix
 from dinoclassify.discovery.glob import glob_folder
 from dinoclassify.discovery.location import STDIN, Kind, is_glob, is_local_file, locate

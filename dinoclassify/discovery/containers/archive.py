@@ -32,8 +32,6 @@ FORMATS: tuple[ArchiveFormat, ...] = (ZIP, TAR, COMPRESSED_TAR)
 _INDEXES = 4  # archives whose index stays in memory
 _MOST_INDEXED = 200_000  # members of an archive whose index stays in memory: about 100 MB
 
-_SUFFIXES = tuple(suffix for kind in FORMATS for suffix in kind.suffixes)
-
 
 @dataclass(frozen=True, slots=True)
 class _Archive:
@@ -43,11 +41,6 @@ class _Archive:
     open_file: Opener = field(compare=False)
     signature: Signature
     streamed: bool
-
-
-def is_archive(path: str) -> bool:
-    """Whether the suffix of a path is that of an archive."""
-    return path.lower().endswith(_SUFFIXES)
 
 
 def is_streamed(path: str) -> bool:

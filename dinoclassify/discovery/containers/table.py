@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from dinoclassify.discovery.containers import table_sizes
 from dinoclassify.discovery.containers.base import BOMB_RATIO, BrokenError, Opener, refuse_size
+from dinoclassify.discovery.containers.suffixes import is_table
 from dinoclassify.errors import UsageError
 from dinoclassify.messages import first_line
 from dinoclassify.storage.remote.errors import failure
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-_SUFFIXES = (".parquet", ".arrow")
 _CACHE = "cache-"  # prefix of the Arrow files that `datasets` puts beside a data set
 
 _BOMB_BYTES = 64 << 20  # images of more bytes in all, and more than `BOMB_RATIO` times what was read, are a bomb
@@ -33,11 +33,6 @@ _BUFFER = 1 << 20  # bytes of a Parquet file to read at a time
 _FILE_MAGIC = b"ARROW1"  # starts an Arrow file in the IPC file format; `datasets` writes the stream format
 _BOMB = Failure("too_large", f"the table unpacks to over {BOMB_RATIO} times its size")
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
-
-
-def is_table(path: str) -> bool:
-    """Whether the suffix of a path is that of a table."""
-    return path.lower().endswith(_SUFFIXES)
 
 
 def tables_in(folder: str) -> list[str]:

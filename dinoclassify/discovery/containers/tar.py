@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Self
 
+from dinoclassify.discovery.containers import suffixes
 from dinoclassify.discovery.containers.base import (
     BOMB_RATIO,
     NOT_AN_ARCHIVE,
@@ -66,10 +67,8 @@ def stream_entries(_: str, file: BinaryIO, wanted: Wanted) -> Iterator[Entry]:
         yield Entry(name, header.size, content)
 
 
-TAR = ArchiveFormat((".tar",), tar_entries, stream_entries)
-COMPRESSED_TAR = ArchiveFormat(
-    (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.zst", ".tzst"), stream_entries, stream_entries
-)
+TAR = ArchiveFormat(suffixes.TAR, tar_entries, stream_entries)
+COMPRESSED_TAR = ArchiveFormat(suffixes.COMPRESSED_TAR, stream_entries, stream_entries)
 
 
 def _wanted_headers(file: "BinaryIO | Stream", wanted: Wanted) -> Iterator[tuple[str, tarfile.TarInfo]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Literal, NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile
 
+from dinoclassify.discovery.containers import suffixes
 from dinoclassify.discovery.containers.base import (
     NOT_AN_ARCHIVE,
     ArchiveFormat,
@@ -75,7 +76,7 @@ def zip_entries(path: str, file: BinaryIO, wanted: Wanted) -> Iterator[Entry]:
         yield Entry(name, info.size, content)
 
 
-ZIP = ArchiveFormat((".zip", ".cbz"), zip_entries)
+ZIP = ArchiveFormat(suffixes.ZIP, zip_entries)
 
 
 def _refuse(name: str, info: ZipMember) -> Failure | None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dinoclassify.discovery.containers import base
-from dinoclassify.discovery.containers.archive import is_archive, is_streamed, member, members
+from dinoclassify.discovery.containers.archive import is_streamed, member, members
+from dinoclassify.discovery.containers.suffixes import is_archive
 from dinoclassify.storage.reader import unpack
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Source

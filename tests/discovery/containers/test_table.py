@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dinoclassify.discovery.containers import base
+from dinoclassify.discovery.containers.suffixes import is_table
 from dinoclassify.discovery.containers.table import images as images_of
-from dinoclassify.discovery.containers.table import is_table, tables_in
+from dinoclassify.discovery.containers.table import tables_in
 from dinoclassify.errors import UsageError
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source

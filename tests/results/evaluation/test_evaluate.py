@@ -49,7 +49,7 @@ def test_table_of_labels_opens_no_unsupported_url(
     here: Path, tiny: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "dinoclassify.storage.remote.object_store._open", lambda url, *_: pytest.fail(f"connects to {url}")
+        "dinoclassify.storage.remote.opening.open_filesystem", lambda url, *_: pytest.fail(f"connects to {url}")
     )
     (here / "t.csv").write_text("path,label\ntest/n02124075/chelsea.jpg,0\nftp://127.0.0.1/a.jpg,goldfish\n")
     code, _, err = invoke("evaluate", "--labels-from", "t.csv", "-m", tiny)

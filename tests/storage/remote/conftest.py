@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from dinoclassify.storage.remote import web
+from dinoclassify.storage.remote import retries
 from tests.helpers.servers import Store, store_server
 
 
@@ -20,7 +20,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     with store_server(monkeypatch) as server:
-        monkeypatch.setattr(web, "BACKOFF", 0.01)
+        monkeypatch.setattr(retries, "BACKOFF", 0.01)
         yield server
 
 

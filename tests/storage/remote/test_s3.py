@@ -10,7 +10,7 @@ import fsspec
 import pytest
 from s3fs import S3FileSystem
 
-from dinoclassify.storage.remote import object_store, s3, web
+from dinoclassify.storage.remote import object_store, retries, s3
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
 from tests.conftest import by_fork
@@ -86,7 +86,7 @@ def test_an_interrupted_download_is_retried(store: Store) -> None:
     assert read(Source("s3://bucket/a.jpg"))[0].content == bytes(100_000)
     store.faults.breaking = 99
     assert failure(Source("s3://bucket/a.jpg")).code == "unreadable"
-    assert len(store.faults.asked) == 3 + web.TRIES
+    assert len(store.faults.asked) == 3 + retries.TRIES
     store.faults.breaking = 1
     assert object_store.open_file("s3://bucket/a.jpg").read() == bytes(100_000)
 
@@ -156,10 +156,10 @@ def test_a_forked_process_can_read_after_its_parent_has(store: Store, monkeypatc
 def test_a_program_ends_without_warnings(store: Store) -> None:
     store.put("a.jpg", b"x")
     program = (
-        "import asyncio; from dinoclassify.storage.remote import object_store;"
+        "import asyncio; from dinoclassify.storage.remote import content, object_store;"
         "from dinoclassify.types.source import Source;"
         "object_store.stat_object('s3://bucket/a.jpg');"
-        "print(asyncio.run(object_store.read(Source('s3://bucket/a.jpg'))).content)"
+        "print(asyncio.run(content.read(Source('s3://bucket/a.jpg'))).content)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True)
     assert (done.stdout, done.stderr, done.returncode) == (b"b'x'\n", b"", 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dinoclassify.errors import OutputError, UsageError
-from dinoclassify.storage.remote import filesystem, object_store
+from dinoclassify.storage.remote import filesystem, object_store, opening
 from tests.helpers.objects import write
 from tests.helpers.servers import Store
 
@@ -23,7 +23,7 @@ def test_an_uploaded_file_can_be_downloaded(store: Store, tmp_path: Path) -> Non
     write(url, b"")
     assert filesystem.download(url, str(tmp_path / "back.csv"))
     assert (tmp_path / "back.csv").read_bytes() == b""
-    fs, path = object_store.filesystem(url)
+    fs, path = opening.filesystem(url)
     fs.rm_file(path)
     assert store.keys() == ["other"]
     assert not filesystem.download(url, str(tmp_path / "none.csv"))

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from dinoclassify.storage import budget
-from dinoclassify.storage.remote import object_store, web
+from dinoclassify.storage.remote import content, object_store, retries, web
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Source
 from tests.helpers.servers import Page, Web
@@ -136,12 +136,12 @@ def test_refusals_are_not_retried(site: Web, status: str, code: str, message: st
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "503 Slow Down", "429 Too Many Requests"])
 def test_temporary_errors_are_retried_a_few_times(site: Web, status: str) -> None:
     site.pages["/a.jpg"] = Page(b"content")
-    site.faults.status, site.faults.failing = status, web.TRIES - 1
+    site.faults.status, site.faults.failing = status, retries.TRIES - 1
     assert read(f"{site.url}/a.jpg").content == b"content"
     site.faults.asked.clear()
     site.faults.failing = 99
     assert failure(f"{site.url}/a.jpg") == Failure("unreadable", f"its server answers {status}")
-    assert len(site.faults.asked) == web.TRIES
+    assert len(site.faults.asked) == retries.TRIES
 
 
 def test_retry_after_is_obeyed_within_limits(site: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,14 +153,14 @@ def test_retry_after_is_obeyed_within_limits(site: Web, monkeypatch: pytest.Monk
         await sleep(0)
 
     monkeypatch.setattr(asyncio, "sleep", note)
-    monkeypatch.setattr(web, "TRIES", 2)
+    monkeypatch.setattr(retries, "TRIES", 2)
     for wish, most, least, longest in (
         (email.utils.formatdate(time.time() + 1000, usegmt=True), 2000.0, 700.0, 1000.0),
         ("1", 20.0, 1.0, 1.0),
         ("3600", 0.3, 0.3, 0.3),
-        ("soon", 20.0, 0.0, web.BACKOFF),
+        ("soon", 20.0, 0.0, retries.BACKOFF),
         ("Fri, 31 Dec 9999 23:59:59 GMT", 0.3, 0.3, 0.3),
-        ("Tue, 14 Nov 2023 22:13:20 GMT", 20.0, 0.0, web.BACKOFF),
+        ("Tue, 14 Nov 2023 22:13:20 GMT", 20.0, 0.0, retries.BACKOFF),
     ):
         monkeypatch.setattr(web, "_MOST_WAIT", most)
         site.pages["/a.jpg"] = Page(status="429 Too Many Requests", headers={"Retry-After": wish})
@@ -179,7 +179,7 @@ def test_an_interrupted_download_is_retried(site: Web) -> None:
 
 def test_a_silent_server_is_a_timeout(site: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "_SILENCE", 0.1)
-    monkeypatch.setattr(web, "TRIES", 2)
+    monkeypatch.setattr(retries, "TRIES", 2)
     site.pages["/a.jpg"] = Page(b"content")
     site.faults.delay = 0.5
     assert failure(f"{site.url}/a.jpg") == Failure("timeout", "its server does not answer")
@@ -190,7 +190,7 @@ def test_a_silent_server_is_a_timeout(site: Web, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_unreachable_server_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "BACKOFF", 0.01)
+    monkeypatch.setattr(retries, "BACKOFF", 0.01)
     assert failure("http://127.0.0.1:1/a.jpg").code == "unreadable"
     assert failure("http://nowhere.invalid/a.jpg").code == "unreadable"
 
@@ -209,7 +209,7 @@ def test_many_pages_are_read_concurrently(site: Web) -> None:
     site.faults.delay = 1.0
 
     async def gather() -> list[Source]:
-        return await asyncio.gather(*(object_store.read(Source(f"{site.url}/a.jpg"), private=True) for _ in range(32)))
+        return await asyncio.gather(*(content.read(Source(f"{site.url}/a.jpg"), private=True) for _ in range(32)))
 
     assert all(result.content == b"content" for result in asyncio.run(gather()))
     assert site.faults.most >= 8
@@ -222,8 +222,8 @@ def test_a_read_can_be_cancelled(site: Web) -> None:
     async def give_up() -> Source:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
-                await object_store.read(Source(f"{site.url}/a.jpg"), private=True)
-        return await object_store.read(Source(f"{site.url}/a.jpg"), private=True)
+                await content.read(Source(f"{site.url}/a.jpg"), private=True)
+        return await content.read(Source(f"{site.url}/a.jpg"), private=True)
 
     assert asyncio.run(give_up()).content == b"content"
 
@@ -234,10 +234,10 @@ def test_a_program_ends_without_warnings(site: Web, caplog: pytest.LogCaptureFix
         read(f"{site.url}/a.jpg")
     assert "Unclosed" not in caplog.text
     program = (
-        "import asyncio; from dinoclassify.storage.remote import object_store;"
+        "import asyncio; from dinoclassify.storage.remote import content, object_store;"
         "from dinoclassify.types.source import Source;"
         f"print(object_store.open_file('{site.url}/a.jpg', private=True).read());"
-        f"print(asyncio.run(object_store.read(Source('{site.url}/a.jpg'), private=True)).content)"
+        f"print(asyncio.run(content.read(Source('{site.url}/a.jpg'), private=True)).content)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True)
     assert (done.stdout, done.stderr, done.returncode) == (b"b'content'\n" * 2, b"", 0)
