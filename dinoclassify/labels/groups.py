@@ -8,7 +8,6 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.imagenet import are_imagenets, imagenet_labels, plain
@@ -39,6 +38,8 @@ def read_groups(name: str) -> Groups:
 
     Raises UsageError if the file cannot be read, or puts a class into two groups.
     """
+    from importlib import resources  # slow to import, for runs without groups
+
     own = resources.files("dinoclassify.labels").joinpath("everyday_groups.csv")
     try:
         with own.open(encoding="utf-8") if name == EVERYDAY else open(name, encoding="utf-8-sig", newline="") as file:

@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 
 _ALIKE = 0.9  # share of labels that agree, from which on classes count as ImageNet's
 
@@ -42,6 +41,8 @@ def plain(name: str) -> str:
 
 @cache
 def _classes() -> list[dict[str, str]]:
+    from importlib import resources  # slow to import, for what needs no names
+
     text = resources.files("dinoclassify.labels").joinpath("imagenet_labels.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text)))
 

@@ -162,7 +162,8 @@ def test_an_error_of_an_import_that_a_signal_interrupted_is_reported_as_the_sign
 
 
 @pytest.mark.parametrize(
-    "module", ["dinoclassify.cli", "pydantic", "typer.core", "dinoclassify.cli.commands.predict", "numpy", "torch"]
+    "module",
+    ["dinoclassify.cli", "typer.core", "dinoclassify.cli.group", "dinoclassify.cli.commands.predict", "numpy", "torch"],
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_during_an_import_is_one_line(module: str, number: signal.Signals, tiny: str) -> None:

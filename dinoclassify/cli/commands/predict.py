@@ -15,7 +15,6 @@ from dinoclassify.cli.runs.inputs import print_inputs
 from dinoclassify.cli.runs.request import Request, check_run
 from dinoclassify.cli.runs.to_file import write_rows
 from dinoclassify.cli.runs.to_folder import check_parts, write_parts
-from dinoclassify.cli.runs.watch import check_watch, watch_rows
 from dinoclassify.cli.terminal import set_up_log
 from dinoclassify.errors import UsageError
 from dinoclassify.labels.groups import Groups, read_groups
@@ -74,6 +73,8 @@ def predict(
     check_run(request)
     check_parts(request, engine)
     if watch:
+        from dinoclassify.cli.runs.watch import check_watch, watch_rows  # a library of its own, for one option
+
         check_watch(request, status)
     elif status is not None:
         raise UsageError("--status goes with --watch")
