@@ -104,26 +104,29 @@ def replacing(path: str, *, rights_of: str | None = None) -> Iterator[BinaryIO]:
 
 
 def put_in_place(temporary: str, path: str) -> None:
-    """Give a file its final name, durably, with the permissions of the file it replaces; raises OutputError."""
+    """Give a file, whose content is on the disk, its final name, durably, with the permissions of the file it replaces.
+
+    Raises OutputError.
+    """
     with as_output_errors(path):
         descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            keep_rights(path, descriptor)
-            os.fsync(descriptor)
+            if keep_rights(path, descriptor):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
     _rename(temporary, path)
 
 
-def keep_rights(path: str | int, descriptor: int) -> None:
+def keep_rights(path: str | int, descriptor: int) -> bool:
     """Give an open file the owner, group, mode and access list of ``path``, a name or descriptor.
 
-    Nothing changes if ``path`` is missing or is no regular file. Only root may change owners. If the group
-    cannot be kept, the group permissions are set to those of 'other'.
+    Returns False, and changes nothing, if ``path`` is missing or is no regular file. Only root may change owners. If
+    the group cannot be kept, the group permissions are set to those of 'other'.
     """
     before = _regular_file(path)
     if before is None:
-        return
+        return False
     mode = before.st_mode & (stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO)
     for owner in (before.st_uid, -1):
         with suppress(OSError):
@@ -136,6 +139,7 @@ def keep_rights(path: str | int, descriptor: int) -> None:
             os.setxattr(descriptor, _ACCESS_LIST, os.getxattr(path, _ACCESS_LIST))
     with suppress(OSError):
         os.fchmod(descriptor, mode)
+    return True
 
 
 def temporary_name(path: str) -> str:

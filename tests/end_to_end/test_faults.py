@@ -150,7 +150,6 @@ def test_the_new_file_is_flushed_to_the_disk_before_the_old_one_is_replaced(here
         *meta,
         "fsync out.csv.partial",  # with the rights of the old file
         *("rename out.csv.partial out.csv", "fsync ."),
-        "fsync out.csv.partial.meta.json",
         *("rename out.csv.partial.meta.json out.csv.meta.json", "fsync ."),
     ]
 
