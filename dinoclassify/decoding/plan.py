@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from dinoclassify.decoding.batch import Batch, DecodedImage, joined
-from dinoclassify.storage.fetcher import IN_FLIGHT, is_elsewhere
+from dinoclassify.storage.elsewhere import IN_FLIGHT, is_elsewhere
 from dinoclassify.types.source import Source
 
 PREFETCH = 2  # lists that a process has at a time

@@ -15,6 +15,7 @@ from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,10 +24,13 @@ from dinoclassify.decoding.decode import init_process
 from dinoclassify.decoding.plan import PREFETCH
 from dinoclassify.decoding.shared_memory import Facts, ResultBuffer, ResultHeader
 from dinoclassify.storage.budget import Share
-from dinoclassify.storage.fetcher import Fetcher, is_elsewhere
+from dinoclassify.storage.elsewhere import is_elsewhere
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import Source
+
+if TYPE_CHECKING:
+    from dinoclassify.storage.fetcher import Fetcher
 
 MAIN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # only the main process answers these
 BETWEEN = -1  # position while no image is being decoded
@@ -76,7 +80,7 @@ class DecodeDataset:
     timeout: float
     private: bool
     share: Share
-    _fetcher: Fetcher | None = field(default=None, init=False)
+    _fetcher: "Fetcher | None" = field(default=None, init=False)
     _read_ahead_lists: deque[list[Source]] = field(default_factory=deque, init=False)  # their images are being read
 
     def __getitems__(self, _: Sequence[int]) -> Result:
@@ -87,11 +91,19 @@ class DecodeDataset:
         turn = self.progress.tasks
         self.progress.tasks += 1
         started = perf_counter()
-        if self._fetcher is None:
-            self._fetcher = Fetcher(timeout=self.timeout, private=self.private, beat=self._beat, share=self.share)
-        written = self._decode_list(turn, sources, self._fetcher.fetched(sources, ahead))
+        written = self._decode_list(turn, sources, self._fetched(sources, ahead))
         reading = sum(seconds for *_, seconds in written.facts)
         return Result(self._finish(turn, written), reading, perf_counter() - started - reading)
+
+    def _fetched(self, sources: Sequence[Source], ahead: Sequence[Source]) -> Iterator[Source]:
+        """The same sources, remote ones with their bytes; reading of those ``ahead`` begins."""
+        if self._fetcher is None:
+            if not any(map(is_elsewhere, sources)):
+                return iter(sources)
+            from dinoclassify.storage.fetcher import Fetcher  # which is slow to import
+
+            self._fetcher = Fetcher(timeout=self.timeout, private=self.private, beat=self._beat, share=self.share)
+        return self._fetcher.fetched(sources, ahead)
 
     def _decode_list(self, turn: int, sources: Sequence[Source], fetched: Iterator[Source]) -> "_Written":
         """Decode a list; the pixels of each image go where the result number ``turn`` has room for them."""

@@ -10,13 +10,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 from dinoclassify.storage.budget import NoRoomError, Reservation, Share
+from dinoclassify.storage.elsewhere import IN_FLIGHT, is_elsewhere
 from dinoclassify.storage.reader import unpack
 from dinoclassify.storage.remote.content import read
-from dinoclassify.storage.remote.url import is_url
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.source import ByteRange, Source
-
-IN_FLIGHT = 32  # reads at a time in each process
 
 _BEAT = 1.0  # seconds between two heartbeats while an image is awaited, at most
 _PAUSE = 0.02  # seconds between two checks for room
@@ -138,9 +136,3 @@ def _unpacked(source: Source, raw: Source) -> Source:
         return replace(raw, content=unpack(source.content, raw.content))
     except MemoryError:
         return replace(raw, content=Failure("out_of_memory", "not enough memory to unpack it"))
-
-
-def is_elsewhere(source: Source) -> bool:
-    """Whether the bytes of an image are remote."""
-    place = source.content.archive if isinstance(source.content, ByteRange) else source.path
-    return (source.content is None or isinstance(source.content, ByteRange)) and is_url(place)

@@ -11,7 +11,7 @@ from dinoclassify.discovery.discover import discover
 from dinoclassify.discovery.existence import is_gone
 from dinoclassify.discovery.filters import Filters
 from dinoclassify.errors import UsageError
-from dinoclassify.storage.fetcher import is_elsewhere
+from dinoclassify.storage.elsewhere import is_elsewhere
 from dinoclassify.storage.reader import with_signatures
 from dinoclassify.storage.remote import opening
 from dinoclassify.storage.remote.url import is_url
