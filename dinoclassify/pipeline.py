@@ -218,7 +218,6 @@ def _rank(probabilities: Outputs, labels: Sequence[str], top_k: int, least: floa
     """The best label of each row, and the next best ones that score at least ``least``; none for a row of NaN."""
     indices = _top(probabilities, min(top_k, probabilities.shape[1]))
     scores = np.take_along_axis(probabilities, indices, axis=1)
-    scores[np.isnan(probabilities).any(axis=1)] = np.nan
     return [
         tuple(
             Label(labels[index], index, score)
