@@ -13,6 +13,7 @@ from typing import Literal, cast
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
@@ -28,7 +29,8 @@ from dinoclassify.decoding.batch import Batch, Pixels
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.loaded_model import hand_over
 from dinoclassify.messages import first_line
-from dinoclassify.models.checkpoint import silenced
+from dinoclassify.models.builtin_weights import load_transformers
+from dinoclassify.models.checkpoint import load_weights, silenced
 from dinoclassify.models.hub import cached_snapshot
 from dinoclassify.models.image_model import ImageClassifier
 from dinoclassify.models.names import resolve
@@ -120,7 +122,7 @@ def pipelines(model: ImageClassifier, files: Sequence[str], device: str) -> Iter
         with silenced():
             pipe = pipeline(
                 "image-classification",
-                model=cast(PreTrainedModel, model.load().to(DTYPES[precision])),
+                model=cast(PreTrainedModel, _with_config(model).to(DTYPES[precision])),
                 image_processor=processor,
                 device=device,
             )
@@ -208,13 +210,22 @@ def decode_small_batches(model: ImageClassifier, files: Sequence[str]) -> Iterat
 
 
 def _processor(model: ImageClassifier) -> BaseImageProcessor:
-    name = resolve(model.name)
-    if name.kind == "builtin":
+    if resolve(model.name).kind == "builtin":
         return BitImageProcessorPil(
             size={"shortest_edge": 256}, crop_size=224, image_mean=[0.5] * 3, image_std=[0.5] * 3
         )
-    folder = model.name if name.kind == "folder" else cached_snapshot(model.name)
-    return cast(BaseImageProcessor, AutoImageProcessor.from_pretrained(folder, local_files_only=True))
+    return cast(BaseImageProcessor, AutoImageProcessor.from_pretrained(_folder(model), local_files_only=True))
+
+
+def _with_config(model: ImageClassifier) -> nn.Module:
+    """The model as transformers' own class, which its pipeline needs."""
+    if resolve(model.name).kind == "builtin":
+        return load_transformers()
+    return load_weights(_folder(model), model.name)
+
+
+def _folder(model: ImageClassifier) -> str:
+    return model.name if resolve(model.name).kind == "folder" else cast(str, cached_snapshot(model.name))
 
 
 def matrix_products(precision: Precision, device: str, flops: int) -> Round:

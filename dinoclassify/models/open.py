@@ -1,7 +1,8 @@
 """A model's name -> an `ImageClassifier`, or an `ImageEncoder` without its head.
 
-The settings that transformers reads from a checkpoint are kept, so that a model opens without transformers the next
-time: its import takes longer than classifying an image. A model in the Hub's cache opens without the network.
+The settings that transformers reads from a checkpoint are kept, and some families are written here in plain torch, so
+that a model opens without transformers the next time: its import takes longer than classifying an image. A model in the
+Hub's cache opens without the network.
 """
 
 import hashlib
@@ -25,6 +26,9 @@ from dinoclassify.version import __version__
 
 if TYPE_CHECKING:  # torch takes a second to import, and a converted model runs without it
     from torch import nn
+
+    from dinoclassify.models.dinov2 import Dinov2
+    from dinoclassify.models.efficientnet_lite import EfficientNetLite
 
 
 def open_model(name: str, *, revision: str | None = None, offline: bool = False) -> ImageClassifier:
@@ -145,27 +149,41 @@ def _features_digest(place: _Place) -> str:
     return hashlib.sha256(f"features of {_digest(place)}".encode()).hexdigest()
 
 
-def _load_classifier(place: _Place) -> "nn.Module":
+def _load_plain(place: _Place) -> "Dinov2 | EfficientNetLite | None":
+    """The model in plain torch, if it is of a family that is written so."""
     if place.folder is None:
-        return builtin.load()
+        from dinoclassify.models.builtin_weights import load
+
+        return load()
+    from dinoclassify.models.plain import load_plain
+
+    return load_plain(place.folder)
+
+
+def _load_classifier(place: _Place) -> "nn.Module":
+    if (plain := _load_plain(place)) is not None:
+        return plain
     from dinoclassify.models.checkpoint import load_weights
 
-    return load_weights(place.folder, place.name)
+    return load_weights(place.folder or "", place.name)
 
 
 def _load_encoder(place: _Place, preprocessing: Preprocessing | OpaqueProcessor) -> "nn.Module":
     from dinoclassify.models.head import without_head
 
+    if (plain := _load_plain(place)) is not None:
+        return without_head(plain, plain.head)
     return without_head(*_load_with_head(place, preprocessing))
 
 
 def _load_with_head(place: _Place, preprocessing: Preprocessing | OpaqueProcessor) -> "tuple[nn.Module, str]":
-    """A classifier, trained or not, and the name of its head."""
+    """A classifier of transformers, which can be saved, trained or not; and the name of its head."""
     size = preprocessing.output_size or (224, 224)
     if place.folder is None:
+        from dinoclassify.models.builtin_weights import load_transformers
         from dinoclassify.models.head import find_head
 
-        module = builtin.load()
+        module = load_transformers()
         return module, find_head(module, BUILTIN, size)
     from dinoclassify.models.checkpoint import load_encoder
 

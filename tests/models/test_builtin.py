@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import dinoclassify.models.builtin as builtin
+import dinoclassify.models.builtin_weights as builtin
 from dinoclassify import Classifier, ModelError
 from dinoclassify.labels.imagenet import imagenet_labels
 from tests.conftest import PHOTOS
@@ -70,7 +70,7 @@ def test_labels_come_with_the_package() -> None:
 
 
 def test_squeeze_and_excite_is_the_identity() -> None:
-    block = builtin.load().get_submodule("efficientnet.encoder.blocks.3.squeeze_excite")
+    block = builtin.load_transformers().get_submodule("efficientnet.encoder.blocks.3.squeeze_excite")
     values = torch.randn(1, 144, 5, 5)
     assert torch.equal(block(values), values)
 
