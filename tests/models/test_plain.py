@@ -151,7 +151,7 @@ def _save_dinov2(folder: Path, settings: dict[str, Any], registers: int | None) 
         model = hf.Dinov2WithRegistersForImageClassification(config)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)  # type: ignore[operator]  # hf's classes are untyped
+    model.save_pretrained(folder)
 
 
 def _assert_same(folder: Path) -> None:
