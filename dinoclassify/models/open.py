@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dinoclassify.errors import ModelError, UsageError
 from dinoclassify.labels.imagenet import imagenet_labels
@@ -165,7 +165,7 @@ def _load_classifier(place: _Place) -> "nn.Module":
         return plain
     from dinoclassify.models.checkpoint import load_weights
 
-    return load_weights(place.folder or "", place.name)
+    return load_weights(cast(str, place.folder), place.name)  # the built-in model is plain
 
 
 def _load_encoder(place: _Place, preprocessing: Preprocessing | OpaqueProcessor) -> "nn.Module":

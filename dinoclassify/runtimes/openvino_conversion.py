@@ -2,9 +2,10 @@
 
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import perf_counter
 from typing import cast
 
@@ -54,13 +55,11 @@ def convert(model: ImageModel, *, once: bool) -> ov.Model | str:
     module = _Network(model)
     if sum(parameter.numel() for parameter in module.parameters()) >= _SLOW_FROM:
         log.warning("preparing %s for OpenVINO%s: about 20 s", model.name, ", once on this machine" if once else "")
-    from dinoclassify.models.checkpoint import silenced  # slow to import, but the model has imported most of it
-
     is_plain = isinstance(model.preprocessing, Preprocessing)
     input_type = ov.Type.u8 if is_plain else ov.Type.f32
     probe = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(0))
     probe = probe.to(torch.uint8 if is_plain else torch.float32)
-    with warnings.catch_warnings(), silenced(), _same_logging(), no_telemetry(), torch.inference_mode():
+    with warnings.catch_warnings(), _silenced(), _same_logging(), no_telemetry(), torch.inference_mode():
         warnings.simplefilter("ignore")
         try:
             expected = module(probe)
@@ -76,6 +75,15 @@ def convert(model: ImageModel, *, once: bool) -> ov.Model | str:
         return f"its outputs differ from those of PyTorch by {difference:.1e}"
     log.info("prepared %s in %.1f s", model.name, perf_counter() - started)
     return network
+
+
+def _silenced() -> AbstractContextManager[None]:
+    """Keep transformers from printing anything in the block, if the model is one of its own."""
+    if "transformers" not in sys.modules:
+        return nullcontext()
+    from dinoclassify.models.checkpoint import silenced  # which imports transformers
+
+    return silenced()
 
 
 def _relative_difference(output: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
