@@ -286,6 +286,9 @@ Megapixels = Annotated[
     float, in_input(parser=number(0.01, 100), metavar="MP", help="Size of the images made for the test.")
 ]
 Rounds = Annotated[int, in_run(parser=whole_number(1, 100), metavar="N", help="How often to measure each.")]
+Against = Annotated[
+    str | None, in_output(metavar="OLD.json", help="Compare with what `bench --json` printed before: new to old.")
+]
 RandomWeights = Annotated[
     bool, in_model("--random-weights", help="Use the model's architecture with random weights: as fast, no download.")
 ]

@@ -5,21 +5,23 @@ of worker processes, but not the loading of models.
 """
 
 import logging
+import os
 import platform
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from PIL import Image
 
 from dinoclassify.decoding.batch import Pixels, together
+from dinoclassify.diagnostics import core_time, start
 from dinoclassify.diagnostics.contestants import (
     DECODE_BATCH,
     Contestant,
+    checkpoint_folder,
     count_flops,
     decode_only,
     decode_small_batches,
@@ -28,7 +30,11 @@ from dinoclassify.diagnostics.contestants import (
     matrix_products,
     pipelines,
     runtimes_of,
+    without_model,
 )
+from dinoclassify.diagnostics.ratios import int8_pays, ratios_of, start_ratios
+from dinoclassify.diagnostics.report import Conditions, Figure, Report
+from dinoclassify.diagnostics.rounds import least_seconds
 from dinoclassify.errors import ModelError, NoInputsError
 from dinoclassify.models.image_model import ImageClassifier
 from dinoclassify.models.names import BUILTIN
@@ -36,88 +42,74 @@ from dinoclassify.models.open import open_model
 from dinoclassify.runtimes.base import Runtime
 from dinoclassify.runtimes.devices import find_devices
 from dinoclassify.system.environment import available_cpus, default_workers
-from dinoclassify.system.processor import cpu_has_bf16
-from dinoclassify.timing import Stage, StageTimer, advice
+from dinoclassify.system.processor import cpu_has_bf16, cpu_name
+from dinoclassify.timing import StageTimer, advice
+from dinoclassify.version import __version__
 
 log = logging.getLogger(__name__)
 
 PIXELS = 256  # images kept in memory as pixels
 
-# A ratio in the middle of a sentence.
-_FASTER = "is {times:.2f} times as fast as"
-_REACHES = "reaches {percent:.0f} % of"
-
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """The speed of one contestant over all rounds, in images a second."""
+class Settings:
+    """What to measure: a model, a device as the user named it, and how often. ``scratch`` is a folder for files.
 
-    name: str
-    median: float
-    least: float
-    most: float
+    ``shown_model`` names the model in the report. If ``workers`` is None, there are as many decoding processes as
+    `Classifier` starts.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """One speed compared with another: its key in the JSON, and a sentence with a place for the value."""
-
-    key: str
-    sentence: str
-    value: float
-
-    def __str__(self) -> str:
-        return self.sentence.format(times=self.value, percent=100 * self.value)
+    model: str
+    shown_model: str
+    scratch: str
+    offline: bool
+    device: str
+    workers: int | None
+    rounds: int
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All results; ``stages`` and ``bottleneck`` are those of dinoclassify with its default runtime."""
+@dataclass(slots=True)
+class Measurement:
+    """All contestants, and what has been measured so far."""
 
-    machine: str
-    pictures: str  # the key that the JSON has for a line on the images
-    figures: list[Figure]
-    ratios: list[Ratio]
-    stages: dict[Stage, float]
-    bottleneck: Stage
-    advice: str
+    settings: Settings
+    device: str
+    workers: int
+    model: ImageClassifier
+    files: Sequence[str]
+    default: Runtime
+    flops: int
+    conditions: Conditions
+    pixels: Pixels
+    contestants: list[Contestant]
+    programs: list[start.Program]
+    stages: StageTimer  # of the default runtime
     notes: list[str]
+    rounds: int = 0  # finished so far
+    core_ms: core_time.CoreTime | None = None
 
-    def lines(self) -> list[str]:
-        """The report without its figures, as text."""
-        shares = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in self.stages.items())
-        return [
-            self.machine,
-            self.pictures,
-            *map(str, self.ratios),
-            f"time: {shares}; most of it in {self.bottleneck}" + (f": {self.advice}" if self.advice else ""),
-            *self.notes,
-        ]
-
-    def as_json(self) -> dict[str, object]:
-        """The report as JSON has it."""
-        return asdict(self) | {"ratios": {ratio.key: ratio.value for ratio in self.ratios}}
+    @property
+    def has_figures(self) -> bool:
+        """Whether anything has been measured."""
+        return any(contestant.rates for contestant in self.contestants)
 
 
-def measure(name: str, files: Sequence[str], *, offline: bool, device: str, workers: int | None, rounds: int) -> Report:
-    """Measure all contestants that can run on this machine, once in each round.
+def prepare(files: Sequence[str], settings: Settings) -> Measurement:
+    """Open the model in all runtimes that this machine has.
 
-    Files that cannot be decoded are left out, because the transformers pipeline would stop at them. If ``workers`` is
-    None, there are as many decoding processes as `Classifier` starts.
+    Files that cannot be decoded are left out, because the transformers pipeline would stop at them.
 
     Raises:
         NoInputsError: no file can be decoded.
         ModelError: the model cannot be loaded, or takes images of many sizes.
     """
-    devices = find_devices(device)[:1]
-    model = open_model(name, offline=offline)
-    on_cpu = devices[0] == "cpu"
-    workers = workers or default_workers(on_cpu=on_cpu)
+    devices = find_devices(settings.device)[:1]
+    model = open_model(settings.model, offline=settings.offline)
+    workers = settings.workers or default_workers(on_cpu=devices[0] == "cpu")
     notes: list[str] = []
     stages = StageTimer()
     files, pixels = _decodable(model, files, notes)
     runtimes = list(runtimes_of(model, devices, pixels, notes))
-    default = runtimes[0]
     flops = count_flops(model)
     contestants = [
         *pipelines(model, files, devices[0]),
@@ -129,30 +121,100 @@ def measure(name: str, files: Sequence[str], *, offline: bool, device: str, work
         Contestant(f"decode only, {available_cpus()} workers", "limit", "-", decode_only(model, files)),
         *_matrix_products(runtimes, devices[0], flops),
     ]
+    return Measurement(
+        settings=settings,
+        device=devices[0],
+        workers=workers,
+        model=model,
+        files=files,
+        default=runtimes[0],
+        flops=flops,
+        conditions=_conditions(settings, files, devices[0], workers),
+        pixels=pixels,
+        contestants=contestants,
+        programs=_programs(model, files[0], runtimes[0], devices[0], settings),
+        stages=stages,
+        notes=notes,
+    )
+
+
+def measure(measurement: Measurement) -> None:
+    """Measure all contestants once in each round, then the core time and the start."""
+    rounds, contestants = measurement.settings.rounds, measurement.contestants
+    least = least_seconds(measurement.device)
     for number in range(rounds):
         for place, contestant in enumerate(contestants, start=1):
             log.info("round %d of %d, %d of %d: %s", number + 1, rounds, place, len(contestants), contestant.name)
-            contestant.rates.append(contestant.run())
-    return Report(
-        machine=_machine(devices[0]),
-        pictures=f"{len(files)} images of {_megapixels(files):.1f} megapixels, {flops / 1e9:.1f} GFLOP for each image",
-        figures=[_figure(contestant) for contestant in contestants],
-        ratios=_ratios(contestants, default),
-        stages={stage: round(share, 4) for stage, share in stages.shares().items()},
-        bottleneck=stages.bottleneck(),
-        advice=advice(
-            stages.bottleneck(),
-            runtime=default.name,
-            precision=default.precision,
-            device=default.device,
-            smaller=model.name != BUILTIN,
-            int8=_int8_pays(contestants),
-            openvino=on_cpu and find_spec("openvino") is None,
-            workers=workers,
-            processors=available_cpus(),
-        ),
-        notes=notes,
+            contestant.rates.append(contestant.run(least).rate)
+        measurement.rounds += 1
+    log.info("core time of an image, in and outside the model")
+    measurement.core_ms = _core_time(measurement)
+    start.run_starts(measurement.programs, rounds, measurement.notes)
+
+
+def _core_time(measurement: Measurement) -> core_time.CoreTime:
+    """The core time of the default runtime, of a run without the model, and of the decoding."""
+    model, default, files = measurement.model, measurement.default, measurement.files
+    replay = without_model(default, measurement.pixels)
+    return core_time.measure_core_time(
+        whole_run=end_to_end(model, default, files, measurement.workers, StageTimer()),
+        model=forward(default, measurement.pixels),
+        without_model=end_to_end(model, replay, files, measurement.workers, StageTimer()),
+        decode_only=decode_only(model, files),
+        rounds=measurement.settings.rounds,
     )
+
+
+def report_of(measurement: Measurement) -> Report:
+    """The report on what has been measured so far."""
+    contestants, stages, conditions = measurement.contestants, measurement.stages, measurement.conditions
+    starts = [start.summary(program) for program in measurement.programs if program.runs]
+    return Report(
+        machine=_machine(measurement.device),
+        pictures=f"{conditions.images} images of {conditions.megapixels:.1f} megapixels, "
+        f"{measurement.flops / 1e9:.1f} GFLOP for each image",
+        conditions=conditions,
+        rounds=measurement.rounds,
+        figures=[_figure(contestant) for contestant in contestants if contestant.rates],
+        ratios=[*ratios_of(contestants, measurement.default), *start_ratios(starts)],
+        stages={stage: round(share, 4) for stage, share in stages.shares().items()} if stages.images else {},
+        bottleneck=stages.bottleneck() if stages.images else None,
+        advice=_advice(measurement),
+        starts=starts,
+        core_ms=measurement.core_ms,
+        notes=measurement.notes,
+    )
+
+
+def _advice(measurement: Measurement) -> str:
+    default, on_cpu = measurement.default, measurement.device == "cpu"
+    if not measurement.stages.images:
+        return ""
+    return advice(
+        measurement.stages.bottleneck(),
+        runtime=default.name,
+        precision=default.precision,
+        device=default.device,
+        smaller=measurement.model.name != BUILTIN,
+        int8=int8_pays(measurement.contestants),
+        openvino=on_cpu and find_spec("openvino") is None,
+        workers=measurement.workers,
+        processors=available_cpus(),
+    )
+
+
+def _programs(
+    model: ImageClassifier, image: str, default: Runtime, device: str, settings: Settings
+) -> list[start.Program]:
+    """The programs whose start is measured. Options are those of the user, and one GPU, if there are several."""
+    chosen = str(device) if device.startswith("cuda") else settings.device
+    options = [*(["--device", chosen] if chosen != "auto" else []), *(["--offline"] if settings.offline else [])]
+    runtimes = [default.name, *(["torch"] if default.name != "torch" else [])]
+    checkpoint = checkpoint_folder(model, f"{settings.scratch}/checkpoint")
+    return [
+        *start.ours(settings.model, image, settings.scratch, runtimes=runtimes, options=options),
+        start.theirs(checkpoint, image, settings.scratch, device=str(device)),
+    ]
 
 
 def _figure(contestant: Contestant) -> Figure:
@@ -200,66 +262,6 @@ def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -
     return decodable, together(pixels)
 
 
-def _ratios(contestants: Sequence[Contestant], default: Runtime) -> list[Ratio]:
-    """Speeds compared in pairs; pairs that were not measured are left out."""
-
-    def best(kind: str, precision: str = "", engine: str = "") -> float | None:
-        rates = [
-            statistics.median(each.rates)
-            for each in contestants
-            if each.kind == kind and precision in ("", each.precision) and engine in each.name
-        ]
-        return max(rates, default=None)
-
-    ours = best("end to end", default.precision, default.name)
-    forward = best("forward", default.precision, default.name)
-    half = next((each.precision for each in contestants if each.kind == "pipeline" and each.precision != "fp32"), None)
-    ours_in_torch, pipeline = best("end to end", engine="torch"), best("pipeline", "fp32")
-    pairs = [
-        ("to the pipeline in fp32", f"the whole run {_FASTER} the transformers pipeline in fp32", ours, pipeline),
-        (
-            f"to the pipeline in {half}",
-            f"the whole run {_FASTER} the transformers pipeline in {half}",
-            ours,
-            half and best("pipeline", half),
-        ),
-        ("a list on stdin to a folder", f"a list on stdin {_REACHES} the speed of a folder", best("live"), ours),
-        ("end to end to forward only", f"the whole run {_REACHES} the model alone (forward only)", ours, forward),
-        (
-            "end to end to the lesser of forward and decode only",
-            f"the whole run {_REACHES} its slower half, the model or the decoding alone",
-            ours,
-            min(filter(None, (forward, best("limit", "-")))),
-        ),
-        (
-            "forward only to matrix products",
-            f"the model alone (forward only) {_REACHES} its matrix products alone",
-            forward,
-            best("limit", default.precision),
-        ),
-        (
-            "torch to the pipeline in fp32",
-            f"the whole run with torch {_FASTER} the transformers pipeline in fp32",
-            ours_in_torch,
-            pipeline,
-        ),
-        (
-            "int8 to bf16, end to end",
-            f"the whole run in int8 {_FASTER} that in bf16",
-            best("end to end", "int8"),
-            best("end to end", "bf16"),
-        ),
-    ]
-    return [Ratio(key, text, round(rate / other, 3)) for key, text, rate, other in pairs if rate and other]
-
-
-def _int8_pays(contestants: Sequence[Contestant]) -> bool:
-    """Whether int8 was measured end to end, and is more than a tenth faster than every other precision."""
-    rates = [(each.precision, statistics.median(each.rates)) for each in contestants if each.kind == "end to end"]
-    int8 = [rate for precision, rate in rates if precision == "int8"]
-    return bool(int8) and int8[0] > 1.1 * max(rate for precision, rate in rates if precision != "int8")
-
-
 def _megapixels(files: Sequence[str]) -> float:
     """The median size of the first 100 files."""
 
@@ -270,12 +272,27 @@ def _megapixels(files: Sequence[str]) -> float:
     return statistics.median(area(path) for path in files[:100])
 
 
+def _conditions(settings: Settings, files: Sequence[str], device: str, workers: int) -> Conditions:
+    return Conditions(
+        model=settings.shown_model,
+        images=len(files),
+        megapixels=round(_megapixels(files), 3),
+        image_bytes=sum(os.path.getsize(path) for path in files),
+        workers=workers,
+        device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        processors=available_cpus(),
+        processor=cpu_name(),
+        versions={"dinoclassify": __version__, "python": platform.python_version(), **_versions()},
+    )
+
+
 def _machine(device: str) -> str:
-    cpu_info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ()
-    models = (line.partition(":")[2].strip() for line in cpu_info if line.startswith("model name"))
-    cpu = next(models, platform.processor() or platform.machine())
     gpu = f", {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
     bf16 = ", bf16 in hardware" if cpu_has_bf16() else ""
+    versions = ", ".join(f"{name} {number}" for name, number in _versions().items())
+    return f"{available_cpus()} processors ({cpu_name()}{bf16}){gpu}; {versions}"
+
+
+def _versions() -> dict[str, str]:
     packages = {"torch": "torch", "transformers": "transformers", "openvino": "openvino", "pillow": "PIL"}
-    versions = ", ".join(f"{name} {version(name)}" for name, module in packages.items() if find_spec(module))
-    return f"{available_cpus()} processors ({cpu}{bf16}){gpu}; {versions}"
+    return {name: version(name) for name, module in packages.items() if find_spec(module)}

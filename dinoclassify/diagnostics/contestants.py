@@ -1,11 +1,10 @@
-"""What `diagnostics.bench` measures: each contestant processes its images once, and returns images a second."""
+"""What `diagnostics.bench` measures: each contestant has a round, which processes its images."""
 
-import gc
 import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +26,7 @@ from transformers import (
 
 from dinoclassify.decoding.batch import Batch, Pixels
 from dinoclassify.decoding.loader import load_batches
+from dinoclassify.diagnostics.rounds import Round, Speed, core_seconds, repeat, repeat_files
 from dinoclassify.loaded_model import hand_over
 from dinoclassify.messages import first_line
 from dinoclassify.models.builtin_weights import load_transformers
@@ -51,8 +51,6 @@ DECODE_BATCH = 8  # images a batch, to measure decoding alone
 FORWARD_IMAGES = 64  # the most images in a round, to measure the model alone
 MATRIX_SIDE = 2048  # rows and columns of the matrices multiplied to measure the machine
 MATRIX_SECONDS = 0.5
-
-Round = Callable[[], float]  # runs once and returns images a second
 
 
 @dataclass(slots=True)
@@ -128,9 +126,9 @@ def pipelines(model: ImageClassifier, files: Sequence[str], device: str) -> Iter
             )
         for batch_size in (1, 8):
 
-            def run(pipe: Pipeline = pipe, batch_size: int = batch_size) -> float:
+            def run(least: float, pipe: Pipeline = pipe, batch_size: int = batch_size) -> Speed:
                 with silenced():
-                    return _rate(len(files), lambda: pipe(list(files), batch_size=batch_size))
+                    return repeat(len(files), lambda: pipe(list(files), batch_size=batch_size), least)
 
             yield Contestant(f"transformers pipeline, {precision}, batch {batch_size}", "pipeline", precision, run)
 
@@ -146,8 +144,8 @@ def end_to_end(
 ) -> Round:
     """Dinoclassify from files to rows, timed by ``stages``; ``live`` as for a list of paths on stdin."""
 
-    def work() -> None:
-        """Label all files once."""
+    def work(files: Iterable[str]) -> None:
+        """Label all files."""
         sources = map(Source, files)
         batches = load_batches(
             sources if live else stages.measure_each("walk", sources),
@@ -167,7 +165,7 @@ def end_to_end(
                 classify(batches, runtime, model.labels, options=RunOptions(timer=stages)),
             )
 
-    return lambda: _rate(len(files), work)
+    return lambda least: repeat_files(files, work, least)
 
 
 def forward(runtime: Runtime, pixels: Pixels) -> Round:
@@ -185,7 +183,43 @@ def forward(runtime: Runtime, pixels: Pixels) -> Round:
             pending.popleft()()
 
     work()  # the first run of a network is slower
-    return lambda: _rate(sum(map(len, batches)), work)
+    return lambda least: repeat(sum(map(len, batches)), work, least)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRuntime:
+    """A runtime that computes nothing: each batch gets outputs that another runtime has computed before."""
+
+    name: str
+    device: str
+    precision: Precision
+    batch_size: int
+    outputs: int
+    ahead: int
+    wait: PendingOutput
+
+    def load(self) -> None:
+        """There is nothing to load."""
+
+    def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
+        """Return outputs for as many images."""
+        count = sum(map(len, parts))
+        return lambda: self.wait()[:count]
+
+
+def without_model(runtime: Runtime, pixels: Pixels) -> ReplayRuntime:
+    """A runtime like this one, but with the outputs of the first of ``pixels`` for all images."""
+    repeated = pixels[[0] * runtime.batch_size]
+    outputs = runtime([repeated])()
+    return ReplayRuntime(
+        runtime.name,
+        runtime.device,
+        runtime.precision,
+        runtime.batch_size,
+        runtime.outputs,
+        runtime.ahead,
+        lambda: outputs,
+    )
 
 
 def _split(pixels: Pixels, size: int) -> Iterator[Pixels]:
@@ -194,10 +228,14 @@ def _split(pixels: Pixels, size: int) -> Iterator[Pixels]:
 
 def decode_only(model: ImageClassifier, files: Sequence[str]) -> Round:
     """Reading, decoding and resizing alone, on all processors."""
-    return lambda: _rate(len(files), lambda: deque(decode_small_batches(model, files), maxlen=0))
+
+    def work(files: Iterable[str]) -> None:
+        deque(decode_small_batches(model, files), maxlen=0)
+
+    return lambda least: repeat_files(files, work, least)
 
 
-def decode_small_batches(model: ImageClassifier, files: Sequence[str]) -> Iterator[Batch]:
+def decode_small_batches(model: ImageClassifier, files: Iterable[str]) -> Iterator[Batch]:
     """The files in batches of `DECODE_BATCH`, decoded on all processors."""
     return load_batches(
         map(Source, files),
@@ -217,6 +255,16 @@ def _processor(model: ImageClassifier) -> BaseImageProcessor:
     return cast(BaseImageProcessor, AutoImageProcessor.from_pretrained(_folder(model), local_files_only=True))
 
 
+def checkpoint_folder(model: ImageClassifier, scratch: str) -> str:
+    """A folder from which transformers loads the model; the built-in one is saved to ``scratch``."""
+    if resolve(model.name).kind == "builtin":
+        with silenced():
+            cast(PreTrainedModel, load_transformers()).save_pretrained(scratch)
+            _processor(model).save_pretrained(scratch)
+        return scratch
+    return _folder(model)
+
+
 def _with_config(model: ImageClassifier) -> nn.Module:
     """The model as transformers' own class, which its pipeline needs."""
     if resolve(model.name).kind == "builtin":
@@ -225,15 +273,15 @@ def _with_config(model: ImageClassifier) -> nn.Module:
 
 
 def _folder(model: ImageClassifier) -> str:
-    return model.name if resolve(model.name).kind == "folder" else cast(str, cached_snapshot(model.name))
+    return model.name if resolve(model.name).kind == "folder" else cached_snapshot(model.name) or model.name
 
 
 def matrix_products(precision: Precision, device: str, flops: int) -> Round:
     """Images a second if the model were nothing but products of large matrices."""
     factor = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device).to(DTYPES[precision])
 
-    def run() -> float:
-        """Multiply for `MATRIX_SECONDS`; returns the images a second."""
+    def run(least: float) -> Speed:
+        """Multiply for `MATRIX_SECONDS` at least."""
 
         def wait() -> None:
             if device != "cpu":
@@ -242,13 +290,13 @@ def matrix_products(precision: Precision, device: str, flops: int) -> Round:
         with torch.inference_mode():
             factor @ factor
             wait()
-            done, started = 0, time.perf_counter()
-            while (spent := time.perf_counter() - started) < MATRIX_SECONDS:
+            done, core, started = 0, core_seconds(), time.perf_counter()
+            while (spent := time.perf_counter() - started) < max(MATRIX_SECONDS, least):
                 for _ in range(1 if device == "cpu" else 100):
                     factor @ factor
                     done += 1
                 wait()
-        return done * 2 * MATRIX_SIDE**3 / spent / flops
+        return Speed(done * 2 * MATRIX_SIDE**3 / flops, spent, core_seconds() - core)
 
     return run
 
@@ -260,10 +308,3 @@ def count_flops(model: ImageClassifier) -> int:
     with silenced(), torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # it does not count fused attention
         model.load()(pixel_values=torch.zeros(1, 3, *size))
     return int(counter.get_total_flops())
-
-
-def _rate(count: int, work: Callable[[], object]) -> float:
-    gc.collect()
-    started = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - started)
