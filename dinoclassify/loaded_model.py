@@ -23,15 +23,13 @@ from dinoclassify.system.processor import cpu_has_bf16
 from dinoclassify.timing import Stage, advice
 from dinoclassify.types.compute import Precision, RequestedPrecision, RuntimeName
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
-from dinoclassify.types.run_options import RunOptions
+from dinoclassify.types.run_options import RunOptions, hand_over
 from dinoclassify.types.source import Source
 from dinoclassify.writers.formats.base import R, RowFormat
 from dinoclassify.writers.provenance import Origin
 
 Input = str | os.PathLike[str] | Image.Image | bytes  # a path, a folder or a glob; an image; an encoded image
 Inputs = Input | Iterable[Input | Source]
-
-_HAND_OVER = 8  # images that a worker decodes before it hands them over: more wait longer, fewer cost more each
 
 
 class LoadedModel(ABC):
@@ -177,11 +175,6 @@ class LoadedModel(ABC):
             feed="torch" if self.runtime == "torch" else "plain",
             on_start=load,
         )
-
-
-def hand_over(batch_size: int) -> int:
-    """How many images a worker hands over at a time, so that whole hand-overs fill forward batches of this size."""
-    return _HAND_OVER if batch_size >= _HAND_OVER else _HAND_OVER // batch_size * batch_size
 
 
 def _sources(inputs: Inputs) -> Iterator[Source]:

@@ -156,26 +156,22 @@ def _until_stopped(batches: Iterable[Batch], options: RunOptions, errors: list[E
 
 
 def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    """Consecutive batches for one forward pass, with up to ``size`` images; an empty list: no other batch is ready.
+    """Consecutive batches with ``size`` inputs, for one forward pass; an empty list: no other batch is ready.
 
-    The first groups are small and double in size, so that the first rows do not wait for many images. A batch with
-    more than ``size`` images is a group of its own. The groups depend on the batches alone, so that a run that is
-    repeated computes the same.
+    A batch with more inputs is a group of its own. Failures count as inputs, so that the groups depend on the number of
+    inputs alone: a run that is repeated, or goes on, computes the same.
     """
     group: list[Batch] = []
-    images, wanted = 0, 1
+    inputs = 0
     for batch in batches:
-        if group and (not batch.inputs or images + len(batch.pixels) > size):
+        if batch.inputs:
+            group.append(batch)
+            inputs += len(batch.inputs)
+        if group and (inputs >= size or not batch.inputs):
             yield group
-            group, images, wanted = [], 0, min(2 * max(wanted, images), size)
+            group, inputs = [], 0
         if not batch.inputs:
             yield []
-            continue
-        group.append(batch)
-        images += len(batch.pixels)
-        if images >= wanted:
-            yield group
-            group, images, wanted = [], 0, min(2 * max(wanted, images), size)
     if group:
         yield group
     yield []

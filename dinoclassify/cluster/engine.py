@@ -154,7 +154,7 @@ def _pipeline(
     # Replicas reserve no processors, so that one whose node is lost always finds another.
     results: ray.data.Dataset = decoded.map_batches(
         Replica,
-        fn_constructor_args=(open_job, task.work, task.folder),
+        fn_constructor_args=(open_job, task.work, task.folder, task.decoding.batch_size),
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=0,

@@ -21,6 +21,7 @@ from dinoclassify.errors import UsageError
 from dinoclassify.loaded_model import Job
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
+from dinoclassify.types.run_options import RunOptions, hand_over
 from dinoclassify.types.source import SequentialContainer, Source
 from dinoclassify.version import __version__
 from dinoclassify.writers.chunks import Chunk, Piece, read_chunk, write_rows
@@ -30,7 +31,7 @@ from dinoclassify.writers.provenance import Origin
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How images are decoded: arguments of `decoding.loader.load_batches`."""
+    """How images are decoded, in forward batches of ``batch_size``; see `decoding.loader.load_batches`."""
 
     batch_size: int
     exact: bool
@@ -66,7 +67,8 @@ def decode_chunk(block: pa.Table, *, task: DecodeTask) -> Iterator[pa.Table]:
     (name,) = block["chunk"].to_pylist()
     chunk = read_chunk(task.work, name)
     _enter(task.folder, *(source.path for source in chunk.sources))
-    batches = load_batches(_sources(chunk, task), task.preprocessing, workers=1, **asdict(task.decoding))
+    arguments = {**asdict(task.decoding), "batch_size": hand_over(task.decoding.batch_size)}
+    batches = load_batches(_sources(chunk, task), task.preprocessing, workers=1, **arguments)
     numbers = (number for number in itertools.count() if number not in chunk.done)
     pieces = pieces_of(batches, task.piece_size)
     piece = next(pieces, [])
@@ -79,16 +81,17 @@ def decode_chunk(block: pa.Table, *, task: DecodeTask) -> Iterator[pa.Table]:
 class Replica(Generic[R]):
     """An opened model, in an actor."""
 
-    def __init__(self, open_job: Callable[[], Job[R]], work: str, folder: str) -> None:
+    def __init__(self, open_job: Callable[[], Job[R]], work: str, folder: str, batch_size: int) -> None:
         _enter(folder)
         os.environ["OMP_NUM_THREADS"] = str(available_cpus())  # Ray sets it to the processors that the actor reserves
         self._job = open_job()
         self._work = work
+        self._options = RunOptions(batch_size=batch_size)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Classify a piece and write its rows; return its `ChunkResult`, pickled."""
         piece, batches = unpack(block)
-        rows = list(self._job.infer(batches))
+        rows = list(self._job.infer(batches, options=self._options))
         result = write_rows(self._work, piece, self._job.row_format.lines, rows)
         return pa.table({"result": [pickle.dumps(result)]})
 

@@ -27,7 +27,6 @@ from transformers import (
 from dinoclassify.decoding.batch import Batch, Pixels
 from dinoclassify.decoding.loader import load_batches
 from dinoclassify.diagnostics.rounds import Round, Speed, core_seconds, repeat, repeat_files
-from dinoclassify.loaded_model import hand_over
 from dinoclassify.messages import first_line
 from dinoclassify.models.builtin_weights import load_transformers
 from dinoclassify.models.checkpoint import load_weights, silenced
@@ -42,7 +41,7 @@ from dinoclassify.system.environment import available_cpus
 from dinoclassify.system.processor import cpu_has_bf16
 from dinoclassify.timing import StageTimer
 from dinoclassify.types.compute import Precision, RuntimeName
-from dinoclassify.types.run_options import RunOptions
+from dinoclassify.types.run_options import RunOptions, hand_over
 from dinoclassify.types.source import MAX_PIXELS, Source
 from dinoclassify.writers.formats import open_format
 from dinoclassify.writers.stream import stream_rows

@@ -26,6 +26,26 @@ class RunArguments(TypedDict, total=False):
     stop: Callable[[], bool]
 
 
+# Images that a worker decodes before it hands them over: more wait longer, fewer cost more each.
+_HAND_OVERS = (8, 7, 6, 5, 4)
+
+
+def hand_over(batch_size: int) -> int:
+    """How many images a worker hands over at a time: whole forward batches, or a whole part of one."""
+    most = _HAND_OVERS[0]
+    if batch_size < most:
+        return most // batch_size * batch_size
+    return next((count for count in _HAND_OVERS if batch_size % count == 0), batch_size)
+
+
+def whole_batches(batch_size: int) -> int:
+    """The least number of images that is whole in forward batches and in hand-overs.
+
+    A run that goes on after so many images, or a multiple, batches the others as a run of all of them does.
+    """
+    return max(batch_size, hand_over(batch_size))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """How images are read, decoded and batched, and when the run stops; a value out of range is a UsageError.

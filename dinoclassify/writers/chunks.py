@@ -25,6 +25,7 @@ from dinoclassify.storage.remote.filesystem import names_in, open_place, read_fi
 from dinoclassify.storage.remote.url import is_url
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.prediction import Failure
+from dinoclassify.types.run_options import whole_batches
 from dinoclassify.types.source import ByteRange, SequentialContainer, Signature, Source
 from dinoclassify.writers.formats.base import Lines, R
 
@@ -75,7 +76,8 @@ class ChunkResult:
 
 def chunk_size(batch_size: int) -> int:
     """Return the number of inputs in a chunk: whole batches, so that images are batched as without chunks."""
-    return batch_size * max(1, CHUNK // batch_size)
+    whole = whole_batches(batch_size)
+    return whole * max(1, CHUNK // whole)
 
 
 def read_chunk(work: str, name: str) -> Chunk:

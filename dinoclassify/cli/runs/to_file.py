@@ -19,6 +19,7 @@ from dinoclassify.errors import NoInputsError
 from dinoclassify.storage.reader import with_signatures
 from dinoclassify.system.environment import check_addresses
 from dinoclassify.timing import Stage, StageTimer
+from dinoclassify.types.run_options import whole_batches
 from dinoclassify.types.source import Source
 from dinoclassify.writers.formats import FORMATS
 from dinoclassify.writers.formats.base import R
@@ -139,7 +140,7 @@ def open_output(origin: "Origin[R]", request: Request) -> "Output[R]":
     from dinoclassify.writers.output_folder import OutputFolder
 
     target, row_format = request.target, origin.row_format
-    batch_size = request.inference.batch_size or origin.model.batch_size
+    batch_size = whole_batches(request.inference.batch_size or origin.model.batch_size)
     place: OutputFile[R] | OutputFolder[R]
     if target.in_parts:
         place = OutputFolder(target.file or "", row_format, batch_size=batch_size)
