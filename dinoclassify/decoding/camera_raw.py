@@ -17,6 +17,7 @@ _MAGIC = {
     b"\0MRM": "Minolta RAW (MRW)",
 }
 _TIFF_MAGIC = {b"CR": "Canon RAW (CR2)", b"IIII": "Phase One RAW (IIQ)", b"MMMM": "Phase One RAW (IIQ)"}  # from byte 8
+_PREFIXES = tuple(PREFIXES)  # of TIFF
 _CR3 = b"ftypcrx "  # from byte 4
 _HEADER = 16  # bytes
 
@@ -51,7 +52,7 @@ def raw_format(stream: BinaryIO) -> str | None:
     """
     head = stream.read(_HEADER)
     try:
-        return _by_magic(head) or (_by_tags(stream) if head.startswith(tuple(PREFIXES)) else None)
+        return _by_magic(head) or (_by_tags(stream) if head.startswith(_PREFIXES) else None)
     finally:
         stream.seek(0)
 
@@ -59,8 +60,11 @@ def raw_format(stream: BinaryIO) -> str | None:
 def _by_magic(head: bytes) -> str | None:
     if head[4:12] == _CR3:
         return "Canon RAW (CR3)"
-    known, start = (_TIFF_MAGIC, head[8:]) if head.startswith(tuple(PREFIXES)) else (_MAGIC, head)
-    return next((name for magic, name in known.items() if start.startswith(magic)), None)
+    known, start = (_TIFF_MAGIC, head[8:]) if head.startswith(_PREFIXES) else (_MAGIC, head)
+    for magic, name in known.items():
+        if start.startswith(magic):
+            return name
+    return None
 
 
 def _by_tags(stream: BinaryIO) -> str | None:

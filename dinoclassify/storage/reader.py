@@ -26,6 +26,7 @@ MEMBER_MAGIC = b"PK\3\4"  # starts each member of a zip
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a member of a zip: magic, lengths of its name and of its extra fields
 
 _OPEN_ARCHIVES = 4  # archives that a process keeps open
+_SMALL = 1 << 20  # bytes: a file up to this size is read at once. For larger ones that saves nothing that counts
 _STAT_BATCH = 256  # objects to ask a store about at a time
 
 
@@ -85,9 +86,7 @@ def open_image(source: Source) -> tuple[LocalImage | ImageBytes, Signature]:
         return _open_member(content, source.signature)
     if isinstance(content, bytes):
         return ImageBytes(content), source.signature or (None, None)
-    file = LocalImage(_open_regular(source.path))
-    status = os.fstat(file.fileno())
-    return file, (status.st_size, status.st_mtime_ns)
+    return _open_file(source.path)
 
 
 def unpack(member: ByteRange, raw: bytes) -> bytes | Failure:
@@ -156,19 +155,39 @@ def _archive(path: str) -> FileIO:
     return FileIO(path)
 
 
-def _open_regular(path: str) -> _TimedFile:
+def _open_file(path: str) -> tuple[LocalImage | ImageBytes, Signature]:
     # O_NONBLOCK: opening a FIFO would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise RefusedError("unreadable", "is a folder")
-        if not stat.S_ISREG(mode):
-            raise RefusedError("unreadable", "is not a regular file")
-        return _TimedFile(descriptor)
+        status = os.fstat(descriptor)
+        _refuse_irregular(status.st_mode)
+        whole = _read_small(descriptor, status.st_size)
+        image = LocalImage(_TimedFile(descriptor)) if whole is None else whole
     except BaseException:
         os.close(descriptor)
         raise
+    if whole is not None:
+        os.close(descriptor)
+    return image, (status.st_size, status.st_mtime_ns)
+
+
+def _refuse_irregular(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise RefusedError("unreadable", "is a folder")
+    if not stat.S_ISREG(mode):
+        raise RefusedError("unreadable", "is not a regular file")
+
+
+def _read_small(descriptor: int, size: int) -> ImageBytes | None:
+    """A file of ``size`` bytes in memory, by one system call; None if it is large, or has another size by now."""
+    if size > _SMALL:
+        return None
+    started = perf_counter()
+    content = os.read(descriptor, size + 1)
+    if len(content) == size:
+        return ImageBytes(content, perf_counter() - started)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return None
 
 
 def _inflate(packed: memoryview, size: int) -> bytes:
