@@ -178,10 +178,12 @@ def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 
 
 def _start(runtime: Runtime, group: Sequence[Batch], size: int) -> list[PendingOutput]:
-    """Start to compute a group, up to ``size`` images at a time."""
+    """Start to compute a group, up to ``size`` images of one shape at a time."""
     parts = [batch.pixels for batch in group if len(batch.pixels)]
-    if sum(map(len, parts)) <= size:
-        return [runtime(parts)] if parts else []
+    if not parts:
+        return []
+    if sum(map(len, parts)) <= size and len({part.shape[1:] for part in parts}) == 1:
+        return [runtime(parts)]
     return [runtime([part[start : start + size]]) for part in parts for start in range(0, len(part), size)]
 
 

@@ -43,7 +43,7 @@ def whole_batches(batch_size: int) -> int:
 
     A run that goes on after so many images, or a multiple, batches the others as a run of all of them does.
     """
-    return max(batch_size, hand_over(batch_size))
+    return max(batch_size, hand_over(batch_size)) if batch_size > 1 else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

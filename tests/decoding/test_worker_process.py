@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.decoding import worker
+from dinoclassify.decoding import process_start, worker
 from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import FeedName, load_batches
 from dinoclassify.decoding.worker_process import init_worker
@@ -109,7 +109,7 @@ def test_garbage_collection_in_a_worker_does_not_end_another_run(images: Path) -
 def test_processes_started_by_the_program_are_left_alone(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if another thread starts them at the same moment."""
     others: list[multiprocessing.process.BaseProcess] = []
-    open_pipe = worker.open_list_pipe
+    open_pipe = process_start.open_list_pipe
 
     def begin(context: BaseContext) -> object:
         others.append(multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,)))
