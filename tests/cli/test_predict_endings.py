@@ -120,7 +120,7 @@ def test_a_second_signal_ends_the_run_at_once(here: Path, tiny: str) -> None:
 
 
 def test_a_signal_while_the_model_loads_is_one_line(here: Path, tiny: str) -> None:
-    command = [sys.executable, "-m", "dinoclassify", "predict", "photos", "-m", tiny]
+    command = [sys.executable, "-m", "dinoclassify", "predict", "photos", "-m", tiny, "--runtime", "torch"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
             time.sleep(0.02)  # until it has begun to import torch
