@@ -92,8 +92,9 @@ class TorchRuntime:
         self.device = str(device)
         self.precision: Precision = _choose_precision(device, module) if precision == "auto" else precision
         # On a CPU a batch should fit its caches: with DINOv2-small on 2 cores, 4 and 8 were equally fast, 16 and 32
-        # slower. A GPU needs enough images to be busy.
-        self.batch_size = 8 if device.type == "cpu" else 64
+        # slower. A GPU needs enough images to be busy. Images as large as they come might not fit in memory together.
+        largest = 8 if device.type == "cpu" else 64
+        self.batch_size = largest if model.preprocessing.output_size is not None else 1
         self.ahead = 2 if device.type == "cuda" else 0
         self._model = model
         self._device = device
