@@ -26,7 +26,7 @@ def decoded(work: Path, chunk: Chunk, members: list[str], folder: Path) -> list[
     decoding = Decoding(2, exact=False, max_pixels=MAX_PIXELS, timeout=60.0)
     task = DecodeTask(str(work), str(folder), TINY, decoding, lambda _: map(Source, members), piece_size=4)
     blocks = decode_chunk(pa.table({"chunk": [chunk.name]}), task=task)
-    found = [unpack(block, pinned=False) for block in blocks]
+    found = [unpack(block) for block in blocks]
     return [(piece, [each.source.path for batch in batches for each in batch.inputs]) for piece, batches in found]
 
 

@@ -9,15 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
 from dinoclassify import Classifier
 from dinoclassify.cli import run
 from dinoclassify.errors import ModelError, WorkerError
 from dinoclassify.models.open import open_model
 from dinoclassify.runtimes.openvino import OpenVINORuntime
-from dinoclassify.runtimes.openvino_network import converted, reason_of
+from dinoclassify.runtimes.openvino_library import reason_of
+from dinoclassify.runtimes.openvino_network import converted
 from dinoclassify.system.cgroups import CgroupLimits
 from dinoclassify.system.environment import make_do
 from tests.conftest import PHOTOS
@@ -31,7 +32,7 @@ def test_torch_is_used_where_there_is_no_room_for_openvino(
 
     from dinoclassify.runtimes import int8  # noqa: F401 - it must not be imported first while this is patched
 
-    monkeypatch.setattr("dinoclassify.runtimes.openvino_network.save_network", full)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_library.save_network", full)
     monkeypatch.setattr(Path, "write_text", full)
     classifier = Classifier(tiny, device="cpu")
     assert classifier.runtime == "torch"
@@ -45,7 +46,10 @@ def test_torch_is_used_where_there_is_no_room_for_openvino(
     assert list(no_cache.iterdir()) == [], "nothing half-made takes room"
 
 
-def test_messages_of_openvino_are_shortened_to_the_reason(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_of_openvino_are_shortened_to_the_reason(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where no compiled network is kept
     said = "Exception from src/inference/src/cpp/core.cpp:117:\nException from src/plugin.cpp:54:\n{}\n\n"
     assert reason_of(RuntimeError(said.format("Check 'x' failed:\nno such\n"))) == "Check 'x' failed: no such"
 
@@ -56,11 +60,11 @@ def test_messages_of_openvino_are_shortened_to_the_reason(tiny: str, monkeypatch
         return core
 
     converted(open_model(tiny))
-    monkeypatch.setattr("dinoclassify.runtimes.openvino_network.core", refuse("Resource temporarily unavailable"))
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_library.core", refuse("Resource temporarily unavailable"))
     with pytest.raises(ModelError, match=r"OpenVINO cannot load .* \(Resource temporarily unavailable\); or use"):
         Classifier(tiny, runtime="openvino")
     assert Classifier(tiny, device="cpu").runtime == "torch"
-    monkeypatch.setattr("dinoclassify.runtimes.openvino_network.core", refuse("std::bad_alloc"))
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_library.core", refuse("std::bad_alloc"))
     with pytest.raises(ModelError, match=r"there is not enough memory for .*: try a smaller --model, or allow more"):
         Classifier(tiny, device="cpu")
 
@@ -89,7 +93,7 @@ def test_an_openvino_failure_during_inference_is_a_model_error(tiny: str, monkey
     with pytest.raises(
         ModelError, match=r"\(\[CPU\] Convolution node can't alloc\): allow more memory, or use --runtime"
     ):
-        classifier(torch.zeros((1, 3, 56, 56), dtype=torch.uint8))()
+        classifier([np.zeros((1, 3, 56, 56), np.uint8)])()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +146,7 @@ def test_a_worker_is_ended_if_the_loader_cannot_be_started(monkeypatch: pytest.M
         multiprocessing_context.Process(target=time.sleep, args=(60,)).start()
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("dinoclassify.decoding.worker.DataLoader", half_made)
+    monkeypatch.setattr("dinoclassify.decoding.feeds.torch_feed.DataLoader", half_made)
     with pytest.raises(WorkerError, match=r"try fewer --workers, or more processes \(ulimit -u\)"):
         list(Classifier(tiny, runtime="torch", device="cpu").predict(PHOTOS, workers=1))
     for process in multiprocessing.active_children():

@@ -3,10 +3,13 @@
 from types import SimpleNamespace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dinoclassify.decoding.batch import Pixels
 from dinoclassify.models.image_model import ImageClassifier
+from dinoclassify.runtimes.base import Outputs
 from dinoclassify.runtimes.pytorch import TorchRuntime
 from dinoclassify.types.compute import Precision
 from dinoclassify.types.preprocessing import Preprocessing
@@ -61,17 +64,23 @@ def runtime(
     return TorchRuntime(classifier, CPU, precision, compiled=compiled)
 
 
-def bright(count: int, *numbers: int) -> Tensor:
+def bright(count: int, *numbers: int) -> Pixels:
     """Some random_pixels, of which those with these numbers are white; all of them if no number is given."""
     pixels = random_pixels(count)
     pixels[list(numbers) or slice(None)] = 255
     return pixels
 
 
-def random_pixels(count: int) -> Tensor:
-    return torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+def random_pixels(count: int) -> Pixels:
+    return np.random.default_rng(1).integers(0, 256, (count, 3, 8, 8), np.uint8)
 
 
-def expected(module: Toy, pixels: Tensor) -> Tensor:
-    values = (pixels.float() - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-    return torch.softmax(nn.functional.linear(values.mean(dim=(2, 3)), module.head.weight, module.head.bias), dim=1)
+def in_batches(pixels: Pixels, size: int) -> list[Pixels]:
+    return [pixels[start : start + size] for start in range(0, len(pixels), size)]
+
+
+def expected(module: Toy, pixels: Pixels) -> Outputs:
+    values = (torch.from_numpy(pixels).float() - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    logits = nn.functional.linear(values.mean(dim=(2, 3)), module.head.weight, module.head.bias)
+    probabilities: Outputs = logits.softmax(dim=1).detach().numpy()
+    return probabilities

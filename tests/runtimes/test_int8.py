@@ -4,20 +4,22 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from math import comb
 from pathlib import Path
 from typing import cast
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from dinoclassify.cli import run
+from dinoclassify.decoding.batch import Pixels
 from dinoclassify.models.image_model import ImageClassifier
 from dinoclassify.models.open import open_model
-from dinoclassify.runtimes.base import Runtime
-from dinoclassify.runtimes.devices import cpu_has_bf16
+from dinoclassify.runtimes.base import Outputs, PendingOutput, Runtime
+from dinoclassify.system.processor import cpu_has_bf16
 from tests.conftest import PHOTOS
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
@@ -27,6 +29,7 @@ from dinoclassify.runtimes.int8 import CHECK, Int8Runtime, Verdict, measure_spee
 from dinoclassify.runtimes.openvino import OpenVINORuntime
 from dinoclassify.runtimes.openvino_network import converted
 from tests.helpers.networks import random_images
+from tests.helpers.toy import in_batches
 
 
 @pytest.fixture
@@ -52,13 +55,17 @@ def _int8_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "measure_speed", lambda *_: 1.5)
 
 
-def run_through(runtime: Int8Runtime, pixels: Tensor) -> list[str]:
+def run_through(runtime: Int8Runtime, pixels: Pixels) -> list[str]:
     """The precision before each batch of 4."""
     found: list[str] = []
-    for batch in pixels.split(4):
+    for batch in in_batches(pixels, 4):
         found.append(runtime.precision)
-        runtime(batch)()
+        runtime([batch])()
     return found
+
+
+def zeros(parts: Sequence[Pixels]) -> PendingOutput:
+    return lambda: np.zeros((sum(map(len, parts)), 7), np.float32)
 
 
 @pytest.mark.parametrize("accepted", [True, False])
@@ -83,9 +90,10 @@ def test_sample_is_checked_and_the_verdict_kept(
     assert len(said) == 1, "the verdict is said again, and nothing is quantised"
     assert said[0].startswith(f"int8 gives the label of {before} for ")
     assert said[0].endswith("checked on" if accepted else f"going on in {before} (dinoclassify guide speed)")
-    torch.testing.assert_close(again(pixels)(), runtime(pixels)())
+    torch.testing.assert_close(again([pixels])(), runtime([pixels])())
     if accepted:
-        same = (again(pixels)().argmax(1) == OpenVINORuntime(classifier, "fp32")(pixels)().argmax(1)).float().mean()
+        reference = OpenVINORuntime(classifier, "fp32")([pixels])()
+        same = (again([pixels])().argmax(1) == reference.argmax(1)).mean()
         assert same > 0.5
 
 
@@ -95,28 +103,28 @@ def test_sample_is_spread_and_the_same_in_every_run(
     """Images are numbered by their shade, and all get one label."""
     pytest.importorskip("nncf")
     classifier = open_model(tiny)
-    numbered = torch.arange(200, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 56, 56).contiguous()
+    numbered = np.arange(200, dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(3, 1).repeat(56, 2).repeat(56, 3)
     samples = []
     for _ in range(2):
         shutil.rmtree(cache, ignore_errors=True)
         quantised: list[int] = []
         checked: list[int] = []
 
-        def quantise(model: ImageClassifier, images: Tensor, folder: Path, quantised: list[int] = quantised) -> None:
+        def quantise(model: ImageClassifier, images: Pixels, folder: Path, quantised: list[int] = quantised) -> None:
             quantised += images[:, 0, 0, 0].tolist()
             shutil.copytree(converted(model), folder, dirs_exist_ok=True)
 
-        def look(pixels: Tensor, checked: list[int] = checked) -> Callable[[], Tensor]:
-            checked += pixels[:, 0, 0, 0].tolist()
-            return lambda: torch.zeros(len(pixels), 7)
+        def look(parts: Sequence[Pixels], checked: list[int] = checked) -> PendingOutput:
+            checked.extend(shade for part in parts for shade in part[:, 0, 0, 0].tolist())
+            return zeros(parts)
 
         monkeypatch.setattr(int8, "quantise", quantise)
         runtime = Int8Runtime(classifier)
-        monkeypatch.setattr(runtime, "_runtime", lambda pixels: lambda: torch.zeros(len(pixels), 7))
+        monkeypatch.setattr(runtime, "_runtime", lambda parts: zeros(parts))
         runtime._runtime.precision = "bf16"
-        monkeypatch.setattr(runtime, "_in_int8", lambda network, look=look: look)
-        for batch in numbered.split(2):
-            runtime(batch)()
+        monkeypatch.setattr(runtime, "_in_int8", lambda network, look=look: Mock(side_effect=look))
+        for batch in in_batches(numbered, 2):
+            runtime([batch])()
         assert runtime.verdict is not None
         assert runtime.verdict.same == runtime.verdict.of
         checked = checked[: runtime.verdict.of]  # and from then on all are answered so
@@ -149,11 +157,11 @@ def test_bad_network_is_refused_as_soon_as_certain(
 ) -> None:
     pytest.importorskip("nncf")
     runtime = Int8Runtime(open_model(tiny))
-    monkeypatch.setattr(runtime, "_candidate", lambda pixels: lambda: torch.ones(len(pixels), 7).cumsum(dim=1))
-    monkeypatch.setattr(runtime, "_runtime", lambda pixels: lambda: torch.zeros(len(pixels), 7))
+    monkeypatch.setattr(runtime, "_candidate", lambda parts: lambda: zeros(parts)() + np.arange(7, dtype=np.float32))
+    monkeypatch.setattr(runtime, "_runtime", lambda parts: zeros(parts))
     runtime._runtime.precision = "bf16"
     for _ in range(200):
-        runtime(torch.zeros(1, 3, 56, 56, dtype=torch.uint8))()
+        runtime([np.zeros((1, 3, 56, 56), np.uint8)])()
     assert runtime.verdict == Verdict(0, 12, "bf16"), "with 12 others of 1000 it cannot pass"
     doubt = "(0.0 to 24.2 % of all, at 95 % confidence; 98 % are required)"
     refused = f"int8 gives the label of bf16 for 0 of the 12 images it was checked on {doubt}"
@@ -166,7 +174,7 @@ def test_no_check_if_int8_is_not_faster(
     pytest.importorskip("nncf")
     timed: list[int] = []
 
-    def measure(_: object, __: object, pixels: Tensor) -> float:
+    def measure(_: object, __: object, pixels: Pixels) -> float:
         timed.append(len(pixels))
         return 0.9
 
@@ -192,7 +200,7 @@ def test_verdict_holds_for_one_processor(
     run_through(Int8Runtime(classifier), random_images(classifier, 3 * few))
     assert Int8Runtime(classifier).verdict is not None
     with monkeypatch.context() as patch:
-        patch.setattr(int8, "processor", lambda: "another")
+        patch.setattr(int8, "cpu_identity", lambda: "another")
         assert Int8Runtime(classifier).verdict is None
     monkeypatch.setattr(int8, "available_cpus", lambda: 1000)
     assert Int8Runtime(classifier).verdict is None
@@ -219,16 +227,17 @@ def test_speed_is_measured_in_pairs_of_runs() -> None:
         def __init__(self, seconds: float) -> None:
             self.seconds = seconds
 
-        def __call__(self, pixels: Tensor) -> Callable[[], Tensor]:
-            def answer() -> Tensor:
+        def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
+            def answer() -> Outputs:
                 time.sleep(self.seconds)
-                return pixels
+                return zeros(parts)()
 
             return answer
 
+    two = np.zeros((2, 3, 8, 8), np.uint8)
     slow, fast = cast(Runtime, Paced(0.01)), cast(Runtime, Paced(0.0))
-    assert measure_speed(fast, slow, torch.zeros(2)) > 2
-    assert measure_speed(slow, fast, torch.zeros(2)) < 0.5
+    assert measure_speed(fast, slow, two) > 2
+    assert measure_speed(slow, fast, two) < 0.5
 
 
 def test_verdict_holds_for_one_network(tiny: str, cache: Path, few: int, said: list[str]) -> None:
@@ -238,7 +247,7 @@ def test_verdict_holds_for_one_network(tiny: str, cache: Path, few: int, said: l
     pixels = random_images(classifier, 3 * few)
     first = Int8Runtime(classifier)
     while first._candidate is None:
-        first(pixels[:4])()
+        first([pixels[:4]])()
     said.clear()
     run_through(Int8Runtime(classifier), pixels)
     assert re.search("about 80 images$", said[0]), "it goes on with the check"
@@ -247,7 +256,7 @@ def test_verdict_holds_for_one_network(tiny: str, cache: Path, few: int, said: l
     (network,) = (path for path in cache.iterdir() if re.fullmatch(r"int8-[0-9a-f]{32}-[0-9a-f]{8}", path.name))
     shutil.rmtree(network)
     said.clear()
-    run_through(Int8Runtime(classifier), pixels.flip(0))
+    run_through(Int8Runtime(classifier), pixels[::-1].copy())
     assert [text.split(" ")[0] for text in said] == ["int8", "quantising", "int8"], "all is made anew"
     verdicts = [path for path in cache.iterdir() if re.fullmatch(r"int8-verdict-[0-9a-f]{32}-[0-9a-f]{8}", path.name)]
     assert len(verdicts) == 2, "one on each network"

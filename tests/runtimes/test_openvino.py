@@ -15,7 +15,7 @@ from dinoclassify import Classifier, ModelError, UsageError
 from dinoclassify.cli import run
 from dinoclassify.models.open import open_model
 from dinoclassify.runtimes import open_runtime
-from dinoclassify.runtimes.devices import cpu_has_bf16
+from dinoclassify.system.processor import cpu_has_bf16
 from dinoclassify.types.compute import RuntimeName
 from tests.conftest import PHOTOS
 
@@ -24,9 +24,12 @@ pytest.importorskip("openvino", reason="the extra openvino is not installed")
 import openvino as ov
 
 from dinoclassify.runtimes.openvino import OpenVINORuntime
-from dinoclassify.runtimes.openvino_network import converted, core, mostly_matrices, read_network
+from dinoclassify.runtimes.openvino_compiled import Loaded
+from dinoclassify.runtimes.openvino_library import core, mostly_matrices, read_network
+from dinoclassify.runtimes.openvino_network import converted
 from tests.helpers import prepared
 from tests.helpers.networks import random_images
+from tests.helpers.toy import in_batches
 
 FAMILIES = ["dinov2", "dinov2_with_registers", "vit", "swin", "convnext", "efficientnet", "siglip", "clip", "mobilevit"]
 
@@ -59,14 +62,17 @@ def test_matrix_models_are_told_from_convolutional_ones(checkpoints: Callable[[s
 def test_batches_in_parallel_keep_their_answers(tiny: str) -> None:
     classifier = open_model(tiny)
     runtime, pixels = OpenVINORuntime(classifier, "fp32"), random_images(classifier, 40)
-    answers = [runtime(batch) for batch in pixels.split(3)]
-    together = torch.cat([answer() for answer in reversed(answers)][::-1])
-    torch.testing.assert_close(together, torch.cat([runtime(pixel[None])() for pixel in pixels]), rtol=0, atol=1e-5)
-    assert together.argmax(dim=1).unique().numel() > 1
+    answers = [runtime([batch]) for batch in in_batches(pixels, 3)]
+    together = np.concatenate([answer() for answer in reversed(answers)][::-1])
+    alone = np.concatenate([runtime([pixel[None]])() for pixel in pixels])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    assert len(set(together.argmax(axis=1))) > 1
 
 
 @pytest.mark.parametrize("limited", [True, False])
-def test_no_more_threads_than_available_processors(limited: bool, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_threads_than_available_processors(
+    limited: bool, tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """OpenVINO is given a number only if it would take more: it may bind threads that were asked for."""
     asked: list[dict[str, str]] = []
     real = core()
@@ -75,21 +81,23 @@ def test_no_more_threads_than_available_processors(limited: bool, tiny: str, mon
         asked.append(dict(hints))
         compiled = real.compile_model(network, device, hints)
         found = {"INFERENCE_NUM_THREADS": int(hints.get("INFERENCE_NUM_THREADS", 4))}
-        return SimpleNamespace(get_property=lambda name: found.get(name, 1), output=compiled.output)
+        return SimpleNamespace(get_property=lambda name: found.get(name, 1), export_model=compiled.export_model)
 
     stand_in = SimpleNamespace(read_model=real.read_model, compile_model=compile_model)
     converted(open_model(tiny))
-    monkeypatch.setattr("dinoclassify.runtimes.openvino.core", lambda: stand_in)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_library.core", lambda: stand_in)
     monkeypatch.setattr("dinoclassify.runtimes.openvino.available_cpus", lambda: 3 if limited else 4)
     OpenVINORuntime(open_model(tiny))
     assert [hints.get("INFERENCE_NUM_THREADS") for hints in asked] == ([None, "3"] if limited else [None])
 
 
-def test_number_of_threads_is_kept(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dinoclassify.runtimes.openvino.available_cpus", lambda: 1)
-    runtime = OpenVINORuntime(open_model(tiny))
-    assert runtime._compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    assert runtime(random_images(open_model(tiny), 3))().isfinite().all()
+def test_number_of_threads_is_kept(tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("openvino", "openvino_compiled"):
+        monkeypatch.setattr(f"dinoclassify.runtimes.{module}.available_cpus", lambda: 1)
+    for _ in range(2):  # as compiled, and as kept
+        runtime = OpenVINORuntime(open_model(tiny))
+        assert runtime._load().model.get_property("INFERENCE_NUM_THREADS") == 1
+        assert np.isfinite(runtime([random_images(open_model(tiny), 3)])()).all()
 
 
 def test_non_finite_answers_are_computed_again_in_fp32(tiny: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -97,14 +105,13 @@ def test_non_finite_answers_are_computed_again_in_fp32(tiny: str, caplog: pytest
     broken, pixels = OpenVINORuntime(classifier, "bf16"), random_images(classifier, 2)
     if broken.precision == "fp32":
         pytest.skip("this CPU has no bf16")
-
-    expected = OpenVINORuntime(classifier, "fp32")(pixels)()
+    expected = OpenVINORuntime(classifier, "fp32")([pixels])()
     network = read_network(converted(classifier))
     (result,) = network.get_results()
     spoilt = ov.opset14.multiply(result.input_value(0), np.float32(np.inf))
     result.input(0).replace_source_output(spoilt.output(0))
-    broken._compiled = broken._compile(network, "fp32")
-    torch.testing.assert_close(broken(pixels)(), expected)
+    broken._loaded = Loaded(broken._compile(network, {}))
+    torch.testing.assert_close(broken([pixels])(), expected)
     assert caplog.messages == ["some outputs in bf16 are not finite and are computed again in fp32"]
 
 
@@ -152,4 +159,4 @@ def test_no_telemetry(tiny: str, cache: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["openvino", "torch"])
 def test_wrong_number_of_labels_is_refused(tiny: str, name: RuntimeName) -> None:
     with pytest.raises(ModelError, match="names 2 classes and has 7: mend id2label"):
-        open_runtime(replace(open_model(tiny), labels=("too", "few")), name, [torch.device("cpu")])
+        open_runtime(replace(open_model(tiny), labels=("too", "few")), name, ["cpu"])

@@ -27,7 +27,8 @@ pytest.importorskip("openvino", reason="the extra openvino is not installed")
 import openvino as ov
 
 from dinoclassify.runtimes.openvino import OpenVINORuntime
-from dinoclassify.runtimes.openvino_network import _relative_difference, converted
+from dinoclassify.runtimes.openvino_conversion import _relative_difference
+from dinoclassify.runtimes.openvino_network import converted
 
 
 @pytest.mark.parametrize("spoil", ["cut", "overwritten", "gone", "stale"])
@@ -67,7 +68,7 @@ def test_slow_conversion_is_announced_once(
     caplog.set_level("INFO", "dinoclassify")
     Classifier(tiny, runtime="openvino")
     assert [message for message in caplog.messages if message.startswith("preparing")] == []  # it is ready in a moment
-    monkeypatch.setattr("dinoclassify.runtimes.openvino_network._SLOW_FROM", 1)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_conversion._SLOW_FROM", 1)
     shutil.rmtree(cache)
     for _ in range(2):
         Classifier(tiny, runtime="openvino")
@@ -114,7 +115,7 @@ def test_unwritable_cache_still_gives_answers(tiny: str, tmp_path: Path, monkeyp
 def test_unconvertible_model_runs_in_pytorch(
     tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("dinoclassify.runtimes.openvino_network.TOLERANCE", 0.0)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino_conversion.TOLERANCE", 0.0)
     for _ in range(2):
         caplog.clear()
         assert Classifier(tiny, device="cpu").runtime == "torch"

@@ -3,12 +3,13 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from dinoclassify.runtimes.devices import cpu_has_bf16
 from dinoclassify.runtimes.pytorch import JUDGED_FROM, Replicas, TorchRuntime
+from dinoclassify.system.processor import cpu_has_bf16
 from dinoclassify.types.compute import Precision
 from tests.helpers.toy import Toy, bright, expected, random_pixels, runtime
 
@@ -17,8 +18,8 @@ def test_non_finite_answers_are_computed_again_in_fp32(caplog: pytest.LogCapture
     """A weight of 7e4 is infinite in fp16 but fine in fp32, if it is read from the checkpoint again."""
     module, pixels = Toy(weight=7e4), random_pixels(4)
     run = runtime(module, "fp16")
-    torch.testing.assert_close(run(pixels)(), expected(module, pixels).detach())
-    run(pixels)()
+    torch.testing.assert_close(run([pixels])(), expected(module, pixels))
+    run([pixels])()
     assert caplog.messages == ["some outputs in fp16 are not finite and are computed again in fp32"], "said once"
 
 
@@ -31,13 +32,13 @@ def test_overflowing_model_continues_in_a_wider_precision(
     module, pixels = Toy(), bright(JUDGED_FROM, *range(0, JUDGED_FROM, 10))
     run = runtime(module, "auto")
     replicas = Replicas([run])
-    answers = [run(pixels) for _ in range(2)]  # the second is under way in fp16 when the first is judged
+    answers = [run([pixels]) for _ in range(2)]  # the second is under way in fp16 when the first is judged
     assert replicas.precision == "fp16"
     for answer in answers:
-        torch.testing.assert_close(answer(), expected(module, pixels).detach(), rtol=0, atol=2e-3)
+        torch.testing.assert_close(answer(), expected(module, pixels), rtol=0, atol=2e-3)
     assert (run.precision, replicas.precision) == (wider, wider)
     module.sizes.clear()
-    torch.testing.assert_close(run(pixels)(), expected(module, pixels).detach(), rtol=0, atol=2e-2)
+    torch.testing.assert_close(run([pixels])(), expected(module, pixels), rtol=0, atol=2e-2)
     assert module.sizes == [JUDGED_FROM], "nothing is computed twice"
     assert caplog.messages == [
         "some outputs in fp16 are not finite and are computed again in fp32",
@@ -49,7 +50,7 @@ def test_overflowing_model_continues_in_a_wider_precision(
 def test_requested_fp16_stays_and_bf16_is_suggested_once(caplog: pytest.LogCaptureFixture) -> None:
     run = runtime(Toy(), "fp16")
     for _ in range(3):
-        assert run(bright(JUDGED_FROM))().isfinite().all()
+        assert np.isfinite(run([bright(JUDGED_FROM)])()).all()
     assert run.precision == "fp16"
     assert caplog.messages[1:] == ["100 % of the outputs in fp16 are not finite: --precision bf16 is the better choice"]
 
@@ -57,9 +58,9 @@ def test_requested_fp16_stays_and_bf16_is_suggested_once(caplog: pytest.LogCaptu
 @pytest.mark.usefixtures("overflowing")
 def test_a_few_overflows_do_not_change_the_precision() -> None:
     run = runtime(Toy(), "auto")
-    assert run(bright(1))().isfinite().all(), "all of them, but too few to judge by"
+    assert np.isfinite(run([bright(1)])()).all(), "all of them, but too few to judge by"
     for _ in range(3):
-        assert run(bright(JUDGED_FROM, 0, 1))().isfinite().all()
+        assert np.isfinite(run([bright(JUDGED_FROM, 0, 1)])()).all()
     assert run.precision == "fp16"
 
 
@@ -77,7 +78,7 @@ def test_fp16_stays_without_memory_for_another_model(
 
     monkeypatch.setattr(Toy, "to", move)
     for _ in range(2):
-        assert run(bright(JUDGED_FROM))().isfinite().all()
+        assert np.isfinite(run([bright(JUDGED_FROM)])()).all()
     assert run.precision == "fp16"
     assert caplog.messages[1:] == [
         "100 % of the outputs in fp16 are not finite, and cpu has no memory for bf16 beside it: try --precision bf16"
@@ -94,7 +95,7 @@ def test_compiled_model_is_compiled_again_in_the_wider_precision(monkeypatch: py
 
     monkeypatch.setattr(torch, "compile", note)
     run = runtime(Toy(), "auto", compiled=True)
-    run(bright(JUDGED_FROM))()
+    run([bright(JUDGED_FROM)])()
     assert run.precision == "bf16"
     assert compiled == [torch.float16, torch.bfloat16]
 
@@ -123,9 +124,9 @@ def test_fp32_is_not_tf32_and_settings_are_restored(precision: Precision, monkey
         before = tf32_settings()
         monkeypatch.setattr(TorchRuntime, "_is_cuda", property(lambda _: True, lambda *_: None), raising=False)
         run = runtime(Toy(weight=7e4 if precision == "fp16" else 1), precision)
-        run(random_pixels(3))()
+        run([random_pixels(3)])()
         with pytest.raises(ValueError, match="too many"):
-            run(random_pixels(4))()
+            run([random_pixels(4)])()
         assert tf32_settings() == before
         assert torch.get_float32_matmul_precision() == "high"
     finally:
@@ -145,7 +146,7 @@ def test_cudnn_wide_settings_are_still_inherited_after_fp32(
     conv, parent = cudnn.conv.fp32_precision, cudnn.fp32_precision
     try:
         cudnn.conv.fp32_precision, cudnn.fp32_precision = "none", "tf32"
-        runtime(Toy())(random_pixels(3))()
+        runtime(Toy())([random_pixels(3)])()
         assert cudnn.conv.fp32_precision == "tf32"
         cudnn.fp32_precision = "ieee"
         assert cudnn.conv.fp32_precision == "ieee"
