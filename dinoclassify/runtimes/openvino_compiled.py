@@ -80,22 +80,33 @@ def keep_compiled(model: "ov.CompiledModel", facts: Facts, network: Path, precis
 
     def make(folder: Path) -> None:
         with open(folder / _BLOB, "wb") as file:
-            model.export_model(_Into(file))
+            into = _Into(file)
+            model.export_model(into)
+        if into.error is not None:
+            raise into.error
         (folder / _FACTS).write_text(json.dumps(asdict(facts)), encoding="utf-8")
 
     keep_if_possible(_name(network), _stamp(precision), make)
 
 
 class _Into(io.BytesIO):
-    """Writes to a file. OpenVINO exports only to a BytesIO, which would hold gigabytes of a large model."""
+    """Writes to a file. OpenVINO exports only to a BytesIO, which would hold gigabytes of a large model.
+
+    OpenVINO ignores errors, such as that of a full disk: ``error`` is the first.
+    """
 
     def __init__(self, file: io.BufferedWriter) -> None:
         super().__init__()
         self._file = file
+        self.error: OSError | None = None
 
     def write(self, content: "bytes", /) -> int:  # type: ignore[override]  # OpenVINO writes nothing but bytes
         """Write to the file."""
-        return self._file.write(content)
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = self.error or error
+            raise
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move to a place in the file: OpenVINO writes sizes into its header at the end."""
