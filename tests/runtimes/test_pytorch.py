@@ -1,6 +1,7 @@
 """The PyTorch runtime: probabilities, broken answers, threads, several devices and compiled models."""
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from dinoclassify.errors import ModelError
 from dinoclassify.runtimes import open_runtime
 from dinoclassify.runtimes.pytorch import Replicas
 from dinoclassify.types.compute import Precision
+from dinoclassify.types.preprocessing import Preprocessing
 from tests.helpers.toy import Toy, expected, in_batches, random_pixels, runtime
 
 
@@ -118,3 +120,26 @@ def test_compiled_answers_are_the_same() -> None:
     run = runtime(module, compiled=True)
     for batch in in_batches(pixels, 4):
         torch.testing.assert_close(run([batch])(), expected(module, batch))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_parts_are_computed_as_one_batch(precision: Precision, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weight of 7e4 is infinite in fp16: rows of all parts are computed again."""
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: module)
+    module, pixels = Toy(weight=7e4 if precision == "fp16" else 1), random_pixels(7)
+    run = runtime(module, precision, compiled=compiled)
+    joined = run([pixels])()
+    module.sizes.clear()
+    assert np.array_equal(run(np.split(pixels, [1, 3]))(), joined)
+    first = 8 if compiled else 7
+    assert module.sizes == ([first] if precision == "fp32" else [first, 7])
+    torch.testing.assert_close(joined, expected(module, pixels))
+
+
+def test_images_as_large_as_they_come_are_computed_one_by_one() -> None:
+    model = runtime(Toy())._model
+    assert isinstance(model.preprocessing, Preprocessing)
+    sizeless = replace(model, preprocessing=replace(model.preprocessing, resize=None, crop=None))
+    assert open_runtime(model, "torch", ["cpu"]).batch_size == 8
+    assert open_runtime(sizeless, "torch", ["cpu"]).batch_size == 1
