@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dinoclassify.cli import run
 from tests.conftest import by_fork
 from tests.helpers.commands import HEADER, parse_rows
 from tests.helpers.crash import nothing_is_left_of, size_of
@@ -119,15 +120,27 @@ def test_a_second_signal_ends_the_run_at_once(here: Path, tiny: str) -> None:
         assert nothing_is_left_of(process.pid)
 
 
-@pytest.mark.parametrize("runtime", ["torch", "openvino"])
-def test_a_signal_while_the_model_loads_is_one_line(here: Path, tiny: str, runtime: str) -> None:
-    pytest.importorskip(runtime, reason="the extra openvino is not installed")
+def interrupted_in_loading(tiny: str, runtime: str) -> tuple[int, str, str]:
+    """The exit code and the output of a run that gets SIGINT when it has begun to import the library of a runtime."""
     command = [sys.executable, "-m", "dinoclassify", "predict", "photos", "-m", tiny, "--runtime", runtime]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and f"lib{runtime}" not in Path(f"/proc/{process.pid}/maps").read_text():
-            time.sleep(0.02)  # until it has begun to import the runtime's library
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=100)
-    assert process.returncode == 130
-    assert len(out.splitlines()) <= (runtime == "openvino"), "a kept network is loaded when the header is written"
-    assert err == "dinoclassify: stopped by SIGINT\n"
+    return process.returncode, out, err
+
+
+def test_a_signal_while_the_model_loads_is_one_line(here: Path, tiny: str) -> None:
+    assert interrupted_in_loading(tiny, "torch") == (130, "", "dinoclassify: stopped by SIGINT\n")
+
+
+def test_a_signal_while_a_compiled_network_loads_leaves_no_row(here: Path, tiny: str) -> None:
+    """The run has begun by then: workers decode, and the header of the output may be written."""
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    assert run(["predict", "photos", "-m", tiny, "--runtime", "openvino", "-o", "first.csv"]) == 3  # one is broken
+    code, out, err = interrupted_in_loading(tiny, "openvino")
+    assert code == 130
+    assert len(out.splitlines()) <= 1
+    assert err.splitlines()[-1] in ("dinoclassify: stopped by SIGINT", "dinoclassify: stopped by SIGINT after 0 images")
+    assert len(err.splitlines()) <= 2
