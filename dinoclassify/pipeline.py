@@ -156,34 +156,42 @@ def _until_stopped(batches: Iterable[Batch], options: RunOptions, errors: list[E
 
 
 def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    """Consecutive batches with ``size`` inputs, for one forward pass; an empty list: no other batch is ready.
+    """Consecutive batches of up to ``size`` inputs, for one forward pass; an empty list: no other batch is ready.
 
-    A batch with more inputs is a group of its own. Failures count as inputs, so that the groups depend on the number of
-    inputs alone: a run that is repeated, or goes on, computes the same.
+    A batch with more inputs is a group of its own, and images of another size begin a new one. Failures count as
+    inputs, so that the groups depend on the number of inputs alone: a run that goes on computes the same as one that
+    was not interrupted.
     """
     group: list[Batch] = []
     inputs = 0
     for batch in batches:
-        if batch.inputs:
-            group.append(batch)
-            inputs += len(batch.inputs)
-        if group and (inputs >= size or not batch.inputs):
+        count = len(batch.inputs)
+        if group and (not count or inputs + count > size or not _fit_together(group, batch)):
             yield group
             group, inputs = [], 0
-        if not batch.inputs:
+        if not count:
             yield []
+            continue
+        group.append(batch)
+        inputs += count
+        if inputs >= size:
+            yield group
+            group, inputs = [], 0
     if group:
         yield group
     yield []
 
 
+def _fit_together(group: Sequence[Batch], batch: Batch) -> bool:
+    """Whether the images of the group and of the batch have one size. A batch of failures fits all."""
+    return len({part.pixels.shape[2:] for part in (*group, batch) if len(part.pixels)}) < 2
+
+
 def _start(runtime: Runtime, group: Sequence[Batch], size: int) -> list[PendingOutput]:
-    """Start to compute a group, up to ``size`` images of one shape at a time."""
+    """Start to compute a group, up to ``size`` images at a time."""
     parts = [batch.pixels for batch in group if len(batch.pixels)]
-    if not parts:
-        return []
-    if sum(map(len, parts)) <= size and len({part.shape[1:] for part in parts}) == 1:
-        return [runtime(parts)]
+    if sum(map(len, parts)) <= size:
+        return [runtime(parts)] if parts else []
     return [runtime([part[start : start + size]]) for part in parts for start in range(0, len(part), size)]
 
 

@@ -1,4 +1,4 @@
-"""How batches of decoding become batches of a forward pass: joined or split, in order, the first ones small."""
+"""How batches of decoding become batches of a forward pass: joined or split, in order."""
 
 from collections.abc import Sequence
 
@@ -43,16 +43,22 @@ class Sizes(Levels):
         return super().__call__(parts)
 
 
-def test_groups_double_from_the_first_batch_up_to_the_size() -> None:
-    assert list(map(sum, grouped([8] * 31, 64))) == [8, 16, 32, 64, 64, 64]
-    assert list(map(sum, grouped([1] * 20, 4))) == [1, 2, 4, 4, 4, 4, 1]
+def test_groups_are_filled_up_to_the_size() -> None:
+    assert list(map(sum, grouped([8] * 31, 64))) == [64, 64, 64, 56]
+    assert list(map(sum, grouped([1] * 18, 4))) == [4, 4, 4, 4, 2]
     assert list(map(sum, grouped([8] * 4, 8))) == [8, 8, 8, 8]
-    assert list(map(sum, grouped([3] * 9, 8))) == [3, 6, 6, 6, 6], "never more than the size"
+    assert list(map(sum, grouped([3] * 9, 8))) == [6, 6, 6, 6, 3], "never more than the size"
+
+
+def test_failures_do_not_change_how_later_images_are_grouped() -> None:
+    """A resumed run begins after whole groups of inputs, and must compute the same."""
+    groups = list(_groups([batch([None, 1]), batch([2, 3]), batch([4, 5]), batch([None, None]), batch([6, 7])], 4))
+    assert [sum(len(part.inputs) for part in group) for group in groups] == [4, 4, 2, 0]
 
 
 def test_a_batch_above_the_size_is_a_group_of_its_own() -> None:
     assert grouped([8, 8, 8], 2) == [[8], [8], [8]]
-    assert grouped([1, 1, 9, 1, 1, 1, 1], 4) == [[1], [1], [9], [1, 1, 1, 1]]
+    assert grouped([1, 1, 9, 1, 1, 1, 1], 4) == [[1, 1], [9], [1, 1, 1, 1]]
     runtime = Sizes()
     list(classify([batch([1] * 9), batch([2] * 8)], runtime, LABELS, options=RunOptions(batch_size=4)))
     assert runtime.sizes == [4, 4, 1, 4, 4], "it is computed in parts"
@@ -61,7 +67,7 @@ def test_a_batch_above_the_size_is_a_group_of_its_own() -> None:
 def test_a_placeholder_ends_a_group() -> None:
     one, two, three = (batch([level]) for level in (1, 2, 3))
     for placeholder in (NOTHING_CAME, NOT_READY):
-        assert list(_groups([one, two, placeholder, three], 4)) == [[one], [two], [], [three], []]
+        assert list(_groups([one, two, placeholder, three], 4)) == [[one, two], [], [three], []]
         assert list(_groups([placeholder, placeholder], 4)) == [[], [], []]
 
 
@@ -79,7 +85,7 @@ def test_images_of_different_sizes_are_never_in_one_pass() -> None:
     failed = batch([None])
     found = [row.index for row in classify([*batches[:2], failed, *batches[2:]], runtime, LABELS)]
     assert found == [1, 2, None, 3, 4, 5]
-    assert runtime.sizes == [1, 1, 2, 1]
+    assert runtime.sizes == [2, 2, 1]
 
 
 levels = st.one_of(st.none(), st.integers(0, 254))

@@ -1,6 +1,6 @@
 """The lists of a worker: each becomes one batch, in order, however often it is split."""
 
-import torch
+import numpy as np
 
 from dinoclassify.decoding.batch import Batch, DecodedImage, without_pixels
 from dinoclassify.decoding.plan import PREFETCH, Plan, Task
@@ -13,7 +13,9 @@ def sources(*names: str) -> list[Source]:
 
 
 def decoded(task: Task) -> Batch:
-    return Batch([DecodedImage(source) for source in task.sources], torch.zeros((len(task.sources), 3, 1, 1)), 1.0, 2.0)
+    return Batch(
+        [DecodedImage(source) for source in task.sources], np.zeros((len(task.sources), 3, 1, 1), np.uint8), 1.0, 2.0
+    )
 
 
 def names(tasks: list[Task]) -> list[str]:
