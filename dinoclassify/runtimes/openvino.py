@@ -1,10 +1,11 @@
 """The OpenVINO runtime, for CPUs: faster there than PyTorch, and without torch once a model is converted."""
 
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -71,12 +72,11 @@ class OpenVINORuntime:
             precision = "fp32"
         self._model = model
         self._network = quantised or converted(model)
+        self._requested = precision
+        self._is_quantised = quantised is not None
         self._kept = find_compiled(self._network, precision)
         self._loaded: Loaded | None = None
-        if self._kept is not None:
-            facts = read_facts(self._kept)
-        else:
-            facts = self._compile_and_keep(precision, is_quantised=quantised is not None)
+        facts = read_facts(self._kept) if self._kept is not None else self._compile_and_keep()
         self._facts = facts
         self.precision: Precision = facts.precision
         self.outputs = facts.outputs
@@ -88,7 +88,10 @@ class OpenVINORuntime:
 
     def load(self) -> None:
         """Load the model, if it is not loaded yet."""
-        self._load()
+        try:
+            self._load()
+        except UnconvertibleError as error:  # an earlier run could load it
+            raise UnconvertibleError(f"{error}: try again, or use --runtime torch") from error
 
     def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
         """Start to compute a batch."""
@@ -110,18 +113,15 @@ class OpenVINORuntime:
         return wait
 
     def _load(self) -> Loaded:
+        if self._loaded is None and self._kept is not None:
+            try:
+                self._loaded = load_compiled(self._kept, self._facts)
+            except (RuntimeError, OSError, ValueError) as error:
+                log.info("a compiled network does not load (%s): compiling it again", error)
+                shutil.rmtree(self._kept, ignore_errors=True)
         if self._loaded is None:
-            self._loaded = self._load_kept(self._kept) if self._kept is not None else None
-            if self._loaded is None:  # the kept one does not load: compile as if there were none
-                self._loaded = Loaded(self._compile(_read(self._network, self._model.name), self._facts.hints))
-        return self._loaded
-
-    def _load_kept(self, folder: Path) -> Loaded | None:
-        try:
-            return load_compiled(folder, self._facts)
-        except (RuntimeError, OSError, ValueError) as error:
-            log.info("a compiled network does not load (%s): compiling it again", error)
-            return None
+            self._compile_and_keep()
+        return cast(Loaded, self._loaded)
 
     def _again_in_fp32(self, pixels: Pixels) -> Outputs:
         if self._in_fp32 is None:
@@ -131,26 +131,26 @@ class OpenVINORuntime:
         outputs: Outputs = self._in_fp32.model(pixels)[0]
         return outputs
 
-    def _compile_and_keep(self, requested: RequestedPrecision, *, is_quantised: bool) -> Facts:
+    def _compile_and_keep(self) -> Facts:
         """Compile the network, as later runs find it."""
         from dinoclassify.runtimes.openvino_library import mostly_matrices
 
         network = _read(self._network, self._model.name)
         precision: Precision = "fp32"
-        if requested == "auto":
+        if self._requested == "auto":
             precision = "bf16" if cpu_has_bf16() and mostly_matrices(network) else "fp32"
-        elif requested == "bf16":
+        elif self._requested == "bf16":
             precision = "bf16"
         hints = _hints(precision)
         compiled = self._compile(network, hints)
         self._loaded = Loaded(compiled)
         facts = Facts(
-            precision="int8" if is_quantised else precision,
+            precision="int8" if self._is_quantised else precision,
             outputs=int(network.output(0).partial_shape[1].get_length()),
             requests=int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")),
             hints=hints,
         )
-        keep_compiled(compiled, facts, self._network, requested)
+        keep_compiled(compiled, facts, self._network, self._requested)
         return facts
 
     def _compile(self, network: "ov.Model", hints: dict[str, str]) -> "ov.CompiledModel":
