@@ -66,9 +66,7 @@ class ResultBuffer:
         """Add the facts to the result number ``turn``, whose ``pixels`` are a part of `rows`; may raise as `rows`."""
         pickled = pickle.dumps(facts)
         end = pixels.nbytes + len(pickled)
-        memory = self._mapped[turn % len(self._mapped)]
-        if memory is None or len(memory) < end:
-            memory = self._reserve(turn, end, keep=True)
+        memory = self._reserve(turn, end, keep=True)
         memory[pixels.nbytes : end] = pickled
         return ResultHeader(pixels.shape, pixels.dtype.name, len(pickled))
 
@@ -81,10 +79,13 @@ class ResultBuffer:
         return pixels, facts
 
     def _reserve(self, turn: int, size: int, *, keep: bool = False) -> mmap.mmap:
-        """A slot with at least ``size`` bytes, all of them allocated: to touch others would end the process."""
+        """A slot with at least ``size`` bytes, all of them allocated: to touch others would end the process.
+
+        If ``keep``, with the content that it has.
+        """
         descriptor = self._descriptors[turn % len(self._descriptors)]
         capacity = os.fstat(descriptor).st_size
-        if not size <= capacity <= _SHRINK * size:
+        if size > capacity or (capacity > _SHRINK * size and not keep):
             if not keep:
                 os.ftruncate(descriptor, 0)
             _allocate(descriptor, size)

@@ -76,7 +76,9 @@ class OpenVINORuntime:
         self._is_quantised = quantised is not None
         self._kept = find_compiled(self._network, precision)
         self._loaded: Loaded | None = None
-        facts = read_facts(self._kept) if self._kept is not None else self._compile_and_keep()
+        facts = read_facts(self._kept) if self._kept is not None else None
+        if facts is None:
+            facts = self._compile_and_keep()
         self._facts = facts
         self.precision: Precision = facts.precision
         self.outputs = facts.outputs
@@ -132,9 +134,11 @@ class OpenVINORuntime:
         return outputs
 
     def _compile_and_keep(self) -> Facts:
-        """Compile the network, as later runs find it."""
+        """Compile the network, as later runs find it; convert it again if the cache was cleared meanwhile."""
         from dinoclassify.runtimes.openvino_library import mostly_matrices
 
+        if not self._is_quantised:
+            self._network = converted(self._model)
         network = _read(self._network, self._model.name)
         precision: Precision = "fp32"
         if self._requested == "auto":

@@ -53,9 +53,12 @@ def find_compiled(network: Path, precision: RequestedPrecision) -> Path | None:
     return find_kept(_name(network), _stamp(precision))
 
 
-def read_facts(folder: Path) -> Facts:
-    """The facts in a folder of `find_compiled`."""
-    return Facts(**json.loads((folder / _FACTS).read_text(encoding="utf-8")))
+def read_facts(folder: Path) -> Facts | None:
+    """The facts in a folder of `find_compiled`; None if they are damaged, or the folder has just gone."""
+    try:
+        return Facts(**json.loads((folder / _FACTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def load_compiled(folder: Path, facts: Facts) -> Loaded:

@@ -7,6 +7,7 @@ of the manifest itself is that of the last use, true to the day.
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -21,6 +22,7 @@ DAY = 86_400.0  # seconds
 
 Stamp = Mapping[str, str]  # what the content of a folder depends on, such as the versions of libraries
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 _Record = dict[str, str | int]  # the digest of a file, and what shows that it has not changed
 
 
@@ -86,6 +88,16 @@ def read_stamp(folder: str) -> Stamp | None:
         return None
 
 
+def has_manifest(folder: str) -> bool:
+    """Whether a folder has a manifest of this module, and not another file of that name."""
+    try:
+        with open(os.path.join(folder, MANIFEST), encoding="utf-8") as file:
+            _parse(json.load(file))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _facts(folder: Path) -> dict[str, _Record]:
     """What shows, without reading a file, that it has not changed."""
     facts: dict[str, _Record] = {}
@@ -108,7 +120,7 @@ def _to_json(files: Mapping[str, _Record], stamp: Stamp) -> str:
 def _parse(content: Any) -> tuple[dict[str, _Record], Stamp | None]:  # JSON has any type
     """The files and the stamp of a manifest; raises ValueError if it is damaged."""
     try:
-        if all(isinstance(value, str) for value in content.values()):  # of an earlier version: digests only
+        if content and all(_DIGEST.fullmatch(str(value)) for value in content.values()):  # of an earlier version
             return {name: {"sha256": digest} for name, digest in content.items()}, None
         files, stamp = content["files"], content["stamp"]
         if all("sha256" in record for record in files.values()) and isinstance(stamp, dict):

@@ -18,7 +18,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from dinoclassify.storage.atomic import is_temporary
-from dinoclassify.storage.cache_manifest import DAY, MANIFEST, Stamp, read_stamp
+from dinoclassify.storage.cache_manifest import DAY, MANIFEST, Stamp, has_manifest, read_stamp
 from dinoclassify.storage.lock import NO_LOCKS, flocked
 from dinoclassify.version import __version__
 
@@ -40,6 +40,7 @@ _KINDS: dict[_Kind, re.Pattern[str]] = {
     "features": re.compile(r"features-[0-9a-f]{32}\.sqlite"),
     "file": re.compile(r"digests-[0-9a-f]{32}\.json|" + re.escape(_MARKER)),
 }
+
 _SURELY_OURS = re.compile(r".+-[0-9a-f]{32}-[0-9a-f]{8}")  # even without a manifest
 
 
@@ -145,7 +146,9 @@ def _entries(root: Path) -> Iterator[_Entry]:
                 if entry.is_dir(follow_symlinks=False) != (kind in ("folder", "leftover")):
                     continue
                 name = match.groupdict().get("folder")
-                if kind == "folder" and not (_SURELY_OURS.fullmatch(entry.name) or _has_manifest(entry.path)):
+                if kind == "folder" and not (_SURELY_OURS.fullmatch(entry.name) or has_manifest(entry.path)):
+                    continue
+                if kind == "lock" and _size(entry.path):  # a lock of ours is empty
                     continue
                 yield _Entry(entry.path, kind, str(root / name) if name is not None else None)
 
@@ -163,12 +166,9 @@ def _is_over(entry: _Entry, *, now: float, before: float) -> bool:
 
 
 def _last_use(entry: _Entry) -> float:
-    is_sealed = entry.kind == "folder" and _has_manifest(entry.path)
-    return os.stat(os.path.join(entry.path, MANIFEST) if is_sealed else entry.path).st_mtime
-
-
-def _has_manifest(folder: str) -> bool:
-    return os.path.isfile(os.path.join(folder, MANIFEST))
+    manifest = os.path.join(entry.path, MANIFEST)
+    is_sealed = entry.kind == "folder" and os.path.isfile(manifest)
+    return os.stat(manifest if is_sealed else entry.path).st_mtime
 
 
 def _is_usable(stamp: Stamp | None) -> bool:

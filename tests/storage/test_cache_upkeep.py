@@ -149,6 +149,12 @@ def test_what_others_put_into_the_folder_stays(cache_folder: Path) -> None:
     for name in ("notes.txt", "digests.json", "a-20240101"):
         (cache_folder / name).touch()
         age(cache_folder / name, 400)
+    for content in ("{}", '{"name": "a web app"}', "["):
+        folder = cache_folder / f"app{len(content)}-20240101"
+        folder.mkdir()
+        (folder / "manifest.json").write_text(content)
+        age(folder, 400)
+    (cache_folder / "notes-20240101.lock").write_text("a note")
     before = names_in(cache_folder)
     swept(cache_folder, 2)
     sweep(cache_folder)
