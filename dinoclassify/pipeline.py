@@ -159,7 +159,7 @@ def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     """Consecutive batches of up to ``size`` inputs, for one forward pass; an empty list: no other batch is ready.
 
     A batch with more inputs is a group of its own, and images of another size begin a new one. Failures count as
-    inputs, so that the groups depend on the number of inputs alone: a run that goes on computes the same as one that
+    inputs, and a group ends at each multiple of ``size`` inputs: a run that goes on there computes the same as one that
     was not interrupted.
     """
     group: list[Batch] = []
@@ -168,7 +168,9 @@ def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
         count = len(batch.inputs)
         if group and (not count or inputs + count > size or not _fit_together(group, batch)):
             yield group
-            group, inputs = [], 0
+            group = []
+        if not count or inputs + count > size:
+            inputs = 0
         if not count:
             yield []
             continue
@@ -239,10 +241,13 @@ def _top(scores: Outputs, count: int) -> npt.NDArray[np.intp]:
     if count == 1:
         best: npt.NDArray[np.intp] = scores.argmax(axis=1, keepdims=True)
         return best
+    largest = np.broadcast_to(np.arange(count), (len(scores), count))
     if count < scores.shape[1]:
-        largest = np.sort(np.argpartition(scores, -count, axis=1)[:, -count:], axis=1)
-    else:
-        largest = np.broadcast_to(np.arange(count), scores.shape)
+        largest = np.argpartition(scores, -count, axis=1)[:, -count:]
+        least = np.take_along_axis(scores, largest, axis=1).min(axis=1, keepdims=True)
+        for row in np.flatnonzero((scores >= least).sum(axis=1) > count):  # more than `count`, as some are equal
+            largest[row] = np.argsort(-scores[row], kind="stable")[:count]
+        largest.sort(axis=1)
     order = np.argsort(-np.take_along_axis(scores, largest, axis=1), axis=1, kind="stable")
     ranked: npt.NDArray[np.intp] = np.take_along_axis(largest, order, axis=1)
     return ranked

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dinoclassify.decoding.batch import NOT_READY, NOTHING_CAME, Batch, DecodedImage, Pixels
-from dinoclassify.pipeline import _groups, classify
+from dinoclassify.pipeline import _groups, _top, classify
 from dinoclassify.runtimes.base import PendingOutput
 from dinoclassify.types.prediction import Failure
 from dinoclassify.types.run_options import RunOptions
@@ -85,7 +86,23 @@ def test_images_of_different_sizes_are_never_in_one_pass() -> None:
     failed = batch([None])
     found = [row.index for row in classify([*batches[:2], failed, *batches[2:]], runtime, LABELS)]
     assert found == [1, 2, None, 3, 4, 5]
-    assert runtime.sizes == [2, 2, 1]
+    assert runtime.sizes == [2, 1, 1, 1]
+
+
+def test_groups_of_mixed_sizes_end_at_multiples_of_the_size() -> None:
+    """So that a run that goes on after eight inputs computes the same."""
+    mixed = [batch([number], side=2 if number < 3 else 3) for number in range(16)]
+    groups = list(_groups(mixed, 8))
+    assert [len(group) for group in groups] == [3, 5, 8, 0]
+    assert list(_groups(mixed[8:], 8)) == groups[2:]
+
+
+@pytest.mark.parametrize("row", [[0.5, 0.5, 0.5, 0.1], [0.0, 0.2, 0.2, 0.2, 0.2, 0.2], [1.0, *[0.0] * 99], [0.1] * 50])
+def test_the_first_of_equal_scores_wins_however_many_labels_are_asked_for(row: list[float]) -> None:
+    scores = np.array([row], np.float32)
+    expected = np.argsort(-scores[0], kind="stable")
+    for count in range(1, len(row) + 1):
+        assert _top(scores, count)[0].tolist() == expected[:count].tolist()
 
 
 levels = st.one_of(st.none(), st.integers(0, 254))

@@ -26,7 +26,7 @@ from dinoclassify.types.source import TIMEOUT, Source
 
 FeedName = Literal["plain", "torch"]  # one module each, see `decoding.feeds`
 
-_FILES = 10  # open for each worker: pipes, and shared memory
+_FILES = 14  # open for each worker: pipes, and shared memory, of which a mapping is a file too
 _SPARE_FILES = 16  # for everything else that a run opens
 
 
@@ -52,8 +52,8 @@ def load_batches(
     For most arguments see `types.run_options.RunOptions`. If the preprocessing gives images of different sizes, each is
     a batch of its own. If ``live``, sources come over time: a batch may be short where a worker would be idle, and
     `NOTHING_CAME` or `NOT_READY` is yielded while the next batch is not ready. ``on_start`` is called once, when the
-    workers have begun with the first sources. Raises UsageError for too few open files, WorkerError if workers cannot
-    start, or keep dying.
+    workers have the first sources; if ``live``, perhaps before any has come. Raises UsageError for too few open files,
+    WorkerError if workers cannot start, or keep dying.
     """
     if preprocessing.output_size is None:
         batch_size = 1
@@ -114,11 +114,11 @@ def _in_full(
             worker.send(batch)
             pending.append(worker)
             worker = next(ring)
+        if not pending:
+            return
         if not has_begun:
             has_begun = True
             on_start()
-        if not pending:
-            return
         yield pending.popleft().receive()
 
 
@@ -139,9 +139,9 @@ def _live(
         new_input.set()
 
     threading.Thread(target=read, name="read list", daemon=True).start()
-    on_start()
     ring, pending = itertools.cycle(workers), deque[Worker]()
     worker = next(ring)
+    has_begun = False
     try:
         while True:
             new_input.clear()
@@ -150,6 +150,9 @@ def _live(
                 worker.send([queued.get() for _ in range(min(count, size))])
                 pending.append(worker)
                 worker = next(ring)
+            if not has_begun:
+                has_begun = True
+                on_start()
             if pending:
                 batch = pending[0].receive_soon()
                 if batch is not None:

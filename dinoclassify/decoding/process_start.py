@@ -25,8 +25,9 @@ _UNSENT = Source("", Failure("out_of_memory", "not enough memory to hand it to a
 def start_context(processes: list[BaseProcess]) -> BaseContext:
     """A context that starts processes as the program chose, by default by fork on Linux, which takes milliseconds.
 
-    All other methods import torch anew, which takes seconds. The context appends each process to ``processes``, and its
-    `Event`, which a DataLoader shares with its process, has no lock. Otherwise it is multiprocessing's own.
+    All other methods import the libraries anew, which takes a second, or seconds with torch. The context appends each
+    process to ``processes``, and its `Event`, which a DataLoader shares with its process, has no lock. Otherwise it is
+    multiprocessing's own.
     """
     method = multiprocessing.get_start_method(allow_none=True)
     is_default = method is None or (method == "forkserver" and sys.version_info >= (3, 14))

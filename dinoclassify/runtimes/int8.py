@@ -36,6 +36,7 @@ from dinoclassify.runtimes.base import Outputs, PendingOutput, Runtime
 from dinoclassify.runtimes.openvino import OpenVINORuntime
 from dinoclassify.runtimes.openvino_network import converted, versions
 from dinoclassify.storage.cache import Stamp, find_kept, kept_folder, sha256
+from dinoclassify.storage.cache_manifest import recorded_digest
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.system.processor import cpu_identity
 from dinoclassify.types.compute import Precision
@@ -198,7 +199,11 @@ class Int8Runtime:
     def _stamp_of(self, network: Path) -> Stamp:
         """The stamp of a verdict, which holds for this very network on this machine."""
         machine = {"processor": cpu_identity(), "processors": str(available_cpus())}
-        return {**self._stamp, **machine, "network": sha256(sorted(network.glob("network.*")))}
+        try:
+            digest = recorded_digest(network)
+        except (OSError, ValueError):  # it is in a temporary folder
+            digest = sha256(sorted(network.glob("network.*")))
+        return {**self._stamp, **machine, "network": digest}
 
     def _report(self, verdict: Verdict) -> None:
         if verdict.accepted:

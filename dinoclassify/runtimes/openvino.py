@@ -116,14 +116,20 @@ class OpenVINORuntime:
 
     def _load(self) -> Loaded:
         if self._loaded is None and self._kept is not None:
-            try:
-                self._loaded = load_compiled(self._kept, self._facts)
-            except (RuntimeError, OSError, ValueError) as error:
-                log.info("a compiled network does not load (%s): compiling it again", error)
-                shutil.rmtree(self._kept, ignore_errors=True)
+            self._loaded = self._load_kept(self._kept)
         if self._loaded is None:
             self._compile_and_keep()
         return cast(Loaded, self._loaded)
+
+    def _load_kept(self, folder: Path) -> Loaded | None:
+        """Load what an earlier run compiled; None if it is damaged."""
+        try:
+            return load_compiled(folder, self._facts)
+        except (RuntimeError, OSError, ValueError) as error:
+            if _is_lack_of_memory(error):
+                raise _no_memory(self._model.name) from error
+            log.info("a compiled network does not load (%s): compiling it again", error)
+            return None
 
     def _again_in_fp32(self, pixels: Pixels) -> Outputs:
         if self._in_fp32 is None:
@@ -154,6 +160,8 @@ class OpenVINORuntime:
             requests=int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")),
             hints=hints,
         )
+        if self._kept is not None:  # it is damaged
+            shutil.rmtree(self._kept, ignore_errors=True)
         keep_compiled(compiled, facts, self._network, self._requested)
         return facts
 
@@ -190,9 +198,17 @@ def _loading(name: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         from dinoclassify.runtimes.openvino_library import reason_of
 
-        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
-            raise ModelError(f"there is not enough memory for {name}: try a smaller --model, or allow more") from error
+        if _is_lack_of_memory(error):
+            raise _no_memory(name) from error
         raise UnconvertibleError(f"OpenVINO cannot load {name} ({reason_of(error)})") from error
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "bad_alloc" in str(error)
+
+
+def _no_memory(name: str) -> ModelError:
+    return ModelError(f"there is not enough memory for {name}: try a smaller --model, or allow more")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 
 from dinoclassify.runtimes.openvino_network import versions
 from dinoclassify.storage.cache import Stamp, cache_root, find_kept, keep_if_possible
+from dinoclassify.storage.cache_manifest import recorded_digest
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.system.processor import cpu_identity
 from dinoclassify.types.compute import Precision, RequestedPrecision
@@ -50,7 +51,10 @@ class Loaded:
 
 def find_compiled(network: Path, precision: RequestedPrecision) -> Path | None:
     """The folder of the network in ``network``, compiled for this processor in this precision, or None."""
-    return find_kept(_name(network), _stamp(precision))
+    try:
+        return find_kept(_name(network), _stamp(network, precision))
+    except (OSError, ValueError):  # the network is in a temporary folder, or has just gone
+        return None
 
 
 def read_facts(folder: Path) -> Facts | None:
@@ -62,7 +66,7 @@ def read_facts(folder: Path) -> Facts | None:
 
 
 def load_compiled(folder: Path, facts: Facts) -> Loaded:
-    """Load the network from a folder of `find_compiled`; raises RuntimeError or OSError if that fails."""
+    """Load the network from a folder of `find_compiled`; raises RuntimeError, OSError or ValueError if that fails."""
     import openvino as ov
 
     from dinoclassify.runtimes.openvino_library import core
@@ -80,6 +84,10 @@ def keep_compiled(model: "ov.CompiledModel", facts: Facts, network: Path, precis
     """Keep a compiled network in the cache, if the cache can be written and holds the network itself, too."""
     if network.parent != cache_root():
         return
+    try:
+        stamp = _stamp(network, precision)
+    except (OSError, ValueError):  # the network has just gone
+        return
 
     def make(folder: Path) -> None:
         with open(folder / _BLOB, "wb") as file:
@@ -89,7 +97,7 @@ def keep_compiled(model: "ov.CompiledModel", facts: Facts, network: Path, precis
             raise into.error
         (folder / _FACTS).write_text(json.dumps(asdict(facts)), encoding="utf-8")
 
-    keep_if_possible(_name(network), _stamp(precision), make)
+    keep_if_possible(_name(network), stamp, make)
 
 
 class _Into(io.BytesIO):
@@ -120,9 +128,9 @@ def _name(network: Path) -> str:
     return f"compiled-{network.name}"
 
 
-def _stamp(precision: RequestedPrecision) -> Stamp:
+def _stamp(network: Path, precision: RequestedPrecision) -> Stamp:
     machine = {"processor": cpu_identity(), "processors": str(available_cpus())}
-    return {**versions(), **machine, "precision": precision}
+    return {**versions(), **machine, "network": recorded_digest(network), "precision": precision}
 
 
 def _give_back(memory: mmap.mmap) -> None:

@@ -64,7 +64,7 @@ class Replicas:
         return self._first.precision
 
     def load(self) -> None:
-        """Each replica has loaded its model."""
+        """Do nothing: each replica has loaded its model from the start."""
 
     def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:
         """Start to compute a batch on the next device."""
@@ -116,7 +116,7 @@ class TorchRuntime:
             self._module = _compile(self._module)
 
     def load(self) -> None:
-        """The model is loaded."""
+        """Do nothing: the model is loaded from the start."""
 
     @torch.inference_mode()
     def __call__(self, parts: Sequence[Pixels]) -> PendingOutput:

@@ -88,6 +88,13 @@ def read_stamp(folder: str) -> Stamp | None:
         return None
 
 
+def recorded_digest(folder: Path) -> str:
+    """One digest of the files of a folder, as its manifest has them: no file is read. Raises OSError or ValueError."""
+    files, _ = _parse(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    digests = {name: record["sha256"] for name, record in files.items()}
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
 def has_manifest(folder: str) -> bool:
     """Whether a folder has a manifest of this module, and not another file of that name."""
     try:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from dinoclassify.storage.atomic import is_temporary
 from dinoclassify.storage.cache_manifest import DAY, MANIFEST, Stamp, has_manifest, read_stamp
 from dinoclassify.storage.lock import NO_LOCKS, flocked
+from dinoclassify.system.processor import cpu_identity
 from dinoclassify.version import __version__
 
 UNUSED = 90 * DAY
@@ -172,8 +173,10 @@ def _last_use(entry: _Entry) -> float:
 
 
 def _is_usable(stamp: Stamp | None) -> bool:
-    """Whether this installation may use a folder; one without a stamp was made by an earlier version."""
-    return stamp is not None and all(stamp[name] == _installed(name) for name in stamp.keys() & _PACKAGES)
+    """Whether this installation may use a folder, on this processor; one of an earlier version has no stamp."""
+    if stamp is None or stamp.get("processor", cpu_identity()) != cpu_identity():
+        return False
+    return all(stamp[name] == _installed(name) for name in stamp.keys() & _PACKAGES)
 
 
 @cache

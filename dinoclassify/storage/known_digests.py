@@ -48,7 +48,7 @@ def known_sha256(paths: Iterable[str]) -> str:
 
 def _facts(path: str) -> _Facts:
     status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _read(memory: Path) -> dict[str, tuple[_Facts, str]]:

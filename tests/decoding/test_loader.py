@@ -95,3 +95,23 @@ def test_live_inputs_keep_the_runtime_busy(greys: Path) -> None:
     predictions = list(classify(batches, runtime := Levels(ahead=2), LABELS))
     assert [prediction.index for prediction in predictions] == [number % 250 for number in range(400)]
     assert runtime.most_under_way == 3
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_model_is_loaded_while_the_first_images_are_decoded(greys: Path, live: bool) -> None:
+    events: list[str] = []
+    paths = [str(greys / f"{level:03}.png") for level in range(5)]
+    batches = load_batches(
+        map(Source, paths), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000, live=live,
+        on_start=lambda: events.append("loaded"),
+    )  # fmt: skip
+    for batch in batches:
+        events += [item.source.path for item in batch.inputs]
+    assert events == ["loaded", *paths]
+
+
+def test_nothing_is_loaded_for_no_images() -> None:
+    batches = load_batches(
+        iter(()), TINY, batch_size=4, workers=1, exact=False, max_pixels=10_000, on_start=lambda: pytest.fail("loaded")
+    )
+    assert list(batches) == []

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.decoding import process_start, worker
+from dinoclassify.decoding import loader, process_start, worker
 from dinoclassify.decoding.batch import Batch
 from dinoclassify.decoding.loader import FeedName, load_batches
 from dinoclassify.decoding.worker_process import init_worker
+from dinoclassify.errors import WorkerError
 from dinoclassify.pipeline import classify
 from dinoclassify.types.source import Source
 from tests.conftest import by_fork
@@ -261,3 +262,28 @@ def begin_late(writer: int) -> None:
     init_worker()
     os.write(writer, b" and lives")
     os._exit(0)
+
+
+@by_fork
+def test_an_unexpected_error_in_a_process_ends_the_run(greys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise LookupError("what nobody expects")
+
+    monkeypatch.setattr("dinoclassify.decoding.loader.decode", fail)
+    with pytest.raises((WorkerError, LookupError), match="what nobody expects"):
+        run([str(greys / "001.png")])
+
+
+def test_a_worker_opens_no_more_files_than_are_counted_for_it(greys: Path) -> None:
+    def opened(workers: int) -> int:
+        paths = [str(greys / "001.png")] * 40 * workers
+        batches = load_batches(map(Source, paths), TINY, batch_size=4, workers=workers, exact=False, max_pixels=10_000)
+        for _ in range(8 * workers):  # until all slots are mapped
+            next(batches)
+        count = len(os.listdir("/dev/fd"))
+        batches.close()  # type: ignore[attr-defined]  # it is a generator
+        return count
+
+    opened(1)
+    before = len(os.listdir("/dev/fd"))
+    assert opened(3) - before <= 3 * loader._FILES

@@ -18,12 +18,14 @@ import pytest
 from dinoclassify.storage import cache, cache_upkeep
 from dinoclassify.storage.cache_upkeep import clear, measure, sweep
 from dinoclassify.storage.lock import flocked
+from dinoclassify.system.processor import cpu_identity
 from dinoclassify.version import __version__
 from tests.conftest import Refuse
 
 DAY = 86_400
-MINE = {"dinoclassify": __version__, "torch": version("torch"), "processor": "any"}
+MINE = {"dinoclassify": __version__, "torch": version("torch"), "processor": cpu_identity()}
 OTHER_VERSION = {**MINE, "torch": "0.1"}
+OTHER_PROCESSOR = {**MINE, "processor": "an abacus"}
 HEX = "0123456789abcdef" * 2
 
 
@@ -65,8 +67,10 @@ def test_what_was_not_used_for_90_days_goes(cache_folder: Path) -> None:
     assert names_in(cache_folder) == [f"digests-{HEX[::-1]}.json", young.name, f"{young.name}.lock"]
 
 
-@pytest.mark.parametrize("stamp", [OTHER_VERSION, {**MINE, "dinoclassify": "0.0"}, {**MINE, "nncf": "0.1"}])
-def test_what_other_versions_made_goes_a_week_after_its_last_use(stamp: cache.Stamp, cache_folder: Path) -> None:
+@pytest.mark.parametrize(
+    "stamp", [OTHER_VERSION, {**MINE, "dinoclassify": "0.0"}, {**MINE, "nncf": "0.1"}, OTHER_PROCESSOR]
+)
+def test_what_others_made_goes_a_week_after_its_last_use(stamp: cache.Stamp, cache_folder: Path) -> None:
     old, recent, mine = keep("old", stamp, unused=10), keep("recent", stamp, unused=6), keep("mine", unused=80)
     swept(cache_folder, 2)
     sweep(cache_folder)

@@ -7,6 +7,8 @@ from multiprocessing.context import BaseContext
 
 from dinoclassify.decoding.feeds.base import RECEIVE_TIMEOUT, ProcessDiedError, Receive
 from dinoclassify.decoding.worker_process import DecodeDataset, Result, init_worker
+from dinoclassify.errors import WorkerError
+from dinoclassify.messages import first_line
 
 
 def start(dataset: DecodeDataset, context: BaseContext, *, end_with_thread: bool) -> Receive:
@@ -26,20 +28,26 @@ def start(dataset: DecodeDataset, context: BaseContext, *, end_with_thread: bool
                 if process.is_alive() or results.poll():
                     return None
                 raise ProcessDiedError
-            result: Result = results.recv()
+            result: Result | str = results.recv()
         except (EOFError, OSError) as error:
             raise ProcessDiedError from error
+        if isinstance(result, str):
+            raise WorkerError(f"a decoding process failed: {result}")
         return result
 
     return receive
 
 
-def _decode(dataset: DecodeDataset, results: "Connection[Result, object]", end_with_thread: bool) -> None:
-    """Decode lists until the main process is gone."""
+def _decode(dataset: DecodeDataset, results: "Connection[Result | str, object]", end_with_thread: bool) -> None:
+    """Decode lists until the main process is gone. An unexpected error ends the run, rather than only this process."""
     faulthandler.disable()  # a crash becomes a row, not a traceback
     init_worker(end_with_thread=end_with_thread)
     try:
         while True:
             results.send(dataset.__getitems__([]))
+    except (MemoryError, OSError):  # of this process alone: another one tries again
+        pass
+    except Exception as error:
+        results.send(first_line(error))
     finally:
         os._exit(1)  # no clean-up: what this process has inherited belongs to the main one
