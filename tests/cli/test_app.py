@@ -180,7 +180,7 @@ from dinoclassify.__main__ import main
 main()
 """
     command = [sys.executable, "-c", code, module, str(int(number)), "predict", str(PHOTOS), "-m", tiny]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run([*command, "--runtime", "torch"], capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stdout) == (128 + number, "")
     assert done.stderr == f"dinoclassify: stopped by {number.name}\n"
 

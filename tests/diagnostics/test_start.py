@@ -71,11 +71,15 @@ def test_a_command_ends_when_bench_is_stopped(tmp_path: Path, monkeypatch: pytes
             time.sleep(0.01)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have the tests ignore it
     thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        run_once(python(script), str(tmp_path))
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_once(python(script), str(tmp_path))
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     for _ in range(100):
         if not Path("/proc", note.read_text()).exists():
             break

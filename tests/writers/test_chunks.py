@@ -6,12 +6,27 @@ import pytest
 
 from dinoclassify.errors import OutputError
 from dinoclassify.types.prediction import Failure
+from dinoclassify.types.run_options import hand_over, whole_batches
 from dinoclassify.types.source import ByteRange, SequentialContainer, Source
-from dinoclassify.writers.chunks import Piece, read_chunk, write_rows
+from dinoclassify.writers.chunks import Piece, chunk_size, read_chunk, write_rows
 from dinoclassify.writers.manifest import read_manifest
 from tests.helpers.output_folders import JSONL, open_folder, plan_chunks, row_of, rows_in, write_chunks
 
 pytestmark = pytest.mark.usefixtures("small_parts")
+
+
+@pytest.fixture(autouse=True)
+def _small_hand_overs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks as small as a batch, so that few images make many."""
+    monkeypatch.setattr("dinoclassify.writers.chunks.whole_batches", lambda batch_size: batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 20, 64, 1000])
+def test_chunks_are_whole_hand_overs_and_batches(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoclassify.writers.chunks.whole_batches", whole_batches)
+    size = chunk_size(batch_size)
+    assert size % batch_size == 0
+    assert batch_size == 1 or size % hand_over(batch_size) == 0
 
 
 def test_chunks_are_whole_batches_and_a_stream_is_a_chunk_of_its_own(folder: str, images: list[str]) -> None:

@@ -62,7 +62,7 @@ def test_an_interrupted_run_with_other_columns_is_refused_by_its_options(
 ) -> None:
     output = ("photos", "-o", f"out.{kind}")
     assert predict(*output, "--strict", "--batch-size", "1")[0] == 7
-    code, err = predict(*output, "--resume", "-k", "2")
+    code, err = predict(*output, "--batch-size", "1", "--resume", "-k", "2")  # in larger ones no row would be left
     assert (code, f"--resume: out.{kind}.partial has 1 label a row, you ask for 2: use -k 1, " in err) == (
         2,
         True,
