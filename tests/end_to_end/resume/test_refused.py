@@ -67,7 +67,7 @@ def test_an_interrupted_run_with_other_columns_is_refused_by_its_options(
         2,
         True,
     ), err
-    code, err = predict(*output, "-k", "2")
+    code, err = predict(*output, "--batch-size", "1", "-k", "2")
     assert (code, "finished rows of an interrupted run: --resume goes on, --fresh discards them" in err) == (2, True), (
         err
     )
