@@ -21,7 +21,7 @@ from dinoclassify.runtimes.base import (
     to_outputs,
 )
 from dinoclassify.runtimes.openvino_compiled import (
-    Facts,
+    CompiledFacts,
     Loaded,
     find_compiled,
     keep_compiled,
@@ -139,7 +139,7 @@ class OpenVINORuntime:
         outputs: Outputs = self._in_fp32.model(pixels)[0]
         return outputs
 
-    def _compile_and_keep(self) -> Facts:
+    def _compile_and_keep(self) -> CompiledFacts:
         """Compile the network, as later runs find it; convert it again if the cache was cleared meanwhile."""
         from dinoclassify.runtimes.openvino_library import mostly_matrices
 
@@ -154,7 +154,7 @@ class OpenVINORuntime:
         hints = _hints(precision)
         compiled = self._compile(network, hints)
         self._loaded = Loaded(compiled)
-        facts = Facts(
+        facts = CompiledFacts(
             precision="int8" if self._is_quantised else precision,
             outputs=int(network.output(0).partial_shape[1].get_length()),
             requests=int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")),

@@ -29,7 +29,7 @@ _FACTS = "facts.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class CompiledFacts:
     """What a runtime says about a compiled network before it is loaded.
 
     ``hints`` are the settings that it is loaded with, and ``requests`` how many batches it computes at a time.
@@ -57,15 +57,15 @@ def find_compiled(network: Path, precision: RequestedPrecision) -> Path | None:
         return None
 
 
-def read_facts(folder: Path) -> Facts | None:
+def read_facts(folder: Path) -> CompiledFacts | None:
     """The facts in a folder of `find_compiled`; None if they are damaged, or the folder has just gone."""
     try:
-        return Facts(**json.loads((folder / _FACTS).read_text(encoding="utf-8")))
+        return CompiledFacts(**json.loads((folder / _FACTS).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def load_compiled(folder: Path, facts: Facts) -> Loaded:
+def load_compiled(folder: Path, facts: CompiledFacts) -> Loaded:
     """Load the network from a folder of `find_compiled`; raises RuntimeError, OSError or ValueError if that fails."""
     import openvino as ov
 
@@ -80,7 +80,9 @@ def load_compiled(folder: Path, facts: Facts) -> Loaded:
     return Loaded(model, memory)
 
 
-def keep_compiled(model: "ov.CompiledModel", facts: Facts, network: Path, precision: RequestedPrecision) -> None:
+def keep_compiled(
+    model: "ov.CompiledModel", facts: CompiledFacts, network: Path, precision: RequestedPrecision
+) -> None:
     """Keep a compiled network in the cache, if the cache can be written and holds the network itself, too."""
     if network.parent != cache_root():
         return

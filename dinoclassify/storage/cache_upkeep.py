@@ -42,11 +42,11 @@ _KINDS: dict[_Kind, re.Pattern[str]] = {
     "file": re.compile(r"digests-[0-9a-f]{32}\.json|" + re.escape(_MARKER)),
 }
 
-_SURELY_OURS = re.compile(r".+-[0-9a-f]{32}-[0-9a-f]{8}")  # even without a manifest
+_SURELY_OURS = re.compile(r".+-[0-9a-f]{32}(-[0-9a-f]{8})+")  # even without a manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Usage:
     """A part of the cache: how many entries, and their bytes."""
 
     entries: int
@@ -57,7 +57,7 @@ class Share:
 class Cleared:
     """The entries that were removed, those that other processes are using, and the errors of others."""
 
-    removed: Share
+    removed: Usage
     in_use: int
     errors: tuple[OSError, ...]
 
@@ -76,10 +76,10 @@ class _Entry:
         return self.kind != "lock" and not self.path.endswith(_MARKER)
 
 
-def measure(root: Path) -> Share:
+def measure(root: Path) -> Usage:
     """The size of the whole cache. Raises OSError if it cannot be read."""
     sizes = [_size(entry.path) for entry in _entries(root) if entry.counts]
-    return Share(len(sizes), sum(sizes))
+    return Usage(len(sizes), sum(sizes))
 
 
 def clear(root: Path) -> Cleared:
@@ -100,7 +100,7 @@ def clear(root: Path) -> Cleared:
             sizes.append(size)
         elif entry.counts:
             in_use += 1
-    return Cleared(Share(len(sizes), sum(sizes)), in_use, tuple(errors))
+    return Cleared(Usage(len(sizes), sum(sizes)), in_use, tuple(errors))
 
 
 def sweep(root: Path) -> None:

@@ -7,7 +7,7 @@ from dinoclassify.cli.terminal import print_table, say
 from dinoclassify.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from dinoclassify.storage.cache_upkeep import Share
+    from dinoclassify.storage.cache_upkeep import Usage
 
 
 def models(as_json: options.AsJson = False, clear_cache: options.ClearCache = False) -> None:
@@ -90,10 +90,10 @@ def _clear() -> None:
     say(f"{root}: {done}")
 
 
-def _amount(share: "Share") -> str:
+def _amount(usage: "Usage") -> str:
     from rich.filesize import decimal
 
-    return f"{decimal(share.size)} in {_entries(share.entries)}"
+    return f"{decimal(usage.size)} in {_entries(usage.entries)}"
 
 
 def _entries(number: int) -> str:
