@@ -19,6 +19,7 @@ from PIL import Image
 
 from dinoclassify.storage.output_paths import OutputPaths
 from dinoclassify.types.preprocessing import OpaqueProcessor
+from dinoclassify.types.run_options import whole_batches
 from dinoclassify.types.source import MAX_PIXELS, Source
 from dinoclassify.writers.chunks import ChunkPlan, ChunkResult, chunk_size
 from dinoclassify.writers.formats import open_format
@@ -55,11 +56,11 @@ def job_opener(model: str, loads: Path | None = None, seconds: float = 0.0) -> C
         if loads is not None:
             (loads / f"{os.getpid()}-{time.monotonic_ns()}").touch()
 
-        def infer(batches: Any) -> Any:
+        def infer(batches: Any, **options: Any) -> Any:
             while loads is not None and len(list(loads.iterdir())) < int(os.readlink(loads.with_name("awaited"))):
                 time.sleep(0.1)
             time.sleep(seconds)
-            return classifier.classify_batches(batches, top_k=2)
+            return classifier.classify_batches(batches, top_k=2, **options)
 
         origin = Origin(classifier.info, classifier.digest(), open_format("jsonl", 2), {}, {"labels": 7})
         return SimpleNamespace(model=classifier, infer=infer, row_format=origin.row_format, origin=lambda: origin)
@@ -143,7 +144,7 @@ def run_on_cluster(
 
     facts = facts_of(model, gpus)
     lines, size = facts.row_format.lines, facts.model.batch_size
-    place = OutputFolder(folder, facts.row_format, batch_size=size)
+    place = OutputFolder(folder, facts.row_format, batch_size=whole_batches(size))
     kept: list[str] = []
     results: list[ChunkResult] = []
     with closing(Output.open(place, lines, {"model": facts.model.name}, UpdateOptions(resume=resume))) as output:
