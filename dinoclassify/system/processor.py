@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 _INFO = "/proc/cpuinfo"
 _BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # the last on ARM
 _APPLE_BF16 = b"hw.optional.arm.FEAT_BF16"
-# Devices of NVIDIA's driver, of AMD's, and of both under Windows.
-_GPU_DEVICES = ("/dev/nvidia*", "/dev/kfd", "/dev/dxg")
+# Devices of NVIDIA's drivers (the second is that of Jetson boards), of AMD's, and of both under Windows.
+_GPU_DEVICES = ("/dev/nvidia*", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
 
 
 def cpu_has_bf16() -> bool:
