@@ -41,7 +41,7 @@ class LoadedModel(ABC):
         revision: a commit, tag or branch of a hub model.
         offline: never use the network; a model in the cache needs none anyway.
         device: ``auto``, ``cpu``, ``cuda`` (all GPUs of the machine, each with the model), ``cuda:N`` or ``mps``.
-        precision: ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``; see `runtimes.int8` for the last.
+        precision: ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``; see `runtimes.openvino.int8` for the last.
         runtime: ``auto``, ``torch`` or ``openvino``.
         compiled: compile the model with `torch.compile`, which takes minutes and pays on a long run.
 

@@ -108,14 +108,13 @@ def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache that nobody can write, root included; and a folder for temporary files."""
-    from dinoclassify.storage import cache
 
     (tmp_path / "file").touch()
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(cache, "_temporary_for", {})
-    monkeypatch.setattr(cache, "_warned_about", set())
+    monkeypatch.setattr("dinoclassify.storage.cache.folder._temporary_for", {})
+    monkeypatch.setattr("dinoclassify.storage.cache.folder._warned_about", set())
     return tmp_path / "temporary"
 
 

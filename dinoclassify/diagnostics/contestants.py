@@ -89,8 +89,8 @@ def _half_precisions(device: str) -> tuple[Precision, ...]:
 
 def _in_int8(model: ImageClassifier, default: Runtime, pixels: Pixels, notes: list[str]) -> Iterator[Runtime]:
     """The model in int8, however well it agrees with the default. Not cached: the images are not those of a run."""
-    from dinoclassify.runtimes.int8 import CALIBRATION, Verdict, quantise
-    from dinoclassify.runtimes.openvino import OpenVINORuntime
+    from dinoclassify.runtimes.openvino.int8 import CALIBRATION, Verdict, quantise
+    from dinoclassify.runtimes.openvino.runtime import OpenVINORuntime
 
     if len(pixels) < 2 * CALIBRATION:
         notes.append(f"int8 is not measured: it needs {2 * CALIBRATION} images, use --limit {2 * CALIBRATION}")

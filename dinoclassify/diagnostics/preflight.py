@@ -12,7 +12,7 @@ from pathlib import Path
 from dinoclassify.diagnostics.finding import Finding, Verdict
 from dinoclassify.errors import DinoclassifyError
 from dinoclassify.storage.atomic import is_regular
-from dinoclassify.storage.cache import cache_root
+from dinoclassify.storage.cache.folder import cache_root
 from dinoclassify.storage.lock import NO_LOCKS, flocked
 from dinoclassify.storage.missing import why_no_folder
 from dinoclassify.storage.remote.opening import filesystem

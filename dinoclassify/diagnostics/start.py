@@ -23,7 +23,6 @@ from dinoclassify.diagnostics import one_process
 log = logging.getLogger(__name__)
 
 PIPELINE = "transformers pipeline"  # the name of its program
-LEAST_RUNS = 3  # of a warm start, for its median
 
 _SCRIPT = """
 import sys
@@ -98,16 +97,10 @@ def theirs(checkpoint: str, image: str, scratch: str, *, device: str) -> Program
 
 
 def run_starts(programs: list[Program], rounds: int, notes: list[str]) -> None:
-    """Run all programs in turn: cold ones ``rounds`` times, warm ones `LEAST_RUNS` times at least.
-
-    A program that fails is removed from the list, with a note.
-    """
-    most = max(rounds, LEAST_RUNS)
-    for number in range(most):
+    """Run all programs in turn, in each round. One that fails is removed from the list, with a note."""
+    for number in range(rounds):
         for program in list(programs):
-            if program.cache == "cold" and number >= rounds:  # it takes long
-                continue
-            log.info("start %d of %d: %s, %s", number + 1, most, program.name, program.cache)
+            log.info("start %d of %d: %s, %s", number + 1, rounds, program.name, program.cache)
             try:
                 _run_next(program)
             except StartError as error:

@@ -19,8 +19,9 @@ from dinoclassify.labels.imagenet import imagenet_labels
 from dinoclassify.models import builtin
 from dinoclassify.models.image_model import ImageClassifier, ImageEncoder
 from dinoclassify.models.names import BUILTIN, find_flaw, resolve, settings_files, weights_files
-from dinoclassify.storage.cache import kept_folder, sha256
-from dinoclassify.storage.known_digests import known_sha256
+from dinoclassify.storage.cache.digests import known_sha256
+from dinoclassify.storage.cache.folder import kept_folder
+from dinoclassify.storage.cache.manifest import sha256
 from dinoclassify.types.preprocessing import OpaqueProcessor, Preprocessing
 from dinoclassify.version import __version__
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from dinoclassify.discovery.path_list import listed_source
 from dinoclassify.encoder import Encoder
-from dinoclassify.storage.cache import cache_root, note_use
+from dinoclassify.storage.cache.folder import cache_root
+from dinoclassify.storage.cache.manifest import note_use
 from dinoclassify.storage.signature import file_signature
 from dinoclassify.types.embedding import Embedding
 from dinoclassify.types.run_options import RunOptions

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.storage import cache
+from dinoclassify.storage.cache.folder import find_kept, kept_folder
 from dinoclassify.storage.lock import flocked
 from tests.helpers.invoke import Invoke, invoker
 
@@ -26,9 +26,9 @@ def write_made(size: int, folder: Path) -> None:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of two folders, 3,000 bytes and their manifests."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(cache, "_temporary_for", {})
+    monkeypatch.setattr("dinoclassify.storage.cache.folder._temporary_for", {})
     for name, size in (("one", 1000), ("two", 2000)):
-        cache.kept_folder(name, {}, partial(write_made, size))
+        kept_folder(name, {}, partial(write_made, size))
     return tmp_path / "dinoclassify"
 
 
@@ -63,7 +63,7 @@ def test_an_entry_in_use_stays_and_is_counted(models: Invoke, root: Path) -> Non
         code, _, err = models("--clear-cache")
     assert code == 0
     assert err.endswith(" kB in 1 entry, 1 entry in use by another process left\n")
-    assert cache.find_kept("one", {}) is not None
+    assert find_kept("one", {}) is not None
 
 
 def test_what_cannot_be_removed_is_one_line_with_the_cure(
@@ -84,7 +84,7 @@ def test_a_cache_that_cannot_be_read_is_one_line(models: Invoke, root: Path, mon
         raise PermissionError(errno.EACCES, "Permission denied")
 
     for name in ("measure", "clear"):
-        monkeypatch.setattr(f"dinoclassify.storage.cache_upkeep.{name}", refuse)
+        monkeypatch.setattr(f"dinoclassify.storage.cache.upkeep.{name}", refuse)
     code, out, err = models()
     assert (code, len(out.splitlines())) == (0, 10)
     assert err == f"dinoclassify: cache: {root} cannot be read (Permission denied)\n"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dinoclassify import UsageError
 from dinoclassify.cli import run
-from dinoclassify.diagnostics import core_time, start
+from dinoclassify.diagnostics import core_time
 from dinoclassify.diagnostics.contestants import Contestant, runtimes_of
 from dinoclassify.diagnostics.core_time import CoreTime
 from dinoclassify.diagnostics.ratios import int8_pays, ratios_of, start_ratios
@@ -26,9 +26,8 @@ from tests.conftest import PHOTOS
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bench takes less time, in this process: a start takes seconds, and there are many."""
+    """A bench takes less time, in this process."""
     monkeypatch.setattr(core_time, "SECONDS", 0.1)
-    monkeypatch.setattr(start, "LEAST_RUNS", 1)
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def test_the_exit_codes_are_the_program_s() -> None:
 
 
 def test_the_verdicts_on_int8_are_those_that_a_run_gives() -> None:
-    from dinoclassify.runtimes.int8 import Verdict
+    from dinoclassify.runtimes.openvino.int8 import Verdict
 
     page = PAGES["dinoclassify/guide/check.md"]
     assert f"`{Verdict(994, 1000, 'bf16').sentence}`" in page

@@ -34,7 +34,7 @@ def run_line(line: str, folder: Path, *, codes: Sequence[int] = (0,)) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,  # a bench takes a minute and a half on 2 idle cores
     )
     assert done.returncode in codes, done.stderr
     assert all(text.startswith("dinoclassify: ") for text in done.stderr.splitlines())

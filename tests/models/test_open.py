@@ -14,8 +14,8 @@ import transformers as hf
 from dinoclassify.models.checkpoint import read_preprocessing
 from dinoclassify.models.names import settings_files, weights_files
 from dinoclassify.models.open import open_encoder, open_model
-from dinoclassify.storage import known_digests
-from dinoclassify.storage.cache import sha256
+from dinoclassify.storage.cache import digests
+from dinoclassify.storage.cache.manifest import sha256
 from tests.helpers import prepared
 from tests.helpers.checkpoints import LABELS, edit_json
 
@@ -80,7 +80,7 @@ def test_cached_settings_equal_those_first_read(checkpoints: Callable[[str], Pat
 
 def test_weights_are_not_hashed_at_each_start(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(copy.parent / "cache"))
-    monkeypatch.setattr(known_digests, "_RACY", 0)
+    monkeypatch.setattr(digests, "_RACY", 0)
     time.sleep(0.02)  # longer than the ticks of the clock of a file system
     first = open_model(str(copy)).digest()
     assert first == sha256([*settings_files(str(copy)), *weights_files(str(copy))])

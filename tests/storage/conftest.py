@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.storage import cache
+from dinoclassify.storage.cache import folder
 from dinoclassify.storage.remote import retries
 from tests.helpers.servers import Web, web_server
 
@@ -23,10 +23,10 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("_temporary_for", "_warned_about", "_swept"):
-        monkeypatch.setattr(cache, name, type(getattr(cache, name))())
-    folder = tmp_path / "cache" / "dinoclassify"
-    folder.mkdir(parents=True)
-    return folder
+        monkeypatch.setattr(folder, name, type(getattr(folder, name))())
+    root = tmp_path / "cache" / "dinoclassify"
+    root.mkdir(parents=True)
+    return root
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.storage import cache
+from dinoclassify.storage.cache import folder
 from dinoclassify.system.cgroups import CgroupLimits
 from dinoclassify.system.environment import NO_HOME, available_cpus, make_do
 
@@ -19,7 +19,7 @@ def test_a_user_without_a_home_gets_a_missing_folder_as_home(monkeypatch: pytest
     monkeypatch.setattr("pwd.getpwuid", unknown)
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    assert cache.cache_root() == Path(NO_HOME, ".cache", "dinoclassify")
+    assert folder.cache_root() == Path(NO_HOME, ".cache", "dinoclassify")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     make_do()
     assert os.environ["HOME"] == NO_HOME

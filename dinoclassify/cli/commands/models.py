@@ -7,7 +7,7 @@ from dinoclassify.cli.terminal import print_table, say
 from dinoclassify.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from dinoclassify.storage.cache_upkeep import Usage
+    from dinoclassify.storage.cache.upkeep import Usage
 
 
 def models(as_json: options.AsJson = False, clear_cache: options.ClearCache = False) -> None:
@@ -56,8 +56,8 @@ def _rows() -> list[dict[str, object]]:
 
 def _describe_cache() -> None:
     """Say on stderr how large the cache is; a table on stdout has no other lines."""
-    from dinoclassify.storage.cache import cache_root
-    from dinoclassify.storage.cache_upkeep import measure
+    from dinoclassify.storage.cache.folder import cache_root
+    from dinoclassify.storage.cache.upkeep import measure
 
     root = cache_root()
     try:
@@ -70,8 +70,8 @@ def _describe_cache() -> None:
 
 def _clear() -> None:
     """Empty the cache, and say what that freed. Raises OutputError if something cannot be removed."""
-    from dinoclassify.storage.cache import cache_root
-    from dinoclassify.storage.cache_upkeep import clear
+    from dinoclassify.storage.cache.folder import cache_root
+    from dinoclassify.storage.cache.upkeep import clear
 
     root = cache_root()
     cure = "run this as the user who owns it"

@@ -16,13 +16,13 @@ import openvino as ov
 
 from dinoclassify.models.image_model import ImageClassifier
 from dinoclassify.models.open import open_model
-from dinoclassify.runtimes import openvino, openvino_compiled
 from dinoclassify.runtimes.base import Outputs
-from dinoclassify.runtimes.openvino import OpenVINORuntime
-from dinoclassify.runtimes.openvino_compiled import find_compiled
-from dinoclassify.runtimes.openvino_library import read_network
-from dinoclassify.runtimes.openvino_network import converted, versions
-from dinoclassify.storage.cache_manifest import read_stamp, seal
+from dinoclassify.runtimes.openvino import compiled, runtime
+from dinoclassify.runtimes.openvino.compiled import find_compiled
+from dinoclassify.runtimes.openvino.library import read_network
+from dinoclassify.runtimes.openvino.network import converted, versions
+from dinoclassify.runtimes.openvino.runtime import OpenVINORuntime
+from dinoclassify.storage.cache.manifest import read_stamp, seal
 from dinoclassify.types.compute import RequestedPrecision
 from tests.helpers.networks import random_images
 
@@ -126,13 +126,13 @@ def test_a_disk_that_is_full_costs_no_answer(
         def write(self, content: object) -> int:
             raise OSError(number, os.strerror(number))
 
-    into = openvino_compiled._Into
+    into = compiled._Into
 
     def write_to_full_disk(_: object) -> io.BytesIO:
         return into(cast(io.BufferedWriter, Full()))
 
     with monkeypatch.context() as patch:
-        patch.setattr(openvino_compiled, "_Into", write_to_full_disk)
+        patch.setattr(compiled, "_Into", write_to_full_disk)
         first = answers(model)
     assert find_compiled(converted(model), "auto") is None
     assert not [path for path in cache.iterdir() if path.name.endswith(".new")], "nothing half-made takes room"
@@ -147,21 +147,21 @@ def test_a_network_is_for_one_kind_of_processor_and_their_number(
     """Many machines may share a home folder."""
     OpenVINORuntime(model)
     assert kept(model)
-    monkeypatch.setattr(openvino_compiled, name, lambda: value)
+    monkeypatch.setattr(compiled, name, lambda: value)
     assert find_compiled(converted(model), "auto") is None
 
 
 def test_a_network_is_for_one_version_of_openvino(model: ImageClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
     OpenVINORuntime(model)
     network, now = converted(model), versions()
-    monkeypatch.setattr(openvino_compiled, "versions", lambda: {**now, "openvino": "9.9"})
+    monkeypatch.setattr(compiled, "versions", lambda: {**now, "openvino": "9.9"})
     assert find_compiled(network, "auto") is None
 
 
 def test_outputs_of_a_kept_network_that_overflow_are_computed_again_in_fp32(
     model: ImageClassifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, compilations: list[int]
 ) -> None:
-    monkeypatch.setattr(openvino, "cpu_has_bf16", lambda: True)  # without, OpenVINO computes in fp32
+    monkeypatch.setattr(runtime, "cpu_has_bf16", lambda: True)  # without, OpenVINO computes in fp32
     expected = answers(model, "fp32")
 
     def spoilt(folder: Path, _: str) -> ov.Model:
@@ -172,7 +172,7 @@ def test_outputs_of_a_kept_network_that_overflow_are_computed_again_in_fp32(
         return network
 
     with monkeypatch.context() as patch:
-        patch.setattr(openvino, "_read", spoilt)
+        patch.setattr(runtime, "_read", spoilt)
         assert OpenVINORuntime(model, "bf16").precision == "bf16"
     compilations.clear()
     np.testing.assert_allclose(answers(model, "bf16"), expected, rtol=1.3e-6, atol=1e-5)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinoclassify.runtimes.openvino_network import versions
-from dinoclassify.storage.cache import Stamp, cache_root, find_kept, keep_if_possible
-from dinoclassify.storage.cache_manifest import recorded_digest
+from dinoclassify.runtimes.openvino.network import versions
+from dinoclassify.storage.cache.folder import cache_root, find_kept, keep_if_possible
+from dinoclassify.storage.cache.manifest import Stamp, recorded_digest
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.system.processor import cpu_identity
 from dinoclassify.types.compute import Precision, RequestedPrecision
@@ -69,7 +69,7 @@ def load_compiled(folder: Path, facts: CompiledFacts) -> Loaded:
     """Load the network from a folder of `find_compiled`; raises RuntimeError, OSError or ValueError if that fails."""
     import openvino as ov
 
-    from dinoclassify.runtimes.openvino_library import core
+    from dinoclassify.runtimes.openvino.library import core
 
     with open(folder / _BLOB, "rb") as file:
         # OpenVINO takes only memory that can be written; a private mapping keeps the file as it is.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import UnconvertibleError
-from dinoclassify.storage.cache import Stamp, cache_root, kept_folder
+from dinoclassify.storage.cache.folder import cache_root, kept_folder
+from dinoclassify.storage.cache.manifest import Stamp
 from dinoclassify.system.environment import temporary_folder
 from dinoclassify.version import __version__
 
@@ -37,8 +38,8 @@ def converted(model: ImageModel) -> Path:
     conversions: list[ov.Model | str] = []  # at most one, though `make` may be called for several folders
 
     def make(folder: Path) -> None:
-        from dinoclassify.runtimes.openvino_conversion import convert
-        from dinoclassify.runtimes.openvino_library import save_network
+        from dinoclassify.runtimes.openvino.conversion import convert
+        from dinoclassify.runtimes.openvino.library import save_network
 
         if not conversions:
             conversions.append(convert(model, once=folder.parent == cache_root()))

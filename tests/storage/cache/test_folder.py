@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.storage import cache
+from dinoclassify.storage.cache.folder import cache_root, find_kept, kept_folder
 from tests.conftest import Refuse
 
 
@@ -22,11 +22,11 @@ def write_made(folder: Path) -> None:
 def test_a_warning_about_an_unwritable_cache_is_logged_once_with_the_cure(
     no_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = cache.kept_folder("a", {}, write_made)
+    first = kept_folder("a", {}, write_made)
     assert (first / "made").read_text() == "made"
     assert first.parent == no_cache
-    assert cache.kept_folder("a", {}, write_made) == first
-    cache.kept_folder("b", {}, write_made)
+    assert kept_folder("a", {}, write_made) == first
+    kept_folder("b", {}, write_made)
     (message,) = caplog.messages
     assert message.startswith(
         f"nothing can be kept in {no_cache.parent}/file/dinoclassify (Not a directory), so every "
@@ -55,7 +55,7 @@ def test_an_error_of_the_maker_itself_is_raised_at_once(
         raise error
 
     with pytest.raises(OSError, match=re.escape(str(error))):
-        cache.kept_folder("a", {}, fail)
+        kept_folder("a", {}, fail)
     assert len(calls) == 1
     assert caplog.messages == []
     assert [path.name for path in (tmp_path / "dinoclassify").iterdir() if path.suffix != ".lock"] == []
@@ -74,16 +74,16 @@ def test_a_cache_that_the_maker_cannot_write_to_is_replaced_by_a_temporary_folde
             raise OSError(number, "cannot be written", *([str(folder / "made")] if is_named else []))
         write_made(folder)
 
-    assert (cache.kept_folder(f"{number}-{is_named}", {}, write) / "made").read_text() == "made"
+    assert (kept_folder(f"{number}-{is_named}", {}, write) / "made").read_text() == "made"
     assert f"nothing can be kept in {tmp_path}/dinoclassify (cannot be written)" in caplog.text
 
 
 def test_temporary_folders_of_killed_runs_are_removed_and_those_of_others_stay(no_cache: Path) -> None:
     code = """
 import sys, tempfile, time
-from dinoclassify.storage import cache
+from dinoclassify.storage.cache.folder import kept_folder
 tempfile.tempdir = sys.argv[1]
-print(cache.kept_folder(sys.argv[2], {}, lambda folder: None), flush=True)
+print(kept_folder(sys.argv[2], {}, lambda folder: None), flush=True)
 time.sleep(60)
 """
     others = no_cache / "dinoclassify-mine"
@@ -102,11 +102,11 @@ time.sleep(60)
         process.wait()
         with other("alive") as (_, used):
             assert not left.exists(), "swept by the second"
-            mine = cache.kept_folder("c", {}, write_made)
+            mine = kept_folder("c", {}, write_made)
             assert used.is_dir()
             assert others.is_dir()
             assert mine.is_dir()
-    cache.kept_folder("d", {}, write_made)
+    kept_folder("d", {}, write_made)
     assert not used.exists()
 
 
@@ -115,13 +115,13 @@ def test_the_cache_is_used_even_where_files_cannot_be_locked(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     refuse_locks(errno.ENOLCK)
-    made = cache.kept_folder("a", {}, write_made)
+    made = kept_folder("a", {}, write_made)
     assert made.parent == tmp_path / "dinoclassify"
-    assert cache.find_kept("a", {}) is not None
+    assert find_kept("a", {}) is not None
 
     def slow(folder: Path) -> None:
         write_made(folder)
-        shutil.copytree(made, cache.cache_root() / f"b-{made.name[-8:]}")  # another process is faster
+        shutil.copytree(made, cache_root() / f"b-{made.name[-8:]}")  # another process is faster
 
-    assert (cache.kept_folder("b", {}, slow) / "made").exists()
+    assert (kept_folder("b", {}, slow) / "made").exists()
     assert caplog.messages == []

@@ -1,4 +1,4 @@
-"""The OpenVINO runtime, for CPUs: faster there than PyTorch, and without torch once a model is converted."""
+"""An image model on OpenVINO: faster on CPUs than PyTorch, and without torch once the model is converted."""
 
 import logging
 import shutil
@@ -15,12 +15,11 @@ from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import (
     Outputs,
     PendingOutput,
-    Runtime,
     UnconvertibleError,
     finite_rows,
     to_outputs,
 )
-from dinoclassify.runtimes.openvino_compiled import (
+from dinoclassify.runtimes.openvino.compiled import (
     CompiledFacts,
     Loaded,
     find_compiled,
@@ -28,7 +27,7 @@ from dinoclassify.runtimes.openvino_compiled import (
     load_compiled,
     read_facts,
 )
-from dinoclassify.runtimes.openvino_network import converted
+from dinoclassify.runtimes.openvino.network import converted
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.system.processor import cpu_has_amx, cpu_has_bf16
 from dinoclassify.types.compute import Precision, RequestedPrecision
@@ -41,13 +40,6 @@ log = logging.getLogger(__name__)
 # Among 1, 2, 4 and 8 images a request, 2 were 2 to 14 % faster with DINOv2-small on 2 cores. With AMX, whose products
 # take a third of the time, requests of 4 cost less beside the products.
 BATCH_SIZE, AMX_BATCH_SIZE = 2, 4
-
-
-def open_model(model: ImageModel, _: Sequence[str], precision: RequestedPrecision) -> Runtime:
-    """The model on the CPU; see `OpenVINORuntime`, and `runtimes.int8` for that precision."""
-    from dinoclassify.runtimes.int8 import Int8Runtime  # which needs this module
-
-    return Int8Runtime(model) if precision == "int8" else OpenVINORuntime(model, precision)
 
 
 class OpenVINORuntime:
@@ -141,7 +133,7 @@ class OpenVINORuntime:
 
     def _compile_and_keep(self) -> CompiledFacts:
         """Compile the network, as later runs find it; convert it again if the cache was cleared meanwhile."""
-        from dinoclassify.runtimes.openvino_library import mostly_matrices
+        from dinoclassify.runtimes.openvino.library import mostly_matrices
 
         if not self._is_quantised:
             self._network = converted(self._model)
@@ -167,7 +159,7 @@ class OpenVINORuntime:
 
     def _compile(self, network: "ov.Model", hints: dict[str, str]) -> "ov.CompiledModel":
         """Compile a network; adds a hint where OpenVINO would use more processors than there are."""
-        from dinoclassify.runtimes.openvino_library import core
+        from dinoclassify.runtimes.openvino.library import core
 
         with _loading(self._model.name):
             compiled = core().compile_model(network, "CPU", hints)
@@ -184,7 +176,7 @@ def _hints(precision: Precision) -> dict[str, str]:
 
 
 def _read(folder: Path, name: str) -> "ov.Model":
-    from dinoclassify.runtimes.openvino_library import read_network
+    from dinoclassify.runtimes.openvino.library import read_network
 
     with _loading(name):
         return read_network(folder)
@@ -196,7 +188,7 @@ def _loading(name: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        from dinoclassify.runtimes.openvino_library import reason_of
+        from dinoclassify.runtimes.openvino.library import reason_of
 
         if _is_lack_of_memory(error):
             raise _no_memory(name) from error
@@ -217,7 +209,7 @@ def _running(name: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        from dinoclassify.runtimes.openvino_library import reason_of
+        from dinoclassify.runtimes.openvino.library import reason_of
 
         cure = "allow more memory, or use --runtime torch"
         raise ModelError(f"OpenVINO cannot run {name} ({reason_of(error)}): {cure}") from error

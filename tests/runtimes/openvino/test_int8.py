@@ -24,10 +24,10 @@ from tests.conftest import PHOTOS
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
-from dinoclassify.runtimes import int8
-from dinoclassify.runtimes.int8 import CHECK, Int8Runtime, Verdict, measure_speed
-from dinoclassify.runtimes.openvino import OpenVINORuntime
-from dinoclassify.runtimes.openvino_network import converted
+from dinoclassify.runtimes.openvino import int8
+from dinoclassify.runtimes.openvino.int8 import CHECK, Int8Runtime, Verdict, measure_speed
+from dinoclassify.runtimes.openvino.network import converted
+from dinoclassify.runtimes.openvino.runtime import OpenVINORuntime
 from tests.helpers.networks import random_images
 from tests.helpers.toy import in_batches
 

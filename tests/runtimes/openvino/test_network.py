@@ -26,9 +26,9 @@ pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
 import openvino as ov
 
-from dinoclassify.runtimes.openvino import OpenVINORuntime
-from dinoclassify.runtimes.openvino_conversion import _relative_difference
-from dinoclassify.runtimes.openvino_network import converted
+from dinoclassify.runtimes.openvino.conversion import _relative_difference
+from dinoclassify.runtimes.openvino.network import converted
+from dinoclassify.runtimes.openvino.runtime import OpenVINORuntime
 
 
 @pytest.mark.parametrize("spoil", ["cut", "overwritten", "gone", "stale"])
@@ -46,7 +46,7 @@ def test_damaged_or_stale_network_is_converted_again(
     elif spoil == "gone":
         weights.unlink()
     else:
-        monkeypatch.setattr("dinoclassify.runtimes.openvino_network.__version__", "9.9")
+        monkeypatch.setattr("dinoclassify.runtimes.openvino.network.__version__", "9.9")
         weights.write_bytes(b"")
     loads = []
 
@@ -68,7 +68,7 @@ def test_slow_conversion_is_announced_once(
     caplog.set_level("INFO", "dinoclassify")
     Classifier(tiny, runtime="openvino")
     assert [message for message in caplog.messages if message.startswith("preparing")] == []  # it is ready in a moment
-    monkeypatch.setattr("dinoclassify.runtimes.openvino_conversion._SLOW_FROM", 1)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.conversion._SLOW_FROM", 1)
     shutil.rmtree(cache)
     for _ in range(2):
         Classifier(tiny, runtime="openvino")
@@ -115,7 +115,7 @@ def test_unwritable_cache_still_gives_answers(tiny: str, tmp_path: Path, monkeyp
 def test_unconvertible_model_runs_in_pytorch(
     tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("dinoclassify.runtimes.openvino_conversion.TOLERANCE", 0.0)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.conversion.TOLERANCE", 0.0)
     for _ in range(2):
         caplog.clear()
         assert Classifier(tiny, device="cpu").runtime == "torch"
@@ -153,7 +153,7 @@ def test_unconvertible_model_is_tried_once(tiny: str, cache: Path, monkeypatch: 
         reason = "No conversion rule found for operations: aten::svd"
         assert str(caught.value) == f"OpenVINO cannot convert {name} ({reason})", "by the name it has in this run"
     assert len(tried) == 1
-    monkeypatch.setattr("dinoclassify.runtimes.openvino_network.__version__", "9.9")
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.network.__version__", "9.9")
     with pytest.raises(UnconvertibleError):
         converted(open_model(tiny))
     assert len(tried) == 2, "another version tries again"

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from dinoclassify.storage import cache, cache_upkeep
-from dinoclassify.storage.cache_upkeep import clear, measure, sweep
+from dinoclassify.storage.cache.folder import find_kept, kept_folder
+from dinoclassify.storage.cache.manifest import Stamp
+from dinoclassify.storage.cache.upkeep import UNUSABLE, UNUSED, clear, measure, sweep
 from dinoclassify.storage.lock import flocked
 from dinoclassify.system.processor import cpu_identity
 from dinoclassify.version import __version__
@@ -38,9 +39,9 @@ def write_made(folder: Path) -> None:
     (folder / "made").write_bytes(bytes(1000))
 
 
-def keep(name: str, stamp: cache.Stamp = MINE, *, unused: float) -> Path:
+def keep(name: str, stamp: Stamp = MINE, *, unused: float) -> Path:
     """A kept folder of 1,000 bytes that was last used so many days ago."""
-    folder = cache.kept_folder(name, stamp, write_made)
+    folder = kept_folder(name, stamp, write_made)
     age(folder / "manifest.json", unused)
     return folder
 
@@ -70,7 +71,7 @@ def test_what_was_not_used_for_90_days_goes(cache_folder: Path) -> None:
 @pytest.mark.parametrize(
     "stamp", [OTHER_VERSION, {**MINE, "dinoclassify": "0.0"}, {**MINE, "nncf": "0.1"}, OTHER_PROCESSOR]
 )
-def test_what_others_made_goes_a_week_after_its_last_use(stamp: cache.Stamp, cache_folder: Path) -> None:
+def test_what_others_made_goes_a_week_after_its_last_use(stamp: Stamp, cache_folder: Path) -> None:
     old, recent, mine = keep("old", stamp, unused=10), keep("recent", stamp, unused=6), keep("mine", unused=80)
     swept(cache_folder, 2)
     sweep(cache_folder)
@@ -100,7 +101,7 @@ def test_who_comes_back_after_months_finds_the_cache_as_it_was(last_sweep: int |
         swept(cache_folder, last_sweep)
     sweep(cache_folder)
     assert needless.exists()
-    assert cache.find_kept("needed", MINE) == needed
+    assert find_kept("needed", MINE) == needed
     swept(cache_folder, 1.5)  # tomorrow
     sweep(cache_folder)
     assert [needed.exists(), needless.exists()] == [True, False]
@@ -126,7 +127,7 @@ def test_a_run_sweeps_when_it_uses_the_cache_and_at_most_once_a_day(
     old = keep("old", unused=93)
     for days_ago, is_swept in ((0.5, False), (1.5, True)):
         swept(cache_folder, days_ago)
-        monkeypatch.setattr(cache, "_swept", set())
+        monkeypatch.setattr("dinoclassify.storage.cache.folder._swept", set())
         assert keep("used", unused=0).exists()
         assert old.exists() != is_swept
 
@@ -175,7 +176,7 @@ def test_a_sweep_that_is_killed_leaves_no_half_folder_in_use(
         patch.setattr(shutil, "rmtree", lambda path: None)  # killed before it
         sweep(cache_folder)
     (left,) = cache_folder.glob("*.new")
-    assert cache.find_kept("old", MINE) is None
+    assert find_kept("old", MINE) is None
     age(left, 2)
     swept(cache_folder, 2)
     sweep(cache_folder)
@@ -185,12 +186,12 @@ def test_a_sweep_that_is_killed_leaves_no_half_folder_in_use(
 def test_a_folder_that_another_process_is_making_stays(cache_folder: Path) -> None:
     code = """
 import sys, time
-from dinoclassify.storage import cache
+from dinoclassify.storage.cache.folder import kept_folder
 def make(folder):
     (folder / "made").touch()
     print("making", flush=True)
     time.sleep(60)
-cache.kept_folder("slow", {}, make)
+kept_folder("slow", {}, make)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -298,4 +299,4 @@ def test_a_damaged_database_is_removed(cache_folder: Path) -> None:
 
 
 def test_the_time_to_keep_is_that_of_the_guide() -> None:
-    assert (cache_upkeep.UNUSED, cache_upkeep.UNUSABLE) == (90 * DAY, 7 * DAY)
+    assert (UNUSED, UNUSABLE) == (90 * DAY, 7 * DAY)

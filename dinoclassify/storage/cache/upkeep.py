@@ -18,7 +18,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from dinoclassify.storage.atomic import is_temporary
-from dinoclassify.storage.cache_manifest import DAY, MANIFEST, Stamp, has_manifest, read_stamp
+from dinoclassify.storage.cache.manifest import DAY, MANIFEST, Stamp, has_manifest, read_stamp
 from dinoclassify.storage.lock import NO_LOCKS, flocked
 from dinoclassify.system.processor import cpu_identity
 from dinoclassify.version import __version__

@@ -14,13 +14,11 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from dinoclassify.storage.atomic import FULL, fsync_path
-from dinoclassify.storage.cache_manifest import Stamp, is_intact, note_use, seal, sha256
-from dinoclassify.storage.cache_upkeep import set_aside, sweep
+from dinoclassify.storage.cache.manifest import Stamp, is_intact, seal
+from dinoclassify.storage.cache.upkeep import set_aside, sweep
 from dinoclassify.storage.lock import NO_LOCKS, flocked
 from dinoclassify.storage.run_folder import new_run_folder
 from dinoclassify.system.environment import NO_HOME
-
-__all__ = ["Stamp", "cache_root", "find_kept", "kept_folder", "note_use", "sha256"]
 
 log = logging.getLogger(__name__)
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from dinoclassify.storage import known_digests
-from dinoclassify.storage.cache import sha256
-from dinoclassify.storage.known_digests import known_sha256
+from dinoclassify.storage.cache import digests
+from dinoclassify.storage.cache.digests import known_sha256
+from dinoclassify.storage.cache.manifest import sha256
 
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path) -> list[str]:
     """Two files of weights, which count as old enough to be remembered."""
-    monkeypatch.setattr(known_digests, "_RACY", 0)
+    monkeypatch.setattr(digests, "_RACY", 0)
     paths = [tmp_path / "model-1.safetensors", tmp_path / "model-2.safetensors"]
     for path in paths:
         path.write_bytes(path.name.encode())
@@ -87,7 +87,7 @@ def test_a_link_to_another_file_is_noticed(weights: list[str], tmp_path: Path, r
 def test_a_file_that_has_just_changed_is_not_remembered(
     weights: list[str], read: list[str], cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_digests, "_RACY", 2 * 10**9)
+    monkeypatch.setattr(digests, "_RACY", 2 * 10**9)
     assert known_sha256(weights) == known_sha256(weights) == sha256(weights)
     assert len(read) == 6
     assert list(cache_folder.iterdir()) == []

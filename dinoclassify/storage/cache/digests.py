@@ -15,7 +15,8 @@ from pathlib import Path
 
 from dinoclassify.errors import OutputError
 from dinoclassify.storage.atomic import replacing
-from dinoclassify.storage.cache import cache_root, note_use
+from dinoclassify.storage.cache.folder import cache_root
+from dinoclassify.storage.cache.manifest import note_use
 
 _RACY = 2 * 10**9  # ns: a file can change again at the same time, by the clock of its file system
 
@@ -23,7 +24,7 @@ _Facts = list[int]
 
 
 def known_sha256(paths: Iterable[str]) -> str:
-    """As `storage.cache.sha256`, but only files that are new or may have changed are read."""
+    """As `storage.cache.manifest.sha256`, but only files that are new or may have changed are read."""
     files = [os.path.realpath(path) for path in paths]
     memory = cache_root() / f"digests-{hashlib.sha256(json.dumps(files).encode()).hexdigest()[:32]}.json"
     known = _read(memory)

@@ -23,10 +23,10 @@ pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
 import openvino as ov
 
-from dinoclassify.runtimes.openvino import OpenVINORuntime
-from dinoclassify.runtimes.openvino_compiled import Loaded
-from dinoclassify.runtimes.openvino_library import core, mostly_matrices, read_network
-from dinoclassify.runtimes.openvino_network import converted
+from dinoclassify.runtimes.openvino.compiled import Loaded
+from dinoclassify.runtimes.openvino.library import core, mostly_matrices, read_network
+from dinoclassify.runtimes.openvino.network import converted
+from dinoclassify.runtimes.openvino.runtime import OpenVINORuntime
 from tests.helpers import prepared
 from tests.helpers.networks import random_images
 from tests.helpers.toy import in_batches
@@ -85,15 +85,15 @@ def test_no_more_threads_than_available_processors(
 
     stand_in = SimpleNamespace(read_model=real.read_model, compile_model=compile_model)
     converted(open_model(tiny))
-    monkeypatch.setattr("dinoclassify.runtimes.openvino_library.core", lambda: stand_in)
-    monkeypatch.setattr("dinoclassify.runtimes.openvino.available_cpus", lambda: 3 if limited else 4)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.library.core", lambda: stand_in)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.runtime.available_cpus", lambda: 3 if limited else 4)
     OpenVINORuntime(open_model(tiny))
     assert [hints.get("INFERENCE_NUM_THREADS") for hints in asked] == ([None, "3"] if limited else [None])
 
 
 def test_number_of_threads_is_kept(tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("openvino", "openvino_compiled"):
-        monkeypatch.setattr(f"dinoclassify.runtimes.{module}.available_cpus", lambda: 1)
+    for module in ("runtime", "compiled"):
+        monkeypatch.setattr(f"dinoclassify.runtimes.openvino.{module}.available_cpus", lambda: 1)
     for _ in range(2):  # as compiled, and as kept
         runtime = OpenVINORuntime(open_model(tiny))
         assert runtime._load().model.get_property("INFERENCE_NUM_THREADS") == 1
@@ -132,7 +132,7 @@ def test_incompatible_options_are_refused(tiny: str, options: dict[str, str]) ->
 
 def test_missing_openvino_is_named(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dinoclassify.runtimes.openvino", None)
-    monkeypatch.delitem(sys.modules, "dinoclassify.runtimes.int8", raising=False)
+    monkeypatch.delitem(sys.modules, "dinoclassify.runtimes.openvino.int8", raising=False)
     with pytest.raises(UsageError, match=r"pip install 'dinoclassify\[openvino\]'"):
         Classifier(tiny, runtime="openvino")
 

@@ -33,10 +33,10 @@ from dinoclassify.errors import UsageError
 from dinoclassify.messages import first_line
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import Outputs, PendingOutput, Runtime
-from dinoclassify.runtimes.openvino import OpenVINORuntime
-from dinoclassify.runtimes.openvino_network import converted, versions
-from dinoclassify.storage.cache import Stamp, find_kept, kept_folder, sha256
-from dinoclassify.storage.cache_manifest import recorded_digest
+from dinoclassify.runtimes.openvino.network import converted, versions
+from dinoclassify.runtimes.openvino.runtime import OpenVINORuntime
+from dinoclassify.storage.cache.folder import find_kept, kept_folder
+from dinoclassify.storage.cache.manifest import Stamp, recorded_digest, sha256
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.system.processor import cpu_identity
 from dinoclassify.types.compute import Precision
@@ -248,7 +248,7 @@ def quantise(model: ImageModel, images: Pixels, folder: Path) -> None:
     """
     started = perf_counter()
     log.warning("quantising %s to int8 on %d images, once: about 20 s", model.name, len(images))
-    from dinoclassify.runtimes.openvino_library import mostly_matrices, no_telemetry, read_network, save_network
+    from dinoclassify.runtimes.openvino.library import mostly_matrices, no_telemetry, read_network, save_network
 
     with no_telemetry(), redirect_stdout(StringIO()):  # NNCF draws bars on stdout, where rows may go
         import nncf
