@@ -20,7 +20,7 @@ from dinoclassify.cli.command import explain
 from dinoclassify.cli.ending import end_process
 from dinoclassify.cli.group import Group, markup
 from dinoclassify.cli.runs.signals import SIGNALS, Stopped, stop_at_once, stopped
-from dinoclassify.cli.terminal import hush, say, writing_to_stdout
+from dinoclassify.cli.terminal import hush, keep_stderr_from_failing, say, writing_to_stdout
 from dinoclassify.errors import DinoclassifyError, OutputClosedError, UsageError, WorkerError
 from dinoclassify.storage.atomic import FULL
 from dinoclassify.system.environment import SHARED_MEMORY, make_do, temporary_folder
@@ -78,8 +78,7 @@ def root(
 
 def main() -> Never:
     """Run the command line and end the process."""
-    if sys.stderr is None:  # closed by the parent: no other file may get its number, and so the messages
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open to the end
+    keep_stderr_from_failing()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that the terminal lacks
     if "_DINOCLASSIFY_COMPLETE" in os.environ:

@@ -1,5 +1,6 @@
 """Messages on stderr, and tables on stdout."""
 
+import io
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from dinoclassify.messages import printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+    from typing_extensions import Buffer
 
     from dinoclassify.cli.option_groups import Messages
 
@@ -51,6 +53,27 @@ def hush() -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     os.close(nothing)
+
+
+class _LossyFile(io.FileIO):
+    """A file that takes all bytes, and loses those that cannot be written."""
+
+    def write(self, content: "Buffer", /) -> int:
+        """Write the bytes, if possible."""
+        size = memoryview(content).nbytes
+        try:
+            return super().write(content) or size  # None: it would have to wait
+        except OSError:
+            return size
+
+
+def keep_stderr_from_failing() -> None:
+    """Let a run go on where nobody can be told: the disk of its log is full, or the reader has gone."""
+    if sys.stderr is None:  # closed by the parent: no other file may get its number, and so the messages
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open to the end
+    else:
+        raw = io.BufferedWriter(_LossyFile(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
 
 
 class StderrHandler(logging.Handler):

@@ -69,8 +69,8 @@ def test_the_list_of_commands_has_the_first_paragraph_of_each_help(name: str) ->
 @pytest.mark.parametrize("name", SUMMARIES)
 def test_each_option_converts_its_value_without_pydantic(name: str) -> None:
     command = COMMANDS[name]
-    parameters = command.get_params(typer.Context(command))
-    assert [each.name for each in parameters if "get_runtime_param" not in vars(each)] == []
+    context = typer.Context(command, help_option_names=["-h", "--help"])  # as of the group: the command keeps them
+    assert [each.name for each in command.get_params(context) if "get_runtime_param" not in vars(each)] == []
 
 
 ENDING = """
@@ -113,3 +113,13 @@ def test_what_is_printed_last_is_quiet_on_a_closed_pipe_and_an_error_on_a_full_d
     done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", message)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["at exit", "thread"]
+
+
+@pytest.mark.parametrize("place", ["2> /dev/full", "2> >(true)"])
+def test_a_run_goes_on_where_its_messages_cannot_be_written(place: str, tmp_path: Path) -> None:
+    """The disk of a cron job's log is full, or the reader of stderr has gone."""
+    (tmp_path / "broken.jpg").touch()
+    command = f"sleep 0.2; {sys.executable} -m dinoclassify predict -v -m builtin {PHOTOS} . {place}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    rows = done.stdout.splitlines()
+    assert (done.returncode, len(rows), done.stderr) == (3, 1 + 5 + 1, "")
