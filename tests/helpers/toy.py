@@ -1,5 +1,6 @@
 """A tiny network whose answers are known, for the PyTorch runtime."""
 
+import copy
 from types import SimpleNamespace
 from typing import Literal
 
@@ -46,8 +47,7 @@ def runtime(
     module: Toy, precision: Precision | Literal["auto"] = "fp32", *, multi_label: bool = False, compiled: bool = False
 ) -> TorchRuntime:
     def load() -> nn.Module:
-        fresh = Toy(module.most)
-        fresh.load_state_dict(module.state_dict())
+        fresh = copy.deepcopy(module)
         fresh.sizes = module.sizes
         return fresh
 

@@ -131,10 +131,10 @@ def test_only_rows_without_memory_for_fp32_fail(
             run_out_of_memory("its constants")
         return tensor(values, **options)
 
-    def move(self: Toy, device: torch.device, dtype: torch.dtype) -> Toy:
-        if dtype == torch.float32 and where == "the model":
+    def move(self: Toy, *arguments: Any, **options: Any) -> Toy:
+        if torch.float32 in arguments and where == "the model":
             run_out_of_memory("the model")
-        return to(self, device, dtype)
+        return to(self, *arguments, **options)
 
     def run_forward(self: Toy, pixel_values: Tensor) -> SimpleNamespace:
         if pixel_values.dtype == torch.float32:

@@ -71,10 +71,10 @@ def test_fp16_stays_without_memory_for_another_model(
     run = runtime(Toy(), "auto")
     to = Toy.to
 
-    def move(self: Toy, device: torch.device, dtype: torch.dtype) -> Toy:
-        if dtype == torch.bfloat16:
+    def move(self: Toy, *arguments: Any, **options: Any) -> Toy:
+        if torch.bfloat16 in arguments:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return to(self, device, dtype)
+        return to(self, *arguments, **options)
 
     monkeypatch.setattr(Toy, "to", move)
     for _ in range(2):

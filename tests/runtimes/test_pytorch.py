@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from dinoclassify.errors import ModelError
+from dinoclassify.models.open import open_model
 from dinoclassify.runtimes import open_runtime
-from dinoclassify.runtimes.pytorch import Replicas
+from dinoclassify.runtimes.pytorch import Replicas, TorchRuntime
 from dinoclassify.types.compute import Precision
 from dinoclassify.types.preprocessing import Preprocessing
-from tests.helpers.toy import Toy, expected, in_batches, random_pixels, runtime
+from tests.helpers.toy import CPU, Toy, expected, in_batches, random_pixels, runtime
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 2e-2), ("fp16", 2e-3)])
@@ -143,3 +144,32 @@ def test_images_as_large_as_they_come_are_computed_one_by_one() -> None:
     sizeless = replace(model, preprocessing=replace(model.preprocessing, resize=None, crop=None))
     assert open_runtime(model, "torch", ["cpu"]).batch_size == 8
     assert open_runtime(sizeless, "torch", ["cpu"]).batch_size == 1
+
+
+class Convolutional(Toy):
+    """A convolution, whose outputs may be viewed only with channels first, and a small head."""
+
+    def __init__(self, *, is_viewed: bool) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 3)
+        self.is_viewed = is_viewed
+
+    def forward(self, pixel_values: Tensor) -> SimpleNamespace:
+        values = self.convolution(pixel_values)
+        values = values.view(len(values), -1) if self.is_viewed else values.flatten(1)
+        return SimpleNamespace(logits=self.head(values.view(len(values), 3, -1).mean(dim=2)))
+
+
+@pytest.mark.parametrize("is_viewed", [False, True])
+def test_convolutions_have_their_channels_last_if_the_model_takes_it(is_viewed: bool) -> None:
+    module, pixels = Convolutional(is_viewed=is_viewed), random_pixels(5)
+    run = runtime(module)
+    (weight,) = [value for name, value in run._module.named_parameters() if name == "convolution.weight"]
+    assert weight.is_contiguous(memory_format=torch.channels_last) != is_viewed
+    values = (torch.from_numpy(pixels).float() - run._mean) / run._std
+    torch.testing.assert_close(run([pixels])(), module(values).logits.softmax(dim=1).detach().numpy())
+
+
+def test_a_transformer_keeps_its_layout(tiny: str) -> None:
+    run = TorchRuntime(open_model(tiny), CPU, "fp32")
+    assert all(value.is_contiguous() for value in run._module.parameters())
