@@ -67,15 +67,17 @@ def show(page: str) -> None:
 def _has_shown(text: str) -> bool:
     """Show text in the user's pager, and wait for its end. Returns False if the pager fails."""
     less = f"-R {os.environ['LESS']}" if "LESS" in os.environ else "FRX"  # FRX as git: a short page is printed
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the pager, which would inherit SIG_IGN
     try:
         command = shlex.split(os.environ.get("MANPAGER") or os.environ.get("PAGER") or "less")
         pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | {"LESS": less})  # noqa: S603 - the user's
     except (OSError, ValueError):  # there is none of this name, or its quotes do not match
         return False
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pager
-    pager.communicate(text.encode(sys.stdout.encoding, "backslashreplace"))
-    signal.signal(signal.SIGINT, before)
-    return pager.returncode <= 0
+    else:
+        pager.communicate(text.encode(sys.stdout.encoding, "backslashreplace"))
+        return pager.returncode <= 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def render(page: str) -> Markdown:

@@ -129,7 +129,8 @@ def _become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         old = getattr(sys, name)
         mode, buffering = "r" if number == 0 else "w", 1 if number == 2 else -1
-        setattr(sys, name, open(number, mode, buffering, encoding=old.encoding, errors=old.errors))  # noqa: SIM115
+        new = open(number, mode, buffering, old.encoding, old.errors, closefd=False)  # noqa: SIM115 - open to the end
+        setattr(sys, name, new)
     kind, program, *sys.argv[1:] = request["command"]
     sys.path.insert(0, os.getcwd())
     if kind == "-m":
