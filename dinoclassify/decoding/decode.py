@@ -79,13 +79,6 @@ def decoders() -> dict[str, str | None]:
     return {name: features.version(library) for name, library in libraries.items()}
 
 
-def to_planar(image: Image.Image, out: npt.NDArray[np.uint8]) -> None:
-    """Write an RGB image into ``out``, 3 x H x W."""
-    # Pillow picks one byte of each pixel in half the time in which NumPy picks every third byte.
-    for band, plane in zip(image.mode, out, strict=True):
-        plane[...] = np.frombuffer(image.tobytes("raw", band), np.uint8).reshape(plane.shape)
-
-
 def preprocess_exactly(rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing | OpaqueProcessor) -> Pixels:
     """The exact pixels, 3 x H' x W', of an image in memory: upright RGB, H x W x 3."""
     return _preprocess(Image.fromarray(rgb), preprocessing, exact=True, max_pixels=MAX_PIXELS)
@@ -162,8 +155,11 @@ def _fit_window(image: Image.Image, box: Box, window: Window, resample: int) -> 
 
 
 def _planes(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """An RGB image as 3 x H x W."""
     planes = np.empty((3, image.height, image.width), np.uint8)
-    to_planar(image, planes)
+    # Pillow picks one byte of each pixel in half the time in which NumPy picks every third byte.
+    for band, plane in zip(image.mode, planes, strict=True):
+        plane[...] = np.frombuffer(image.tobytes("raw", band), np.uint8).reshape(plane.shape)
     return planes
 
 

@@ -233,6 +233,7 @@ def watchdog(workers: Sequence[Worker], timeout: float) -> Iterator[None]:
                 worker.look(interval)
 
     def stop() -> None:
+        """End the thread and all workers."""
         if os.getpid() != owner:
             return  # a process that the program has forked ends here, not the program
         over.set()

@@ -127,12 +127,12 @@ class _Embeddings(nn.Module):
     def __init__(self, config: Dinov2Config) -> None:
         super().__init__()
         width, patch = config.hidden_size, config.patch_size
-        self.patch, self.grid, self.image_size = patch, config.image_size // patch, config.image_size
-        self.antialias = config.model_type == "dinov2_with_registers"
+        self.patch, self.grid = patch, config.image_size // patch
+        self.has_registers = config.model_type == "dinov2_with_registers"
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
-        if config.use_mask_token or self.antialias:  # only training uses it
+        if config.use_mask_token or self.has_registers:  # only training uses it
             self.mask_token = nn.Parameter(torch.empty(1, width))
-        if self.antialias:
+        if self.has_registers:
             self.register_tokens = nn.Parameter(torch.empty(1, config.registers, width))
         self.patch_embeddings = nn.ModuleDict({"projection": nn.Conv2d(3, width, patch, stride=patch)})
         self.position_embeddings = nn.Parameter(torch.empty(1, self.grid**2 + 1, width))
@@ -142,7 +142,7 @@ class _Embeddings(nn.Module):
         patches = self.patch_embeddings["projection"](pixels).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(count, -1, -1), patches], dim=1)
         tokens = tokens + self._positions(int(height), int(width), patches=int(patches.shape[1]))
-        if self.antialias:
+        if self.has_registers:
             tokens = torch.cat([tokens[:, :1], self.register_tokens.expand(count, -1, -1), tokens[:, 1:]], dim=1)
         return tokens
 
@@ -155,7 +155,7 @@ class _Embeddings(nn.Module):
             size=(height // self.patch, width // self.patch),
             mode="bicubic",
             align_corners=False,
-            antialias=self.antialias,
+            antialias=self.has_registers,
         ).to(places.dtype)
         resized = resized.permute(0, 2, 3, 1).reshape(1, -1, places.shape[1])
         return torch.cat([self.position_embeddings[:, :1], resized], dim=1)

@@ -41,7 +41,9 @@ class EfficientNetLite(nn.Module):
                 channels = out
         self._conv_head = nn.Conv2d(channels, _TOP, 1, bias=False)
         self._bn1 = nn.BatchNorm2d(_TOP, eps=_EPS)
-        self._pool = nn.AvgPool2d(_TOP, ceil_mode=True)
+        self._pool = nn.AvgPool2d(
+            _TOP, ceil_mode=True
+        )  # larger than the image, as transformers has it: a mean rounds otherwise
         self._fc = nn.Linear(_TOP, _CLASSES)
 
     def forward(self, pixel_values: Tensor) -> Output:
@@ -70,6 +72,7 @@ class _Block(nn.Module):
         self._bn2 = nn.BatchNorm2d(out, eps=_EPS)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Compute the features after this block."""
         values = features
         if self._expand_conv is not None:
             values = functional.relu6(self._bn0(self._expand_conv(values)))

@@ -15,14 +15,12 @@ from torch import Tensor
 from dinoclassify.models.dinov2 import Dinov2, Dinov2Config
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-# Files that transformers would read, too.
-_MORE_FILES = ("adapter_config.json",)
 
 
 def load_plain(folder: str) -> Dinov2 | None:
     """The model, in float32, in eval mode and on the CPU; None if only transformers knows how to load it."""
-    if any(os.path.exists(os.path.join(folder, name)) for name in _MORE_FILES):
-        return None
+    if os.path.exists(os.path.join(folder, "adapter_config.json")):
+        return None  # transformers would add the adapter's weights
     try:
         with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
             config = Dinov2Config.from_json(json.load(file))

@@ -26,22 +26,25 @@ class RunArguments(TypedDict, total=False):
     stop: Callable[[], bool]
 
 
-# Images that a worker decodes before it hands them over: more wait longer, fewer cost more each.
-_HAND_OVERS = (8, 7, 6, 5, 4)
+# Images that a worker decodes before it hands them over: more wait longer, fewer cost more each. A batch that cannot be
+# divided so is handed over whole, unless it takes much memory.
+_MOST, _LEAST = 8, 4
+_LARGE_BATCH = 64
 
 
 def hand_over(batch_size: int) -> int:
     """How many images a worker hands over at a time: whole forward batches, or a whole part of one."""
-    most = _HAND_OVERS[0]
-    if batch_size < most:
-        return most // batch_size * batch_size
-    return next((count for count in _HAND_OVERS if batch_size % count == 0), batch_size)
+    if batch_size < _MOST:
+        return _MOST // batch_size * batch_size
+    part = next(count for count in range(_MOST, 0, -1) if batch_size % count == 0)
+    return part if part >= _LEAST or batch_size > _LARGE_BATCH else batch_size
 
 
 def whole_batches(batch_size: int) -> int:
     """The least number of images that is whole in forward batches and in hand-overs.
 
-    A run that goes on after so many images, or a multiple, batches the others as a run of all of them does.
+    A run that goes on after so many images, or a multiple, batches the others as a run of all of them does. Images that
+    are computed one by one can be separated anywhere.
     """
     return max(batch_size, hand_over(batch_size)) if batch_size > 1 else 1
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from dinoclassify.decoding.batch import Pixels
-from dinoclassify.decoding.decode import decode, to_planar
+from dinoclassify.decoding.decode import _planes, decode
 from dinoclassify.types.preprocessing import Preprocessing
 from dinoclassify.types.source import Source
 from tests.conftest import PHOTOS
@@ -66,7 +66,5 @@ def test_a_large_file_gives_the_pixels_of_its_bytes(tmp_path: Path, exact: bool)
 def test_planes_are_those_of_numpy() -> None:
     with Image.open(PHOTOS / "coffee.jpg") as photo:
         image = photo.convert("RGB").resize((301, 222))
-    planes = np.zeros((3, 222, 301), np.uint8)
-    to_planar(image, planes)
-    assert np.array_equal(planes, np.asarray(image).transpose(2, 0, 1))
+    assert np.array_equal(_planes(image), np.asarray(image).transpose(2, 0, 1))
     assert pixels(Source(str(PHOTOS / "coffee.jpg")), DINOV2).flags.c_contiguous

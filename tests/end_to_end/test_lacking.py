@@ -16,7 +16,7 @@ from dinoclassify import Classifier
 from dinoclassify.cli import run
 from dinoclassify.errors import ModelError, WorkerError
 from dinoclassify.models.open import open_model
-from dinoclassify.runtimes.openvino.library import reason_of
+from dinoclassify.runtimes.openvino.api import reason_of
 from dinoclassify.runtimes.openvino.network import converted
 from dinoclassify.runtimes.openvino.runtime import OpenVINORuntime
 from dinoclassify.system.cgroups import CgroupLimits
@@ -32,7 +32,7 @@ def test_torch_is_used_where_there_is_no_room_for_openvino(
 
     from dinoclassify.runtimes.openvino import int8  # noqa: F401 - it must not be imported first while this is patched
 
-    monkeypatch.setattr("dinoclassify.runtimes.openvino.library.save_network", full)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.api.save_network", full)
     monkeypatch.setattr(Path, "write_text", full)
     classifier = Classifier(tiny, device="cpu")
     assert classifier.runtime == "torch"
@@ -60,11 +60,11 @@ def test_messages_of_openvino_are_shortened_to_the_reason(
         return core
 
     converted(open_model(tiny))
-    monkeypatch.setattr("dinoclassify.runtimes.openvino.library.core", refuse("Resource temporarily unavailable"))
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.api.core", refuse("Resource temporarily unavailable"))
     with pytest.raises(ModelError, match=r"OpenVINO cannot load .* \(Resource temporarily unavailable\); or use"):
         Classifier(tiny, runtime="openvino")
     assert Classifier(tiny, device="cpu").runtime == "torch"
-    monkeypatch.setattr("dinoclassify.runtimes.openvino.library.core", refuse("std::bad_alloc"))
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.api.core", refuse("std::bad_alloc"))
     with pytest.raises(ModelError, match=r"there is not enough memory for .*: try a smaller --model, or allow more"):
         Classifier(tiny, device="cpu")
 

@@ -29,6 +29,14 @@ def test_chunks_are_whole_hand_overs_and_batches(batch_size: int, monkeypatch: p
     assert batch_size == 1 or size % hand_over(batch_size) == 0
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "images"),
+    [(1, 8), (3, 6), (8, 8), (22, 22), (37, 37), (60, 6), (64, 8), (256, 8), (514, 2), (1009, 1)],
+)
+def test_a_large_batch_is_handed_over_in_small_parts(batch_size: int, images: int) -> None:
+    assert hand_over(batch_size) == images
+
+
 def test_chunks_are_whole_batches_and_a_stream_is_a_chunk_of_its_own(folder: str, images: list[str]) -> None:
     sources = [Source(path) for path in images]
 

@@ -23,6 +23,7 @@ def start(dataset: DecodeDataset, context: BaseContext, *, end_with_thread: bool
         results_end.close()  # only the process holds it: when it dies, the reader gets an error
 
     def receive() -> Result | None:
+        """Wait a moment for the next result; return None if there is none yet."""
         try:
             if not results.poll(RECEIVE_TIMEOUT):
                 if process.is_alive() or results.poll():

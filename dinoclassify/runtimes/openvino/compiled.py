@@ -69,7 +69,7 @@ def load_compiled(folder: Path, facts: CompiledFacts) -> Loaded:
     """Load the network from a folder of `find_compiled`; raises RuntimeError, OSError or ValueError if that fails."""
     import openvino as ov
 
-    from dinoclassify.runtimes.openvino.library import core
+    from dinoclassify.runtimes.openvino.api import core
 
     with open(folder / _BLOB, "rb") as file:
         # OpenVINO takes only memory that can be written; a private mapping keeps the file as it is.

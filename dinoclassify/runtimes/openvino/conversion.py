@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dinoclassify.models.image_model import ImageModel
 from dinoclassify.runtimes.base import UnconvertibleError
-from dinoclassify.runtimes.openvino.library import core, no_telemetry, reason_of
+from dinoclassify.runtimes.openvino.api import core, no_telemetry, reason_of
 from dinoclassify.runtimes.openvino.network import refused
 from dinoclassify.types.preprocessing import Preprocessing
 

@@ -248,7 +248,7 @@ def quantise(model: ImageModel, images: Pixels, folder: Path) -> None:
     """
     started = perf_counter()
     log.warning("quantising %s to int8 on %d images, once: about 20 s", model.name, len(images))
-    from dinoclassify.runtimes.openvino.library import mostly_matrices, no_telemetry, read_network, save_network
+    from dinoclassify.runtimes.openvino.api import mostly_matrices, no_telemetry, read_network, save_network
 
     with no_telemetry(), redirect_stdout(StringIO()):  # NNCF draws bars on stdout, where rows may go
         import nncf

@@ -38,8 +38,9 @@ def converted(model: ImageModel) -> Path:
     conversions: list[ov.Model | str] = []  # at most one, though `make` may be called for several folders
 
     def make(folder: Path) -> None:
+        """Write the network, or why there is none, into a folder."""
+        from dinoclassify.runtimes.openvino.api import save_network
         from dinoclassify.runtimes.openvino.conversion import convert
-        from dinoclassify.runtimes.openvino.library import save_network
 
         if not conversions:
             conversions.append(convert(model, once=folder.parent == cache_root()))

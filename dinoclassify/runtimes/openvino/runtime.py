@@ -1,7 +1,7 @@
 """An image model on OpenVINO: faster on CPUs than PyTorch, and without torch once the model is converted."""
 
+import errno
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +28,7 @@ from dinoclassify.runtimes.openvino.compiled import (
     read_facts,
 )
 from dinoclassify.runtimes.openvino.network import converted
+from dinoclassify.storage.cache.folder import discard
 from dinoclassify.system.environment import available_cpus
 from dinoclassify.system.processor import cpu_has_amx, cpu_has_bf16
 from dinoclassify.types.compute import Precision, RequestedPrecision
@@ -70,6 +71,8 @@ class OpenVINORuntime:
         self._loaded: Loaded | None = None
         facts = read_facts(self._kept) if self._kept is not None else None
         if facts is None:
+            if self._kept is not None:
+                discard(self._kept)
             facts = self._compile_and_keep()
         self._facts = facts
         self.precision: Precision = facts.precision
@@ -114,13 +117,15 @@ class OpenVINORuntime:
         return cast(Loaded, self._loaded)
 
     def _load_kept(self, folder: Path) -> Loaded | None:
-        """Load what an earlier run compiled; None if it is damaged."""
+        """Load what an earlier run compiled. Returns None if it cannot be read; if it is damaged, it is removed."""
         try:
             return load_compiled(folder, self._facts)
-        except (RuntimeError, OSError, ValueError) as error:
+        except (RuntimeError, MemoryError, OSError, ValueError) as error:
             if _is_lack_of_memory(error):
                 raise _no_memory(self._model.name) from error
             log.info("a compiled network does not load (%s): compiling it again", error)
+            if not isinstance(error, OSError):  # else its disk may be away
+                discard(folder)
             return None
 
     def _again_in_fp32(self, pixels: Pixels) -> Outputs:
@@ -133,7 +138,7 @@ class OpenVINORuntime:
 
     def _compile_and_keep(self) -> CompiledFacts:
         """Compile the network, as later runs find it; convert it again if the cache was cleared meanwhile."""
-        from dinoclassify.runtimes.openvino.library import mostly_matrices
+        from dinoclassify.runtimes.openvino.api import mostly_matrices
 
         if not self._is_quantised:
             self._network = converted(self._model)
@@ -152,14 +157,12 @@ class OpenVINORuntime:
             requests=int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")),
             hints=hints,
         )
-        if self._kept is not None:  # it is damaged
-            shutil.rmtree(self._kept, ignore_errors=True)
         keep_compiled(compiled, facts, self._network, self._requested)
         return facts
 
     def _compile(self, network: "ov.Model", hints: dict[str, str]) -> "ov.CompiledModel":
         """Compile a network; adds a hint where OpenVINO would use more processors than there are."""
-        from dinoclassify.runtimes.openvino.library import core
+        from dinoclassify.runtimes.openvino.api import core
 
         with _loading(self._model.name):
             compiled = core().compile_model(network, "CPU", hints)
@@ -176,7 +179,7 @@ def _hints(precision: Precision) -> dict[str, str]:
 
 
 def _read(folder: Path, name: str) -> "ov.Model":
-    from dinoclassify.runtimes.openvino.library import read_network
+    from dinoclassify.runtimes.openvino.api import read_network
 
     with _loading(name):
         return read_network(folder)
@@ -188,7 +191,7 @@ def _loading(name: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        from dinoclassify.runtimes.openvino.library import reason_of
+        from dinoclassify.runtimes.openvino.api import reason_of
 
         if _is_lack_of_memory(error):
             raise _no_memory(name) from error
@@ -196,7 +199,8 @@ def _loading(name: str) -> Iterator[None]:
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "bad_alloc" in str(error)
+    is_named = "bad_alloc" in str(error) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    return is_named or isinstance(error, MemoryError)
 
 
 def _no_memory(name: str) -> ModelError:
@@ -209,7 +213,7 @@ def _running(name: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        from dinoclassify.runtimes.openvino.library import reason_of
+        from dinoclassify.runtimes.openvino.api import reason_of
 
         cure = "allow more memory, or use --runtime torch"
         raise ModelError(f"OpenVINO cannot run {name} ({reason_of(error)}): {cure}") from error

@@ -106,6 +106,12 @@ def find_kept(name: str, stamp: Stamp) -> Path | None:
     return folder
 
 
+def discard(folder: Path) -> None:
+    """Remove a kept folder, whose content is of no use after all; nothing happens if that fails."""
+    with suppress(OSError):
+        shutil.rmtree(set_aside(str(folder)), ignore_errors=True)
+
+
 def _place(name: str, stamp: Stamp) -> Path:
     digest = hashlib.sha256(json.dumps(dict(stamp), sort_keys=True).encode()).hexdigest()
     return cache_root() / f"{name}-{digest[:8]}"
@@ -160,8 +166,7 @@ def _make(folder: Path, stamp: Stamp, make: Callable[[Path], None], *, alone: bo
         make(new)
         seal(new, stamp)
         if alone or not is_intact(folder, stamp):  # else another process was faster, and may be using its folder
-            with suppress(FileNotFoundError):
-                shutil.rmtree(set_aside(str(folder)), ignore_errors=True)
+            discard(folder)
             new.rename(folder)
             with suppress(OSError):  # some file systems cannot flush names
                 fsync_path(str(folder.parent))

@@ -82,15 +82,14 @@ def note_use(path: str | os.PathLike[str], last: float) -> None:
 def read_stamp(folder: str) -> Stamp | None:
     """The stamp that a folder was made for; None if its manifest is damaged, or of an earlier version."""
     try:
-        with open(os.path.join(folder, MANIFEST), encoding="utf-8") as file:
-            return _parse(json.load(file))[1]
+        return _read(folder)[1]
     except (OSError, ValueError):
         return None
 
 
 def recorded_digest(folder: Path) -> str:
     """One digest of the files of a folder, as its manifest has them: no file is read. Raises OSError or ValueError."""
-    files, _ = _parse(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    files, _ = _read(folder)
     digests = {name: record["sha256"] for name, record in files.items()}
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
@@ -98,8 +97,7 @@ def recorded_digest(folder: Path) -> str:
 def has_manifest(folder: str) -> bool:
     """Whether a folder has a manifest of this module, and not another file of that name."""
     try:
-        with open(os.path.join(folder, MANIFEST), encoding="utf-8") as file:
-            _parse(json.load(file))
+        _read(folder)
     except (OSError, ValueError):
         return False
     return True
@@ -118,6 +116,12 @@ def _facts(folder: Path) -> dict[str, _Record]:
                     "inode": status.st_ino,
                 }
     return facts
+
+
+def _read(folder: str | os.PathLike[str]) -> tuple[dict[str, _Record], Stamp | None]:
+    """The files and the stamp in the manifest of a folder; raises OSError or ValueError."""
+    with open(os.path.join(folder, MANIFEST), encoding="utf-8") as file:
+        return _parse(json.load(file))
 
 
 def _to_json(files: Mapping[str, _Record], stamp: Stamp) -> str:

@@ -14,12 +14,13 @@ pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
 import openvino as ov
 
+from dinoclassify.errors import ModelError
 from dinoclassify.models.image_model import ImageClassifier
 from dinoclassify.models.open import open_model
 from dinoclassify.runtimes.base import Outputs
 from dinoclassify.runtimes.openvino import compiled, runtime
+from dinoclassify.runtimes.openvino.api import read_network
 from dinoclassify.runtimes.openvino.compiled import find_compiled
-from dinoclassify.runtimes.openvino.library import read_network
 from dinoclassify.runtimes.openvino.network import converted, versions
 from dinoclassify.runtimes.openvino.runtime import OpenVINORuntime
 from dinoclassify.storage.cache.manifest import read_stamp, seal
@@ -55,6 +56,15 @@ def kept(model: ImageClassifier, precision: RequestedPrecision = "auto") -> Path
     folder = find_compiled(converted(model), precision)
     assert folder is not None
     return folder
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    """A function that always fails so."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
@@ -107,6 +117,32 @@ def test_a_damaged_network_is_compiled_again(
     assert len(compilations) == 2
     answers(model)
     assert len(compilations) == 2, "what is kept anew is found"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_network_whose_disk_is_away_is_compiled_and_not_removed(
+    number: int, model: ImageClassifier, compilations: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, folder = answers(model), kept(model)
+    monkeypatch.setattr(runtime, "load_compiled", failing(OSError(number, os.strerror(number))))
+    assert np.array_equal(answers(model), expected)
+    assert len(compilations) == 2
+    assert find_compiled(converted(model), "auto") == folder
+
+
+@pytest.mark.parametrize("kind", ["mapping", "Python", "OpenVINO"])
+def test_lack_of_memory_is_no_damage(kind: str, model: ImageClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = {
+        "mapping": OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        "Python": MemoryError(),
+        "OpenVINO": RuntimeError("std::bad_alloc"),
+    }
+    answers(model)
+    folder = kept(model)
+    monkeypatch.setattr(runtime, "load_compiled", failing(errors[kind]))
+    with pytest.raises(ModelError, match="there is not enough memory for"):
+        answers(model)
+    assert find_compiled(converted(model), "auto") == folder
 
 
 def test_answers_are_the_same_where_nothing_can_be_kept(

@@ -23,8 +23,8 @@ pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
 import openvino as ov
 
+from dinoclassify.runtimes.openvino.api import core, mostly_matrices, read_network
 from dinoclassify.runtimes.openvino.compiled import Loaded
-from dinoclassify.runtimes.openvino.library import core, mostly_matrices, read_network
 from dinoclassify.runtimes.openvino.network import converted
 from dinoclassify.runtimes.openvino.runtime import OpenVINORuntime
 from tests.helpers import prepared
@@ -85,7 +85,7 @@ def test_no_more_threads_than_available_processors(
 
     stand_in = SimpleNamespace(read_model=real.read_model, compile_model=compile_model)
     converted(open_model(tiny))
-    monkeypatch.setattr("dinoclassify.runtimes.openvino.library.core", lambda: stand_in)
+    monkeypatch.setattr("dinoclassify.runtimes.openvino.api.core", lambda: stand_in)
     monkeypatch.setattr("dinoclassify.runtimes.openvino.runtime.available_cpus", lambda: 3 if limited else 4)
     OpenVINORuntime(open_model(tiny))
     assert [hints.get("INFERENCE_NUM_THREADS") for hints in asked] == ([None, "3"] if limited else [None])
