@@ -22,7 +22,6 @@ from dinoclassify.cli.group import Group, markup
 from dinoclassify.cli.runs.signals import SIGNALS, Stopped, stop_at_once, stopped
 from dinoclassify.cli.terminal import hush, keep_stderr_from_failing, say, writing_to_stdout
 from dinoclassify.errors import DinoclassifyError, OutputClosedError, UsageError, WorkerError
-from dinoclassify.storage.atomic import FULL
 from dinoclassify.system.environment import SHARED_MEMORY, make_do, temporary_folder
 from dinoclassify.version import __version__
 
@@ -158,6 +157,8 @@ def _lacks_folder(error: Exception) -> bool:
     folder = temporary_folder()
     if folder is None:
         return True
+    from dinoclassify.storage.atomic import FULL  # slow to import
+
     return error.errno in FULL and str(error.filename or "").startswith((f"{folder}/", f"{SHARED_MEMORY}/"))
 
 

@@ -52,7 +52,9 @@ class _Commands(Mapping[str, Any]):
     """The commands, each loaded when it is asked for."""
 
     def __getitem__(self, name: str) -> Any:
-        return _load(name) if name in SUMMARIES else SUMMARIES[name]
+        if name not in SUMMARIES:
+            raise KeyError(name)
+        return _load(name)
 
     def __contains__(self, name: object) -> bool:
         return name in SUMMARIES

@@ -50,9 +50,10 @@ def progress_bar() -> "Iterator[tqdm[Never]]":
 
 def hush() -> None:
     """Discard all later output on stderr: queues that are torn down in the middle of a run print tracebacks."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
+    nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 2)
-    os.close(nothing)
+    if nothing > 2:  # else the parent had closed this one, and no other file may get its number
+        os.close(nothing)
 
 
 class _LossyFile(io.FileIO):
@@ -70,7 +71,9 @@ class _LossyFile(io.FileIO):
 def keep_stderr_from_failing() -> None:
     """Let a run go on where nobody can be told: the disk of its log is full, or the reader has gone."""
     if sys.stderr is None:  # closed by the parent: no other file may get its number, and so the messages
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open to the end
+        hush()
+        os.set_inheritable(2, False)  # so that no run takes it for an output that the shell has opened
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open to the end
     else:
         raw = io.BufferedWriter(_LossyFile(2, "w", closefd=False))
         sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)

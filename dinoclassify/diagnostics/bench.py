@@ -97,7 +97,7 @@ class Measurement:
 def prepare(files: Sequence[str], settings: Settings) -> Measurement:
     """Open the model in all runtimes that this machine has.
 
-    Files that cannot be decoded are left out, because the transformers pipeline would stop at them.
+    Files that cannot be decoded, or not by Pillow alone, are left out: the transformers pipeline would stop at them.
 
     Raises:
         NoInputsError: no file can be decoded.
@@ -108,7 +108,7 @@ def prepare(files: Sequence[str], settings: Settings) -> Measurement:
     workers = settings.workers or default_workers(on_cpu=devices[0] == "cpu")
     notes: list[str] = []
     stages = StageTimer()
-    files, pixels = _decodable(model, files, notes)
+    files, megapixels, pixels = _decodable(model, files, notes)
     runtimes = list(runtimes_of(model, devices, pixels, notes))
     flops = count_flops(model)
     contestants = [
@@ -129,7 +129,7 @@ def prepare(files: Sequence[str], settings: Settings) -> Measurement:
         files=files,
         default=runtimes[0],
         flops=flops,
-        conditions=_conditions(settings, files, devices[0], workers),
+        conditions=_conditions(settings, files, megapixels, devices[0], workers),
         pixels=pixels,
         contestants=contestants,
         programs=_programs(model, files[0], runtimes[0], devices[0], settings),
@@ -170,7 +170,7 @@ def report_of(measurement: Measurement) -> Report:
     contestants, stages, conditions = measurement.contestants, measurement.stages, measurement.conditions
     starts = [start.summary(program) for program in measurement.programs if program.runs]
     return Report(
-        machine=_machine(measurement.device),
+        machine=_machine(conditions),
         pictures=f"{conditions.images} images of {conditions.megapixels:.1f} megapixels, "
         f"{measurement.flops / 1e9:.1f} GFLOP for each image",
         conditions=conditions,
@@ -207,13 +207,13 @@ def _programs(
     model: ImageClassifier, image: str, default: Runtime, device: str, settings: Settings
 ) -> list[start.Program]:
     """The programs whose start is measured. Options are those of the user, and one GPU, if there are several."""
-    chosen = str(device) if device.startswith("cuda") else settings.device
+    chosen = device if device.startswith("cuda") else settings.device
     options = [*(["--device", chosen] if chosen != "auto" else []), *(["--offline"] if settings.offline else [])]
     runtimes = [default.name, *(["torch"] if default.name != "torch" else [])]
     checkpoint = checkpoint_folder(model, f"{settings.scratch}/checkpoint")
     return [
         *start.ours(settings.model, image, settings.scratch, runtimes=runtimes, options=options),
-        start.theirs(checkpoint, image, settings.scratch, device=str(device)),
+        start.theirs(checkpoint, image, settings.scratch, device=device),
     ]
 
 
@@ -245,13 +245,14 @@ def _matrix_products(runtimes: Sequence[Runtime], device: str, flops: int) -> It
         yield Contestant(f"matrix products in {precision}", "limit", precision, products)
 
 
-def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -> tuple[list[str], Pixels]:
-    """The files that can be decoded, and the pixels of the first of them, uint8[N, 3, H, W]."""
+def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -> tuple[list[str], float, Pixels]:
+    """The files that can be decoded, their median megapixels, and pixels of the first of them: uint8[N, 3, H, W]."""
     if model.preprocessing.output_size is None:
         raise ModelError(f"{model.name} takes images of many sizes, which bench cannot measure: choose another --model")
+    sizes = {path: _megapixels(path) for path in files}
     decodable: list[str] = []
     pixels: list[Pixels] = []
-    for batch in decode_small_batches(model, files):
+    for batch in decode_small_batches(model, [path for path in files if sizes[path]]):
         decodable += [item.source.path for item in batch.inputs if item.failure is None]
         if len(batch.pixels) and len(pixels) * DECODE_BATCH < PIXELS:
             pixels.append(batch.pixels)
@@ -259,24 +260,23 @@ def _decodable(model: ImageClassifier, files: Sequence[str], notes: list[str]) -
         raise NoInputsError("none of the images can be decoded: name others")
     if len(decodable) < len(files):
         notes.append(f"{len(files) - len(decodable)} of {len(files)} files cannot be decoded and were left out")
-    return decodable, together(pixels)
+    return decodable, statistics.median(sizes[path] for path in decodable), together(pixels)
 
 
-def _megapixels(files: Sequence[str]) -> float:
-    """The median size of the first 100 files."""
-
-    def area(path: str) -> float:
+def _megapixels(path: str) -> float:
+    """The size of an image, or 0 if Pillow alone cannot open it, such as HEIC."""
+    try:
         with Image.open(path) as image:
             return image.width * image.height / 1e6
+    except (OSError, Image.DecompressionBombError):
+        return 0
 
-    return statistics.median(area(path) for path in files[:100])
 
-
-def _conditions(settings: Settings, files: Sequence[str], device: str, workers: int) -> Conditions:
+def _conditions(settings: Settings, files: Sequence[str], megapixels: float, device: str, workers: int) -> Conditions:
     return Conditions(
         model=settings.shown_model,
         images=len(files),
-        megapixels=round(_megapixels(files), 3),
+        megapixels=round(megapixels, 3),
         image_bytes=sum(os.path.getsize(path) for path in files),
         workers=workers,
         device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
@@ -286,11 +286,11 @@ def _conditions(settings: Settings, files: Sequence[str], device: str, workers: 
     )
 
 
-def _machine(device: str) -> str:
-    gpu = f", {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
+def _machine(conditions: Conditions) -> str:
     bf16 = ", bf16 in hardware" if cpu_has_bf16() else ""
-    versions = ", ".join(f"{name} {number}" for name, number in _versions().items())
-    return f"{available_cpus()} processors ({cpu_name()}{bf16}){gpu}; {versions}"
+    gpu = f", {conditions.device}" if conditions.device != "cpu" else ""
+    versions = ", ".join(f"{name} {number}" for name, number in conditions.versions.items())
+    return f"{conditions.processors} processors ({conditions.processor}{bf16}){gpu}; {versions}"
 
 
 def _versions() -> dict[str, str]:

@@ -31,13 +31,13 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One figure in both reports; ``ratio`` is new to old."""
+    """One figure in both reports. ``ratio`` is new to old, and None unless both are above 0."""
 
     name: str
     unit: str
     old: float
     new: float
-    ratio: float
+    ratio: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,37 +67,38 @@ def read_report(path: str) -> Earlier:
             return _parse(path, json.load(file))
     except OSError as error:
         raise UsageError(why_unread("the report", path, error)) from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
         raise UsageError(f"cannot read the report {path}: it needs what dinoclassify bench --json prints") from error
 
 
 def compare(earlier: Earlier, report: Mapping[str, object]) -> Comparison:
     """Compare a new report, as JSON has it, with an earlier one."""
     new = _parse("", report)
-    shared = [key for key in new.figures if key in earlier.figures]
-    pairs = [(key, earlier.figures[key], new.figures[key]) for key in shared]
     return Comparison(
         against=earlier.path,
-        figures=[Change(*key, old, value, round(value / old, 3)) for key, old, value in pairs if old > 0],
+        figures=[_change(key, earlier.figures[key], new.figures[key]) for key in new.figures if key in earlier.figures],
         only_old=_shown(key for key in earlier.figures if key not in new.figures),
         only_new=_shown(key for key in new.figures if key not in earlier.figures),
         notes=list(_differences(earlier.conditions, new.conditions)),
     )
 
 
+def _change(key: Key, old: float, new: float) -> Change:
+    return Change(*key, old, new, round(new / old, 3) if old > 0 and new > 0 else None)
+
+
 def _parse(path: str, report: object) -> Earlier:
     """The figures in a report as JSON has it; raises an error unless it is one of ours."""
     content = _mapping(report)
-    if "machine" not in content:
-        raise ValueError("no report of bench")
-    conditions = {"machine": content["machine"], **_mapping(content.get("conditions") or {})}
+    conditions = _mapping(content["conditions"])
+    _mapping(conditions["versions"])
     return Earlier(path, dict(_figures(content)), conditions)
 
 
 def _figures(content: Mapping[str, object]) -> Iterator[tuple[Key, float]]:
     for figure in _list(content["figures"]):
         yield (str(figure["name"]), "images/s"), _number(figure["median"])
-    for start in _list(content.get("starts") or []):
+    for start in _list(content.get("starts") or []):  # a run that was stopped lacks these and the core time
         for name, unit in _OF_START.items():
             yield (f"start of {start['name']}, {start['cache']}", unit), _number(start[name])
     for name, value in _mapping(content.get("core_ms") or {}).items():
@@ -105,19 +106,14 @@ def _figures(content: Mapping[str, object]) -> Iterator[tuple[Key, float]]:
 
 
 def _differences(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:
-    """What differs, one sentence for each thing; the versions stand in `machine` for people only."""
-    if old.keys() <= {"machine"}:
-        if old.get("machine") != new.get("machine"):
-            yield f"the machine or its versions differ: {old.get('machine')}; now {new.get('machine')}"
-        yield "the earlier report does not say which model and images it measured"
-        return
+    """What differs, one sentence for each thing."""
     for name in new:
         if name == "versions":
-            yield from _versions(_mapping(old.get(name) or {}), _mapping(new[name]))
-        elif name != "machine" and old.get(name) != new[name]:
+            yield from _versions(_mapping(old[name]), _mapping(new[name]))
+        elif old.get(name) != new[name]:
             yield f"{_WORDS.get(name, f'the {name}')} differs: {old.get(name)}, now {new[name]}"
     if any(old.get(name) != new.get(name) for name in _OF_MACHINE):
-        yield "these are two machines: the ratios say nothing about the versions"
+        yield "the machines, or what they were allowed, differ: the ratios say nothing about the versions"
 
 
 def _versions(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:

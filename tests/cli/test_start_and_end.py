@@ -17,7 +17,10 @@ SLOW = {
     *("numpy", "pandas", "PIL", "pathspec", "pyarrow", "pydantic", "tarfile", "torch", "tqdm", "transformers"),
     *("zipfile", "huggingface_hub", "openvino", "sqlite3"),
 }
-PREDICT_ONLY = {"dinoclassify.discovery.discover", "dinoclassify.storage.reader", "dinoclassify.writers.target"}
+PREDICT_ONLY = {
+    *("dinoclassify.discovery.discover", "dinoclassify.storage.atomic", "dinoclassify.storage.reader"),
+    "dinoclassify.writers.target",
+}
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
 
 UP_TO_THE_MODEL = """
@@ -123,3 +126,36 @@ def test_a_run_goes_on_where_its_messages_cannot_be_written(place: str, tmp_path
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
     rows = done.stdout.splitlines()
     assert (done.returncode, len(rows), done.stderr) == (3, 1 + 5 + 1, "")
+
+
+WITHOUT_STDERR = """
+import os
+from dinoclassify.cli.terminal import hush, keep_stderr_from_failing
+
+def is_file(number, path):
+    return os.path.samestat(os.fstat(number), os.stat(path))
+
+keep_stderr_from_failing()
+with open("lock", "w") as lock:
+    print(is_file(2, os.devnull), is_file(lock.fileno(), "lock"))
+    hush()
+    print(is_file(2, os.devnull), is_file(lock.fileno(), "lock"))
+"""
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
+def test_no_file_gets_the_number_of_a_closed_stderr(closed: str, tmp_path: Path) -> None:
+    command = ["bash", "-c", f'{sys.executable} -c "$1" {closed}', "-", WITHOUT_STDERR]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "True True\n" * 2)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
+def test_a_closed_stderr_is_no_output(closed: str) -> None:
+    command = f"{sys.executable} -m dinoclassify predict -m builtin {PHOTOS} -f csv -o /dev/stderr {closed}"
+    assert subprocess.run(["bash", "-c", command]).returncode == 6
+
+
+def test_a_closed_stdout_is_an_error_where_all_are_closed() -> None:
+    command = f"{sys.executable} -m dinoclassify models <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command]).returncode == 6

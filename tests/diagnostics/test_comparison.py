@@ -8,7 +8,8 @@ import pytest
 
 from dinoclassify import UsageError
 from dinoclassify.cli import run
-from dinoclassify.diagnostics.comparison import Change, compare, read_report
+from dinoclassify.cli.commands.bench import _print_comparison
+from dinoclassify.diagnostics.comparison import Change, Comparison, compare, read_report
 from dinoclassify.diagnostics.core_time import CoreTime
 from dinoclassify.diagnostics.report import Conditions, Figure, Report
 from dinoclassify.diagnostics.start import Start
@@ -53,15 +54,23 @@ def test_each_figure_of_both_reports_has_its_ratio(tmp_path: Path) -> None:
         Change("core time, model", "ms/image", 31.0, 31.0, 1.0),
         Change("core time, outside model", "ms/image", 7.0, 4.5, 0.643),
         Change("core time, without model", "ms/image", 6.0, 4.2, 0.7),
-        Change("core time, decode only", "ms/image", 3.7, 0.0, 0.0),
+        Change("core time, decode only", "ms/image", 3.7, 0.0, None),
     ]
     assert compared.lines() == [f"only in {tmp_path}/old.json: openvino bf16", "only in this run: torch bf16"]
     assert compared.as_json()["only_new"] == ["torch bf16"]
 
 
-def test_a_figure_of_nothing_has_no_ratio(tmp_path: Path) -> None:
-    compared = compare(read_report(save(NEW, tmp_path)), OLD.as_json())
-    assert "core time, decode only" not in [change.name for change in compared.figures]
+@pytest.mark.parametrize(("old", "new"), [(0.0, 3.7), (3.7, 0.0), (-0.1, 3.7), (3.7, -0.1)])
+def test_a_figure_that_is_not_above_0_in_both_reports_has_no_ratio(old: float, new: float, tmp_path: Path) -> None:
+    """The core time outside the model is a difference, which may be less than 0."""
+    before, after = (replace(OLD, core_ms=CoreTime(38.0, 31.0, value, 6.0, 3.7)) for value in (old, new))
+    compared = compare(read_report(save(before, tmp_path)), after.as_json())
+    assert Change("core time, outside model", "ms/image", old, new, None) in compared.figures
+
+
+def test_a_figure_without_a_ratio_is_a_row_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_comparison(Comparison("old.json", [Change("core time", "ms/image", 0.0, 3.7, None)], [], [], []))
+    assert capsys.readouterr().out.splitlines()[3:] == ["core time\tms/image\t0.0\t3.7\t"]
 
 
 def test_what_the_figures_depend_on_is_named_where_it_differs(tmp_path: Path) -> None:
@@ -79,22 +88,23 @@ def test_what_the_figures_depend_on_is_named_where_it_differs(tmp_path: Path) ->
     assert compare(old, replace(NEW, conditions=other).as_json()).notes == [
         "the device differs: cpu, now a GPU",
         "the number of processors differs: 2, now 16",
-        "these are two machines: the ratios say nothing about the versions",
+        "the machines, or what they were allowed, differ: the ratios say nothing about the versions",
     ]
 
 
-def test_a_report_of_an_earlier_version_can_be_compared(tmp_path: Path) -> None:
-    old = OLD.as_json()
-    for later in ("conditions", "starts", "core_ms", "rounds"):
-        del old[later]
-    (tmp_path / "old.json").write_text(json.dumps(old | {"machine": "another"}))
-    compared = compare(read_report(str(tmp_path / "old.json")), NEW.as_json())
+def test_a_report_of_a_stopped_run_can_be_compared(tmp_path: Path) -> None:
+    stopped = replace(OLD, starts=[], core_ms=None)
+    compared = compare(read_report(save(stopped, tmp_path)), NEW.as_json())
     assert [change.name for change in compared.figures] == ["torch fp32"]
     assert compared.only_new[0] == "torch bf16"
-    assert compared.notes == [
-        "the machine or its versions differ: another; now a machine",
-        "the earlier report does not say which model and images it measured",
-    ]
+
+
+ODD_CONDITIONS = '{"machine": "m", "figures": [], "conditions": {"versions": [1]}}'
+
+
+def with_conditions(figures: str, others: str = "") -> str:
+    """A report with conditions like ours."""
+    return f'{{"conditions": {{"versions": {{}}}}, "figures": {figures}{others}}}'
 
 
 @pytest.mark.parametrize(
@@ -104,12 +114,16 @@ def test_a_report_of_an_earlier_version_can_be_compared(tmp_path: Path) -> None:
         "name\timages/s\n",
         "[]",
         "{}",
-        '{"figures": []}',
-        '{"machine": "x", "figures": {}}',
-        '{"machine": "x", "figures": [{"name": "a", "median": "fast"}]}',
-        '{"machine": "x", "figures": [], "starts": [{}]}',
-        '{"machine": "x", "figures": [], "core_ms": 3}',
-        '{"machine": "x", "figures": [{"name": "a", "median": NaN}]}',
+        '{"machine": "m", "figures": []}',
+        '{"machine": "m", "figures": [], "conditions": []}',
+        '{"machine": "m", "figures": [], "conditions": {}}',
+        ODD_CONDITIONS,
+        with_conditions("{}"),
+        with_conditions('[{"name": "a", "median": "fast"}]'),
+        with_conditions('[{"name": "a", "median": NaN}]'),
+        with_conditions(f'[{{"name": "a", "median": {10**400}}}]'),
+        with_conditions("[]", ', "starts": [{}]'),
+        with_conditions("[]", ', "core_ms": 3'),
         "\ud800",
     ],
 )
@@ -124,8 +138,10 @@ def test_a_report_that_cannot_be_compared_is_refused_before_anything_is_measured
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "old.json").write_text("[]")
+    (tmp_path / "odd.json").write_text(ODD_CONDITIONS)
     for name, why in [
         ("old.json", "cannot read the report"),
+        ("odd.json", "cannot read the report"),
         ("none.json", "is not there"),
         ("", "is a folder"),
     ]:
